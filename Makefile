@@ -1,0 +1,43 @@
+# Each target sets up all that it needs on a fresh machine with Python 3.11+, gcc and make.
+#   make run      set up, then run the pipeline on the default configuration
+#   make test     set up, then run all checks and tests
+#   make setup    set up alone: .venv with the pinned requirements
+# Options for snakemake: make run ARGS="--configfile my.yaml"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: run test setup lint dag clean
+
+run: setup
+	snakemake --cores $(CORES) $(ARGS)
+
+setup: $(VENV)/.run
+
+$(VENV)/.run: envs/requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -r envs/requirements.txt
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run envs/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r envs/requirements-dev.txt
+	touch $@
+
+test: $(VENV)/.test lint
+	pytest $(ARGS)
+
+lint: $(VENV)/.test
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile rules
+	snakemake --lint
+
+dag: setup
+	python docs/dag.py --write
+
+clean:
+	rm -rf results .snakemake

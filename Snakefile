@@ -1,0 +1,43 @@
+"""rewardline: from preference data to a reward model that people can trust.
+
+    snakemake --cores all                                   the default: an embedded demo, no network
+    snakemake --cores all --configfile my.yaml              your data and models
+    snakemake --workflow-profile profiles/slurm             on a cluster
+
+Each stage is a program in scripts/, its rule in rules/ says what it depends on, config/ holds every choice.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/download.smk"
+include: "rules/pairs.smk"
+include: "rules/base_model.smk"
+include: "rules/tokenize.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+report: "report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        summary="results/summary.tsv",
+        report="results/report.html",
+
+
+onstart:
+    refuse_second_instance()
+
+
+onsuccess:
+    print(last_screen())

@@ -1,0 +1,16 @@
+rule base_model:
+    input:
+        sources=base_inputs,
+        code=code("base_model.py"),
+    output:
+        manifest="results/base/{model}/manifest.json",
+    log:
+        "results/logs/base_model/{model}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=settings(configuration.base_settings, "model"),
+    message:
+        "Preparing base model {wildcards.model}"
+    shell:
+        program("base_model.py") + " --settings {params.settings:q} --output results/base/{wildcards.model} --log {log}"

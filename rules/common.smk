@@ -1,0 +1,191 @@
+import os
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+ROOT = Path(str(workflow.current_basedir)).parent
+SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scripts"
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from rewardline import config as configuration
+from rewardline import machine, summary
+from rewardline.artifacts import canonical
+from rewardline.code import program_files
+from rewardline.expand import expand_files
+from rewardline.cli import UserError
+
+machine.use_own_python()
+
+
+def selected_runs():
+    """Names of the runs in the --configfile files, or None: then all runs of the configuration are meant."""
+    names = set()
+    for path in workflow.overwrite_configfiles:
+        names |= set((yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("runs") or {})
+    return names or None
+
+
+def load_config():
+    try:
+        return configuration.resolve(config, configuration.load_schema(ROOT / "config" / "schema.yaml"))
+    except configuration.ConfigError as error:
+        raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
+
+
+CONFIG = load_config()
+RUNS = {run.run_id: run for run in configuration.run_table(CONFIG, selected_runs())}
+
+
+def one_of(names):
+    """A wildcard constraint that matches exactly these names."""
+    return "|".join(sorted(re.escape(str(name)) for name in names)) or "(?!)"
+
+
+wildcard_constraints:
+    dataset=one_of(configuration.sources(CONFIG)),
+    mixture=one_of([*CONFIG["mixtures"], *CONFIG["benchmarks"]]),
+    model=one_of(CONFIG["models"]),
+    run=one_of(RUNS),
+    benchmark=one_of([*CONFIG["benchmarks"], configuration.EVAL]),
+
+
+def code(program):
+    """A stage's program with all project modules it imports: an edit of any of them reruns the stage."""
+    return [str(path) for path in program_files(SCRIPTS / program)]
+
+
+def program(name):
+    """The command that runs a stage's program."""
+    return f"python {SCRIPTS / name}"
+
+
+def settings(function, *keys):
+    """A params function: the canonical JSON of what `function` reads of the configuration for these wildcards.
+
+    A stage gets its settings from nowhere else, so that it reruns exactly when one of them changes.
+    """
+
+    def params(wildcards):
+        return canonical(function(CONFIG, *(getattr(wildcards, key) for key in keys)))
+
+    return params
+
+
+def run_settings(function, *keys):
+    """As `settings`, for the stages that a run goes through by itself."""
+
+    def params(wildcards):
+        return canonical(function(CONFIG, RUNS[wildcards.run], *(getattr(wildcards, key) for key in keys)))
+
+    return params
+
+
+def download_settings(cfg, dataset):
+    """The settings of a download; for local files also their sizes, which catch an edit with an older date."""
+    result = configuration.download_settings(cfg, dataset)
+    if "files" in result:
+        files = source_files(dataset)
+        result = {**result, "files": files, "sizes": [Path(path).stat().st_size for path in files]}
+    return result
+
+
+def source_files(dataset):
+    """The local files of a data set, its globs expanded."""
+    patterns = configuration.sources(CONFIG)[dataset].get("files", [])
+    try:
+        return expand_files(patterns)
+    except UserError as error:
+        section = "datasets" if dataset in CONFIG["datasets"] else "benchmarks"
+        raise WorkflowError(f"{section}.{dataset}.files: {error}") from None
+
+
+def pair_inputs(wildcards):
+    """The data sets of a mixture, and the benchmarks whose prompts must not be in its training pairs."""
+    if wildcards.mixture in CONFIG["benchmarks"]:
+        return {"data": [f"results/data/{wildcards.mixture}/manifest.json"], "benchmarks": []}
+    benchmarks = configuration.benchmarks_of_mixture(CONFIG, wildcards.mixture)
+    return {
+        "data": [f"results/data/{name}/manifest.json" for name in CONFIG["mixtures"][wildcards.mixture]["datasets"]],
+        "benchmarks": [f"results/pairs/{name}/stats.json" for name in benchmarks],
+    }
+
+
+def base_inputs(wildcards):
+    """What a base model is made of: local files, or the mixture that its tokenizer is trained on."""
+    model = CONFIG["models"][wildcards.model]
+    if "init" in model:
+        return [f"results/pairs/{model['init']['tokenizer']['mixture']}/stats.json"]
+    if "wheel" not in model.get("gguf", {"wheel": True}):
+        return [model["gguf"]["file"]]
+    local = Path(model.get("path", ""))
+    if "path" in model and local.is_dir():
+        return sorted(str(path) for path in local.iterdir() if path.is_file() and not path.name.startswith("."))
+    return []
+
+
+def run_tokens(wildcards):
+    """The tokens that a run trains on."""
+    run = RUNS[wildcards.run]
+    return f"results/tokens/{run.mixture}/{run.model}/manifest.json"
+
+
+def run_base(wildcards):
+    """The base model of a run."""
+    return f"results/base/{RUNS[wildcards.run].model}/manifest.json"
+
+
+def benchmark_tokens(wildcards):
+    """The tokens that a run is evaluated on."""
+    run = RUNS[wildcards.run]
+    data = run.mixture if wildcards.benchmark == configuration.EVAL else wildcards.benchmark
+    return f"results/tokens/{data}/{run.model}/manifest.json"
+
+
+def evaluations(name):
+    """A file of every evaluation of every run."""
+    paths = []
+    for run in RUNS.values():
+        has_eval = CONFIG["mixtures"][run.mixture]["eval_fraction"] > 0
+        for benchmark in [configuration.EVAL] * has_eval + list(run.benchmarks):
+            paths.append(f"results/evals/{run.run_id}/{benchmark}/{name}")
+    return paths
+
+
+def of_runs(pattern):
+    """`pattern` filled in for every run, without repetitions."""
+    paths = [pattern.format(run=run.run_id, mixture=run.mixture, model=run.model) for run in RUNS.values()]
+    return list(dict.fromkeys(paths))
+
+
+def train_threads():
+    """Trainings share the cores when several can run side by side."""
+    return max(1, (workflow.cores or 1) // max(1, len(RUNS)))
+
+
+GPUS = machine.visible_gpus()
+if GPUS:
+    # Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
+    workflow.global_resources.setdefault("gpu", GPUS)
+
+
+def refuse_second_instance():
+    """Hold the results folder as long as this process lives."""
+    global INSTANCE
+    try:
+        INSTANCE = machine.hold_folder(Path("results"))
+    except UserError as error:
+        logger.error(str(error))
+        os._exit(1)
+
+
+def last_screen():
+    """The summary and where the results lie."""
+    if not Path("results/summary.tsv").exists():
+        return ""
+    metrics = [Path(path) for path in evaluations("metrics.json") if Path(path).exists()]
+    models = " ".join(f"results/models/{run}" for run in RUNS)
+    table = summary.screen(Path("results/summary.tsv"), metrics)
+    return f"\n{table}\n\nreport  results/report.html\nmodels  {models}\n"

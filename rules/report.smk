@@ -1,0 +1,39 @@
+rule summarize:
+    input:
+        metrics=evaluations("metrics.json"),
+        code=code("summarize.py"),
+    output:
+        summary=report("results/summary.tsv", caption="../report/summary.rst", category="Results"),
+    log:
+        "results/logs/summarize.log",
+    conda:
+        "../envs/rewardline.yaml"
+    message:
+        "Summarizing all evaluations"
+    shell:
+        program("summarize.py") + " --metrics {input.metrics:q} --output {output.summary:q} --log {log}"
+
+
+rule report:
+    input:
+        summary="results/summary.tsv",
+        metrics=evaluations("metrics.json"),
+        scores=evaluations("scores.parquet"),
+        models=of_runs("results/models/{run}/run.json"),
+        logs=of_runs("results/models/{run}/log.jsonl"),
+        stats=of_runs("results/pairs/{mixture}/stats.json"),
+        tokens=of_runs("results/tokens/{mixture}/{model}/manifest.json"),
+        code=code("plot.py"),
+    output:
+        page=report("results/report.html", caption="../report/report.rst", category="Results"),
+    log:
+        "results/logs/report.log",
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        models=of_runs("results/models/{run}"),
+    message:
+        "Writing the report"
+    shell:
+        program("plot.py") + " --metrics {input.metrics:q} --scores {input.scores:q} --models {params.models:q}"
+        " --stats {input.stats:q} --tokens {input.tokens:q} --output {output.page:q} --log {log}"

@@ -1,0 +1,28 @@
+rule train:
+    input:
+        tokens=run_tokens,
+        base=run_base,
+        code=code("train.py"),
+    output:
+        model="results/models/{run}/model.safetensors",
+        config="results/models/{run}/config.json",
+        run="results/models/{run}/run.json",
+        log="results/models/{run}/log.jsonl",
+        card="results/models/{run}/README.md",
+    log:
+        "results/logs/train/{run}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    threads: train_threads()
+    resources:
+        gpu=GPUS,
+        processes=1,
+    params:
+        settings=run_settings(configuration.train_settings),
+    message:
+        "Training {wildcards.run}"
+    shell:
+        program("train.py") + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
+        " --base $(dirname {input.base:q}) --output results/models/{wildcards.run}"
+        " --checkpoints results/checkpoints/{wildcards.run}"
+        " --threads {threads} --gpus {resources.gpu} --processes {resources.processes} --log {log}"

@@ -1,0 +1,166 @@
+"""Read a data set whole, from local files, the Hugging Face hub or the demo generator, into the raw form.
+
+    python scripts/download.py --name mine --settings '{"files": ["data/a.jsonl", "data/b.tsv.gz"]}' \\
+        --output results/data/mine --log results/logs/download/mine.log
+
+--settings holds exactly one source:
+    {"demo": {"pairs": 6000, "seed": 1}}
+    {"files": ["data/*.jsonl"]}     .jsonl .ndjson .json .csv .tsv (each also .gz or .zst) .parquet
+    {"hub": "owner/name", "revision": COMMIT, "split": "train"}     and: config, data_files, data_dir
+
+Leaves in --output: part-00000.parquet, ... with a row per input row (file, row, record, error), and manifest.json.
+Nothing is renamed, coerced or left out; a row that cannot be read has an `error` in place of its `record`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from rewardline import hub, readers
+from rewardline.artifacts import canonical, file_sha256, publish, settings_argument, write_json
+from rewardline.cli import UserError, log, parser, progress, run, start_logging
+from rewardline.expand import expand_files
+from rewardline.raw import Parts, Row, as_row, json_type
+
+_OPTIONS = {
+    "demo": {"demo"},
+    "files": {"files", "sizes"},  # sizes: what the workflow adds so that an edited file is read again
+    "hub": {"hub", "revision", "config", "split", "data_files", "data_dir"},
+}
+_SHOWN = 3
+_KEYS = 1_000  # top-level keys that the manifest names; data with ever new keys must not fill the memory
+
+
+@dataclass(frozen=True)
+class Input:
+    """Where rows come from: a file, or a generator when `path` is None."""
+
+    label: str
+    path: Path | None
+    rows: Iterator[Row]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage; 0 when the data set is there."""
+    options = parser(__doc__)
+    options.add_argument("--name", required=True, help="name of the data set")
+    options.add_argument("--settings", required=True, help="JSON object, or @ and the path of a file with one")
+    options.add_argument("--output", required=True, type=Path, help="folder to make")
+    args = options.parse_args(argv)
+    start_logging(args.log)
+    settings = settings_argument(args.settings)
+    commit, inputs = _inputs(args.name, settings)
+    with publish(args.output) as folder:
+        manifest = write(args.name, inputs, folder)
+        source = {key: value for key, value in settings.items() if key != "sizes"}
+        head = {"name": args.name, "source": json.loads(canonical(source)), "revision": commit}
+        write_json(folder / "manifest.json", {**head, **manifest})
+    return 0
+
+
+def _inputs(name: str, settings: dict[str, Any]) -> tuple[str | None, list[Input]]:
+    """The resolved commit of a hub data set, and what to read."""
+    kinds = [kind for kind in _OPTIONS if kind in settings]
+    if len(kinds) != 1:
+        raise UserError(f"{name}: settings must have exactly one of {', '.join(_OPTIONS)}; they have {kinds or 'none'}")
+    kind = kinds[0]
+    if unknown := settings.keys() - _OPTIONS[kind]:
+        raise UserError(
+            f"{name}: unknown settings {sorted(unknown)} beside {kind!r}; known are {sorted(_OPTIONS[kind])}"
+        )
+    if kind == "demo":
+        from rewardline import demo
+
+        try:
+            values = demo.generate(**settings["demo"])
+        except TypeError as error:
+            raise UserError(f"{name}: `demo` takes pairs and seed, as whole numbers: {error}") from error
+        return None, [Input("demo", None, map(as_row, count(1), values))]
+    commit, files = None, [hub.HubFile(file, Path(file)) for file in _existing(settings.get("files", []))]
+    if kind == "hub":
+        options = {key: value for key, value in settings.items() if key != "hub" and value is not None}
+        commit, files = hub.fetch(settings["hub"], **options)
+    for label, path in files:  # all of them before the first is read
+        readers.reader(path, label)
+    return commit, [Input(label, path, readers.read(path, label)) for label, path in files]
+
+
+def _existing(patterns: list[str]) -> list[str]:
+    """The files of literal paths and globs, each once; a literal path may hold characters of a glob."""
+    found = (
+        name for pattern in patterns for name in ([pattern] if Path(pattern).is_file() else expand_files([pattern]))
+    )
+    return list(dict.fromkeys(found))
+
+
+def write(name: str, inputs: list[Input], folder: Path) -> dict[str, Any]:
+    """Write the parts of all inputs to `folder`; what the manifest says of parts, inputs and keys."""
+    tally = Tally(name)
+    read = []
+    with Parts(folder) as parts, progress(f"read {name}") as bar:
+        for item in inputs:
+            rows, unreadable = tally.rows, tally.unreadable
+            before = _stamp(item.path)
+            for row in item.rows:
+                parts.add(item.label, row)
+                tally.add(item.label, row)
+                if tally.rows % 1000 == 0:
+                    bar.update(1000)
+            rows, unreadable = tally.rows - rows, tally.unreadable - unreadable
+            log.info("read %s: %d rows, %d unreadable", item.label, rows, unreadable)
+            if item.path is not None:
+                entry = {"file": item.label, "rows": rows, "unreadable": unreadable}
+                read.append({**entry, "sha256": file_sha256(item.path)})
+                if _stamp(item.path) != before:
+                    raise UserError(f"{item.label} changed while it was read. Run this again when nothing writes to it")
+        bar.update(tally.rows % 1000)
+    if not tally.rows:
+        raise UserError(f"{name}: there are no rows to read. Name a file with rows, or ask for at least one pair")
+    log.info("%s: %d rows from %d inputs, %d unreadable", name, tally.rows, len(inputs), tally.unreadable)
+    counts = {"rows": tally.rows, "unreadable": tally.unreadable}
+    return {**counts, "parts": parts.listing(), "inputs": read, "schema": tally.schema()}
+
+
+def _stamp(path: Path | None) -> tuple[int, ...]:
+    """What changes when a file is written to."""
+    if path is None:
+        return ()
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+class Tally:
+    """Counts rows, and collects the JSON types that the values of each top-level key have."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._types: dict[str, set[str]] = {}
+        self.rows = 0
+        self.unreadable = 0
+
+    def add(self, label: str, row: Row) -> None:
+        """Count a row; the first unreadable ones are logged with their reasons."""
+        self.rows += 1
+        if row.value is None:
+            self.unreadable += 1
+            if self.unreadable <= _SHOWN:
+                log.warning("cannot read row %d of %s: %s", row.number, label, row.error)
+            return
+        for key, value in row.value.items():
+            if key in self._types:
+                self._types[key].add(json_type(value))
+            elif len(self._types) < _KEYS:
+                self._types[key] = {json_type(value)}
+
+    def schema(self) -> dict[str, list[str]]:
+        """The types of each key, both sorted."""
+        if len(self._types) == _KEYS:
+            log.warning("%s has %d or more different keys: the manifest names the first", self._name, _KEYS)
+        return {key: sorted(types) for key, types in sorted(self._types.items())}
+
+
+if __name__ == "__main__":
+    run(main)

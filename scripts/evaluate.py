@@ -1,0 +1,113 @@
+"""Score every pair of a benchmark, or of a mixture's eval split, with a trained model.
+
+    python scripts/evaluate.py --settings '{"run": "first", "benchmark": "eval", ...}' \\
+        --model results/models/first --tokens results/tokens/main/opt-350m --output results/evals/first/eval
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewardline import distributed
+from rewardline.artifacts import publish, settings_argument, write_json
+from rewardline.cli import UserError, log, parser, progress, run, start_logging
+
+Json = dict[str, Any]
+SCHEMA = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("prompt_id", pa.string()),
+        ("dataset", pa.string()),
+        ("subset", pa.string()),
+        ("chosen_score", pa.float32()),
+        ("rejected_score", pa.float32()),
+        ("chosen_tokens", pa.int32()),
+        ("rejected_tokens", pa.int32()),
+        ("correct", pa.float32()),
+    ]
+)
+ROWS_AT_ONCE = 4096
+
+
+def scored_pairs(model_folder: Path, tokens: Path, batch_tokens: int, trust: bool, label: str) -> Iterator[Json]:
+    """The rows of scores.parquet, in the order of the tokens."""
+    import torch
+
+    from rewardline.reward_model import RewardModel, load_reward_model
+    from rewardline.scoring import score_comparisons
+    from rewardline.shards import TokenDataset
+
+    data = TokenDataset(tokens, "eval")
+    if not data.pairs:
+        raise UserError(f"{tokens}: has no pairs to evaluate; its benchmark or eval split is empty")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_reward_model(model_folder, trust_remote_code=trust, dtype="auto")
+    model = RewardModel(loaded).to(device)
+    log.info("%d pairs of %s, %s batches, on %s", data.pairs, tokens, model.batching, device)
+    comparisons = (data[index] for index in range(len(data)))
+    scored = score_comparisons(
+        model, comparisons, device=device, pad_id=loaded.config.pad_token_id, batch_tokens=batch_tokens
+    )
+    with progress(label, total=data.pairs, unit="pair") as bar:
+        for comparison, scores in scored:
+            prefix = len(comparison.prefix)
+            for pair in comparison.pairs:
+                chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
+                yield {
+                    "pair_id": pair["pair_id"],
+                    "prompt_id": comparison.prompt_id,
+                    "dataset": pair["dataset"],
+                    "subset": pair["subset"],
+                    "chosen_score": chosen,
+                    "rejected_score": rejected,
+                    "chosen_tokens": prefix + len(comparison.tails[pair["chosen"]]),
+                    "rejected_tokens": prefix + len(comparison.tails[pair["rejected"]]),
+                    "correct": float(chosen > rejected) + 0.5 * (chosen == rejected),
+                }
+            bar.update(len(comparison.pairs))
+
+
+def write_scores(rows: Iterator[Json], path: Path) -> None:
+    """Write rows as they come."""
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        waiting: list[Json] = []
+        for row in rows:
+            waiting.append(row)
+            if len(waiting) == ROWS_AT_ONCE:
+                writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
+                waiting = []
+        writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    options = parser(__doc__)
+    options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
+    options.add_argument("--model", required=True, type=Path, help="folder of a trained model")
+    options.add_argument("--tokens", required=True, type=Path, help="folder of tokens whose eval split is scored")
+    options.add_argument("--output", required=True, type=Path, help="folder to leave scores and metrics in")
+    options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
+    options.add_argument("--threads", type=int, default=1)
+    options.add_argument("--gpus", type=int, default=0)
+    args = options.parse_args(argv)
+    start_logging(args.log)
+    distributed.prepare(args.gpus, args.threads)
+    from rewardline.metrics import summarize
+
+    settings = settings_argument(args.settings)
+    trust = settings.pop("trust_remote_code", False)
+    label = f"{settings['run']}: {settings['benchmark']}"
+    with publish(args.output) as out:
+        write_scores(scored_pairs(args.model, args.tokens, args.batch_tokens, trust, label), out / "scores.parquet")
+        metrics = summarize(pd.read_parquet(out / "scores.parquet"))
+        write_json(out / "metrics.json", {**settings, **metrics})
+    log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,35 @@
+"""Draw the report: one HTML page for people, with figures, that needs no network and no other file.
+
+The folders above the files tell which run, benchmark, mixture and model they belong to.
+
+Example:
+  python scripts/plot.py --metrics results/evals/*/*/metrics.json --scores results/evals/*/*/scores.parquet \\
+      --models results/models/* --stats results/pairs/*/stats.json --tokens results/tokens/*/*/manifest.json \\
+      --output results/report.html
+"""
+
+from pathlib import Path
+
+from rewardline.cli import log, parser, run, start_logging
+from rewardline.report import Inputs, write_report
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage; 0 on success."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each eval")
+    arguments.add_argument("--scores", type=Path, nargs="*", default=[], help="scores.parquet of each eval")
+    arguments.add_argument("--models", type=Path, nargs="*", default=[], help="folders of trained models")
+    arguments.add_argument("--stats", type=Path, nargs="*", default=[], help="stats.json of each mixture")
+    arguments.add_argument("--tokens", type=Path, nargs="*", default=[], help="manifest.json of each mixture and model")
+    arguments.add_argument("--output", type=Path, required=True, help="the page to write")
+    options = arguments.parse_args(argv)
+    start_logging(options.log)
+    inputs = Inputs(options.metrics, options.scores, options.models, options.stats, options.tokens)
+    write_report(inputs, options.output)
+    log.info("%s: %.0f KB", options.output, options.output.stat().st_size / 1000)
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,104 @@
+"""Demo preference data, made on the fly: pairs whose rejected answer has exactly one labelled flaw.
+
+The default configuration trains on it, so that the whole pipeline runs in minutes and without a download, and so that
+there is data on which a person can see whether a reward model learns what it should: each pair's `subset` says what is
+wrong with its rejected answer.
+
+| flaw | the rejected answer |
+|---|---|
+| wrong_number | has another number than the prompt (or a small sum, or the world) gives |
+| wrong_fact | has another name, place, day, colour, ... than the prompt, or the world, gives |
+| off_question | answers another question, on the same facts or on something else |
+| format_ignored | has the right content in a form other than the one that is asked for |
+| refusal | refuses a harmless question |
+| repetition | repeats a part of itself at once |
+| broken_off | ends in the middle of a sentence |
+| rude | is correct, and insults the user |
+| empty_praise | flatters the user and answers nothing |
+| wrong_language | is correct, but not in the user's language |
+
+How it is built. A maker (demo_facts, demo_plans, demo_tasks, demo_talk) draws an `Item` (demo_item): a question, the
+facts it rests on, phrasings of its answer with a slot for the value that is asked for, wrong values, and further true
+sentences. `dialogue` (demo_style) turns it into messages of one or several turns. `compose` (demo_style) makes answers
+of it, and a flaw (demo_flaws, demo_format) makes the rejected one. The words are few and common (demo_words).
+
+What keeps it honest. Chosen and rejected answers are composed by the same function from the same optional parts, so
+openers, closing sentences and phrasings tell nothing. For every flaw the chosen answer is the longer one, in words, in
+half of the pairs: flaws and lengths are dealt from one shuffled deck, and an answer is drawn again until it has the
+length it should have. Values are drawn from the same ranges whether right or wrong, and about half of the wrong ones
+stand in the prompt as well, so wrong_number, wrong_fact, off_question and format_ignored cannot be told without reading
+the prompt. Names, things, numbers and turns combine so freely that hardly a prompt comes twice.
+
+Only `random.Random(seed)` is used, so a seed gives the same rows on every machine, and more rows begin with the same.
+"""
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from rewardline.demo_flaws import ALL, FLAWS, wrong_value
+from rewardline.demo_format import format_pair
+from rewardline.demo_item import Item, Maker
+from rewardline.demo_style import Message, compose, dialogue
+
+# How often each flaw stands in the deck that they are dealt from: those that need the prompt come more often, since
+# they take more examples to learn.
+SHARES = {
+    "wrong_number": 3,
+    "wrong_fact": 3,
+    "off_question": 3,
+    "format_ignored": 3,
+    "refusal": 2,
+    "repetition": 2,
+    "broken_off": 2,
+    "rude": 2,
+    "empty_praise": 2,
+    "wrong_language": 2,
+}
+RICH = 0.3
+TWINS = 0.7
+TRIES = 10
+
+
+def generate(pairs: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield `pairs` rows with the keys `prompt`, `chosen`, `rejected` and `subset`; the same ones for the same seed.
+
+    `prompt` is a list of {"role": "system" | "user" | "assistant", "content": str} that ends with the user's turn;
+    `chosen` and `rejected` are strings; `subset` is the flaw's name, one of `SHARES`.
+    """
+    rng = Random(seed)
+    deck: list[tuple[str, bool]] = []
+    for _ in range(pairs):
+        if not deck:
+            deck = [(flaw, longer) for flaw, share in SHARES.items() for longer in (True, False) for _ in range(share)]
+            rng.shuffle(deck)
+        flaw, chosen_longer = deck.pop()
+        prompt, chosen, rejected = _pair(rng, flaw, chosen_longer)
+        yield {"prompt": prompt, "chosen": chosen, "rejected": rejected, "subset": flaw}
+
+
+def _pair(rng: Random, flaw: str, chosen_longer: bool) -> tuple[list[Message], str, str]:
+    """A prompt and its two answers; the chosen one has more words than the rejected one if `chosen_longer`."""
+    earlier = _draw(rng, ALL)
+    if flaw == "format_ignored":
+        return format_pair(rng, earlier, chosen_longer)
+    makers, spoil = FLAWS[flaw]
+    maker = rng.choice(makers)
+    item = maker(rng)
+    other = _draw(rng, [each for each in ALL if each is not maker])
+    prompt = dialogue(rng, item, earlier)
+    if spoil is wrong_value and rng.random() < TWINS:
+        frame = compose(rng, item, "{}", RICH)
+        return prompt, frame.replace("{}", item.right), frame.replace("{}", item.wrong(rng))
+    for attempt in range(TRIES):
+        more, less = RICH + 0.06 * attempt, RICH - 0.04 * attempt
+        chosen = compose(rng, item, item.right, more if chosen_longer else less)
+        rejected = spoil(rng, item, other, less if chosen_longer else more)
+        excess = len(chosen.split()) - len(rejected.split())
+        if excess and (excess > 0) == chosen_longer:
+            break
+    return prompt, chosen, rejected
+
+
+def _draw(rng: Random, makers: tuple[Maker, ...] | list[Maker]) -> Item:
+    return rng.choice(makers)(rng)

@@ -1,0 +1,204 @@
+"""The demo's flaws: each takes an item that has a good answer and returns an answer with exactly one thing wrong."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from rewardline.demo_facts import counts, location, location_check, owner, position, profile
+from rewardline.demo_item import Item, Maker
+from rewardline.demo_plans import event_day, event_time, price, priced_thing
+from rewardline.demo_style import compose
+from rewardline.demo_talk import advice, news
+from rewardline.demo_tasks import (
+    baby_animal,
+    capital_city,
+    opposite,
+    ordering,
+    past_tense,
+    plain_sum,
+    politeness,
+    story_sum,
+    total_price,
+    world_count,
+)
+from rewardline.demo_words import lines, table, words
+
+# A maker that stands here twice is drawn twice as often.
+NUMBERS: tuple[Maker, ...] = (
+    *(counts, counts, counts, price, price, event_time, event_time),
+    *(story_sum, plain_sum, total_price, world_count),
+)
+FACTS: tuple[Maker, ...] = (
+    *(owner, owner, location, location, location_check, event_day, event_day, priced_thing, profile, profile, position),
+    *(capital_city, opposite, baby_animal),
+)
+TALK: tuple[Maker, ...] = (advice, advice, advice, news, news, news)
+TASKS: tuple[Maker, ...] = (ordering, politeness, past_tense)
+QUESTIONS = NUMBERS + FACTS + TASKS
+FOREIGN: tuple[Maker, ...] = (
+    counts,
+    counts,
+    price,
+    event_day,
+    event_time,
+    story_sum,
+    plain_sum,
+    world_count,
+    capital_city,
+)
+ALL = QUESTIONS + TALK
+
+REFUSALS = lines("""
+    I'm sorry, but I can't help with {}.
+    I am afraid I cannot say anything about {}.
+    Sorry, I am not able to answer this.
+    I would rather not talk about {}.
+    I can't help you with that.
+    As an assistant I may not discuss {}.
+    I must decline to answer.
+    Unfortunately I am unable to help here.
+""")
+REFUSAL_REASONS = lines("""
+    It is against my rules.
+    This is not something I may do.
+    Please ask somebody else.
+    You will have to look elsewhere.
+    My guidelines do not allow it.
+    I cannot make an exception for you.
+    That goes beyond what I can do.
+    I hope you understand.
+""")
+INSULTS = lines("""
+    What a stupid question.
+    Are you blind?
+    Use your head for once.
+    Even a child would know this.
+    Stop wasting my time.
+    How dumb can you be?
+    You really are slow.
+    Only an idiot would ask about {}.
+    Nobody cares about {}.
+    I am sick of your silly questions.
+    Now leave me alone, you fool.
+    Don't bother me again.
+    Try thinking next time.
+    You are too lazy to find out on your own.
+""")
+PRAISE = lines("""
+    What a brilliant question!
+    You have such a sharp mind.
+    I am truly impressed by you.
+    Only a gifted person would think of {}.
+    Asking about {} shows how clever you are.
+    I love the way you write.
+    You are a joy to talk to.
+    Your curiosity is a gift to all of us.
+    Never stop being so wonderful.
+    Talking with you makes my day.
+    You must be the smartest person I know.
+    The world needs more people like you.
+""")
+# After one of these words no sentence ends.
+OPEN_WORDS = words(
+    "the a an is in on at of to and has have for by with your my are that costs starts lives works likes could "
+    "called between was sells keeps needs owns"
+)
+# Three openers and three closing sentences in German, French and Spanish.
+FOREIGN_PARTS = table("""
+    Gern. | Natürlich. | Gute Frage.
+    Ich hoffe, das hilft. | Frag einfach, wenn etwas unklar ist. | Einen schönen Tag noch!
+    Bien sûr. | Avec plaisir. | Bonne question.
+    J'espère que cela vous aide. | Dites-moi si ce n'est pas clair. | Bonne journée !
+    Claro. | Con mucho gusto. | Buena pregunta.
+    Espero que eso ayude. | Pregunta si algo no está claro. | ¡Que tengas un buen día!
+""")
+
+Spoiler = Callable[[Random, Item, Item, float], str]
+"""Takes the item, another item, and how rich the answer is to be in 0..1; returns the flawed answer."""
+
+
+def wrong_value(rng: Random, item: Item, _: Item, rich: float) -> str:
+    """A good answer, but for the value that was asked for."""
+    return compose(rng, item, item.wrong(rng), rich)
+
+
+def off_question(rng: Random, item: Item, other: Item, rich: float) -> str:
+    """A good answer to another question: on the same facts, or on something else."""
+    if item.asides and rng.random() < 0.3:
+        _, answer = rng.choice(item.asides)
+        return compose(rng, replace(item, answers=(answer,), extras=()), "", rich)
+    return compose(rng, other, other.right, rich)
+
+
+def _told(rng: Random, pool: tuple[str, ...], item: Item) -> str:
+    return rng.choice(pool).replace("{}", item.topic)
+
+
+def _several(rng: Random, pool: tuple[str, ...], item: Item, rich: float) -> list[str]:
+    """One sentence of the pool, or more if the answer is to be rich."""
+    count = 1 + sum(rng.random() < rich for _ in range(3))
+    return [text.replace("{}", item.topic) for text in rng.sample(pool, count)]
+
+
+def refusal(rng: Random, item: Item, _: Item, rich: float) -> str:
+    """A refusal of a harmless question."""
+    return " ".join([_told(rng, REFUSALS, item), *_several(rng, REFUSAL_REASONS, item, rich)[rng.randrange(2) :]])
+
+
+def empty_praise(rng: Random, item: Item, _: Item, rich: float) -> str:
+    """Praise for the user in the place of an answer."""
+    return " ".join(_several(rng, PRAISE, item, rich))
+
+
+def rude(rng: Random, item: Item, _: Item, rich: float) -> str:
+    """A correct answer with an insult before or after it."""
+    insult = _told(rng, INSULTS, item)
+    if rng.random() < 0.5:
+        return compose(rng, item, item.right, rich, opener=insult)
+    return compose(rng, item, item.right, rich, closer=insult)
+
+
+def repetition(rng: Random, item: Item, _: Item, rich: float) -> str:
+    """A correct answer that says a part of itself, or all of it, again and again."""
+    answer = rng.choice(item.answers).replace("{}", item.right)
+    said = answer.split()
+    times = 1 + sum(rng.random() < rich for _ in range(3))
+    if rng.random() < 0.3 or len(said) < 4:
+        looped = " ".join([answer] * (times + 1))
+    else:
+        size = rng.randint(2, 3)
+        start = rng.randint(1, len(said) - size)
+        looped = " ".join(said[: start + size] + said[start : start + size] * times + said[start + size :])
+    return compose(rng, replace(item, answers=(looped,)), item.right, rich * 0.8)
+
+
+def broken_off(rng: Random, item: Item, _: Item, rich: float) -> str:
+    """A correct answer that ends in the middle of a sentence."""
+    said = compose(rng, item, item.right, rich).split()
+    inner = [index for index in range(2, len(said)) if said[index - 1][-1] not in ".!?,;:"]
+    clear = [index for index in inner if said[index - 1].lower() in OPEN_WORDS]
+    return " ".join(said[: rng.choice(clear or inner)])
+
+
+def wrong_language(rng: Random, item: Item, _: Item, rich: float) -> str:
+    """The right answer in a language that the user does not speak."""
+    language = rng.randrange(3)
+    openers, endings = FOREIGN_PARTS[2 * language : 2 * language + 2]
+    opener = rng.choice(openers) if rng.random() < rich else ""
+    closers = [part for part in rng.sample(endings, 2) if rng.random() < rich]
+    return " ".join(filter(None, (opener, item.foreign[language].replace("{}", item.right), *closers)))
+
+
+# Each flaw with the questions it can befall and how to make it. format_ignored is made elsewhere: there the question
+# decides which of two good answers is the flawed one.
+FLAWS: dict[str, tuple[tuple[Maker, ...], Spoiler]] = {
+    "wrong_number": (NUMBERS, wrong_value),
+    "wrong_fact": (FACTS, wrong_value),
+    "off_question": (ALL, off_question),
+    "refusal": (ALL, refusal),
+    "repetition": (ALL, repetition),
+    "broken_off": (ALL, broken_off),
+    "rude": (ALL, rude),
+    "empty_praise": (QUESTIONS, empty_praise),
+    "wrong_language": (FOREIGN, wrong_language),
+}

@@ -1,0 +1,146 @@
+"""The DeepSpeed engine of a training: its configuration, its optimiser, and its weights gathered for export."""
+
+import os
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.ops import __compatible_ops__
+from torch import Tensor, nn
+
+from rewardline.cli import UserError, log
+
+Json = dict[str, Any]
+BETAS = (0.9, 0.95)
+OWNED = {
+    "train_batch_size": "pairs_per_step",
+    "train_micro_batch_size_per_gpu": "tokens_per_micro_batch",
+    "gradient_accumulation_steps": "tokens_per_micro_batch",
+    "managed_gradient_accumulation": "tokens_per_micro_batch",
+    "optimizer": "learning_rate and weight_decay",
+    "scheduler": "schedule and warmup",
+}
+"""DeepSpeed keys that the training's own keys decide, and by which."""
+
+
+def start_processes() -> None:
+    """Join the other processes of this training."""
+    # Only inference uses this CPU kernel, and building it takes minutes and a compiler.
+    __compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(verbose=False)
+
+
+def device() -> torch.device:
+    """Where this process computes."""
+    if torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        torch.cuda.set_device(local)
+        return torch.device("cuda", local)
+    return torch.device("cpu")
+
+
+def deepspeed_config(training: Json) -> Json:
+    """The DeepSpeed configuration that follows from the training's settings, with the user's own merged over it.
+
+    Raises:
+        UserError: the user's part sets what a key of the training decides.
+    """
+    stage, offload = training["zero_stage"], training["offload"]
+    zero: Json = {"stage": stage}
+    if offload in ("optimizer", "all"):
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if offload == "all":
+        zero["offload_param"] = {"device": "cpu"}
+    config: Json = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        # Micro batches vary in number, as they are packed by tokens: this program says where a step ends.
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": training["clip"],
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+    }
+    if training["precision"] != "fp32":
+        config[training["precision"]] = {"enabled": True}
+    for key in training["deepspeed"]:
+        if key in OWNED:
+            raise UserError(f"training.deepspeed.{key}: is decided by training.{OWNED[key]}; set that instead")
+    return merge(config, training["deepspeed"], "")
+
+
+def merge(base: Json, over: Json, where: str) -> Json:
+    """`over` merged into `base`, deeply; every value that it replaces is logged."""
+    result = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merge(result[key], value, f"{where}{key}.")
+            continue
+        if key in result and result[key] != value:
+            log.warning("training.deepspeed.%s%s: %s replaces %s", where, key, value, result[key])
+        result[key] = value
+    return result
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[Json]:
+    """Trainable parameters in two groups: matrices with weight decay, norms and biases without."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trainable if _dimensions(parameter) >= 2]
+    vectors = [parameter for parameter in trainable if _dimensions(parameter) < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _dimensions(parameter: nn.Parameter) -> int:
+    # ZeRO-3 leaves an empty vector in place of a parameter, and its shape in ds_shape.
+    return len(getattr(parameter, "ds_shape", parameter.shape))
+
+
+def create(model: nn.Module, training: Json) -> Any:
+    """The engine around `model`, with fused AdamW as its optimiser."""
+    groups = parameter_groups(model, training["weight_decay"])
+    # Handed over rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
+    optimizer = torch.optim.AdamW(groups, lr=training["learning_rate"], betas=BETAS, fused=True)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(training))
+    return engine
+
+
+def gathered(parameters: Iterable[nn.Parameter], stage: int, write: bool = False) -> AbstractContextManager[Any]:
+    """A block in which ZeRO-3's parameters are whole; with `write` what rank 0 changes reaches all processes."""
+    if stage < 3:
+        return nullcontext()
+    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(
+        list(parameters), modifier_rank=0 if write else None
+    )
+    return context
+
+
+def full_state(model: nn.Module, stage: int, keep: bool) -> dict[str, Tensor]:
+    """All parameters and buffers by name, on the CPU, where `keep` (rank 0); every process must call it."""
+    state: dict[str, Tensor] = {}
+    # A parameter at a time: no process ever holds more than one whole parameter beside its share.
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        with gathered([parameter], stage):
+            if keep:
+                state[name] = parameter.detach().cpu().clone()
+    if keep:
+        persistent = set(model.state_dict().keys()) if stage < 3 else None
+        for name, buffer in model.named_buffers():
+            if persistent is None or name in persistent:
+                state[name] = buffer.detach().cpu().clone()
+    return state
+
+
+def gradient_norm(engine: Any) -> float | None:
+    """The norm of the last step's gradient before clipping, or None where the engine keeps none."""
+    norm = engine.get_global_grad_norm()
+    return None if norm is None else float(norm)
+
+
+def set_learning_rate(engine: Any, rate: float) -> None:
+    """The learning rate of the next step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate

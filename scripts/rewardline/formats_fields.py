@@ -1,0 +1,191 @@
+"""Where in a row a field stands: the names that public data sets use, and paths that the user gives."""
+
+import math
+import re
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from itertools import product
+from typing import Any, Final
+
+from rewardline.cli import UserError
+from rewardline.formats_text import Reject, kind
+
+Record = dict[str, Any]
+
+SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
+    "prompt": (
+        "prompt",
+        "question",
+        "instruction",
+        "query",
+        "context",
+        "input",
+        "history",
+        "conversations",
+        "conversation_input",
+    ),
+    "system": ("system", "system_prompt"),
+    "chosen": ("chosen", "response_chosen", "chosen_messages", "better", "preferred", "accepted", "response_j"),
+    "rejected": (
+        "rejected",
+        "reject",
+        "response_rejected",
+        "rejected_messages",
+        "worse",
+        "dispreferred",
+        "response_k",
+    ),
+    "preference": ("preference", "winner", "better_response_id", "choice", "labels", "overall_preference"),
+    "answers": ("answers", "responses", "completions", "outputs", "output", "replies", "candidates"),
+    "scores": ("scores", "ratings"),
+    "ranks": ("ranks",),
+    "good": ("good", "correct", "correct_answers", "good_answers"),
+    "bad": ("bad", "incorrect", "incorrect_answers", "bad_answers", "wrong"),
+    "margin": ("margin",),
+    "subset": ("subset",),
+}
+ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
+EMPTY: Final[tuple[Any, ...]] = (None, "", [])
+TOGETHER: Final = (("answer_a", "answer_b"), ("score_a", "score_b"), ("chosen_score", "rejected_score"))
+PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*)*")
+STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
+_STEMS: Final = ("answer", "response", "output", "completion", "conversation", "human_ref")
+_ENDS: Final = (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"))
+
+
+class Fields:
+    """Reads the fields of a row: by the user's `mapping` of field to path, else by the usual names.
+
+    A path is a key, or keys and list positions as in `answers[0].text`; `[*]` takes every item and a `*` in a key
+    every key that fits, in natural order ("prediction *"); both give a list. A key that is spelt like the whole path
+    comes first. A path that starts with "=" is not a path: the rest is the value, the same for every row.
+    """
+
+    def __init__(self, mapping: dict[str, str] | None, known: tuple[str, ...]) -> None:
+        """`known` are the fields that the format has; a `UserError` names one that it has not, or a bad path."""
+        self._paths = dict(mapping or {})
+        self._steps: dict[str, list[str | int | None]] = {}
+        for name, path in self._paths.items():
+            if name not in known:
+                near = get_close_matches(str(name), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+                raise UserError(f"fields: this format has no field {name!r}; {hint}")
+            if not isinstance(path, str) or not (path.startswith("=") or PATH.fullmatch(path)):
+                raise UserError(f"fields: {name}: {path!r} is not a path such as answers[0].text")
+            steps = [] if path.startswith("=") else STEP.findall(path)
+            self._steps[name] = [key or (None if index == "*" else int(index)) for index, key in steps]
+        for one, two in TOGETHER:
+            if (one in self._paths) != (two in self._paths):
+                raise UserError(f"fields: {one} and {two} must be given together")
+
+    def mapped(self, name: str) -> bool:
+        """Whether the user said where the field stands."""
+        return name in self._paths
+
+    def present(self, record: Record, name: str) -> bool:
+        """Whether the row has the field, null or not."""
+        return name in self._paths or any(key in record for key in SYNONYMS.get(name, ()))
+
+    def key(self, record: Record, name: str) -> str:
+        """The last key on the way to the field: with usual names, their meaning goes with it."""
+        if name in self._steps:
+            return next((step for step in reversed(self._steps[name]) if isinstance(step, str)), "")
+        return self._usual(record, name) or ""
+
+    def required(self, record: Record, name: str) -> Any:
+        """The field's value (null if it is null); rejects a row that has not the field, or has it twice."""
+        value, found = self._find(record, name)
+        if not found:
+            names = ", ".join(SYNONYMS.get(name, (name,)))
+            raise Reject(
+                "missing_field", f"no {name}: the row has none of {names}; it has {keys(record)} (set `fields`)"
+            )
+        return value
+
+    def optional(self, record: Record, name: str) -> Any:
+        """The field's value, null if the row has not the field; a path that the user gave must exist."""
+        return self._find(record, name)[0]
+
+    def _find(self, record: Record, name: str) -> tuple[Any, bool]:
+        if name in self._paths:
+            path = self._paths[name]
+            if path[0] == "=":
+                return path[1:], True
+            return (record[path] if path in record else _walk(record, self._steps[name], path)), True
+        key = self._usual(record, name)
+        return (record[key], True) if key is not None else (None, False)
+
+    @staticmethod
+    def _usual(record: Record, name: str) -> str | None:
+        present = [key for key in SYNONYMS.get(name, ()) if key in record]
+        if len(present) > 1:
+            present = [key for key in present if record[key] not in EMPTY] or present[:1]
+            if name == "prompt" and "instruction" in present:
+                present = [key for key in present if key not in ALPACA]
+        if len(present) > 1:
+            raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
+        return present[0] if present else None
+
+
+def _walk(value: Any, steps: list[str | int | None], path: str) -> Any:
+    for n, step in enumerate(steps):
+        rest = steps[n + 1 :]
+        if step is None:
+            if not isinstance(value, list):
+                raise Reject("missing_field", f"no {path!r}: it needs a list where the row has {kind(value)}")
+            return [_walk(item, rest, path) for item in value]
+        if isinstance(step, int):
+            if not isinstance(value, list) or not -len(value) <= step < len(value):
+                size = f"a list of {len(value)}" if isinstance(value, list) else kind(value)
+                raise Reject("missing_field", f"no {path!r}: it needs item {step} where the row has {size}")
+            value = value[step]
+        elif isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, dict) and "*" in step and (fitting := [key for key in value if fnmatchcase(key, step)]):
+            return [_walk(value[key], rest, path) for key in sorted(fitting, key=_natural)]
+        else:
+            has = keys(value) if isinstance(value, dict) else kind(value)
+            raise Reject("missing_field", f"no {path!r}: where {step!r} is expected the row has {has}")
+    return value
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    pieces = [piece.lstrip("0") if n % 2 else piece for n, piece in enumerate(re.split(r"([0-9]+)", text))]
+    return [(len(piece) if n % 2 else 0, piece) for n, piece in enumerate(pieces)]
+
+
+def keys(record: Record) -> str:
+    """The keys of an object, as part of a sentence."""
+    return "the keys " + ", ".join(str(key)[:40] for key in list(record)[:20]) if record else "no keys"
+
+
+@lru_cache(maxsize=1024)
+def answer_keys(names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
+    """The pairs of keys among `names` that hold two answers, each with the keys that would hold their scores."""
+    return [
+        (stem + one, stem + two, f"score{one}", f"score{two}")
+        for stem, (one, two) in product(_STEMS, _ENDS)
+        if stem + one in names and stem + two in names
+    ]
+
+
+def number(value: Any, what: str) -> float:
+    """A finite number; text that spells one counts, for tables without types."""
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError
+        result = float(value)
+        if not math.isfinite(result):
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise Reject("bad_number", f"{what} is {kind(value)} but should be a finite number") from None
+    return result
+
+
+def numbers(value: Any, size: int, what: str) -> list[float]:
+    """A list of `size` finite numbers."""
+    if not isinstance(value, list) or len(value) != size:
+        has = f"{len(value)} items" if isinstance(value, list) else kind(value)
+        raise Reject("bad_number", f"{what} should be {size} numbers, one for each answer, but is {has}")
+    return [number(item, f"item {n} of {what}") for n, item in enumerate(value, 1)]

@@ -1,0 +1,138 @@
+"""The formats whose row is one pair: what is better and what is worse is said by the fields' names."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from rewardline.formats_fields import ALPACA, EMPTY, Fields, Record
+from rewardline.formats_text import (
+    Message,
+    Reject,
+    answer,
+    clean,
+    dialogue,
+    is_conversation,
+    is_dialogue,
+    messages,
+    part,
+    prompt,
+)
+
+SIDES: Final = ("chosen", "rejected")
+HEADINGS: Final = ("###The instruction to evaluate:", "###Response to evaluate:")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user can choose about a format; `converter` describes each."""
+
+    pairing: str = "all"
+    min_margin: float | None = None
+    max_pairs: int | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    separator: str | None = None
+
+
+class Draft(NamedTuple):
+    """A pair before the checks that all formats share; its texts may still be empty."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    margin: float | None = None
+
+
+Drafts = Iterator[Draft | Reject]
+
+
+def transcript(record: Record, fields: Fields, _options: Options) -> Drafts:
+    """Two whole dialogues in text."""
+    chosen, rejected = (dialogue(clean(fields.required(record, name), name), name) for name in SIDES)
+    yield Draft(*part(chosen, rejected, SIDES))
+
+
+def pairs(record: Record, fields: Fields, options: Options) -> Drafts:
+    """A prompt of its own, a better and a worse answer."""
+    fields.required(record, "prompt")
+    yield from implicit(record, fields, options)
+
+
+def implicit(record: Record, fields: Fields, _options: Options) -> Drafts:
+    """Two conversations as messages; the prompt is what they share, or a field of its own."""
+    shared = explicit_prompt(record, fields)
+    yield Draft(*compare(shared, fields.required(record, "chosen"), fields.required(record, "rejected"), SIDES))
+
+
+def judge(record: Record, fields: Fields, _options: Options) -> Drafts:
+    """Two prompts to a judge, in which instruction and response stand under headings."""
+    found = [_sections(clean(fields.required(record, name), name), name) for name in SIDES]
+    (instruction, chosen), (other, rejected) = found
+    if instruction != other:
+        raise Reject("different_prompts", "chosen and rejected do not have the same instruction")
+    if "\n\nAssistant:" in instruction and not is_dialogue(instruction):
+        instruction = "Human: " + instruction  # a dialogue that lost its first marker
+    yield Draft(prompt(instruction), chosen, rejected)
+
+
+def _sections(text: str, name: str) -> tuple[str, str]:
+    _, start, rest = text.partition(HEADINGS[0])
+    instruction, heading, rest = rest.partition("\n" + HEADINGS[1])
+    if not start or not heading:
+        raise Reject("not_judge", f'{name} has no "{HEADINGS[0]}" and "{HEADINGS[1]}"')
+    return instruction.strip(), rest.partition("\n###")[0].strip()
+
+
+def explicit_prompt(record: Record, fields: Fields) -> list[Message] | None:
+    """The row's prompt, None if it has none, with a system prompt and Alpaca's `input` and `history`."""
+    value = fields.optional(record, "prompt")
+    if value is None and not fields.present(record, "prompt"):
+        return None
+    result = prompt(value)
+    if fields.key(record, "prompt") == "instruction" and not fields.mapped("prompt"):
+        extra, history = (record.get(key) for key in ALPACA)
+        if extra not in EMPTY and (text := clean(extra, "input")):
+            result[-1]["content"] += "\n" + text
+        if history not in EMPTY:
+            result[:0] = _history(history)
+    system = fields.optional(record, "system")
+    if system is not None and (text := clean(system, "system")):
+        if result[0]["role"] == "system":
+            raise Reject("ambiguous_field", "the prompt has a system message and the row has a system prompt as well")
+        result.insert(0, {"role": "system", "content": text})
+    return result
+
+
+def _history(value: Any) -> Iterator[Message]:
+    for n, turn in enumerate(value if isinstance(value, list) else [value], 1):
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise Reject("not_messages", f"turn {n} of history is not a list of a question and its answer")
+        yield {"role": "user", "content": clean(turn[0], f"the question of turn {n} of history")}
+        yield {"role": "assistant", "content": clean(turn[1], f"the answer of turn {n} of history")}
+
+
+def compare(
+    shared: list[Message] | None, first: Any, second: Any, names: tuple[str, str]
+) -> tuple[list[Message], str, str]:
+    """Prompt and texts of two sides, each an answer to the prompt `shared` or a whole conversation."""
+    if is_conversation(first) or is_conversation(second):
+        found, one, two = part(_whole(shared, first, names[0]), _whole(shared, second, names[1]), names)
+        if shared is not None:
+            turns = [turn for turn in shared if turn["role"] != "system"]
+            if not any(found[n : n + len(turns)] == turns for n in range(len(found))):
+                raise Reject("different_prompts", f"the prompt is not in what {names[0]} and {names[1]} share")
+            if shared[0]["role"] == "system" and found[0]["role"] != "system":
+                found.insert(0, shared[0])
+        return found, one, two
+    if is_dialogue(first) and is_dialogue(second):
+        raise Reject("whole_dialogue", f"{names[0]} and {names[1]} are whole dialogues: use `format: transcript`")
+    if shared is None:
+        raise Reject("missing_field", "the row has no prompt, and its answers are not whole conversations")
+    return shared, answer(first, names[0]), answer(second, names[1])
+
+
+def _whole(shared: list[Message] | None, side: Any, name: str) -> list[Message]:
+    """A side as a conversation that begins with the prompt."""
+    if not is_conversation(side):
+        return [*(shared or ()), {"role": "assistant", "content": answer(side, name)}]
+    turns = messages(side, name)
+    return [*shared, *turns] if shared and turns and turns[0]["role"] == "assistant" else turns

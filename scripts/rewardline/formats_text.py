@@ -1,0 +1,223 @@
+"""Texts, messages and dialogues: the strict reading that all formats share."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict
+
+MAX_CHARACTERS: Final = 1_000_000
+ROLES: Final = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+}
+TEXT_KEYS: Final = ("answer", "text", "content", "response", "completion", "output")
+TURN: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+KINDS: Final = {
+    type(None): "null",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    str: "text",
+}
+
+
+class Message(TypedDict):
+    """A turn of a conversation. `role` is system, user or assistant; `content` has no outer white space."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference between two answers to one prompt.
+
+    `margin` is how much better `chosen` is (in the data set's own unit, never negative; null if unknown).
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    weight: float = 1.0
+    subset: str = ""
+
+
+class Reject(Exception):  # noqa: N818 - it is an outcome to count, not a fault
+    """A row that gives no pair. `reason` is a stable code to count by, `detail` a sentence for people.
+
+    `detail` is valid UTF-8 of at most 500 characters, whatever the row holds.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail[:500].encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+        super().__init__(f"{self.reason}: {self.detail}")
+
+
+def kind(value: object) -> str:
+    """What `value` is, in words."""
+    return KINDS.get(type(value), type(value).__name__)
+
+
+def clean(value: object, what: str) -> str:
+    """`value` without outer white space; it may be empty. Rejects all that is not well-formed text."""
+    if not isinstance(value, str):
+        raise Reject("not_text", f"{what} is {kind(value)}, not text")
+    if len(value) > MAX_CHARACTERS:
+        raise Reject("too_long", f"{what} has {len(value):,} characters; {MAX_CHARACTERS:,} are allowed")
+    if "\0" in value:
+        raise Reject("bad_text", f"{what} contains a NUL character")
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise Reject("bad_text", f"{what} contains half of a surrogate pair") from None
+    return value.strip()
+
+
+def message(value: object, what: str) -> Message:
+    """A message in OpenAI's form (role, content) or ShareGPT's (from, value). Content may be a list of text parts."""
+    if not isinstance(value, dict):
+        raise Reject("not_messages", f"{what} is {kind(value)}, not a message with a role")
+    name = value.get("role") if value.get("role") is not None else value.get("from")
+    role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+    if role is None:
+        shown = repr(name[:50]) if isinstance(name, str) else kind(name)
+        raise Reject("bad_role", f"{what} has the role {shown}; known are {', '.join(ROLES)}")
+    content = value.get("content") if value.get("content") is not None else value.get("value")
+    if isinstance(content, list):
+        content = "".join(_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
+    return {"role": role, "content": clean(content, f"the content of {what}")}
+
+
+def _part(value: object, what: str) -> str:
+    if not isinstance(value, dict) or value.get("type") != "text":
+        raise Reject("not_text", f"{what} is not of type text")
+    text = value.get("text") if value.get("text") is not None else value.get("value")
+    if not isinstance(text, str):
+        raise Reject("not_text", f"{what} is {kind(text)}, not text")
+    return text
+
+
+def messages(value: list[Any], what: str) -> list[Message]:
+    """A list of messages. An empty system message says nothing and is left out."""
+    read = [message(item, f"message {n} of {what}") for n, item in enumerate(value, 1)]
+    return [item for item in read if item["content"] or item["role"] != "system"]
+
+
+def dialogue(text: str, what: str) -> list[Message]:
+    r"""The turns of a transcript: "\n\nHuman: ...\n\nAssistant: ...".
+
+    A marker opens a turn where the speaker changes. A repeated marker is the speaker's own text (a model that wrote
+    the marker itself, as HH-RLHF has) and stays in it, so that an answer is what was judged, word for word.
+    """
+    result: list[Message] = []
+    role, start = "", 0
+    for match in TURN.finditer(text):
+        speaker = "user" if match[1] == "Human" else "assistant"
+        if speaker == role:
+            continue
+        if role:
+            result.append({"role": role, "content": text[start : match.start()].strip()})
+        elif match.start():
+            break
+        role, start = speaker, match.end()
+    if not role:
+        raise Reject("not_transcript", f'{what} does not start with "Human:" or "Assistant:"')
+    result.append({"role": role, "content": text[start:].strip()})
+    return result
+
+
+def is_dialogue(text: object) -> bool:
+    """Whether `text` is a whole transcript rather than a text that merely mentions one."""
+    return isinstance(text, str) and "\n\nAssistant:" in text and text.lstrip().startswith("Human:")
+
+
+def prompt(value: object, what: str = "the prompt") -> list[Message]:
+    """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages."""
+    if isinstance(value, list):
+        result = messages(value, what)
+    elif isinstance(value, dict):
+        result = [message(value, what)]
+    else:
+        text = clean(value, what)
+        if not is_dialogue(text) and not (isinstance(value, str) and value.startswith("\n\nHuman:")):
+            return [{"role": "user", "content": text}]
+        result = dialogue(text, what)
+        if not result[-1]["content"] and result[-1]["role"] == "assistant":
+            result.pop()
+    if not result:
+        raise Reject("empty_prompt", f"{what} is empty")
+    if result[-1]["role"] == "assistant":
+        raise Reject("prompt_ends_with_assistant", f"{what} ends with an assistant turn: what do the answers answer?")
+    return result
+
+
+def answer(value: object, what: str) -> str:
+    """One answer: text, an assistant's message (alone or as a list of one), or an object with one text in it."""
+    if isinstance(value, list):
+        if len(value) != 1:
+            reason = "several_turns" if value else "empty_answer"
+            raise Reject(reason, f"{what} is a list of {len(value)} items, not of one message")
+        value = value[0]
+        if not isinstance(value, dict):
+            raise Reject("not_messages", f"{what} is a list of {kind(value)}, not of a message")
+    if isinstance(value, dict):
+        if value.get("role") is not None or value.get("from") is not None:
+            read = message(value, what)
+            if read["role"] != "assistant":
+                raise Reject("bad_role", f"{what} is a {read['role']} message")
+            return read["content"]
+        found = [key for key in TEXT_KEYS if isinstance(value.get(key), str)]
+        if len(found) != 1:
+            raise Reject("not_text", f"{what} is an object with {len(found)} of the keys {', '.join(TEXT_KEYS)}")
+        value = value[found[0]]
+    return clean(value, what)
+
+
+def is_conversation(value: object) -> bool:
+    """Whether `value` is a list of messages that holds more than an answer."""
+    return isinstance(value, list) and (len(value) > 1 or bool(value and speaker(value[0]) in ("user", "system")))
+
+
+def speaker(value: object) -> str | None:
+    """The role of a message; None for what is no message."""
+    name = (value.get("role") or value.get("from")) if isinstance(value, dict) else None
+    return ROLES.get(name.strip().lower()) if isinstance(name, str) else None
+
+
+def part(first: list[Message], second: list[Message], names: tuple[str, str]) -> tuple[list[Message], str, str]:
+    """Split two conversations into the prompt that they share and their answers.
+
+    The prompt runs up to the last turn before the assistant turn where they part. What follows must be one assistant
+    turn on each side: where more follows, the preference is about a whole course of conversation, in which the user
+    speaks as well, and it cannot be laid to one answer.
+    """
+    shared = 0
+    while shared < min(len(first), len(second)) and first[shared] == second[shared]:
+        shared += 1
+    while shared and first[shared - 1]["role"] == "assistant":
+        shared -= 1
+    rests = first[shared:], second[shared:]
+    for rest, name in zip(rests, names, strict=True):
+        if not rest:
+            raise Reject("no_answer", f"{name} ends where the answer should begin")
+    if any(len(rest) > 1 or rest[0]["role"] != "assistant" for rest in rests):
+        if not any(turn["role"] == "user" for turn in first[:shared]):
+            raise Reject("different_prompts", f"{names[0]} and {names[1]} do not begin with the same prompt")
+        raise Reject(
+            "several_turns",
+            f"{names[0]} and {names[1]} part before their last answer: "
+            f"{len(rests[0])} and {len(rests[1])} turns follow what they share",
+        )
+    return first[:shared], rests[0][0]["content"], rests[1][0]["content"]

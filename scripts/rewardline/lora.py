@@ -1,0 +1,40 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): put into a model for training, merged for export."""
+
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from transformers import PreTrainedModel
+
+from rewardline.cli import UserError
+
+
+def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> PeftModel:
+    """Freeze `model`, and put trainable adapters and a trainable copy of its score head into it.
+
+    Raises:
+        UserError: the target modules are not there.
+    """
+    import torch
+
+    head = "score" if hasattr(model, "score") else "classifier"
+    config = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["target_modules"] or "all-linear",
+        modules_to_save=[head],
+    )
+    torch.manual_seed(seed)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"training.lora: {str(error).splitlines()[0]}") from error
+
+
+def merge_adapters(peft_model: PeftModel, folder: Path) -> PreTrainedModel:
+    """Save the adapters alone to `folder`, and return the plain model with the adapters added to its weights."""
+    peft_model.save_pretrained(folder)
+    merged: PreTrainedModel = peft_model.merge_and_unload()
+    return merged

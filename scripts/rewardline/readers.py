@@ -1,0 +1,317 @@
+"""Local files to raw rows: JSON Lines, JSON, CSV, TSV and Parquet, the text formats also as .gz and .zst.
+
+`read` streams one file. A row that cannot be read (not JSON, the wrong number of fields, ...) is a `Row` with an
+`error`, so that a later stage counts it; a file that cannot be read is a `UserError`. Memory is bounded by a row
+(text), by a row group (Parquet) or by the file (`.json`, which is loaded whole: use JSON Lines for what does not fit).
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from rewardline.cli import UserError, log
+from rewardline.raw import Row, as_row, decode, json_type, unreadable
+
+_BOM = b"\xef\xbb\xbf"
+_BATCH_ROWS = 500  # of a Parquet file, in memory as Python objects
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+_FIELD_LIMIT = 32 << 20  # characters of a CSV field; also how far a quote that is never closed can reach
+
+
+def read(path: Path, label: str | None = None) -> Iterator[Row]:
+    """Stream the rows of a file; messages call it `label` (default: its path).
+
+    Raises `UserError` when the file is damaged, of an unknown format, without rows, or without a readable row.
+    """
+    label = label or str(path)
+    count = readable = last = 0
+    first = None
+    try:
+        for item in reader(path, label)(path, label):
+            count += 1
+            last = item.number
+            readable += item.error is None
+            first = first or item
+            yield item
+    except (EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's word (no permission, ...), not the file's content
+            raise
+        raise UserError(f"{label} is damaged after row {last}: {error}. Copy or download it again") from error
+    if first is None:
+        raise UserError(f"{label} has no rows. Take it out of `files:`, or fill it")
+    if not readable:
+        raise UserError(
+            f"{label}: none of its {count} rows can be read; row {first.number}: {first.error}. "
+            "Check that the extension tells the format and that the text is UTF-8"
+        )
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, decompressed as its extension says."""
+    with path.open("rb") as raw:
+        if path.suffix.lower() == ".gz":
+            with gzip.open(raw, "rb") as stream:
+                yield cast(BinaryIO, stream)
+        elif path.suffix.lower() == ".zst":
+            yield io.BufferedReader(_Zstd(raw), 1 << 16)
+        else:
+            yield raw
+
+
+class _Zstd(io.RawIOBase):
+    """The decompressed bytes of one or more zstd frames. Unlike zstandard's own reader it notices a missing end."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+        self._frame: Any = None
+        self._source = self._ready = b""
+
+    def readable(self) -> bool:
+        """Whether it can be read: yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as one step goes; 0 at the end."""
+        while not self._ready:
+            self._source = self._source or self._stream.read(1 << 14)
+            if not self._source:
+                if self._frame is not None:
+                    raise EOFError("the compressed data ends too early")
+                return 0
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            self._ready = self._frame.decompress(self._source)
+            self._source = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+def _json_lines(path: Path, _label: str) -> Iterator[Row]:
+    with _open(path) as stream:
+        for number, line in enumerate(stream, 1):
+            text = (line.removeprefix(_BOM) if number == 1 else line).strip()
+            if not text:
+                continue
+            try:
+                value = decode(text.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                yield unreadable(number, f"invalid UTF-8 at byte {error.start + 1} of the line")
+            except json.JSONDecodeError as error:
+                yield unreadable(number, f"not JSON: {error.msg} at column {error.colno}")
+            except RecursionError:
+                yield unreadable(number, "nested too deeply")
+            except ValueError as error:
+                yield unreadable(number, f"not JSON: {error}")
+            else:
+                yield as_row(number, value)
+
+
+def _json(path: Path, label: str) -> Iterator[Row]:
+    with _open(path) as stream:
+        data = stream.read()
+    if not data.strip():
+        return
+    try:
+        value = decode(data.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and _is_object(data.removeprefix(_BOM).lstrip().partition(b"\n")[0]):
+            log.info("%s holds an object per line: read as JSON Lines", label)
+            yield from _json_lines(path, label)
+            return
+        raise UserError(
+            f"{label} is not JSON: {error}. Mend it, or name it .jsonl if it has an object per line"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{label} is not UTF-8 at byte {error.start + 1}. Convert it, for example with iconv"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{label} cannot be read as JSON: {error}. Save its rows as JSON Lines (.jsonl)") from error
+    lists = [value] if isinstance(value, list) else []
+    if isinstance(value, dict):
+        lists = [item for item in value.values() if isinstance(item, list) and any(isinstance(v, dict) for v in item)]
+    if len(lists) != 1:
+        found = f"an object with {len(lists)} such lists" if isinstance(value, dict) else json_type(value)
+        raise UserError(
+            f"{label} must be a list of objects, or an object that holds exactly one such list; it is {found}. "
+            "Save its rows as one list, or as JSON Lines (.jsonl)"
+        )
+    for number, item in enumerate(lists[0], 1):
+        yield as_row(number, item)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+class _Lines:
+    """The lines of a text; those after the first one since the last `mark` can be read again."""
+
+    def __init__(self, text: Iterator[str]) -> None:
+        self._text = text
+        self._taken: list[str] = []
+        self._again: list[str] = []
+        self.number = 0
+        """How many lines were read so far."""
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._text)
+        self._taken.append(line)
+        self.number += 1
+        return line
+
+    def mark(self) -> int:
+        """Forget what was read; the number of the next line."""
+        self._taken.clear()
+        return self.number + 1
+
+    def rewind(self) -> None:
+        """Go back to the line after the first one since the mark."""
+        self._again.extend(reversed(self._taken[1:]))
+        self.number -= len(self._taken) - 1
+        self._taken.clear()
+
+
+def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield each record's first line (1-based) with its fields, or with the reason why there are none.
+
+    After broken quoting the very next line is a new record, so that a stray quote costs the line it stands in.
+    Invalid bytes become lone surrogates, which `as_row` refuses.
+    """
+    csv.field_size_limit(_FIELD_LIMIT)
+    with _open(path) as stream:
+        lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=""))
+        records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        while True:
+            first = lines.mark()
+            try:
+                fields = next(records)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                lines.rewind()
+                yield first, f"line {first}: broken quoting ({error})"
+            else:
+                if fields:
+                    yield first, fields
+
+
+def _table(path: Path, label: str) -> Iterator[Row]:
+    delimiter = "\t" if ".tsv" in path.name.lower() else _delimiter(path)
+    quoting = _quoting(path) if delimiter == "\t" else csv.QUOTE_MINIMAL
+    records = _records(path, delimiter, quoting)
+    _, header = next(records, (0, []))
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if isinstance(header, str) or repeated or as_row(0, dict.fromkeys(header)).error:
+        reason = header if isinstance(header, str) else f"{repeated} occur twice" if repeated else "they are not UTF-8"
+        raise UserError(f"{label}: its first line must hold the names of the columns, but {reason}. Mend that line")
+    log.info(
+        "%s: separated by %s%s; its first line names the columns: %s",
+        label,
+        _DELIMITERS[delimiter],
+        ", quotes as plain characters" if quoting == csv.QUOTE_NONE else "",
+        ", ".join(header)[:200],
+    )
+    for number, (line, fields) in enumerate(records, 1):
+        if isinstance(fields, str):
+            yield unreadable(number, fields)
+        elif len(fields) != len(header):
+            yield unreadable(number, f"line {line}: {len(fields)} fields instead of {len(header)}")
+        else:
+            yield as_row(number, dict(zip(header, fields, strict=True)))
+
+
+def _delimiter(path: Path) -> str:
+    """What splits the header of a .csv file into the most columns; a comma if in doubt."""
+    widths = {}
+    for delimiter in _DELIMITERS:
+        _, header = next(_records(path, delimiter, csv.QUOTE_MINIMAL), (0, ""))
+        widths[delimiter] = len(header) if isinstance(header, list) else 0
+    return max(widths, key=lambda delimiter: widths[delimiter])
+
+
+def _quoting(path: Path) -> int:
+    """How to read quotes in a tab-separated file: as CSV does where all of it keeps to that, else as plain characters.
+
+    Many such files are written without quoting, so that a text that starts with a quote would swallow what follows.
+    """
+
+    def whole(quoting: int) -> bool:
+        width = 0
+        for _, fields in _records(path, "\t", quoting):
+            width = width or len(fields)
+            if isinstance(fields, str) or len(fields) != width:
+                return False
+        return True
+
+    return csv.QUOTE_NONE if not whole(csv.QUOTE_MINIMAL) and whole(csv.QUOTE_NONE) else csv.QUOTE_MINIMAL
+
+
+def _parquet(path: Path, label: str) -> Iterator[Row]:
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False)  # halves the memory
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{label} is not a Parquet file, or damaged: {error}. Copy or download it again") from error
+    with file:
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise UserError(f"{label} has two columns of the same name ({', '.join(sorted(names))}). Rename one")
+        number = 0
+        for batch in file.iter_batches(_BATCH_ROWS):
+            for value in _values(batch):
+                number += 1
+                yield value._replace(number=number) if isinstance(value, Row) else as_row(number, value)
+
+
+def _values(batch: Any) -> list[Any]:
+    """The rows of a batch as dicts; when that fails (text that is not UTF-8, a date after 9999), row by row."""
+    try:
+        return cast(list[Any], batch.to_pylist())
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [unreadable(0, f"a value that cannot be read: {error}")]
+        return [value for index in range(batch.num_rows) for value in _values(batch.slice(index, 1))]
+
+
+_READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": _table,
+    ".tsv": _table,
+    ".parquet": _parquet,
+}
+
+
+def reader(path: Path, label: str) -> Callable[[Path, str], Iterator[Row]]:
+    """What reads a file of this extension; `UserError` for an unknown one."""
+    name = path.name.lower()
+    plain = name.removesuffix(".gz").removesuffix(".zst")
+    found = _READERS.get(Path(plain).suffix)
+    if found is None or (found is _parquet and plain != name):
+        raise UserError(
+            f"{label}: unknown format. Known extensions: {', '.join(_READERS)}; all but .parquet also with .gz or .zst"
+        )
+    return found

@@ -1,0 +1,183 @@
+"""The report's figures. Each function returns one inline SVG; colours and captions are the caller's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from rewardline.evaluations import Rates
+from rewardline.metrics import wilson
+from rewardline.report_data import Bins, Curve, Floats, Histogram
+from rewardline.report_style import CHOSEN, FAINT, INK, QUIET, REJECTED, panel, shade
+
+LEAST_PAIRS = 10
+"""A bin with fewer pairs is not drawn: its rate says nothing."""
+
+Series = Sequence[tuple[str, Bins, int]]
+"""Colour, bins summed over the seeds, and the number of seeds."""
+
+
+def subset_dots(name: str, alt: str, rows: Sequence[str], series: Sequence[tuple[str, Mapping[str, Rates]]]) -> Markup:
+    """Accuracy with its interval for each subset (a row, the first on top) and run, beside the length-only rule."""
+    labels = _labels(rows)
+    left = 0.15 + 0.075 * max(map(len, labels))
+    step = 0.17 + 0.07 * len(series)
+    with panel(name, alt, 4.2, 0.62 + step * len(rows), left) as drawn:
+        axes = drawn.axes
+        for k, (colour, by_subset) in enumerate(series):
+            known = [(place, by_subset[row]) for place, row in enumerate(rows) if row in by_subset]
+            y = np.array([place for place, _ in known]) + 0.6 * ((k + 0.5) / len(series) - 0.5)
+            rates = [(one.accuracy, one.low, one.high) for _, one in known]
+            percent = 100 * np.array(rates).reshape(-1, 3)
+            axes.hlines(y, percent[:, 1], percent[:, 2], color=colour, linewidth=1)
+            axes.plot(percent[:, 0], y, "o", color=colour, markersize=3.6, markeredgewidth=0)
+        length = {row: 100 * one[row].length for _, one in reversed(series) for row in rows if row in one}
+        for place, row in enumerate(rows):
+            axes.vlines(length.get(row, np.nan), place - 0.36, place + 0.36, color=QUIET, linewidth=1.4, zorder=1.5)
+        axes.axvline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.set(xlim=(-1, 101), ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (%)")
+        axes.set_yticks(range(len(rows)), labels)
+        axes.grid(axis="y")
+        axes.spines.left.set_visible(False)
+    return drawn.svg
+
+
+def curves(
+    name: str, alt: str, series: Sequence[tuple[str, Curve, Curve]], label: str, chance: float, unit: float = 1
+) -> Markup:
+    """Training values, smoothed, as lines and held-out values as dots over steps; a dashed line at `chance`.
+
+    Values are multiplied by `unit`.
+    """
+    with panel(name, alt) as drawn:
+        axes = drawn.axes
+        axes.axhline(chance * unit, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for colour, train, held_out in series:
+            line = train.smoothed().thinned()
+            axes.plot(line.steps, line.values * unit, color=colour)
+            dots = held_out.thinned()
+            axes.plot(
+                dots.steps, dots.values * unit, "o-", color=colour, markersize=3.4, markeredgewidth=0, linewidth=0.5
+            )
+        _steps(axes)
+        axes.set_ylabel(label)
+    return drawn.svg
+
+
+def drift(name: str, alt: str, seeds: Sequence[tuple[Curve, Curve]]) -> Markup:
+    """The mean chosen and rejected score over steps, smoothed; seeds after the first are lighter."""
+    with panel(name, alt) as drawn:
+        axes = drawn.axes
+        axes.axhline(0, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for k, means in reversed(list(enumerate(seeds))):
+            for colour, curve in zip((CHOSEN, REJECTED), means, strict=True):
+                line = curve.smoothed().thinned()
+                axes.plot(line.steps, line.values, color=shade(colour, k))
+        _steps(axes)
+        axes.set_ylabel("mean score")
+    return drawn.svg
+
+
+def score_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
+    """How the scores of the chosen and of the rejected answers lie."""
+    with panel(name, alt, height=2.2) as drawn:
+        for colour, counts in zip((CHOSEN, REJECTED), histogram.counts, strict=True):
+            drawn.axes.stairs(counts, histogram.edges, fill=True, color=colour, alpha=0.18)
+            drawn.axes.stairs(counts, histogram.edges, color=colour, linewidth=1)
+        _counts(drawn.axes, "score")
+    return drawn.svg
+
+
+def margin_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
+    """How the margins lie; the bars left of zero are the pairs that the run gets wrong."""
+    edges, counts = histogram.edges, histogram.counts[0]
+    with panel(name, alt, height=2.2) as drawn:
+        wrong = np.where(edges[:-1] < 0, counts, 0)
+        drawn.axes.stairs(counts, edges, fill=True, color=INK, alpha=0.15)
+        drawn.axes.stairs(wrong, edges, fill=True, color=INK, alpha=0.3)
+        drawn.axes.stairs(counts, edges, color=INK, linewidth=1)
+        drawn.axes.axvline(0, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        _counts(drawn.axes, "margin: chosen score minus rejected score")
+    return drawn.svg
+
+
+def reliability(name: str, alt: str, series: Series) -> Markup:
+    """How often a run is right against how sure it is; on the diagonal it is as sure as it should be."""
+    with panel(name, alt, height=2.8, bottom=0.55) as drawn:
+        axes = drawn.axes
+        axes.plot([50, 100], [50, 100], color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for colour, bins, seeds in series:
+            shown = bins.n >= LEAST_PAIRS * seeds
+            x = 100 * bins.x_sum[shown] / bins.n[shown]
+            _points(axes, x, bins, seeds, shown, colour)
+        axes.set(xlim=(49, 101), xlabel="mean confidence of the pairs in a bin (%)", ylabel="right (%)")
+    return drawn.svg
+
+
+def length_effect(name: str, alt: str, edges: Floats, series: Series) -> Markup:
+    """The accuracy where the chosen answer is much shorter than the rejected one, up to much longer."""
+    with panel(name, alt, height=2.8, bottom=0.55) as drawn:
+        axes = drawn.axes
+        axes.axhline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for k, (colour, bins, seeds) in enumerate(series):
+            shown = bins.n >= LEAST_PAIRS * seeds
+            x = np.flatnonzero(shown) + 0.3 * ((k + 0.5) / len(series) - 0.5)
+            _points(axes, x, bins, seeds, shown, colour)
+        axes.set_xticks(range(len(edges) + 1), _ranges(edges))
+        axes.set(xlim=(-0.5, len(edges) + 0.5), ylabel="right (%)")
+        axes.set_xlabel("chosen answer longer by (tokens)")
+    return drawn.svg
+
+
+def _points(axes: Any, x: Any, bins: Bins, seeds: int, shown: Any, colour: str) -> None:
+    """Rates with Wilson's 95% interval. Seeds judge the same pairs, so they do not add to the count."""
+    rate = bins.right[shown] / bins.n[shown]
+    trials = bins.n[shown] / seeds
+    low, high = np.array([wilson(share, int(n)) for share, n in zip(rate, trials, strict=True)]).reshape(-1, 2).T
+    axes.vlines(x, 100 * low, 100 * high, color=colour, linewidth=0.9)
+    axes.plot(x, 100 * rate, "o-", color=colour, markersize=3.6, markeredgewidth=0, linewidth=0.8)
+    axes.set_ylim(-3, 103)
+    axes.set_yticks(range(0, 101, 25))
+    axes.grid(axis="y")
+
+
+def _labels(rows: Sequence[str], most: int = 28) -> list[str]:
+    """The names in at most `most` characters: long ones lose the start that all share, then their middle."""
+    dots, half = "\N{HORIZONTAL ELLIPSIS}", most // 2
+    if max(map(len, rows)) > most:
+        shared = next((k for k, letters in enumerate(zip(*rows, strict=False)) if len(set(letters)) > 1), 0)
+        rows = [dots + row[shared:] for row in rows] if shared > 1 else rows
+    return [row if len(row) <= most else f"{row[:half]}{dots}{row[1 - half :]}" for row in rows]
+
+
+def _ranges(edges: Floats) -> list[str]:
+    """Each bin as the whole numbers that it holds; below zero with a true minus sign."""
+    if not edges.size:
+        return ["0"]
+    first = [f"\N{LESS-THAN OR EQUAL TO} {np.floor(edges[0]):.0f}"]
+    inner = [
+        f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+        for low, high in zip(np.ceil(edges[:-1]), np.floor(edges[1:]), strict=True)
+    ]
+    last = [f"\N{GREATER-THAN OR EQUAL TO} {np.ceil(edges[-1]):.0f}"]
+    return [
+        text.replace("-0", "0").replace("-", "\N{MINUS SIGN}").replace(" to ", "\nto ") for text in first + inner + last
+    ]
+
+
+def _steps(axes: Any) -> None:
+    axes.set_xlabel("optimiser step")
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.locator_params(axis="y", nbins=6)
+    axes.grid(axis="y")
+
+
+def _counts(axes: Any, label: str) -> None:
+    axes.set(xlabel=label, ylabel="pairs")
+    axes.locator_params(axis="y", nbins=5, integer=True)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylim(bottom=0)
+    axes.set_facecolor("none")
+    axes.spines.left.set_color(FAINT)

@@ -1,0 +1,346 @@
+"""The report's page as a Jinja template: a module, so that an edit reruns the stage like any other edit of code."""
+
+STYLE = """
+:root { color-scheme: light; --ink: #222; --quiet: #666; --line: #ddd;
+  --font: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+body { margin: 0 auto; padding: 1.5rem 1.25rem 4rem; max-width: 66rem; background: #fff; color: var(--ink);
+  font: 15px/1.5 var(--font); overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; margin: 0 0 .25rem; }
+h2 { font-size: 1.25rem; margin: 2.75rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.75rem 0 .25rem; }
+p, ul { max-width: 48rem; margin: .4rem 0 .8rem; }
+nav, small, .quiet, figcaption { color: var(--quiet); }
+nav a { margin-right: 1rem; color: inherit; }
+small { font-size: .85em; white-space: nowrap; font-weight: normal; }
+small.detail { white-space: normal; }
+.verdict { font-size: 1.1rem; }
+.look { border-left: 3px solid #E69F00; padding-left: .9rem; margin: 1rem 0; }
+.look ul { padding-left: 1.1rem; margin: .2rem 0; }
+.wide { overflow-x: auto; overflow-wrap: normal; margin: .5rem 0 1rem; }
+.tall { overflow-y: auto; max-height: 38rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .93rem; }
+th { font-weight: 600; text-align: right; vertical-align: bottom; border-bottom: 1px solid #999; }
+td { text-align: right; border-bottom: 1px solid #eee; vertical-align: top; }
+th, td { padding: .25rem .9rem .25rem 0; }
+td, th.name { white-space: nowrap; }
+th:last-child, td:last-child { padding-right: 0; }
+.name, .words { text-align: left; }
+td.words { white-space: normal; min-width: 9rem; }
+.wrap td.name { white-space: normal; min-width: 6rem; overflow-wrap: anywhere; }
+td.long { white-space: normal; min-width: 14rem; max-width: 40rem; overflow-wrap: anywhere; text-align: left; }
+.seed td { color: var(--quiet); border-bottom-color: #f5f5f5; }
+.seed b { font-weight: normal; }
+.seed td.name { padding-left: 1.2rem; }
+i { display: inline-block; width: .75em; height: .75em; border-radius: 50%; margin-right: .4em; }
+.legend span { margin-right: 1.2rem; white-space: nowrap; }
+.track { position: relative; width: 10rem; height: 1.2rem; color: var(--quiet); font-weight: normal; }
+.track span { position: absolute; top: 0; }
+.track .half { height: 100%; border-left: 1px dashed #bbb; }
+.track .length { top: 10%; height: 80%; width: 2px; background: #777; }
+.track .range { top: calc(50% - 1px); height: 2px; }
+.track .dot { top: calc(50% - 4.5px); width: 9px; height: 9px; margin-left: -4.5px; border-radius: 50%; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1.5rem 2.5rem; }
+.figures > div { min-width: 0; }
+figure { margin: 0; max-width: 34rem; display: flex; flex-direction: column; justify-content: space-between; }
+figure.top { justify-content: flex-start; }
+figcaption { font-size: .88rem; line-height: 1.4; margin-bottom: .4rem; }
+figcaption b { color: var(--ink); }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
+svg text { font-family: var(--font); }
+.bar { width: 16rem; max-width: 40vw; }
+.bar span { display: block; height: .8rem; margin-top: .3rem; background: #9ecae1; min-width: 1px; }
+summary { cursor: pointer; color: var(--quiet); margin: .5rem 0; }
+ul.plain { list-style: none; padding: 0; }
+@media (max-width: 40rem) { body { padding: 1rem; } table { font-size: .85rem; } .track { width: 7rem; } }
+@media print { body { max-width: none; } figure { break-inside: avoid; } .tall { max-height: none; } }
+"""
+
+_MACROS = """
+{% macro dot(colour) %}<i style="background:{{ colour }}"></i>{% endmacro %}
+{% macro swatches(legend) %}
+<p class="legend">
+{% for colour, name in legend %}<span>{{ dot(colour) }}{{ name }}</span> {% endfor %}
+</p>
+{% endmacro %}
+{% macro figure(one, kind="") %}
+<figure class="{{ kind }}"><figcaption><b>{{ one.title }}</b> {{ one.caption }}</figcaption>{{ one.svg }}</figure>
+{% endmacro %}
+{% macro figures(some) %}
+<div class="figures">
+{% for one in some %}{{ figure(one) }}{% endfor %}
+</div>
+{% endmacro %}
+{% macro head(cells) %}
+<thead><tr>
+{% for cell in cells %}<th{% if loop.first %} class="name"{% endif %}>{{ cell }}</th>{% endfor %}
+</tr></thead>
+{% endmacro %}
+{% macro table(cells, rows) %}
+<div class="wide"><table>{{ head(cells) }}<tbody>
+{% for row in rows %}
+<tr>{% for cell in row %}<td{% if loop.first %} class="name"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% endmacro %}
+{% macro rates(one) %}
+{% if one %}<b>{{ one.accuracy|percent }}</b> <small>{{ one|span }}</small>{% else %}-{% endif %}
+{% endmacro %}
+{% macro track(bar, half, colour) %}
+<div class="track">
+{% if bar %}
+{% set start, size, place, length = bar %}
+<span class="half" style="left:{{ half }}%"></span>
+{% if length >= 0 %}<span class="length" style="left:{{ length }}%"></span>{% endif %}
+<span class="range" style="left:{{ start }}%;width:{{ size }}%;background:{{ colour }}"></span>
+<span class="dot" style="left:{{ place }}%;background:{{ colour }}"></span>
+{% endif %}
+</div>
+{% endmacro %}
+"""
+
+_HEADER = """
+<header>
+<h1>Reward model report</h1>
+{% for test in tests[:4] %}
+<p class="verdict">{{ test.verdict }}</p>
+{% endfor %}
+{% if tests|length > 4 %}
+<p class="quiet">The verdicts on the other {{ tests|length - 4 }} benchmarks stand in their sections.</p>
+{% endif %}
+{% if looks %}
+<div class="look"><b>Worth a look</b><ul>
+{% for look in looks %}
+<li>{{ look }}</li>
+{% endfor %}
+</ul></div>
+{% endif %}
+<p class="quiet">A reward model gives each answer a score. It is right about a pair when the answer that was chosen
+scores higher than the one that was rejected; accuracy is the share of pairs that it is right about, ties half.
+Intervals are 95%, from resampling whole prompts: they say how far chance in the choice of test prompts can move a
+number.</p>
+<nav>
+{% if tests|length > 1 %}<a href="#overview">Overview</a>{% endif %}
+{% for test in tests %}
+<a href="#{{ test.anchor }}">{{ test.board.title|sentence }}</a>
+{% endfor %}
+{% if curves or drifts %}<a href="#training">Training</a>{% endif %}
+{% if mixtures or tokens %}<a href="#data">Data</a>{% endif %}
+{% if trainings %}<a href="#provenance">Provenance</a>{% endif %}
+</nav>
+</header>
+"""
+
+_OVERVIEW = """
+{% if tests|length > 1 %}
+<section id="overview">
+<h2>Overview</h2>
+<p>Accuracy with its 95% interval. Compare within a column: each column is a test of its own.</p>
+<div class="wide"><table>
+<thead><tr><th class="name">run</th>{% for test in tests %}<th>{{ test.board.title }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for colour, name, cells in matrix %}
+<tr><td class="name">{{ dot(colour) }}{{ name }}</td>{% for cell in cells %}<td>{{ rates(cell) }}</td>{% endfor %}</tr>
+{% endfor %}
+<tr class="seed"><td class="name">length only</td>
+{% for test in tests %}<td>{{ test.board.entries[0].total.length|percent }}</td>{% endfor %}
+</tr>
+</tbody></table></div>
+</section>
+{% endif %}
+"""
+
+_TEST = """
+{% for test in tests %}
+{% set several = test.board.entries|length > 1 %}
+<section id="{{ test.anchor }}">
+<h2>{{ test.board.title|sentence }}</h2>
+{% if loop.index > 4 %}<p>{{ test.verdict }}</p>{% endif %}
+<div class="wide"><table>
+<thead><tr><th class="name">run</th><th>accuracy</th>
+<th><div class="track"><span style="left:0">{{ "%.0f"|format(100 * test.track[0]) }}%</span>
+<span style="right:0">{{ "%.0f"|format(100 * test.track[1]) }}%</span></div></th>
+<th>length<br>only</th><th>pairs</th><th>loss</th><th>chosen<br>mean</th><th>rejected<br>mean</th>
+{% if several %}<th class="words">against the best</th>{% endif %}
+</tr></thead>
+<tbody>
+{% for row in test.rows %}
+<tr{% if row.is_seed %} class="seed"{% endif %}><td class="name">{{ dot(row.colour) }}{{ row.name }}</td>
+<td>{{ rates(row.rates) }}</td><td>{{ track(row.bar, test.half, row.colour) }}</td>
+<td>{{ row.rates.length|percent }}</td><td>{{ row.rates.n|count }}</td>
+{% for number in row.numbers %}<td>{{ number }}</td>{% endfor %}
+{% if several %}<td class="words">{{ row.standing }}</td>{% endif %}
+</tr>
+{% endfor %}
+</tbody></table></div>
+<p class="quiet">Dot and line: accuracy and its interval. Grey bar: length only, the accuracy of always picking the
+longer answer. Dashed: 50%, coin flips.
+{% if test.rows|selectattr("is_seed")|list %}
+The row above its seeds has the means of their accuracies and of their intervals.
+{% endif %}
+{% if several %}
+Overlapping intervals mean that this table does not tell two runs apart, not that they are equal: both judge the same
+pairs, so a comparison pair by pair may still find a difference.
+{% endif %}
+</p>
+{% if test.legend and (test.judged or test.subsets) %}
+{{ swatches(test.legend) }}
+{% if test.board.entries|length > test.legend|length %}
+<p class="quiet">The figures show the best {{ test.legend|length }} of {{ test.board.entries|length }} runs.</p>
+{% endif %}
+{% endif %}
+{% if test.judged %}{{ figures(test.judged) }}{% endif %}
+{% if test.confidence %}
+<ul class="plain quiet">
+{% for name, words in test.confidence %}
+<li><b>{{ name }}</b> is {{ words }}.</li>
+{% endfor %}
+</ul>
+{% endif %}
+{% if test.subsets %}
+<h3>By subset</h3>
+<div class="figures">
+{{ figure(test.subsets.figure, "top") }}
+<div>
+<div class="wide tall"><table class="wrap">{{ head(["subset", "pairs"] + test.subsets.names + ["length only"]) }}<tbody>
+{% for name, n, cells, length in test.subsets.rows %}
+<tr><td class="name">{{ name }}</td><td>{{ n|count }}</td>
+{% for cell in cells %}<td>
+{% if cells|length == 1 %}{{ rates(cell) }}{% elif cell %}{{ cell.accuracy|percent }}{% else %}-{% endif %}
+</td>{% endfor %}
+<td>{{ length|percent }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% if test.subsets.left_out %}
+<p class="quiet">... and {{ test.subsets.left_out|count }} stronger subsets; all are in <code>metrics.json</code>.</p>
+{% endif %}
+</div>
+</div>
+{% endif %}
+{% if test.distributions %}
+<h3>Scores and margins</h3>
+<p>The further apart the two humps, the better; only differences count, the zero point is arbitrary. Margins left of 0,
+dark, are the pairs that a run gets wrong. The outermost bars hold all that lies beyond. Of several seeds the first is
+shown.</p>
+{{ swatches([(chosen, "chosen"), (rejected, "rejected"), ("#777777", "margin: chosen minus rejected")]) }}
+{{ figures(test.distributions[:6]) }}
+{% if test.distributions|length > 6 %}
+<details><summary>The other runs</summary>
+{{ figures(test.distributions[6:]) }}
+{% if test.left_out %}<p class="quiet">... and {{ test.left_out }} more runs.</p>{% endif %}
+</details>
+{% endif %}
+{% endif %}
+</section>
+{% endfor %}
+"""
+
+_TRAINING = """
+{% if curves or drifts %}
+<section id="training">
+<h2>Training</h2>
+{% if curves %}
+{% if legend|length > 1 %}{{ swatches(legend) }}{% endif %}
+{{ figures(curves) }}
+{% endif %}
+{% if drifts %}
+<h3>Do the scores drift?</h3>
+<p>Training ties down only the difference between two scores, so the means of both may wander together. That costs no
+accuracy, but whoever uses the score itself (reinforcement learning, a threshold) wants it near 0, and
+<code>centering</code> holds it there.</p>
+{{ swatches([(chosen, "chosen"), (rejected, "rejected")]) }}
+{{ figures(drifts) }}
+{% endif %}
+</section>
+{% endif %}
+"""
+
+_DATA = """
+{% if mixtures or tokens %}
+<section id="data">
+<h2>Data</h2>
+{% for one in mixtures %}
+<h3>{{ one.name }}</h3>
+<div class="wide"><table><tbody>
+{% for bar in one.funnel %}
+<tr><td class="name">{{ bar.label }}</td><td>{{ bar.value }}</td>
+<td><div class="bar"><span style="width:{{ bar.width }}%"></span></div></td></tr>
+{% endfor %}
+</tbody></table></div>
+{% if one.facts %}<p>{{ one.facts|join(" ") }}</p>{% endif %}
+{% if one.rejects %}
+<p>What was left out, and why; <code>rejects.parquet</code> names each row.</p>
+<div class="wide"><table>
+<thead><tr><th class="name">reason</th><th>rows</th><th>of all rows</th>
+{% if one.pair_rejects %}<th>pairs of other rows</th>{% endif %}
+<th class="words">for example</th></tr></thead>
+<tbody>
+{% for reject in one.rejects %}
+<tr><td class="name">{{ reject.reason }}</td><td>{{ reject.rows }}</td><td>{{ reject.share }}</td>
+{% if one.pair_rejects %}<td>{{ reject.pairs }}</td>{% endif %}
+<td class="long">
+{% for where, what in reject.examples %}
+<div>{{ where }} <small class="detail">{{ what }}</small></div>
+{% endfor %}
+</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
+{% for title, cells, rows in one.tables %}
+<details><summary>{{ one.name }} {{ title }}</summary>{{ table(cells, rows) }}</details>
+{% endfor %}
+{% endfor %}
+{% if tokens %}
+<h3>Tokens</h3>
+<p>A comparison is a prompt with all its answers. What its answers have in common at the start, the shared prefix, is
+stored and computed once; saved is what that spares against each pair written out in full. Truncated pairs lost the
+oldest part of their prompt to the length limit; dropped pairs did not fit, or became equal as tokens.</p>
+{{ table(*tokens) }}
+{% endif %}
+</section>
+{% endif %}
+"""
+
+_PROVENANCE = """
+{% if trainings %}
+<section id="provenance">
+<h2>Provenance</h2>
+<p>What is needed to repeat each run.</p>
+{{ table(*trainings) }}
+{% for part in provenance %}
+<details{% if loop.first %} open{% endif %}><summary>{{ part.title|sentence }}</summary>
+{% if part.different %}
+<p>What differs between the runs:</p>
+{{ table([part.title] + trained, part.different) }}
+{% endif %}
+{% if part.common %}
+{% if part.different %}<p>What all runs have in common:</p>{% endif %}
+<div class="wide"><table><tbody>
+{% for key, value in part.common %}
+<tr><td class="name">{{ key }}</td><td class="long">{{ value }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
+</details>
+{% endfor %}
+</section>
+{% endif %}
+"""
+
+TEMPLATE = f"""{_MACROS.strip()}<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Reward model report</title>
+<style>{STYLE}</style>
+</head>
+<body>
+{_HEADER}
+<main>
+{_OVERVIEW}{_TEST}{_TRAINING}{_DATA}{_PROVENANCE}
+</main>
+</body>
+</html>
+"""
+"""What `rewardline.report` fills in; its variables are the arguments of `render` there. Autoescaping must be on."""

@@ -1,0 +1,181 @@
+"""What the report says in words: numbers for people, the verdict, and what deserves a look."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from rewardline.evaluations import Board, Entry, Rates
+from rewardline.report_data import Bins, Training
+from rewardline.summary import interval, percent, score
+
+FEW_PAIRS = 30
+"""With fewer pairs an interval from resampling is not to be trusted, and no verdict is given."""
+
+DRIFT = 2.0
+"""A mean score beyond this, for chosen and rejected alike, is called a drift."""
+
+
+def count(value: Any) -> str:
+    """A whole number with separators; `-` for anything else."""
+    return f"{value:,.0f}" if number(value) is not None else "-"
+
+
+def number(value: Any) -> float | None:
+    """`value` if it is a finite number, else None."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if usable else None
+
+
+def ratio(part: Any, whole: Any) -> float:
+    """`part / whole`; NaN where either is not a number or the whole is 0."""
+    above, below = number(part), number(whole)
+    return above / below if above is not None and below else math.nan
+
+
+def compact(value: Any) -> str:
+    """A large number in three digits: 331M, 1.24B."""
+    size = number(value)
+    if size is None:
+        return "-"
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(size) >= 0.9995 * unit:
+            digits = 2 if size < 9.995 * unit else 1 if size < 99.95 * unit else 0
+            return f"{size / unit:.{digits}f}{name}"
+    return f"{size:.0f}"
+
+
+def duration(seconds: Any) -> str:
+    """A time in its two largest units: 2 h 5 min."""
+    total = number(seconds)
+    if total is None:
+        return "-"
+    if total < 60:
+        return f"{total:.1f} s" if total < 10 else f"{total:.0f} s"
+    minutes, rest = divmod(round(total), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def span(rates: Rates) -> str:
+    """The 95% interval of the accuracy."""
+    return interval(rates).replace(" - ", "\N{EN DASH}") + ("" if math.isnan(rates.low + rates.high) else "%")
+
+
+def names(entries: Iterable[Entry], most: int = 4) -> Markup:
+    """The names of some runs, listed."""
+    shown = [Markup("<b>{}</b>").format(entry.name) for entry in entries]
+    if len(shown) > most + 1:
+        shown = [*shown[:most], escape(f"{len(shown) - most} more")]
+    return shown[0] if len(shown) == 1 else Markup(", ").join(shown[:-1]) + " and " + shown[-1]
+
+
+def verdict(board: Board) -> Markup:
+    """What one board shows: the best run, its accuracy, and what that is worth, in a few sentences."""
+    best = board.entries[0]
+    rates = best.total
+    pairs = f"{rates.n:,} pair{'' if rates.n == 1 else 's'}"
+    opening = Markup("On the {} ({}), <b>{}</b> ").format(board.title, pairs, best.name)
+    if math.isnan(rates.accuracy):
+        return opening + "has no accuracy: there was nothing to judge."
+    told = [opening + _accuracy(best, alone=len(board.entries) == 1)]
+    if rates.n < FEW_PAIRS:
+        told.append(escape("That is too few pairs to judge a reward model by."))
+    elif not math.isnan(rates.low + rates.high):
+        told += map(escape, _against_length(rates) + _against_chance(rates))
+        told += [_against_others(best, board.entries[1:])] if len(board.entries) > 1 else []
+    return Markup(" ").join(told)
+
+
+def _accuracy(best: Entry, alone: bool) -> Markup:
+    rates, seeds = best.total, len(best.members)
+    sure = "no interval" if math.isnan(rates.low + rates.high) else f"95% interval {span(rates)}"
+    if seeds > 1:
+        sure += f"; mean of {seeds} seeds, \N{PLUS-MINUS SIGN}{100 * best.spread:.1f} points between seeds"
+    what = Markup("scores the chosen answer above the rejected one in <b>{}</b> of them ({}).")
+    return Markup("" if alone else "does best: it ") + what.format(percent(rates.accuracy), sure)
+
+
+def _against_length(rates: Rates) -> list[str]:
+    if math.isnan(rates.length):
+        return []
+    rule = "longer" if rates.length >= 0.5 else "shorter"
+    plain = f"always picking the {rule} answer is right in {percent(rates.baseline)}"
+    if rates.low > rates.baseline:
+        return [f"That is better than length alone explains: {plain}."]
+    if rates.high < rates.baseline:
+        return [f"That is worse than a rule that sees only length: {plain}."]
+    return [f"But {plain}, inside the interval: these pairs do not show that the run has learned more than length."]
+
+
+def _against_chance(rates: Rates) -> list[str]:
+    if rates.low <= 0.5 <= rates.high:
+        return ["The interval includes 50%, so this could be coin flips."]
+    if rates.high < 0.5:
+        return ["It is worse than coin flips: look whether chosen and rejected are swapped in some of the data."]
+    return []
+
+
+def _against_others(best: Entry, others: Sequence[Entry]) -> Markup:
+    close = [entry for entry in others if entry.total.overlaps(best.total)]
+    if not close:
+        below = "The interval of {} lies below." if len(others) == 1 else "The intervals of {} lie below."
+        return Markup(below).format(names(others))
+    told = "The interval of {} overlaps" if len(close) == 1 else "The intervals of {} overlap"
+    return Markup(f"{told} with it, so this test alone does not tell them apart.").format(names(close))
+
+
+def standing(entry: Entry, board: Board) -> str:
+    """How an entry of a board stands to the best one."""
+    best = board.entries[0]
+    if entry is best:
+        return "best" if len(board.entries) > 1 else ""
+    points = f"{100 * (best.total.accuracy - entry.total.accuracy):.1f} lower"
+    if math.isnan(entry.total.accuracy) or math.isnan(best.total.low + entry.total.high):
+        return ""
+    return f"{points}, within noise" if entry.total.overlaps(best.total) else f"{points}, intervals apart"
+
+
+def confidence(bins: Bins, rates: Rates) -> str:
+    """Whether a run is as sure as it is right, on average; empty for few pairs."""
+    if bins.n.sum() < FEW_PAIRS:
+        return ""
+    sure = float(bins.x_sum.sum() / bins.n.sum())
+    error = float(np.abs(bins.right - bins.x_sum).sum() / bins.n.sum())
+    word = "overconfident" if sure > rates.high else "underconfident" if sure < rates.low else "well calibrated overall"
+    right = f"{percent(sure)} sure on average and right in {percent(rates.accuracy)}"
+    return f"{right}: {word} (expected calibration error {percent(error)})"
+
+
+def about_training(trained: Training) -> list[Markup]:
+    """What deserves a look in a run's training, one sentence each."""
+    told: list[str | Markup] = []
+    chosen, rejected = trained.curve("chosen_mean").final, trained.curve("rejected_mean").final
+    for sign, word in ((-1, "negative"), (1, "positive")):
+        if sign * chosen > DRIFT and sign * rejected > DRIFT:
+            told.append(
+                Markup(
+                    "scores drift {}; see <code>centering</code>. The mean score ends at {} for chosen and {} for "
+                    "rejected answers: accuracy does not suffer, but whoever uses the score itself does."
+                ).format(word, score(chosen), score(rejected))
+            )
+    loss, held_out = trained.curve("loss"), trained.curve("eval_loss")
+    if broken := int(np.isnan(loss.values).sum()):
+        told.append(f"the loss was not a finite number at {broken:,} of {len(loss.values):,} steps.")
+    if loss.final > 0.98 * math.log(2):
+        told.append(
+            f"the training loss ends at {loss.final:.3f}; 0.693 is a coin flip: the run has learned next to nothing."
+        )
+    known = held_out.values[np.isfinite(held_out.values)]
+    if known.size > 2 and known[-1] > 1.05 * known.min():
+        step = held_out.steps[np.nanargmin(held_out.values)]
+        told.append(
+            f"the held-out loss was lowest at step {step:,.0f} ({known.min():.3f}) and ends at {known[-1]:.3f}: "
+            "the run overfits; fewer epochs or a lower learning rate may do better."
+        )
+    git = trained.record.get("git")
+    if isinstance(git, Mapping) and git.get("dirty"):
+        told.append("trained from code with changes that were not committed.")
+    return [Markup("<b>{}</b>: {}").format(trained.run, text) for text in told]

@@ -1,0 +1,172 @@
+"""The reward model: a transformer with a score head, loaded strictly, read in one way everywhere, saved for anyone."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from rewardline import attention
+from rewardline.batches import Batch, Batching
+from rewardline.cli import UserError, log
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LM_HEADS = ("lm_head.", "embed_out.", "cls.predictions.", "cls.seq_relationship.", "lm_head_", "pooler.")
+"""Heads of a base model that a reward model does not have, by the beginning of their names."""
+
+
+class RewardModel(nn.Module):
+    """Scores every sequence of a batch; the one place where a score is read.
+
+    Decoders with a linear `score` head are read at the end token, whose place follows from lengths. Other models
+    (encoders) give their own single logit.
+    """
+
+    def __init__(self, model: PreTrainedModel, batching: Batching = "shared_prefix") -> None:
+        super().__init__()
+        self.model = model
+        self.is_decoder = isinstance(getattr(model, "score", None), nn.Module)
+        self.batching: Batching = batching
+        if batching == "shared_prefix":
+            reason = attention.supports_shared_prefix(model) if self.is_decoder else "it is not a decoder"
+            if reason is None:
+                attention.use_shared_prefix(model)
+            else:
+                log.info("padded batches, since shared prefixes are not exact for this model: %s", reason)
+                self.batching = "padded"
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Scores of the batch's sequences: float32 [S]."""
+        if not self.is_decoder:
+            logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            return logits[:, 0].float()
+        if batch.segments is not None:
+            attention.set_segments(batch.segments)
+        hidden = self.model.base_model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        ).last_hidden_state
+        ends = hidden.flatten(0, 1)[batch.ends]
+        scores: Tensor = self.model.score(ends)[:, 0].float()
+        return scores
+
+
+def load_base(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
+    gathered: Callable[[list[nn.Parameter]], AbstractContextManager[Any]] = lambda _: nullcontext(),
+) -> PreTrainedModel:
+    """A base model with a fresh score head, drawn from N(0, 1 / (hidden size + 1)) by `seed`.
+
+    The head is the one weight that may be new (initialisation as in Stiennon et al. 2020, arXiv 2009.01325).
+    `gathered` is the block in which parameters are whole and may be written, for ZeRO-3.
+
+    Raises:
+        UserError: the folder cannot be loaded, or weights are missing or left over.
+    """
+    options: dict[str, Any] = {}
+    if dropout is not None:
+        options = _dropout_options(folder, dropout, trust_remote_code)
+    model, info = _load(folder, dtype, trust_remote_code, num_labels=1, **options)
+    head = ("score.", "classifier.")
+    missing = [key for key in info["missing_keys"] if not key.startswith(head)]
+    unexpected = [key for key in info["unexpected_keys"] if not key.startswith(LM_HEADS)]
+    _refuse(folder, missing, unexpected, info["mismatched_keys"])
+    _fit_vocabulary(model, len(tokenizer), gathered)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        if name.startswith(head):
+            with gathered([parameter]), torch.no_grad():
+                if parameter.ndim == 2:
+                    scale = (parameter.shape[1] + 1) ** -0.5
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+                elif parameter.numel():
+                    parameter.zero_()
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.use_cache = False
+    return model
+
+
+def _fit_vocabulary(model: PreTrainedModel, size: int, gathered: Callable[..., AbstractContextManager[Any]]) -> None:
+    """Give tokens that were added to the tokenizer, for padding, an embedding of zeros."""
+    old = model.get_input_embeddings().num_embeddings
+    if size > old:
+        model.resize_token_embeddings(size, mean_resizing=False)
+        weight = model.get_input_embeddings().weight
+        with gathered([weight]), torch.no_grad():
+            weight[old:] = 0
+
+
+def load_reward_model(
+    folder: Path | str, dtype: torch.dtype | str = torch.float32, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A trained reward model: every weight must be there, and no other.
+
+    Raises:
+        UserError: the folder cannot be loaded, has no score head or one of several labels.
+    """
+    model, info = _load(folder, dtype, trust_remote_code)
+    _refuse(folder, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    if model.config.num_labels != 1:
+        raise UserError(f"{folder}: has {model.config.num_labels} labels; a reward model has one")
+    return model
+
+
+def _load(folder: Path | str, dtype: torch.dtype | str, trust: bool, **options: Any) -> tuple[PreTrainedModel, Any]:
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=trust,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: cannot be loaded as a reward model: {reason}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return model, info
+
+
+def _refuse(folder: Path | str, missing: Any, unexpected: Any, mismatched: Any) -> None:
+    for kind, keys in (("are missing", missing), ("are left over", unexpected), ("have another shape", mismatched)):
+        names = sorted(str(key) for key in keys)
+        if names:
+            raise UserError(
+                f"{folder}: {len(names)} weights {kind} ({', '.join(names[:3])}...); its files and config.json "
+                "do not belong together"
+            )
+
+
+def _dropout_options(folder: Path, dropout: float, trust: bool) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust)
+    names = [name for name in config.to_dict() if name.endswith(("dropout", "_pdrop", "dropout_prob"))]
+    return {name: dropout for name in names if isinstance(getattr(config, name), float | int)}
+
+
+def save_reward_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, state: dict[str, Tensor] | None = None
+) -> None:
+    """Save a folder that plain transformers load and score alike: one safetensors file, one label, a padding token."""
+    model.config.num_labels = 1
+    model.config.problem_type = "regression"
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
+    tokenizer.save_pretrained(folder)

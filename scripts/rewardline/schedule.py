@@ -1,0 +1,19 @@
+"""The learning rate of each step."""
+
+import math
+from typing import Any
+
+
+def learning_rate(training: dict[str, Any], step: int, total: int) -> float:
+    """The rate of step `step` (0-based) of `total`: a linear warm-up, then cosine or linear to 0, or constant."""
+    warmup = training["warmup"]
+    warm_steps = round(warmup * total) if warmup < 1 else int(warmup)
+    peak = float(training["learning_rate"])
+    if step < warm_steps:
+        return peak * (step + 1) / warm_steps
+    share = (step - warm_steps) / max(1, total - warm_steps)
+    if training["schedule"] == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * share))
+    if training["schedule"] == "linear":
+        return peak * (1 - share)
+    return peak

@@ -1,0 +1,155 @@
+"""A training as one process sees it: from the base model to the exported reward model."""
+
+import json
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.integrations import HfDeepSpeedConfig
+
+from rewardline import engine, lora, provenance
+from rewardline.artifacts import file_sha256, write_json
+from rewardline.cli import UserError, log
+from rewardline.distributed import rank, world_size
+from rewardline.model_card import model_card
+from rewardline.reward_model import DTYPES, RewardModel, load_base, save_reward_model
+from rewardline.shards import TokenDataset
+from rewardline.tokenization import load_tokenizer
+from rewardline.trainer import Trainer
+
+Json = dict[str, Any]
+
+
+def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> None:
+    """Train and leave the exported model in `folder/model`. Every process of the training calls it.
+
+    Raises:
+        UserError: something that the user can mend, such as a base model that cannot be loaded.
+    """
+    training = settings["training"]
+    engine.start_processes()
+    device = engine.device()
+    if training["precision"] == "fp16" and device.type == "cpu":
+        raise UserError("training.precision: fp16 needs a GPU; use fp32 or bf16")
+    data, held_out = TokenDataset(tokens, "train"), TokenDataset(tokens, "eval")
+    tokenizer = load_tokenizer(base, settings["trust_remote_code"])
+    stage = training["zero_stage"]
+    # While this object lives, transformers loads weights straight into ZeRO-3's shares.
+    zero3 = HfDeepSpeedConfig(engine.deepspeed_config(training)) if stage == 3 else None
+    model = _base_model(settings, base, tokenizer, DTYPES[training["precision"]] if stage == 3 else torch.float32)
+    if training["lora"]:
+        lora.add_adapters(model, training["lora"], settings["seed"])
+    wrapped = RewardModel(model, training["batching"])
+    if training["gradient_checkpointing"]:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    counts = _parameter_counts(wrapped)
+    ds_engine = engine.create(wrapped, training)
+    pad_id = int(tokenizer.pad_token_id)
+    trainer = Trainer(wrapped, ds_engine, settings, data, held_out, folder, pad_id, rank(), world_size(), device)
+    log.info(
+        "%s: %d pairs in %d comparisons, %d steps, %s batches, %s, ZeRO %d, %d process(es) on %s",
+        settings["run"], data.pairs, len(data), trainer.total_steps, wrapped.batching, training["precision"],
+        stage, world_size(), device,
+    )  # fmt: skip
+    trainer.run()
+    state = engine.full_state(wrapped.model, stage, keep=rank() == 0)
+    if rank() == 0:
+        del zero3
+        facts = _facts(settings, trainer, counts, data, device, key)
+        _export(settings, base, tokenizer, state, folder, facts)
+    if world_size() > 1:
+        dist.barrier()
+    dist.destroy_process_group()
+
+
+def _base_model(settings: Json, base: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype) -> PreTrainedModel:
+    training = settings["training"]
+
+    def whole(parameters: Any) -> AbstractContextManager[Any]:
+        return engine.gathered(parameters, training["zero_stage"], write=True)
+
+    return load_base(
+        base,
+        tokenizer,
+        seed=settings["seed"],
+        dtype=dtype,
+        dropout=training["dropout"],
+        trust_remote_code=settings["trust_remote_code"],
+        gathered=whole,
+    )
+
+
+def _parameter_counts(model: torch.nn.Module) -> Json:
+    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+    return {"parameters": sum(n for n, _ in sizes), "trained_parameters": sum(n for n, trained in sizes if trained)}
+
+
+def _export(
+    settings: Json,
+    base: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    state: dict[str, torch.Tensor],
+    folder: Path,
+    facts: Json,
+) -> None:
+    """Write the finished model to `folder/model`, which appears whole."""
+    training = settings["training"]
+    partial = folder / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    # A plain model of its own, so that what is saved does not depend on how it was shared out for training.
+    dtype = torch.float32 if training["lora"] else DTYPES[training["precision"]]
+    model = load_base(
+        base, tokenizer, seed=settings["seed"], dtype=dtype, trust_remote_code=settings["trust_remote_code"],
+        dropout=None, gathered=lambda _: nullcontext(),
+    )  # fmt: skip
+    if training["lora"]:
+        adapters = lora.add_adapters(model, training["lora"], settings["seed"])
+        model.load_state_dict(state, strict=True)
+        model = lora.merge_adapters(adapters, partial / "adapter").to(DTYPES[training["precision"]])
+    else:
+        model.load_state_dict(state, strict=True)
+    save_reward_model(model, tokenizer, partial)
+    shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
+    facts["weights_sha256"] = file_sha256(partial / "model.safetensors")
+    (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
+    write_json(partial / "run.json", facts)
+    partial.replace(folder / "model")
+
+
+def _facts(settings: Json, trainer: Trainer, counts: Json, data: TokenDataset, device: torch.device, key: str) -> Json:
+    """What `run.json` says."""
+    totals = trainer.totals
+    lines = [json.loads(text) for text in (trainer.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    final: Json = {}
+    for line in lines:
+        final |= {name: value for name, value in line.items() if name.startswith("eval_") or name == "loss"}
+    manifest = {name: value for name, value in data.manifest.items() if name != "splits"}
+    return {
+        **{name: settings[name] for name in ("run", "mixture", "model", "seed")},
+        **counts,
+        "train_pairs": data.pairs,
+        "steps": totals.step,
+        "pairs": totals.pairs,
+        "tokens": totals.tokens,
+        "computed_tokens": totals.computed_tokens,
+        "seconds": round(totals.seconds, 2),
+        "tokens_per_second": round(totals.tokens / max(totals.seconds, 1e-9), 1),
+        "final": final,
+        "training": settings["training"],
+        "batching": trainer.wrapped.batching,
+        "tokenization": manifest,
+        "data": data.manifest["splits"],
+        "world_size": trainer.world,
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "key": key,
+        "versions": provenance.versions(),
+        "git": provenance.git_state(Path(__file__).parent),
+        "hardware": provenance.hardware(),
+    }

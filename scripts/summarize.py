@@ -1,0 +1,31 @@
+"""Put the evals of all runs into one table.
+
+The table is tab-separated, with a row per run and benchmark: `run mixture model seed benchmark n accuracy accuracy_low
+accuracy_high chosen_mean rejected_mean length_accuracy loss`. Rates are shares from 0 to 1.
+
+Example:
+  python scripts/summarize.py --metrics results/evals/*/*/metrics.json --output results/summary.tsv
+"""
+
+from pathlib import Path
+
+from rewardline.cli import log, parser, run, start_logging
+from rewardline.evaluations import read_metrics
+from rewardline.summary import write_summary
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage; 0 on success."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each eval")
+    arguments.add_argument("--output", type=Path, required=True, help="the table to write")
+    options = arguments.parse_args(argv)
+    start_logging(options.log)
+    evaluations = read_metrics(options.metrics)
+    write_summary(evaluations, options.output)
+    log.info("%s: %d evals of %d runs", options.output, len(evaluations), len({one.run for one in evaluations}))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

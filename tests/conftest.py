@@ -1,0 +1,146 @@
+"""What several tests share: the repository, real data where it is at hand, and small models made on the spot."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rewardline.pairs import PAIR_SCHEMA, PartWriter
+from rewardline.shards import Comparison, ShardWriter
+
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+Json = dict[str, Any]
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+FAMILIES: dict[str, Json] = {
+    "llama": LLAMA,
+    "mistral": {**LLAMA, "model_type": "mistral", "sliding_window": None},
+    "qwen2": {**LLAMA, "model_type": "qwen2"},
+    "qwen3": {**LLAMA, "model_type": "qwen3", "head_dim": 8},
+    "gemma": {**LLAMA, "model_type": "gemma", "head_dim": 8},
+    "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4},
+    "gpt_neox": {
+        "model_type": "gpt_neox",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    },
+    # All that is unusual in OPT-350m: a projection around the decoder, normalisation after each block, positions
+    # with an offset.
+    "opt": {
+        "model_type": "opt",
+        "hidden_size": 32,
+        "word_embed_proj_dim": 16,
+        "ffn_dim": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "do_layer_norm_before": False,
+        "max_position_embeddings": 128,
+    },
+}
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the real preference data is not at hand")
+    return SHARED_DATA
+
+
+def random_comparison(rng: np.random.Generator, prefix: int, tails: Sequence[int], vocabulary: int = 90) -> Comparison:
+    """A comparison of random tokens, in which the first tail is better than every other."""
+
+    def ids(count: int) -> Any:
+        return rng.integers(5, vocabulary, count).astype(np.int32)
+
+    pairs = [
+        {
+            "pair_id": f"{rng.integers(2**60):016x}",
+            "dataset": "d",
+            "subset": "s",
+            "chosen": 0,
+            "rejected": k,
+            "margin": None,
+            "weight": 1.0,
+        }
+        for k in range(1, len(tails))
+    ]
+    return Comparison(f"{rng.integers(2**60):016x}", ids(prefix), [ids(count) for count in tails], pairs)
+
+
+def write_tokens(folder: Path, train: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
+    """A folder as the tokenize stage leaves it."""
+    folder.mkdir(parents=True)
+    splits = {}
+    for split, rows in (("train", train), ("eval", held_out)):
+        writer = ShardWriter(folder, split)
+        for row in rows:
+            writer.add(row)
+        splits[split] = writer.close()
+    facts = {"template": "plain", "end_token": "<|end|>", "pad_id": 0, "max_length": 64}
+    (folder / "manifest.json").write_text(json.dumps({**facts, "splits": splits}))
+
+
+def pair_rows(count: int, variety: str = "") -> list[Json]:
+    """Rows of pairs with distinct prompts, clustered by prompt as the pairs stage leaves them."""
+    return [
+        {
+            "pair_id": f"{k:016x}",
+            "prompt_id": f"{k:016x}",
+            "dataset": "d",
+            "subset": "even" if k % 2 == 0 else "odd",
+            "prompt": [{"role": "user", "content": f"How many are {k} and {k + 1}{variety}?"}],
+            "chosen": f"They are {2 * k + 1}.",
+            "rejected": f"They are {2 * k + 3}, I would say.",
+            "margin": None,
+            "weight": 1.0,
+        }
+        for k in range(count)
+    ]
+
+
+def write_pairs(folder: Path, train: list[Json], held_out: list[Json]) -> None:
+    """A folder as the pairs stage leaves it."""
+    for split, rows in (("train", train), ("eval", held_out)):
+        writer = PartWriter(folder / split, PAIR_SCHEMA)
+        for row in rows:
+            writer.add(row)
+        writer.close()
+    (folder / "stats.json").write_text(json.dumps({"train": len(train), "eval": len(held_out)}))
+
+
+@pytest.fixture(scope="session")
+def base_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Make (once) a base model of a family with a tokenizer of its own, as the base model stage leaves it."""
+    root = tmp_path_factory.mktemp("bases")
+
+    def make(family: str = "llama", **tokenizer: Any) -> Path:
+        import base_model
+
+        folder = root / f"{family}-{'-'.join(map(str, tokenizer.values()))}"
+        if folder.exists():
+            return folder
+        work = root / f"{folder.name}.work"
+        write_pairs(work / "results" / "pairs" / "m", pair_rows(60), [])
+        wanted = {"mixture": "m", "vocab_size": 400, "bos_token": None, "eos_token": "<|end|>", "pad_token": "<|pad|>"}
+        settings = {"init": {"config": FAMILIES[family], "seed": 0, "tokenizer": {**wanted, **tokenizer}}}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(work)
+            assert base_model.main(["--settings", json.dumps(settings), "--output", str(folder)]) == 0
+        shutil.rmtree(work)
+        return folder
+
+    return make

@@ -1,0 +1,228 @@
+import json
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import plot
+
+MEANS = {"chosen": 0.8, "rejected": -0.8}
+SUBSETS = ("arithmetic", "politeness", "lists", "refusals", "code")
+
+
+def interval(correct: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    accuracy, n = float(correct.mean()), len(correct)
+    half = 1.96 * math.sqrt(max(accuracy * (1 - accuracy), 1e-9) / n)
+    return accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half)
+
+
+class Results:
+    """A results folder as the other stages leave it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.metrics: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def eval(
+        self,
+        run: str,
+        benchmark: str = "eval",
+        n: int = 400,
+        skill: float = 1.0,
+        subsets: Sequence[str] = SUBSETS,
+        mixture: str = "demo",
+        seed: int | None = 0,
+        offset: float = 0.0,
+    ) -> dict[str, Any]:
+        random = np.random.default_rng([n, *run.encode(), *benchmark.encode()])
+        tokens = random.lognormal(4, 0.7, (2, n)).astype(np.int32) + 1
+        quality = random.normal(skill, 1.6, n) + 0.4 * np.sign(tokens[0] - tokens[1])
+        rejected = random.normal(offset - skill / 2, 1.0, n)
+        chosen = rejected + quality
+        correct = np.where(chosen > rejected, 1.0, np.where(chosen == rejected, 0.5, 0.0))
+        longer = np.where(tokens[0] > tokens[1], 1.0, np.where(tokens[0] == tokens[1], 0.5, 0.0))
+        names = np.array([subsets[k % len(subsets)] for k in range(n)]) if subsets else np.array([""] * n)
+
+        def rates(which: np.ndarray[Any, Any]) -> dict[str, Any]:
+            accuracy, low, high = interval(correct[which])
+            return {
+                "n": int(which.sum()),
+                "accuracy": accuracy,
+                "accuracy_low": low,
+                "accuracy_high": high,
+                "length_accuracy": float(longer[which].mean()),
+            }
+
+        value = {
+            **{"run": run, "mixture": mixture, "model": "tiny", "seed": seed, "benchmark": benchmark, "prompts": n},
+            **rates(np.ones(n, dtype=bool)),
+            "loss": float(np.log1p(np.exp(rejected - chosen)).mean()),
+            "chosen_mean": float(chosen.mean()),
+            "rejected_mean": float(rejected.mean()),
+            "by_subset": {str(name): rates(names == name) for name in sorted(set(names))},
+        }
+        folder = self.root / "evals" / run / benchmark
+        folder.mkdir(parents=True)
+        self.metrics[run, benchmark] = value
+        (folder / "metrics.json").write_text(json.dumps(value))
+        columns: dict[str, Any] = {
+            "pair_id": [f"p{k}" for k in range(n)],
+            "subset": names,
+            "chosen_score": chosen.astype(np.float32),
+            "rejected_score": rejected.astype(np.float32),
+            "chosen_tokens": tokens[0],
+            "rejected_tokens": tokens[1],
+            "correct": correct,
+        }
+        pq.write_table(pa.table(columns), folder / "scores.parquet")
+        return value
+
+    def model(self, run: str, steps: int = 300, offset: float = 0.0, seed: int = 0, **record: Any) -> None:
+        random = np.random.default_rng([seed, *run.encode()])
+        folder = self.root / "models" / run
+        folder.mkdir(parents=True)
+        lines: list[dict[str, Any]] = []
+        for step in range(1, steps + 1):
+            done = 1 - math.exp(-3 * step / steps)
+            lines.append({"step": step, "epoch": step / steps, "loss": 0.69 - 0.2 * done + 0.05 * random.normal()})
+            lines[-1] |= {"accuracy": 0.5 + 0.25 * done + 0.05 * random.normal(), "learning_rate": 1e-4}
+            lines[-1] |= {f"{k}_mean": (offset + v) * done + 0.1 * random.normal() for k, v in MEANS.items()}
+            lines[-1] |= {"grad_norm": None, "pairs": 32, "tokens": 9000, "tokens_per_second": 1e5}
+            if step % (steps // 5 or 1) == 0:
+                lines.append(
+                    {"step": step, "epoch": step / steps, "eval_loss": 0.69 - 0.15 * done + 0.01 * random.normal()}
+                )
+                lines[-1] |= {
+                    "eval_accuracy": 0.5 + 0.2 * done + 0.02 * random.normal(),
+                    "eval_chosen_mean": 0.5,
+                    "eval_rejected_mean": -0.5,
+                }
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        value = {
+            **{"run": run, "mixture": "demo", "model": "tiny", "seed": seed, "device": "cpu", "world_size": 1},
+            "training": {"learning_rate": 1e-4, "epochs": 1, "lora": None, "seed": seed, "deepspeed": {"a": [1, 2]}},
+            **{"parameters": 331_196_416, "trained_parameters": 331_196_416, "steps": steps, "pairs": 32 * steps},
+            **{"tokens": 9000 * steps, "seconds": 754.2, "tokens_per_second": 3579.4, "truncated_tokens": 12},
+            "hardware": {"cpu": "Example 9000", "cores": 2, "memory_gib": 23.4},
+            "versions": {"python": "3.11.4", "torch": "2.13.0", "deepspeed": "0.19.8"},
+            "git": {"commit": "0123456789abcdef0123", "dirty": False},
+            **record,
+        }
+        (folder / "run.json").write_text(json.dumps(value))
+
+    def pairs(self, mixture: str = "demo", **stats: Any) -> None:
+        value = {
+            **{"name": mixture, "rows_in": 5230, "rows_used": 4810, "pairs_out": 4925, "train": 4525, "eval": 400},
+            "rejects": {"identical answers": 310, "empty answer": 60, "not a pair": 50},
+            "pair_rejects": {"near duplicate": 17},
+            "by_dataset": {"demo": {"rows_in": 5230, "pairs_out": 4925, "rejects": {"identical answers": 310}}},
+            "by_subset": dict.fromkeys(SUBSETS, 985),
+            **{"chosen_words_mean": 41.37, "rejected_words_mean": 36.02, "longer_wins": 0.5512},
+            "reject_examples": [
+                {
+                    **{"dataset": "demo", "file": "data/demo.jsonl", "row": 17, "reason": "identical answers"},
+                    "detail": "chosen and rejected are both 'Thank you.'",
+                }
+            ],
+            **stats,
+        }
+        folder = self.root / "pairs" / mixture
+        folder.mkdir(parents=True)
+        (folder / "stats.json").write_text(json.dumps(value))
+
+    def tokens(self, mixture: str = "demo", model: str = "tiny", **manifest: Any) -> None:
+        train = {"pairs": 4525, "comparisons": 3900, "tokens": 1_200_000, "prefix_tokens": 700_000}
+        held_out = {"pairs": 400, "comparisons": 350, "tokens": 100_000, "prefix_tokens": 60_000}
+        value = {
+            "splits": {"train": {**train, "full_tokens": 1_900_000}, "eval": {**held_out, "full_tokens": 160_000}},
+            **{"truncated_pairs": 25, "truncated_tokens": 3100, "dropped": {"answer_too_long": 3}, **manifest},
+        }
+        folder = self.root / "tokens" / mixture / model
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text(json.dumps(value))
+
+    def all(self) -> "Results":
+        """Two runs, one with two seeds, on the held-out split and a benchmark."""
+        for seed, skill in enumerate((1.0, 1.1)):
+            self.eval(f"first-seed{seed}", skill=skill, seed=seed)
+            self.eval(f"first-seed{seed}", "own-test", n=150, skill=skill, seed=seed, subsets=())
+            self.model(f"first-seed{seed}", seed=seed)
+        self.eval("second", skill=0.2)
+        self.eval("second", "own-test", n=150, skill=0.3, subsets=())
+        self.model("second")
+        self.pairs()
+        self.tokens()
+        return self
+
+    def page(self, *without: str) -> str:
+        """Draw the report of all that lies in the folder."""
+        output = self.root / "report.html"
+        found = {
+            "metrics": self.root.glob("evals/*/*/metrics.json"),
+            "scores": self.root.glob("evals/*/*/scores.parquet"),
+            "models": self.root.glob("models/*"),
+            "stats": self.root.glob("pairs/*/stats.json"),
+            "tokens": self.root.glob("tokens/*/*/manifest.json"),
+        }
+        arguments = [f"--output={output}"]
+        for name, paths in found.items():
+            arguments += [f"--{name}", *map(str, paths)] if name not in without else []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert plot.main(arguments) == 0
+        return output.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order, and keeps what the tests ask for."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "hr", "input", "path", "use", "rect", "line", "circle"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.rows: list[list[str]] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def row(self, *start: str) -> list[str]:
+        """The widest row of a table whose cells start with these."""
+        rows = [[" ".join(cell.split()) for cell in row] for row in self.rows]
+        return max((row for row in rows if row[: len(start)] == list(start)), key=len)
+
+    def attributes(self, name: str) -> Iterator[str]:
+        return (value or "" for _, attributes in self.seen for key, value in attributes.items() if key == name)

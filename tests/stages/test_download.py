@@ -1,0 +1,186 @@
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import download
+from rewardline.cli import UserError
+from rewardline.raw import Row, as_row
+
+SCRIPTS = Path(download.__file__).parent
+
+
+def stage(settings: dict[str, Any], output: Path, log: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPTS / "download.py"), "--name", "mine", "--settings", json.dumps(settings)]
+    command += ["--output", str(output), *(["--log", str(log)] if log else [])]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def run(settings: dict[str, Any], output: Path) -> dict[str, Any]:
+    assert download.main(["--name", "mine", "--settings", json.dumps(settings), "--output", str(output)]) == 0
+    manifest: dict[str, Any] = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def rows(output: Path) -> list[dict[str, Any]]:
+    return [row for part in sorted(output.glob("*.parquet")) for row in pq.read_table(part).to_pylist()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
+    (here / "data/b.jsonl").write_text('{"a": "é", "n": 1}\n{"a": \n\n{"n": 0.5, "x": null}\n', encoding="utf-8")
+    (here / "data/a.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n1\n"))
+    settings = {"files": ["data/b.jsonl", "data/*.gz", "data/b.jsonl"]}
+    manifest = run(settings, here / "results/data/mine")
+    found = rows(here / "results/data/mine")
+    assert [(row["file"], row["row"], row["record"]) for row in found] == [
+        ("data/b.jsonl", 1, '{"a":"é","n":1}'),
+        ("data/b.jsonl", 2, None),
+        ("data/b.jsonl", 4, '{"n":0.5,"x":null}'),
+        ("data/a.csv.gz", 1, '{"a":"1","b":"2"}'),
+        ("data/a.csv.gz", 2, None),
+    ]
+    assert [row["error"] is None for row in found] == [row["record"] is not None for row in found]
+    part = here / "results/data/mine/part-00000.parquet"
+    assert manifest == {
+        "name": "mine",
+        "source": settings,
+        "revision": None,
+        "rows": 5,
+        "unreadable": 2,
+        "parts": [{"file": part.name, "rows": 5, "sha256": sha256(part)}],
+        "inputs": [
+            {"file": "data/b.jsonl", "rows": 3, "unreadable": 1, "sha256": sha256(here / "data/b.jsonl")},
+            {"file": "data/a.csv.gz", "rows": 2, "unreadable": 1, "sha256": sha256(here / "data/a.csv.gz")},
+        ],
+        "schema": {"a": ["string"], "b": ["string"], "n": ["integer", "number"], "x": ["null"]},
+    }
+
+
+def test_parts_hold_50_000_rows_and_a_second_run_gives_the_same_bytes(here: Path) -> None:
+    lines = [json.dumps({"n": index, "text": "x" * (index % 50)}) for index in range(120_001)]
+    (here / "data/a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    manifest = run({"files": ["data/a.jsonl"], "sizes": [1]}, here / "one")
+    assert [part["rows"] for part in manifest["parts"]] == [50_000, 50_000, 20_001]
+    assert manifest["source"] == {"files": ["data/a.jsonl"]}
+    assert [row["row"] for row in rows(here / "one")] == list(range(1, 120_002))
+    os.utime(here / "data/a.jsonl", (0, 0))
+    run({"sizes": [2], "files": ["data/a.jsonl"]}, here / "two")
+    assert contents(here / "one") == contents(here / "two")
+    assert pq.ParquetFile(here / "one/part-00000.parquet").metadata.row_group(0).num_rows <= 5_000
+
+
+def test_large_rows_are_written_in_small_batches(here: Path) -> None:
+    line = json.dumps({"text": "x" * 9_000_000})
+    (here / "data/a.jsonl").write_text("\n".join([line] * 9), encoding="utf-8")
+    run({"files": ["data/a.jsonl"]}, here / "out")
+    assert pq.ParquetFile(here / "out/part-00000.parquet").num_row_groups == 3
+
+
+def test_a_literal_path_may_look_like_a_glob(here: Path) -> None:
+    (here / "data/[a].jsonl").write_text('{"a": 1}', encoding="utf-8")
+    assert run({"files": ["data/[a].jsonl"]}, here / "out")["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    "settings, reason",
+    [
+        ({"files": ["data/good.jsonl", "data/none.jsonl"]}, "data/none.jsonl does not exist"),
+        ({"files": ["data/*.csv"]}, r"data/\*.csv matches no file"),
+        ({"files": ["data"]}, "data does not exist"),
+        ({"files": ["data/good.jsonl", "data/bad.jsonl"]}, "data/bad.jsonl: none of its 1 rows"),
+        ({"files": ["data/good.jsonl", "data/empty.jsonl"]}, "data/empty.jsonl has no rows"),
+        ({"files": ["data/good.jsonl", "data/a.xlsx"]}, "data/a.xlsx: unknown format"),
+        ({"files": []}, "no rows to read"),
+        ({}, "exactly one of demo, files, hub"),
+        ({"files": ["data/good.jsonl"], "demo": {}}, "exactly one of demo, files, hub"),
+        ({"files": ["data/good.jsonl"], "split": "train"}, "unknown settings"),
+        ({"demo": {"seeds": 1}}, "`demo` takes pairs and seed"),
+    ],
+)
+def test_after_a_failure_there_is_no_output_or_the_earlier_one(
+    here: Path, settings: dict[str, Any], reason: str
+) -> None:
+    for name, text in [("good.jsonl", '{"a": 1}\n'), ("bad.jsonl", "{\n"), ("empty.jsonl", ""), ("a.xlsx", "")]:
+        (here / "data" / name).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=reason):
+        run(settings, here / "out")
+    assert not (here / "out").exists()
+    run({"files": ["data/good.jsonl"]}, here / "out")
+    before = contents(here / "out")
+    with pytest.raises(UserError, match=reason):
+        run(settings, here / "out")
+    assert contents(here / "out") == before
+    assert {path.name for path in here.iterdir()} == {"data", "out", ".out.lock"}
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(here: Path) -> None:
+    path = here / "data/a.jsonl"
+    path.write_text('{"a": 1}\n', encoding="utf-8")
+
+    def growing() -> Iterator[Row]:
+        yield as_row(1, {"a": 1})
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write('{"a": 2}\n')
+
+    with pytest.raises(UserError, match=r"data/a\.jsonl changed while it was read"):
+        download.write("mine", [download.Input("data/a.jsonl", path, growing())], here / "data")
+
+
+def test_keys_without_end_do_not_fill_the_manifest(here: Path) -> None:
+    text = "\n".join(json.dumps({f"key{index}": 1}) for index in range(3000))
+    (here / "data/a.jsonl").write_text(text, encoding="utf-8")
+    assert len(run({"files": ["data/a.jsonl"]}, here / "out")["schema"]) == 1000
+
+
+def test_the_command_logs_what_it_read_and_why_not(here: Path) -> None:
+    (here / "data/a.jsonl").write_text('{"a": 1}\n' + "{\n" * 5, encoding="utf-8")
+    done = stage({"files": ["data/a.jsonl"]}, here / "out", here / "logs/a.log")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    log = (here / "logs/a.log").read_text(encoding="utf-8")
+    assert "read data/a.jsonl: 6 rows, 5 unreadable" in log
+    assert [f"row {number} of data/a.jsonl: not JSON" in log for number in range(2, 7)] == [True] * 3 + [False] * 2
+
+
+def test_the_command_fails_with_one_message(here: Path) -> None:
+    done = stage({"files": ["data/none.jsonl"]}, here / "out")
+    assert done.returncode == 1
+    assert "error: data/none.jsonl does not exist" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(find_spec("rewardline.demo") is None, reason="the generator is not here")
+def test_the_demo_is_a_data_set_like_any_other(here: Path) -> None:
+    settings = {"demo": {"pairs": 300, "seed": 1}}
+    manifest = run(settings, here / "one")
+    run(settings, here / "two")
+    assert contents(here / "one") == contents(here / "two")
+    assert manifest["rows"] == len(rows(here / "one"))
+    assert manifest["unreadable"] == 0
+    assert manifest["inputs"] == []
+    assert rows(here / "one")[0]["file"] == "demo"
+    run({"demo": {"pairs": 300, "seed": 2}}, here / "three")
+    assert rows(here / "one") != rows(here / "three")

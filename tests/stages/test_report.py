@@ -1,0 +1,322 @@
+import json
+import math
+import re
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from results_folder import Page, Results
+from rewardline.cli import UserError
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, str]:
+    made = Results(tmp_path_factory.mktemp("results")).all()
+    return made, made.page()
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def test_page_stands_alone(whole: tuple[Results, str]) -> None:
+    html = whole[1]
+    page = Page(html)
+    assert not re.findall(r"https?:|//[a-z]", html)
+    assert {tag for tag, _ in page.seen} & {
+        "script",
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "image",
+        "foreignobject",
+    } == set()
+    for name in ("href", "src", "xlink:href"):
+        assert all(value.startswith("#") for value in page.attributes(name))
+    assert "url(" not in re.sub(r"url\(#\w+\)", "", html)
+
+
+def test_references_inside_the_page_lead_somewhere_and_ids_are_unique(whole: tuple[Results, str]) -> None:
+    page = Page(whole[1])
+    ids = list(page.attributes("id"))
+    targets = {value[1:] for value in page.attributes("href")} | set(re.findall(r"url\(#(\w+)\)", whole[1]))
+    assert len(ids) == len(set(ids))
+    assert targets <= set(ids)
+
+
+def test_page_is_the_same_bytes_each_time(whole: tuple[Results, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    results, html = whole
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9)
+    assert results.page() == html
+    assert len(html) < 200_000
+
+
+def test_leaderboard_shows_the_numbers_of_the_metrics(whole: tuple[Results, str]) -> None:
+    results, html = whole
+    page = Page(html)
+    for run in ("first-seed0", "first-seed1", "second"):
+        value = results.metrics[run, "eval"]
+        low, high = 100 * value["accuracy_low"], 100 * value["accuracy_high"]
+        row = page.row(run, f"{percent(value['accuracy'])} {low:.1f}\N{EN DASH}{high:.1f}%")
+        assert row[3:8] == [
+            percent(value["length_accuracy"]),
+            "400",
+            f"{value['loss']:.3f}",
+            f"{value['chosen_mean']:.2f}",
+            f"{value['rejected_mean']:.2f}",
+        ]
+
+
+def test_seeds_are_averaged_and_their_spread_is_told(whole: tuple[Results, str]) -> None:
+    results, html = whole
+    found = [results.metrics[f"first-seed{seed}", "eval"]["accuracy"] for seed in (0, 1)]
+    page = Page(html)
+    assert page.row("first, mean of 2 seeds")[1].startswith(percent(sum(found) / 2))
+    assert f"\N{PLUS-MINUS SIGN}{100 * np.std(found, ddof=1):.1f} points between seeds" in page.text
+
+
+def test_subset_table_shows_the_numbers_of_the_metrics(whole: tuple[Results, str]) -> None:
+    results, html = whole
+    page = Page(html)
+    assert page.row("subset") == ["subset", "pairs", "first", "second", "length only"]
+    for name, rates in results.metrics["second", "eval"]["by_subset"].items():
+        row = page.row(name, "80")
+        assert row[3] == percent(rates["accuracy"])
+        assert name in html
+
+
+def test_data_tokens_and_provenance_show_the_numbers_of_their_files(whole: tuple[Results, str]) -> None:
+    page = Page(whole[1])
+    assert page.row("rows read")[1] == "5,230"
+    assert page.row("pairs held out (eval)")[1] == "400"
+    assert page.row("identical answers")[1:4] == ["310", "5.9%", "0"]
+    assert page.row("identical answers")[4] == "data/demo.jsonl, row 17 chosen and rejected are both 'Thank you.'"
+    assert page.row("near duplicate")[1:4] == ["0", "0.0%", "17"]
+    assert "The longer answer is the chosen one in 55.1% of the pairs." in page.text
+    tokens = ["demo, tiny", "4,925", "4,250", "1.30M", "2.06M", "36.9%", "58.5%", "25 (0.5%)", "3,100", "3"]
+    assert page.row("demo, tiny") == tokens
+    steps = ["second", "demo", "tiny", "0", "331M", "300", "9,600", "2.70M", "12 min 34 s", "3,579"]
+    assert page.row(*steps)[10:] == ["1 \N{MULTIPLICATION SIGN} cpu", "0123456789ab"]
+    assert page.row("seed", "0", "1", "0")
+    assert page.row("learning_rate") == ["learning_rate", "0.0001"]
+    assert page.row("torch") == ["torch", "2.13.0"]
+
+
+def test_figures_say_what_they_show(whole: tuple[Results, str]) -> None:
+    page = Page(whole[1])
+    figures = [attributes for tag, attributes in page.seen if tag == "svg"]
+    assert len(figures) == sum(tag == "figcaption" for tag, _ in page.seen) >= 10
+    assert all(figure["role"] == "img" and len(figure["aria-label"] or "") > 20 for figure in figures)
+    for words in ("mean confidence of the pairs", "chosen answer longer by (tokens)", "optimiser step", "mean score"):
+        assert words in page.text
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "low", "high", "length", "told"),
+    [
+        (
+            0.72,
+            0.68,
+            0.76,
+            0.55,
+            "better than length alone explains: always picking the longer answer is right in 55.0%",
+        ),
+        (0.72, 0.68, 0.76, 0.30, "always picking the shorter answer is right in 70.0%, inside the interval"),
+        (0.60, 0.55, 0.65, 0.70, "worse than a rule that sees only length"),
+        (0.51, 0.47, 0.55, 0.60, "The interval includes 50%, so this could be coin flips."),
+        (0.40, 0.36, 0.44, 0.50, "worse than coin flips"),
+        (None, None, None, None, "there was nothing to judge"),
+    ],
+)
+def test_verdict_says_what_the_accuracy_is_worth(
+    results: Results, accuracy: float, low: float, high: float, length: float, told: str
+) -> None:
+    value = results.eval("demo", subsets=())
+    value |= {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, "length_accuracy": length}
+    (results.root / "evals/demo/eval/metrics.json").write_text(json.dumps(value))
+    assert told in Page(results.page("scores")).text
+
+
+def test_runs_that_the_test_cannot_tell_apart_are_said_to_be_so(results: Results) -> None:
+    for run, accuracy in (("a", 0.70), ("b", 0.69), ("c", 0.55)):
+        value = results.eval(run) | {
+            "accuracy": accuracy,
+            "accuracy_low": accuracy - 0.04,
+            "accuracy_high": accuracy + 0.04,
+        }
+        (results.root / f"evals/{run}/eval/metrics.json").write_text(json.dumps(value))
+    page = Page(results.page("scores"))
+    assert "The interval of b overlaps with it, so this test alone does not tell them apart." in page.text
+    assert page.row("a", "70.0% 66.0\N{EN DASH}74.0%")[-1] == "best"
+    assert page.row("b")[-1] == "1.0 lower, within noise"
+    assert page.row("c")[-1] == "15.0 lower, intervals apart"
+
+
+def test_text_from_the_data_stays_text(results: Results) -> None:
+    attack = "<script>alert(1)</script>"
+    names = [attack, "--><b>", '" onload="x', "$\\frac{1}{2}$", "\x1b[31m\x00", "{{ 7 * 7 }}", "\u6f22\u5b57 & <i>"]
+    results.eval("demo", subsets=names)
+    results.model("demo", git={"commit": attack}, versions={attack: attack}, device=attack, odd=[attack])
+    example = {"dataset": attack, "file": attack, "row": attack, "reason": attack, "detail": attack}
+    results.pairs(rejects={attack: 3}, by_subset={attack: 1}, by_dataset={attack: {}}, reject_examples=[example])
+    results.tokens(model="tiny")
+    html = results.page()
+    page = Page(html)
+    assert "<script" not in html
+    assert "onload" not in {name for _, attributes in page.seen for name in attributes}
+    assert not set("\x00\x1b") & set(html)
+    figure = html[html.index("<svg") : html.rindex("</svg>")]
+    for name in (attack, "$\\frac{1}{2}$", "{{ 7 * 7 }}", "\u6f22\u5b57 & <i>"):
+        assert name in page.text
+        assert name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") in figure
+
+
+def test_one_pair_and_no_subsets(results: Results) -> None:
+    results.eval("demo", n=1, subsets=())
+    page = Page(results.page())
+    assert "too few pairs to judge" in page.text
+    assert "Accuracy by subset" not in page.text
+
+
+def test_inputs_other_than_metrics_may_be_left_out(results: Results) -> None:
+    results.eval("demo")
+    page = Page(results.page())
+    assert {"Training", "Data", "Provenance"} & set(page.words) == set()
+    assert "Accuracy by subset." in Page(results.page("scores")).words
+
+
+def test_files_may_lack_what_is_not_essential(results: Results) -> None:
+    value = results.eval("demo")
+    for key in ("accuracy_low", "accuracy_high", "length_accuracy", "loss", "chosen_mean", "by_subset"):
+        del value[key]
+    (results.root / "evals/demo/eval/metrics.json").write_text(json.dumps(value | {"rejected_mean": math.nan}))
+    results.model("demo")
+    results.pairs()
+    results.tokens()
+    for file in ("models/demo/run.json", "pairs/demo/stats.json", "tokens/demo/tiny/manifest.json"):
+        (results.root / file).write_text("{}")
+    page = Page(results.page())
+    assert page.row("demo", f"{percent(value['accuracy'])} -")[2:] == ["", "-", "400", "-", "-", "-"]
+    (results.root / "models/demo/log.jsonl").write_text("")
+    assert "optimiser step" not in Page(results.page()).text
+
+
+def test_many_subsets_show_the_weakest_and_the_strongest(results: Results) -> None:
+    names = [f"subset {k:04d}" for k in range(2000)]
+    value = results.eval("demo", n=4000, subsets=names)
+    for k, name in enumerate(names):
+        value["by_subset"][name] |= {"accuracy": k / 2000, "n": 5 if k < 100 else 20}
+    (results.root / "evals/demo/eval/metrics.json").write_text(json.dumps(value))
+    html = results.page()
+    figure = html[html.index("24 subsets") : html.index("</svg>", html.index("24 subsets"))]
+    drawn = re.findall(r"subset \d{4}", figure)
+    assert sorted(drawn) == [*names[100:112], *names[-12:]]
+    assert "Of 2,000 subsets the 12 weakest and the 12 strongest with 10 pairs or more" in html
+    assert "... and 1,700 stronger subsets" in html
+    assert len(html) < 250_000
+
+
+def test_runs_may_know_different_subsets_or_none(results: Results) -> None:
+    values = [results.eval(run, n=40, subsets=subsets) for run, subsets in (("a", "xy"), ("b", "x"), ("c", ""))]
+    values[0]["by_subset"]["y"] |= {"accuracy": None, "accuracy_low": math.nan, "length_accuracy": None}
+    values[2]["by_subset"] = {}
+    for value in values:
+        (results.root / f"evals/{value['run']}/eval/metrics.json").write_text(json.dumps(value))
+    page = Page(results.page())
+    assert page.row("y", "20").count("-") == 4
+
+
+def test_eight_runs_have_colours_of_their_own_and_seeds_share_one(results: Results) -> None:
+    for run in "abcdefg":
+        results.eval(run, n=60, skill=ord(run) - ord("a"))
+    for seed in (0, 1):
+        results.eval(f"h-seed{seed}", n=60, seed=seed)
+    html = results.page()
+    found = re.findall(r'background:(#\w{6})"></i>([a-g]|h-seed\d)<', html)
+    colours = {name: {colour for colour, other in found if other == name} for _, name in found}
+    assert all(len(one) == 1 for one in colours.values())
+    assert len({colour for colour, _ in found}) == 9
+    assert "The figures show the best 4 of 8 runs." in html
+
+
+@pytest.mark.parametrize(("offset", "word"), [(-5.0, "negative"), (5.0, "positive"), (0.0, "")])
+def test_drifting_scores_are_told(results: Results, offset: float, word: str) -> None:
+    results.eval("demo", subsets=())
+    results.model("demo", offset=offset)
+    text = Page(results.page("scores")).text
+    assert (f"demo : scores drift {word}; see centering" in text) == bool(word)
+
+
+def test_what_deserves_a_look_is_told(results: Results) -> None:
+    results.eval("demo")
+    results.model("demo", git={"commit": "f" * 40, "dirty": True})
+    log = results.root / "models/demo/log.jsonl"
+    lines = [{"step": k, "loss": 0.7 if k > 1 else math.nan} for k in range(1, 11)]
+    lines += [{"step": k, "eval_loss": 0.5 + k / 100} for k in (2, 4, 6)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results.pairs(rejects={"empty answer": 2000})
+    results.tokens(truncated_pairs=2000)
+    path = results.root / "evals/demo/eval/scores.parquet"
+    table = pq.read_table(path)
+    scores = table["chosen_score"].to_numpy().copy()
+    scores[:3] = math.nan
+    pq.write_table(table.set_column(table.column_names.index("chosen_score"), "chosen_score", pa.array(scores)), path)
+    text = Page(results.page()).text
+    for told in (
+        "changes that were not committed",
+        "not a finite number at 1 of 10 steps",
+        "training loss ends at 0.700",
+        "held-out loss was lowest at step 2 (0.520) and ends at 0.560",
+        "38.2% of the rows read were rejected",
+        "40.6% of the pairs lost tokens to the length limit",
+        "3 of 400 pairs have a score that is not a finite number",
+    ):
+        assert told in text
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("models/demo/log.jsonl", '{"step": 1, "loss": 0.7}\n{"step": 2, "lo', "line 2 is damaged"),
+        ("models/demo/log.jsonl", None, "does not exist"),
+        ("models/demo/run.json", "", "is damaged"),
+        ("evals/demo/eval/scores.parquet", "PAR1", "is damaged"),
+        ("pairs/demo/stats.json", "[]", "does not hold an object"),
+        ("tokens/demo/tiny/manifest.json", "{", "is damaged"),
+    ],
+)
+def test_damaged_files_are_named_and_an_old_report_stays(
+    results: Results, file: str, content: str | None, told: str
+) -> None:
+    results.eval("demo")
+    results.model("demo", steps=5)
+    results.pairs()
+    results.tokens()
+    old = results.root / "report.html"
+    old.write_text("old")
+    path = results.root / file
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError, match=re.escape(str(path))) as error:
+        results.page()
+    assert told in str(error.value)
+    assert old.read_text() == "old"
+    assert not list(results.root.glob(".report*"))
+
+
+def test_scores_without_a_column_are_named(results: Results) -> None:
+    results.eval("demo")
+    path = results.root / "evals/demo/eval/scores.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["chosen_tokens"]), path)
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        results.page()

@@ -1,0 +1,75 @@
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from rewardline.artifacts import canonical, exclusive, publish, read_json, settings_argument, write_json
+from rewardline.cli import UserError
+
+
+def test_published_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "artefact"
+    with publish(target) as out:
+        (out / "a").write_text("1")
+    with publish(target) as out:
+        (out / "b").write_text("2")
+        assert (target / "a").exists()
+    assert [path.name for path in target.iterdir()] == ["b"]
+
+
+def test_failure_leaves_the_old_artefact_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "artefact"
+    with publish(target) as out:
+        (out / "a").write_text("1")
+    with pytest.raises(RuntimeError), publish(target) as out:
+        (out / "b").write_text("2")
+        raise RuntimeError
+    assert [path.name for path in target.iterdir()] == ["a"]
+    assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_leftovers_of_a_killed_process_are_cleared(tmp_path: Path) -> None:
+    leftover = tmp_path / ".artefact.partial"
+    leftover.mkdir()
+    (leftover / "half").write_text("x")
+    with publish(tmp_path / "artefact") as out:
+        assert not list(out.iterdir())
+
+
+def _hold(path: Path, seconds: float) -> None:
+    with exclusive(path):
+        path.with_name("held").touch()
+        time.sleep(seconds)
+
+
+def test_lock_is_waited_for_and_freed_by_a_kill(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    process = multiprocessing.get_context("spawn").Process(target=_hold, args=(lock, 60.0))
+    process.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.02)
+    process.kill()
+    begin = time.monotonic()
+    with exclusive(lock):
+        assert time.monotonic() - begin < 10
+    process.join()
+
+
+def test_canonical_json_ignores_the_order_of_keys() -> None:
+    assert canonical({"b": 1, "a": {"d": 1, "c": 2}}) == canonical({"a": {"c": 2, "d": 1}, "b": 1})
+    assert canonical({"epochs": 1, "batch": 2}) != canonical({"epochs": 2, "batch": 1})
+
+
+def test_damaged_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    with pytest.raises(UserError, match=r"x\.json does not exist"):
+        read_json(path)
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"x\.json is damaged"):
+        read_json(path)
+    write_json(path, {"a": 1})
+    assert read_json(path) == {"a": 1}
+    assert settings_argument(f"@{path}") == {"a": 1}
+    with pytest.raises(UserError, match="not JSON"):
+        settings_argument("{")

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rewardline import config
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = config.load_schema(ROOT / "config" / "schema.yaml")
+
+
+def base() -> config.Json:
+    return {
+        "datasets": {"d": {"files": ["a.jsonl"]}},
+        "mixtures": {"m": {"datasets": {"d": 1.0}}},
+        "models": {"x": {"path": "owner/name"}},
+        "runs": {"r": {"mixture": "m", "model": "x", "training": {}}},
+    }
+
+
+def test_defaults_are_filled_at_every_level() -> None:
+    result = config.resolve(base(), SCHEMA)
+    assert result["benchmarks"] == {}
+    assert result["mixtures"]["m"]["eval_fraction"] == 0.05
+    assert result["runs"]["r"]["seeds"] == [0]
+    assert result["runs"]["r"]["training"]["schedule"] == "cosine"
+
+
+def test_default_configuration_is_valid() -> None:
+    loaded = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    assert [run.run_id for run in config.run_table(config.resolve(loaded, SCHEMA))] == ["demo-seed0", "demo-seed1"]
+
+
+def test_number_that_yaml_reads_as_text_is_a_number() -> None:
+    text = yaml.safe_load("learning_rate: 5e-5")
+    assert isinstance(text["learning_rate"], str)
+    cfg = base()
+    cfg["runs"]["r"]["training"] = text
+    assert config.resolve(cfg, SCHEMA)["runs"]["r"]["training"]["learning_rate"] == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("runs.r.training.learnin_rate", 1e-4, ["runs.r.training.learnin_rate", "unknown key", "learning_rate"]),
+        ("runs.r.training.schedule", "cosin", ["runs.r.training.schedule", "'cosin'", "linear", "cosine"]),
+        ("runs.r.training.learning_rate", -1, ["runs.r.training.learning_rate", "-1", "more than 0"]),
+        ("runs.r.training.learning_rate", "fast", ["runs.r.training.learning_rate", "'fast'", "number"]),
+        ("runs.r.mixture", "n", ["runs.r.mixture", "'n'", "not defined"]),
+        ("runs.r.model", "xx", ["runs.r.model", "'xx'", "x"]),
+        ("runs.r.benchmarks", ["b"], ["runs.r.benchmarks", "'b'", "not defined"]),
+        ("mixtures.m.datasets", {"dd": 1.0}, ["mixtures.m.datasets", "'dd'", "d"]),
+        ("mixtures.m.eval_fraction", 1.5, ["mixtures.m.eval_fraction", "1.5", "less than 1"]),
+        ("datasets.d.hub", "a/b", ["datasets.d", "exactly one of"]),
+        ("datasets.d.share", [0.5, 0.2], ["datasets.d.share", "from below to"]),
+        ("models.x.max_lenght", 5, ["models.x.max_lenght", "max_length"]),
+        ("models.x.path", None, ["models.x", "path"]),
+        ("trainings", {}, ["trainings", "unknown key"]),
+        ("benchmarks", {"d": {"files": ["a.jsonl"]}}, ["benchmarks.d", "taken"]),
+        ("benchmarks", {"eval": {"files": ["a.jsonl"]}}, ["benchmarks.eval", "taken"]),
+        ("runs.r.training.precision", "bf16", ["zero_stage", "bf16", "1, 2 or 3"]),
+        ("runs.r.training.offload", "optimizer", ["offload", "zero_stage"]),
+        ("runs.r.seeds", [1, 1], ["runs.r.seeds", "repetition"]),
+        ("runs.r", {"mixture": "m"}, ["runs.r", "model", "missing"]),
+        ("runs", {}, ["runs", "nothing to run"]),
+    ],
+)
+def test_mistake_is_named_with_key_value_and_what_is_allowed(path: str, value: object, expected: list[str]) -> None:
+    cfg = base()
+    *parents, last = path.split(".")
+    place = cfg
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    with pytest.raises(config.ConfigError) as error:
+        config.resolve(cfg, SCHEMA)
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_all_mistakes_are_reported_together() -> None:
+    cfg = base()
+    cfg["runs"]["r"]["training"] = {"epoch": 2, "schedule": "x"}
+    with pytest.raises(config.ConfigError) as error:
+        config.resolve(cfg, SCHEMA)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_entry_set_to_null_is_left_out() -> None:
+    cfg = base()
+    cfg["runs"]["demo"] = None
+    assert set(config.resolve(cfg, SCHEMA)["runs"]) == {"r"}
+
+
+def test_seeds_give_run_ids() -> None:
+    cfg = base()
+    cfg["runs"]["r"]["seeds"] = [3, 5]
+    assert [run.run_id for run in config.run_table(config.resolve(cfg, SCHEMA))] == ["r-seed3", "r-seed5"]
+    cfg["runs"]["r"]["seeds"] = [3]
+    assert [run.run_id for run in config.run_table(config.resolve(cfg, SCHEMA))] == ["r"]
+
+
+def test_two_runs_cannot_share_a_run_id() -> None:
+    cfg = base()
+    cfg["runs"]["r"]["seeds"] = [0, 1]
+    cfg["runs"]["r-seed0"] = {"mixture": "m", "model": "x"}
+    with pytest.raises(config.ConfigError, match="run id r-seed0"):
+        config.resolve(cfg, SCHEMA)

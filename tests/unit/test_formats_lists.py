@@ -1,0 +1,211 @@
+from collections import Counter
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewardline.formats import Pair, Reject, converter, detect
+
+Row = dict[str, Any]
+
+
+def user(text: str) -> Row:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Row:
+    return {"role": "assistant", "content": text}
+
+
+def one(shape: str, row: Row, fields: dict[str, str] | None = None, **options: Any) -> Pair:
+    pairs = converter(shape, fields, **options)(row)
+    assert len(pairs) == 1
+    return pairs[0]
+
+
+def texts(shape: str, row: Row, fields: dict[str, str] | None = None, **options: Any) -> list[tuple[str, str]]:
+    return [(pair.chosen, pair.rejected) for pair in converter(shape, fields, **options)(row)]
+
+
+def reason(shape: str, row: Any, fields: dict[str, str] | None = None, **options: Any) -> str:
+    with pytest.raises(Reject) as caught:
+        converter(shape, fields, **options)(row)
+    assert caught.value.detail
+    return caught.value.reason
+
+
+# Preferences
+
+
+@pytest.mark.parametrize(
+    ("row", "expected", "margin"),
+    [
+        ({"answer_a": "A", "answer_b": "B", "preference": "b"}, ("B", "A"), None),
+        ({"answer_a": "A", "answer_b": "B", "preference": "answer_a"}, ("A", "B"), None),
+        ({"response_a": "A", "response_b": "B", "winner": "model_b"}, ("B", "A"), None),
+        ({"response_0": "A", "response_1": "B", "better_response_id": 1, "safer_response_id": 0}, ("B", "A"), None),
+        ({"human_ref_A": "A", "human_ref_B": "B", "labels": 1, "score_A": 9, "score_B": 2}, ("A", "B"), 7.0),
+        ({"human_ref_A": "A", "human_ref_B": "B", "labels": 0, "score_A": 1, "score_B": 2}, ("B", "A"), 1.0),
+        ({"answer_0": "A", "answer_1": "B", "score_0": -0.5, "score_1": 0.5}, ("B", "A"), 1.0),
+        ({"response1": "A", "response2": "B", "overall_preference": -3}, ("A", "B"), 3.0),
+        ({"response1": "A", "response2": "B", "overall_preference": 1}, ("B", "A"), 1.0),
+    ],
+)
+def test_preference(row: Row, expected: tuple[str, str], margin: float | None) -> None:
+    row = {"prompt": "Q"} | row
+    assert detect(row) == "preference"
+    pair = one("preference", row)
+    assert (pair.chosen, pair.rejected) == expected
+    assert pair.margin == margin
+
+
+def test_preference_between_conversations() -> None:
+    row = {
+        "conversation_a": [user("Q"), assistant("A")],
+        "conversation_b": [user("Q"), assistant("B")],
+        "winner": "model_b",
+        "turn": 1,
+    }
+    assert detect(row) == "preference"
+    assert one("preference", row) == Pair((user("Q"),), "B", "A")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"preference": "tie"}, "tie"),
+        ({"preference": "tie (bothbad)"}, "tie"),
+        ({"preference": "perhaps"}, "bad_preference"),
+        ({"preference": 1}, "bad_preference"),  # the first or the second? only the user knows
+        ({"preference": True}, "bad_preference"),
+        ({"preference": ["a", "b"]}, "bad_preference"),
+        ({"preference": None}, "no_preference"),
+        ({"preference": None, "score_a": 1, "score_b": 1.0}, "tie"),
+        ({"preference": None, "score_a": 1}, "no_preference"),
+        ({"preference": None, "score_a": 1, "score_b": "x"}, "bad_number"),
+        ({"score_a": 1, "score_b": 2}, "negative_margin"),
+        ({"answer_b": "A"}, "identical"),
+        ({"output_1": "A", "output_2": "B"}, "ambiguous_field"),
+        ({"winner": "b"}, "ambiguous_field"),
+    ],
+)
+def test_preference_rejects(change: Row, expected: str) -> None:
+    row = {"prompt": "Q", "answer_a": "A", "answer_b": "B", "preference": "a"}
+    assert reason("preference", row | change) == expected
+
+
+def test_preference_values() -> None:
+    row = {"prompt": "Q", "answer_a": "A", "answer_b": "B"}
+    coded = {"first": [1, "1st"], "second": 2, "tie": 0}
+    for value, expected in ((1, "A"), ("1", "A"), (1.0, "A"), ("1ST", "A"), (2, "B")):
+        assert one("preference", row | {"preference": value}, values=coded).chosen == expected
+    assert reason("preference", row | {"preference": 0}, values=coded) == "tie"
+    assert reason("preference", row | {"preference": True}, values=coded) == "bad_preference"
+    assert reason("preference", row | {"preference": "a"}, values=coded) == "bad_preference"
+    pair = one("preference", row | {"preference": -2}, values={"signed": "first"})
+    assert (pair.chosen, pair.margin) == ("B", 2.0)
+    assert reason("preference", row | {"preference": 0}, values={"signed": "first"}) == "tie"
+
+
+def test_preferences_between_more_than_two() -> None:
+    row = {"prompt": "Q", "answers": ["A", "B", "C"], "preference": ["a", "tie", "b"]}  # 1:2, 1:3, 2:3
+    pairs = converter("preference", {"answers": "answers"})(row)
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("A", "B"), ("C", "B")]
+    assert pairs.skipped == {"tie": 1}
+    assert reason("preference", row | {"preference": ["a"]}, {"answers": "answers"}) == "bad_preference"
+
+
+# Rankings
+
+
+def test_ranked_pairings() -> None:
+    row = {"prompt": "Q", "answers": ["A", "B", "C"]}
+    assert detect(row) == ["ranked"]  # possible, but only the user knows whether they are in order
+    assert texts("ranked", row) == [("A", "B"), ("A", "C"), ("B", "C")]
+    assert texts("ranked", row, pairing="adjacent") == [("A", "B"), ("B", "C")]
+    assert texts("ranked", row, pairing="best_worst") == [("A", "C")]
+    pairs = converter("ranked", max_pairs=2)(row)
+    assert len(pairs) == 2 and pairs.skipped == {"max_pairs": 1}
+
+
+def test_ranked_by_scores() -> None:
+    row = {"question": "Q", "responses": ["A", "B", "C", "D"], "scores": [1, 5, 1, 3.5]}
+    assert detect(row) == "ranked"
+    pairs = converter("ranked")(row)
+    assert {(pair.chosen, pair.rejected): pair.margin for pair in pairs} == {
+        ("B", "D"): 1.5,
+        ("B", "A"): 4.0,
+        ("B", "C"): 4.0,
+        ("D", "A"): 2.5,
+        ("D", "C"): 2.5,
+    }
+    assert pairs.skipped == {"tie": 1}
+    assert texts("ranked", row, min_margin=4) == [("B", "A"), ("B", "C")]
+    assert texts("ranked", row, pairing="adjacent") == [("B", "D"), ("D", "A"), ("D", "C")]
+    assert texts("ranked", row, pairing="best_worst") == [("B", "C")]
+    assert reason("ranked", row | {"scores": [2, 2, 2, 2]}) == "tie"
+    assert reason("ranked", row | {"scores": [2, 2, 2, 2]}, pairing="best_worst") == "tie"
+    assert reason("ranked", row | {"scores": [1, 2]}) == "bad_number"
+    assert reason("ranked", row | {"scores": [1, 2, None, 3]}) == "bad_number"
+    assert texts("ranked", {"prompt": "Q", "answers": {"A": 0, "B": 1}}) == [("B", "A")]
+
+
+def test_ranked_by_ranks() -> None:
+    row = {
+        "prompt": "Q",
+        "answers": [{"answer": "A", "rank": 2}, {"answer": "B", "rank": 1}, {"answer": "C", "rank": 2}],
+    }
+    assert detect(row) == "ranked"
+    assert texts("ranked", row) == [("B", "A"), ("B", "C")]
+    assert [pair.margin for pair in converter("ranked")(row)] == [None, None]
+    assert texts("ranked", {"prompt": "Q", "answers": ["A", "B"], "ranks": [2, 1]}) == [("B", "A")]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["A"], "one_answer"),
+        ([], "one_answer"),
+        ("A", "not_list"),
+        (None, "not_list"),
+        (["A", 5], "not_text"),
+        (["A", ""], "empty_answer"),
+        (["A", " A"], "identical"),
+        (["A", "B", "A"], "contradiction"),
+        ([{"text": "A"}, {"text": "B"}], "no_order"),
+    ],
+)
+def test_ranked_rejects(answers: Any, expected: str) -> None:
+    row = {"prompt": "Q", "answers": answers}
+    if expected == "contradiction":
+        assert sorted(converter("ranked")(row | {"answers": [*answers, "C"]}).skipped) == [
+            "contradiction",
+            "duplicate",
+            "identical",
+        ]
+    else:
+        assert reason("ranked", row) == expected
+
+
+# Good and bad
+
+
+def test_good_and_bad() -> None:
+    row = {"question": "Q", "correct_answers": ["A", "B"], "incorrect_answers": ["C", "D", "E"]}
+    assert detect(row) == "good_bad"
+    assert sorted(texts("good_bad", row)) == sorted(product("AB", "CDE"))
+    pairs = converter("good_bad", max_pairs=3)(row)
+    assert Counter(pair.rejected for pair in pairs) == {"C": 1, "D": 1, "E": 1}
+    assert pairs.skipped == {"max_pairs": 3}
+    assert texts("good_bad", {"prompt": "Q", "good": "A", "bad": [{"text": "B"}]}) == [("A", "B")]
+    assert texts("good_bad", {"prompt": "Q", "good": "A; B", "bad": "C;"}, separator=";") == [("A", "C"), ("B", "C")]
+    assert reason("good_bad", row | {"correct_answers": []}) == "no_pair"
+
+
+@given(good=st.sets(st.integers(0, 99), max_size=9), bad=st.sets(st.integers(100, 199), max_size=9))
+def test_good_and_bad_give_each_pair_once(good: set[int], bad: set[int]) -> None:
+    row = {"prompt": "Q", "good": [str(n) for n in good], "bad": [str(n) for n in bad]}
+    expected = sorted(product(row["good"], row["bad"]))
+    assert (sorted(texts("good_bad", row)) if expected else []) == expected

@@ -1,0 +1,207 @@
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import summarize
+from rewardline.cli import UserError
+from rewardline.evaluations import boards, read_metrics
+from rewardline.summary import screen
+
+COLUMNS = (
+    "run mixture model seed benchmark n accuracy accuracy_low accuracy_high chosen_mean rejected_mean "
+    "length_accuracy loss"
+)
+
+
+def metrics(root: Path, run: str = "demo", benchmark: str = "eval", **changes: Any) -> Path:
+    value = {
+        **{"run": run, "mixture": "m", "model": "tiny", "seed": 0, "benchmark": benchmark, "n": 1234, "prompts": 900},
+        **{"accuracy": 0.7251, "accuracy_low": 0.7003, "accuracy_high": 0.7499, "length_accuracy": 0.5512},
+        **{"loss": 0.5421, "chosen_mean": 1.25, "rejected_mean": -0.5, "by_subset": {}, **changes},
+    }
+    path = root / "evals" / run / benchmark / "metrics.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+    return path
+
+
+def subset(accuracy: float, n: int = 20) -> dict[str, float]:
+    return {"n": n, "accuracy": accuracy, "accuracy_low": 0.0, "accuracy_high": 1.0, "length_accuracy": 0.5}
+
+
+def summary(root: Path, *paths: Path) -> Path:
+    output = root / "results" / "summary.tsv"
+    assert summarize.main(["--metrics", *map(str, paths), "--output", str(output)]) == 0
+    return output
+
+
+def shown(root: Path, *paths: Path, width: int = 100) -> str:
+    return screen(summary(root, *paths), paths, width)
+
+
+def test_summary_has_a_row_per_run_and_benchmark_in_a_fixed_order(tmp_path: Path) -> None:
+    paths = [
+        metrics(tmp_path, "b", "zebra"),
+        metrics(tmp_path, "b", "alpha", accuracy=1 / 3),
+        metrics(tmp_path, "b"),
+        metrics(tmp_path, "a", seed=None),
+        metrics(tmp_path, "z", mixture="l"),
+    ]
+    output = summary(tmp_path, *paths)
+    with output.open(newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    assert output.read_text().splitlines()[0] == COLUMNS.replace(" ", "\t")
+    order = [("z", "eval"), ("a", "eval"), ("b", "eval"), ("b", "alpha"), ("b", "zebra")]
+    assert [(row["run"], row["benchmark"]) for row in rows] == order
+    expected = "a m tiny  eval 1234 0.725100 0.700300 0.749900 1.250000 -0.500000 0.551200 0.542100"
+    assert list(rows[1].values()) == expected.split(" ")
+    assert rows[3]["accuracy"] == "0.333333"
+
+
+def test_summary_does_not_depend_on_the_order_of_its_inputs(tmp_path: Path) -> None:
+    paths = [metrics(tmp_path, run) for run in "abc"]
+    first = summary(tmp_path, *paths).read_bytes()
+    assert summary(tmp_path, *reversed(paths)).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"run": "demo"}'],
+    ids=["empty", "cut off", "a list", "null", "without keys"],
+)
+def test_damaged_metrics_are_named(tmp_path: Path, content: str) -> None:
+    good, bad = metrics(tmp_path, "good"), metrics(tmp_path, "bad")
+    bad.write_text(content)
+    with pytest.raises(UserError, match=re.escape(str(bad))):
+        summary(tmp_path, good, bad)
+    assert not (tmp_path / "results" / "summary.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("accuracy", "high"), ("accuracy", 72.5), ("n", None), ("n", -1), ("seed", "x"), ("by_subset", [1]), ("run", "")],
+)
+def test_metrics_that_make_no_sense_are_named(tmp_path: Path, key: str, value: Any) -> None:
+    path = metrics(tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(UserError, match=re.escape(str(path))) as error:
+        summary(tmp_path, path)
+    assert f"'{key}'" in str(error.value)
+
+
+def test_missing_and_repeated_metrics_are_named(tmp_path: Path) -> None:
+    path = metrics(tmp_path)
+    with pytest.raises(UserError, match=r"nowhere\.json does not exist"):
+        summary(tmp_path, path, tmp_path / "nowhere.json")
+    again = tmp_path / "again.json"
+    again.write_text(path.read_text())
+    with pytest.raises(UserError, match=r"again\.json repeats run 'demo' on benchmark 'eval'"):
+        summary(tmp_path, path, again)
+
+
+def test_screen_shows_each_run_with_its_interval_and_baseline(tmp_path: Path) -> None:
+    text = shown(tmp_path, metrics(tmp_path), metrics(tmp_path, benchmark="other", accuracy=None, n=0))
+    lines = text.splitlines()
+    assert lines[1].split() == ["demo", "eval", "1,234", "72.5%", "70.0", "-", "75.0", "55.1%", "1.25", "-0.50"]
+    assert lines[2].split()[:4] == ["demo", "other", "0", "-"]
+    assert lines[0].index("benchmark") == lines[1].index("eval")
+    assert lines[0].index("accuracy") + len("accuracy") == lines[1].index("72.5%") + len("72.5%")
+    assert "\N{PLUS-MINUS SIGN}" not in text
+
+
+def test_screen_gives_seeds_a_mean_and_a_spread(tmp_path: Path) -> None:
+    paths = [metrics(tmp_path, f"demo-seed{k}", seed=k, accuracy=0.70 + 0.02 * k) for k in range(3)]
+    paths.append(metrics(tmp_path, "other-seed7", seed=7))
+    lines = shown(tmp_path, *paths).splitlines()
+    assert [line.split()[0] for line in lines[1:6]] == [
+        "demo-seed0",
+        "demo-seed1",
+        "demo-seed2",
+        "demo,",
+        "other-seed7",
+    ]
+    assert "demo, 3 seeds" in lines[4]
+    assert "72.0%" in lines[4]
+    assert "\N{PLUS-MINUS SIGN} 2.0" in lines[4]
+
+
+@pytest.mark.parametrize("change", [{"model": "other"}, {"mixture": "other"}, {"benchmark": "other"}])
+def test_seeds_are_one_run_only_if_all_else_is_equal(tmp_path: Path, change: dict[str, Any]) -> None:
+    paths = [metrics(tmp_path, "demo-seed0", seed=0), metrics(tmp_path, "demo-seed1", seed=1, **change)]
+    assert "seeds" not in shown(tmp_path, *paths)
+
+
+def test_screen_lists_subsets_by_accuracy_and_says_how_many_are_left(tmp_path: Path) -> None:
+    subsets = {f"subset{k:02d}": subset(1 - k / 100, n=k + 1) for k in range(20)}
+    path = metrics(tmp_path, by_subset=subsets)
+    lines = shown(tmp_path, path).split("\n\n")[1].splitlines()
+    assert "held-out split of m" in lines[0]
+    assert lines[2].split() == ["subset19", "20", "81.0%", "50.0%"]
+    assert [line.split()[0] for line in lines[2:14]] == [f"subset{k:02d}" for k in range(19, 7, -1)]
+    assert lines[14:] == ["... and 8 more"]
+
+
+def test_screen_averages_subsets_over_seeds(tmp_path: Path) -> None:
+    first = metrics(tmp_path, "demo-seed0", seed=0, by_subset={"a": subset(0.5), "b": subset(0.9)})
+    second = metrics(tmp_path, "demo-seed1", seed=1, by_subset={"a": subset(0.7), "b": subset(0.9), "c": subset(0.95)})
+    table = shown(tmp_path, first, second).split("\n\n")[1]
+    assert [line.split()[:3] for line in table.splitlines()[2:]] == [
+        ["a", "20", "60.0%"],
+        ["b", "20", "90.0%"],
+        ["c", "20", "95.0%"],
+    ]
+
+
+def test_screen_leaves_out_the_table_of_a_single_subset(tmp_path: Path) -> None:
+    assert "subset" not in shown(tmp_path, metrics(tmp_path, by_subset={"only": subset(0.5)}))
+
+
+def test_screen_fits_its_width_and_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    names = {
+        "x" * 300: subset(0.1),
+        "\x1b[31mred\r\n\t": subset(0.2),
+        "\u6f22\u5b57" * 60: subset(0.3),
+        "": subset(0.4),
+    }
+    path = metrics(tmp_path, "run-" + "a" * 80, "bench-" + "b" * 80, by_subset=names)
+    text = shown(tmp_path, path, width=90)
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert "(none)" in text
+    assert max(len(line) for line in text.splitlines() if not line.startswith(("length only:", "Accuracy by"))) <= 90
+    assert all(len(line) <= 100 for line in shown(tmp_path, metrics(tmp_path)).splitlines())
+
+
+def test_subsets_that_look_the_same_stay_apart(tmp_path: Path) -> None:
+    path = metrics(tmp_path, by_subset={"a\x00": subset(0.1), "a\x01": subset(0.2)})
+    (found,) = read_metrics([path])
+    assert [rates.accuracy for rates in found.by_subset.values()] == [0.1, 0.2]
+
+
+def test_boards_hold_what_can_be_compared_best_first(tmp_path: Path) -> None:
+    paths = [metrics(tmp_path, "a", accuracy=0.6), metrics(tmp_path, "b", accuracy=0.7)]
+    paths += [
+        metrics(tmp_path, "c", mixture="n"),
+        metrics(tmp_path, "a", "shared"),
+        metrics(tmp_path, "c", "shared", mixture="n"),
+    ]
+    found = [(board.title, [entry.name for entry in board.entries]) for board in boards(read_metrics(paths))]
+    assert found == [
+        ("held-out split of m", ["b", "a"]),
+        ("held-out split of n", ["c"]),
+        ("benchmark shared", ["a", "c"]),
+    ]
+
+
+def test_the_screen_needs_nothing_slow() -> None:
+    slow = {"numpy", "pandas", "pyarrow", "matplotlib", "jinja2", "torch"}
+    code = f"import sys, rewardline.summary; print(*{slow} & set(sys.modules))"
+    scripts = Path(summarize.__file__).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,107 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rewardline.cli import UserError
+from rewardline.tokenization import ConversationEncoder, DoesNotFitError, Encoded, common_prefix, load_tokenizer
+
+CHAT = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def turns(*contents: str) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(contents)]
+
+
+def encode(encoder: ConversationEncoder, prompt: list[dict[str, str]], answers: list[str]) -> Encoded:
+    result = encoder.encode([prompt], [answers])[0]
+    assert isinstance(result, Encoded)
+    return result
+
+
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_prefix_and_tails_equal_tokenising_whole_conversations(base_models: Callable[..., Path], template: str) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    if template == "chat":
+        tokenizer.chat_template = CHAT
+    encoder = ConversationEncoder(tokenizer, max_length=200, template=template)
+    prompt, answers = turns("How many are 3 and 4?", "7.", "And 5 and 6?"), ["They are 11.", "They are 12!", "The"]
+    sequences = encode(encoder, prompt, answers).sequences
+    shared = common_prefix(sequences)
+    for answer, sequence in zip(answers, sequences, strict=True):
+        assert sequence[-1] == tokenizer.eos_token_id
+        text = tokenizer.decode(sequence[:-1])
+        expected = (
+            f"Human: How many are 3 and 4?\n\nAssistant: 7.\n\nHuman: And 5 and 6?\n\nAssistant: {answer}"
+            if template == "plain"
+            else f"<user>How many are 3 and 4?<|end|>\n<assistant>7.<|end|>\n<user>And 5 and 6?<|end|>\n"
+            f"<assistant>{answer}"
+        )
+        assert text == expected
+        assert len(sequence) > shared
+    assert len({tuple(sequence[:shared].tolist()) for sequence in sequences}) == 1
+
+
+def test_truncation_drops_the_oldest_turns_and_keeps_answers_and_end(base_models: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    encoder = ConversationEncoder(tokenizer, max_length=40, template="plain")
+    prompt = [{"role": "system", "content": "Be kind."}, *turns("old " * 30, "older", "How many are 1 and 2?")]
+    result = encode(encoder, prompt, ["They are 3.", "They are 4."])
+    assert result.cut_tokens > 0
+    for answer, sequence in zip(("They are 3.", "They are 4."), result.sequences, strict=True):
+        assert len(sequence) <= 40
+        text = tokenizer.decode(sequence)
+        assert text == f"System: Be kind.\n\nHuman: How many are 1 and 2?\n\nAssistant: {answer}<|end|>"
+
+
+def test_truncation_cuts_the_beginning_of_a_turn_that_is_too_long_alone(base_models: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    encoder = ConversationEncoder(tokenizer, max_length=30, template="plain")
+    result = encode(encoder, turns("word " * 50 + "How many are 1 and 2?"), ["They are 3.", "They are 4."])
+    assert {len(sequence) for sequence in result.sequences} == {30}
+    for answer, sequence in zip(("They are 3.", "They are 4."), result.sequences, strict=True):
+        assert tokenizer.decode(sequence).endswith(f"How many are 1 and 2?\n\nAssistant: {answer}<|end|>")
+
+
+def test_answer_that_leaves_no_room_is_said_to(base_models: Callable[..., Path]) -> None:
+    encoder = ConversationEncoder(load_tokenizer(base_models("llama")), max_length=20, template="plain")
+    results = encoder.encode([turns("a"), turns("b")], [["They are 3. " * 20, "No."], ["No.", "Yes."]])
+    assert isinstance(results[0], DoesNotFitError)
+    assert isinstance(results[1], Encoded)
+
+
+def test_tokenizer_that_puts_a_token_first_keeps_it_and_it_is_counted(base_models: Callable[..., Path]) -> None:
+    """As OPT's: </s> comes first and ends the text."""
+    names = {"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    tokenizer = load_tokenizer(base_models("opt", **names))
+    encoder = ConversationEncoder(tokenizer, max_length=30, template="plain", num_padding_at_beginning=1)
+    long = encode(encoder, turns("word " * 50), ["They are 3.", "They are 4."])
+    short = encode(encoder, turns("a"), ["They are 3.", "They are 4."])
+    for sequence in (*long.sequences, *short.sequences):
+        places = np.flatnonzero(sequence == tokenizer.eos_token_id).tolist()
+        assert places == [0, len(sequence) - 1]
+    with pytest.raises(UserError, match=r"num_padding_at_beginning is 0.* 1 end or padding"):
+        ConversationEncoder(tokenizer, max_length=30, num_padding_at_beginning=0)
+    with pytest.raises(UserError, match="num_padding_at_beginning is 1"):
+        ConversationEncoder(load_tokenizer(base_models("llama")), max_length=30, num_padding_at_beginning=1)
+
+
+def test_end_token_written_in_a_text_is_text(base_models: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    encoder = ConversationEncoder(tokenizer, max_length=100, template="plain")
+    for sequence in encode(encoder, turns("what is <|end|>?"), ["It is <|end|>.", "No."]).sequences:
+        assert (sequence == tokenizer.eos_token_id).sum() == 1
+
+
+def test_bad_choices_are_named(base_models: Callable[..., Path], tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    with pytest.raises(UserError, match="no chat template"):
+        ConversationEncoder(tokenizer, max_length=30, template="chat")
+    with pytest.raises(UserError, match=r"end_token: '<nope>'"):
+        ConversationEncoder(tokenizer, max_length=30, end_token="<nope>")
+    with pytest.raises(UserError, match="tokenizer cannot be loaded"):
+        load_tokenizer(tmp_path)
