@@ -95,10 +95,11 @@ def choose_format(dataset: str, shape: Json, manifest: Path) -> str:
         name = next(iter(found))
         log.info("%s: format %s (%s)", dataset, name, FORMATS[name].description)
         return name
-    row = unclear or next(iter(found.values()), None)
+    example = unclear or next(iter(found.values()), None)
     where = "none of its rows is readable"
-    if row is not None:
-        where = f"{row['file']}:{row['row']} has the keys {', '.join(map(str, json.loads(row['record'])))}"
+    if example is not None:
+        keys = ", ".join(map(str, json.loads(example["record"])))
+        where = f"{example['file']}:{example['row']} has the keys {keys}"
     raise UserError(
         f"{dataset}: its format is not clear: {where}. Set `format` to one of {', '.join(found or FORMATS)}, "
         "or say where its parts stand with `fields: {prompt: ..., chosen: ..., rejected: ...}`"

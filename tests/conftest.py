@@ -1,6 +1,7 @@
 """What several tests share: the repository, real data where it is at hand, and small models made on the spot."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from rewardline.pairs import PAIR_SCHEMA, PartWriter
 from rewardline.shards import Comparison, ShardWriter
+
+os.environ["DS_ACCELERATOR"] = "cpu"  # says so less loudly than DeepSpeed does by itself
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

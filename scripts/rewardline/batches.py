@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardline.attention import Segment
+from rewardline.attention import Layout, Segment, layout
 from rewardline.shards import Comparison, TokenDataset
 
 Batching = Literal["shared_prefix", "padded"]
@@ -38,7 +38,7 @@ class Batch:
         input_ids: int64 [rows, T]. Packed: one row; padded: a row a sequence.
         position_ids: int64 [rows, T].
         attention_mask: int64 [rows, T] for padded rows, None for packed ones.
-        segments: the layout of a packed row, else None.
+        layout: how the attention of a packed row is computed, None for padded ones.
         ends: int64 [S], the place of each sequence's end token in the flattened rows.
         chosen, rejected: int64 [P], sequences of the pairs.
         margin, weight: float32 [P].
@@ -49,7 +49,7 @@ class Batch:
     input_ids: Tensor
     position_ids: Tensor
     attention_mask: Tensor | None
-    segments: tuple[Segment, ...] | None
+    layout: Layout | None
     ends: Tensor
     chosen: Tensor
     rejected: Tensor
@@ -62,7 +62,8 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`."""
         moved = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)}
-        return Batch(**{**vars(self), **moved})
+        packing = None if self.layout is None else self.layout.to(device)
+        return Batch(**{**vars(self), **moved, "layout": packing})
 
 
 def order(data: TokenDataset, seed: int, epoch: int) -> Indices:
@@ -133,16 +134,16 @@ def sizes_for(data: TokenDataset, batching: Batching) -> Indices:
 def collate(comparisons: Sequence[Comparison], batching: Batching, pad_id: int) -> Batch:
     """The tensors of a micro batch. Where a score is read follows from lengths alone, never from a token's id."""
     if batching == "shared_prefix":
-        ids, positions, mask, segments, ends = _packed(comparisons)
+        ids, positions, mask, packing, ends = _packed(comparisons)
     else:
-        ids, positions, mask, segments, ends = _padded(comparisons, pad_id)
+        ids, positions, mask, packing, ends = _padded(comparisons, pad_id)
     first = np.cumsum([0, *(len(c.tails) for c in comparisons)])
     pairs = [(base, pair) for base, c in zip(first, comparisons, strict=False) for pair in c.pairs]
     return Batch(
         input_ids=ids,
         position_ids=positions,
         attention_mask=mask,
-        segments=segments,
+        layout=packing,
         ends=torch.tensor(ends, dtype=torch.long),
         chosen=torch.tensor([base + pair["chosen"] for base, pair in pairs], dtype=torch.long),
         rejected=torch.tensor([base + pair["rejected"] for base, pair in pairs], dtype=torch.long),
@@ -154,7 +155,7 @@ def collate(comparisons: Sequence[Comparison], batching: Batching, pad_id: int) 
     )
 
 
-Rows = tuple[Tensor, Tensor, Tensor | None, tuple[Segment, ...] | None, list[int]]
+Rows = tuple[Tensor, Tensor, Tensor | None, Layout | None, list[int]]
 
 
 def _packed(comparisons: Sequence[Comparison]) -> Rows:
@@ -173,7 +174,7 @@ def _packed(comparisons: Sequence[Comparison]) -> Rows:
             ends.append(start - 1)
     flat = torch.from_numpy(np.concatenate(ids).astype(np.int64))
     places = torch.from_numpy(np.concatenate(positions).astype(np.int64))
-    return flat[None], places[None], None, tuple(segments), ends
+    return flat[None], places[None], None, layout(segments), ends
 
 
 def _padded(comparisons: Sequence[Comparison], pad_id: int) -> Rows:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
     if rule == "required":
         missing = [key for key in limit if key not in value]
         return f"{where}: {' and '.join(missing)} is missing"
-    allowed = {
+    allowed: dict[str, Callable[[], str]] = {
         "enum": lambda: "one of " + ", ".join(map(str, limit)),
         "type": lambda: " or ".join(limit) if isinstance(limit, list) else f"{limit}",
         "minimum": lambda: f"at least {limit}",

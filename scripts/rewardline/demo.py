@@ -15,7 +15,6 @@ wrong with its rejected answer.
 | broken_off | ends in the middle of a sentence |
 | rude | is correct, and insults the user |
 | empty_praise | flatters the user and answers nothing |
-| wrong_language | is correct, but not in the user's language |
 
 How it is built. A maker (demo_facts, demo_plans, demo_tasks, demo_talk) draws an `Item` (demo_item): a question, the
 facts it rests on, phrasings of its answer with a slot for the value that is asked for, wrong values, and further true
@@ -44,19 +43,18 @@ from rewardline.demo_style import Message, compose, dialogue
 # How often each flaw stands in the deck that they are dealt from: those that need the prompt come more often, since
 # they take more examples to learn.
 SHARES = {
-    "wrong_number": 3,
-    "wrong_fact": 3,
-    "off_question": 3,
-    "format_ignored": 3,
-    "refusal": 2,
-    "repetition": 2,
-    "broken_off": 2,
-    "rude": 2,
-    "empty_praise": 2,
-    "wrong_language": 2,
+    "wrong_number": 9,
+    "wrong_fact": 9,
+    "off_question": 9,
+    "format_ignored": 9,
+    "refusal": 5,
+    "repetition": 5,
+    "broken_off": 5,
+    "rude": 5,
+    "empty_praise": 5,
 }
 RICH = 0.3
-TWINS = 0.7
+TWINS = 0.8
 TRIES = 10
 
 

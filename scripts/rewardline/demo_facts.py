@@ -5,8 +5,8 @@ from random import Random
 from rewardline.demo_item import Item, article, capital, others, series
 from rewardline.demo_words import CITIES, COLOURS, HOBBIES, JOBS, NAMES, PETS, PLACES, THINGS
 
-NUMBERS = range(2, 21)
-SIZES = (1, 1, 2, 2, 3)
+NUMBERS = range(2, 13)
+SIZES = (1, 1, 1, 2, 2, 3)
 OWNING = (("has", "have"), ("owns", "own"), ("keeps", "keep"), ("needs", "need"), ("sells", "sell"), ("wants", "want"))
 ORDINALS = ("first", "second", "third")
 
@@ -25,16 +25,13 @@ def counts(rng: Random) -> Item:
     else:
         context = f"{series(facts)}." if rng.random() < 0.4 else " ".join(f"{fact}." for fact in facts)
     ask = rng.randrange(size)
-    who, (_, what, german, french, spanish) = people[ask], things[ask]
+    who, (_, what) = people[ask], things[ask]
     right = numbers[ask]
     questions = [
         rng.choice((f"How many {thing[1]} does {name} {have}?", f"What number of {thing[1]} does {name} {have}?"))
         for name, thing in zip(people, things, strict=True)
     ]
     rest = [index for index in range(size) if index != ask]
-    hat, a, tiene = {"sells": ("verkauft", "vend", "vende"), "needs": ("braucht", "utilise", "necesita")}.get(
-        has, ("hat", "a", "tiene")
-    )
     return Item(
         context=context,
         question=questions[ask],
@@ -50,7 +47,6 @@ def counts(rng: Random) -> Item:
         far=tuple(map(str, others(rng, NUMBERS, numbers))),
         extras=tuple(f"{facts[index]}." for index in rest),
         asides=tuple((questions[index], f"{facts[index]}.") for index in rest),
-        foreign=(f"{who} {hat} {{}} {german}.", f"{who} {a} {{}} {french}.", f"{who} {tiene} {{}} {spanish}."),
     )
 
 
@@ -173,9 +169,6 @@ def profile(rng: Random) -> Item:
         far=others(rng, values, (right, *near)),
         extras=tuple(f"{facts[key]}." for key in rest),
         asides=tuple((asked[key[1]].replace("{}", key[0]), f"{facts[key]}.") for key in rest),
-        foreign=(f"{who} wohnt in {right}.", f"{who} habite à {right}.", f"{who} vive en {right}.")
-        if verb.startswith("lives")
-        else (),
     )
 
 

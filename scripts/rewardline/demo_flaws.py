@@ -21,31 +21,25 @@ from rewardline.demo_tasks import (
     total_price,
     world_count,
 )
-from rewardline.demo_words import lines, table, words
+from rewardline.demo_words import lines, words
 
 # A maker that stands here twice is drawn twice as often.
 NUMBERS: tuple[Maker, ...] = (
-    *(counts, counts, counts, price, price, event_time, event_time),
+    *((counts,) * 6),
+    *((price,) * 5),
+    *((event_time,) * 4),
     *(story_sum, plain_sum, total_price, world_count),
 )
 FACTS: tuple[Maker, ...] = (
-    *(owner, owner, location, location, location_check, event_day, event_day, priced_thing, profile, profile, position),
-    *(capital_city, opposite, baby_animal),
+    *((location,) * 6),
+    *((owner,) * 5),
+    *((event_day,) * 4),
+    *((profile,) * 4),
+    *(location_check, priced_thing, position, capital_city, opposite, baby_animal),
 )
-TALK: tuple[Maker, ...] = (advice, advice, advice, news, news, news)
-TASKS: tuple[Maker, ...] = (ordering, politeness, past_tense)
+TALK: tuple[Maker, ...] = (*((advice,) * 5), *((news,) * 5))
+TASKS: tuple[Maker, ...] = (ordering, politeness, past_tense) * 2
 QUESTIONS = NUMBERS + FACTS + TASKS
-FOREIGN: tuple[Maker, ...] = (
-    counts,
-    counts,
-    price,
-    event_day,
-    event_time,
-    story_sum,
-    plain_sum,
-    world_count,
-    capital_city,
-)
 ALL = QUESTIONS + TALK
 
 REFUSALS = lines("""
@@ -103,16 +97,6 @@ OPEN_WORDS = words(
     "the a an is in on at of to and has have for by with your my are that costs starts lives works likes could "
     "called between was sells keeps needs owns"
 )
-# Three openers and three closing sentences in German, French and Spanish.
-FOREIGN_PARTS = table("""
-    Gern. | Natürlich. | Gute Frage.
-    Ich hoffe, das hilft. | Frag einfach, wenn etwas unklar ist. | Einen schönen Tag noch!
-    Bien sûr. | Avec plaisir. | Bonne question.
-    J'espère que cela vous aide. | Dites-moi si ce n'est pas clair. | Bonne journée !
-    Claro. | Con mucho gusto. | Buena pregunta.
-    Espero que eso ayude. | Pregunta si algo no está claro. | ¡Que tengas un buen día!
-""")
-
 Spoiler = Callable[[Random, Item, Item, float], str]
 """Takes the item, another item, and how rich the answer is to be in 0..1; returns the flawed answer."""
 
@@ -124,7 +108,7 @@ def wrong_value(rng: Random, item: Item, _: Item, rich: float) -> str:
 
 def off_question(rng: Random, item: Item, other: Item, rich: float) -> str:
     """A good answer to another question: on the same facts, or on something else."""
-    if item.asides and rng.random() < 0.3:
+    if item.asides and rng.random() < 0.2:
         _, answer = rng.choice(item.asides)
         return compose(rng, replace(item, answers=(answer,), extras=()), "", rich)
     return compose(rng, other, other.right, rich)
@@ -180,15 +164,6 @@ def broken_off(rng: Random, item: Item, _: Item, rich: float) -> str:
     return " ".join(said[: rng.choice(clear or inner)])
 
 
-def wrong_language(rng: Random, item: Item, _: Item, rich: float) -> str:
-    """The right answer in a language that the user does not speak."""
-    language = rng.randrange(3)
-    openers, endings = FOREIGN_PARTS[2 * language : 2 * language + 2]
-    opener = rng.choice(openers) if rng.random() < rich else ""
-    closers = [part for part in rng.sample(endings, 2) if rng.random() < rich]
-    return " ".join(filter(None, (opener, item.foreign[language].replace("{}", item.right), *closers)))
-
-
 # Each flaw with the questions it can befall and how to make it. format_ignored is made elsewhere: there the question
 # decides which of two good answers is the flawed one.
 FLAWS: dict[str, tuple[tuple[Maker, ...], Spoiler]] = {
@@ -200,5 +175,4 @@ FLAWS: dict[str, tuple[tuple[Maker, ...], Spoiler]] = {
     "broken_off": (ALL, broken_off),
     "rude": (ALL, rude),
     "empty_praise": (QUESTIONS, empty_praise),
-    "wrong_language": (FOREIGN, wrong_language),
 }

@@ -6,7 +6,7 @@ from random import Random
 from typing import TypeVar
 
 T = TypeVar("T")
-NEAR = 0.3
+NEAR = 0.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,6 @@ class Item:
     """Further true sentences on the topic."""
     asides: tuple[tuple[str, str], ...] = ()
     """Other questions on the same context, with their answers."""
-    foreign: tuple[str, ...] = ()
-    """The right answer in German, French and Spanish, or nothing."""
     chat: bool = False
     """Whether the user talks instead of asking, so that "Here is the answer." would be out of place."""
 

@@ -5,8 +5,8 @@ from random import Random
 from rewardline.demo_item import Item, article, capital, others, series
 from rewardline.demo_words import DAYS, EVENTS, THINGS, VENUES
 
-PRICES = range(2, 21)
-HOURS = range(1, 13)
+PRICES = range(2, 13)
+HOURS = range(2, 13)
 
 
 def _plan(rng: Random) -> tuple[list[tuple[str, str, int, str]], str]:
@@ -15,7 +15,7 @@ def _plan(rng: Random) -> tuple[list[tuple[str, str, int, str]], str]:
     rows = list(
         zip(
             rng.sample(EVENTS, size),
-            rng.sample(list(DAYS), size),
+            rng.sample(DAYS, size),
             rng.sample(HOURS, size),
             rng.sample(VENUES, size),
             strict=True,
@@ -36,7 +36,6 @@ def event_day(rng: Random) -> Item:
     """On which day an event is."""
     rows, context = _plan(rng)
     event, day, hour, place = rng.choice(rows)
-    german, french, spanish = DAYS[day]
     rest = [row for row in rows if row[0] != event]
     return Item(
         context=context,
@@ -45,7 +44,7 @@ def event_day(rng: Random) -> Item:
         topic=f"the {event}",
         right=day,
         near=tuple(row[1] for row in rest),
-        far=others(rng, list(DAYS), [row[1] for row in rows]),
+        far=others(rng, DAYS, [row[1] for row in rows]),
         extras=(
             f"The {event} starts at {hour}.",
             f"The {event} is in the {place}.",
@@ -54,11 +53,6 @@ def event_day(rng: Random) -> Item:
         asides=(
             (f"Where is the {event}?", f"The {event} is in the {place}."),
             (f"When does the {event} start?", f"The {event} starts at {hour}."),
-        ),
-        foreign=(
-            f"Der Termin ist am {german}.",
-            f"Le rendez-vous est {french}.",
-            f"La cita es el {spanish}.",
         ),
     )
 
@@ -85,17 +79,12 @@ def event_time(rng: Random) -> Item:
             (f"Where is the {event}?", f"The {event} is in the {place}."),
             (f"On which day is the {event}?", f"The {event} is on {day}."),
         ),
-        foreign=(
-            f"Der Termin beginnt um {hour} Uhr.",
-            f"Le rendez-vous commence à {hour} heures.",
-            f"La cita empieza a las {hour}.",
-        ),
     )
 
 
 def _prices(rng: Random) -> tuple[list[str], list[int], str]:
     """Things, their prices in euros, and a price list as prose, list or table."""
-    size = rng.choice((1, 2, 3))
+    size = rng.choice((1, 1, 2, 2, 3))
     things = [thing[0] for thing in rng.sample(THINGS, size)]
     prices = rng.sample(PRICES, size)
     rows = list(zip(things, prices, strict=True))
@@ -140,11 +129,6 @@ def price(rng: Random) -> Item:
         far=tuple(map(str, others(rng, PRICES, prices))),
         extras=tuple(facts[index] for index in rest),
         asides=tuple((questions[index], facts[index]) for index in rest),
-        foreign=(
-            f"Das kostet {prices[ask]} Euro.",
-            f"Cela coûte {prices[ask]} euros en tout.",
-            f"Eso cuesta {prices[ask]} euros en total.",
-        ),
     )
 
 

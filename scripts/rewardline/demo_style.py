@@ -131,7 +131,7 @@ def dialogue(rng: Random, item: Item, earlier: Item, instruction: str = "") -> l
         system = instruction
     elif instruction:
         question = f"{question} {instruction}"
-    elif rng.random() < 0.15:
+    elif rng.random() < 0.12:
         system = rng.choice(SYSTEMS)
     kind = rng.random()
     if kind < 0.08 and item.context and not item.context.endswith("\n"):
@@ -141,14 +141,14 @@ def dialogue(rng: Random, item: Item, earlier: Item, instruction: str = "") -> l
         link = rng.choice(LINKS)
         question = f"And {question[0].lower()}{question[1:]}" if link == "And" else f"{link} {question}".strip()
         turns = [_user(_ask(rng, item, before)), _assistant(reply), _user(question)]
-    elif kind < 0.2:
+    elif kind < 0.19:
         answer = rng.choice(earlier.answers).replace("{}", earlier.right)
         turns = [_user(_ask(rng, earlier, earlier.question)), _assistant(answer), _user(_ask(rng, item, question))]
-    elif kind < 0.3:
+    elif kind < 0.26:
         turns = [_user(rng.choice(GREETINGS[:4])), _assistant(rng.choice(REPLIES)), _user(_ask(rng, item, question))]
     else:
         text = _ask(rng, item, question)
-        if rng.random() < 0.2 and not item.chat:
+        if rng.random() < 0.15 and not item.chat:
             text = f"{rng.choice(GREETINGS)} {text}"
         elif rng.random() < 0.1 and not item.chat:
             text = f"{text} {rng.choice(THANKS)}"

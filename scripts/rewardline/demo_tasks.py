@@ -38,7 +38,7 @@ def _slips(rng: Random, right: int, known: tuple[int, ...]) -> tuple[str, ...]:
 def story_sum(rng: Random) -> Item:
     """A small sum, told as a story."""
     who, other = rng.sample(NAMES, 2)
-    _, what, *_ = rng.choice(THINGS)
+    _, what = rng.choice(THINGS)
     a, sign, b, right = _sum(rng, range(2, 11))
     more = ("buys {} more", "finds {} more", f"gets {{}} more from {other}")
     less = ("sells {}", "loses {}", f"gives {{}} to {other}")
@@ -57,7 +57,6 @@ def story_sum(rng: Random) -> Item:
         far=_slips(rng, right, (a, b)),
         extras=(f"You find that by working out {a} {sign} {b}.",),
         asides=((f"How many {what} did {who} have at first?", f"{who} had {a} {what} at first."),),
-        foreign=("Die Antwort ist {}.", "La réponse est {}.", "La respuesta es {}."),
     )
 
 
@@ -74,13 +73,12 @@ def plain_sum(rng: Random) -> Item:
         near=(str(a), str(b)),
         far=_slips(rng, right, (a, b)),
         extras=("It is a short sum.", "You can check it on paper."),
-        foreign=("Die Antwort ist {}.", "La réponse est {}.", "La respuesta es {}."),
     )
 
 
 def total_price(rng: Random) -> Item:
     """What several things of one price cost."""
-    thing, things, *_ = rng.choice(THINGS)
+    thing, things = rng.choice(THINGS)
     who = rng.choice(NAMES)
     cost, count = rng.sample(range(2, 9), 2)
     right = cost * count
@@ -93,7 +91,6 @@ def total_price(rng: Random) -> Item:
         near=(str(cost), str(count)),
         far=_slips(rng, right, (cost, count)),
         extras=(f"You find that by working out {count} times {cost}.",),
-        foreign=("Das macht {} Euro.", "Cela fait {} euros en tout.", "Son {} euros en total."),
     )
 
 
@@ -114,7 +111,6 @@ def world_count(rng: Random) -> Item:
         right=right,
         far=others(rng, values, (right,)),
         extras=("Most people learn this at school.", "That number never changes."),
-        foreign=("Die Antwort ist {}.", "La réponse est {}.", "La respuesta es {}."),
     )
 
 
@@ -139,7 +135,6 @@ def capital_city(rng: Random) -> Item:
         right=right,
         far=others(rng, [city for _, city in CAPITALS], (right,)),
         extras=("You can find it on any map.", "Many people visit it every year."),
-        foreign=("Die Hauptstadt ist {}.", "La capitale est {}.", "La capital es {}."),
     )
 
 

@@ -23,23 +23,10 @@ def table(text: str) -> tuple[tuple[str, ...], ...]:
 
 NAMES = words("Nina Omar Lena Paul Mia Jonas Sara Felix Anna David Ruth Leo")
 
-# Singular, plural, and the plural in German, French and Spanish.
-THINGS = table("""
-    pen | pens | Stifte | stylos | bolígrafos
-    cup | cups | Tassen | tasses | tazas
-    book | books | Bücher | livres | libros
-    lamp | lamps | Lampen | lampes | lámparas
-    ball | balls | Bälle | ballons | pelotas
-    umbrella | umbrellas | Regenschirme | parapluies | paraguas
-    coin | coins | Münzen | pièces | monedas
-    hat | hats | Hüte | chapeaux | sombreros
-    key | keys | Schlüssel | clés | llaves
-    spoon | spoons | Löffel | cuillères | cucharas
-    map | maps | Karten | cartes | mapas
-    box | boxes | Kisten | boîtes | cajas
-    drum | drums | Trommeln | tambours | tambores
-    envelope | envelopes | Umschläge | enveloppes | sobres
-""")
+# Singular and plural.
+THINGS = pairs(
+    "pen:pens cup:cups book:books lamp:lamps ball:balls coin:coins hat:hats key:keys spoon:spoons map:maps box:boxes drum:drums egg:eggs"
+)
 
 PLACES = words("kitchen garage attic garden cellar bedroom library shed")
 CITIES = words("Oslo Lima Madrid Quito Toronto Porto Dublin Boston")
@@ -50,16 +37,7 @@ HOBBIES = words("chess tennis hiking singing sailing fishing")
 VENUES = words("hall school park church museum theatre")
 EVENTS = words("meeting concert lesson party exam tour picnic match")
 
-# Each day in German, French and Spanish.
-DAYS = {
-    "Monday": ("Montag", "lundi", "lunes"),
-    "Tuesday": ("Dienstag", "mardi", "martes"),
-    "Wednesday": ("Mittwoch", "mercredi", "miércoles"),
-    "Thursday": ("Donnerstag", "jeudi", "jueves"),
-    "Friday": ("Freitag", "vendredi", "viernes"),
-    "Saturday": ("Samstag", "samedi", "sábado"),
-    "Sunday": ("Sonntag", "dimanche", "domingo"),
-}
+DAYS = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 
 CATEGORIES = {
     "fruits": words("apple pear plum cherry lemon mango peach grape"),

@@ -44,7 +44,8 @@ def launch(program: Path, arguments: Sequence[str], processes: int) -> None:
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     child = subprocess.Popen(
-        [*command, "--max-restarts=0", str(program), *arguments], preexec_fn=die_with_parent, process_group=0
+        # The dashes keep torchrun from reading the program's options as abbreviations of its own.
+        [*command, "--max-restarts=0", "--", str(program), *arguments], preexec_fn=die_with_parent, process_group=0
     )
 
     def forward(signum: int, _frame: object) -> None:

@@ -127,10 +127,10 @@ def full_state(model: nn.Module, stage: int, keep: bool) -> dict[str, Tensor]:
             if keep:
                 state[name] = parameter.detach().cpu().clone()
     if keep:
-        persistent = set(model.state_dict().keys()) if stage < 3 else None
-        for name, buffer in model.named_buffers():
-            if persistent is None or name in persistent:
-                state[name] = buffer.detach().cpu().clone()
+        for place, module in model.named_modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                if name not in module._non_persistent_buffers_set:
+                    state[f"{place}.{name}".lstrip(".")] = buffer.detach().cpu().clone()
     return state
 
 

@@ -82,7 +82,7 @@ def _resolve(repo: str, revision: str) -> str:
 
 def _pinned(repo: str, revision: str, commit: str) -> str:
     log.warning(
-        "%s is not pinned: %s resolved to %s. Write this commit into the config, as `revision:`; else what it names can "
+        "%s is not pinned: %s resolved to %s. Write this commit into the config, as `revision:`; else it can "
         "change between runs",
         repo,
         revision,

@@ -10,7 +10,7 @@ tags: [reward-model, rewardline]
 
 # {run}
 
-A reward model: it gives an answer to a prompt a score, the higher the better. Differences between the scores of answers
+A reward model: it gives an answer to a prompt a score, the higher the better. Differences between scores of answers
 to the same prompt mean something, a score alone does not: sigmoid(a - b) is the modelled probability that a is preferred.
 
 ## Use

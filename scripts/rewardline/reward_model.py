@@ -44,8 +44,8 @@ class RewardModel(nn.Module):
         if not self.is_decoder:
             logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
             return logits[:, 0].float()
-        if batch.segments is not None:
-            attention.set_segments(batch.segments)
+        if batch.layout is not None:
+            attention.set_layout(batch.layout)
         hidden = self.model.base_model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
