@@ -160,9 +160,17 @@ def of_runs(pattern):
     return list(dict.fromkeys(paths))
 
 
+def all_cores():
+    """The cores of this invocation, 1 where it was given none: a picture of the rules, or a cluster."""
+    try:
+        return workflow.cores
+    except WorkflowError:
+        return 1
+
+
 def train_threads():
     """Trainings share the cores when several can run side by side."""
-    return max(1, (workflow.cores or 1) // max(1, len(RUNS)))
+    return max(1, all_cores() // max(1, len(RUNS)))
 
 
 GPUS = machine.visible_gpus()
@@ -187,5 +195,8 @@ def last_screen():
         return ""
     metrics = [Path(path) for path in evaluations("metrics.json") if Path(path).exists()]
     models = " ".join(f"results/models/{run}" for run in RUNS)
-    table = summary.screen(Path("results/summary.tsv"), metrics)
+    try:
+        table = summary.screen(Path("results/summary.tsv"), metrics)
+    except UserError as error:
+        return f"no summary: {error}"
     return f"\n{table}\n\nreport  results/report.html\nmodels  {models}\n"

@@ -9,7 +9,7 @@ rule tokenize:
         "results/logs/tokenize/{mixture}.{model}.log",
     conda:
         "../envs/rewardline.yaml"
-    threads: workflow.cores or 1
+    threads: all_cores()
     params:
         settings=settings(configuration.tokenize_settings, "model"),
     message:

