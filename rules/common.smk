@@ -35,8 +35,23 @@ def load_config():
         raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
 
 
+def find_files():
+    """The local files of every data set that the runs use, by its name."""
+    files, problems = {}, []
+    for name in configuration.used_sources(CONFIG, RUNS.values()):
+        section = "datasets" if name in CONFIG["datasets"] else "benchmarks"
+        try:
+            files[name] = expand_files(CONFIG[section][name].get("files", []))
+        except UserError as error:
+            problems.append(f"{section}.{name}.files: {error}")
+    if problems:
+        raise WorkflowError("\n".join(["The configuration has mistakes.", *problems]))
+    return files
+
+
 CONFIG = load_config()
 RUNS = {run.run_id: run for run in configuration.run_table(CONFIG, selected_runs())}
+FILES = find_files()
 
 
 def one_of(names):
@@ -94,12 +109,7 @@ def download_settings(cfg, dataset):
 
 def source_files(dataset):
     """The local files of a data set, its globs expanded."""
-    patterns = configuration.sources(CONFIG)[dataset].get("files", [])
-    try:
-        return expand_files(patterns)
-    except UserError as error:
-        section = "datasets" if dataset in CONFIG["datasets"] else "benchmarks"
-        raise WorkflowError(f"{section}.{dataset}.files: {error}") from None
+    return FILES.get(dataset, [])
 
 
 def pair_inputs(wildcards):

@@ -100,6 +100,7 @@ def publish(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
+            _share(partial)
             if folder.exists():
                 folder.replace(old)
             partial.replace(folder)
@@ -108,6 +109,15 @@ def publish(folder: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _share(folder: Path) -> None:
+    """Give files the permissions that the user's umask allows; some libraries write for the owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o666 & ~mask)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 log = logging.getLogger("rewardline")
 _terminal: TextIO = sys.stderr
 T = TypeVar("T")
+TERMINAL = "REWARDLINE_TERMINAL"
 
 
 class UserError(Exception):
@@ -62,7 +63,7 @@ def start_logging(path: Path | None, append: bool = False) -> None:
     global _terminal
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _terminal = os.fdopen(os.dup(2), "w")
+        _terminal = _open_terminal()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC), 0o644)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -76,11 +77,26 @@ def start_logging(path: Path | None, append: bool = False) -> None:
     log.propagate = False
 
 
+def _open_terminal() -> TextIO:
+    """The stream for progress: this program's own stderr, or that of the program which launched it."""
+    try:
+        return Path(os.environ[TERMINAL]).open("a", encoding="utf-8")
+    except (KeyError, OSError):
+        return os.fdopen(os.dup(2), "w")
+
+
+def terminal_of_children() -> dict[str, str]:
+    """What to add to the environment of programs that shall show their progress where this one does."""
+    return {TERMINAL: f"/proc/{os.getpid()}/fd/{_terminal.fileno()}"}
+
+
 @contextmanager
-def progress(label: str, total: int | None = None, unit: str = "row", start: int = 0) -> Iterator[ProgressBar]:
+def progress(
+    label: str, total: int | None = None, unit: str = "row", start: int = 0, hidden: bool = False
+) -> Iterator[ProgressBar]:
     """A bar with rate and time left on a terminal; elsewhere a plain line every ten seconds.
 
-    `total` and `start` are in `unit`s.
+    `total` and `start` are in `unit`s. `hidden` shows nothing, for all but one of several processes.
     """
     terminal = _terminal.isatty()
     bar: tqdm[Any] = tqdm(
@@ -97,6 +113,7 @@ def progress(label: str, total: int | None = None, unit: str = "row", start: int
         leave=not terminal,
         delay=0.0 if terminal else 2.0,
         ascii=not terminal,
+        disable=hidden,
     )
     try:
         yield bar

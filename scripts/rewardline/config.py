@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,19 @@ def run_table(config: Json, selected: set[str] | None = None) -> list[Run]:
 def sources(config: Json) -> Json:
     """Everything that can be downloaded, by name: data sets and benchmarks."""
     return {**config["datasets"], **config["benchmarks"]}
+
+
+def used_sources(config: Json, runs: Iterable[Run]) -> list[str]:
+    """The data sets and benchmarks that trainings read, directly or through the mixture of a tokenizer."""
+    names: set[str] = set()
+    for run in runs:
+        mixtures = {run.mixture}
+        init = config["models"][run.model].get("init")
+        if init is not None:
+            mixtures.add(init["tokenizer"]["mixture"])
+        for mixture in mixtures:
+            names |= set(config["mixtures"][mixture]["datasets"]) | set(benchmarks_of_mixture(config, mixture))
+    return sorted(names)
 
 
 def benchmarks_of_mixture(config: Json, mixture: str) -> list[str]:

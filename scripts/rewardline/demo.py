@@ -43,8 +43,8 @@ from rewardline.demo_style import Message, compose, dialogue
 # How often each flaw stands in the deck that they are dealt from: those that need the prompt come more often, since
 # they take more examples to learn.
 SHARES = {
-    "wrong_number": 9,
-    "wrong_fact": 9,
+    "wrong_number": 8,
+    "wrong_fact": 10,
     "off_question": 9,
     "format_ignored": 9,
     "refusal": 5,
@@ -53,7 +53,7 @@ SHARES = {
     "rude": 5,
     "empty_praise": 5,
 }
-RICH = 0.3
+RICH = 0.2
 TWINS = 0.8
 TRIES = 10
 

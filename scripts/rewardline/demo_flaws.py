@@ -7,7 +7,7 @@ from random import Random
 from rewardline.demo_facts import counts, location, location_check, owner, position, profile
 from rewardline.demo_item import Item, Maker
 from rewardline.demo_plans import event_day, event_time, price, priced_thing
-from rewardline.demo_style import compose
+from rewardline.demo_style import closers, compose
 from rewardline.demo_talk import advice, news
 from rewardline.demo_tasks import (
     baby_animal,
@@ -25,20 +25,20 @@ from rewardline.demo_words import lines, words
 
 # A maker that stands here twice is drawn twice as often.
 NUMBERS: tuple[Maker, ...] = (
-    *((counts,) * 6),
-    *((price,) * 5),
-    *((event_time,) * 4),
+    *((counts,) * 9),
+    *((price,) * 7),
+    *((event_time,) * 6),
     *(story_sum, plain_sum, total_price, world_count),
 )
 FACTS: tuple[Maker, ...] = (
-    *((location,) * 6),
-    *((owner,) * 5),
-    *((event_day,) * 4),
-    *((profile,) * 4),
+    *((location,) * 10),
+    *((owner,) * 8),
+    *((event_day,) * 8),
+    *((profile,) * 8),
     *(location_check, priced_thing, position, capital_city, opposite, baby_animal),
 )
-TALK: tuple[Maker, ...] = (*((advice,) * 5), *((news,) * 5))
-TASKS: tuple[Maker, ...] = (ordering, politeness, past_tense) * 2
+TALK: tuple[Maker, ...] = (*((advice,) * 8), *((news,) * 8))
+TASKS: tuple[Maker, ...] = (ordering, politeness, past_tense) * 3
 QUESTIONS = NUMBERS + FACTS + TASKS
 ALL = QUESTIONS + TALK
 
@@ -143,17 +143,20 @@ def rude(rng: Random, item: Item, _: Item, rich: float) -> str:
 
 
 def repetition(rng: Random, item: Item, _: Item, rich: float) -> str:
-    """A correct answer that says a part of itself, or all of it, again and again."""
+    """A correct answer that says a part of itself again and again: a closing sentence, a phrase, or all of it."""
+    times = 2 + sum(rng.random() < rich for _ in range(3))
+    kind = rng.random()
+    if kind < 0.5:
+        return compose(rng, item, item.right, rich, closer=" ".join([rng.choice(closers(item))] * times))
     answer = rng.choice(item.answers).replace("{}", item.right)
     said = answer.split()
-    times = 1 + sum(rng.random() < rich for _ in range(3))
-    if rng.random() < 0.3 or len(said) < 4:
-        looped = " ".join([answer] * (times + 1))
+    if kind < 0.7 or len(said) < 4:
+        looped = " ".join([answer] * times)
     else:
         size = rng.randint(2, 3)
         start = rng.randint(1, len(said) - size)
-        looped = " ".join(said[: start + size] + said[start : start + size] * times + said[start + size :])
-    return compose(rng, replace(item, answers=(looped,)), item.right, rich * 0.8)
+        looped = " ".join(said[: start + size] + said[start : start + size] * (times - 1) + said[start + size :])
+    return compose(rng, replace(item, answers=(looped,)), item.right, rich)
 
 
 def broken_off(rng: Random, item: Item, _: Item, rich: float) -> str:

@@ -6,7 +6,7 @@ from random import Random
 from typing import TypeVar
 
 T = TypeVar("T")
-NEAR = 0.12
+NEAR = 0.1
 
 
 @dataclass(frozen=True, slots=True)

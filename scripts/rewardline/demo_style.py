@@ -84,6 +84,11 @@ def lower(text: str) -> str:
     return text[0].lower() + text[1:] if first in ("The", "A", "An", "It", "You", "For", "Yes,", "No,") else text
 
 
+def closers(item: Item) -> tuple[str, ...]:
+    """The sentences with which an answer to `item` may end."""
+    return CHAT_CLOSERS if item.chat else CLOSERS
+
+
 def compose(rng: Random, item: Item, value: str, rich: float = 0.4, opener: str = "", closer: str = "") -> str:
     """An answer to `item` with `value` in the place of what is asked for.
 
@@ -92,13 +97,13 @@ def compose(rng: Random, item: Item, value: str, rich: float = 0.4, opener: str 
     core = rng.choice(item.answers)
     if not opener and rng.random() < rich:
         opener = rng.choice(CHAT_OPENERS if item.chat else OPENERS)
-    if not opener and item.asides and rng.random() < rich / 2:
+    if not opener and item.asides and rng.random() < rich / 3:
         core = rng.choice(LEADS) + lower(core.replace("{}", value))
     extras = [extra for extra in rng.sample(item.extras, min(2, len(item.extras))) if rng.random() < rich]
-    if extras and item.asides and rng.random() < 0.5:
+    if extras and item.asides and rng.random() < 0.3:
         extras[0] = rng.choice(ASIDES) + lower(extras[0])
     if not closer and rng.random() < rich:
-        closer = rng.choice(CHAT_CLOSERS if item.chat else CLOSERS)
+        closer = rng.choice(closers(item))
     return " ".join(filter(None, (opener, core, *extras, closer))).replace("{}", value)
 
 
@@ -108,7 +113,7 @@ def _ask(rng: Random, item: Item, question: str) -> str:
         return question
     if item.context.endswith("\n"):
         return f"{item.context}{question}"
-    return f"{question} {item.context}" if rng.random() < 0.2 else f"{item.context} {question}"
+    return f"{question} {item.context}" if rng.random() < 0.1 else f"{item.context} {question}"
 
 
 def _user(text: str) -> Message:
@@ -131,26 +136,26 @@ def dialogue(rng: Random, item: Item, earlier: Item, instruction: str = "") -> l
         system = instruction
     elif instruction:
         question = f"{question} {instruction}"
-    elif rng.random() < 0.12:
+    elif rng.random() < 0.07:
         system = rng.choice(SYSTEMS)
     kind = rng.random()
-    if kind < 0.08 and item.context and not item.context.endswith("\n"):
+    if kind < 0.09 and item.context and not item.context.endswith("\n"):
         turns = [_user(item.context), _assistant(rng.choice(NOTED)), _user(question)]
-    elif kind < 0.16 and item.asides:
+    elif kind < 0.15 and item.asides:
         before, reply = rng.choice(item.asides)
         link = rng.choice(LINKS)
         question = f"And {question[0].lower()}{question[1:]}" if link == "And" else f"{link} {question}".strip()
         turns = [_user(_ask(rng, item, before)), _assistant(reply), _user(question)]
-    elif kind < 0.19:
+    elif kind < 0.17:
         answer = rng.choice(earlier.answers).replace("{}", earlier.right)
         turns = [_user(_ask(rng, earlier, earlier.question)), _assistant(answer), _user(_ask(rng, item, question))]
-    elif kind < 0.26:
+    elif kind < 0.23:
         turns = [_user(rng.choice(GREETINGS[:4])), _assistant(rng.choice(REPLIES)), _user(_ask(rng, item, question))]
     else:
         text = _ask(rng, item, question)
-        if rng.random() < 0.15 and not item.chat:
+        if rng.random() < 0.08 and not item.chat:
             text = f"{rng.choice(GREETINGS)} {text}"
-        elif rng.random() < 0.1 and not item.chat:
+        elif rng.random() < 0.05 and not item.chat:
             text = f"{text} {rng.choice(THANKS)}"
         turns = [_user(text)]
     return [{"role": "system", "content": system}, *turns] if system else turns

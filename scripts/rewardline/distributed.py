@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from rewardline.cli import UserError
+from rewardline.cli import UserError, terminal_of_children
+from rewardline.machine import visible_gpus
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -45,7 +46,10 @@ def launch(program: Path, arguments: Sequence[str], processes: int) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     child = subprocess.Popen(
         # The dashes keep torchrun from reading the program's options as abbreviations of its own.
-        [*command, "--max-restarts=0", "--", str(program), *arguments], preexec_fn=die_with_parent, process_group=0
+        [*command, "--max-restarts=0", "--", str(program), *arguments],
+        preexec_fn=die_with_parent,
+        env={**os.environ, **terminal_of_children()},
+        process_group=0,
     )
 
     def forward(signum: int, _frame: object) -> None:
@@ -70,10 +74,21 @@ def prepare(gpus: int, threads: int) -> None:
         os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     else:
         die_with_parent()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-        os.environ["DS_ACCELERATOR"] = "cpu"
+    quiet(threads)
+
+
+def quiet(threads: int) -> None:
+    """Threads for torch, and less noise from the libraries; call it before importing them."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not visible_gpus():
+        os.environ["DS_ACCELERATOR"] = "cpu"
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+
+def cores() -> set[int]:
+    """The cores that this process may use."""
+    return os.sched_getaffinity(0)

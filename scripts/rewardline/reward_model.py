@@ -126,6 +126,7 @@ def load_reward_model(
 def _load(folder: Path | str, dtype: torch.dtype | str, trust: bool, **options: Any) -> tuple[PreTrainedModel, Any]:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(folder),

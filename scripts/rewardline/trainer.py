@@ -74,8 +74,7 @@ class Trainer:
         self._truncate_log()
         signal.signal(signal.SIGTERM, self._on_terminate)
         self.engine.train()
-        label = self.settings["run"]
-        with progress(label, total=self.total_steps, unit="step", start=self.totals.step) as bar:
+        with progress(self.settings["run"], self.total_steps, "step", self.totals.step, self.rank > 0) as bar:
             for epoch, pieces in self._plan():
                 line = self._step(epoch, pieces)
                 self._write(line)

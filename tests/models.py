@@ -1,0 +1,28 @@
+"""Small random models and comparisons that look for trouble."""
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from conftest import FAMILIES, random_comparison
+from rewardline.reward_model import RewardModel
+from rewardline.shards import Comparison
+
+
+def random_model(family: str) -> RewardModel:
+    torch.manual_seed(0)
+    values = dict(FAMILIES[family])
+    config = AutoConfig.for_model(
+        values.pop("model_type"), vocab_size=90, num_labels=1, pad_token_id=0, bos_token_id=1, eos_token_id=2, **values
+    )
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    with torch.no_grad():
+        model.score.weight.normal_()
+    return RewardModel(model)
+
+
+def comparisons(seed: int = 0) -> list[Comparison]:
+    """Tails of one token, empty prefixes, several tails, equal tails but for the last token."""
+    rng = np.random.default_rng(seed)
+    shapes = [(10, [5, 7]), (0, [3, 4]), (12, [1, 1]), (5, [9, 2, 6, 1]), (1, [20, 3])]
+    return [random_comparison(rng, prefix, tails) for prefix, tails in shapes]

@@ -1,0 +1,110 @@
+"""What a person meets who writes a configuration: documentation, examples, and messages about mistakes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project import Project
+
+from conftest import ROOT
+
+EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("config") / "project")
+
+
+def documented(schema: dict[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Keys of the sections' tables: name -> (section, default)."""
+    definitions = schema["$defs"]
+    training = definitions["run"]["properties"]["training"]["properties"]
+    tables = {"datasets": definitions["dataset"]["properties"], "mixtures": definitions["mixture"]["properties"]}
+    tables |= {"models": definitions["model"]["properties"], "runs": definitions["run"]["properties"]}
+    tables |= {"runs.*.training": training}
+    return {f"{section}: {key}": (section, part) for section, keys in tables.items() for key, part in keys.items()}
+
+
+def test_config_readme_explains_every_key_with_its_default() -> None:
+    schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+    text = (ROOT / "config" / "README.md").read_text()
+    parts = re.split(r"^##+ ([\w.*]+)", text, flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    for name, (section, part) in documented(schema).items():
+        key = name.split(": ")[1]
+        row = re.search(rf"^\| `{key}` \| (.*?) \| ", sections[section].replace("| |", "|  |"), re.MULTILINE)
+        assert row, f"config/README.md does not explain {name}"
+        default = part.get("default")
+        assert yaml.safe_load(row.group(1).strip() or "null") == default, f"{name}: the default is {default}"
+
+
+def test_config_readme_explains_no_key_that_is_not_there() -> None:
+    schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+    keys = {name.split(": ")[1] for name in documented(schema)}
+    formats = {"transcript", "pairs", "messages", "preference", "ranked", "good_bad", "judge"}
+    explained = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE))
+    assert explained == keys | formats
+
+
+def test_every_format_is_explained() -> None:
+    from rewardline.formats import FORMATS
+
+    text = (ROOT / "config" / "README.md").read_text()
+    assert all(f"| `{name}` |" in text for name in FORMATS)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_example_passes_a_dry_run(project: Project, example: Path) -> None:
+    jobs = project.planned("--configfile", str(example.relative_to(ROOT)))
+    assert {"train", "evaluate", "summarize", "report"} <= set(jobs)
+    selected = yaml.safe_load(example.read_text())["runs"]
+    assert jobs["train"] == len(selected), "only the runs that the example names"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "expected"),
+    [
+        ({"runs": {"demo": {"training": {"learnin_rate": 1}}}}, ["runs.demo.training.learnin_rate", "learning_rate"]),
+        ({"runs": {"demo": {"training": {"schedule": "cos"}}}}, ["runs.demo.training.schedule", "'cos'", "cosine"]),
+        ({"run": {}}, ["run: unknown key", "runs"]),
+        (
+            {"datasets": {"x": {"files": ["no/*.jsonl"]}}, "mixtures": {"demo": {"datasets": {"x": 1}}}},
+            ["datasets.x.files: no/*.jsonl matches no file"],
+        ),
+        (
+            {"datasets": {"x": {"files": ["no.jsonl"]}}, "mixtures": {"demo": {"datasets": {"x": 1}}}},
+            ["datasets.x.files: no.jsonl does not exist"],
+        ),
+    ],
+)
+def test_mistake_is_one_message_without_a_traceback(
+    project: Project, overlay: dict[str, Any], expected: list[str]
+) -> None:
+    done = project.run("--cores", "1", "--configfile", str(project.overlay(overlay)), check=False)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    for part in expected:
+        assert part in done.stdout
+    assert not (project.folder / "results" / "summary.tsv").exists()
+
+
+def test_picture_in_the_readme_is_current(project: Project) -> None:
+    import subprocess
+    import sys
+
+    from project import ENVIRONMENT
+
+    script = [sys.executable, str(project.folder / "docs" / "dag.py")]
+    done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_conda_environment_and_requirements_agree() -> None:
+    """The conda file installs requirements.txt, so that there is one list of pins."""
+    conda = yaml.safe_load((ROOT / "envs" / "rewardline.yaml").read_text())
+    assert conda["dependencies"][-1] == {"pip": ["-r requirements.txt"]}
+    lines = (ROOT / "envs" / "requirements.txt").read_text().splitlines()
+    assert all(line.startswith("#") or re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines)
