@@ -50,7 +50,13 @@ def convert_bin(bins: list[Path], out: Path) -> None:
 
     weights: dict[str, Any] = {}
     for path in bins:
-        weights.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        try:
+            weights.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        except Exception as error:
+            raise UserError(
+                f"{path.name} cannot be read without executing code that it contains, or is damaged; find the model's "
+                "weights as safetensors"
+            ) from error
     seen: set[int] = set()
     for name, tensor in weights.items():
         shared = tensor.data_ptr() in seen

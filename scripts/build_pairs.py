@@ -84,24 +84,22 @@ def choose_format(dataset: str, shape: Json, manifest: Path) -> str:
     """The format to read a data set's rows with; `auto` takes the one that fits each of the first rows."""
     if shape["format"] != "auto":
         return str(shape["format"])
-    found: dict[str, Json] = {}
-    unclear: Json | None = None
-    for row in islice((row for row in raw_rows(manifest) if row["record"]), 50):
-        fits = detect(json.loads(row["record"]), shape["fields"])
-        found.update(dict.fromkeys([fits] if isinstance(fits, str) else fits, row))
-        if not isinstance(fits, str):
-            unclear = unclear or row
-    if len(found) == 1 and unclear is None:
-        name = next(iter(found))
+    rows = list(islice((row for row in raw_rows(manifest) if row["record"]), 50))
+    fits = [detect(json.loads(row["record"]), shape["fields"]) for row in rows]
+    certain = {fit for fit in fits if isinstance(fit, str)}
+    unclear = [row for row, fit in zip(rows, fits, strict=True) if not isinstance(fit, str)]
+    if len(certain) == 1 and 2 * len(unclear) < len(rows):  # a few bad rows become rejects with their reason
+        (name,) = certain
         log.info("%s: format %s (%s)", dataset, name, FORMATS[name].description)
         return name
-    example = unclear or next(iter(found.values()), None)
     where = "none of its rows is readable"
-    if example is not None:
+    if rows:
+        example = (unclear or rows)[0]
         keys = ", ".join(map(str, json.loads(example["record"])))
         where = f"{example['file']}:{example['row']} has the keys {keys}"
+    possible = certain | {name for fit in fits if isinstance(fit, list) for name in fit}
     raise UserError(
-        f"{dataset}: its format is not clear: {where}. Set `format` to one of {', '.join(found or FORMATS)}, "
+        f"{dataset}: its format is not clear: {where}. Set `format` to one of {', '.join(sorted(possible) or FORMATS)}, "
         "or say where its parts stand with `fields: {prompt: ..., chosen: ..., rejected: ...}`"
     )
 

@@ -6,7 +6,7 @@ from rewardline.demo_item import Item, article, capital, others, series
 from rewardline.demo_words import CITIES, COLOURS, HOBBIES, JOBS, NAMES, PETS, PLACES, THINGS
 
 NUMBERS = range(2, 13)
-SIZES = (1, 1, 1, 2, 2, 3)
+SIZES = (1, 1, 1, 1, 2, 2, 3)
 OWNING = (("has", "have"), ("owns", "own"), ("keeps", "keep"), ("needs", "need"), ("sells", "sell"), ("wants", "want"))
 ORDINALS = ("first", "second", "third")
 

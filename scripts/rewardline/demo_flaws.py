@@ -5,7 +5,7 @@ from dataclasses import replace
 from random import Random
 
 from rewardline.demo_facts import counts, location, location_check, owner, position, profile
-from rewardline.demo_item import Item, Maker
+from rewardline.demo_item import Item, Maker, shares
 from rewardline.demo_plans import event_day, event_time, price, priced_thing
 from rewardline.demo_style import closers, compose
 from rewardline.demo_talk import advice, news
@@ -23,24 +23,26 @@ from rewardline.demo_tasks import (
 )
 from rewardline.demo_words import lines, words
 
-# A maker that stands here twice is drawn twice as often.
-NUMBERS: tuple[Maker, ...] = (
-    *((counts,) * 9),
-    *((price,) * 7),
-    *((event_time,) * 6),
-    *(story_sum, plain_sum, total_price, world_count),
+# How often each question is asked for the flaws that only the prompt reveals: a few of them mostly, so that there are
+# enough examples to learn from.
+NUMBERS = shares(
+    {counts: 12, price: 5, event_time: 3, story_sum: 1, plain_sum: 1, total_price: 1, world_count: 1},
 )
-FACTS: tuple[Maker, ...] = (
-    *((location,) * 10),
-    *((owner,) * 8),
-    *((event_day,) * 8),
-    *((profile,) * 8),
-    *(location_check, priced_thing, position, capital_city, opposite, baby_animal),
+FACTS = shares(
+    {
+        **{location: 14, event_day: 6, owner: 5, profile: 4},
+        **{location_check: 1, priced_thing: 1, position: 1, capital_city: 1, opposite: 1, baby_animal: 1},
+    }
 )
-TALK: tuple[Maker, ...] = (*((advice,) * 8), *((news,) * 8))
-TASKS: tuple[Maker, ...] = (ordering, politeness, past_tense) * 3
-QUESTIONS = NUMBERS + FACTS + TASKS
-ALL = QUESTIONS + TALK
+# How often for the flaws that can befall any question.
+QUESTIONS = shares(
+    {
+        **{counts: 3, price: 2, event_time: 2, story_sum: 1, plain_sum: 1, total_price: 1, world_count: 1},
+        **{location: 3, event_day: 2, owner: 2, profile: 2, location_check: 1, priced_thing: 1, position: 1},
+        **{capital_city: 1, opposite: 1, baby_animal: 1, ordering: 2, politeness: 2, past_tense: 2},
+    }
+)
+ALL = QUESTIONS + shares({advice: 5, news: 5})
 
 REFUSALS = lines("""
     I'm sorry, but I can't help with {}.

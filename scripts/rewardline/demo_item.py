@@ -41,6 +41,11 @@ class Item:
 Maker = Callable[[Random], Item]
 
 
+def shares(makers: dict[Maker, int]) -> tuple[Maker, ...]:
+    """Each maker as often as its number says, to choose from."""
+    return tuple(maker for maker, share in makers.items() for _ in range(share))
+
+
 def others(rng: Random, pool: Sequence[T], known: Sequence[T], count: int = 3) -> tuple[T, ...]:
     """`count` elements of `pool` that are not in `known`."""
     return tuple(rng.sample([word for word in pool if word not in known], count))

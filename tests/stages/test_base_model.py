@@ -1,0 +1,131 @@
+"""Base models from folders of every kind, and what is refused."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import base_model
+from conftest import FAMILIES, pair_rows, write_pairs
+from rewardline.cli import UserError
+from rewardline.reward_model import load_base
+from rewardline.tokenization import load_tokenizer
+
+
+def take(source: Path | str, out: Path, **settings: Any) -> dict[str, Any]:
+    options = {"path": str(source), "revision": "main", "convert_bin": False, "trust_remote_code": False, **settings}
+    base_model.main(["--settings", json.dumps(options), "--output", str(out)])
+    manifest: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+    return manifest
+
+
+def test_new_model_and_tokenizer_are_the_same_each_time(tmp_path: Path) -> None:
+    hashes = []
+    for name in ("one", "two"):
+        with pytest.MonkeyPatch.context() as patch:
+            (tmp_path / name).mkdir()
+            patch.chdir(tmp_path / name)
+            write_pairs(Path("results/pairs/m"), pair_rows(60), [])
+            tokenizer = {"mixture": "m", "vocab_size": 400, "bos_token": None, "eos_token": "<e>", "pad_token": "<p>"}
+            settings = {"init": {"config": FAMILIES["llama"], "seed": 0, "tokenizer": tokenizer}}
+            base_model.main(["--settings", json.dumps(settings), "--output", "out"])
+            hashes.append(json.loads(Path("out/manifest.json").read_text())["files"])
+    assert hashes[0] == hashes[1]
+
+
+def test_local_folder_is_taken_over_without_code(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    shutil.copytree(base_models("llama"), tmp_path / "source")
+    (tmp_path / "source" / "modeling_custom.py").write_text("raise SystemExit('executed')")
+    manifest = take(tmp_path / "source", tmp_path / "out")
+    assert manifest["model_type"] == "llama"
+    assert not (tmp_path / "out" / "modeling_custom.py").exists()
+
+
+def test_sharded_weights_are_taken_over(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    base = base_models("llama")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    load_tokenizer(base).save_pretrained(tmp_path / "source")
+    model.save_pretrained(tmp_path / "source", max_shard_size="20KB")
+    assert len(list((tmp_path / "source").glob("*.safetensors"))) > 1
+    take(tmp_path / "source", tmp_path / "out")
+    loaded = load_base(tmp_path / "out", load_tokenizer(tmp_path / "out"), seed=0)
+    assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
+
+
+def test_pickled_weights_are_refused_unless_their_conversion_is_asked_for(
+    tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(base_models("llama"), source)
+    weights = load_file(source / "model.safetensors")
+    torch.save(weights, source / "pytorch_model.bin")
+    (source / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="convert_bin"):
+        take(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    take(source, tmp_path / "out", convert_bin=True)
+    converted = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(converted[name], weights[name]) for name in weights)
+    load_base(tmp_path / "out", load_tokenizer(tmp_path / "out"), seed=0)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("executed"),))
+
+
+def test_a_malicious_pickle_is_not_executed(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(base_models("llama"), source)
+    (source / "model.safetensors").unlink()
+    torch.save({"weight": Malicious()}, source / "pytorch_model.bin")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        with pytest.raises(UserError, match="pytorch_model"):
+            take(source, tmp_path / "out", convert_bin=True)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [("no weights", "has no weights"), ("no config", "config.json"), ("no tokenizer", "tokenizer")],
+)
+def test_incomplete_folder_is_refused(
+    tmp_path: Path, base_models: Callable[..., Path], damage: str, message: str
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(base_models("llama"), source)
+    names = {"no weights": "model.safetensors", "no config": "config.json", "no tokenizer": "tokenizer.json"}
+    (source / names[damage]).unlink()
+    with pytest.raises(UserError, match=message):
+        take(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"path": "./nowhere"}, "is not a folder"),
+        ({"gguf": {"file": "nowhere.gguf"}}, "does not exist"),
+        ({"init": {"config": {"model_type": "nothing"}, "seed": 0}}, "init.config"),
+        ({"init": {"config": {"model_type": "llama", "hidden_size": "x"}, "seed": 0}}, "init.config"),
+    ],
+)
+def test_model_that_cannot_be_made_is_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_pairs(Path("results/pairs/m"), pair_rows(10), [])
+    if "init" in settings:
+        names = {"bos_token": None, "eos_token": "<e>", "pad_token": "<p>"}
+        settings["init"]["tokenizer"] = {"mixture": "m", "vocab_size": 300, **names}
+    options = {"revision": "main", "convert_bin": False, "trust_remote_code": False, **settings}
+    with pytest.raises(UserError, match=message):
+        base_model.main(["--settings", json.dumps(options), "--output", "out"])
+    assert not Path("out").exists()

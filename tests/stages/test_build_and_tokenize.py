@@ -1,0 +1,196 @@
+"""Rows through the pairs and tokenize stages, as their command lines are used."""
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import build_pairs
+import download
+import tokenize_pairs
+from conftest import pair_rows, write_pairs
+from rewardline.cli import UserError
+from rewardline.config import load_schema, pairs_settings, resolve
+from rewardline.pairs import read_pairs
+from rewardline.shards import TokenDataset
+from rewardline.tokenization import load_tokenizer
+
+Json = dict[str, Any]
+SCHEMA = load_schema(Path(__file__).parents[2] / "config" / "schema.yaml")
+
+
+def build(folder: Path, data: dict[str, list[Json]], shapes: dict[str, Json] | None = None, **mixture: Any) -> Json:
+    """Download rows and build the pairs of a mixture of all of them; returns stats.json."""
+    sources = {name: {"files": [str(folder / f"{name}.jsonl")], **(shapes or {}).get(name, {})} for name in data}
+    config = resolve(
+        {
+            "datasets": sources,
+            "mixtures": {"m": {"datasets": dict.fromkeys(data, 1.0), **mixture}},
+            "models": {"x": {"path": "x"}},
+            "runs": {"r": {"mixture": "m", "model": "x"}},
+        },
+        SCHEMA,
+    )
+    manifests = []
+    for name, rows in data.items():
+        path = folder / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        out = folder / "data" / name
+        download.main(["--name", name, "--settings", json.dumps({"files": [str(path)]}), "--output", str(out)])
+        manifests.append(str(out / "manifest.json"))
+    settings = json.dumps(pairs_settings(config, "m"))
+    build_pairs.main(
+        ["--name", "m", "--settings", settings, "--data", *manifests, "--output", str(folder / "pairs" / "m")]
+    )
+    stats: Json = json.loads((folder / "pairs" / "m" / "stats.json").read_text())
+    return stats
+
+
+def rows(count: int, start: int = 0) -> list[Json]:
+    return [
+        {"prompt": f"question {k}", "chosen": f"good {k}", "rejected": f"bad {k}"} for k in range(start, start + count)
+    ]
+
+
+def prompts(folder: Path, split: str) -> set[str]:
+    return {row["prompt"][-1]["content"] for row in read_pairs(folder / "pairs" / "m" / split)}  # type: ignore[index]
+
+
+def test_one_prompt_stands_on_one_side_across_data_sets(tmp_path: Path) -> None:
+    other = [{**row, "prompt": row["prompt"].upper() + "?!", "chosen": "another"} for row in rows(300)]
+    stats = build(tmp_path, {"a": rows(300), "b": other}, eval_fraction=0.3)
+    train, held_out = prompts(tmp_path, "train"), prompts(tmp_path, "eval")
+    assert not {text.lower().strip("?!") for text in train} & {text.lower().strip("?!") for text in held_out}
+    assert stats["pairs_out"] == 600
+    assert 0.2 < stats["eval"] / 600 < 0.4
+
+
+def test_equal_shares_hold_equal_prompts_in_every_data_set(tmp_path: Path) -> None:
+    parts = {}
+    for name, share in (("one", [0, 0.2]), ("two", [0.2, 0.6]), ("three", [0.6, 1])):
+        folder = tmp_path / name
+        stats = build(folder, {"d": rows(200)}, {"d": {"share": share}}, eval_fraction=0.1)
+        parts[name] = prompts(folder, "train") | prompts(folder, "eval")
+        assert stats["rows_in"] == 200 == stats["pairs_out"] + stats["rejects"]["outside_share"]
+    assert sum(map(len, parts.values())) == 200 == len(set.union(*parts.values()))
+
+
+def test_few_prompts_still_give_one_for_evaluation(tmp_path: Path) -> None:
+    stats = build(tmp_path, {"a": rows(5)}, eval_fraction=0.0001)
+    assert (stats["train"], stats["eval"]) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (rows(3)[:1], {"eval_fraction": 0.5}, "no training pairs are left|eval_fraction"),
+        ([{"prompt": 1, "chosen": "a", "rejected": "b"}] * 5, {}, "5 of 5 rows are unusable"),
+        ([{"a": "b"}] * 5, {}, "format is not clear"),
+        (rows(8) + [{"prompt": "p", "chosen": None, "rejected": "b"}] * 3, {}, "3 of 11 rows are unusable"),
+    ],
+)
+def test_data_that_cannot_be_used_is_said_to(tmp_path: Path, data: list[Json], options: Json, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(tmp_path, {"a": data}, **options)
+    assert not (tmp_path / "pairs" / "m").exists()
+
+
+def test_ranked_answers_become_one_comparison(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    data = [{"prompt": f"q{k}", "answers": ["best", "middle", "worst"], "scores": [3, 2, 1]} for k in range(20)]
+    stats = build(tmp_path, {"a": data}, {"a": {"format": "ranked"}}, eval_fraction=0.2)
+    assert stats["rows_used"] == stats["rows_in"] == 20
+    assert stats["pairs_out"] == 60
+    train = tokenize(tmp_path, base_models("llama"))
+    assert set(train.tail_counts.tolist()) == {3}
+    assert set(train.pair_counts.tolist()) == {3}
+    assert sorted(pair["margin"] for pair in train[0].pairs) == [1, 1, 2]
+
+
+def tokenize(folder: Path, base: Path, split: str = "train", **settings: Any) -> TokenDataset:
+    options = {"max_length": 64, "template": "plain", "end_token": None, "num_padding_at_beginning": None, **settings}
+    places = ["--pairs", str(folder / "pairs" / "m"), "--base", str(base), "--output", str(folder / "tokens")]
+    tokenize_pairs.main(["--settings", json.dumps(options), *places])
+    return TokenDataset(folder / "tokens", split)
+
+
+def test_tokens_hold_every_pair_and_decode_to_its_text(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    pairs = pair_rows(30)
+    write_pairs(tmp_path / "pairs" / "m", pairs[:24], pairs[24:])
+    base = base_models("llama")
+    data = tokenize(tmp_path, base)
+    tokenizer = load_tokenizer(base)
+    seen = {}
+    for index in range(len(data)):
+        comparison = data[index]
+        for pair in comparison.pairs:
+            texts = [
+                tokenizer.decode(np.concatenate([comparison.prefix, comparison.tails[pair[side]]]))
+                for side in ("chosen", "rejected")
+            ]
+            seen[pair["pair_id"]] = texts
+    assert set(seen) == {row["pair_id"] for row in pairs[:24]}
+    for row in pairs[:24]:
+        question = row["prompt"][0]["content"]
+        expected = [f"Human: {question}\n\nAssistant: {row[side]}<|end|>" for side in ("chosen", "rejected")]
+        assert seen[row["pair_id"]] == expected
+    assert TokenDataset(tmp_path / "tokens", "eval").pairs == 6
+
+
+def test_pairs_that_do_not_fit_are_counted_and_kept_with_their_reason(
+    tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    pairs = pair_rows(12)
+    pairs[3]["rejected"] = "far too long " * 40
+    pairs[5]["prompt"][0]["content"] = "a long question " * 40
+    write_pairs(tmp_path / "pairs" / "m", pairs[:10], pairs[10:])
+    data = tokenize(tmp_path, base_models("llama"))
+    manifest = json.loads((tmp_path / "tokens" / "manifest.json").read_text())
+    assert data.pairs == 9
+    assert manifest["dropped"] == {"answer_too_long": 1}
+    assert manifest["truncated_pairs"] == 1
+    assert manifest["truncated_tokens"] > 50
+    rejects = pd.read_parquet(tmp_path / "tokens" / "rejects.parquet")
+    assert pairs[3]["pair_id"] in rejects.detail[0]
+    assert (data.prefix_lengths.max() + data.tail_lengths.max()) <= 64 + data.tail_lengths.max()
+
+
+def test_one_overlong_answer_does_not_take_the_others_of_its_prompt_along(
+    tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    pairs = pair_rows(4)
+    extra = {**pairs[0], "pair_id": "f" * 16, "rejected": "far too long " * 40}
+    write_pairs(tmp_path / "pairs" / "m", [pairs[0], extra, *pairs[1:3]], pairs[3:])
+    data = tokenize(tmp_path, base_models("llama"))
+    assert {pair["pair_id"] for k in range(len(data)) for pair in data[k].pairs} == {p["pair_id"] for p in pairs[:3]}
+
+
+def test_nothing_that_fits_is_an_error(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    pairs = [{**row, "chosen": "xylophones jump", "rejected": "zebras quack"} for row in pair_rows(4)]
+    write_pairs(tmp_path / "pairs" / "m", pairs[:3], pairs[3:])
+    with pytest.raises(UserError, match="none of 3 pairs fits into max_length 8"):
+        tokenize(tmp_path, base_models("llama"), max_length=8)
+    assert not (tmp_path / "tokens").exists()
+
+
+@pytest.mark.parametrize("name", ["harmless-base", "helpful-base"])
+def test_real_transcripts_add_up(tmp_path: Path, shared_data: Path, name: str) -> None:
+    source = shared_data / "hh_rlhf_test" / name / "test.jsonl.gz"
+    with gzip.open(source, "rt") as stream:
+        data = [json.loads(line) for line in stream][:600]
+    stats = build(tmp_path, {"hh": data}, eval_fraction=0.1)
+    assert stats["by_dataset"]["hh"]["format"] == "transcript"
+    assert stats["rows_in"] == 600 == stats["pairs_out"] + sum(stats["rejects"].values())
+    assert stats["pairs_out"] > 580
+    for row in list(read_pairs(tmp_path / "pairs" / "m" / "eval"))[:20]:
+        prompt: Any = row["prompt"]
+        turns = "".join(
+            f"\n\n{ {'user': 'Human', 'assistant': 'Assistant'}[t['role']] }: {t['content']}" for t in prompt
+        )
+        text = " ".join(f"{turns}\n\nAssistant: {row['chosen']}".split())
+        assert any(" ".join(raw["chosen"].split()) == text for raw in data)
