@@ -99,8 +99,9 @@ def choose_format(dataset: str, shape: Json, manifest: Path) -> str:
         where = f"{example['file']}:{example['row']} has the keys {keys}"
     possible = certain | {name for fit in fits if isinstance(fit, list) for name in fit}
     raise UserError(
-        f"{dataset}: its format is not clear: {where}. Set `format` to one of {', '.join(sorted(possible) or FORMATS)}, "
-        "or say where its parts stand with `fields: {prompt: ..., chosen: ..., rejected: ...}`"
+        f"{dataset}: its format is not clear: {where}. "
+        f"Set `format` to one of {', '.join(sorted(possible) or FORMATS)}, or say where its parts stand "
+        "with `fields: {prompt: ..., chosen: ..., rejected: ...}`"
     )
 
 

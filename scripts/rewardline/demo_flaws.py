@@ -7,7 +7,7 @@ from random import Random
 from rewardline.demo_facts import counts, location, location_check, owner, position, profile
 from rewardline.demo_item import Item, Maker, shares
 from rewardline.demo_plans import event_day, event_time, price, priced_thing
-from rewardline.demo_style import closers, compose
+from rewardline.demo_style import compose, openers
 from rewardline.demo_talk import advice, news
 from rewardline.demo_tasks import (
     baby_animal,
@@ -146,18 +146,13 @@ def rude(rng: Random, item: Item, _: Item, rich: float) -> str:
 
 def repetition(rng: Random, item: Item, _: Item, rich: float) -> str:
     """A correct answer that says a part of itself again and again: a closing sentence, a phrase, or all of it."""
-    times = 2 + sum(rng.random() < rich for _ in range(3))
-    kind = rng.random()
-    if kind < 0.5:
-        return compose(rng, item, item.right, rich, closer=" ".join([rng.choice(closers(item))] * times))
-    answer = rng.choice(item.answers).replace("{}", item.right)
-    said = answer.split()
-    if kind < 0.7 or len(said) < 4:
-        looped = " ".join([answer] * times)
-    else:
-        size = rng.randint(2, 3)
-        start = rng.randint(1, len(said) - size)
-        looped = " ".join(said[: start + size] + said[start : start + size] * (times - 1) + said[start + size :])
+    times = 4 + sum(rng.random() < rich for _ in range(2))
+    if rng.random() < 0.3:
+        return compose(rng, item, item.right, rich, opener=" ".join([rng.choice(openers(item))] * times))
+    said = rng.choice(item.answers).replace("{}", item.right).split()
+    size = rng.randint(1, 2)
+    start = rng.randint(1, len(said) - size)
+    looped = " ".join(said[:start] + said[start : start + size] * times + said[start + size :])
     return compose(rng, replace(item, answers=(looped,)), item.right, rich)
 
 

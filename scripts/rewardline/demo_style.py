@@ -84,6 +84,11 @@ def lower(text: str) -> str:
     return text[0].lower() + text[1:] if first in ("The", "A", "An", "It", "You", "For", "Yes,", "No,") else text
 
 
+def openers(item: Item) -> tuple[str, ...]:
+    """The sentences with which an answer to `item` may begin."""
+    return CHAT_OPENERS if item.chat else OPENERS
+
+
 def closers(item: Item) -> tuple[str, ...]:
     """The sentences with which an answer to `item` may end."""
     return CHAT_CLOSERS if item.chat else CLOSERS
@@ -96,7 +101,7 @@ def compose(rng: Random, item: Item, value: str, rich: float = 0.4, opener: str 
     """
     core = rng.choice(item.answers)
     if not opener and rng.random() < rich:
-        opener = rng.choice(CHAT_OPENERS if item.chat else OPENERS)
+        opener = rng.choice(openers(item))
     if not opener and item.asides and rng.random() < rich / 3:
         core = rng.choice(LEADS) + lower(core.replace("{}", value))
     extras = [extra for extra in rng.sample(item.extras, min(2, len(item.extras))) if rng.random() < rich]
