@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+TEST_PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run test setup lint dag clean
@@ -27,7 +28,7 @@ $(VENV)/.test: $(VENV)/.run envs/requirements-dev.txt
 	touch $@
 
 test: $(VENV)/.test lint
-	pytest $(ARGS)
+	pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test
 	ruff check .
