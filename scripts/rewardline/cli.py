@@ -4,16 +4,15 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TextIO, TypeVar
+from typing import Any, NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
 
 log = logging.getLogger("rewardline")
 _terminal: TextIO = sys.stderr
-T = TypeVar("T")
 TERMINAL = "REWARDLINE_TERMINAL"
 
 
@@ -119,14 +118,6 @@ def progress(
         yield bar
     finally:
         bar.close()
-
-
-def tracked(items: Iterable[T], label: str, total: int | None = None, unit: str = "row") -> Iterator[T]:
-    """Yield `items` and show how far they have come."""
-    with progress(label, total, unit) as bar:
-        for item in items:
-            yield item
-            bar.update(1)
 
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:

@@ -1,14 +1,17 @@
 """What a person meets who writes a configuration: documentation, examples, and messages about mistakes."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from project import Project
 
 from conftest import ROOT
+from project import ENVIRONMENT, Project
+from rewardline.formats import FORMATS
 
 EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
 
@@ -50,8 +53,6 @@ def test_config_readme_explains_no_key_that_is_not_there() -> None:
 
 
 def test_every_format_is_explained() -> None:
-    from rewardline.formats import FORMATS
-
     text = (ROOT / "config" / "README.md").read_text()
     assert all(f"| `{name}` |" in text for name in FORMATS)
 
@@ -92,19 +93,14 @@ def test_mistake_is_one_message_without_a_traceback(
 
 
 def test_picture_in_the_readme_is_current(project: Project) -> None:
-    import subprocess
-    import sys
-
-    from project import ENVIRONMENT
-
     script = [sys.executable, str(project.folder / "docs" / "dag.py")]
     done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_conda_environment_and_requirements_agree() -> None:
-    """The conda file installs requirements.txt, so that there is one list of pins."""
-    conda = yaml.safe_load((ROOT / "envs" / "rewardline.yaml").read_text())
-    assert conda["dependencies"][-1] == {"pip": ["-r requirements.txt"]}
     lines = (ROOT / "envs" / "requirements.txt").read_text().splitlines()
-    assert all(line.startswith("#") or re.fullmatch(r"[\w-]+==[\w.]+", line) for line in lines)
+    pins = [line for line in lines if line and not line.startswith("#")]
+    conda = yaml.safe_load((ROOT / "envs" / "rewardline.yaml").read_text())
+    assert conda["dependencies"][-1] == {"pip": pins}
+    assert all(re.fullmatch(r"[\w-]+==[\w.]+", pin) for pin in pins)
