@@ -11,7 +11,7 @@ wrong with its rejected answer.
 | off_question | answers another question, on the same facts or on something else |
 | format_ignored | has the right content in a form other than the one that is asked for |
 | refusal | refuses a harmless question |
-| repetition | repeats a part of itself at once |
+| repetition | is correct, but stuck: it says a part of itself at least three times in a row |
 | broken_off | ends in the middle of a sentence |
 | rude | is correct, and insults the user |
 | empty_praise | flatters the user and answers nothing |
@@ -23,10 +23,11 @@ of it, and a flaw (demo_flaws, demo_format) makes the rejected one. The words ar
 
 What keeps it honest. Chosen and rejected answers are composed by the same function from the same optional parts, so
 openers, closing sentences and phrasings tell nothing. For every flaw the chosen answer is the longer one, in words, in
-half of the pairs: flaws and lengths are dealt from one shuffled deck, and an answer is drawn again until it has the
-length it should have. Values are drawn from the same ranges whether right or wrong, and about half of the wrong ones
-stand in the prompt as well, so wrong_number, wrong_fact, off_question and format_ignored cannot be told without reading
-the prompt. Names, things, numbers and turns combine so freely that hardly a prompt comes twice.
+half of the pairs (ties count as half): flaws and lengths are dealt from one shuffled deck, and the answers are drawn
+again until the one that should be longer is. Most answers with a wrong value are twins of the right ones but for that
+value. Values are drawn from the same ranges whether right or wrong, some of the wrong ones stand in the prompt as well,
+and either of two forms is asked for equally often, so wrong_number, wrong_fact, off_question and format_ignored cannot
+be told without reading the prompt. Names, things, numbers and turns combine so freely that few prompts come twice.
 
 Only `random.Random(seed)` is used, so a seed gives the same rows on every machine, and more rows begin with the same.
 """
@@ -35,7 +36,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from rewardline.demo_flaws import ALL, FLAWS, wrong_value
+from rewardline.demo_flaws import ALL, FLAWS, off_question, wrong_value
 from rewardline.demo_format import format_pair
 from rewardline.demo_item import Item, Maker
 from rewardline.demo_style import Message, compose, dialogue
@@ -53,9 +54,12 @@ SHARES = {
     "rude": 5,
     "empty_praise": 5,
 }
+# How likely each optional part of an answer is at first; more or less so if the lengths do not come out right.
 RICH = 0.2
+# How often a wrong value is all that differs between the two answers.
 TWINS = 0.8
-TRIES = 10
+# How often answers are drawn to get the lengths right; nearly always two or three draws do.
+TRIES = 12
 
 
 def generate(pairs: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -77,19 +81,19 @@ def generate(pairs: int, seed: int) -> Iterator[dict[str, Any]]:
 
 def _pair(rng: Random, flaw: str, chosen_longer: bool) -> tuple[list[Message], str, str]:
     """A prompt and its two answers; the chosen one has more words than the rejected one if `chosen_longer`."""
-    earlier = _draw(rng, ALL)
+    earlier = rng.choice(ALL)
     if flaw == "format_ignored":
         return format_pair(rng, earlier, chosen_longer)
     makers, spoil = FLAWS[flaw]
     maker = rng.choice(makers)
     item = maker(rng)
-    other = _draw(rng, [each for each in ALL if each is not maker])
+    other = _other(rng, maker, item) if spoil is off_question else item
     prompt = dialogue(rng, item, earlier)
     if spoil is wrong_value and rng.random() < TWINS:
         frame = compose(rng, item, "{}", RICH)
         return prompt, frame.replace("{}", item.right), frame.replace("{}", item.wrong(rng))
     for attempt in range(TRIES):
-        more, less = RICH + 0.06 * attempt, RICH - 0.04 * attempt
+        more, less = RICH + 0.06 * attempt, RICH - 0.03 * attempt
         chosen = compose(rng, item, item.right, more if chosen_longer else less)
         rejected = spoil(rng, item, other, less if chosen_longer else more)
         excess = len(chosen.split()) - len(rejected.split())
@@ -98,5 +102,9 @@ def _pair(rng: Random, flaw: str, chosen_longer: bool) -> tuple[list[Message], s
     return prompt, chosen, rejected
 
 
-def _draw(rng: Random, makers: tuple[Maker, ...] | list[Maker]) -> Item:
-    return rng.choice(makers)(rng)
+def _other(rng: Random, maker: Maker, item: Item) -> Item:
+    """A question of another kind than `maker`'s, and on another topic than `item`'s."""
+    while True:
+        other = rng.choice(ALL)
+        if other is not maker and (drawn := other(rng)).topic != item.topic:
+            return drawn

@@ -54,7 +54,7 @@ def owner(rng: Random) -> Item:
     """Who has a thing."""
     size = rng.choice(SIZES)
     people, things = rng.sample(NAMES, size), [thing[0] for thing in rng.sample(THINGS, size)]
-    has, _ = rng.choice((*OWNING[:3], ("found", ""), ("lost", ""), ("bought", ""), ("painted", "")))
+    has = rng.choice(("has", "owns", "keeps", "found", "lost", "bought", "painted"))
     colours = rng.sample(COLOURS, size)
     nouns = [f"the {colour} {thing}" for colour, thing in zip(colours, things, strict=True)]
     facts = [f"{who} {has} {noun}" for who, noun in zip(people, nouns, strict=True)]
@@ -162,7 +162,7 @@ def profile(rng: Random) -> Item:
     return Item(
         context=context,
         question=question.replace("{}", who),
-        answers=(f"{who} {verb}.", f"{who} {verb}.", f"{who} {verb}, as you told me."),
+        answers=(f"{who} {verb}.", f"{who} {verb}.", f"It is clear that {who} {verb}."),
         topic=topic.replace("{}", who),
         right=right,
         near=near,

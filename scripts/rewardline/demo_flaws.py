@@ -7,7 +7,7 @@ from random import Random
 from rewardline.demo_facts import counts, location, location_check, owner, position, profile
 from rewardline.demo_item import Item, Maker, shares
 from rewardline.demo_plans import event_day, event_time, price, priced_thing
-from rewardline.demo_style import compose, openers
+from rewardline.demo_style import closers, compose, openers
 from rewardline.demo_talk import advice, news
 from rewardline.demo_tasks import (
     baby_animal,
@@ -122,18 +122,22 @@ def _told(rng: Random, pool: tuple[str, ...], item: Item) -> str:
 
 def _several(rng: Random, pool: tuple[str, ...], item: Item, rich: float) -> list[str]:
     """One sentence of the pool, or more if the answer is to be rich."""
-    count = 1 + sum(rng.random() < rich for _ in range(3))
+    count = 1 + sum(rng.random() < rich for _ in range(2))
     return [text.replace("{}", item.topic) for text in rng.sample(pool, count)]
 
 
 def refusal(rng: Random, item: Item, _: Item, rich: float) -> str:
     """A refusal of a harmless question."""
-    return " ".join([_told(rng, REFUSALS, item), *_several(rng, REFUSAL_REASONS, item, rich)[rng.randrange(2) :]])
+    closer = [rng.choice(closers(item))] if rng.random() < rich else []
+    return " ".join(
+        [_told(rng, REFUSALS, item), *_several(rng, REFUSAL_REASONS, item, rich)[rng.randrange(2) :], *closer]
+    )
 
 
 def empty_praise(rng: Random, item: Item, _: Item, rich: float) -> str:
     """Praise for the user in the place of an answer."""
-    return " ".join(_several(rng, PRAISE, item, rich))
+    praise = " ".join(_several(rng, PRAISE, item, rich))
+    return compose(rng, replace(item, answers=(praise,), extras=(), asides=()), "", rich)
 
 
 def rude(rng: Random, item: Item, _: Item, rich: float) -> str:
@@ -145,15 +149,18 @@ def rude(rng: Random, item: Item, _: Item, rich: float) -> str:
 
 
 def repetition(rng: Random, item: Item, _: Item, rich: float) -> str:
-    """A correct answer that says a part of itself again and again: a closing sentence, a phrase, or all of it."""
-    times = 4 + sum(rng.random() < rich for _ in range(2))
-    if rng.random() < 0.3:
+    """A correct answer that is stuck: an opener, a closing sentence or a phrase comes at least three times in a row."""
+    times = 3 + (rng.random() < rich)
+    kind = rng.random()
+    if kind < 0.3:
         return compose(rng, item, item.right, rich, opener=" ".join([rng.choice(openers(item))] * times))
+    if kind < 0.6:
+        return compose(rng, item, item.right, rich, closer=" ".join([rng.choice(closers(item))] * times))
     said = rng.choice(item.answers).replace("{}", item.right).split()
-    size = rng.randint(1, 2)
+    size = rng.randint(1, min(3, len(said) - 1))
     start = rng.randint(1, len(said) - size)
-    looped = " ".join(said[:start] + said[start : start + size] * times + said[start + size :])
-    return compose(rng, replace(item, answers=(looped,)), item.right, rich)
+    stuck = " ".join(said[:start] + said[start : start + size] * times + said[start + size :])
+    return compose(rng, replace(item, answers=(stuck,)), item.right, rich)
 
 
 def broken_off(rng: Random, item: Item, _: Item, rich: float) -> str:

@@ -92,7 +92,7 @@ def _list_forms(rng: Random) -> tuple[Item, dict[str, str]]:
     }
 
 
-def _counted(rng: Random, earlier: Item, chosen_longer: bool) -> tuple[list[Message], str, str]:
+def _counted(rng: Random, earlier: Maker, chosen_longer: bool) -> tuple[list[Message], str, str]:
     """A number of things of a kind is asked for; the rejected answer gives fewer or more."""
     category, words = rng.choice(list(CATEGORIES.items()))
     fewer, more = sorted(rng.sample(list(FEW), 2))
@@ -104,7 +104,7 @@ def _counted(rng: Random, earlier: Item, chosen_longer: bool) -> tuple[list[Mess
     return dialogue(rng, item, earlier), chosen, rejected
 
 
-def format_pair(rng: Random, earlier: Item, chosen_longer: bool) -> tuple[list[Message], str, str]:
+def format_pair(rng: Random, earlier: Maker, chosen_longer: bool) -> tuple[list[Message], str, str]:
     """A prompt that asks for a form, the answer in that form, and the same answer in another form.
 
     The chosen answer has more words than the rejected one if `chosen_longer`, else fewer, or as many.

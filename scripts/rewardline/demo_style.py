@@ -5,7 +5,7 @@ Good and flawed answers are composed by the same function from the same parts, s
 
 from random import Random
 
-from rewardline.demo_item import Item
+from rewardline.demo_item import Item, Maker
 from rewardline.demo_words import lines
 
 OPENERS = lines("""
@@ -94,7 +94,7 @@ def closers(item: Item) -> tuple[str, ...]:
     return CHAT_CLOSERS if item.chat else CLOSERS
 
 
-def compose(rng: Random, item: Item, value: str, rich: float = 0.4, opener: str = "", closer: str = "") -> str:
+def compose(rng: Random, item: Item, value: str, rich: float, opener: str = "", closer: str = "") -> str:
     """An answer to `item` with `value` in the place of what is asked for.
 
     `rich` in 0..1 is how likely each optional part is; a given `opener` or `closer` is always there.
@@ -102,7 +102,7 @@ def compose(rng: Random, item: Item, value: str, rich: float = 0.4, opener: str 
     core = rng.choice(item.answers)
     if not opener and rng.random() < rich:
         opener = rng.choice(openers(item))
-    if not opener and item.asides and rng.random() < rich / 3:
+    if not opener and item.asides and core[0] != "{" and rng.random() < rich / 3:
         core = rng.choice(LEADS) + lower(core.replace("{}", value))
     extras = [extra for extra in rng.sample(item.extras, min(2, len(item.extras))) if rng.random() < rich]
     if extras and item.asides and rng.random() < 0.3:
@@ -129,12 +129,12 @@ def _assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-def dialogue(rng: Random, item: Item, earlier: Item, instruction: str = "") -> list[Message]:
+def dialogue(rng: Random, item: Item, earlier: Maker, instruction: str = "") -> list[Message]:
     """The messages that lead to the question of `item`.
 
-    A third of them are conversations of several turns: the facts come first and the question later, or a question on
-    the same facts comes before it, or one on something else (`earlier`), or a greeting. An `instruction` on the form
-    of the answer is part of the last message or is given as the system message.
+    About a quarter of them are conversations of several turns: the facts come first and the question later, or a
+    question on the same facts comes before it, or one on something else (`earlier`), or a greeting. An `instruction`
+    on the form of the answer is part of the last message or is given as the system message.
     """
     system, question = "", item.question
     if instruction and rng.random() < 0.25:
@@ -152,8 +152,9 @@ def dialogue(rng: Random, item: Item, earlier: Item, instruction: str = "") -> l
         question = f"And {question[0].lower()}{question[1:]}" if link == "And" else f"{link} {question}".strip()
         turns = [_user(_ask(rng, item, before)), _assistant(reply), _user(question)]
     elif kind < 0.17:
-        answer = rng.choice(earlier.answers).replace("{}", earlier.right)
-        turns = [_user(_ask(rng, earlier, earlier.question)), _assistant(answer), _user(_ask(rng, item, question))]
+        past = earlier(rng)
+        answer = rng.choice(past.answers).replace("{}", past.right)
+        turns = [_user(_ask(rng, past, past.question)), _assistant(answer), _user(_ask(rng, item, question))]
     elif kind < 0.23:
         turns = [_user(rng.choice(GREETINGS[:4])), _assistant(rng.choice(REPLIES)), _user(_ask(rng, item, question))]
     else:
