@@ -80,7 +80,7 @@ def test_model_alone_gives_the_scores_that_were_written(finished: tuple[Project,
 def test_rows_and_pairs_add_up(finished: tuple[Project, str]) -> None:
     project, _ = finished
     stats = json.loads((project.folder / "results" / "pairs" / "demo" / "stats.json").read_text())
-    assert stats["rows_in"] == 6000 == stats["pairs_out"] + sum(stats["rejects"].values())
+    assert stats["rows_in"] == 10_000 == stats["pairs_out"] + sum(stats["rejects"].values())
     assert stats["pairs_out"] == stats["train"] + stats["eval"]
     rejects = pd.read_parquet(project.folder / "results" / "pairs" / "demo" / "rejects.parquet")
     assert rejects.reason.value_counts().to_dict() == stats["rejects"]
