@@ -19,7 +19,7 @@ run: setup
 setup: $(VENV)/.run
 
 $(VENV)/.run: envs/requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet -r envs/requirements.txt
 	touch $@
 

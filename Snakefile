@@ -2,7 +2,6 @@
 
     snakemake --cores all                                   the default: an embedded demo, no network
     snakemake --cores all --configfile my.yaml              your data and models
-    snakemake --workflow-profile profiles/slurm             on a cluster
 
 Each stage is a program in scripts/, its rule in rules/ says what it depends on, config/ holds every choice.
 """
@@ -33,6 +32,10 @@ rule all:
     input:
         summary="results/summary.tsv",
         report="results/report.html",
+        models=of_runs("results/models/{run}/model.safetensors"),
+        runs=of_runs("results/models/{run}/run.json"),
+        metrics=evaluations("metrics.json"),
+        scores=evaluations("scores.parquet"),
 
 
 onstart:

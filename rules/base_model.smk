@@ -9,7 +9,7 @@ rule base_model:
     conda:
         "../envs/rewardline.yaml"
     params:
-        settings=settings(configuration.base_settings, "model"),
+        settings=settings(base_settings, "model"),
     message:
         "Preparing base model {wildcards.model}"
     shell:

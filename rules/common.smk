@@ -1,4 +1,5 @@
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rewardline.artifacts import canonical
 from rewardline.code import program_files
 from rewardline.expand import expand_files
 from rewardline.cli import UserError
+from rewardline.formats import converter
 
 machine.use_own_python()
 
@@ -44,9 +46,58 @@ def find_files():
             files[name] = expand_files(CONFIG[section][name].get("files", []))
         except UserError as error:
             problems.append(f"{section}.{name}.files: {error}")
+    problems += check_shapes(files) + check_models()
     if problems:
         raise WorkflowError("\n".join(["The configuration has mistakes.", *problems]))
     return files
+
+
+def check_shapes(names):
+    """What is wrong with the formats and fields of these data sets."""
+    problems = []
+    for name in names:
+        section = "datasets" if name in CONFIG["datasets"] else "benchmarks"
+        shape = CONFIG[section][name]
+        options = {key: shape[key] for key in ("pairing", "min_margin", "max_pairs", "values", "separator")}
+        try:
+            if shape["format"] != "auto":
+                converter(shape["format"], shape["fields"], **options)
+        except UserError as error:
+            problems.append(f"{section}.{name}: {error}")
+    return problems
+
+
+def check_models():
+    """Local models of the runs that are not there."""
+    problems = []
+    for name in sorted({run.model for run in RUNS.values()}):
+        try:
+            local_model_files(name)
+        except UserError as error:
+            problems.append(f"models.{name}: {error}")
+    return problems
+
+
+def local_model_files(name):
+    """The files of a model that lies on this machine, none for one from elsewhere."""
+    model = CONFIG["models"][name]
+    if "gguf" in model and "wheel" not in model["gguf"]:
+        return expand_files([model["gguf"]["file"]])
+    local = Path(model.get("path", ""))
+    if "path" in model and local.is_dir():
+        return expand_files(
+            sorted(str(path) for path in local.iterdir() if path.is_file() and not path.name.startswith("."))
+        )
+    if model.get("path", "").startswith((".", "/", "~")):
+        raise UserError(f"path: {local} is not a folder")
+    return []
+
+
+def base_settings(cfg, name):
+    """The settings of a base model; for local files also their sizes, which catch a change with an older date."""
+    result = configuration.base_settings(cfg, name)
+    files = local_model_files(name)
+    return {**result, "sizes": [Path(path).stat().st_size for path in files]} if files else result
 
 
 CONFIG = load_config()
@@ -74,7 +125,7 @@ def code(program):
 
 def program(name):
     """The command that runs a stage's program."""
-    return f"python {SCRIPTS / name}"
+    return f"python {shlex.quote(str(SCRIPTS / name))}"
 
 
 def settings(function, *keys):
@@ -128,12 +179,7 @@ def base_inputs(wildcards):
     model = CONFIG["models"][wildcards.model]
     if "init" in model:
         return [f"results/pairs/{model['init']['tokenizer']['mixture']}/stats.json"]
-    if "wheel" not in model.get("gguf", {"wheel": True}):
-        return [model["gguf"]["file"]]
-    local = Path(model.get("path", ""))
-    if "path" in model and local.is_dir():
-        return sorted(str(path) for path in local.iterdir() if path.is_file() and not path.name.startswith("."))
-    return []
+    return local_model_files(wildcards.model)
 
 
 def run_tokens(wildcards):

@@ -7,7 +7,7 @@ rule evaluate:
         scores="results/evals/{run}/{benchmark}/scores.parquet",
         metrics="results/evals/{run}/{benchmark}/metrics.json",
     log:
-        "results/logs/evaluate/{run}.{benchmark}.log",
+        "results/logs/evaluate/{run}/{benchmark}.log",
     conda:
         "../envs/rewardline.yaml"
     threads: train_threads()

@@ -6,7 +6,7 @@ rule tokenize:
     output:
         manifest="results/tokens/{mixture}/{model}/manifest.json",
     log:
-        "results/logs/tokenize/{mixture}.{model}.log",
+        "results/logs/tokenize/{mixture}/{model}.log",
     conda:
         "../envs/rewardline.yaml"
     threads: all_cores()

@@ -6,6 +6,7 @@
 Leaves a Hugging Face folder with weights in safetensors, a fast tokenizer and `manifest.json`.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,14 +23,15 @@ KEPT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
 
 
-def take_folder(source: Path, settings: Json, out: Path) -> None:
+def take_folder(source: Path, settings: Json, out: Path, from_cache: bool = False) -> None:
     """Take over the files of a model folder that are data; code only where it is trusted."""
     patterns = (*KEPT, "*.py") if settings["trust_remote_code"] else KEPT
     files = [path for path in sorted(source.iterdir()) if path.is_file()]
     names = [path.name for path in files]
     for path in files:
         if any(fnmatch(path.name, pattern) for pattern in patterns) and path.name != "manifest.json":
-            link_or_copy(path.resolve(), out / path.name)
+            # A copy of a user's own file: a link would carry a later edit in place into the results.
+            (link_or_copy if from_cache else shutil.copyfile)(path.resolve(), out / path.name)
     if any(name.endswith(".safetensors") for name in names):
         return
     bins = [path for path in files if fnmatch(path.name, "pytorch_model*.bin")]
@@ -74,7 +76,7 @@ def take_hub(settings: Json, out: Path) -> str:
     patterns = [*KEPT, *(["*.py"] if settings["trust_remote_code"] else [])]
     patterns += list(PICKLES) if settings["convert_bin"] else []
     commit, folder = fetch_model(settings["path"], settings["revision"], patterns)
-    take_folder(folder, settings, out)
+    take_folder(folder, settings, out, from_cache=True)
     return commit
 
 
@@ -104,8 +106,12 @@ def take_gguf(settings: Json, out: Path) -> None:
             raise UserError(f"gguf.file: {path} does not exist")
         log.info("converting %s (%d MB)", path.name, path.stat().st_size // 2**20)
         where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        AutoTokenizer.from_pretrained(**where).save_pretrained(out)
-        model = AutoModelForCausalLM.from_pretrained(**where)
+        try:
+            AutoTokenizer.from_pretrained(**where).save_pretrained(out)
+            model = AutoModelForCausalLM.from_pretrained(**where)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"gguf.file: {path.name} cannot be converted: {reason}") from error
     # What was dequantised is a plain model, and is saved as one.
     model.hf_quantizer = None
     model.is_quantized = False

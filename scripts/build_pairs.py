@@ -13,8 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from rewardline.artifacts import canonical, file_sha256, publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
 from rewardline.formats import FORMATS, Pairs, Reject, converter, detect
@@ -29,13 +27,17 @@ from rewardline.pairs import (
     position,
     prompt_identity,
     read_pairs,
+    read_part,
 )
 from rewardline.spill import Spill, read_bucket
 from rewardline.statistics import PairStatistics
 
 Json = dict[str, Any]
 EXAMPLES_PER_REASON = 3
-INTENDED = ("outside_share", "not_sampled", "duplicate", "contradiction", "in_benchmark")
+INTENDED = (
+    "outside_share", "not_sampled", "duplicate", "contradiction", "in_benchmark", "tie", "small_margin", "no_margin",
+    "max_pairs",
+)  # fmt: skip
 """Reasons that follow from the settings or from other rows, and do not count against `max_reject_fraction`."""
 
 
@@ -73,11 +75,12 @@ def raw_rows(manifest: Path) -> Iterator[Json]:
     """The rows of a downloaded data set, checked to be the parts that its manifest describes."""
     for part in read_json(manifest)["parts"]:
         path = manifest.parent / part["file"]
-        if not path.is_file():
-            raise UserError(f"{path} is missing; delete {manifest} and run again")
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=2_000):
-                yield from batch.to_pylist()
+        count = 0
+        for row in read_part(path):
+            yield row
+            count += 1
+        if count != part["rows"]:
+            raise UserError(f"{path} has {count} rows, not {part['rows']}; delete {manifest.parent} and run again")
 
 
 def choose_format(dataset: str, shape: Json, manifest: Path) -> str:
@@ -115,9 +118,9 @@ def conversion(dataset: str, name: str, shape: Json) -> Callable[[Json], Pairs]:
 
 
 def candidates_of(
-    dataset: str, shape: Json, row: Json, convert: Callable[[Json], Pairs], skipped: Counter[str]
+    dataset: str, shape: Json, row: Json, convert: Callable[[Json], Pairs], rejects: Rejects
 ) -> list[Candidate]:
-    """The candidates that a raw row gives; pairs left out of a row that gives others are counted in `skipped`.
+    """The candidates that a raw row gives; pairs left out of a row that gives others go to `rejects`.
 
     Raises:
         Reject: the row gives none; with the reason.
@@ -128,7 +131,9 @@ def candidates_of(
     low, high = shape["share"]
     result = []
     pairs = convert(json.loads(row["record"]))
-    skipped.update(pairs.skipped)
+    for reason, count in pairs.skipped.items():
+        for _ in range(count):
+            rejects.add(source, reason, "one of the pairs that the row could give", whole_row=False)
     for pair in pairs:
         prompt = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
         prompt_id = prompt_identity(prompt)
@@ -154,7 +159,7 @@ def convert_all(settings: Json, data: dict[str, Path], spill: Spill, rejects: Re
         with progress(f"{dataset}: rows", total=rows) as bar:
             for row in raw_rows(manifest):
                 try:
-                    for candidate in candidates_of(dataset, shape, row, convert, rejects.pairs):
+                    for candidate in candidates_of(dataset, shape, row, convert, rejects):
                         spill.add(candidate)
                         least = min(least, position(str(settings["seed"]), candidate.prompt_id))
                 except Reject as reject:
@@ -239,9 +244,9 @@ def build(name: str, settings: Json, data: dict[str, Path], benchmarks: list[Pat
     statistics, writers = write_pairs(settings, spill.buckets(), out, rejects, facts, threshold, blocked)
     (out / ".spill").rmdir()
     rejects.close(out / "rejects.parquet")
-    check_splits(name, settings, writers)
     for dataset, fact in facts.items():
         fact["rejects"] = dict(sorted(rejects.rows[dataset].items()))
+    check_splits(name, settings, writers, sum(rejects.rows.values(), Counter()))
     stats = {
         "name": name,
         "rows_in": sum(fact["rows_in"] for fact in facts.values()),
@@ -263,15 +268,16 @@ def build(name: str, settings: Json, data: dict[str, Path], benchmarks: list[Pat
     return stats
 
 
-def check_splits(name: str, settings: Json, writers: dict[str, PartWriter]) -> None:
+def check_splits(name: str, settings: Json, writers: dict[str, PartWriter], left_out: Counter[str]) -> None:
     """A split that should hold something must not be empty."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in left_out.most_common()) or "nothing"
     if settings["eval_fraction"] < 1 and not writers["train"].total:
         raise UserError(
-            f"{name}: no training pairs are left ({writers['eval'].total} for evaluation); add data, set "
-            "eval_fraction to 0, or see rejects by running with max_reject_fraction 1"
+            f"{name}: no training pairs are left ({writers['eval'].total} for evaluation; left out: {reasons}); add "
+            "data, or lower eval_fraction"
         )
     if settings["eval_fraction"] > 0 and not writers["eval"].total:
-        raise UserError(f"{name}: no pairs are left for evaluation; add data or set eval_fraction to 0")
+        raise UserError(f"{name}: no pairs are left for evaluation (left out: {reasons}); add data")
 
 
 def main(argv: list[str] | None = None) -> int:

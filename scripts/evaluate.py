@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardline import distributed
-from rewardline.artifacts import publish, settings_argument, write_json
+from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
 
 Json = dict[str, Any]
@@ -101,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     settings = settings_argument(args.settings)
     trust = settings.pop("trust_remote_code", False)
     label = f"{settings['run']}: {settings['benchmark']}"
+    if file_sha256(args.model / "model.safetensors") != read_json(args.model / "run.json")["weights_sha256"]:
+        raise UserError(f"{args.model}/model.safetensors is not what was trained; delete {args.model} and run again")
     with publish(args.output) as out:
         write_scores(scored_pairs(args.model, args.tokens, args.batch_tokens, trust, label), out / "scores.parquet")
         metrics = summarize(pd.read_parquet(out / "scores.parquet"))

@@ -7,7 +7,8 @@ A file of rows (JSON Lines, - for the terminal), keeping all their keys and addi
     python scripts/score.py --model results/models/demo-seed0 --input rows.jsonl --output scored.jsonl
 
 A row holds a `prompt` (text or a list of messages) with an `answer`, a list of `answers`, or `chosen` and `rejected`.
-It gets a `score`, `scores`, or `chosen_score` and `rejected_score`; a row that cannot be scored gets an `error`.
+It gets a `score`, `scores`, or `chosen_score` and `rejected_score`; a row that cannot be scored gets an
+`error`, and the exit code is then 1.
 """
 
 import json
@@ -61,12 +62,12 @@ class Scorer:
         """The scores of each prompt's answers; a `RowError` where an answer does not fit into the model."""
         from rewardline.scoring import score_comparisons
         from rewardline.shards import Comparison
-        from rewardline.tokenization import DoesNotFitError, common_prefix
+        from rewardline.tokenization import UnusableError, common_prefix
 
         encoded = self._encoder.encode(prompts, answers)
         comparisons = []
         for item in encoded:
-            if not isinstance(item, DoesNotFitError):
+            if not isinstance(item, UnusableError):
                 prefix = common_prefix(item.sequences)
                 tails = [sequence[prefix:] for sequence in item.sequences]
                 comparisons.append(Comparison("", item.sequences[0][:prefix], tails, []))
@@ -75,7 +76,7 @@ class Scorer:
         )
         results: list[list[float] | RowError] = []
         for item in encoded:
-            if isinstance(item, DoesNotFitError):
+            if isinstance(item, UnusableError):
                 results.append(RowError(f"{item}; the model takes {self._encoder.max_length} with its prompt"))
             else:
                 results.append([float(score) for score in next(scored)[1]])
@@ -105,6 +106,10 @@ def conversation(row: Json) -> tuple[list[dict[str, str]], list[str]]:
         raise RowError("has neither `answer` nor `answers` nor `chosen` and `rejected`")
     if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
         raise RowError("its answers must be texts")
+    try:
+        "".join([*answers, *(turn["content"] for turn in messages)]).encode("utf-8")
+    except UnicodeEncodeError:
+        raise RowError("has a lone surrogate, which is not text") from None
     return messages, answers
 
 
@@ -202,8 +207,10 @@ def main(argv: list[str] | None = None) -> int:
     start_logging(args.log)
     if (args.prompt is None) == (args.input is None):
         raise UserError("give either --prompt with --answer, or --input with --output")
-    if args.prompt is not None and not args.answer:
-        raise UserError("--prompt needs at least one --answer")
+    if args.prompt is not None and not (args.prompt.strip() and args.answer):
+        raise UserError("--prompt needs some text and at least one --answer")
+    if not Path(args.model).is_dir() and args.model.startswith((".", "/", "~", "results/")):
+        raise UserError(f"--model {args.model} is not a folder")
     distributed.quiet(args.threads)
     limits = {"batch_tokens": args.batch_tokens, "max_length": args.max_length}
     scorer = Scorer(args.model, **limits, template=args.template, trust=args.trust_remote_code)
@@ -216,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
     errors = score_file(args.input, args.output, scorer)
     if errors:
         log.warning("%d rows could not be scored; each says why in `error`", errors)
-    return 0
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from rewardline.pairs import REJECT_SCHEMA, PartWriter, read_pairs
 from rewardline.shards import Comparison, ShardWriter
 from rewardline.tokenization import (
     ConversationEncoder,
-    DoesNotFitError,
     Encoded,
+    UnusableError,
     common_prefix,
     describe,
     load_tokenizer,
@@ -62,17 +62,17 @@ def compare(
     encoder: ConversationEncoder,
     dropped: Dropped,
     cut: Counter[str],
-    encoded: Encoded | DoesNotFitError,
+    encoded: Encoded | UnusableError,
 ) -> Comparison | None:
     """The comparison of a prompt's pairs, or None when no pair is left."""
-    if isinstance(encoded, DoesNotFitError):
-        pairs = _without_overlong(first["prompt"], pairs, encoder, dropped)
+    if isinstance(encoded, UnusableError):
+        pairs = _without_unusable(first["prompt"], pairs, encoder, dropped)
         if not pairs:
             return None
         again = encoder.encode([first["prompt"]], [answers_of(pairs)])[0]
-        if isinstance(again, DoesNotFitError):
+        if isinstance(again, UnusableError):
             for pair in pairs:
-                dropped.add(pair, "answer_too_long", f"{again} beside the other answers of its prompt")
+                dropped.add(pair, again.reason, f"{again} beside the other answers of its prompt")
             return None
         encoded = again
     answers = answers_of(pairs)
@@ -100,12 +100,12 @@ def answers_of(pairs: list[Json]) -> list[str]:
     return list(dict.fromkeys(answer for pair in pairs for answer in (pair["chosen"], pair["rejected"])))
 
 
-def _without_overlong(prompt: Any, pairs: list[Json], encoder: ConversationEncoder, dropped: Dropped) -> list[Json]:
+def _without_unusable(prompt: Any, pairs: list[Json], encoder: ConversationEncoder, dropped: Dropped) -> list[Json]:
     kept = []
     for pair in pairs:
         alone = encoder.encode([prompt], [[pair["chosen"], pair["rejected"]]])[0]
-        if isinstance(alone, DoesNotFitError):
-            dropped.add(pair, "answer_too_long", f"{alone}, max_length is {encoder.max_length}")
+        if isinstance(alone, UnusableError):
+            dropped.add(pair, alone.reason, f"{alone}; max_length is {encoder.max_length}")
         else:
             kept.append(pair)
     return kept
@@ -116,6 +116,7 @@ def tokenize_split(
 ) -> Json:
     """Write the shards of a split and return its entry in the manifest."""
     writer = ShardWriter(out, split)
+    before = sum(dropped.counts.values())
     rows = prompts(folder / split)
     with progress(f"tokenize {split}", total=pairs, unit="pair") as bar:
         while chunk := list(islice(rows, PROMPTS_AT_ONCE)):
@@ -124,7 +125,22 @@ def tokenize_split(
                 if (comparison := compare(first, group, encoder, dropped, cut, result)) is not None:
                     writer.add(comparison)
                 bar.update(len(group))
-    return writer.close()
+    entry = writer.close()
+    if entry["pairs"] + sum(dropped.counts.values()) - before != pairs:
+        raise UserError(
+            f"{folder / split} does not hold the {pairs} pairs of stats.json; delete {folder} and run again"
+        )
+    return entry
+
+
+def check_positions(base: Path, max_length: int) -> None:
+    """A sequence must not be longer than the positions that the model knows."""
+    config = read_json(base / "config.json")
+    known = config.get("max_position_embeddings") or config.get("n_positions")
+    if isinstance(known, int) and max_length > known:
+        raise UserError(
+            f"max_length is {max_length}, but {base} has {known} positions; set max_length to {known} or less"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -139,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     start_logging(args.log)
     os.environ.update(RAYON_NUM_THREADS=str(args.threads), TOKENIZERS_PARALLELISM="true")
     settings = settings_argument(args.settings)
+    check_positions(args.base, settings["max_length"])
     stats = read_json(args.pairs / "stats.json")
     tokenizer = load_tokenizer(args.base, settings.pop("trust_remote_code", False))
     encoder = ConversationEncoder(tokenizer, **settings)
@@ -152,9 +169,10 @@ def main(argv: list[str] | None = None) -> int:
         dropped.close()
         for split, entry in splits.items():
             if stats[split] and not entry["pairs"]:
+                reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.counts.most_common())
                 raise UserError(
-                    f"{args.pairs}/{split}: none of {stats[split]} pairs fits into max_length {encoder.max_length} "
-                    f"({dict(dropped.counts)}); raise max_length of the model"
+                    f"{args.pairs}/{split}: none of {stats[split]} pairs is left as tokens: {reasons}. For "
+                    f"answer_too_long raise max_length (now {encoder.max_length}), else choose another template"
                 )
         write_json(
             out / "manifest.json",

@@ -43,6 +43,17 @@ def training_key(settings: Json, tokens: Path, base: Path) -> str:
     return digest(canonical(parts))
 
 
+def is_whole(model: Path) -> bool:
+    """Whether a finished model stands in a folder, with the weights that it was finished with."""
+    if not model.is_dir():
+        return False
+    if file_sha256(model / "model.safetensors") == read_json(model / "run.json")["weights_sha256"]:
+        return True
+    log.warning("%s is damaged; training again", model)
+    shutil.rmtree(model)
+    return False
+
+
 def finish(folder: Path, output: Path) -> None:
     """Publish the exported model, and delete what is no longer needed: checkpoints, and trainings under other keys."""
     with publish(output) as out:
@@ -86,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     with exclusive(args.checkpoints.with_name(f".{args.checkpoints.name}.lock")):
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / "model").is_dir():
+        if is_whole(folder / "model"):
             log.info("this training is already done: its inputs, settings and code have not changed")
         elif processes == 1:
             train_here(settings, args.tokens, args.base, folder, key)

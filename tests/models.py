@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from conftest import FAMILIES, random_comparison
 from rewardline.reward_model import RewardModel
 from rewardline.shards import Comparison
+
+from conftest import FAMILIES, random_comparison
 
 
 def random_model(family: str) -> RewardModel:

@@ -100,7 +100,7 @@ def publish(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
-            _share(partial)
+            share(partial)
             if folder.exists():
                 folder.replace(old)
             partial.replace(folder)
@@ -111,12 +111,12 @@ def publish(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _share(folder: Path) -> None:
+def share(folder: Path) -> None:
     """Give files the permissions that the user's umask allows; some libraries write for the owner alone."""
     mask = os.umask(0)
     os.umask(mask)
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1:
             path.chmod(0o666 & ~mask)
 
 

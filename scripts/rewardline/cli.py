@@ -26,8 +26,8 @@ class ProgressBar(Protocol):
     def update(self, n: int) -> object:
         """Count `n` more units as done."""
 
-    def set_postfix_str(self, text: str) -> object:
-        """Show `text` behind the rate."""
+    def set_postfix_str(self, text: str, refresh: bool = True) -> object:
+        """Show `text` behind the rate; without `refresh` when the bar is drawn next."""
 
 
 class _Lines:

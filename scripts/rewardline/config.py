@@ -1,6 +1,7 @@
 """The configuration: what is allowed, what is meant where nothing is said, and what each stage reads of it."""
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Any
 
 import jsonschema
 import yaml
+
+from rewardline.deepspeed_keys import owned_keys
 
 Json = dict[str, Any]
 SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
@@ -52,7 +55,7 @@ def resolve(config: Mapping[str, Any], schema: Json) -> Json:
     chosen: Json = {}
     for section, entries in config.items():
         if isinstance(entries, Mapping) and section in SECTIONS:
-            chosen[section] = {name: entry for name, entry in entries.items() if entry is not None}
+            chosen[section] = {str(name): entry for name, entry in entries.items() if entry is not None}
         else:
             chosen[section] = entries
     filled = _fill(chosen, schema, schema)
@@ -152,7 +155,7 @@ def train_settings(config: Json, run: Run) -> Json:
 def evaluate_settings(config: Json, run: Run, benchmark: str) -> Json:
     """What the evaluation stage reads."""
     trust = config["models"][run.model]["trust_remote_code"]
-    identity = {"run": run.run_id, "mixture": run.mixture, "model": run.model, "seed": run.seed}
+    identity = {"run": run.run_id, "name": run.name, "mixture": run.mixture, "model": run.model, "seed": run.seed}
     return {**identity, "benchmark": benchmark, "trust_remote_code": trust}
 
 
@@ -164,14 +167,20 @@ def _fill(value: Any, schema: Json, root: Json) -> Any:
     """`value` with defaults, and with numbers that YAML reads as text (`5e-5`) as numbers."""
     if "$ref" in schema:
         return _fill(value, root["$defs"][schema["$ref"].rsplit("/", 1)[1]], root)
-    if isinstance(value, str) and schema.get("type") in ("number", "integer"):
-        return _number(value, schema["type"])
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(value, str | float) and not isinstance(value, bool) and {"number", "integer"} & set(kinds):
+        return _number(value, "integer" if "integer" in kinds else "number")
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        return [_fill(item, schema["items"], root) for item in value]
     if not isinstance(value, Mapping):
         return value
     properties, others = schema.get("properties", {}), schema.get("additionalProperties")
     filled: Json = {}
     for key, entry in value.items():
         part = properties.get(key, others)
+        if entry is None and isinstance(part, dict) and "null" not in part.get("type", ""):
+            continue  # an overlay takes out what the default has
         filled[key] = _fill(entry, part, root) if isinstance(part, dict) else entry
     for key, part in properties.items():
         if key not in filled and "default" in part:
@@ -179,11 +188,17 @@ def _fill(value: Any, schema: Json, root: Json) -> Any:
     return filled
 
 
-def _number(text: str, kind: str) -> Any:
+def _number(value: str | float, kind: str) -> Any:
+    """`value` as a finite number of its kind, or as it is: the schema then refuses it."""
     try:
-        return int(text) if kind == "integer" else float(text)
+        number = float(value)
     except ValueError:
-        return text
+        return value
+    if not math.isfinite(number):
+        return str(value)
+    if kind == "integer":
+        return int(number) if number == int(number) else value
+    return number
 
 
 def _explain(error: jsonschema.ValidationError) -> str:
@@ -216,7 +231,7 @@ def _explain(error: jsonschema.ValidationError) -> str:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.4)
     return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known) or 'none'}"
 
 
@@ -259,7 +274,12 @@ def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
     yield from _known(f"{where}.model", run["model"], config["models"])
     for benchmark in run["benchmarks"]:
         yield from _known(f"{where}.benchmarks", benchmark, config["benchmarks"])
+    mixture = config["mixtures"].get(run["mixture"])
+    if mixture is not None and mixture["eval_fraction"] == 0 and not run["benchmarks"]:
+        yield f"{where}: there is nothing to judge it on; name a benchmark, or set the mixture's eval_fraction above 0"
     training = run["training"]
+    for problem in owned_keys(training["deepspeed"]):
+        yield f"{where}.{problem}"
     if training["precision"] == "bf16" and training["zero_stage"] == 0:
         yield (
             f"{where}.training.zero_stage: 0 is not allowed with precision bf16, where DeepSpeed's stage 0 "

@@ -11,18 +11,10 @@ from deepspeed.ops import __compatible_ops__
 from torch import Tensor, nn
 
 from rewardline.cli import UserError, log
+from rewardline.deepspeed_keys import owned_keys
 
 Json = dict[str, Any]
 BETAS = (0.9, 0.95)
-OWNED = {
-    "train_batch_size": "pairs_per_step",
-    "train_micro_batch_size_per_gpu": "tokens_per_micro_batch",
-    "gradient_accumulation_steps": "tokens_per_micro_batch",
-    "managed_gradient_accumulation": "tokens_per_micro_batch",
-    "optimizer": "learning_rate and weight_decay",
-    "scheduler": "schedule and warmup",
-}
-"""DeepSpeed keys that the training's own keys decide, and by which."""
 
 
 def start_processes() -> None:
@@ -66,9 +58,8 @@ def deepspeed_config(training: Json) -> Json:
     }
     if training["precision"] != "fp32":
         config[training["precision"]] = {"enabled": True}
-    for key in training["deepspeed"]:
-        if key in OWNED:
-            raise UserError(f"training.deepspeed.{key}: is decided by training.{OWNED[key]}; set that instead")
+    if problems := list(owned_keys(training["deepspeed"])):
+        raise UserError("\n".join(problems))
     return merge(config, training["deepspeed"], "")
 
 

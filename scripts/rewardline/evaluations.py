@@ -51,10 +51,13 @@ class Evaluation:
     rejected_mean: float
     loss: float
     by_subset: dict[str, Rates]
+    name: str | None = None
 
     @property
     def family(self) -> str:
-        """The run id without its seed, which the seeds of one run have in common."""
+        """The run's name in the configuration, which its seeds have in common; else the run id without its seed."""
+        if self.name is not None:
+            return self.name
         return self.run if self.seed is None else self.run.removesuffix(f"-seed{self.seed}")
 
 
@@ -191,6 +194,7 @@ def _evaluation(value: Any, path: Path) -> Evaluation:
         rejected_mean=reader.number("rejected_mean"),
         loss=reader.number("loss"),
         by_subset=_by_printable_name({name: _Reader(rates, path).rates() for name, rates in subsets.items()}),
+        name=reader.text("name") if "name" in reader.value else None,
     )
 
 

@@ -20,5 +20,8 @@ def expand_files(patterns: Sequence[str]) -> list[str]:
         if not matches:
             kind = "matches no file" if glob.has_magic(pattern) else "does not exist"
             raise UserError(f"{pattern} {kind}; correct the path, which is relative to the folder you run from")
+        for match in matches:
+            if "{" in match or "}" in match:
+                raise UserError(f"{match} has braces in its name, which snakemake reads as a wildcard; rename it")
         files.update(dict.fromkeys(matches))
     return list(files)

@@ -13,6 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rewardline.cli import UserError
+
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 PAIR_SCHEMA = pa.schema(
     [
@@ -198,9 +200,22 @@ class PartWriter:
 def read_pairs(folder: Path, columns: list[str] | None = None) -> Iterator[dict[str, object]]:
     """The rows of a folder of Parquet parts, in order, a batch in memory at a time."""
     for part in sorted(folder.glob("part-*.parquet")):
+        yield from read_part(part, columns)
+
+
+def read_part(part: Path, columns: list[str] | None = None) -> Iterator[dict[str, object]]:
+    """The rows of a Parquet file, a batch in memory at a time.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
         with pq.ParquetFile(part) as file:
             for batch in file.iter_batches(batch_size=2_000, columns=columns):
                 yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{part} cannot be read ({reason}); delete its folder and run again") from error
 
 
 def pair_row(pair: Candidate, weight: float) -> dict[str, object]:

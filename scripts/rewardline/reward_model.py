@@ -15,8 +15,12 @@ from rewardline.batches import Batch, Batching
 from rewardline.cli import UserError, log
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LM_HEADS = ("lm_head.", "embed_out.", "cls.predictions.", "cls.seq_relationship.", "lm_head_", "pooler.")
+LM_HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions.")
 """Heads of a base model that a reward model does not have, by the beginning of their names."""
+
+
+HEADS = (".score.", ".classifier.", ".pre_classifier.", ".pooler.")
+"""Parts of a reward model that a base model may lack."""
 
 
 class RewardModel(nn.Module):
@@ -67,7 +71,7 @@ def load_base(
     trust_remote_code: bool = False,
     gathered: Callable[[list[nn.Parameter]], AbstractContextManager[Any]] = lambda _: nullcontext(),
 ) -> PreTrainedModel:
-    """A base model with a fresh score head, drawn from N(0, 1 / (hidden size + 1)) by `seed`.
+    """A base model with a score head: its own if it has one, else drawn from N(0, 1 / (hidden size + 1)) by `seed`.
 
     The head is the one weight that may be new (initialisation as in Stiennon et al. 2020, arXiv 2009.01325).
     `gathered` is the block in which parameters are whole and may be written, for ZeRO-3.
@@ -78,15 +82,18 @@ def load_base(
     options: dict[str, Any] = {}
     if dropout is not None:
         options = _dropout_options(folder, dropout, trust_remote_code)
+    torch.manual_seed(seed)  # for an encoder's pooler, which its base model may lack as well
     model, info = _load(folder, dtype, trust_remote_code, num_labels=1, **options)
-    head = ("score.", "classifier.")
-    missing = [key for key in info["missing_keys"] if not key.startswith(head)]
+    new = {key for key in info["missing_keys"] if any(head in f".{key}" for head in HEADS)}
+    missing = [key for key in info["missing_keys"] if key not in new]
+    if not new:
+        log.info("%s has a score head already; training goes on from it", folder)
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith(LM_HEADS)]
     _refuse(folder, missing, unexpected, info["mismatched_keys"])
     _fit_vocabulary(model, len(tokenizer), gathered)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
-        if name.startswith(head):
+        if name in new and name.startswith(("score.", "classifier.")):
             with gathered([parameter]), torch.no_grad():
                 if parameter.ndim == 2:
                     scale = (parameter.shape[1] + 1) ** -0.5

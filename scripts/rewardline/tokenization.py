@@ -17,12 +17,26 @@ PAD_TOKEN = "<|pad|>"
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 
 
-class DoesNotFitError(Exception):
+class UnusableError(Exception):
+    """A conversation that cannot become tokens; `reason` is a short name for counting."""
+
+    reason = "unusable"
+
+
+class DoesNotFitError(UnusableError):
     """An answer that leaves no room for any of its prompt; `length` is its number of tokens."""
+
+    reason = "answer_too_long"
 
     def __init__(self, length: int) -> None:
         super().__init__(f"the answer alone has {length} tokens")
         self.length = length
+
+
+class TemplateRefusedError(UnusableError):
+    """A conversation that the tokenizer's chat template refuses, such as one with a system message."""
+
+    reason = "template_refused"
 
 
 def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
@@ -106,23 +120,29 @@ class ConversationEncoder:
             raise UserError(f"end_token: {end_token!r} is not in the vocabulary of the tokenizer")
         return int(end_id)
 
-    def encode(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Encoded | DoesNotFitError]:
+    def encode(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Encoded | UnusableError]:
         """The sequences of all answers of each prompt, encoded together; as many results as prompts."""
-        sequences = iter(self._sequences([(p, a) for p, group in zip(prompts, answers, strict=True) for a in group]))
-        results: list[Encoded | DoesNotFitError] = []
+        texts: list[list[str] | UnusableError] = []
         for prompt, group in zip(prompts, answers, strict=True):
-            own = [next(sequences) for _ in group]
-            if max(map(len, own)) <= self.max_length:
-                results.append(Encoded(own))
-                continue
             try:
-                results.append(self._truncated(prompt, group, own))
-            except DoesNotFitError as error:
+                texts.append([self._text(prompt, answer) for answer in group])
+            except UnusableError as error:
+                texts.append(error)
+        sequences = iter(self._sequences([text for group in texts if isinstance(group, list) for text in group]))
+        results: list[Encoded | UnusableError] = []
+        for prompt, group, own_texts in zip(prompts, answers, texts, strict=True):
+            if isinstance(own_texts, UnusableError):
+                results.append(own_texts)
+                continue
+            own = [next(sequences) for _ in own_texts]
+            try:
+                fits = max(map(len, own)) <= self.max_length
+                results.append(Encoded(own) if fits else self._truncated(prompt, group, own))
+            except UnusableError as error:
                 results.append(error)
         return results
 
-    def _sequences(self, conversations: list[tuple[Prompt, str]]) -> list[Ids]:
-        texts = [self._text(prompt, answer) for prompt, answer in conversations]
+    def _sequences(self, texts: list[str]) -> list[Ids]:
         first = self._first
         result = []
         for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False):
@@ -138,7 +158,7 @@ class ConversationEncoder:
             try:
                 return str(self._tokenizer.apply_chat_template(messages, tokenize=False)).rstrip()
             except Exception as error:
-                raise UserError(f"the tokenizer's chat template fails: {_first_line(error)}") from error
+                raise TemplateRefusedError(f"the chat template refuses it: {_first_line(error)}") from error
         turns = [f"{SPEAKERS[turn['role']]}: {turn['content']}" for turn in prompt]
         return "\n\n".join([*turns, f"Assistant: {answer}"])
 
@@ -150,7 +170,7 @@ class ConversationEncoder:
         starts = [k for k in range(1, len(turns)) if turns[k]["role"] == "user"]
         current = full
         for start in starts:
-            current = self._sequences([([*system, *turns[start:]], answer) for answer in answers])
+            current = self._sequences([self._text([*system, *turns[start:]], answer) for answer in answers])
             if max(map(len, current)) <= self.max_length:
                 return Encoded(current, longest - max(map(len, current)))
         shared = common_prefix(current)

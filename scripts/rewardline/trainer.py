@@ -68,7 +68,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end."""
-        state = checkpoints.restore(self.engine, self.folder)
+        state = checkpoints.restore(self.engine, self.folder, self.world)
         if state is not None:
             self.totals = Totals(**state)
         self._truncate_log()
@@ -78,7 +78,9 @@ class Trainer:
             for epoch, pieces in self._plan():
                 line = self._step(epoch, pieces)
                 self._write(line)
-                bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s")
+                bar.set_postfix_str(
+                    f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s", refresh=False
+                )
                 bar.update(1)
                 self._after_step(epoch)
 
@@ -177,7 +179,7 @@ class Trainer:
         every = self.training["checkpoint_every"]
         if terminated or (every and step % every == 0 and not last):
             barrier = dist.barrier if self.world > 1 else lambda: None
-            checkpoints.save(self.engine, self.folder, step, vars(self.totals), self.rank == 0, barrier)
+            checkpoints.save(self.engine, self.folder, step, vars(self.totals), self.rank == 0, self.world, barrier)
         if terminated:
             log.warning("stopped by SIGTERM after step %d; a checkpoint is saved", step)
             raise SystemExit(PREEMPTED)

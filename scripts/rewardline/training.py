@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline import engine, lora, provenance
-from rewardline.artifacts import file_sha256, write_json
+from rewardline.artifacts import file_sha256, share, write_json
 from rewardline.cli import UserError, log
 from rewardline.distributed import rank, world_size
 from rewardline.model_card import model_card
@@ -118,6 +118,7 @@ def _export(
     facts["weights_sha256"] = file_sha256(partial / "model.safetensors")
     (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
     write_json(partial / "run.json", facts)
+    share(partial)
     partial.replace(folder / "model")
 
 

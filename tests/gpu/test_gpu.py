@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from models import comparisons, random_model
 from rewardline.batches import collate
 from rewardline.objective import pair_losses
 from rewardline.reward_model import RewardModel
+
+from models import comparisons, random_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import base_model
-from conftest import FAMILIES, pair_rows, write_pairs
 from rewardline.cli import UserError
 from rewardline.reward_model import load_base
 from rewardline.tokenization import load_tokenizer
+
+from conftest import FAMILIES, pair_rows, write_pairs
 
 
 def take(source: Path | str, out: Path, **settings: Any) -> dict[str, Any]:

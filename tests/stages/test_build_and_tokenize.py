@@ -13,12 +13,13 @@ import pytest
 import build_pairs
 import download
 import tokenize_pairs
-from conftest import pair_rows, write_pairs
 from rewardline.cli import UserError
 from rewardline.config import load_schema, pairs_settings, resolve
 from rewardline.pairs import read_pairs
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer
+
+from conftest import pair_rows, write_pairs
 
 Json = dict[str, Any]
 SCHEMA = load_schema(Path(__file__).parents[2] / "config" / "schema.yaml")
@@ -173,7 +174,7 @@ def test_one_overlong_answer_does_not_take_the_others_of_its_prompt_along(
 def test_nothing_that_fits_is_an_error(tmp_path: Path, base_models: Callable[..., Path]) -> None:
     pairs = [{**row, "chosen": "xylophones jump", "rejected": "zebras quack"} for row in pair_rows(4)]
     write_pairs(tmp_path / "pairs" / "m", pairs[:3], pairs[3:])
-    with pytest.raises(UserError, match="none of 3 pairs fits into max_length 8"):
+    with pytest.raises(UserError, match="none of 3 pairs is left as tokens: answer_too_long"):
         tokenize(tmp_path, base_models("llama"), max_length=8)
     assert not (tmp_path / "tokens").exists()
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from results_folder import Page, Results
 from rewardline.cli import UserError
+
+from results_folder import Page, Results
 
 
 @pytest.fixture

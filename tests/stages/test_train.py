@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from conftest import ROOT, random_comparison, write_tokens
 from rewardline.config import load_schema, resolve
+
+from conftest import ROOT, random_comparison, write_tokens
 
 Json = dict[str, Any]
 Result = tuple[dict[str, torch.Tensor], list[Json]]
@@ -218,9 +219,46 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(
     assert len(saved) == 2
     for path in saved[-1].rglob("*.pt"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    weights, _ = train(folder, tokens, base, **options)
+    weights, _ = train(folder, tokens, base, **options)  # and passes the step of the damaged one
     assert "cannot be read" in (folder / "log").read_text()
     assert largest_difference(weights, expected) == 0.0
+
+
+def test_checkpoint_of_other_processes_is_kept_and_named(
+    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
+) -> None:
+    base = base_models("llama")
+    options = {"max_steps": 400, "epochs": 100, "eval_every": 0, "checkpoint_every": 4, "zero_stage": 1}
+    options |= {"pairs_per_step": 8, "tokens_per_micro_batch": 60}
+    run = command(tmp_path, tokens, base, training(**options))
+    kill_at_step(subprocess.Popen([*run, "--processes", "2"], env=ENVIRONMENT), tmp_path, 6, signal.SIGKILL)
+    saved = sorted((tmp_path / "checkpoints").glob("*/step-*"))
+    assert saved
+    assert subprocess.run(run, env=ENVIRONMENT, check=False).returncode == 1
+    assert "saved by 2 processes" in (tmp_path / "log").read_text()
+    assert sorted((tmp_path / "checkpoints").glob("*/step-*")) == saved
+
+
+def test_without_a_terminal_progress_is_a_few_plain_lines(
+    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
+) -> None:
+    options = {"max_steps": 60, "epochs": 20, "pairs_per_step": 8, "tokens_per_micro_batch": 60}
+    run = command(tmp_path, tokens, base_models("llama"), training(**options))
+    done = subprocess.run(run, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert "\r" not in done.stderr
+    assert len(done.stderr.splitlines()) < 12
+
+
+def test_damaged_finished_model_is_trained_again(
+    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
+) -> None:
+    base = base_models("llama")
+    first, _ = train(tmp_path, tokens, base)
+    path = next((tmp_path / "checkpoints").glob("*/model/model.safetensors"))
+    path.write_bytes(path.read_bytes()[:-4] + b"oops")
+    again, _ = train(tmp_path, tokens, base)
+    assert "is damaged" in (tmp_path / "log").read_text()
+    assert largest_difference(first, again) == 0.0
 
 
 def test_lora_trains_adapters_and_exports_a_plain_model(
@@ -261,7 +299,6 @@ def test_opt_with_its_peculiarities_trains_and_loads_in_plain_transformers(
     ("options", "message"),
     [
         ({"learning_rate": 1e30, "warmup": 0, "clip": 0}, "the loss is not finite at step"),
-        ({"deepspeed": {"train_batch_size": 4}}, "training.deepspeed.train_batch_size: is decided by"),
         ({"precision": "fp16", "zero_stage": 1}, "fp16 needs a GPU"),
         ({"lora": {"target_modules": ["nothing"]}}, "training.lora"),
     ],

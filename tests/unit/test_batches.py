@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import random_comparison, write_tokens
 from rewardline import batches
 from rewardline.batches import Piece
 from rewardline.cli import UserError
 from rewardline.shards import Comparison, ShardWriter, TokenDataset
+
+from conftest import random_comparison, write_tokens
 
 COUNTS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 

@@ -37,6 +37,16 @@ def test_number_that_yaml_reads_as_text_is_a_number() -> None:
     cfg = base()
     cfg["runs"]["r"]["training"] = text
     assert config.resolve(cfg, SCHEMA)["runs"]["r"]["training"]["learning_rate"] == 5e-5
+    cfg["runs"]["r"]["training"] = {"dropout": "1e-1", "pairs_per_step": 8.0, "max_steps": "10"}
+    training = config.resolve(cfg, SCHEMA)["runs"]["r"]["training"]
+    assert (training["dropout"], training["pairs_per_step"], training["max_steps"]) == (0.1, 8, 10)
+    assert isinstance(training["pairs_per_step"], int)
+
+
+def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
+    cfg = base()
+    cfg["runs"] = {3: {"mixture": "m", "model": "x"}}
+    assert [run.run_id for run in config.run_table(config.resolve(cfg, SCHEMA))] == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,12 @@ def test_number_that_yaml_reads_as_text_is_a_number() -> None:
         ("runs.r.seeds", [1, 1], ["runs.r.seeds", "repetition"]),
         ("runs.r", {"mixture": "m"}, ["runs.r", "model", "missing"]),
         ("runs", {}, ["runs", "nothing to run"]),
+        ("mixtures.m.eval_fraction", 0, ["runs.r", "nothing to judge it on"]),
+        ("runs.r.training.deepspeed", {"bf16": {"enabled": True}}, ["deepspeed.bf16.enabled", "training.precision"]),
+        ("runs.r.training.deepspeed", {"train_batch_size": 4}, ["train_batch_size", "training.pairs_per_step"]),
+        ("runs.r.training.learning_rate", float("nan"), ["runs.r.training.learning_rate", "nan"]),
+        ("runs.r.training.epochs", float("inf"), ["runs.r.training.epochs", "inf"]),
+        ("runs.r.training.pairs_per_step", 8.5, ["runs.r.training.pairs_per_step", "8.5", "integer"]),
     ],
 )
 def test_mistake_is_named_with_key_value_and_what_is_allowed(path: str, value: object, expected: list[str]) -> None:

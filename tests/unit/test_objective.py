@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import random_comparison
 from rewardline.batches import Batch, collate
 from rewardline.objective import pair_losses, pair_sums
 from rewardline.schedule import learning_rate
+
+from conftest import random_comparison
 
 
 def batch_of(pairs: int) -> Batch:

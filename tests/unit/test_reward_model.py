@@ -11,8 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import FAMILIES
-from models import comparisons, random_model
 from rewardline import attention
 from rewardline.batches import collate
 from rewardline.cli import UserError
@@ -21,6 +19,9 @@ from rewardline.reward_model import RewardModel, load_base, load_reward_model, s
 from rewardline.scoring import score_comparisons
 from rewardline.shards import Comparison
 from rewardline.tokenization import load_tokenizer
+
+from conftest import FAMILIES
+from models import comparisons, random_model
 
 CPU = torch.device("cpu")
 

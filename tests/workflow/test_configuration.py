@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from rewardline.formats import FORMATS
+
 from conftest import ROOT
 from project import ENVIRONMENT, Project
-from rewardline.formats import FORMATS
 
 EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
 
@@ -78,6 +79,12 @@ def test_example_passes_a_dry_run(project: Project, example: Path) -> None:
         (
             {"datasets": {"x": {"files": ["no.jsonl"]}}, "mixtures": {"demo": {"datasets": {"x": 1}}}},
             ["datasets.x.files: no.jsonl does not exist"],
+        ),
+        ({"models": {"tiny": {"init": None, "gguf": {"file": "no.gguf"}}}}, ["models.tiny", "no.gguf does not exist"]),
+        ({"datasets": {"demo": {"format": "jsonl"}}}, ["datasets.demo", "'jsonl'", "transcript"]),
+        (
+            {"datasets": {"demo": {"format": "pairs", "fields": {"promt": "q"}}}},
+            ["datasets.demo", "promt", "prompt"],
         ),
     ],
 )

@@ -12,8 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from project import Project
 from rewardline.pairs import read_pairs
+
+from project import Project
 
 Json = dict[str, Any]
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import ROOT
-from project import ENVIRONMENT, Project
 from rewardline.pairs import read_pairs
 from rewardline.tokenization import SPEAKERS
+
+from conftest import ROOT
+from project import ENVIRONMENT, Project
 
 Json = dict[str, Any]
 
@@ -57,6 +58,27 @@ def test_running_again_does_nothing(finished: tuple[Project, str]) -> None:
     ):
         os.utime(path)
     assert "Nothing to be done" in project.run("--cores", "all").stdout
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        ("models/demo-seed0/model.safetensors", {"train", "evaluate", "summarize", "report"}),
+        ("evals/demo-seed1", {"evaluate", "summarize", "report"}),
+        ("report.html", {"report"}),
+        ("summary.tsv", {"summarize", "report"}),
+    ],
+)
+def test_what_is_lost_is_made_again(
+    finished: tuple[Project, str], tmp_path: Path, lost: str, expected: set[str]
+) -> None:
+    project, _ = finished
+    path, aside = project.folder / "results" / lost, tmp_path / "aside"
+    path.rename(aside)
+    try:
+        assert set(project.planned()) == expected
+    finally:
+        aside.rename(path)
 
 
 def test_model_alone_gives_the_scores_that_were_written(finished: tuple[Project, str]) -> None:
@@ -117,7 +139,7 @@ def test_score_of_a_file_equals_the_evaluation_and_keeps_bad_rows(
     (tmp_path / "in.jsonl").write_text("\n".join([lines[0], "{", '{"prompt": 3}', *lines[1:]]))
     command = [sys.executable, "scripts/score.py", "--model", "results/models/demo-seed0"]
     command += ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
-    subprocess.run(command, cwd=project.folder, env=ENVIRONMENT, check=True)
+    assert subprocess.run(command, cwd=project.folder, env=ENVIRONMENT, check=False).returncode == 1
     scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert ["error" in row for row in scored] == [False, True, True] + [False] * 29
     for row in scored:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from project import Project
 
 from conftest import ROOT
+from project import Project
 
 Json = dict[str, Any]
 STAGES = {
