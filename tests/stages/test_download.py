@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +171,6 @@ def test_the_command_fails_with_one_message(here: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(find_spec("rewardline.demo") is None, reason="the generator is not here")
 def test_the_demo_is_a_data_set_like_any_other(here: Path) -> None:
     settings = {"demo": {"pairs": 300, "seed": 1}}
     manifest = run(settings, here / "one")
