@@ -15,7 +15,7 @@ from rewardline import config as configuration
 from rewardline import machine, summary
 from rewardline.artifacts import canonical
 from rewardline.code import program_files
-from rewardline.expand import expand_files
+from rewardline.expand import expand_files, local_model_files
 from rewardline.cli import UserError
 from rewardline.formats import converter
 
@@ -72,31 +72,16 @@ def check_models():
     problems = []
     for name in sorted({run.model for run in RUNS.values()}):
         try:
-            local_model_files(name)
+            local_model_files(CONFIG["models"][name])
         except UserError as error:
             problems.append(f"models.{name}: {error}")
     return problems
 
 
-def local_model_files(name):
-    """The files of a model that lies on this machine, none for one from elsewhere."""
-    model = CONFIG["models"][name]
-    if "gguf" in model and "wheel" not in model["gguf"]:
-        return expand_files([model["gguf"]["file"]])
-    local = Path(model.get("path", ""))
-    if "path" in model and local.is_dir():
-        return expand_files(
-            sorted(str(path) for path in local.iterdir() if path.is_file() and not path.name.startswith("."))
-        )
-    if model.get("path", "").startswith((".", "/", "~")):
-        raise UserError(f"path: {local} is not a folder")
-    return []
-
-
 def base_settings(cfg, name):
     """The settings of a base model; for local files also their sizes, which catch a change with an older date."""
     result = configuration.base_settings(cfg, name)
-    files = local_model_files(name)
+    files = local_model_files(CONFIG["models"][name])
     return {**result, "sizes": [Path(path).stat().st_size for path in files]} if files else result
 
 
@@ -179,7 +164,7 @@ def base_inputs(wildcards):
     model = CONFIG["models"][wildcards.model]
     if "init" in model:
         return [f"results/pairs/{model['init']['tokenizer']['mixture']}/stats.json"]
-    return local_model_files(wildcards.model)
+    return local_model_files(CONFIG["models"][wildcards.model])
 
 
 def run_tokens(wildcards):
