@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rewardline import attention
 from rewardline.batches import collate
@@ -219,3 +219,29 @@ def test_base_model_with_missing_weights_is_refused(tmp_path: Path, base_models:
     save_file(weights, tmp_path / "b" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="missing"):
         load_base(tmp_path / "b", load_tokenizer(tmp_path / "b"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("bert", {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}),
+        ("distilbert", {"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64}),
+    ],
+)
+def test_encoders_load_as_base_models_and_follow_the_seed(
+    tmp_path: Path, base_models: Callable[..., Path], family: str, sizes: dict[str, int]
+) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    states = [load_base(tmp_path, tokenizer, seed=seed).state_dict() for seed in (0, 0, 1)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["classifier.weight"], states[2]["classifier.weight"])
+
+
+def test_trained_reward_model_as_base_keeps_its_head(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    trained = load_base(base_models("llama"), tokenizer, seed=3)
+    save_reward_model(trained, tokenizer, tmp_path / "m")
+    again = load_base(tmp_path / "m", tokenizer, seed=4)
+    assert torch.equal(trained.score.weight, again.score.weight)
