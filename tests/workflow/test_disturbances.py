@@ -76,7 +76,7 @@ def test_own_files_with_a_benchmark_and_bad_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", ["data/a.jsonl", "empty"]),
+        ("", ["data/a.jsonl has no rows"]),
         ('{"text": "no pair"}\n' * 30, ["format is not clear", "data/a.jsonl:1", "text", "fields"]),
         (
             '{"prompt": "p", "chosen": "same", "rejected": "same"}\n' * 30,
