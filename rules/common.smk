@@ -17,7 +17,7 @@ from rewardline.artifacts import canonical
 from rewardline.code import program_files
 from rewardline.expand import expand_files, local_model_files
 from rewardline.cli import UserError
-from rewardline.formats import converter
+from rewardline.formats import OPTIONS, converter
 
 machine.use_own_python()
 
@@ -58,7 +58,7 @@ def check_shapes(names):
     for name in names:
         section = "datasets" if name in CONFIG["datasets"] else "benchmarks"
         shape = CONFIG[section][name]
-        options = {key: shape[key] for key in ("pairing", "min_margin", "max_pairs", "values", "separator")}
+        options = {key: shape[key] for key in OPTIONS}
         try:
             if shape["format"] != "auto":
                 converter(shape["format"], shape["fields"], **options)

@@ -15,7 +15,7 @@ from typing import Any
 
 from rewardline.artifacts import canonical, file_sha256, publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
-from rewardline.formats import FORMATS, Pairs, Reject, converter, detect
+from rewardline.formats import FORMATS, OPTIONS, Pairs, Reject, converter, detect
 from rewardline.pairs import (
     PAIR_SCHEMA,
     REJECT_SCHEMA,
@@ -110,7 +110,7 @@ def choose_format(dataset: str, shape: Json, manifest: Path) -> str:
 
 def conversion(dataset: str, name: str, shape: Json) -> Callable[[Json], Pairs]:
     """The function that makes pairs of a data set's rows."""
-    options = {key: shape[key] for key in ("pairing", "min_margin", "max_pairs", "values", "separator")}
+    options = {key: shape[key] for key in OPTIONS}
     try:
         return converter(name, shape["fields"], **options)
     except UserError as error:

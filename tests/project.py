@@ -30,6 +30,13 @@ class Project:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(ROOT / name, folder / name)
 
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """The project that stands in a folder already."""
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
+
     def run(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """`snakemake ARGUMENTS`, with stdout and stderr together."""
         done = subprocess.run(

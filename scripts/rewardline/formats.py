@@ -20,7 +20,7 @@ from rewardline.formats_lists import good_bad, preference, ranked
 from rewardline.formats_pairs import SIDES, Draft, Drafts, Options, implicit, judge, pairs, transcript
 from rewardline.formats_text import Message, Pair, Reject, clean
 
-__all__ = ["FORMATS", "Message", "Pair", "Pairs", "Reject", "converter", "detect"]
+__all__ = ["FORMATS", "OPTIONS", "Message", "Pair", "Pairs", "Reject", "converter", "detect"]
 
 
 class Format(NamedTuple):
@@ -30,6 +30,9 @@ class Format(NamedTuple):
     description: str
     fields: tuple[str, ...]
 
+
+OPTIONS: Final = ("pairing", "min_margin", "max_pairs", "values", "separator")
+"""The options of `converter`, which are keys of a data set in the configuration."""
 
 _SHARED: Final = ("margin", "weight", "subset")
 _SCORES: Final = ("chosen_score", "rejected_score")

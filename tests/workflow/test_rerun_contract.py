@@ -227,8 +227,7 @@ def test_an_edited_module_runs_again_the_stages_that_import_it(project: Project,
         shutil.copytree(project.folder, place)
 
     def check(number: int) -> list[str]:
-        copied = Project.__new__(Project)
-        copied.folder = copies[number]
+        copied = Project.at(copies[number])
         wrong = []
         for module in modules[number::workers]:
             path = copied.folder / module.relative_to(project.folder)
@@ -285,15 +284,13 @@ def test_what_does_not_matter_runs_nothing_again(project: Project, tmp_path: Pat
     (project.folder / "README.md").write_text("edited")
     (project.folder / "scripts" / "score.py").write_text("# edited")
     assert project.planned() == {}, "a file that no stage is made of"
-    moved = Project.__new__(Project)
-    moved.folder = tmp_path / "moved"
+    moved = Project.at(tmp_path / "moved")
     shutil.copytree(project.folder, moved.folder)
     assert moved.planned() == {}, "a moved folder"
 
 
 def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: Path) -> None:
-    place = Project.__new__(Project)
-    place.folder = tmp_path / "data-changes"
+    place = Project.at(tmp_path / "data-changes")
     shutil.copytree(project.folder, place.folder)
     everything = {*STAGES}
     (place.folder / "data" / "c.jsonl").write_text("new")
