@@ -99,6 +99,8 @@ wildcard_constraints:
     dataset=one_of(configuration.sources(CONFIG)),
     mixture=one_of([*CONFIG["mixtures"], *CONFIG["benchmarks"]]),
     model=one_of(CONFIG["models"]),
+    part=r"[A-Za-z0-9_.-]+",
+    shard=r"\d+",
     run=one_of(RUNS),
     benchmark=one_of([*CONFIG["benchmarks"], configuration.EVAL]),
 
@@ -134,29 +136,83 @@ def run_settings(function, *keys):
     return params
 
 
+def file_settings(cfg, dataset, part):
+    """The settings of reading one file; its size catches an edit with an older date."""
+    path = dataset_parts(dataset)[part]
+    return {"files": [path], "sizes": [Path(path).stat().st_size]}
+
+
 def download_settings(cfg, dataset):
-    """The settings of a download; for local files also their sizes, which catch an edit with an older date."""
+    """The settings of a download; for local files, which files these are."""
     result = configuration.download_settings(cfg, dataset)
-    if "files" in result:
-        files = source_files(dataset)
-        result = {**result, "files": files, "sizes": [Path(path).stat().st_size for path in files]}
-    return result
+    return {**result, "files": FILES[dataset]} if FILES.get(dataset) else result
 
 
-def source_files(dataset):
-    """The local files of a data set, its globs expanded."""
-    return FILES.get(dataset, [])
+def dataset_parts(dataset):
+    """The local files of a data set by the name of their part; none for one from elsewhere."""
+    return configuration.file_parts(FILES.get(dataset, []))
 
 
-def pair_inputs(wildcards):
-    """The data sets of a mixture, and the benchmarks whose prompts must not be in its training pairs."""
-    if wildcards.mixture in CONFIG["benchmarks"]:
-        return {"data": [f"results/data/{wildcards.mixture}/manifest.json"], "benchmarks": []}
+def part_manifests(stage, dataset):
+    """The manifests of all parts of a data set, of reading (`data`) or of conversion (`candidates`)."""
+    found = dataset_parts(dataset) if stage == "data" else configuration.parts(CONFIG, dataset, FILES.get(dataset, []))
+    return [f"results/shards/{stage}/{dataset}/{part}/manifest.json" for part in found]
+
+
+def converted_data(wildcards):
+    """The rows that a part of the candidates is made of: a file, or rows of the whole data set."""
+    if wildcards.part in dataset_parts(wildcards.dataset):
+        return f"results/shards/data/{wildcards.dataset}/{wildcards.part}/manifest.json"
+    return f"results/data/{wildcards.dataset}/manifest.json"
+
+
+def convert_settings(cfg, dataset, part):
+    """The settings of converting a part of a data set, and which part of the rows it is."""
+    rows = configuration.parts(cfg, dataset, FILES.get(dataset, [])).get(part, "0/1")
+    return {**configuration.convert_settings(cfg, dataset), "rows": rows}
+
+
+def clean_settings(cfg, mixture, shard):
+    """The settings of cleaning a shard, and which one of how many it is."""
+    count = configuration.mixture_entry(cfg, mixture)["shards"]
+    return {**configuration.clean_settings(cfg, mixture), "shard": f"{shard}/{count}"}
+
+
+def mixture_datasets(mixture):
+    """The data sets of a mixture; a benchmark is one by itself."""
+    return sorted(configuration.mixture_entry(CONFIG, mixture)["datasets"])
+
+
+def mixture_candidates(wildcards):
+    """The candidates of a mixture, and of the benchmarks whose prompts must not be in its training pairs."""
     benchmarks = configuration.benchmarks_of_mixture(CONFIG, wildcards.mixture)
     return {
-        "data": [f"results/data/{name}/manifest.json" for name in CONFIG["mixtures"][wildcards.mixture]["datasets"]],
-        "benchmarks": [f"results/pairs/{name}/stats.json" for name in benchmarks],
+        key: [path for name in names for path in part_manifests("candidates", name)]
+        for key, names in (("data", mixture_datasets(wildcards.mixture)), ("benchmarks", benchmarks))
     }
+
+
+def mixture_data(wildcards):
+    """The data sets of a mixture, as downloaded."""
+    return [f"results/data/{name}/manifest.json" for name in mixture_datasets(wildcards.mixture)]
+
+
+def pair_shards(wildcards):
+    """The shards of a mixture's pairs."""
+    count = configuration.mixture_entry(CONFIG, wildcards.mixture)["shards"]
+    return [f"results/shards/pairs/{wildcards.mixture}/{shard}/manifest.json" for shard in range(count)]
+
+
+def token_shards(wildcards):
+    """The shards of a mixture's tokens for a model."""
+    count = configuration.mixture_entry(CONFIG, wildcards.mixture)["shards"]
+    folder = f"results/shards/tokens/{wildcards.mixture}/{wildcards.model}"
+    return [f"{folder}/{shard}/manifest.json" for shard in range(count)]
+
+
+def shard_threads(wildcards):
+    """Shards that are tokenised side by side share the cores."""
+    return max(1, all_cores() // configuration.mixture_entry(CONFIG, wildcards.mixture)["shards"])
 
 
 def base_inputs(wildcards):
@@ -193,6 +249,12 @@ def evaluations(name):
         for benchmark in [configuration.EVAL] * has_eval + list(run.benchmarks):
             paths.append(f"results/evals/{run.run_id}/{benchmark}/{name}")
     return paths
+
+
+def benchmark_pairs():
+    """The statistics of all benchmarks: what was left out of them must not go unseen."""
+    names = sorted({benchmark for run in RUNS.values() for benchmark in run.benchmarks})
+    return [f"results/pairs/{name}/stats.json" for name in names]
 
 
 def of_runs(pattern):

@@ -1,6 +1,25 @@
+rule download_file:
+    input:
+        file=lambda wildcards: dataset_parts(wildcards.dataset)[wildcards.part],
+        code=code("download.py"),
+    output:
+        manifest="results/shards/data/{dataset}/{part}/manifest.json",
+    log:
+        "results/logs/download_file/{dataset}/{part}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=settings(file_settings, "dataset", "part"),
+    message:
+        "Reading {wildcards.part} of {wildcards.dataset}"
+    shell:
+        program("download.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
+        " --output results/shards/data/{wildcards.dataset}/{wildcards.part} --log {log}"
+
+
 rule download:
     input:
-        files=lambda wildcards: source_files(wildcards.dataset),
+        parts=lambda wildcards: part_manifests("data", wildcards.dataset),
         code=code("download.py"),
     output:
         manifest="results/data/{dataset}/manifest.json",
@@ -13,5 +32,5 @@ rule download:
     message:
         "Downloading {wildcards.dataset}"
     shell:
-        program("download.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
+        program("download.py") + " --name {wildcards.dataset} --settings {params.settings:q} --parts {input.parts}"
         " --output results/data/{wildcards.dataset} --log {log}"

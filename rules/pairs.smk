@@ -1,6 +1,65 @@
+rule convert_rows:
+    input:
+        data=converted_data,
+        code=code("convert_rows.py"),
+    output:
+        manifest="results/shards/candidates/{dataset}/{part}/manifest.json",
+    log:
+        "results/logs/convert_rows/{dataset}/{part}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=settings(convert_settings, "dataset", "part"),
+    message:
+        "Converting {wildcards.part} of {wildcards.dataset}"
+    shell:
+        program("convert_rows.py") + " --name {wildcards.dataset} --settings {params.settings:q} --data {input.data}"
+        " --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
+
+
+rule group_prompts:
+    input:
+        unpack(mixture_candidates),
+        code=code("group_prompts.py"),
+    output:
+        manifest="results/shards/prompts/{mixture}/manifest.json",
+    log:
+        "results/logs/group_prompts/{mixture}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=settings(configuration.group_settings, "mixture"),
+    message:
+        "Comparing the prompts of {wildcards.mixture}"
+    shell:
+        program("group_prompts.py") + " --name {wildcards.mixture} --settings {params.settings:q} --data {input.data}"
+        " --benchmarks {input.benchmarks} --output results/shards/prompts/{wildcards.mixture} --log {log}"
+
+
+rule clean_pairs:
+    input:
+        prompts="results/shards/prompts/{mixture}/manifest.json",
+        code=code("clean_pairs.py"),
+    output:
+        manifest="results/shards/pairs/{mixture}/{shard}/manifest.json",
+    log:
+        "results/logs/clean_pairs/{mixture}/{shard}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=settings(clean_settings, "mixture", "shard"),
+    message:
+        "Cleaning shard {wildcards.shard} of {wildcards.mixture}"
+    shell:
+        program("clean_pairs.py") + " --settings {params.settings:q} --prompts {input.prompts}"
+        " --output results/shards/pairs/{wildcards.mixture}/{wildcards.shard} --log {log}"
+
+
 rule build_pairs:
     input:
-        unpack(pair_inputs),
+        data=mixture_data,
+        prompts="results/shards/prompts/{mixture}/manifest.json",
+        shards=pair_shards,
         code=code("build_pairs.py"),
     output:
         stats="results/pairs/{mixture}/stats.json",
@@ -17,4 +76,4 @@ rule build_pairs:
         "Building pairs of {wildcards.mixture}"
     shell:
         program("build_pairs.py") + " --name {wildcards.mixture} --settings {params.settings:q} --data {input.data}"
-        " --benchmarks {input.benchmarks} --output results/pairs/{wildcards.mixture} --log {log}"
+        " --prompts {input.prompts} --shards {input.shards} --output results/pairs/{wildcards.mixture} --log {log}"

@@ -1,20 +1,37 @@
-rule tokenize:
+rule tokenize_shard:
     input:
-        pairs="results/pairs/{mixture}/stats.json",
+        pairs="results/shards/pairs/{mixture}/{shard}/manifest.json",
         base="results/base/{model}/manifest.json",
         code=code("tokenize_pairs.py"),
+    output:
+        manifest="results/shards/tokens/{mixture}/{model}/{shard}/manifest.json",
+    log:
+        "results/logs/tokenize_shard/{mixture}/{model}/{shard}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    threads: shard_threads
+    params:
+        settings=settings(configuration.tokenize_settings, "model"),
+    message:
+        "Tokenizing shard {wildcards.shard} of {wildcards.mixture} for {wildcards.model}"
+    shell:
+        program("tokenize_pairs.py") + " --settings {params.settings:q} --pairs $(dirname {input.pairs:q})"
+        " --base $(dirname {input.base:q}) --threads {threads} --log {log}"
+        " --output results/shards/tokens/{wildcards.mixture}/{wildcards.model}/{wildcards.shard}"
+
+
+rule tokenize:
+    input:
+        shards=token_shards,
+        code=code("join_tokens.py"),
     output:
         manifest="results/tokens/{mixture}/{model}/manifest.json",
     log:
         "results/logs/tokenize/{mixture}/{model}.log",
     conda:
         "../envs/rewardline.yaml"
-    threads: all_cores()
-    params:
-        settings=settings(configuration.tokenize_settings, "model"),
     message:
-        "Tokenizing {wildcards.mixture} for {wildcards.model}"
+        "Joining the tokens of {wildcards.mixture} for {wildcards.model}"
     shell:
-        program("tokenize_pairs.py") + " --settings {params.settings:q} --pairs results/pairs/{wildcards.mixture}"
-        " --base results/base/{wildcards.model} --output results/tokens/{wildcards.mixture}/{wildcards.model}"
-        " --threads {threads} --log {log}"
+        program("join_tokens.py") + " --shards {input.shards}"
+        " --output results/tokens/{wildcards.mixture}/{wildcards.model} --log {log}"

@@ -8,6 +8,9 @@
     {"files": ["data/*.jsonl"]}     .jsonl .ndjson .json .csv .tsv (each also .gz or .zst) .parquet
     {"hub": "owner/name", "revision": COMMIT, "split": "train"}     and: config, data_files, data_dir
 
+With --parts, the manifest.json of folders that each hold one of the files, nothing is read again: their rows become
+one data set.
+
 Leaves in --output: part-00000.parquet, ... with a row per input row (file, row, record, error), and manifest.json.
 Nothing is renamed, coerced or left out; a row that cannot be read has an `error` in place of its `record`.
 """
@@ -20,7 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from rewardline import hub, readers
-from rewardline.artifacts import canonical, file_sha256, publish, settings_argument, write_json
+from rewardline.artifacts import (
+    canonical,
+    file_sha256,
+    link_or_copy,
+    publish,
+    read_json,
+    settings_argument,
+    write_json,
+)
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
 from rewardline.expand import expand_files
 from rewardline.raw import Parts, Row, as_row, json_type
@@ -48,17 +59,40 @@ def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__)
     options.add_argument("--name", required=True, help="name of the data set")
     options.add_argument("--settings", required=True, help="JSON object, or @ and the path of a file with one")
+    options.add_argument("--parts", nargs="*", default=[], type=Path, help="manifest.json of each file, read before")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.parse_args(argv)
     start_logging(args.log)
     settings = settings_argument(args.settings)
-    commit, inputs = _inputs(args.name, settings)
+    source = {key: value for key, value in settings.items() if key != "sizes"}
+    head = {"name": args.name, "source": json.loads(canonical(source))}
     with publish(args.output) as folder:
+        if args.parts:
+            manifest = join(args.parts, folder)
+            write_json(folder / "manifest.json", {**head, "revision": None, **manifest})
+            return 0
+        commit, inputs = _inputs(args.name, settings)
         manifest = write(args.name, inputs, folder)
-        source = {key: value for key, value in settings.items() if key != "sizes"}
-        head = {"name": args.name, "source": json.loads(canonical(source)), "revision": commit}
-        write_json(folder / "manifest.json", {**head, **manifest})
+        write_json(folder / "manifest.json", {**head, "revision": commit, **manifest})
     return 0
+
+
+def join(manifests: list[Path], folder: Path) -> dict[str, Any]:
+    """Put the parts of several folders into one, in this order; what the manifest says of them."""
+    entries = [(path.parent, read_json(path)) for path in manifests]
+    parts: list[dict[str, Any]] = []
+    types: dict[str, set[str]] = {}
+    for source, entry in entries:
+        for part in entry["parts"]:
+            name = f"part-{len(parts):05d}.parquet"
+            link_or_copy(source / part["file"], folder / name)
+            parts.append({**part, "file": name})
+        for key, found in entry["schema"].items():
+            types.setdefault(key, set()).update(found)
+    sums = {key: sum(entry[key] for _, entry in entries) for key in ("rows", "unreadable")}
+    inputs = [item for _, entry in entries for item in entry["inputs"]]
+    schema = {key: sorted(found) for key, found in sorted(types.items())[:_KEYS]}
+    return {**sums, "parts": parts, "inputs": inputs, "schema": schema}
 
 
 def _inputs(name: str, settings: dict[str, Any]) -> tuple[str | None, list[Input]]:

@@ -62,7 +62,8 @@ class Scorer:
         """The scores of each prompt's answers; a `RowError` where an answer does not fit into the model."""
         from rewardline.scoring import score_comparisons
         from rewardline.shards import Comparison
-        from rewardline.tokenization import UnusableError, common_prefix
+        from rewardline.templates import UnusableError
+        from rewardline.tokenization import common_prefix
 
         encoded = self._encoder.encode(prompts, answers)
         comparisons = []
@@ -70,7 +71,7 @@ class Scorer:
             if not isinstance(item, UnusableError):
                 prefix = common_prefix(item.sequences)
                 tails = [sequence[prefix:] for sequence in item.sequences]
-                comparisons.append(Comparison("", item.sequences[0][:prefix], tails, []))
+                comparisons.append(Comparison("", item.sequences[0][:prefix], tails, [], item.answer_start))
         scored = score_comparisons(
             self._model, iter(comparisons), device=self._device, pad_id=self._pad_id, batch_tokens=self._batch_tokens
         )

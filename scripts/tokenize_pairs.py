@@ -1,7 +1,10 @@
-"""Tokenise a mixture's pairs for a model into Arrow shards; all pairs of a prompt become one comparison.
+"""Tokenise a shard of a mixture's pairs into Arrow files.
 
-    python scripts/tokenize_pairs.py --settings @settings.json --pairs results/pairs/main \\
-        --base results/base/opt-350m --output results/tokens/main/opt-350m --threads 4
+    python scripts/tokenize_pairs.py --settings @settings.json --pairs results/shards/pairs/main/0 \\
+        --base results/base/opt-350m --output results/shards/tokens/main/opt-350m/0 --threads 4
+
+All pairs of a prompt become one comparison. Leaves `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` with the pairs
+that cannot be compared as tokens, and `manifest.json`.
 """
 
 import os
@@ -9,20 +12,16 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from rewardline.artifacts import publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
-from rewardline.pairs import REJECT_SCHEMA, PartWriter, read_pairs
+from rewardline.pairs import read_pairs
+from rewardline.rejects import RejectWriter
 from rewardline.shards import Comparison, ShardWriter
-from rewardline.tokenization import (
-    ConversationEncoder,
-    Encoded,
-    UnusableError,
-    common_prefix,
-    describe,
-    load_tokenizer,
-)
+from rewardline.templates import UnusableError
+from rewardline.tokenization import ConversationEncoder, Encoded, common_prefix, describe, load_tokenizer
 
 Json = dict[str, Any]
 PROMPTS_AT_ONCE = 512
@@ -32,21 +31,17 @@ class Dropped:
     """Pairs that cannot be compared once they are tokens: counted, and kept with their reason."""
 
     def __init__(self, folder: Path) -> None:
-        self._writer = PartWriter(folder / ".dropped", REJECT_SCHEMA, rows_per_part=2**62)
-        self._folder = folder
+        self._writer = RejectWriter(folder)
         self.counts: Counter[str] = Counter()
 
     def add(self, pair: Json, reason: str, detail: str) -> None:
         """Note a pair that goes."""
         self.counts[reason] += 1
-        row = {"dataset": pair["dataset"], "file": "pair", "row": None, "reason": reason}
-        self._writer.add({**row, "detail": f"pair {pair['pair_id']}: {detail}"})
+        self._writer.add(pair["dataset"], "pair", None, reason, f"pair {pair['pair_id']}: {detail}")
 
-    def close(self) -> None:
-        """Finish `rejects.parquet`."""
-        self._writer.close()
-        self._writer.parts[0].replace(self._folder / "rejects.parquet")
-        (self._folder / ".dropped").rmdir()
+    def close(self) -> list[Json]:
+        """Finish `rejects.parquet`; a few examples."""
+        return self._writer.close()
 
 
 def prompts(folder: Path) -> Iterator[tuple[Json, list[Json]]]:
@@ -85,14 +80,14 @@ def compare(
         if tails[chosen].tolist() == tails[rejected].tolist():
             dropped.add(pair, "same_tokens", "chosen and rejected are the same tokens")
             continue
-        keys = ("pair_id", "dataset", "subset", "margin", "weight")
+        keys = ("pair_id", "dataset", "subset", "margin", "confidence", "weight")
         rows.append({**{key: pair[key] for key in keys}, "chosen": chosen, "rejected": rejected})
     if not rows:
         return None
     if encoded.cut_tokens:
         cut["pairs"] += len(rows)
         cut["tokens"] += encoded.cut_tokens
-    return Comparison(first["prompt_id"], encoded.sequences[0][:prefix], tails, rows)
+    return Comparison(first["prompt_id"], encoded.sequences[0][:prefix], tails, rows, encoded.answer_start)
 
 
 def answers_of(pairs: list[Json]) -> list[str]:
@@ -128,9 +123,9 @@ def tokenize_split(
     entry = writer.close()
     if entry["pairs"] + sum(dropped.counts.values()) - before != pairs:
         raise UserError(
-            f"{folder / split} does not hold the {pairs} pairs of stats.json; delete {folder} and run again"
+            f"{folder / split} does not hold the {pairs} pairs of its manifest; delete {folder} and run again"
         )
-    return entry
+    return {**entry, "pairs_in": pairs}
 
 
 def check_positions(base: Path, max_length: int) -> None:
@@ -143,49 +138,53 @@ def check_positions(base: Path, max_length: int) -> None:
         )
 
 
+def tokenize(settings: Json, pairs: Path, base: Path, out: Path) -> Json:
+    """Write the tokens of a shard to `out`; what the manifest says of them."""
+    check_positions(base, settings["max_length"])
+    counts = read_json(pairs / "manifest.json")
+    tokenizer = load_tokenizer(base, settings.pop("trust_remote_code", False))
+    encoder = ConversationEncoder(tokenizer, **settings)
+    log.info(
+        "each prompt is encoded %s", "once for its answers" if encoder.encodes_prompts_once else "with each answer"
+    )
+    started = perf_counter()
+    cut: Counter[str] = Counter()
+    dropped = Dropped(out)
+    splits = {
+        split: tokenize_split(pairs, split, counts[split], encoder, dropped, cut, out) for split in ("train", "eval")
+    }
+    return {
+        **describe(tokenizer, encoder),
+        "splits": splits,
+        "truncated_pairs": cut["pairs"],
+        "truncated_tokens": cut["tokens"],
+        "dropped": dict(sorted(dropped.counts.items())),
+        "reject_examples": dropped.close(),
+        "seconds": round(perf_counter() - started, 2),
+    }
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = parser(__doc__)
     options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
-    options.add_argument("--pairs", required=True, type=Path, help="folder of a mixture's pairs")
+    options.add_argument("--pairs", required=True, type=Path, help="folder of a shard of pairs")
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave the shards in")
+    options.add_argument("--output", required=True, type=Path, help="folder to leave the tokens in")
     options.add_argument("--threads", type=int, default=1)
     args = options.parse_args(argv)
     start_logging(args.log)
-    os.environ.update(RAYON_NUM_THREADS=str(args.threads), TOKENIZERS_PARALLELISM="true")
-    settings = settings_argument(args.settings)
-    check_positions(args.base, settings["max_length"])
-    stats = read_json(args.pairs / "stats.json")
-    tokenizer = load_tokenizer(args.base, settings.pop("trust_remote_code", False))
-    encoder = ConversationEncoder(tokenizer, **settings)
-    cut: Counter[str] = Counter()
+    os.environ.update(RAYON_NUM_THREADS=str(args.threads), TOKENIZERS_PARALLELISM=str(args.threads > 1).lower())
     with publish(args.output) as out:
-        dropped = Dropped(out)
-        splits = {
-            split: tokenize_split(args.pairs, split, stats[split], encoder, dropped, cut, out)
-            for split in ("train", "eval")
-        }
-        dropped.close()
-        for split, entry in splits.items():
-            if stats[split] and not entry["pairs"]:
-                reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.counts.most_common())
-                raise UserError(
-                    f"{args.pairs}/{split}: none of {stats[split]} pairs is left as tokens: {reasons}. For "
-                    f"answer_too_long raise max_length (now {encoder.max_length}), else choose another template"
-                )
-        write_json(
-            out / "manifest.json",
-            {
-                **describe(tokenizer, encoder),
-                "splits": splits,
-                "truncated_pairs": cut["pairs"],
-                "truncated_tokens": cut["tokens"],
-                "dropped": dict(sorted(dropped.counts.items())),
-            },
-        )
-    tokens = sum(entry["tokens"] for entry in splits.values())
-    log.info("%d tokens; prompts cut for %d pairs; dropped %s", tokens, cut["pairs"], dict(dropped.counts) or "none")
+        manifest = tokenize(settings_argument(args.settings), args.pairs, args.base, out)
+        write_json(out / "manifest.json", manifest)
+    tokens = sum(entry["tokens"] for entry in manifest["splits"].values())
+    log.info(
+        "%d tokens; prompts cut for %d pairs; dropped %s",
+        tokens,
+        manifest["truncated_pairs"],
+        manifest["dropped"] or "none",
+    )
     return 0
 
 

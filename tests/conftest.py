@@ -77,6 +77,7 @@ def random_comparison(rng: np.random.Generator, prefix: int, tails: Sequence[int
             "chosen": 0,
             "rejected": k,
             "margin": None,
+            "confidence": 1.0,
             "weight": 1.0,
         }
         for k in range(1, len(tails))
@@ -109,6 +110,7 @@ def pair_rows(count: int, variety: str = "") -> list[Json]:
             "chosen": f"They are {2 * k + 1}.",
             "rejected": f"They are {2 * k + 3}, I would say.",
             "margin": None,
+            "confidence": 1.0,
             "weight": 1.0,
         }
         for k in range(count)
@@ -122,7 +124,8 @@ def write_pairs(folder: Path, train: list[Json], held_out: list[Json]) -> None:
         for row in rows:
             writer.add(row)
         writer.close()
-    (folder / "stats.json").write_text(json.dumps({"train": len(train), "eval": len(held_out)}))
+    for name in ("stats.json", "manifest.json"):
+        (folder / name).write_text(json.dumps({"train": len(train), "eval": len(held_out)}))
 
 
 @pytest.fixture(scope="session")

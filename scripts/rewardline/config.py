@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import jsonschema
 import yaml
 
+from rewardline.artifacts import digest
 from rewardline.deepspeed_keys import owned_keys
 
 Json = dict[str, Any]
 SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+GROUPED: tuple[str, ...] = ()
 EVAL = "eval"
 """The benchmark that every run has: the eval split of its own mixture."""
 DATASET_SOURCES = ("hub", "files", "demo")
@@ -114,14 +116,60 @@ def download_settings(config: Json, dataset: str) -> Json:
     return settings
 
 
-def pairs_settings(config: Json, mixture: str) -> Json:
-    """What the pairs stage reads for a mixture, or for a benchmark: a mixture that is all eval split."""
-    if mixture in config["mixtures"]:
-        settings = dict(config["mixtures"][mixture])
-    else:
-        settings = {"datasets": {mixture: 1.0}, "eval_fraction": 1.0, "seed": 0, "max_reject_fraction": 1.0}
-    shapes = {name: _without(sources(config)[name], SOURCE_KEYS) for name in settings["datasets"]}
-    return {**settings, "shapes": shapes}
+def file_parts(files: Sequence[str]) -> dict[str, str]:
+    """Local files by the name of the part that each of them is: readable, and different for different paths."""
+    return {f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(file).name)}-{digest(file)[:8]}": file for file in files}
+
+
+def parts(config: Json, dataset: str, files: Sequence[str] = ()) -> dict[str, str]:
+    """The parts of a data set that are converted apart, by name, with the rows that each takes, as INDEX/COUNT.
+
+    Each local file is a part. A format that takes several rows together needs them all in one part.
+    """
+    entry = sources(config)[dataset]
+    if entry["format"] in GROUPED or not files:
+        count = 1 if entry["format"] in GROUPED else entry["shards"]
+        return {"all": "0/1"} if count == 1 else {f"{k}-of-{count}": f"{k}/{count}" for k in range(count)}
+    return dict.fromkeys(file_parts(files), "0/1")
+
+
+def convert_settings(config: Json, dataset: str) -> Json:
+    """What the conversion of a data set's rows reads."""
+    return _without(sources(config)[dataset], (*SOURCE_KEYS, "shards"))
+
+
+def mixture_entry(config: Json, name: str) -> Json:
+    """A mixture; for a benchmark, the mixture that holds all of it out. Each data set has `weight` and `cap`."""
+    if name not in config["mixtures"]:
+        whole = {"eval_fraction": 1.0, "seed": 0, "max_reject_fraction": 1.0}
+        shards = config["benchmarks"][name]["shards"]
+        entry = {"weight": 1.0, "cap": None}
+        return {"datasets": {name: entry}, **whole, "near_duplicates": None, "decontamination": None, "shards": shards}
+    found = config["mixtures"][name]
+    datasets = {
+        dataset: entry if isinstance(entry, Mapping) else {"weight": entry, "cap": None}
+        for dataset, entry in found["datasets"].items()
+    }
+    return {**found, "datasets": datasets}
+
+
+def group_settings(config: Json, name: str) -> Json:
+    """What the comparison of a mixture's prompts reads."""
+    entry = mixture_entry(config, name)
+    caps = {dataset: {"cap": one["cap"]} for dataset, one in entry["datasets"].items()}
+    return {**_without(entry, ("shards",)), "datasets": caps}
+
+
+def clean_settings(config: Json, name: str) -> Json:
+    """What the cleaning of a shard reads, beside what the comparison of the prompts found."""
+    entry = mixture_entry(config, name)
+    weights = {dataset: {"weight": one["weight"]} for dataset, one in entry["datasets"].items()}
+    return {"datasets": weights, "seed": entry["seed"], "near_duplicates": entry["near_duplicates"]}
+
+
+def pairs_settings(config: Json, name: str) -> Json:
+    """What is read when the shards of a mixture are put together."""
+    return {"eval_fraction": mixture_entry(config, name)["eval_fraction"]}
 
 
 def base_settings(config: Json, model: str) -> Json:

@@ -1,19 +1,18 @@
-"""Preference pairs: identity, the split by prompt, and the cleaning of the pairs of a mixture."""
+"""The pairs of a mixture on disk: Parquet parts that are written and read a batch at a time."""
 
-import hashlib
 import json
-import re
-import unicodedata
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardline.cli import UserError
+from rewardline.identity import id_text
+
+if TYPE_CHECKING:
+    from rewardline.candidates import Candidate
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 PAIR_SCHEMA = pa.schema(
@@ -26,135 +25,10 @@ PAIR_SCHEMA = pa.schema(
         ("chosen", pa.string()),
         ("rejected", pa.string()),
         ("margin", pa.float64()),
+        ("confidence", pa.float64()),
         ("weight", pa.float64()),
     ]
 )
-REJECT_SCHEMA = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
-_WORDS = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a pair comes from: the row (1-based) of a file of a data set."""
-
-    dataset: str
-    file: str
-    row: int
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A pair before cleaning. `prompt` is the canonical JSON of the message list."""
-
-    source: Source
-    prompt_id: str
-    prompt: str
-    chosen: str
-    rejected: str
-    margin: float | None
-    weight: float
-    subset: str
-
-    @property
-    def pair_id(self) -> str:
-        """A stable hash of the pair's content."""
-        return stable_hash(self.prompt, self.chosen, self.rejected)
-
-    @property
-    def reverse_id(self) -> str:
-        """The `pair_id` of the pair that prefers the other answer."""
-        return stable_hash(self.prompt, self.rejected, self.chosen)
-
-
-@dataclass
-class Cleaned:
-    """The pairs of some prompts after cleaning, and what was left out of them with its reason."""
-
-    train: list[Candidate] = field(default_factory=list)
-    eval: list[Candidate] = field(default_factory=list)
-    rejects: list[tuple[Candidate, str, str]] = field(default_factory=list)
-
-
-def stable_hash(*parts: str) -> str:
-    """16 hex digits that depend on the parts alone, the same on every machine."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:16]
-
-
-def position(*parts: str) -> float:
-    """A stable pseudo-random number in [0, 1) for these parts."""
-    return int(stable_hash(*parts), 16) / 2**64
-
-
-def normalize(text: str) -> str:
-    """`text` without what does not change a prompt: case, punctuation, spacing and compatibility forms."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORDS.findall(folded)) or folded.strip()
-
-
-def prompt_identity(prompt: Iterable[dict[str, str]]) -> str:
-    """The hash under which a prompt is split and compared: equal for prompts with the same normalised text."""
-    return stable_hash(*(part for turn in prompt for part in (turn["role"], normalize(turn["content"]))))
-
-
-def clean(
-    candidates: list[Candidate],
-    *,
-    seed: int,
-    eval_below: float,
-    weights: dict[str, float],
-    benchmark_prompts: set[str],
-) -> Cleaned:
-    """Deduplicate, split and sample pairs; all pairs of a prompt must be among `candidates`.
-
-    Policy: of equal pairs the first stays; pairs that contradict each other (A over B and B over A) all go, since
-    nothing says which label is right; a training pair whose prompt stands in a benchmark goes; a data set of weight
-    below 1 gives that share of its training prompts. A prompt whose `position` lies below `eval_below` is held out.
-    """
-    result = Cleaned()
-    order = sorted(candidates, key=lambda c: (c.prompt_id, c.prompt, c.source.dataset, c.source.file, c.source.row))
-    for _, group in groupby(order, key=attrgetter("prompt_id")):
-        kept = _without_conflicts(list(group), result)
-        if not kept:
-            continue
-        prompt_id = kept[0].prompt_id
-        if position(str(seed), prompt_id) < eval_below:
-            result.eval += kept
-            continue
-        for pair in kept:
-            weight = weights[pair.source.dataset]
-            if prompt_id in benchmark_prompts:
-                result.rejects.append((pair, "in_benchmark", "its prompt stands in a benchmark"))
-            elif weight < 1 and position(str(seed), pair.source.dataset, prompt_id) >= weight:
-                result.rejects.append((pair, "not_sampled", f"the mixture takes a share of {weight:g}"))
-            else:
-                result.train.append(pair)
-    return result
-
-
-def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidate]:
-    first: dict[str, Candidate] = {}
-    for pair in pairs:
-        kept = first.setdefault(pair.pair_id, pair)
-        if kept is not pair:
-            where = f"{kept.source.dataset} {kept.source.file}:{kept.source.row}"
-            result.rejects.append((pair, "duplicate", f"equal to {where}"))
-    consistent = []
-    for pair in first.values():
-        other = first.get(pair.reverse_id)
-        if other is None:
-            consistent.append(pair)
-        else:
-            where = f"{other.source.dataset} {other.source.file}:{other.source.row}"
-            result.rejects.append((pair, "contradiction", f"{where} prefers the other answer"))
-    return consistent
 
 
 class PartWriter:
@@ -166,6 +40,7 @@ class PartWriter:
         self._rows: list[dict[str, object]] = []
         self._writer: pq.ParquetWriter | None = None
         self._in_part = 0
+        self._sizes: list[int] = []
         self.parts: list[Path] = []
         self.total = 0
 
@@ -180,8 +55,10 @@ class PartWriter:
             self.parts.append(self._folder / f"part-{len(self.parts):05d}.parquet")
             self._writer = pq.ParquetWriter(self.parts[-1], self._schema, compression="zstd")
             self._in_part = 0
+            self._sizes.append(0)
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
         self._in_part += len(self._rows)
+        self._sizes[-1] = self._in_part
         self.total += len(self._rows)
         self._rows = []
         if self._in_part >= self._limit:
@@ -195,6 +72,10 @@ class PartWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def finished(self) -> Iterator[tuple[Path, int]]:
+        """Each part with its number of rows; to be called after `close`."""
+        return zip(self.parts, self._sizes, strict=True)
 
 
 def read_pairs(folder: Path, columns: list[str] | None = None) -> Iterator[dict[str, object]]:
@@ -218,16 +99,17 @@ def read_part(part: Path, columns: list[str] | None = None) -> Iterator[dict[str
         raise UserError(f"{part} cannot be read ({reason}); delete its folder and run again") from error
 
 
-def pair_row(pair: Candidate, weight: float) -> dict[str, object]:
+def pair_row(pair: "Candidate", weight: float) -> dict[str, object]:
     """`pair` as a row of `PAIR_SCHEMA`; `weight` is what its data set weighs in the mixture."""
     return {
         "pair_id": pair.pair_id,
-        "prompt_id": pair.prompt_id,
-        "dataset": pair.source.dataset,
+        "prompt_id": id_text(pair.prompt_id),
+        "dataset": pair.dataset,
         "subset": pair.subset,
         "prompt": json.loads(pair.prompt),
         "chosen": pair.chosen,
         "rejected": pair.rejected,
         "margin": pair.margin,
+        "confidence": pair.confidence,
         "weight": pair.weight * max(1.0, weight),
     }

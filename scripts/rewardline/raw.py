@@ -142,6 +142,7 @@ class Parts:
         self._characters = 0
         self._paths: list[Path] = []
         self._counts: list[int] = []
+        self._sizes: list[int] = []
 
     def __enter__(self) -> "Parts":
         return self
@@ -162,9 +163,11 @@ class Parts:
             self._flush()
 
     def listing(self) -> list[dict[str, Any]]:
-        """The parts for the manifest: file, rows, sha256. To be called after the `with` block."""
-        pairs = zip(self._paths, self._counts, strict=True)
-        return [{"file": path.name, "rows": rows, "sha256": file_sha256(path)} for path, rows in pairs]
+        """The parts for the manifest: file, rows, characters, sha256. To be called after the `with` block."""
+        return [
+            {"file": path.name, "rows": rows, "characters": size, "sha256": file_sha256(path)}
+            for path, rows, size in zip(self._paths, self._counts, self._sizes, strict=True)
+        ]
 
     def _room(self) -> int:
         return PART_ROWS - self._counts[-1] if self._writer is not None else PART_ROWS
@@ -175,6 +178,7 @@ class Parts:
         if self._writer is None:
             self._paths.append(self._folder / f"part-{len(self._paths):05d}.parquet")
             self._counts.append(0)
+            self._sizes.append(0)
             self._writer = pq.ParquetWriter(
                 self._paths[-1], SCHEMA, compression="zstd", use_dictionary=["file", "error"]
             )
@@ -183,6 +187,7 @@ class Parts:
         ]
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
         self._counts[-1] += len(self._batch)
+        self._sizes[-1] += self._characters
         self._batch, self._characters = [], 0
         if self._room() == 0:
             self._writer.close()

@@ -3,6 +3,7 @@
 A comparison is a shared prefix of tokens, K >= 2 tails that continue it, and the pairs among the tails.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rewardline.artifacts import file_sha256, read_json
+from rewardline.artifacts import file_sha256, link_or_copy, read_json
 from rewardline.cli import UserError
 
 Ids = npt.NDArray[np.int32]
@@ -23,28 +24,35 @@ PAIR = pa.struct(
         ("chosen", pa.int32()),
         ("rejected", pa.int32()),
         ("margin", pa.float64()),
+        ("confidence", pa.float64()),
         ("weight", pa.float64()),
     ]
 )
 SCHEMA = pa.schema(
     [
         ("prompt_id", pa.string()),
+        ("answer_start", pa.int32()),
         ("prefix_ids", pa.list_(pa.int32())),
         ("tails", pa.list_(pa.list_(pa.int32()))),
         ("pairs", pa.list_(PAIR)),
     ]
 )
 BATCH = 512
+COUNTS = ("comparisons", "pairs", "tokens", "prefix_tokens", "full_tokens")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tokens of a prompt's answers: `prefix` int32 [P], each tail int32 [>= 1]; `pairs` are rows of `PAIR`."""
+    """Tokens of a prompt's answers: `prefix` int32 [P], each tail int32 [>= 1]; `pairs` are rows of `PAIR`.
+
+    `answer_start` is where the answers begin in [prefix, tail], the same for all of them.
+    """
 
     prompt_id: str
     prefix: Ids
     tails: list[Ids]
     pairs: list[dict[str, Any]]
+    answer_start: int = 0
 
     @property
     def tokens(self) -> int:
@@ -72,6 +80,7 @@ def _batch(rows: list[Comparison]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(
         [
             pa.array([row.prompt_id for row in rows], pa.string()),
+            pa.array([row.answer_start for row in rows], pa.int32()),
             _int_lists([row.prefix for row in rows]),
             tails,
             pa.array([row.pairs for row in rows], pa.list_(PAIR)),
@@ -89,7 +98,8 @@ class ShardWriter:
         self._writer: pa.RecordBatchFileWriter | None = None
         self._in_shard = 0
         self._paths: list[Path] = []
-        self.counts = {"comparisons": 0, "pairs": 0, "tokens": 0, "prefix_tokens": 0, "full_tokens": 0}
+        self._sizes: list[int] = []
+        self.counts = dict.fromkeys(COUNTS, 0)
         self.histogram = np.zeros(32, dtype=np.int64)
 
     def add(self, row: Comparison) -> None:
@@ -110,9 +120,11 @@ class ShardWriter:
     def _flush(self) -> None:
         if self._writer is None:
             self._paths.append(self._folder / f"{self._split}-{len(self._paths):05d}.arrow")
+            self._sizes.append(0)
             self._writer = pa.ipc.new_file(self._paths[-1], SCHEMA)
         if self._rows:
             self._writer.write_batch(_batch(self._rows))
+            self._sizes[-1] += len(self._rows)
         self._rows = []
         if self._in_shard >= self._limit:
             self._writer.close()
@@ -125,8 +137,32 @@ class ShardWriter:
         if self._writer is not None:
             self._writer.close()
         lengths = {str(2**k): int(n) for k, n in enumerate(self.histogram) if n}
-        shards = [{"file": path.name, "sha256": file_sha256(path)} for path in self._paths]
+        shards = [
+            {"file": path.name, "comparisons": size, "sha256": file_sha256(path)}
+            for path, size in zip(self._paths, self._sizes, strict=True)
+        ]
         return {**self.counts, "lengths": lengths, "shards": shards}
+
+
+def join_splits(shards: list[tuple[Path, dict[str, Any]]], split: str, out: Path) -> dict[str, Any]:
+    """Put the files of a split from several folders (with their entries) into `out`; the entry for all of them.
+
+    Files without comparisons are left out, but for the first. `pairs_in` is what the split held before tokenising.
+    """
+    totals: Counter[str] = Counter()
+    lengths: Counter[str] = Counter()
+    files = [(folder, shard) for folder, entry in shards for shard in entry["shards"]]
+    files = [one for one in files if one[1]["comparisons"]] or files[:1]
+    listed = []
+    for number, (folder, shard) in enumerate(files):
+        name = f"{split}-{number:05d}.arrow"
+        link_or_copy(folder / shard["file"], out / name)
+        listed.append({**shard, "file": name})
+    for _, entry in shards:
+        totals.update({key: entry[key] for key in (*COUNTS, "pairs_in")})
+        lengths.update(entry["lengths"])
+    ordered = {key: lengths[key] for key in sorted(lengths, key=int)}
+    return {**{key: totals[key] for key in (*COUNTS, "pairs_in")}, "lengths": ordered, "shards": listed}
 
 
 class TokenDataset:
@@ -188,6 +224,7 @@ class TokenDataset:
             prefix=batch.column("prefix_ids")[row].values.to_numpy(),
             tails=[tails[k].values.to_numpy() for k in range(len(tails))],
             pairs=batch.column("pairs")[row].as_py(),
+            answer_start=batch.column("answer_start")[row].as_py(),
         )
 
     @property

@@ -1,4 +1,4 @@
-"""From conversations to tokens: templates, the end token, and truncation that keeps what matters."""
+"""From conversations to tokens: the end token, and truncation that keeps what matters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,10 @@ import numpy.typing as npt
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rewardline.cli import UserError
+from rewardline.templates import PLAIN, ChatTemplate, PlainTemplate, Prompt, UnusableError, special_first, words_apart
 
 Ids = npt.NDArray[np.int32]
-Prompt = list[dict[str, str]]
 PAD_TOKEN = "<|pad|>"
-SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
-
-
-class UnusableError(Exception):
-    """A conversation that cannot become tokens; `reason` is a short name for counting."""
-
-    reason = "unusable"
 
 
 class DoesNotFitError(UnusableError):
@@ -33,12 +26,6 @@ class DoesNotFitError(UnusableError):
         self.length = length
 
 
-class TemplateRefusedError(UnusableError):
-    """A conversation that the tokenizer's chat template refuses, such as one with a system message."""
-
-    reason = "template_refused"
-
-
 def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
     """The tokenizer in a model folder, with a padding token that is not its end token.
 
@@ -48,7 +35,8 @@ def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTr
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:
-        raise UserError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{folder}: needs a fast tokenizer (tokenizer.json); found {type(tokenizer).__name__}")
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
@@ -64,14 +52,23 @@ def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTr
 
 @dataclass(frozen=True)
 class Encoded:
-    """The sequences of all answers to a prompt: [prompt, answer, end token] each, and what was cut from the prompt."""
+    """The sequences of all answers to a prompt: [prompt, answer, end token] each.
+
+    `answer_start` is the index of the first token of the answers, at which all sequences are still the same or part;
+    `cut_tokens` is what the longest sequence lost of its prompt.
+    """
 
     sequences: list[Ids]
+    answer_start: int
     cut_tokens: int = 0
 
 
 class ConversationEncoder:
-    """Turns a prompt and its answers into token sequences of at most `max_length` tokens, as the model sees them."""
+    """Turns a prompt and its answers into token sequences of at most `max_length` tokens, as the model sees them.
+
+    Where the tokenizer is known to treat what stands before and after the answers' heading apart, the prompt is
+    encoded once for all answers; the tokens are those of the whole conversations in either case.
+    """
 
     def __init__(
         self,
@@ -111,6 +108,11 @@ class ConversationEncoder:
                 f"num_padding_at_beginning is {num_padding_at_beginning}, but the tokenizer puts "
                 f"{self.num_padding_at_beginning} end or padding tokens first; correct it or leave it out"
             )
+        self._format: PlainTemplate | ChatTemplate = PLAIN if self.template == "plain" else ChatTemplate(tokenizer)
+        heading = self._format.heading
+        self._heading: list[int] = self._backend.encode(heading, add_special_tokens=False).ids
+        apart = words_apart(self._backend) if self.template == "plain" else special_first(self._backend, heading)
+        self.encodes_prompts_once = bool(heading) and apart
 
     def _end_id(self, end_token: str | None) -> int:
         if end_token is None:
@@ -122,80 +124,104 @@ class ConversationEncoder:
 
     def encode(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Encoded | UnusableError]:
         """The sequences of all answers of each prompt, encoded together; as many results as prompts."""
-        texts: list[list[str] | UnusableError] = []
-        for prompt, group in zip(prompts, answers, strict=True):
-            try:
-                texts.append([self._text(prompt, answer) for answer in group])
-            except UnusableError as error:
-                texts.append(error)
-        sequences = iter(self._sequences([text for group in texts if isinstance(group, list) for text in group]))
         results: list[Encoded | UnusableError] = []
-        for prompt, group, own_texts in zip(prompts, answers, texts, strict=True):
-            if isinstance(own_texts, UnusableError):
-                results.append(own_texts)
-                continue
-            own = [next(sequences) for _ in own_texts]
+        encoded = self._encode_all(list(zip(prompts, answers, strict=True)))
+        for prompt, group, own in zip(prompts, answers, encoded, strict=True):
             try:
-                fits = max(map(len, own)) <= self.max_length
-                results.append(Encoded(own) if fits else self._truncated(prompt, group, own))
+                if isinstance(own, Encoded) and max(map(len, own.sequences)) > self.max_length:
+                    own = self._truncated(prompt, group, own)
+                results.append(own)
             except UnusableError as error:
                 results.append(error)
         return results
 
-    def _sequences(self, texts: list[str]) -> list[Ids]:
-        first = self._first
-        result = []
-        for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False):
-            ids = encoding.ids
-            if not ids or ids[-1] != self.end_id or self.template == "plain":
-                ids = [*first, *ids, self.end_id]
-            result.append(np.asarray(ids, dtype=np.int32))
-        return result
-
-    def _text(self, prompt: Prompt, answer: str) -> str:
-        if self.template == "chat":
-            messages = [*prompt, {"role": "assistant", "content": answer}]
+    def _encode_all(self, groups: list[tuple[Prompt, Sequence[str]]]) -> list[Encoded | UnusableError]:
+        """Encode each prompt with its answers, whatever the length; all texts in one call of the tokenizer."""
+        texts: list[tuple[str, list[str]] | UnusableError] = []
+        for prompt, answers in groups:
             try:
-                return str(self._tokenizer.apply_chat_template(messages, tokenize=False)).rstrip()
-            except Exception as error:
-                raise TemplateRefusedError(f"the chat template refuses it: {_first_line(error)}") from error
-        turns = [f"{SPEAKERS[turn['role']]}: {turn['content']}" for turn in prompt]
-        return "\n\n".join([*turns, f"Assistant: {answer}"])
+                texts.append(self._format.split(prompt, answers))
+            except UnusableError as error:
+                texts.append(error)
+        heading = self._format.heading
+        flat: list[str] = []
+        for split in texts:
+            if not isinstance(split, UnusableError):
+                head, bodies = split
+                flat.append(head + heading)
+                flat += bodies if self.encodes_prompts_once else [head + body for body in bodies]
+        encodings = iter(
+            [np.array(one.ids, np.int32) for one in self._backend.encode_batch_fast(flat, add_special_tokens=False)]
+        )
+        results: list[Encoded | UnusableError] = []
+        for split in texts:
+            if isinstance(split, UnusableError):
+                results.append(split)
+                continue
+            opening = next(encodings)
+            results.append(self._assembled(split, opening, [next(encodings) for _ in split[1]]))
+        return results
 
-    def _truncated(self, prompt: Prompt, answers: Sequence[str], full: list[Ids]) -> Encoded:
+    def _assembled(self, texts: tuple[str, list[str]], head: Ids, bodies: list[Ids]) -> Encoded:
+        """Put prompt, answers, the tokens that come first and the end token together."""
+        if self.encodes_prompts_once:
+            size = len(head) - len(self._heading)
+            if head[size:].tolist() == self._heading:
+                bodies = [np.concatenate([head[:size], body]) for body in bodies]
+            else:  # the heading runs into what stands before it
+                whole = [texts[0] + body for body in texts[1]]
+                batch = self._backend.encode_batch_fast(whole, add_special_tokens=False)
+                bodies = [np.array(one.ids, np.int32) for one in batch]
+        first = np.array(self._first, np.int32)
+        end = np.array([self.end_id], np.int32)
+        start = min(_common(head, body) for body in bodies)
+        sequences = []
+        for body in bodies:
+            ended = self.template == "chat" and len(body) and body[-1] == self.end_id
+            parts = [first, body] if ended else [first, body, end]
+            sequences.append(np.concatenate(parts))
+        return Encoded(sequences, len(first) + start)
+
+    def _truncated(self, prompt: Prompt, answers: Sequence[str], full: Encoded) -> Encoded:
         """Drop the oldest turns until all answers fit; where the last turn alone is too long, its beginning."""
-        longest = max(map(len, full))
+        longest = max(map(len, full.sequences))
         system = [turn for turn in prompt if turn["role"] == "system"]
         turns = [turn for turn in prompt if turn["role"] != "system"]
-        starts = [k for k in range(1, len(turns)) if turns[k]["role"] == "user"]
         current = full
-        for start in starts:
-            current = self._sequences([self._text([*system, *turns[start:]], answer) for answer in answers])
-            if max(map(len, current)) <= self.max_length:
-                return Encoded(current, longest - max(map(len, current)))
-        shared = common_prefix(current)
+        for start in (k for k in range(1, len(turns)) if turns[k]["role"] == "user"):
+            (shorter,) = self._encode_all([([*system, *turns[start:]], answers)])
+            if isinstance(shorter, UnusableError):
+                raise shorter
+            current = shorter
+            length = max(map(len, current.sequences))
+            if length <= self.max_length:
+                return Encoded(current.sequences, current.answer_start, longest - length)
+        sequences = current.sequences
+        shared = common_prefix(sequences)
         head = len(self._first)
-        tails = [sequence[shared:] for sequence in current]
-        room = self.max_length - head - max(map(len, tails))
+        tail = max(map(len, sequences)) - shared
+        room = self.max_length - head - tail
         if room < 1:
-            raise DoesNotFitError(max(map(len, tails)))
-        kept = [np.concatenate([sequence[:head], sequence[shared - room :]]) for sequence in current]
-        return Encoded(kept, longest - max(map(len, kept)))
+            raise DoesNotFitError(tail)
+        kept = [np.concatenate([sequence[:head], sequence[shared - room :]]) for sequence in sequences]
+        cut = longest - max(map(len, kept))
+        lost = len(sequences[0]) - len(kept[0])
+        return Encoded(kept, max(head, current.answer_start - lost), cut)
 
 
 def common_prefix(sequences: Sequence[Ids]) -> int:
     """How many leading tokens all sequences share, leaving each at least one of its own."""
-    shortest = min(map(len, sequences)) - 1
-    shared = shortest
+    shared = min(map(len, sequences)) - 1
     for sequence in sequences[1:]:
-        different = np.flatnonzero(sequences[0][:shared] != sequence[:shared])
-        if different.size:
-            shared = int(different[0])
+        shared = min(shared, _common(sequences[0], sequence))
     return max(0, shared)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _common(one: Ids, other: Ids) -> int:
+    """How many leading tokens two sequences share."""
+    size = min(len(one), len(other))
+    different = np.flatnonzero(one[:size] != other[:size])
+    return int(different[0]) if different.size else size
 
 
 def describe(tokenizer: PreTrainedTokenizerFast, encoder: ConversationEncoder) -> dict[str, Any]:

@@ -10,57 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import build_pairs
-import download
-import tokenize_pairs
 from rewardline.cli import UserError
-from rewardline.config import load_schema, pairs_settings, resolve
 from rewardline.pairs import read_pairs
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer
 
 from conftest import pair_rows, write_pairs
+from data_stages import build, prompts, tokenize
 
 Json = dict[str, Any]
-SCHEMA = load_schema(Path(__file__).parents[2] / "config" / "schema.yaml")
-
-
-def build(folder: Path, data: dict[str, list[Json]], shapes: dict[str, Json] | None = None, **mixture: Any) -> Json:
-    """Download rows and build the pairs of a mixture of all of them; returns stats.json."""
-    sources = {name: {"files": [str(folder / f"{name}.jsonl")], **(shapes or {}).get(name, {})} for name in data}
-    config = resolve(
-        {
-            "datasets": sources,
-            "mixtures": {"m": {"datasets": dict.fromkeys(data, 1.0), **mixture}},
-            "models": {"x": {"path": "x"}},
-            "runs": {"r": {"mixture": "m", "model": "x"}},
-        },
-        SCHEMA,
-    )
-    manifests = []
-    for name, rows in data.items():
-        path = folder / f"{name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        out = folder / "data" / name
-        download.main(["--name", name, "--settings", json.dumps({"files": [str(path)]}), "--output", str(out)])
-        manifests.append(str(out / "manifest.json"))
-    settings = json.dumps(pairs_settings(config, "m"))
-    build_pairs.main(
-        ["--name", "m", "--settings", settings, "--data", *manifests, "--output", str(folder / "pairs" / "m")]
-    )
-    stats: Json = json.loads((folder / "pairs" / "m" / "stats.json").read_text())
-    return stats
 
 
 def rows(count: int, start: int = 0) -> list[Json]:
     return [
         {"prompt": f"question {k}", "chosen": f"good {k}", "rejected": f"bad {k}"} for k in range(start, start + count)
     ]
-
-
-def prompts(folder: Path, split: str) -> set[str]:
-    return {row["prompt"][-1]["content"] for row in read_pairs(folder / "pairs" / "m" / split)}  # type: ignore[index]
 
 
 def test_one_prompt_stands_on_one_side_across_data_sets(tmp_path: Path) -> None:
@@ -111,13 +75,6 @@ def test_ranked_answers_become_one_comparison(tmp_path: Path, base_models: Calla
     assert set(train.tail_counts.tolist()) == {3}
     assert set(train.pair_counts.tolist()) == {3}
     assert sorted(pair["margin"] for pair in train[0].pairs) == [1, 1, 2]
-
-
-def tokenize(folder: Path, base: Path, split: str = "train", **settings: Any) -> TokenDataset:
-    options = {"max_length": 64, "template": "plain", "end_token": None, "num_padding_at_beginning": None, **settings}
-    places = ["--pairs", str(folder / "pairs" / "m"), "--base", str(base), "--output", str(folder / "tokens")]
-    tokenize_pairs.main(["--settings", json.dumps(options), *places])
-    return TokenDataset(folder / "tokens", split)
 
 
 def test_tokens_hold_every_pair_and_decode_to_its_text(tmp_path: Path, base_models: Callable[..., Path]) -> None:
@@ -174,7 +131,7 @@ def test_one_overlong_answer_does_not_take_the_others_of_its_prompt_along(
 def test_nothing_that_fits_is_an_error(tmp_path: Path, base_models: Callable[..., Path]) -> None:
     pairs = [{**row, "chosen": "xylophones jump", "rejected": "zebras quack"} for row in pair_rows(4)]
     write_pairs(tmp_path / "pairs" / "m", pairs[:3], pairs[3:])
-    with pytest.raises(UserError, match="none of 3 pairs is left as tokens: answer_too_long"):
+    with pytest.raises(UserError, match="no pairs are left as tokens: answer_too_long"):
         tokenize(tmp_path, base_models("llama"), max_length=8)
     assert not (tmp_path / "tokens").exists()
 

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rewardline.pairs import read_pairs
-from rewardline.tokenization import SPEAKERS
+from rewardline.templates import SPEAKERS
 
 from conftest import ROOT
 from project import ENVIRONMENT, Project

@@ -19,19 +19,29 @@ from project import Project
 
 Json = dict[str, Any]
 STAGES = {
+    "download_file": "download.py",
     "download": "download.py",
+    "convert_rows": "convert_rows.py",
+    "group_prompts": "group_prompts.py",
+    "clean_pairs": "clean_pairs.py",
     "build_pairs": "build_pairs.py",
     "base_model": "base_model.py",
-    "tokenize": "tokenize_pairs.py",
+    "tokenize_shard": "tokenize_pairs.py",
+    "tokenize": "join_tokens.py",
     "train": "train.py",
     "evaluate": "evaluate.py",
     "summarize": "summarize.py",
     "report": "plot.py",
 }
 AFTER = {
-    "download": {"build_pairs"},
-    "build_pairs": {"base_model", "tokenize", "report"},
-    "base_model": {"tokenize", "train"},
+    "download_file": {"download", "convert_rows"},
+    "download": {"convert_rows", "build_pairs"},
+    "convert_rows": {"group_prompts"},
+    "group_prompts": {"clean_pairs", "build_pairs"},
+    "clean_pairs": {"build_pairs", "tokenize_shard"},
+    "build_pairs": {"base_model", "report"},
+    "base_model": {"tokenize_shard", "train"},
+    "tokenize_shard": {"tokenize"},
     "tokenize": {"train", "evaluate", "report"},
     "train": {"evaluate", "report"},
     "evaluate": {"summarize", "report"},
@@ -66,7 +76,7 @@ CHANGES: Json = {
     "datasets.hubbed.config": "other",
     "datasets.hubbed.split": "test",
     "datasets.hubbed.data_files": ["x.parquet"],
-    "datasets.local.files": ["data/a.jsonl"],
+    "datasets.local.files": ["data/*.jsonl", "data/more.tsv"],
     "datasets.made.demo.pairs": 7,
     "datasets.made.demo.seed": 7,
     "datasets.local.format": "messages",
@@ -78,9 +88,14 @@ CHANGES: Json = {
     "datasets.local.separator": "|",
     "datasets.local.subset": "other",
     "datasets.local.share": [0, 0.5],
-    "benchmarks.t.files": ["data/a.jsonl"],
+    "datasets.made.shards": 3,
+    "benchmarks.t.files": ["data/more.tsv"],
     "benchmarks.t.share": [0, 0.5],
-    "mixtures.m.datasets": {"hubbed": 1.0, "local": 0.5, "made": 1.0},
+    "mixtures.m.datasets": {"hubbed": 1.0, "local": {"weight": 0.5, "cap": 100}, "made": 1.0},
+    "mixtures.m.near_duplicates": 0.9,
+    "mixtures.m.decontamination.ngram": 13,
+    "mixtures.m.decontamination.overlap": 0.8,
+    "mixtures.m.shards": 3,
     "mixtures.m.eval_fraction": 0.2,
     "mixtures.m.seed": 7,
     "mixtures.m.max_reject_fraction": 0.7,
@@ -137,7 +152,7 @@ ONE_VALUE = {"runs.*.training.loss", "runs.*.training.score"}
 
 
 def table() -> list[tuple[list[str], set[str]]]:
-    """The rows of the README's table: keys or other changes, and the stages that run again."""
+    """The rows of the README's table: keys or other changes, and the stages from which on all run again."""
     text = (ROOT / "README.md").read_text()
     section = text.split("<!-- rerun table -->")[1]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
@@ -147,7 +162,7 @@ def table() -> list[tuple[list[str], set[str]]]:
 def row_of(key: str) -> set[str]:
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
     assert len(found) == 1, f"{key} stands in {len(found)} rows of the README's table"
-    return found[0]
+    return closure(found[0])
 
 
 def schema_keys(node: Json, root: Json, path: str = "") -> Iterator[str]:
@@ -187,7 +202,7 @@ def closure(stages: set[str]) -> set[str]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("contract") / "project")
     (project.folder / "data").mkdir()
-    for name in ("a.jsonl", "b.jsonl", "test.tsv"):
+    for name in ("a.jsonl", "b.jsonl", "test.tsv", "more.tsv"):
         (project.folder / "data" / name).write_text(f"{name}\n" * 3)
     (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     project.pretend()
@@ -294,13 +309,20 @@ def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: 
     shutil.copytree(project.folder, place.folder)
     everything = {*STAGES}
     (place.folder / "data" / "c.jsonl").write_text("new")
-    assert set(place.planned()) == everything, "a file that the glob matches now"
+    added = place.planned()
+    assert set(added) == everything, "a file that the glob matches now"
+    assert added["download_file"] == added["convert_rows"] == added["download"] == 1, "the other files are left alone"
     (place.folder / "data" / "c.jsonl").unlink()
+    moved = (place.folder / "data" / "b.jsonl").rename(tmp_path / "b.jsonl")
+    assert set(place.planned()) == everything - {"download_file", "convert_rows"}, "a file that is gone"
+    moved.rename(place.folder / "data" / "b.jsonl")
     path = place.folder / "data" / "a.jsonl"
     text, date = path.read_text(), path.stat().st_mtime
     path.write_text("other\n")
     os.utime(path, (date - 1000, date - 1000))
-    assert set(place.planned()) == everything, "a file with other content and an older date"
+    edited = place.planned()
+    assert set(edited) == everything, "a file with other content and an older date"
+    assert edited["download_file"] == edited["convert_rows"] == 1
     path.write_text(text)
     assert place.planned() == {}
 

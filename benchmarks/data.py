@@ -1,0 +1,223 @@
+"""How fast the data stages are, and how much memory and disk they take.
+
+    python benchmarks/data.py --pairs 250000 1000000
+
+For each size: synthetic pairs (a prompt of 100 words and two answers of 100, words by Zipf's law) in four JSON Lines
+files go through `snakemake` up to the tokens, with two shards on two cores. Then the bare tokenizer encodes the same
+texts in as many processes, each with the same number of threads. Prints, as Markdown, the seconds of each rule, the
+largest resident memory of any process of it, the rates, and the bytes on disk a distinct token.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+FILES = 4
+WORDS = 100
+SYLLABLES = [a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ar", "en", "is", "on", "ul")]
+
+
+def vocabulary(rng: np.random.Generator, size: int = 50_000) -> list[str]:
+    """Words of one to four syllables."""
+    return ["".join(rng.choice(SYLLABLES, size=rng.integers(1, 5))) for _ in range(size)]
+
+
+def write_pairs(folder: Path, pairs: int, seed: int) -> None:
+    """`FILES` JSON Lines files; one prompt in ten has a second pair, one in a thousand is nearly the one before."""
+    rng = np.random.default_rng(seed)
+    words = np.array(vocabulary(rng), dtype=object)
+    folder.mkdir(parents=True)
+    for number in range(FILES):
+        with (folder / f"part-{number}.jsonl").open("w", encoding="utf-8") as stream:
+            prompt = ""
+            for row in range(pairs // FILES):
+                ranks = np.minimum(rng.zipf(1.2, size=3 * WORDS) - 1, len(words) - 1)
+                chosen_words = words[ranks]
+                texts = [" ".join(chosen_words[k * WORDS : (k + 1) * WORDS]) + "." for k in range(3)]
+                if row % 1000 == 999:
+                    prompt += " please"
+                elif row % 10:
+                    prompt = texts[0]
+                stream.write(json.dumps({"prompt": prompt, "chosen": texts[1], "rejected": texts[2]}) + "\n")
+
+
+def configuration(folder: Path, shards: int) -> Path:
+    """A configuration for the files in `folder`."""
+    config = {
+        "datasets": {"synthetic": {"files": [str(folder / "part-*.jsonl")]}},
+        "mixtures": {"synthetic": {"datasets": {"synthetic": 1.0}, "shards": shards}},
+        "models": {"bpe": {"max_length": 1024, "init": {
+            "config": {"model_type": "llama", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+                       "num_attention_heads": 1, "max_position_embeddings": 1024},
+            "tokenizer": {"mixture": "synthetic", "vocab_size": 32000}}}},
+        "runs": {"synthetic": {"mixture": "synthetic", "model": "bpe"}},
+    }  # fmt: skip
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+class Memory:
+    """The largest resident memory of any process of each program, in MiB, and when it was first and last seen."""
+
+    def __init__(self) -> None:
+        self.peak: dict[str, float] = defaultdict(float)
+        self.seen: dict[str, list[float]] = {}
+
+    def look(self, root: psutil.Process) -> None:
+        """Measure all processes below `root`."""
+        for process in root.children(recursive=True):
+            try:
+                command = process.cmdline()
+                name = next((Path(part).name for part in command if part.endswith(".py")), "")
+                if not name or "python" not in Path(command[0]).name:
+                    continue
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+            except (psutil.Error, OSError, IndexError):
+                continue
+            lines = [line for line in status.splitlines() if line.startswith("VmHWM")]
+            if lines:
+                self.peak[name] = max(self.peak[name], int(lines[0].split()[1]) / 1024)
+                now = time.perf_counter()
+                self.seen.setdefault(name, [now, now])[1] = now
+
+
+def run_pipeline(folder: Path, config: Path, target: str, cores: int) -> Memory:
+    """Run snakemake in `folder` up to `target` while measuring."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    command += ["--configfile", str(ROOT / "config/config.yaml"), str(config), "--cores", str(cores)]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (folder / "config").mkdir()
+    shutil.copy(ROOT / "config/config.yaml", folder / "config/config.yaml")
+    memory = Memory()
+    with (folder / "snakemake.log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen([*command, "--", target], stdout=log, stderr=log, env=environment)
+        root = psutil.Process(process.pid)
+        while process.poll() is None:
+            memory.look(root)
+            time.sleep(0.1)
+    if process.returncode:
+        sys.exit((folder / "snakemake.log").read_text(encoding="utf-8")[-3000:])
+    return memory
+
+
+def texts(part: str, whole: bool) -> Iterator[list[str]]:
+    """The texts of a shard of pairs in batches: prompt with each answer, or prompt and answers apart."""
+    from rewardline.pairs import read_pairs
+    from rewardline.templates import PLAIN
+
+    for split in ("train", "eval"):
+        rows: Iterator[Any] = iter(read_pairs(Path(part) / split))
+        while batch := list(islice(rows, 512)):
+            found = []
+            for row in batch:
+                head, bodies = PLAIN.split(row["prompt"], [row["chosen"], row["rejected"]])
+                found += [head + body for body in bodies] if whole else [head, *bodies]
+            yield found
+
+
+def encode_bare(job: tuple[str, str, bool]) -> float:
+    """Seconds that the bare tokenizer takes for the texts of a shard of pairs, in one thread."""
+    os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(job[0])
+    seconds = 0.0
+    for batch in texts(job[1], job[2]):
+        start = time.perf_counter()
+        tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        seconds += time.perf_counter() - start
+    return seconds
+
+
+def bare_seconds(folder: Path, shards: int, whole: bool) -> float:
+    """Seconds of the bare tokenizer over all shards side by side."""
+    tokenizer = str(folder / "results/base/bpe/tokenizer.json")
+    jobs = [(tokenizer, str(folder / f"results/shards/pairs/synthetic/{shard}"), whole) for shard in range(shards)]
+    with multiprocessing.get_context("spawn").Pool(shards) as pool:
+        return max(pool.map(encode_bare, jobs))
+
+
+def measure(pairs: int, cores: int, keep: Path | None) -> dict[str, Any]:
+    """All figures for a size."""
+    with tempfile.TemporaryDirectory(dir=keep) as name:
+        folder = Path(name)
+        write_pairs(folder / "input", pairs, seed=1)
+        config = configuration(folder / "input", cores)
+        memory = run_pipeline(folder, config, "results/tokens/synthetic/bpe/manifest.json", cores)
+        tokens = json.loads((folder / "results/tokens/synthetic/bpe/manifest.json").read_text(encoding="utf-8"))
+        disk = sum(path.stat().st_size for path in (folder / "results/tokens/synthetic/bpe").glob("*.arrow"))
+        distinct = sum(entry["tokens"] for entry in tokens["splits"].values())
+        made = sum(entry["pairs"] for entry in tokens["splits"].values())
+        seconds = {program: last - first for program, (first, last) in memory.seen.items()}
+        return {
+            "pairs": pairs,
+            "seconds": seconds,
+            "peak": dict(memory.peak),
+            "stage": tokenizing_seconds(folder),
+            "whole": bare_seconds(folder, cores, True),
+            "apart": bare_seconds(folder, cores, False),
+            "bytes_per_token": disk / distinct,
+            "tokens": distinct,
+            "made": made,
+        }
+
+
+def tokenizing_seconds(folder: Path) -> float:
+    """Seconds from the loaded tokenizer to the last shard written, from the logs of the shards."""
+    return max(
+        json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        for path in folder.glob("results/shards/tokens/synthetic/bpe/*/manifest.json")
+    )
+
+
+def report(figures: list[dict[str, Any]]) -> str:
+    """The figures as Markdown."""
+    programs = sorted(
+        {name for one in figures for name in one["seconds"]}, key=lambda name: figures[0]["seconds"].get(name, 0.0)
+    )
+    lines = ["| | " + " | ".join(f"{one['pairs']:,} pairs" for one in figures) + " |", "|---|" + "---|" * len(figures)]
+    for name in programs:
+        cells = [f"{one['seconds'].get(name, 0):.0f} s, {one['peak'].get(name, 0):.0f} MiB" for one in figures]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    rows = {
+        "pairs/s tokenised": lambda one: f"{one['made'] / one['stage']:,.0f}",
+        "rate of the bare tokenizer, whole conversations": lambda one: f"{one['whole'] / one['stage']:.0%}",
+        "rate of the bare tokenizer, each prompt once": lambda one: f"{one['apart'] / one['stage']:.0%}",
+        "bytes on disk a distinct token": lambda one: f"{one['bytes_per_token']:.2f}",
+        "largest process": lambda one: f"{max(one['peak'].values()):.0f} MiB",
+    }
+    return "\n".join(lines + [f"| {key} | " + " | ".join(map(cell, figures)) + " |" for key, cell in rows.items()])
+
+
+def main() -> int:
+    """Measure and print."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--pairs", type=int, nargs="+", default=[20_000])
+    options.add_argument("--cores", type=int, default=2)
+    options.add_argument("--folder", type=Path, help="where to make the temporary folder")
+    args = options.parse_args()
+    print(report([measure(pairs, args.cores, args.folder) for pairs in args.pairs]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

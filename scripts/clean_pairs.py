@@ -1,0 +1,132 @@
+"""Clean a shard of a mixture's pairs: deduplicate, split by prompt, sample, and keep what is left out.
+
+    python scripts/clean_pairs.py --settings @settings.json --prompts results/shards/prompts/main/manifest.json \\
+        --output results/shards/pairs/main/0
+
+The settings' `shard` is INDEX/COUNT. A shard is a range of prompt ids. Leaves `train/` and `eval/` with Parquet parts
+clustered by prompt, `rejects.parquet`, `rows.npy` (what became of each row) and `manifest.json`.
+"""
+
+from collections.abc import Iterator
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rewardline.accounts import RowAccount
+from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
+from rewardline.buckets import bucket_count
+from rewardline.candidates import Candidate, CandidateReader
+from rewardline.cleaning import Policy, clean
+from rewardline.cli import log, parser, progress, run, start_logging
+from rewardline.contamination import BenchmarkPrompts
+from rewardline.pairs import PAIR_SCHEMA, PartWriter, pair_row
+from rewardline.rejects import RejectWriter
+from rewardline.statistics import PairStatistics
+
+Json = dict[str, Any]
+
+
+class Groups:
+    """Which prompts belong together: those of `groups.npy`, and every other prompt by itself."""
+
+    def __init__(self, path: Path) -> None:
+        table = np.load(path)
+        self._members, self._groups = table[:, 0], table[:, 1]
+        self._by_group = np.argsort(self._groups, kind="stable")
+        self._sorted = self._groups[self._by_group]
+
+    def of(self, prompt_id: int) -> int:
+        """The id of a prompt's group."""
+        place = int(np.searchsorted(self._members, np.uint64(prompt_id)))
+        if place < len(self._members) and int(self._members[place]) == prompt_id:
+            return int(self._groups[place])
+        return prompt_id
+
+    def members(self, low: int, high: int) -> list[int]:
+        """The prompts outside of [low, high) that belong to a group whose id lies in it."""
+        start = int(np.searchsorted(self._sorted, np.uint64(low)))
+        end = len(self._sorted) if high >= 2**64 else int(np.searchsorted(self._sorted, np.uint64(high)))
+        found = self._members[self._by_group[start:end]].tolist()
+        return [number for number in found if not low <= number < high]
+
+
+def grouped(
+    readers: list[CandidateReader], groups: Groups, low: int, high: int, steps: int
+) -> Iterator[tuple[int, list[Candidate]]]:
+    """Each group of prompts whose id lies in [low, high) with all its candidates, in ascending order of group ids."""
+    edges = [low + (high - low) * step // steps for step in range(steps + 1)]
+    for start, end in pairwise(edges):
+        strangers = groups.members(start, end)
+        rows = [row for reader in readers for row in reader.between(start, end)]
+        if strangers:
+            rows += [row for reader in readers for row in reader.of(strangers)]
+        keyed = [(groups.of(row.prompt_id), row) for row in rows]
+        own = sorted((item for item in keyed if start <= item[0] < end), key=lambda item: (item[0], item[1].order))
+        for group, members in groupby(own, key=lambda item: item[0]):
+            yield group, [row for _, row in members]
+
+
+def clean_shard(settings: Json, prompts: Path, shard: tuple[int, int], out: Path) -> Json:
+    """Write the pairs of a shard to `out`; what the manifest says of them."""
+    common = read_json(prompts)
+    readers = [CandidateReader(Path(entry["folder"])) for entry in common["data"]]
+    low, high = (2**64 * (shard[0] + k) // shard[1] for k in (0, 1))
+    weights = {name: float(entry["weight"]) for name, entry in settings["datasets"].items()}
+    policy = Policy(settings["seed"], common["eval_below"], weights, common["caps"], settings["near_duplicates"])
+    benchmarks = BenchmarkPrompts.load(prompts.parent)
+    writers = {split: PartWriter(out / split, PAIR_SCHEMA) for split in ("train", "eval")}
+    rejects = RejectWriter(out)
+    account = RowAccount(sorted(weights))
+    statistics = PairStatistics()
+    rows = sum(reader.count(low, high) for reader in readers)
+    mean = max(1.0, sum(reader.characters for reader in readers) / max(1, sum(reader.total for reader in readers)))
+    steps = bucket_count(rows, int(rows * mean))
+    with progress("clean", total=rows, unit="pair") as bar:
+        for group, candidates in grouped(readers, Groups(prompts.parent / "groups.npy"), low, high, steps):
+            cleaned = clean(group, candidates, policy, benchmarks.leak)
+            for split, pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
+                for pair in pairs:
+                    writers[split].add(pair_row(pair, weights[pair.dataset] if split == "train" else 1.0))
+                    statistics.add(pair, split)
+                    account.use(pair)
+            for pair, reason, detail in cleaned.rejects:
+                rejects.add(pair.dataset, pair.file, pair.row, reason, detail)
+                account.leave_out(pair, reason)
+            bar.update(len(candidates))
+    for writer in writers.values():
+        writer.close()
+    reasons = account.save(out / "rows.npy")
+    return {
+        **{split: writer.total for split, writer in writers.items()},
+        "statistics": statistics.counts(),
+        "reasons": reasons,
+        "reject_examples": rejects.close(),
+        "parts": {
+            split: [{"file": part.name, "rows": rows, "sha256": file_sha256(part)} for part, rows in writer.finished()]
+            for split, writer in writers.items()
+        },
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    options = parser(__doc__)
+    options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
+    options.add_argument("--prompts", required=True, type=Path, help="manifest.json of the compared prompts")
+    options.add_argument("--output", required=True, type=Path, help="folder to make")
+    args = options.parse_args(argv)
+    start_logging(args.log)
+    settings = settings_argument(args.settings)
+    index, count = map(int, settings["shard"].split("/"))
+    with publish(args.output) as out:
+        facts = clean_shard(settings, args.prompts, (index, count), out)
+        sha256 = {name: file_sha256(out / name) for name in ("rejects.parquet", "rows.npy")}
+        write_json(out / "manifest.json", {**facts, "sha256": sha256})
+    log.info("shard %s: %d train and %d eval pairs", settings["shard"], facts["train"], facts["eval"])
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,199 @@
+"""Pairs before cleaning, on disk: sorted by prompt, found by prompt, with what is needed to compare prompts.
+
+A folder of candidates, the output of `convert_rows.py`, holds
+
+- `candidates.arrow`: rows of `SCHEMA`, sorted by prompt id;
+- `rows.npy`: the prompt id of each row, uint64 [rows], ascending;
+- `prompts.npy`: each prompt id once, uint64 [prompts], ascending;
+- `signatures.bin`: the MinHash signature of each of these prompts, uint16 [prompts, SIGNATURE];
+- `rejects.parquet` and `manifest.json`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rewardline.artifacts import read_json
+from rewardline.buckets import Buckets, bucket_count
+from rewardline.cli import UserError
+from rewardline.identity import Hashes, hash_id, stable_hash, word_hashes
+from rewardline.similarity import signatures
+
+SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.uint64()),
+        ("prompt", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("margin", pa.float64()),
+        ("confidence", pa.float64()),
+        ("weight", pa.float64()),
+        ("subset", pa.string()),
+        ("dataset", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("rows", pa.int32()),
+    ]
+)
+_BATCH = 256  # rows that are decompressed to read one of them
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pair before cleaning. `prompt` is the canonical JSON of the message list.
+
+    `row` (1-based) of `file` is where it comes from; `rows` counts the rows that it was made of together with others.
+    """
+
+    prompt_id: int
+    prompt: str
+    chosen: str
+    rejected: str
+    margin: float | None
+    confidence: float
+    weight: float
+    subset: str
+    dataset: str
+    file: str
+    row: int
+    rows: int = 1
+
+    @property
+    def pair_id(self) -> str:
+        """A stable hash of the pair's content."""
+        return stable_hash(self.prompt, self.chosen, self.rejected)
+
+    @property
+    def reverse_id(self) -> str:
+        """The `pair_id` of the pair that prefers the other answer."""
+        return stable_hash(self.prompt, self.rejected, self.chosen)
+
+    @property
+    def row_key(self) -> int:
+        """The row it comes from, as a number below 2^64."""
+        return hash_id(self.dataset, self.file, str(self.row))
+
+    @property
+    def where(self) -> str:
+        """The row it comes from, for people."""
+        return f"{self.dataset} {self.file}:{self.row}"
+
+    @property
+    def order(self) -> tuple[int, str, str, str, int]:
+        """Sorts candidates: by prompt, then by source."""
+        return self.prompt_id, self.prompt, self.dataset, self.file, self.row
+
+
+class CandidateWriter:
+    """Writes a folder of candidates, in memory that does not grow with their number."""
+
+    def __init__(self, folder: Path, rows: int, characters: int) -> None:
+        """`rows` and `characters` are about what is to come."""
+        self._folder = folder
+        self._buckets = Buckets(folder / ".sort", SCHEMA, bucket_count(rows, characters))
+        self.rows = 0
+        self.characters = 0
+
+    def add(self, candidate: Candidate) -> None:
+        """Append a candidate."""
+        self.rows += 1
+        self.characters += len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected)
+        self._buckets.add(candidate.prompt_id, {name: getattr(candidate, name) for name in SCHEMA.names})
+
+    def close(self) -> None:
+        """Sort and write."""
+        ids: list[Hashes] = []
+        waiting: list[Candidate] = []  # every batch but the last has _BATCH rows, so that a row's batch is known
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with (
+            pa.ipc.new_file(self._folder / "candidates.arrow", SCHEMA, options=options) as writer,
+            (self._folder / "signatures.bin").open("wb") as stream,
+        ):
+            for rows in self._buckets.drain():
+                found = sorted((Candidate(**row) for row in rows), key=lambda candidate: candidate.order)
+                waiting += found
+                while len(waiting) >= _BATCH:
+                    writer.write_batch(_record_batch(waiting[:_BATCH]))
+                    del waiting[:_BATCH]
+                ids.append(np.array([one.prompt_id for one in found], dtype=np.uint64))
+                first = {one.prompt_id: one.prompt for one in reversed(found)}
+                stream.write(signatures([prompt_words(first[number]) for number in sorted(first)]).tobytes())
+            if waiting:
+                writer.write_batch(_record_batch(waiting))
+        everything = np.concatenate(ids) if ids else np.zeros(0, dtype=np.uint64)
+        np.save(self._folder / "rows.npy", everything)
+        np.save(self._folder / "prompts.npy", np.unique(everything))
+
+
+class CandidateReader:
+    """Reads a folder of candidates by ranges of prompt ids, or prompt by prompt."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the index.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        self._path = folder / "candidates.arrow"
+        try:
+            self._ids: Hashes = np.load(folder / "rows.npy", mmap_mode="r")
+            self.characters = int(read_json(folder / "manifest.json")["characters"])
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} is damaged ({error}); delete it and run again") from error
+
+    @property
+    def total(self) -> int:
+        """How many rows there are."""
+        return len(self._ids)
+
+    def count(self, low: int, high: int) -> int:
+        """How many rows have a prompt id in [low, high)."""
+        start, end = self._range(low, high)
+        return end - start
+
+    def between(self, low: int, high: int) -> list[Candidate]:
+        """The rows with a prompt id in [low, high), in order."""
+        return self._rows([self._range(low, high)])
+
+    def of(self, prompts: list[int]) -> list[Candidate]:
+        """The rows of these prompts."""
+        ids = np.array(sorted(prompts), dtype=np.uint64)
+        starts, ends = (np.searchsorted(self._ids, ids, side=side) for side in ("left", "right"))
+        return self._rows(list(zip(starts.tolist(), ends.tolist(), strict=True)))
+
+    def _range(self, low: int, high: int) -> tuple[int, int]:
+        start = int(np.searchsorted(self._ids, np.uint64(low)))
+        end = len(self._ids) if high >= 2**64 else int(np.searchsorted(self._ids, np.uint64(high)))
+        return start, end
+
+    def _rows(self, ranges: list[tuple[int, int]]) -> list[Candidate]:
+        ranges = [(start, end) for start, end in ranges if start < end]
+        if not ranges:
+            return []
+        try:
+            with pa.OSFile(str(self._path)) as source, pa.ipc.open_file(source) as reader:
+                return [candidate for start, end in ranges for candidate in _slice(reader, start, end)]
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{self._path} cannot be read ({error}); delete its folder and run again") from error
+
+
+def _record_batch(rows: list[Candidate]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([{name: getattr(row, name) for name in SCHEMA.names} for row in rows], SCHEMA)
+
+
+def _slice(reader: Any, start: int, end: int) -> Iterator[Candidate]:
+    for index in range(start // _BATCH, (end - 1) // _BATCH + 1):
+        first = index * _BATCH
+        low, high = max(0, start - first), min(_BATCH, end - first)
+        for row in reader.get_batch(index).slice(low, high - low).to_pylist():
+            yield Candidate(**row)
+
+
+def prompt_words(prompt: str) -> Hashes:
+    """The words of a prompt in canonical JSON, without those of the system, which many prompts share."""
+    return word_hashes(*(turn["content"] for turn in json.loads(prompt) if turn["role"] != "system"))

@@ -1,0 +1,82 @@
+"""Who is who: stable hashes of prompts and pairs, and the words by which texts are compared.
+
+All of it depends on the text alone: the same on every machine and in every process.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+Hashes = npt.NDArray[np.uint64]
+_WORDS = re.compile(r"\w+")
+# Scripts that are written without spaces: each sign counts as a word.
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNITS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+
+def stable_hash(*parts: str) -> str:
+    """16 hex digits that depend on the parts alone, the same on every machine."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:16]
+
+
+def hash_id(*parts: str) -> int:
+    """`stable_hash` as a number below 2^64."""
+    return int(stable_hash(*parts), 16)
+
+
+def id_text(number: int) -> str:
+    """The 16 hex digits of an id, as the public files have it."""
+    return f"{number:016x}"
+
+
+def positions(key: str, ids: Hashes) -> npt.NDArray[np.float64]:
+    """A stable pseudo-random number in [0, 1) for each id (uint64 [N]); different keys give independent numbers.
+
+    The finaliser of SplitMix64 (Steele et al., 2014), whose output bits all depend on all input bits.
+    """
+    mixed = ids ^ np.uint64(hash_id(key))
+    with np.errstate(over="ignore"):
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def position(key: str, number: int) -> float:
+    """`positions` of one id."""
+    return float(positions(key, np.array([number], dtype=np.uint64))[0])
+
+
+def normalize(text: str) -> str:
+    """`text` without what does not change a prompt: case, punctuation, spacing and compatibility forms."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(_WORDS.findall(folded)) or folded.strip()
+
+
+def prompt_identity(prompt: Iterable[dict[str, str]]) -> int:
+    """The id under which a prompt is split and compared: equal for prompts with the same normalised text."""
+    return hash_id(*(part for turn in prompt for part in (turn["role"], normalize(turn["content"]))))
+
+
+def word_hashes(*texts: str) -> Hashes:
+    """The words of normalised texts in order, as uint64 [N]; signs of scripts without spaces are words of their own."""
+    words = [xxhash.xxh3_64_intdigest(word.encode()) for text in texts for word in _UNITS.findall(normalize(text))]
+    return np.array(words, dtype=np.uint64)
+
+
+def grams(words: Hashes, n: int) -> Hashes:
+    """The hash of each run of `n` words, uint64 [N - n + 1]; empty when there are fewer than `n` words."""
+    count = len(words) - n + 1
+    if count < 1:
+        return np.zeros(0, dtype=np.uint64)
+    result = np.zeros(count, dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for offset in range(n):
+            result = result * _FACTOR + words[offset : offset + count]
+        return result ^ (result >> np.uint64(29))

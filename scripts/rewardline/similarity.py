@@ -1,0 +1,163 @@
+"""Prompts that are nearly the same: MinHash signatures, and groups found by locality-sensitive hashing.
+
+Similarity is the Jaccard index of the sets of word pairs. A signature holds the least hash of the set under each of
+`SIGNATURE` permutations (Broder, 1997): the share of equal entries estimates the index, with a standard deviation of at
+most 0.05. Prompts that agree in a whole band of entries are compared (Leskovec, Rajaraman, Ullman: Mining of Massive
+Datasets, 3.4): of those at 0.8, 95% are found in a comparison, and more through others that resemble both.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rensa import RMinHash
+
+from rewardline.identity import Hashes, grams
+
+Signatures = npt.NDArray[np.uint16]
+SIGNATURE = 128
+_ROWS_PER_BAND = 8
+_SEED = 7
+_CHUNK = 16_384
+_NOTHING = np.uint16(0xFFFF)  # each minimum over an empty set
+
+
+def shingles(words: Hashes) -> Hashes:
+    """What stands for a text when it is compared: its pairs of neighbouring words, or its one word."""
+    return grams(words, 2) if len(words) > 1 else words
+
+
+def signatures(texts: Sequence[Hashes]) -> Signatures:
+    """The signature of each text (its words, uint64): uint16 [N, SIGNATURE], the low bits of each minimum."""
+    result = np.zeros((len(texts), SIGNATURE), dtype=np.uint16)
+    for start in range(0, len(texts), 1_000):
+        sets = [shingles(words) for words in texts[start : start + 1_000]]
+        ends = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
+        rows = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(sets), ends, SIGNATURE, _SEED).to_rows()
+        result[start : start + len(sets)] = np.array(rows, dtype=np.uint32).astype(np.uint16)
+    return result
+
+
+def distinct_shingles(words: Hashes) -> Hashes:
+    """The set of a text's shingles, sorted."""
+    return np.unique(shingles(words))
+
+
+def jaccard(one: Hashes, other: Hashes) -> float:
+    """The similarity of two texts, given as `distinct_shingles`; 0 when one is empty."""
+    both = len(np.intersect1d(one, other, assume_unique=True))
+    return both / max(1, len(one) + len(other) - both)
+
+
+class SignatureFiles:
+    """The signatures of several folders of candidates, one after the other, read from disk row by row."""
+
+    def __init__(self, paths: Sequence[Path], stack: ExitStack) -> None:
+        """Open the files; `stack` closes them."""
+        self._files = [stack.enter_context(path.open("rb")) for path in paths]
+        width = 2 * SIGNATURE
+        self._starts = np.cumsum([0, *(path.stat().st_size // width for path in paths)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def chunks(self) -> Iterator[Signatures]:
+        """All signatures in order, some thousand at a time."""
+        for file in self._files:
+            file.seek(0)
+            while block := file.read(2 * SIGNATURE * _CHUNK):
+                yield np.frombuffer(block, dtype=np.uint16).reshape(-1, SIGNATURE)
+
+    def rows(self, indices: npt.NDArray[np.int64]) -> Signatures:
+        """The signatures of these indices: uint16 [N, SIGNATURE]."""
+        width = 2 * SIGNATURE
+        owners = np.searchsorted(self._starts, indices, side="right") - 1
+        places = (indices - self._starts[owners]) * width
+        data = [
+            os.pread(self._files[owner].fileno(), width, place)
+            for owner, place in zip(owners.tolist(), places.tolist(), strict=True)
+        ]
+        return np.frombuffer(b"".join(data), dtype=np.uint16).reshape(-1, SIGNATURE)
+
+
+def groups(ids: Hashes, signature_files: SignatureFiles, threshold: float) -> npt.NDArray[np.uint64]:
+    """Group prompts that are similar, directly or through others.
+
+    Args:
+        ids: prompt id of each signature, uint64 [N]; an id may come several times.
+        signature_files: N signatures.
+        threshold: least similarity.
+
+    Returns:
+        uint64 [M, 2], sorted: prompt id and the id of its group (the least of its members), for each prompt that is
+        not alone in its group.
+    """
+    unique, member = np.unique(ids, return_inverse=True)
+    parents = _Forest(len(unique))
+    for band in range(SIGNATURE // _ROWS_PER_BAND):
+        columns = slice(band * _ROWS_PER_BAND, (band + 1) * _ROWS_PER_BAND)
+        keys = _band_keys(signature_files, columns)
+        order = np.argsort(keys, kind="stable")
+        starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order[:1]] ^ np.uint64(1)))
+        lengths = np.diff(starts, append=len(order))
+        heads = np.repeat(order[starts], lengths)
+        pairs = np.flatnonzero(member[heads] != member[order])
+        for start in range(0, len(pairs), _CHUNK):
+            some = pairs[start : start + _CHUNK]
+            ones, others = heads[some], order[some]
+            todo = [parents.find(a) != parents.find(b) for a, b in zip(member[ones], member[others], strict=True)]
+            ones, others = ones[todo], others[todo]
+            near = (signature_files.rows(ones) == signature_files.rows(others)).mean(axis=1) >= threshold
+            for a, b in zip(member[ones[near]].tolist(), member[others[near]].tolist(), strict=True):
+                parents.join(a, b)
+    roots = parents.roots()
+    linked = np.bincount(roots, minlength=len(unique))[roots] > 1
+    return np.stack([unique[linked], unique[roots[linked]]], axis=1)
+
+
+def _band_keys(files: SignatureFiles, columns: slice) -> Hashes:
+    """A hash of the band of every signature. A text without words is like no other: its key is its own."""
+    keys = np.zeros(len(files), dtype=np.uint64)
+    start = 0
+    for chunk in files.chunks():
+        band = np.ascontiguousarray(chunk[:, columns]).view(np.uint64)
+        with np.errstate(over="ignore"):
+            mixed = (band[:, 0] ^ (band[:, 0] >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15) + band[:, 1]
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+        empty = (chunk == _NOTHING).all(axis=1)
+        own = np.arange(start, start + len(chunk), dtype=np.uint64)
+        keys[start : start + len(chunk)] = np.where(empty, own, mixed)
+        start += len(chunk)
+    return keys
+
+
+class _Forest:
+    """Disjoint sets of 0..size-1; the representative of a set is its least member."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = np.arange(size)
+
+    def find(self, one: int) -> int:
+        parent = self._parent
+        root = one
+        while parent[root] != root:
+            root = int(parent[root])
+        while parent[one] != root:
+            parent[one], one = root, int(parent[one])
+        return root
+
+    def join(self, one: int, other: int) -> None:
+        first, second = sorted((self.find(one), self.find(other)))
+        self._parent[second] = first
+
+    def roots(self) -> npt.NDArray[np.int64]:
+        """The representative of each."""
+        parent = self._parent
+        while True:
+            above = parent[parent]
+            if np.array_equal(above, parent):
+                return parent
+            parent = above

@@ -1,0 +1,121 @@
+from itertools import permutations
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rewardline.artifacts import canonical
+from rewardline.candidates import Candidate
+from rewardline.cleaning import Cleaned, Policy, clean
+from rewardline.contamination import Leak
+from rewardline.identity import Hashes, prompt_identity
+
+LONG = "the ship left the harbour early in the morning and came back with a heavy load of fish before noon"
+
+
+def candidate(prompt: str, chosen: str, rejected: str, dataset: str = "d", row: int = 1) -> Candidate:
+    turns = [{"role": "user", "content": prompt}]
+    return Candidate(prompt_identity(turns), canonical(turns), chosen, rejected, None, 1.0, 1.0, "s", dataset, "f", row)
+
+
+def cleaned(pairs: list[Candidate], leaking: set[int] | None = None, **options: Any) -> Cleaned:
+    """Clean prompt by prompt, as if no prompts were similar."""
+    policy = Policy(**{"seed": 1, "eval_below": 0.3, "weights": {"d": 1.0, "e": 1.0}, **options})
+
+    def leak(prompt_id: int, _: Hashes) -> Leak | None:
+        return Leak("t", "it stands in t") if prompt_id in (leaking or set()) else None
+
+    result = Cleaned()
+    for prompt_id in sorted({pair.prompt_id for pair in pairs}):
+        one = clean(prompt_id, [pair for pair in pairs if pair.prompt_id == prompt_id], policy, leak)
+        result.train += one.train
+        result.eval += one.eval
+        result.rejects += one.rejects
+    return result
+
+
+def reasons(result: Cleaned) -> list[str]:
+    return sorted(reason for _, reason, _ in result.rejects)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("xyz"), st.sampled_from("uvw")), max_size=30))
+def test_every_pair_is_kept_or_rejected_and_no_prompt_is_on_both_sides(rows: list[tuple[str, str, str]]) -> None:
+    pairs = [candidate(p, c, r, row=k) for k, (p, c, r) in enumerate(rows)]
+    result = cleaned(pairs, near_duplicates=0.8)
+    assert len(result.train) + len(result.eval) + len(result.rejects) == len(pairs)
+    assert not {p.prompt_id for p in result.train} & {p.prompt_id for p in result.eval}
+    kept = [p.pair_id for p in result.train + result.eval]
+    assert len(kept) == len(set(kept))
+
+
+def test_split_does_not_move_when_data_is_added() -> None:
+    few = [candidate(f"prompt {k}", "a", "b", row=k) for k in range(50)]
+    more = few + [candidate(f"other {k}", "a", "b", row=100 + k) for k in range(200)]
+    before, after = cleaned(few), cleaned(more)
+    assert before.eval
+    assert {p.prompt_id for p in before.eval} <= {p.prompt_id for p in after.eval}
+    assert {p.prompt_id for p in before.train} <= {p.prompt_id for p in after.train}
+
+
+def test_duplicates_keep_the_first_and_name_it() -> None:
+    result = cleaned([candidate("p", "a", "b", row=7), candidate("p", "a", "b", "e", row=9)])
+    assert reasons(result) == ["duplicate"]
+    assert "d f:7" in result.rejects[0][2]
+
+
+def test_contradictions_go_entirely() -> None:
+    result = cleaned([candidate("p", "a", "b"), candidate("p", "b", "a", row=2), candidate("p", "a", "c", row=3)])
+    assert reasons(result) == ["contradiction", "contradiction"]
+    assert [(p.chosen, p.rejected) for p in result.train + result.eval] == [("a", "c")]
+
+
+def test_nearly_equal_pairs_keep_the_first() -> None:
+    pairs = [
+        candidate("p", LONG, "no"),
+        candidate("p", LONG.upper() + "!", "No.", row=2),
+        candidate("p", LONG.replace("noon", "midday"), "no", row=3),
+        candidate("p", LONG.split("and", maxsplit=1)[0], "no", row=4),
+        candidate("p", "no", "something else", row=5),
+    ]
+    result = cleaned(pairs, near_duplicates=0.8)
+    assert [pair.row for pair, _, _ in result.rejects] == [2, 3]
+    assert reasons(result) == ["near_duplicate"] * 2
+    assert len(cleaned(pairs).rejects) == 0, "without near_duplicates only equal pairs go"
+
+
+def test_pairs_about_a_small_difference_stay() -> None:
+    """A chosen answer with several slightly damaged copies of it: each pair says something else."""
+    damaged = [LONG.replace(word, "wrong") for word in ("harbour", "heavy", "noon")]
+    result = cleaned([candidate("p", LONG, text, row=k) for k, text in enumerate(damaged)], near_duplicates=0.8)
+    assert not result.rejects
+
+
+def test_nearly_equal_prompts_are_one_group_whose_pairs_are_compared() -> None:
+    policy = Policy(1, 0.3, {"d": 1.0}, near_duplicates=0.8)
+    pairs = [candidate(LONG, "yes", "no"), candidate(LONG + " please", "Yes!", "No.", row=2)]
+    assert pairs[0].prompt_id != pairs[1].prompt_id
+    result = clean(pairs[0].prompt_id, pairs, policy, lambda *_: None)
+    assert reasons(result) == ["near_duplicate"]
+    other = [candidate(LONG, "yes", "no"), candidate("and now something entirely different", "yes", "no", row=2)]
+    assert not clean(other[0].prompt_id, other, policy, lambda *_: None).rejects, "linked through others only"
+
+
+def test_training_pairs_of_a_benchmark_go_and_eval_pairs_stay() -> None:
+    pairs = [candidate(f"p{k}", "a", "b", row=k) for k in range(40)]
+    result = cleaned(pairs, {p.prompt_id for p in pairs})
+    assert not result.train
+    assert result.eval
+    assert set(reasons(result)) == {"in_benchmark"}
+
+
+def test_weight_below_one_samples_training_prompts_only() -> None:
+    pairs = [candidate(f"p{k}", "a", "b", row=k) for k in range(2000)]
+    whole, half = cleaned(pairs), cleaned(pairs, weights={"d": 0.5})
+    assert len(half.eval) == len(whole.eval)
+    assert 0.45 < len(half.train) / len(whole.train) < 0.55
+
+
+def test_result_does_not_depend_on_the_order_of_rows() -> None:
+    pairs = [candidate("p", "a", "b"), candidate("p", "a", "b", row=2), candidate("q", "c", "d", row=3)]
+    results = [cleaned(list(order)) for order in permutations(pairs)]
+    assert all(result == results[0] for result in results)

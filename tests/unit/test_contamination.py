@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rewardline.contamination import BenchmarkPrompts
+from rewardline.identity import word_hashes
+
+QUESTION = "why does the moon look larger when it stands near the horizon than when it stands high in the sky"
+NONE = np.zeros((0, 2), dtype=np.uint64)
+
+
+def index(*prompts: str, n: int | None = 8, alike: list[tuple[int, int]] | None = None) -> BenchmarkPrompts:
+    rows = [("t", 10 + k, word_hashes(text)) for k, text in enumerate(prompts)]
+    return BenchmarkPrompts.build(rows, np.array(alike, dtype=np.uint64) if alike else NONE, n, 0.5)
+
+
+def test_the_same_prompt_and_one_of_its_group_leak() -> None:
+    prompts = index("a", "b", alike=[(10, 4), (4, 4), (77, 4), (5, 3), (3, 3)])
+    assert prompts.leak(10, word_hashes("")) is not None
+    near = prompts.leak(77, word_hashes(""))
+    assert near is not None
+    assert (near.benchmark, "nearly the same" in near.detail) == ("t", True)
+    assert prompts.leak(5, word_hashes("")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "leaks"),
+    [
+        (f"Please answer the following. {QUESTION}? Thank you very much for all your help with it.", True),
+        (QUESTION.replace("larger", "bigger"), True),
+        (" ".join(QUESTION.split()[:12]), False),
+        ("why does the sun look larger", False),
+        ("", False),
+    ],
+)
+def test_runs_of_words_leak_by_their_share_of_the_benchmark_prompt(text: str, leaks: bool) -> None:
+    prompts = index("something short", QUESTION, "something that is long enough to have runs of eight words")
+    assert (prompts.leak(1, word_hashes(text)) is not None) == leaks
+    assert index(QUESTION, n=None).leak(1, word_hashes(text)) is None
+
+
+def test_the_index_is_the_same_after_saving(tmp_path: Path) -> None:
+    prompts = index(QUESTION, alike=[(10, 4), (4, 4)])
+    prompts.save(tmp_path)
+    loaded = BenchmarkPrompts.load(tmp_path)
+    for number, text in ((10, ""), (4, ""), (1, QUESTION), (1, "no")):
+        assert loaded.leak(number, word_hashes(text)) == prompts.leak(number, word_hashes(text))
+
+
+def test_no_benchmarks_leak_nothing(tmp_path: Path) -> None:
+    BenchmarkPrompts.build([], NONE, 8, 0.5).save(tmp_path)
+    assert BenchmarkPrompts.load(tmp_path).leak(1, word_hashes(QUESTION)) is None

@@ -1,0 +1,52 @@
+import numpy as np
+
+from rewardline.identity import grams, normalize, position, positions, prompt_identity, word_hashes
+
+
+def identity(text: str) -> int:
+    return prompt_identity([{"role": "user", "content": text}])
+
+
+def test_prompts_that_differ_in_case_and_punctuation_are_the_same() -> None:
+    variants = ["What is TEA?", "what is tea", "What  is tea!!", "\uff57hat is tea"]
+    assert len({identity(text) for text in variants}) == 1
+    assert identity("What is coffee?") != identity("What is tea?")
+
+
+def test_prompts_of_punctuation_alone_stay_apart() -> None:
+    assert normalize("???") != normalize("!!!")
+
+
+def test_roles_belong_to_the_prompt() -> None:
+    one = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    two = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+    assert prompt_identity(one) != prompt_identity(two)
+
+
+def test_positions_are_uniform_and_independent_of_each_other() -> None:
+    ids = np.array([identity(str(k)) for k in range(4000)], dtype=np.uint64)
+    one, two = positions("one", ids), positions("two", ids)
+    assert abs(one.mean() - 0.5) < 0.02
+    assert abs(np.corrcoef(one, two)[0, 1]) < 0.05
+    assert position("one", int(ids[7])) == one[7]
+    assert one.min() >= 0
+    assert one.max() < 1
+
+
+def test_positions_are_the_same_in_every_version() -> None:
+    """A split that moved would leak evaluation prompts into the training of models that exist."""
+    assert [round(position("split 1234", number), 6) for number in (0, 1, 2**63)] == [0.409285, 0.141216, 0.835086]
+
+
+def test_words_of_scripts_without_spaces_are_signs() -> None:
+    assert len(word_hashes("\u4eca\u65e5\u306f good day")) == 5
+    assert word_hashes("A b.", "C").tolist() == word_hashes("a B c").tolist()
+
+
+def test_grams_tell_runs_of_words_apart() -> None:
+    words = word_hashes("a b c a b c b")
+    three = grams(words, 3)
+    assert len(three) == 5
+    assert three[0] == three[3]
+    assert len(set(three.tolist())) == 4
+    assert len(grams(words[:2], 3)) == 0
