@@ -4,6 +4,7 @@
         --model results/models/first --tokens results/tokens/main/opt-350m --output results/evals/first/eval
 """
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from rewardline import distributed
 from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
+from rewardline.machine import own_gpus
 
 Json = dict[str, Any]
 SCHEMA = pa.schema(
@@ -95,6 +97,13 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--gpus", type=int, default=0)
     args = options.parse_args(argv)
     start_logging(args.log)
+    with own_gpus(args.gpus):
+        evaluate(args)
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Score, measure, and leave both."""
     distributed.prepare(args.gpus, args.threads)
     from rewardline.metrics import summarize
 
@@ -108,7 +117,6 @@ def main(argv: list[str] | None = None) -> int:
         metrics = summarize(pd.read_parquet(out / "scores.parquet"))
         write_json(out / "metrics.json", {**settings, **metrics})
     log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
     python scripts/train.py --settings @settings.json --tokens results/tokens/main/opt-350m \\
         --base results/base/opt-350m --output results/models/first --checkpoints results/checkpoints/first
 
-Killed at any time, the same command continues from the newest checkpoint. The folder of checkpoints is keyed by
-everything that the weights depend on; a training that is already done under its key is not repeated.
+Killed at any time, the same command continues from the newest checkpoint, also with another number of processes or
+another ZeRO stage. The folder of checkpoints is keyed by everything that the weights depend on beyond rounding; a
+training that is already done is not repeated. After a SIGTERM it saves a checkpoint and ends with code 75: start it
+again. With a task on each of several machines under Slurm (`srun --ntasks-per-node=1`), they train together.
 """
 
+import logging
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from rewardline import distributed
+from rewardline import distributed, launcher, loggers
 from rewardline.artifacts import (
     canonical,
     digest,
@@ -25,13 +28,23 @@ from rewardline.artifacts import (
 )
 from rewardline.cli import log, parser, run, start_logging
 from rewardline.code import program_digest
+from rewardline.machine import own_gpus
 from rewardline.provenance import versions
 
 Json = dict[str, Any]
+ROUNDING = ("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching")
+NO_EFFECT = ("checkpoint_every", "checkpoint_minutes", "loggers")
+"""Keys of the training that change no weight but by rounding, and not at all: it goes on when they have changed."""
+
+
+def resumable(settings: Json) -> Json:
+    """The settings without those that a training can go on without."""
+    kept = {key: value for key, value in settings["training"].items() if key not in ROUNDING + NO_EFFECT}
+    return {**settings, "training": kept}
 
 
 def training_key(settings: Json, tokens: Path, base: Path) -> str:
-    """A hash of all that the trained weights depend on: settings, tokens, base model, code and versions."""
+    """A hash of what the trained weights depend on: settings, tokens, base model, code and versions."""
     found = versions()
     parts = {
         "settings": settings,
@@ -43,13 +56,17 @@ def training_key(settings: Json, tokens: Path, base: Path) -> str:
     return digest(canonical(parts))
 
 
-def is_whole(model: Path) -> bool:
-    """Whether a finished model stands in a folder, with the weights that it was finished with."""
+def is_whole(model: Path, key: str) -> bool:
+    """Whether a finished model stands in a folder, trained under `key`, with the weights that it was finished with."""
     if not model.is_dir():
         return False
-    if file_sha256(model / "model.safetensors") == read_json(model / "run.json")["weights_sha256"]:
+    facts = read_json(model / "run.json")
+    if facts["key"] != key:
+        log.info("%s was trained with other settings; training again", model)
+    elif file_sha256(model / "model.safetensors") == facts["weights_sha256"]:
         return True
-    log.warning("%s is damaged; training again", model)
+    else:
+        log.warning("%s is damaged; training again", model)
     shutil.rmtree(model)
     return False
 
@@ -85,33 +102,50 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--processes", type=int, default=1, help="processes on the CPU")
     arguments = sys.argv[1:] if argv is None else argv
     args = options.parse_args(arguments)
-    start_logging(args.log, append=distributed.is_worker())
+    nodes = launcher.slurm_nodes()
+    start_logging(args.log, append=distributed.is_worker() or nodes.index > 0)
+    if distributed.rank() > 0:
+        log.setLevel(logging.ERROR)  # the first process speaks for all
+    distributed.leave_on_terminate()
     settings = settings_argument(args.settings)
     processes = args.gpus or args.processes
     key = training_key(settings, args.tokens, args.base)
-    folder = args.checkpoints / key
-    if distributed.is_worker() or processes == 1:
-        distributed.prepare(args.gpus, max(1, args.threads // processes))
-    if distributed.is_worker():
-        train_here(settings, args.tokens, args.base, folder, key)
+    folder = args.checkpoints / training_key(resumable(settings), args.tokens, args.base)
+    threads = max(1, args.threads // processes)
+
+    def train_here() -> None:
+        distributed.prepare(args.gpus, threads)
+        from rewardline.training import train  # only now, as torch and deepspeed read the environment
+
+        train(settings, args.tokens, args.base, folder, key)
+
+    def train_together(meeting: launcher.Meeting) -> int:
+        with own_gpus(args.gpus):
+            if processes * nodes.count > 1:
+                return launcher.launch(Path(__file__), arguments, processes, nodes, meeting)
+            train_here()
         return 0
+
+    if distributed.is_worker():
+        with launcher.reporting():
+            train_here()
+        return 0
+    said = args.checkpoints / "meeting.json"
+    if nodes.index:
+        meeting = launcher.join_meeting(nodes, said)
+        return 0 if meeting is None else train_together(meeting)
+    loggers.check(settings["training"]["loggers"])
     with exclusive(args.checkpoints.with_name(f".{args.checkpoints.name}.lock")):
         folder.mkdir(parents=True, exist_ok=True)
-        if is_whole(folder / "model"):
+        done = is_whole(folder / "model", key)
+        meeting = launcher.call_meeting(nodes, said, needed=not done)
+        if done:
             log.info("this training is already done: its inputs, settings and code have not changed")
-        elif processes == 1:
-            train_here(settings, args.tokens, args.base, folder, key)
-        else:
-            distributed.launch(Path(__file__), arguments, processes)
+        elif code := train_together(meeting):
+            return code
         finish(folder, args.output)
+        said.unlink(missing_ok=True)
     return 0
-
-
-def train_here(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> None:
-    """This process's part of the training; imports torch and deepspeed only now, as the environment is set."""
-    from rewardline.training import train
-
-    train(settings, tokens, base, folder, key)
 
 
 if __name__ == "__main__":

@@ -124,16 +124,22 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     """Run a stage's `main` as the program: a `UserError` becomes one message and exit code 1."""
     try:
         code = main(None)
-    except UserError as error:
-        _fail(str(error))
-        code = 1
-    except OSError as error:
+    except (UserError, OSError) as error:
         log.debug("", exc_info=True)
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        _fail(explain(error) or "")
         code = 1
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
+
+
+def explain(error: BaseException) -> str | None:
+    """What to tell a person of an error that is not the program's own: a `UserError`, or one of the system."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    return None
 
 
 def _fail(message: str) -> None:

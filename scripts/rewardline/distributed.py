@@ -1,25 +1,25 @@
-"""Processes of a training: one, or several under torchrun; none outlives the one that started it."""
+"""The environment of a training's processes; call `prepare` before torch and deepspeed are imported."""
 
 import ctypes
 import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
 
-from rewardline.cli import UserError, terminal_of_children
 from rewardline.machine import visible_gpus
 
+PREEMPTED = 75
+"""Exit code after a SIGTERM (EX_TEMPFAIL of sysexits.h): work is saved, and the same command goes on from it."""
+WORKER = "REWARDLINE_WORKER"
+"""Set in the environment of processes that the launcher started."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def is_worker() -> bool:
     """Whether this process was started by the launcher."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    return WORKER in os.environ
 
 
 def rank() -> int:
@@ -37,46 +37,27 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
-def launch(program: Path, arguments: Sequence[str], processes: int) -> None:
-    """Run a program in several processes on this machine under torchrun, and wait for them.
-
-    Raises:
-        UserError: a process failed; its message stands in the log.
-    """
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    child = subprocess.Popen(
-        # The dashes keep torchrun from reading the program's options as abbreviations of its own.
-        [*command, "--max-restarts=0", "--", str(program), *arguments],
-        preexec_fn=die_with_parent,
-        env={**os.environ, **terminal_of_children()},
-        process_group=0,
-    )
-
-    def forward(signum: int, _frame: object) -> None:
-        os.killpg(child.pid, signum)
-
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    if code:
-        raise UserError(f"a training process ended with code {code}; its message stands above")
+def free_port() -> int:
+    """A TCP port that no program on this machine uses now."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def prepare(gpus: int, threads: int) -> None:
     """Set the environment that torch and deepspeed read at import; call it before importing them."""
     if not is_worker():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    else:
-        die_with_parent()
+        place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+        os.environ.update(place, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     quiet(threads)
+
+
+def leave_on_terminate() -> None:
+    """Until a training has its own way to save: a SIGTERM ends the program with the code that asks for a retry."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))
 
 
 def quiet(threads: int) -> None:

@@ -96,7 +96,19 @@ def create(model: nn.Module, training: Json) -> Any:
     # Handed over rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
     optimizer = torch.optim.AdamW(groups, lr=training["learning_rate"], betas=BETAS, fused=True)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(training))
+    if training["zero_stage"] == 0:
+        engine.enable_backward_allreduce = False  # `reduced_norm` does it, so that the norm can be known
     return engine
+
+
+def reduced_norm(engine: Any, world: int) -> float | None:
+    """At stage 0: the mean of all processes' gradients in their place, and its norm before clipping; else None."""
+    if engine.zero_optimization_stage():
+        return None
+    if world > 1:
+        engine.buffered_allreduce_fallback()
+    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
 
 
 def gathered(parameters: Iterable[nn.Parameter], stage: int, write: bool = False) -> AbstractContextManager[Any]:
@@ -109,15 +121,20 @@ def gathered(parameters: Iterable[nn.Parameter], stage: int, write: bool = False
     return context
 
 
-def full_state(model: nn.Module, stage: int, keep: bool) -> dict[str, Tensor]:
-    """All parameters and buffers by name, on the CPU, where `keep` (rank 0); every process must call it."""
+def full_state(model: nn.Module, stage: int, keep: bool, only_trained: bool = False) -> dict[str, Tensor]:
+    """All parameters and buffers by name, on the CPU, where `keep` (rank 0); every process must call it.
+
+    With `only_trained` no frozen parameters and no buffers.
+    """
     state: dict[str, Tensor] = {}
     # A parameter at a time: no process ever holds more than one whole parameter beside its share.
     for name, parameter in model.named_parameters(remove_duplicate=False):
+        if only_trained and not parameter.requires_grad:
+            continue
         with gathered([parameter], stage):
             if keep:
                 state[name] = parameter.detach().cpu().clone()
-    if keep:
+    if keep and not only_trained:
         for place, module in model.named_modules():
             for name, buffer in module.named_buffers(recurse=False):
                 if name not in module._non_persistent_buffers_set:

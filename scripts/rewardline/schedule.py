@@ -4,10 +4,15 @@ import math
 from typing import Any
 
 
+def warmup_steps(training: dict[str, Any], total: int) -> int:
+    """How many of `total` steps the warm-up takes."""
+    warmup = training["warmup"]
+    return round(warmup * total) if warmup < 1 else int(warmup)
+
+
 def learning_rate(training: dict[str, Any], step: int, total: int) -> float:
     """The rate of step `step` (0-based) of `total`: a linear warm-up, then cosine or linear to 0, or constant."""
-    warmup = training["warmup"]
-    warm_steps = round(warmup * total) if warmup < 1 else int(warmup)
+    warm_steps = warmup_steps(training, total)
     peak = float(training["learning_rate"])
     if step < warm_steps:
         return peak * (step + 1) / warm_steps

@@ -7,24 +7,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
-from rewardline import batches, checkpoints, engine
+from rewardline import batches, checkpoints, engine, loggers, selection
 from rewardline.batches import Batch, Piece
 from rewardline.cli import UserError, log, progress
+from rewardline.distributed import PREEMPTED
 from rewardline.objective import pair_losses, pair_sums
 from rewardline.reward_model import RewardModel
-from rewardline.schedule import learning_rate
+from rewardline.schedule import learning_rate, warmup_steps
+from rewardline.selection import Chance, Selection
 from rewardline.shards import TokenDataset
+from rewardline.throughput import Work
 
 Json = dict[str, Any]
 EVAL_PAIRS = 512
 """Pairs of the eval split that are scored during training; the first, which are ordered by a hash of their prompt."""
-PREEMPTED = 75
-"""Exit code after a SIGTERM: a checkpoint was saved, and the same command goes on from it."""
 
 
 @dataclass
@@ -56,7 +58,13 @@ class Trainer:
     world: int
     device: torch.device
     totals: Totals = field(default_factory=Totals)
+    selection: Selection = field(default_factory=Selection)
+    chance: Chance = field(default_factory=Chance)
+    work: Work = field(default_factory=Work)
+    continued: list[Json] = field(default_factory=list)
+    _loggers: list[loggers.Logger] = field(default_factory=list)
     _terminated: bool = False
+    _saved_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.training: Json = self.settings["training"]
@@ -68,21 +76,67 @@ class Trainer:
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end."""
-        state = checkpoints.restore(self.engine, self.folder, self.world)
-        if state is not None:
-            self.totals = Totals(**state)
-        self._truncate_log()
         signal.signal(signal.SIGTERM, self._on_terminate)
+        self._restore()
+        self._truncate_log()
+        if self.rank == 0:
+            self._loggers = loggers.start(self.training["loggers"], self.settings, self.folder, self.totals.step)
+        self._saved_at = time.monotonic()
         self.engine.train()
         with progress(self.settings["run"], self.total_steps, "step", self.totals.step, self.rank > 0) as bar:
             for epoch, pieces in self._plan():
+                if self._is_stopped_early():
+                    break
                 line = self._step(epoch, pieces)
                 self._write(line)
+                self._compare_with_chance(line)
                 bar.set_postfix_str(
                     f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s", refresh=False
                 )
                 bar.update(1)
                 self._after_step(epoch)
+        for logger in self._loggers:
+            logger.close()
+
+    def _restore(self) -> None:
+        """Take up the state of the newest checkpoint, if there is one."""
+        state = checkpoints.restore(self.engine, self.folder)
+        if state is None:
+            return
+        self.totals = Totals(**state["totals"])
+        self.selection = Selection(**state["selection"])
+        self.chance = Chance(**state["chance"])
+        self.work = Work(tuple(state["work"]))
+        here = {"step": self.totals.step, "world_size": self.world, "zero_stage": self.training["zero_stage"]}
+        self.continued = [*state["continued"], here]
+        if self.selection.best_sha256 is not None and not checkpoints.agreed(
+            lambda: selection.is_kept(self.folder, self.selection)
+        ):
+            log.warning("the weights of step %d, the best, are missing or damaged", self.selection.best_step)
+            self.selection.best_sha256 = self.selection.best_loss = None
+
+    def _state(self) -> Json:
+        """What `_restore` takes up."""
+        parts = {"totals": self.totals, "selection": self.selection, "chance": self.chance}
+        state: Json = {name: dict(vars(part)) for name, part in parts.items()}
+        return {**state, "work": self.work.total(self.device), "continued": self.continued}
+
+    def _is_stopped_early(self) -> bool:
+        stopping = self.training["early_stopping"]
+        if stopping is None or self.selection.stale < stopping["patience"]:
+            return False
+        log.info(
+            "stopped early after step %d: %d evaluations in a row without a lower eval loss",
+            self.totals.step, self.selection.stale,
+        )  # fmt: skip
+        return True
+
+    def _compare_with_chance(self, line: Json) -> None:
+        warm = warmup_steps(self.training, self.total_steps)
+        if line["step"] > warm:
+            message = self.chance.add(line, min(selection.CHANCE_STEPS, self.total_steps - warm))
+            if message and self.rank == 0:
+                log.warning("%s", message)
 
     def _plan(self) -> Iterator[tuple[float, list[Piece]]]:
         """The steps that are still to do, each with the epoch that it ends at."""
@@ -100,6 +154,10 @@ class Trainer:
 
     def _step(self, epoch: float, pieces: list[Piece]) -> Json:
         begin = time.perf_counter()
+        # Dropout draws from (seed, step, process) alone, so that a step is the same after a resume.
+        torch.manual_seed(
+            int(np.random.SeedSequence([self.settings["seed"], self.totals.step, self.rank]).generate_state(1)[0])
+        )
         rate = learning_rate(self.training, self.totals.step, self.total_steps)
         engine.set_learning_rate(self.engine, rate)
         count = sum(piece.pairs for piece in pieces)
@@ -112,22 +170,25 @@ class Trainer:
             loss = (losses * batch.weight).sum() * (self.world * is_real / (count * self._mean_weight))
             self.engine.backward(loss)
             if is_real:
+                self.work.add(batch)
                 sums[:6] += pair_sums(scores, losses, batch)
                 sums[6:] += torch.tensor([batch.full_tokens, batch.tokens], dtype=torch.float64, device=self.device)
-        norm = self._unreduced_norm()
-        self.engine.step()
+        norm = engine.reduced_norm(self.engine, self.world)
+        self._take_step(pieces)
         if self.world > 1:
             dist.all_reduce(sums)
         weight, loss_sum, correct, chosen, rejected, pairs, full_tokens, tokens = sums.tolist()
+        norm = engine.gradient_norm(self.engine) if norm is None else norm
         if not math.isfinite(loss_sum):
-            self._stop_at_nan(pieces)
+            self._stop(pieces, "the loss is not finite")
+        # A gradient that overflows in fp16 is no news: the loss scaler leaves that step out.
+        if norm is not None and not math.isfinite(norm) and self.training["precision"] != "fp16":
+            self._stop(pieces, "the gradient is not finite")
         seconds = time.perf_counter() - begin
         done = self.totals
         done.step, done.pairs, done.tokens = done.step + 1, done.pairs + int(pairs), done.tokens + int(full_tokens)
         done.computed_tokens += int(tokens)
         done.seconds += seconds
-        if norm is None:
-            norm = engine.gradient_norm(self.engine)
         return {
             "step": done.step,
             "epoch": epoch,
@@ -156,17 +217,18 @@ class Trainer:
             comparisons = [batches.cut(data[piece.index], piece) for piece in group]
             yield batches.collate(comparisons, self.wrapped.batching, self.pad_id).to(self.device), is_real
 
-    def _unreduced_norm(self) -> float | None:
-        """The gradient norm where DeepSpeed keeps none: stage 0 in fp32, one process."""
-        if self.training["zero_stage"] or self.training["precision"] != "fp32" or self.world > 1:
-            return None
-        gradients = [p.grad for p in self.wrapped.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
+    def _take_step(self, pieces: list[Piece]) -> None:
+        try:
+            self.engine.step()
+        except Exception as error:
+            if "loss scale" not in str(error):
+                raise
+            self._stop(pieces, "gradients overflow in fp16 even at the lowest loss scale")
 
-    def _stop_at_nan(self, pieces: list[Piece]) -> None:
+    def _stop(self, pieces: list[Piece], what: str) -> NoReturn:
         ids = [pair["pair_id"] for piece in pieces for pair in batches.cut(self.data[piece.index], piece).pairs]
         raise UserError(
-            f"the loss is not finite at step {self.totals.step + 1}. Its pairs: {', '.join(ids[:16])}"
+            f"{what} at step {self.totals.step + 1}. Its pairs: {', '.join(ids[:16])}"
             f"{' ...' if len(ids) > 16 else ''}. Try a lower learning_rate, a longer warmup, clip 1.0, or bf16 for fp16"
         )
 
@@ -174,15 +236,37 @@ class Trainer:
         step, last = self.totals.step, self.totals.step == self.total_steps
         every = self.training["eval_every"]
         if self.held_out.pairs and every and (last or step % every == 0):
-            self._write({"step": step, "epoch": epoch, **self.evaluate()})
-        terminated = self._any_terminated()
-        every = self.training["checkpoint_every"]
-        if terminated or (every and step % every == 0 and not last):
-            barrier = dist.barrier if self.world > 1 else lambda: None
-            checkpoints.save(self.engine, self.folder, step, vars(self.totals), self.rank == 0, self.world, barrier)
-        if terminated:
-            log.warning("stopped by SIGTERM after step %d; a checkpoint is saved", step)
-            raise SystemExit(PREEMPTED)
+            found = self.evaluate()
+            self._write({"step": step, "epoch": epoch, **found})
+            self._select(step, found["eval_loss"])
+        minutes, every = self.training["checkpoint_minutes"], self.training["checkpoint_every"]
+        late = minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
+        terminated, late = self._on_any(self._terminated, late)
+        if terminated or (not last and (late or (every and step % every == 0))):
+            saved = checkpoints.save(self.engine, self.folder, step, self._state())
+            self._saved_at = time.monotonic()
+            if terminated:
+                log.warning("stopped by SIGTERM after step %d%s", step, "; a checkpoint is saved" if saved else "")
+                raise SystemExit(PREEMPTED)
+
+    def _select(self, step: int, loss: float) -> None:
+        """Take note of an evaluation, and keep the weights if they are the best so far and wanted."""
+        chosen, stopping = self.selection, self.training["early_stopping"]
+        chosen.count(loss, stopping["min_delta"] if stopping else 0.0)
+        if self.training["keep_best"] and chosen.is_better(loss):
+            trained = engine.full_state(
+                self.wrapped.model, self.training["zero_stage"], self.rank == 0, only_trained=True
+            )
+
+            def keep() -> str | None:
+                if self.rank:
+                    return None
+                needed = {state["selection"]["best_step"] for state in checkpoints.states(self.folder)}
+                return selection.keep_weights(self.folder, step, trained, needed)
+
+            kept = checkpoints.together(keep)[0]
+            if kept is not None:
+                chosen.best_loss, chosen.best_step, chosen.best_sha256 = loss, step, kept
 
     def evaluate(self) -> Json:
         """Loss and accuracy on the first pairs of the eval split, by all processes together."""
@@ -212,17 +296,20 @@ class Trainer:
     def _on_terminate(self, *_: object) -> None:
         self._terminated = True
 
-    def _any_terminated(self) -> bool:
+    def _on_any(self, *here: bool) -> list[bool]:
+        """Which of these hold on some process."""
         if self.world == 1:
-            return self._terminated
-        flag = torch.tensor(float(self._terminated), device=self.device)
-        dist.all_reduce(flag)
-        return bool(flag.item())
+            return list(here)
+        flags = torch.tensor([float(value) for value in here], device=self.device)
+        dist.all_reduce(flags)
+        return [value > 0 for value in flags.tolist()]
 
     def _write(self, line: Json) -> None:
         if self.rank == 0:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+        for logger in self._loggers:
+            logger.write(line)
 
     def _truncate_log(self) -> None:
         """Drop the lines of steps after the checkpoint, which are done again."""

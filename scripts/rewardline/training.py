@@ -12,7 +12,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.integrations import HfDeepSpeedConfig
 
-from rewardline import engine, lora, provenance
+from rewardline import checkpoints, engine, lora, provenance, selection, throughput
 from rewardline.artifacts import file_sha256, share, write_json
 from rewardline.cli import UserError, log
 from rewardline.distributed import rank, world_size
@@ -50,6 +50,7 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     counts = _parameter_counts(wrapped)
     ds_engine = engine.create(wrapped, training)
     pad_id = int(tokenizer.pad_token_id)
+    peak = throughput.peak_flops(device, training["precision"])
     trainer = Trainer(wrapped, ds_engine, settings, data, held_out, folder, pad_id, rank(), world_size(), device)
     log.info(
         "%s: %d pairs in %d comparisons, %d steps, %s batches, %s, ZeRO %d, %d process(es) on %s",
@@ -57,10 +58,13 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
         stage, world_size(), device,
     )  # fmt: skip
     trainer.run()
+    work = trainer.work.total(device)
     state = engine.full_state(wrapped.model, stage, keep=rank() == 0)
+    step = _chosen_step(trainer, state)
     if rank() == 0:
         del zero3
-        facts = _facts(settings, trainer, counts, data, device, key)
+        facts = _facts(settings, trainer, step, counts, data, device, key)
+        facts |= _use_of_the_machine(trainer, work, peak)
         _export(settings, base, tokenizer, state, folder, facts)
     if world_size() > 1:
         dist.barrier()
@@ -82,6 +86,22 @@ def _base_model(settings: Json, base: Path, tokenizer: PreTrainedTokenizerFast, 
         trust_remote_code=settings["trust_remote_code"],
         gathered=whole,
     )
+
+
+def _chosen_step(trainer: Trainer, state: dict[str, torch.Tensor]) -> int:
+    """The step whose weights are exported. With `keep_best` they replace the last ones in rank 0's `state`."""
+    chosen, last = trainer.selection, trainer.totals.step
+    if not trainer.training["keep_best"] or chosen.best_step == last:
+        return last
+    if not checkpoints.agreed(lambda: selection.is_kept(trainer.folder, chosen)):
+        log.warning("no best weights were kept; the last ones, of step %d, are exported", last)
+        return last
+    log.info(
+        "exporting the weights of step %d: its eval loss, %.4f, was the lowest", chosen.best_step, chosen.best_loss
+    )
+    if rank() == 0:
+        state |= selection.kept_weights(trainer.folder, chosen)
+    return chosen.best_step
 
 
 def _parameter_counts(model: torch.nn.Module) -> Json:
@@ -115,6 +135,8 @@ def _export(
         model.load_state_dict(state, strict=True)
     save_reward_model(model, tokenizer, partial)
     shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
+    if (folder / "tensorboard").is_dir():
+        shutil.copytree(folder / "tensorboard", partial / "tensorboard")
     facts["weights_sha256"] = file_sha256(partial / "model.safetensors")
     (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
     write_json(partial / "run.json", facts)
@@ -122,12 +144,36 @@ def _export(
     partial.replace(folder / "model")
 
 
-def _facts(settings: Json, trainer: Trainer, counts: Json, data: TokenDataset, device: torch.device, key: str) -> Json:
-    """What `run.json` says."""
+def _use_of_the_machine(trainer: Trainer, work: tuple[float, float, float], peak: tuple[float, str]) -> Json:
+    """What `run.json` says of speed: shares of what need not be computed, and utilisation.
+
+    The peak is that of all processes; `work` as `Work.total`, `peak` as `peak_flops`.
+    """
+    places, real, context = work
+    totals, model = trainer.totals, trainer.wrapped
+    flops = throughput.model_flops(model.model, real, context, causal=model.is_decoder)
+    available = peak[0] * trainer.world
+    seconds = max(totals.seconds, 1e-9)
+    return {
+        "computed_tokens": int(real),
+        "shared_share": round(1 - real / max(totals.tokens, 1), 4),
+        "padding_share": round(1 - real / max(places, 1), 4),
+        "model_flops": flops,
+        "flops_per_second": round(flops / seconds),
+        "peak_flops_per_second": round(available),
+        "peak_source": peak[1] if trainer.world == 1 else f"{peak[1]}; times {trainer.world} processes",
+        "utilisation": round(flops / seconds / available, 4),
+    }
+
+
+def _facts(
+    settings: Json, trainer: Trainer, step: int, counts: Json, data: TokenDataset, device: torch.device, key: str
+) -> Json:
+    """What `run.json` says of the training; its `final` values are those of the exported `step`."""
     totals = trainer.totals
     lines = [json.loads(text) for text in (trainer.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     final: Json = {}
-    for line in lines:
+    for line in (line for line in lines if line["step"] <= step):
         final |= {name: value for name, value in line.items() if name.startswith("eval_") or name == "loss"}
     manifest = {name: value for name, value in data.manifest.items() if name != "splits"}
     return {
@@ -135,9 +181,10 @@ def _facts(settings: Json, trainer: Trainer, counts: Json, data: TokenDataset, d
         **counts,
         "train_pairs": data.pairs,
         "steps": totals.step,
+        "exported_step": step,
+        "continued": trainer.continued,
         "pairs": totals.pairs,
         "tokens": totals.tokens,
-        "computed_tokens": totals.computed_tokens,
         "seconds": round(totals.seconds, 2),
         "tokens_per_second": round(totals.tokens / max(totals.seconds, 1e-9), 1),
         "final": final,
