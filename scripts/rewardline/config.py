@@ -328,15 +328,25 @@ def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
     training = run["training"]
     for problem in owned_keys(training["deepspeed"]):
         yield f"{where}.{problem}"
-    if training["precision"] == "bf16" and training["zero_stage"] == 0:
+    if training["precision"] != "fp32" and training["zero_stage"] == 0:
         yield (
-            f"{where}.training.zero_stage: 0 is not allowed with precision bf16, where DeepSpeed's stage 0 "
-            "takes a step on zero gradients; expected 1, 2 or 3"
+            f"{where}.training.zero_stage: 0 is not allowed with precision {training['precision']}, where DeepSpeed's "
+            "stage 0 takes a step on zero gradients; expected 1, 2 or 3"
+        )
+    types = training["deepspeed"].get("data_types")
+    if training["zero_stage"] == 1 and training["precision"] == "bf16" and types:
+        yield (
+            f"{where}.training.deepspeed.data_types: {types} is not allowed with precision bf16 and zero_stage 1, "
+            "where DeepSpeed takes a step on zero gradients; expected zero_stage 2 or 3"
         )
     if training["offload"] != "none" and training["zero_stage"] == 0:
         yield f"{where}.training.offload: {training['offload']!r} needs zero_stage 1, 2 or 3"
     if training["offload"] == "all" and training["zero_stage"] != 3:
         yield f"{where}.training.offload: 'all' moves the parameters too and needs zero_stage 3"
+    evaluates = training["eval_every"] > 0 and (mixture is None or mixture["eval_fraction"] > 0)
+    for key in ("keep_best", "early_stopping"):
+        if training[key] and not evaluates:
+            yield f"{where}.training.{key}: needs evaluations; set eval_every and the mixture's eval_fraction above 0"
     if training["warmup"] >= 1 and training["warmup"] != int(training["warmup"]):
         yield f"{where}.training.warmup: {training['warmup']} is neither a share below 1 nor a whole number of steps"
 
