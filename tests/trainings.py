@@ -66,7 +66,7 @@ def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.T
     return max((first[name].float() - second[name].float()).abs().max().item() for name in first)
 
 
-SHORT = {"pairs_per_step": 8, "tokens_per_micro_batch": 60, "learning_rate": 1e-2, "max_steps": 40, "epochs": 10}
+SHORT = {"pairs_per_step": 8, "tokens_per_micro_batch": 60, "learning_rate": 1e-3, "max_steps": 40, "epochs": 10}
 """A training of 40 steps, for kills on the way."""
 
 

@@ -29,8 +29,8 @@ from trainings import (
 )
 
 Json = dict[str, Any]
-MOVED = 1e-4
-"""How far a weight may be from that of an undisturbed run, after 40 steps at a rate of 0.01, where processes or ZeRO
+MOVED = 1e-5
+"""How far a weight may be from that of an undisturbed run, after 40 steps at a rate of 0.001, where processes or ZeRO
 stage changed on the way: sums are then taken in another order."""
 
 
@@ -100,7 +100,7 @@ def test_training_goes_on_with_other_processes_and_another_zero_stage(
     weights, lines = finish(folder, tokens, base, *TWO, zero_stage=3)
     assert largest_difference(weights, undisturbed[0]) <= MOVED
     assert [line["step"] for line in lines] == list(range(1, 41))
-    assert [loss for _, loss in curve(lines)] == pytest.approx([loss for _, loss in curve(undisturbed[1])], abs=1e-4)
+    assert [loss for _, loss in curve(lines)] == pytest.approx([loss for _, loss in curve(undisturbed[1])], abs=1e-6)
     facts = json.loads((folder / "out" / "run.json").read_text())
     assert [(part["world_size"], part["zero_stage"]) for part in facts["continued"]] == [(1, 2), (2, 3)]
 
@@ -162,7 +162,7 @@ def test_death_of_one_process_ends_the_training_and_leaves_none(tmp_path: Path, 
 
 def test_best_weights_are_exported_and_stopping_early_survives_a_kill(tmp_path: Path, tokens: Path, base: Path) -> None:
     options: Json = {"keep_best": True, "early_stopping": {"patience": 3}, "eval_every": 2, "checkpoint_every": 3}
-    options |= {"warmup": 0, "schedule": "constant", "max_steps": 200, "epochs": 50}
+    options |= {"warmup": 0, "schedule": "constant", "max_steps": 200, "epochs": 50, "learning_rate": 1e-2}
     weights, lines = finish(tmp_path / "whole", tokens, base, **options)
     evals = {line["step"]: line["eval_loss"] for line in lines if "eval_loss" in line}
     best, last = min(evals, key=lambda step: evals[step]), max(evals)
