@@ -17,12 +17,15 @@ rule train:
     resources:
         gpu=GPUS,
         processes=1,
+        launcher="",
     params:
         settings=run_settings(configuration.train_settings),
     message:
         "Training {wildcards.run}"
     shell:
-        program("train.py") + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
+        "{resources.launcher} "
+        + program("train.py")
+        + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
         " --base $(dirname {input.base:q}) --output results/models/{wildcards.run}"
         " --checkpoints results/checkpoints/{wildcards.run}"
         " --threads {threads} --gpus {resources.gpu} --processes {resources.processes} --log {log}"

@@ -34,7 +34,10 @@ The text must end with the end token `{end_token}`, where the score is read. Pad
 | mixture | {mixture}: {train_pairs:,} training pairs |
 | base model | {model} ({parameters:,} parameters, {trained_parameters:,} trained) |
 | steps | {steps:,} of at most {pairs_per_step} pairs; {pairs:,} pairs seen |
+| weights | of step {exported_step:,} |
 | tokens | {tokens:,} (chosen and rejected in full), {tokens_per_second:,.0f} a second on {device} |
+| computed | {computed_tokens:,} tokens: {shared_share:.1%} less by sharing prompts; {padding_share:.1%} padding |
+| utilisation | {utilisation:.1%} of {peak:.3g} TFLOP/s ({peak_source}) |
 | objective | pairwise logistic ranking loss |
 | learning rate | {learning_rate}, {schedule} |
 | seed | {seed} |
@@ -56,9 +59,13 @@ def model_card(run: dict[str, Any]) -> str:
         special = ", add_special_tokens=False"
     accuracy = run["final"].get("eval_accuracy")
     made_with = ", ".join(f"{name} {run['versions'][name]}" for name in ("torch", "deepspeed", "transformers"))
+    if run["git"]["commit"]:
+        made_with += f"; rewardline {run['git']['commit'][:12]}{', changed since' if run['git']['dirty'] else ''}"
     return _CARD.format(
         **{key: run[key] for key in ("run", "mixture", "model", "seed", "parameters", "trained_parameters", "steps")},
-        **{key: run[key] for key in ("pairs", "tokens", "tokens_per_second", "device", "train_pairs")},
+        **{key: run[key] for key in ("pairs", "tokens", "tokens_per_second", "device", "train_pairs", "exported_step")},
+        **{key: run[key] for key in ("computed_tokens", "shared_share", "padding_share", "utilisation", "peak_source")},
+        peak=run["peak_flops_per_second"] / 1e12,
         **{key: training[key] for key in ("pairs_per_step", "learning_rate", "schedule")},
         example=example,
         special=special,

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline import checkpoints, engine, lora, provenance, selection, throughput
-from rewardline.artifacts import file_sha256, share, write_json
+from rewardline.artifacts import file_sha256, read_json, share, write_json
 from rewardline.cli import UserError, log
 from rewardline.distributed import rank, world_size
 from rewardline.model_card import model_card
@@ -64,6 +64,7 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     if rank() == 0:
         del zero3
         facts = _facts(settings, trainer, step, counts, data, device, key)
+        facts |= {"base": read_json(base / "manifest.json")["files"]}
         facts |= _use_of_the_machine(trainer, work, peak)
         _export(settings, base, tokenizer, state, folder, facts)
     if world_size() > 1:

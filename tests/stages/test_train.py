@@ -42,6 +42,25 @@ def test_log_has_a_line_for_every_step_and_evaluation(reference: Any) -> None:
     assert all(line["grad_norm"] > 0 for line in steps)
 
 
+def test_run_json_and_model_card_say_what_was_computed(
+    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
+) -> None:
+    _, lines = train(tmp_path, tokens, base_models("llama"))
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    full = sum(line["tokens"] for line in lines if "loss" in line)
+    assert run["tokens"] == full > run["computed_tokens"] == sum(x["computed_tokens"] for x in lines if "loss" in x)
+    assert run["shared_share"] == pytest.approx(1 - run["computed_tokens"] / full, abs=1e-4)
+    assert run["padding_share"] == 0
+    assert 0 < run["utilisation"] < 1
+    assert run["utilisation"] == pytest.approx(
+        run["model_flops"] / run["seconds"] / run["peak_flops_per_second"], rel=0.1
+    )
+    assert {"versions", "git", "hardware", "training", "data", "base", "weights_sha256", "peak_source"} <= set(run)
+    card = (tmp_path / "out" / "README.md").read_text()
+    for part in (f"| weights | of step {run['steps']}", f"{run['shared_share']:.1%} less", run["peak_source"]):
+        assert part in card
+
+
 def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base_models: Callable[..., Path], reference: Any) -> None:
     from rewardline import batches
     from rewardline.reward_model import load_base
@@ -170,9 +189,10 @@ def test_opt_with_its_peculiarities_trains_and_loads_in_plain_transformers(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": 1e30, "warmup": 0, "clip": 0}, "the loss is not finite at step"),
+        ({"learning_rate": 1e30, "warmup": 0, "clip": 0}, "the gradient is not finite at step"),
         ({"precision": "fp16", "zero_stage": 1}, "training.precision: fp16 needs a GPU"),
         ({"lora": {"target_modules": ["nothing"]}}, "training.lora"),
+        ({"loggers": ["wandb"]}, "training.loggers: wandb is not installed; run: pip install wandb"),
     ],
 )
 def test_mistakes_end_with_one_message(

@@ -144,6 +144,12 @@ CHANGES: Json = {
     "runs.r.training.lora.target_modules": ["q_proj"],
     "runs.r.training.batching": "padded",
     "runs.r.training.checkpoint_every": 7,
+    "runs.r.training.checkpoint_minutes": 7,
+    "runs.r.training.keep_best": True,
+    "runs.r.training.early_stopping": {},
+    "runs.r.training.early_stopping.patience": 7,
+    "runs.r.training.early_stopping.min_delta": 0.1,
+    "runs.r.training.loggers": ["tensorboard"],
     "runs.r.training.eval_every": 7,
     "runs.r.training.deepspeed": {"zero_optimization": {"overlap_comm": True}},
 }
@@ -186,7 +192,7 @@ def changed(key: str) -> Json:
     for part in parents:
         place = place.setdefault(part, {})
     place[last] = CHANGES[key]
-    if key == "runs.r.training.offload":
+    if key in ("runs.r.training.offload", "runs.r.training.precision"):
         place["zero_stage"] = 1
     return config
 
