@@ -144,7 +144,6 @@ def main(argv: list[str] | None = None) -> int:
         elif code := train_together(meeting):
             return code
         finish(folder, args.output)
-        said.unlink(missing_ok=True)
     return 0
 
 
