@@ -61,7 +61,7 @@ def save(engine: Any, folder: Path, step: int, state: Json) -> bool:
         shutil.rmtree(target, ignore_errors=True)  # one that could not be read stands there still
         unfinished.replace(target)
         for old in steps(folder)[:-KEPT]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
 
     try:
         together(begin if _rank() == 0 else None)

@@ -116,6 +116,8 @@ def launch(program: Path, arguments: Sequence[str], processes: int, nodes: Nodes
                 }
                 environment |= {WORKER: "1", ERRORS: errors}
                 children.append(_start([sys.executable, str(program), *arguments], environment))
+            if terminated:  # while some were not yet started
+                forward()
             codes = _wait(children)
         finally:
             for child in children:

@@ -1,11 +1,14 @@
-"""Copies of `log.jsonl` for programs that draw curves: TensorBoard, Weights & Biases, MLflow."""
+"""Where the numbers of a training go: `log.jsonl`, and programs that draw curves, if installed and asked for."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from rewardline.cli import UserError
+from rewardline.artifacts import atomic_file
+from rewardline.cli import UserError, log
 
 Json = dict[str, Any]
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
@@ -24,20 +27,77 @@ def check(names: Sequence[str]) -> None:
         raise UserError(f"training.loggers: {', '.join(missing)} is not installed; run: pip install {packages}")
 
 
-def start(names: Sequence[str], settings: Json, folder: Path, step: int) -> list["Logger"]:
-    """The loggers of a training that goes on after `step`; their files go into `folder`."""
-    return [_LOGGERS[name](settings, folder, step) for name in names]
+class Logger(Protocol):
+    """What `start` hands out."""
+
+    def write(self, line: Json) -> None:
+        """Write a line of `log.jsonl`."""
+
+    def close(self) -> None:
+        """Write what still waits."""
 
 
-class Logger:
-    """Writes the numbers of a line of the log, and is closed at the end."""
+def start(names: Sequence[str], settings: Json, folder: Path, step: int) -> list[Logger]:
+    """`log.jsonl` in `folder` and the loggers of a training that goes on after `step`; lines of later steps go."""
+    lines = LogFile(folder / "log.jsonl", step)
+    return [lines, *(_LOGGERS[name](settings, folder) for name in names)]
+
+
+class LogFile:
+    """A file of JSON lines. What cannot be written, as on a full disk, is written with a later line."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Go on with what the file says up to `step`; the steps after it are done again."""
+        self._path, self._waiting, self._told = path, "", False
+        kept = [json.dumps(line) + "\n" for line in log_lines(path) if line["step"] <= step]
+        with atomic_file(path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
+        self._size = path.stat().st_size
+
+    def write(self, line: Json) -> None:
+        """Append a line."""
+        self._waiting += json.dumps(line) + "\n"
+        try:
+            with self._path.open("r+", encoding="utf-8") as stream:
+                stream.truncate(self._size)  # what a failure left of a line
+                stream.seek(self._size)
+                stream.write(self._waiting)
+            self._size, self._waiting = self._path.stat().st_size, ""
+        except OSError as error:
+            if not self._told:
+                log.warning("%s cannot be written (%s); trying again at every step", self._path, error.strerror)
+            self._told = True
+
+    def close(self) -> None:
+        """Fail if lines still wait.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        if self._waiting:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(self._waiting)
+
+
+def log_lines(path: Path) -> Iterator[Json]:
+    """The lines of a `log.jsonl`, up to one that was being written when its program was killed."""
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(text)
+            except json.JSONDecodeError:
+                return
+
+
+class Curves:
+    """Hands the numbers of every line to a program: `train/NAME`, and `eval/NAME` for those of evaluations."""
 
     def __init__(self, write: Callable[[Json, int], None], close: Callable[[], None]) -> None:
         self._write = write
         self.close = close
 
     def write(self, line: Json) -> None:
-        """Write a line of `log.jsonl`: training values as `train/NAME`, those of evaluations as `eval/NAME`."""
+        """Write a line's numbers."""
         values = {}
         for name, value in line.items():
             if name != "step" and isinstance(value, int | float):
@@ -46,30 +106,34 @@ class Logger:
         self._write(values, line["step"])
 
 
-def _tensorboard(_settings: Json, folder: Path, step: int) -> Logger:
+def _tensorboard(_settings: Json, folder: Path) -> Curves:
     from torch.utils.tensorboard import SummaryWriter
 
-    # What was written of later steps before a kill is hidden: they are done again.
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    place = folder / "tensorboard"
+    shutil.rmtree(place, ignore_errors=True)
+    writer = SummaryWriter(str(place))
 
     def write(values: Json, at: int) -> None:
         for name, value in values.items():
             writer.add_scalar(name, value, at)
 
-    return Logger(write, writer.close)
+    curves = Curves(write, writer.close)
+    for line in log_lines(folder / "log.jsonl"):  # its own files may lack what was not yet flushed at a kill
+        curves.write(line)
+    return curves
 
 
-def _wandb(settings: Json, folder: Path, _step: int) -> Logger:
+def _wandb(settings: Json, folder: Path) -> Curves:
     import wandb
 
     # The same id continues the same curves; steps that are done again are ignored there.
     identity = f"{settings['run']}-{folder.name}"
     run = wandb.init(project="rewardline", name=settings["run"], id=identity, resume="allow", dir=str(folder),
                      config=settings)  # fmt: skip
-    return Logger(lambda values, at: run.log(values, step=at), run.finish)
+    return Curves(lambda values, at: run.log(values, step=at), run.finish)
 
 
-def _mlflow(settings: Json, folder: Path, _step: int) -> Logger:
+def _mlflow(settings: Json, folder: Path) -> Curves:
     import mlflow
 
     mlflow.set_experiment("rewardline")
@@ -80,10 +144,10 @@ def _mlflow(settings: Json, folder: Path, _step: int) -> Logger:
         run = mlflow.start_run(run_name=settings["run"])
         known.write_text(run.info.run_id, encoding="utf-8")
         mlflow.log_params({key: str(value) for key, value in settings["training"].items()})
-    return Logger(lambda values, at: mlflow.log_metrics(values, step=at), mlflow.end_run)
+    return Curves(lambda values, at: mlflow.log_metrics(values, step=at), mlflow.end_run)
 
 
-_LOGGERS: dict[str, Callable[[Json, Path, int], Logger]] = {
+_LOGGERS: dict[str, Callable[[Json, Path], Curves]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "mlflow": _mlflow,

@@ -1,6 +1,5 @@
 """The training loop: the same steps for any number of processes, resumable at any checkpoint."""
 
-import json
 import math
 import signal
 import time
@@ -78,7 +77,6 @@ class Trainer:
         """Train from the newest checkpoint, or from the start, to the end."""
         signal.signal(signal.SIGTERM, self._on_terminate)
         self._restore()
-        self._truncate_log()
         if self.rank == 0:
             self._loggers = loggers.start(self.training["loggers"], self.settings, self.folder, self.totals.step)
         self._saved_at = time.monotonic()
@@ -305,21 +303,5 @@ class Trainer:
         return [value > 0 for value in flags.tolist()]
 
     def _write(self, line: Json) -> None:
-        if self.rank == 0:
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
         for logger in self._loggers:
             logger.write(line)
-
-    def _truncate_log(self) -> None:
-        """Drop the lines of steps after the checkpoint, which are done again."""
-        path = self.folder / "log.jsonl"
-        if self.rank == 0 and path.exists():
-            kept = []
-            for text in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(text)["step"] <= self.totals.step:
-                        kept.append(text + "\n")
-                except json.JSONDecodeError:
-                    break  # the line that was being written when the process was killed
-            path.write_text("".join(kept), encoding="utf-8")

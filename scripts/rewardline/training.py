@@ -1,6 +1,5 @@
 """A training as one process sees it: from the base model to the exported reward model."""
 
-import json
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.integrations import HfDeepSpeedConfig
 
-from rewardline import checkpoints, engine, lora, provenance, selection, throughput
+from rewardline import checkpoints, engine, loggers, lora, provenance, selection, throughput
 from rewardline.artifacts import file_sha256, read_json, share, write_json
 from rewardline.cli import UserError, log
 from rewardline.distributed import rank, world_size
@@ -172,7 +171,7 @@ def _facts(
 ) -> Json:
     """What `run.json` says of the training; its `final` values are those of the exported `step`."""
     totals = trainer.totals
-    lines = [json.loads(text) for text in (trainer.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = loggers.log_lines(trainer.folder / "log.jsonl")
     final: Json = {}
     for line in (line for line in lines if line["step"] <= step):
         final |= {name: value for name, value in line.items() if name.startswith("eval_") or name == "loss"}

@@ -1,6 +1,7 @@
 """Copies of the log for other programs: what is not installed is asked for, what is installed gets every number."""
 
 import json
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,10 +59,12 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def write_lines(name: str, folder: Path, step: int = 3) -> None:
     loggers.check([name])
-    (logger,) = loggers.start([name], SETTINGS, folder, step)
+    started = loggers.start([name], SETTINGS, folder, step)
     for line in LINES:
-        logger.write(line)
-    logger.close()
+        for logger in started:
+            logger.write(line)
+    for logger in started:
+        logger.close()
 
 
 def test_wandb_gets_every_number_under_an_id_that_a_resume_finds_again(tmp_path: Path, modules: Path) -> None:
@@ -89,6 +92,7 @@ def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    (tmp_path / "log.jsonl").write_text('{"step": 3, "loss": 0.75}\n{"step": 4, "loss": 0.7}\n{"step": 5, "lo')
     write_lines("tensorboard", tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -96,7 +100,31 @@ def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
     write_lines("tensorboard", tmp_path, step=3)  # step 4 is done again after a kill
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [event.step for event in events.Scalars("train/loss")] == [4]
+    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(3, 0.75), (4, 0.25)]
+
+
+def test_the_log_goes_on_after_the_step_of_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    loggers.LogFile(path, 2).write({"step": 3, "again": True})
+    assert list(loggers.log_lines(path)) == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
+
+
+def test_lines_that_a_full_disk_refuses_are_written_later(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    lines = loggers.LogFile(path, 0)
+    lines.write({"step": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, hard))
+    try:
+        lines.write({"step": 2})
+        lines.write({"step": 3})
+        assert list(loggers.log_lines(path)) == [{"step": 1}]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    lines.write({"step": 4})
+    lines.close()
+    assert [line["step"] for line in loggers.log_lines(path)] == [1, 2, 3, 4]
 
 
 def test_what_is_not_installed_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
