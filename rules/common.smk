@@ -17,7 +17,7 @@ from rewardline.artifacts import canonical
 from rewardline.code import program_files
 from rewardline.expand import expand_files, local_model_files
 from rewardline.cli import UserError
-from rewardline.formats import OPTIONS, converter
+from rewardline.formats import OPTIONS, check
 
 machine.use_own_python()
 
@@ -60,8 +60,7 @@ def check_shapes(names):
         shape = CONFIG[section][name]
         options = {key: shape[key] for key in OPTIONS}
         try:
-            if shape["format"] != "auto":
-                converter(shape["format"], shape["fields"], **options)
+            check(shape["format"], shape["fields"], **options)
         except UserError as error:
             problems.append(f"{section}.{name}: {error}")
     return problems

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardline.cli import UserError
-from rewardline.formats import FORMATS, Pair, Reject, converter, detect
+from rewardline.formats import FORMATS, GROUPED, Pair, Reject, converter, detect
 from rewardline.formats_fields import SYNONYMS
 
 Row = dict[str, Any]
@@ -286,6 +286,19 @@ def test_the_margin_may_come_from_two_scores() -> None:
     assert reason("pairs", row, min_margin=5) == "no_margin"
 
 
+def test_a_confidence_below_a_half_swaps_the_pair() -> None:
+    row = {"prompt": "Q", "chosen": "A", "rejected": "B", "agree": 0.9}
+    fields = {"confidence": "agree"}
+    assert one("pairs", row, fields) == Pair((user("Q"),), "A", "B", confidence=0.9)  # type: ignore[arg-type]
+    assert one("pairs", row).confidence == 1
+    pair = one("pairs", row | {"agree": 0.25}, fields)
+    assert (pair.chosen, pair.rejected, pair.confidence) == ("B", "A", 0.75)
+    assert reason("pairs", row | {"agree": "0.5"}, fields) == "tie"
+    assert one("pairs", row | {"agree": 0.5}, fields, ties="keep").confidence == 0.5
+    assert reason("pairs", row | {"agree": 2}, fields) == "bad_number"
+    assert reason("pairs", row | {"agree": 0.25, "margin": 3}, fields) == "negative_margin"
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "expected"),
     [
@@ -397,7 +410,7 @@ MAPPINGS = st.dictionaries(
 @given(row=st.dictionaries(KEYS | WORDS, VALUES) | VALUES, mapping=MAPPINGS)
 def test_whatever_a_row_holds_it_gives_sound_pairs_or_is_rejected(row: Any, mapping: dict[str, str]) -> None:
     found = detect(row)
-    assert isinstance(found, str | list) and set([found] if isinstance(found, str) else found) <= set(FORMATS)
+    assert isinstance(found, str | list) and set([found] if isinstance(found, str) else found) <= {*FORMATS, *GROUPED}
     detect(row, mapping)
     for name, shape in FORMATS.items():
         known = {key: path for key, path in mapping.items() if key in shape.fields}
