@@ -18,6 +18,7 @@ from rewardline.code import program_files
 from rewardline.expand import expand_files, local_model_files
 from rewardline.cli import UserError
 from rewardline.formats import OPTIONS, check
+from rewardline.formats_join import check_joins
 
 machine.use_own_python()
 
@@ -31,8 +32,9 @@ def selected_runs():
 
 
 def load_config():
+    schema = configuration.load_schema(ROOT / "config" / "schema.yaml")
     try:
-        return configuration.resolve(config, configuration.load_schema(ROOT / "config" / "schema.yaml"))
+        return configuration.resolve(config, schema, configuration.load_known(ROOT / "config" / "datasets.yaml"))
     except configuration.ConfigError as error:
         raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
 
@@ -61,6 +63,7 @@ def check_shapes(names):
         options = {key: shape[key] for key in OPTIONS}
         try:
             check(shape["format"], shape["fields"], **options)
+            check_joins(shape["join"])
         except UserError as error:
             problems.append(f"{section}.{name}: {error}")
     return problems

@@ -126,16 +126,25 @@ def _judged(record: Record, fields: Fields, label: Any, names: tuple[str, str], 
 
 def _listed(record: Record, fields: Fields, prompted: bool) -> Iterator[Candidate]:
     """Lists of answers."""
+    if not prompted:
+        return
     good, bad = (_get(record, fields, name) for name in ("good", "bad"))
     asked = fields.mapped("good") and fields.mapped("bad")
-    if prompted and (asked or (_texts(good) and _texts(bad) and fields.key(record, "good") not in SIDES)):
-        yield Candidate("good_bad")
+    found = list(_several(record, fields))
+    if asked or (_texts(good) and _texts(bad) and fields.key(record, "good") not in SIDES):
+        yield Candidate("good_bad", "" if asked or not found else "format: good_bad")
+        found = [Candidate(name, hint or f"format: {name}") for name, hint in found]
+    yield from found
+
+
+def _several(record: Record, fields: Fields) -> Iterator[Candidate]:
+    """A list of answers, with what says which are better."""
     answers = _get(record, fields, "answers")
-    if prompted and fields.mapped("answers") and isinstance(answers, dict):
+    if fields.mapped("answers") and isinstance(answers, dict):
         yield Candidate("ranked")
         return
     answers = unfolded(answers)
-    if not prompted or fields.mapped("preference") or not isinstance(answers, list) or len(answers) < 2:
+    if fields.mapped("preference") or not isinstance(answers, list) or len(answers) < 2:
         return
     orders = [_get(record, fields, name) for name in ("scores", "ranks")]
     orders += [column(answers, keys) for keys in (SCORE_KEYS, RANK_KEYS)]
