@@ -252,7 +252,7 @@ def recognise(
             if item.hint or len(sure) > 1:
                 hints.setdefault(item.name, item.hint or f"format: {item.name}")
     every: dict[str, Format | GroupFormat] = {**FORMATS, **GROUPED}
-    if not certain and _signed(records, where) and set(hints) == {"labelled"}:
+    if {*hints, *certain} == {"labelled"} and _signed(records, where):
         certain["labelled"] = len(records)
     if len(certain) == 1 and 2 * certain.total() > len(records):
         (name,) = certain

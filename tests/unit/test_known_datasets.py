@@ -321,7 +321,7 @@ SHAPES: dict[str, tuple[list[Row], list[tuple[str, str, float | None]], list[str
         [("A", "B", 1.0)],
         [],
     ),
-    "nvidia/HelpSteer2": ([steer("A", 3, 1), steer("B", 3, 2)], [("A", "B", pytest.approx(0.4))], []),
+    "nvidia/HelpSteer2": ([steer("A", 3, 1), steer("B", 3, 2)], [("A", "B", 0.4)], []),
     "nvidia/HelpSteer": (
         [steer("A", 3, 1), steer("B", 1, 2), steer("C", 3, 0)],
         [("A", "B", 2.0), ("C", "B", 2.0)],
