@@ -142,6 +142,8 @@ def verdict(
         return numeric[label], None, None
     elif (key, names[0]) == _SHIFTED and isinstance(value, float) and 1 < value < 2:
         return int(value > 1.5), None, max(value - 1, 2 - value)
+    elif (counted := _counted(label, key, names)) is not None:
+        return counted, None, None
     else:
         aliases = [{names[side].lower(), _text(record.get(("model_a", "model_b")[side]))} for side in (0, 1)]
         for winner, words in ((0, FIRST | aliases[0]), (1, SECOND | aliases[1]), (None, TIE)):
@@ -149,6 +151,14 @@ def verdict(
                 return winner, None, None
     shown = repr(label[:50]) if isinstance(value, str | int | float) else kind(value)
     raise Reject("bad_preference", f"who won by {shown}? set `values: {{first: ..., second: ..., tie: ...}}`")
+
+
+def _counted(label: str, key: str, names: tuple[str, str]) -> int | None:
+    """Who won by a number that stands in the answers' names. 0 and 1 may as well be no and yes, but for some keys."""
+    ends = names[0][-1:], names[1][-1:]
+    if ends == ("1", "2") or (ends == ("0", "1") and key in ("choice", "winner")):
+        return ends.index(label) if label in ends else None
+    return None
 
 
 def _text(value: Any) -> str:

@@ -114,6 +114,8 @@ def _judged(record: Record, fields: Fields, label: Any, names: tuple[str, str], 
     """Preference or votes; certain if every label can be understood."""
     several = isinstance(label, list) and not fields.mapped("answers")
     name = "votes" if several else "preference"
+    if not _readable(record, fields, "preference"):
+        return Candidate(name, "fields: {preference: ...}, which stands there more than once")
     key = fields.key(record, "preference")
     try:
         for value in label if isinstance(label, list) else [label] if label is not None else []:

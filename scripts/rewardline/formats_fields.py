@@ -30,23 +30,38 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "system": ("system", "system_prompt"),
     "chosen": (
         "chosen",
-        "response_chosen",
-        "chosen_response",
-        "chosen_messages",
         "better",
         "preferred",
         "accepted",
+        "chosen_response",
+        "response_chosen",
+        "chosen_answer",
+        "chosen_completion",
+        "chosen_output",
+        "chosen_messages",
+        "preferred_response",
+        "preferred_output",
+        "winning_response",
+        "pos_resp",
         "response_j",
         "full_chosen",
     ),
     "rejected": (
         "rejected",
         "reject",
-        "response_rejected",
-        "rejected_response",
-        "rejected_messages",
         "worse",
         "dispreferred",
+        "rejected_response",
+        "response_rejected",
+        "rejected_answer",
+        "rejected_completion",
+        "rejected_output",
+        "rejected_messages",
+        "dispreferred_response",
+        "non_preferred_response",
+        "non_preferred_output",
+        "losing_response",
+        "neg_resp",
         "response_k",
         "full_rejected",
     ),
@@ -91,6 +106,7 @@ ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instructio
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
 TOGETHER: Final = (("answer_a", "answer_b"), ("score_a", "score_b"), ("chosen_score", "rejected_score"))
 PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*)*")
+PLACE: Final = re.compile(r"\{([^{}]+)\}")
 STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
 _STEMS: Final = ("answer", "response", "output", "completion", "conversation", "conv", "human_ref")
 _ENDS: Final = (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"))
@@ -101,7 +117,8 @@ class Fields:
 
     A path is a key, or keys and list positions as in `answers[0].text`; `[*]` takes every item and a `*` in a key
     every key that fits, in natural order ("prediction *"); both give a list. A key that is spelt like the whole path
-    comes first. A path that starts with "=" is not a path: the rest is the value, the same for every row.
+    comes first. A path that starts with "=" is not a path: the rest is the value, in which `{path}` stands for the text
+    or number at a path ("=Which argument about {title} is better?").
     """
 
     def __init__(self, mapping: dict[str, str] | None, known: tuple[str, ...]) -> None:
@@ -115,6 +132,8 @@ class Fields:
                 raise UserError(f"fields: this format has no field {name!r}; {hint}")
             if not isinstance(path, str) or not (path.startswith("=") or PATH.fullmatch(path)):
                 raise UserError(f"fields: {name}: {path!r} is not a path such as answers[0].text")
+            for place in PLACE.findall(path) if path.startswith("=") else ():
+                steps_of(place)
             self._steps[name] = () if path.startswith("=") else steps_of(path)
         for one, two in TOGETHER:
             if (one in self._paths) != (two in self._paths):
@@ -152,7 +171,7 @@ class Fields:
         if name in self._paths:
             path = self._paths[name]
             if path[0] == "=":
-                return path[1:], True
+                return PLACE.sub(lambda place: _inserted(record, place[1]), path[1:]), True
             return walk(record, path), True
         key = self._usual(record, name)
         return (record[key], True) if key is not None else (None, False)
@@ -181,6 +200,13 @@ def steps_of(path: str) -> tuple[str | int | None, ...]:
 def walk(record: Any, path: str) -> Any:
     """What stands at a path; rejects a record that has not that place."""
     return record[path] if isinstance(record, dict) and path in record else _walk(record, steps_of(path), path)
+
+
+def _inserted(record: Record, path: str) -> str:
+    value = walk(record, path)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Reject("not_text", f"{path!r} is {kind(value)}, not text to insert")
+    return str(value)
 
 
 def _walk(value: Any, steps: tuple[str | int | None, ...], path: str) -> Any:

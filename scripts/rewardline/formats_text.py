@@ -98,7 +98,7 @@ def message(value: object, what: str) -> Message:
     if role is None:
         shown = repr(name[:50]) if isinstance(name, str) else kind(name)
         raise Reject("bad_role", f"{what} has the role {shown}; known are {', '.join(ROLES)}")
-    content = value.get("content") if value.get("content") is not None else value.get("value")
+    content = next((value[key] for key in ("content", "value", "text") if value.get(key) is not None), None)
     if isinstance(content, list):
         content = "".join(_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
     return {"role": role, "content": clean(content, f"the content of {what}")}
@@ -151,6 +151,8 @@ def prompt(value: object, what: str = "the prompt") -> list[Message]:
     """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages."""
     if isinstance(value, list):
         result = messages(value, what)
+    elif isinstance(value, dict) and isinstance(value.get("messages"), list):
+        return prompt(value["messages"], what)  # OpenAI's preference format
     elif isinstance(value, dict) and not {"role", "from"} & value.keys():
         return [{"role": "user", "content": clean(only_text(value, PROMPT_KEYS, what), what)}]
     elif isinstance(value, dict):

@@ -270,6 +270,16 @@ def test_fields_name_paths() -> None:
     assert reason("pairs", row, fields | {"subset": "w"}) == "not_text"
 
 
+def test_fields_put_texts_together() -> None:
+    row = {"title": "Bottles", "side": {"name": "ban", "n": 2}, "chosen": "A", "rejected": "B"}
+    fields = {"prompt": "=On {title}: argue for {side.name} ({side.n})."}
+    assert one("pairs", row, fields).prompt == (user("On Bottles: argue for ban (2)."),)
+    assert reason("pairs", row, {"prompt": "={body}"}) == "missing_field"
+    assert reason("pairs", row, {"prompt": "={side}"}) == "not_text"
+    with pytest.raises(UserError, match="not a path"):
+        converter("pairs", {"prompt": "={a..b}"})
+
+
 def test_fields_take_several_values() -> None:
     row = {"q": "Q", "reply 10": "C", "reply 2": "B", "reply 1": "A", "s": [{"v": 1}, {"v": 2}, {"v": 3}]}
     fields = {"prompt": "q", "answers": "reply *", "scores": "s[*].v"}
