@@ -1,10 +1,10 @@
 """The formats whose row is one pair: what is better and what is worse is said by the fields' names."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from rewardline.formats_fields import ALPACA, EMPTY, Fields, Record
+from rewardline.formats_options import Options
 from rewardline.formats_text import (
     Message,
     Reject,
@@ -22,17 +22,6 @@ SIDES: Final = ("chosen", "rejected")
 HEADINGS: Final = ("###The instruction to evaluate:", "###Response to evaluate:")
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user can choose about a format; `converter` describes each."""
-
-    pairing: str = "all"
-    min_margin: float | None = None
-    max_pairs: int | None = None
-    values: dict[str, Any] = field(default_factory=dict)
-    separator: str | None = None
-
-
 class Draft(NamedTuple):
     """A pair before the checks that all formats share; its texts may still be empty."""
 
@@ -40,6 +29,10 @@ class Draft(NamedTuple):
     chosen: str
     rejected: str
     margin: float | None = None
+    confidence: float | None = None
+    """How sure it is that `chosen` is better, in [0, 1]; null: as sure as the row is."""
+    node: str = ""
+    """Which of its prompts, in a row or group that has several."""
 
 
 Drafts = Iterator[Draft | Reject]
@@ -115,6 +108,8 @@ def compare(
 ) -> tuple[list[Message], str, str]:
     """Prompt and texts of two sides, each an answer to the prompt `shared` or a whole conversation."""
     if is_conversation(first) or is_conversation(second):
+        if shared is None and is_conversation(first) != is_conversation(second):
+            shared = _before_answer(first if is_conversation(first) else second)
         found, one, two = part(_whole(shared, first, names[0]), _whole(shared, second, names[1]), names)
         if shared is not None:
             turns = [turn for turn in shared if turn["role"] != "system"]
@@ -128,6 +123,12 @@ def compare(
     if shared is None:
         raise Reject("missing_field", "the row has no prompt, and its answers are not whole conversations")
     return shared, answer(first, names[0]), answer(second, names[1])
+
+
+def _before_answer(conversation: list[Any]) -> list[Message] | None:
+    """What stands before the last turn, if that is an answer: the prompt of an answer that stands alone."""
+    turns = messages(conversation, "the conversation")
+    return turns[:-1] if len(turns) > 1 and turns[-1]["role"] == "assistant" else None
 
 
 def _whole(shared: list[Message] | None, side: Any, name: str) -> list[Message]:
