@@ -179,8 +179,8 @@ class Fields:
 
     @staticmethod
     def _usual(record: Record, name: str) -> str | None:
-        present = [key for key in SYNONYMS.get(name, ()) if key in record]
-        if name == "preference":
+        present = usual_keys(tuple(record), name)
+        if name == "preference" and (len(present) > 1 or "votes" in present):
             present = [key for key in present if key not in GENERAL or _specific(record, present, key)]
         if len(present) > 1:
             present = [key for key in present if record[key] not in EMPTY] or present[:1]
@@ -190,6 +190,12 @@ class Fields:
         if len(present) > 1:
             raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
         return present[0] if present else None
+
+
+@lru_cache(maxsize=4096)
+def usual_keys(names: tuple[str, ...], field: str) -> list[str]:
+    """Those among a row's keys that are usual names of a field; not to be changed."""
+    return [key for key in SYNONYMS.get(field, ()) if key in names]
 
 
 @lru_cache(maxsize=1024)
