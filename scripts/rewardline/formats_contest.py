@@ -146,11 +146,11 @@ def verdict(
         return counted, None, None
     else:
         aliases = [(names[side].lower(), _text(record.get(("model_a", "model_b")[side]))) for side in (0, 1)]
-        for winner, words in ((0, FIRST), (1, SECOND)):
-            if label in words or (label in aliases[winner] and label not in aliases[1 - winner]):
+        if (label in aliases[0]) != (label in aliases[1]):
+            return int(label in aliases[1]), None, None
+        for winner, words in ((0, FIRST), (1, SECOND), (None, TIE)):
+            if label in words:
                 return winner, None, None
-        if label in TIE:
-            return None, None, None
     shown = repr(label[:50]) if isinstance(value, str | int | float) else kind(value)
     raise Reject("bad_preference", f"who won by {shown}? set `values: {{first: ..., second: ..., tie: ...}}`")
 
