@@ -41,6 +41,7 @@ _OPTIONS = {
     "files": {"files", "sizes", "columns"},  # sizes: what the workflow adds so that an edited file is read again
     "hub": {"hub", "revision", "config", "split", "data_files", "data_dir", "columns"},
 }
+_GONE = (0,)  # the stamp of a file that is not there
 _SHOWN = 3
 _KEYS = 1_000  # top-level keys that the manifest names; data with ever new keys must not fill the memory
 
@@ -139,6 +140,8 @@ def write(name: str, inputs: list[Input], folder: Path) -> dict[str, Any]:
         for item in inputs:
             rows, unreadable = tally.rows, tally.unreadable
             before = _stamp(item.path)
+            if before == _GONE:
+                raise UserError(f"{item.label} is not there any more. Put it back, and run this again")
             for row in item.rows:
                 parts.add(item.label, row)
                 tally.add(item.label, row)
@@ -148,7 +151,7 @@ def write(name: str, inputs: list[Input], folder: Path) -> dict[str, Any]:
             log.info("read %s: %d rows, %d unreadable", item.label, rows, unreadable)
             if item.path is not None:
                 entry = {"file": item.label, "rows": rows, "unreadable": unreadable}
-                if not item.path.exists():
+                if _stamp(item.path) == _GONE:
                     raise UserError(f"{item.label} vanished while it was read. Put it back, and run this again")
                 read.append({**entry, "sha256": file_sha256(item.path)})
                 if _stamp(item.path) != before:
@@ -165,7 +168,10 @@ def _stamp(path: Path | None) -> tuple[int, ...]:
     """What changes when a file is written to."""
     if path is None:
         return ()
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return _GONE
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 

@@ -168,7 +168,7 @@ def converter(
         found = collector.close()
         if not found:
             raise collector.first or Reject("no_pair", "the row has no two answers to compare")
-        return Pairs([pair for pair, _ in found], dict(collector.skipped))
+        return Pairs([pair for pair, _ in found], collector.skipped)
 
     return convert
 

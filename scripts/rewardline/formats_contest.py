@@ -68,7 +68,7 @@ def preference(record: Record, fields: Fields, options: Options) -> Drafts:
 
 def label_of(record: Record, fields: Fields) -> Any:
     """Who won, as the row says it; the key that holds 1 where the row has one key for each outcome."""
-    if not fields.mapped("preference") and all(key in record for key in ONE_HOT[:2]):
+    if ONE_HOT[0] in record and ONE_HOT[1] in record and not fields.mapped("preference"):
         won = [key for key in ONE_HOT if key in record and code(record[key]) in ("1", "true")]
         if len(won) != 1:
             raise Reject("bad_preference", f"of {', '.join(ONE_HOT)} one should be 1, not {len(won)}")
@@ -78,7 +78,7 @@ def label_of(record: Record, fields: Fields) -> Any:
 
 def contestants(record: Record, fields: Fields) -> tuple[list[Message] | None, list[str], list[Any], list[Any]]:
     """The prompt, the answers' names, the answers as they are, and their scores (all of them, or only None)."""
-    if not fields.mapped("answers") and all(key in record for key in ONE_HOT[:2]):
+    if ONE_HOT[0] in record and ONE_HOT[1] in record and not fields.mapped("answers"):
         record = _unwrapped(record)
     shared = explicit_prompt(record, fields)
     if fields.mapped("answers"):
@@ -145,9 +145,11 @@ def verdict(
     elif (counted := _counted(label, key, names)) is not None:
         return counted, None, None
     else:
-        aliases = [{names[side].lower(), _text(record.get(("model_a", "model_b")[side]))} for side in (0, 1)]
-        for winner, words in ((0, FIRST | aliases[0]), (1, SECOND | aliases[1]), (None, TIE)):
-            if label in words and (winner is None or label not in aliases[1 - winner]):
+        aliases = [(names[side].lower(), _text(record.get(("model_a", "model_b")[side]))) for side in (0, 1)]
+        if (label in aliases[0]) != (label in aliases[1]):
+            return int(label in aliases[1]), None, None
+        for winner, words in ((0, FIRST), (1, SECOND), (None, TIE)):
+            if label in words:
                 return winner, None, None
     shown = repr(label[:50]) if isinstance(value, str | int | float) else kind(value)
     raise Reject("bad_preference", f"who won by {shown}? set `values: {{first: ..., second: ..., tie: ...}}`")

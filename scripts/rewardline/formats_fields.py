@@ -102,6 +102,7 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "margin": ("margin",),
     "subset": ("subset",),
 }
+GENERAL: Final = ("label", "labels", "votes")  # what may say who won, or something else
 ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
 TOGETHER: Final = (("answer_a", "answer_b"), ("score_a", "score_b"), ("chosen_score", "rejected_score"))
@@ -178,7 +179,9 @@ class Fields:
 
     @staticmethod
     def _usual(record: Record, name: str) -> str | None:
-        present = [key for key in SYNONYMS.get(name, ()) if key in record]
+        present = usual_keys(tuple(record), name)
+        if name == "preference" and (len(present) > 1 or "votes" in present):
+            present = [key for key in present if key not in GENERAL or _specific(record, present, key)]
         if len(present) > 1:
             present = [key for key in present if record[key] not in EMPTY] or present[:1]
             present = present[:1] if all(record[key] == record[present[0]] for key in present) else present
@@ -187,6 +190,12 @@ class Fields:
         if len(present) > 1:
             raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
         return present[0] if present else None
+
+
+@lru_cache(maxsize=4096)
+def usual_keys(names: tuple[str, ...], field: str) -> list[str]:
+    """Those among a row's keys that are usual names of a field; not to be changed."""
+    return [key for key in SYNONYMS.get(field, ()) if key in names]
 
 
 @lru_cache(maxsize=1024)
@@ -200,6 +209,12 @@ def steps_of(path: str) -> tuple[str | int | None, ...]:
 def walk(record: Any, path: str) -> Any:
     """What stands at a path; rejects a record that has not that place."""
     return record[path] if isinstance(record, dict) and path in record else _walk(record, steps_of(path), path)
+
+
+def _specific(record: Record, present: list[str], key: str) -> bool:
+    """Whether a general word for a preference is one: nothing else says who won, and `votes` is a list."""
+    alone = all(other in GENERAL for other in present)
+    return alone and (key != "votes" or isinstance(record[key], list))
 
 
 def _inserted(record: Record, path: str) -> str:

@@ -1,6 +1,5 @@
 """From drafts to pairs: the checks that all formats share."""
 
-from collections import Counter
 from collections.abc import Iterable
 from math import isfinite
 from typing import NamedTuple
@@ -38,8 +37,8 @@ class Collector:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._found: dict[tuple[str, str, str], tuple[Pair, Rows]] = {}
-        self._count: Counter[str] = Counter()
-        self.skipped: Counter[str] = Counter()
+        self._count: dict[str, int] = {}
+        self.skipped: dict[str, int] = {}
         self.first: Reject | None = None
         """Why the first draft that was left out was left out."""
         self.blame: dict[int, Reject] = {}
@@ -54,16 +53,17 @@ class Collector:
             key = draft.node, pair.chosen, pair.rejected
             if key in self._found:
                 raise Reject("duplicate", "the row gives the same pair twice")
-            if self._options.max_pairs is not None and self._count[draft.node] >= self._options.max_pairs:
+            count = self._count.get(draft.node, 0)
+            if self._options.max_pairs is not None and count >= self._options.max_pairs:
                 raise Reject("max_pairs", f"there are more than {self._options.max_pairs} pairs")
         except Reject as reject:
             self._leave(reject, rows)
         else:
             self._found[key] = pair, rows
-            self._count[draft.node] += 1
+            self._count[draft.node] = count + 1
 
     def _leave(self, reject: Reject, rows: Rows) -> None:
-        self.skipped[reject.reason] += 1
+        self.skipped[reject.reason] = self.skipped.get(reject.reason, 0) + 1
         self.first = self.first or reject
         for row in rows:
             self.blame.setdefault(row, reject)

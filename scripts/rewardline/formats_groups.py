@@ -156,7 +156,7 @@ class Grouping:
         if not found:
             rejects = sorted(unused.values(), key=lambda reject: (reject.reason, reject.detail))
             raise GroupReject(collector.first or (rejects or [Reject("no_pair", "the group has no rows")])[0], unused)
-        skipped = dict(collector.skipped)
+        skipped = collector.skipped
         return GroupPairs([pair for pair, _ in found], skipped, [rows for _, rows in found], unused)
 
 

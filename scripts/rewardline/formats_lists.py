@@ -58,7 +58,7 @@ def ranked(record: Record, fields: Fields, options: Options) -> Drafts:
     """Answers from best to worst, or with a score or a rank (1 is best) for each."""
     shared = _required_prompt(record, fields)
     items = unfolded(fields.required(record, "answers"))
-    scores, ranks = fields.optional(record, "scores"), fields.optional(record, "ranks")
+    scores, ranks = (orders(record, fields, name) for name in ("scores", "ranks"))
     if isinstance(items, dict) and scores is None and ranks is None:
         scores, items = list(items.values()), list(items)  # {answer: score}
     texts = _answers(items, "answers", options)
@@ -82,6 +82,12 @@ def ranked(record: Record, fields: Fields, options: Options) -> Drafts:
         else:
             margin = duel.margin if scores is not None else None
             yield Draft(shared, texts[duel.better], texts[duel.worse], margin, 0.5 if duel.tied else None)
+
+
+def orders(record: Record, fields: Fields, name: str) -> Any:
+    """The scores or ranks of the answers; what has a usual name and is no list is about something else."""
+    found = fields.optional(record, name)
+    return found if fields.mapped(name) or isinstance(found, list) else None
 
 
 def weighted(value: Any, attributes: dict[str, float], what: str) -> float:

@@ -149,6 +149,33 @@ def test_a_file_that_changes_while_it_is_read_is_refused(here: Path) -> None:
         download.write("mine", [download.Input("data/a.jsonl", path, growing())], here / "data")
 
 
+def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> None:
+    path = here / "data/a.jsonl"
+    path.write_text('{"a": 1}\n', encoding="utf-8")
+
+    def going() -> Iterator[Row]:
+        yield as_row(1, {"a": 1})
+        path.unlink()
+
+    with pytest.raises(UserError, match=r"data/a\.jsonl vanished while it was read"):
+        download.write("mine", [download.Input("data/a.jsonl", path, going())], here / "data")
+    with pytest.raises(UserError, match=r"data/b\.jsonl is not there any more"):
+        download.write("mine", [download.Input("data/b.jsonl", here / "data/b.jsonl", iter(()))], here / "data")
+
+
+def test_tables_whose_columns_the_settings_name(here: Path) -> None:
+    (here / "data/a.csv").write_text("1,2\n3,4\n", encoding="utf-8")
+    manifest = run({"files": ["data/a.csv"], "columns": ["winner", "loser"]}, here / "out")
+    assert [json.loads(row["record"]) for row in rows(here / "out")] == [
+        {"winner": "1", "loser": "2"},
+        {"winner": "3", "loser": "4"},
+    ]
+    assert manifest["source"]["columns"] == ["winner", "loser"]
+    (here / "data/b.jsonl").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="columns"):
+        run({"files": ["data/a.csv", "data/b.jsonl"], "columns": ["winner", "loser"]}, here / "out2")
+
+
 def test_keys_without_end_do_not_fill_the_manifest(here: Path) -> None:
     text = "\n".join(json.dumps({f"key{index}": 1}) for index in range(3000))
     (here / "data/a.jsonl").write_text(text, encoding="utf-8")

@@ -96,6 +96,19 @@ def test_preference_rejects(change: Row, expected: str) -> None:
     assert reason("preference", row | change) == expected
 
 
+def test_what_says_outright_who_won_comes_before_general_words() -> None:
+    row = {"prompt": "Q", "answer_a": "A", "answer_b": "B", "winner": "b", "label": "maths", "votes": 12}
+    assert detect(row) == "preference"
+    assert one("preference", row).chosen == "B"
+    assert one("ranked", {"prompt": "Q", "answers": ["A", "B"], "rating": 5}).chosen == "A"
+
+
+def test_a_label_that_is_the_name_of_an_answers_key_is_that_answer() -> None:
+    row = {"prompt": "Q", "a": "A", "b": "B", "label": "a"}
+    assert one("preference", row, {"answer_a": "a", "answer_b": "b"}).chosen == "A"
+    assert one("preference", row, {"answer_a": "b", "answer_b": "a"}).chosen == "A"
+
+
 def test_preference_values() -> None:
     row = {"prompt": "Q", "answer_a": "A", "answer_b": "B"}
     coded = {"first": [1, "1st"], "second": 2, "tie": 0}
