@@ -266,6 +266,12 @@ def benchmark_pairs():
     return [f"results/pairs/{name}/stats.json" for name in names]
 
 
+def benchmark_manifests():
+    """The manifests of the tokens of all benchmarks."""
+    found = {(name, run.model) for run in RUNS.values() for name in run.benchmarks}
+    return [f"results/tokens/{name}/{model}/manifest.json" for name, model in sorted(found)]
+
+
 def of_runs(pattern):
     """`pattern` filled in for every run, without repetitions."""
     paths = [pattern.format(run=run.run_id, mixture=run.mixture, model=run.model) for run in RUNS.values()]
