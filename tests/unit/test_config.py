@@ -70,6 +70,8 @@ def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
         ("benchmarks", {"eval": {"files": ["a.jsonl"]}}, ["benchmarks.eval", "taken"]),
         ("runs.r.training.precision", "bf16", ["zero_stage", "bf16", "1, 2 or 3"]),
         ("runs.r.training.offload", "optimizer", ["offload", "zero_stage"]),
+        ("runs.r.training.score", "last", ["runs.r.training.score", "'last'", "first_padding"]),
+        ("runs.r.training.normalize", "folded", ["runs.r.training.normalize", "fold"]),
         ("runs.r.seeds", [1, 1], ["runs.r.seeds", "repetition"]),
         ("runs.r", {"mixture": "m"}, ["runs.r", "model", "missing"]),
         ("runs", {}, ["runs", "nothing to run"]),
