@@ -1,7 +1,6 @@
 """Trainings with other scores and losses: what they compute, what they leave, and what reads it."""
 
 import json
-import math
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
 import evaluate
@@ -20,7 +21,8 @@ from rewardline import batches
 from rewardline.reward_model import RewardModel, load_base, load_reward_model
 from rewardline.scoring import score_comparisons
 from rewardline.shards import Comparison, TokenDataset
-from rewardline.tokenization import load_tokenizer
+from rewardline.tokenization import ConversationEncoder, Encoded, load_tokenizer
+from score import Scorer
 from trainings import ENVIRONMENT, command, losses, train, training
 
 from conftest import random_comparison, write_tokens
@@ -74,23 +76,20 @@ def trained(request: pytest.FixtureRequest, finished: Callable[[int], Trained]) 
     return finished(request.param)
 
 
-def slow_values(model: Any, ids: list[int], pads: int) -> list[float]:
+def slow_values(model: Any, ids: list[int], pads: int) -> Tensor:
     """The head's value at each token of a sequence and of padding behind it, by plain transformers."""
     tokens, mask = torch.tensor([ids + [model.config.pad_token_id] * pads]), torch.tensor([[1] * len(ids) + [0] * pads])
-    with torch.no_grad():
-        values: list[float] = model.score(model.base_model(tokens, attention_mask=mask).last_hidden_state)[
-            0, :, 0
-        ].tolist()
+    values: Tensor = model.score(model.base_model(tokens, attention_mask=mask).last_hidden_state)[0, :, 0]
     return values
 
 
-def slow_score(values: list[float], length: int, start: int, score: str) -> float:
+def slow_score(values: Tensor, length: int, start: int, score: str) -> Tensor:
     if score == "mean":
-        return sum(values[start:length]) / (length - start)
+        return values[start:length].mean()
     return values[length if score == "first_padding" else length - 1]
 
 
-def slow_pair(model: Any, row: Comparison, pair: Json, options: Json) -> float:
+def slow_pair(model: Any, row: Comparison, pair: Json, options: Json) -> Tensor:
     """The loss of a pair by plain transformers, one token after the other."""
     ids = [[*row.prefix.tolist(), *row.tails[pair[side]].tolist()] for side in ("chosen", "rejected")]
     width = max(map(len, ids))
@@ -104,25 +103,32 @@ def slow_pair(model: Any, row: Comparison, pair: Json, options: Json) -> float:
         compared = [[values[side][min(t, last[side])] for side in (0, 1)] for t in range(first, width)]
     smooth = options.get("label_smoothing", 0.0)
     right = pair["confidence"] * (1 - smooth) + (1 - pair["confidence"]) * smooth
-    total = 0.0
+    losses = []
     for chosen, rejected in compared:
         z = chosen - rejected - (pair["margin"] if options.get("margin") else 0.0)
-        total += right * math.log1p(math.exp(-z)) + (1 - right) * math.log1p(math.exp(z))
+        losses.append(-right * logsigmoid(z) - (1 - right) * logsigmoid(-z))
     centering: float = options.get("centering", 0.0)
-    return total / len(compared) + centering * sum(scores) ** 2
+    return torch.stack(losses).mean() + centering * (scores[0] + scores[1]).square()
 
 
-def test_first_loss_is_that_of_a_slow_loop(trained: Trained, tokens: Path) -> None:
+def test_first_loss_and_gradient_are_those_of_a_slow_loop(trained: Trained, tokens: Path) -> None:
     _, base, options, lines = trained
-    model = load_base(base, load_tokenizer(base), seed=1).eval()
+    model = load_base(base, load_tokenizer(base), seed=1, dropout=0.0).eval()
     data = TokenDataset(tokens, "train")
-    total = weights = 0.0
+    kwise = options["loss"] == "kwise"
+    total, weights, units = torch.zeros(()), 0.0, 0.0
     for piece in batches.steps(data.pair_counts, batches.order(data, 1, 0), 8)[0]:
         row = data[piece.index]
-        share = 1 / len(row.pairs) if options["loss"] == "kwise" else 1.0
-        total += sum(slow_pair(model, row, pair, options) * pair["weight"] * share for pair in row.pairs)
-        weights += sum(pair["weight"] * share for pair in row.pairs)
-    assert losses(lines)[0] == pytest.approx(total / weights, abs=2e-6)
+        share = 1 / len(row.pairs) if kwise else 1.0
+        for pair in row.pairs:
+            total = total + slow_pair(model, row, pair, options) * pair["weight"] * share
+            weights, units = weights + pair["weight"] * share, units + share
+    assert losses(lines)[0] == pytest.approx(total.item() / weights, abs=2e-6)
+    prompts = [np.array([pair["weight"] for pair in data[k].pairs]) for k in range(len(data))]
+    mean = np.mean([p.mean() for p in prompts]) if kwise else np.concatenate(prompts).mean()
+    torch.autograd.backward(total / (units * mean))
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    assert lines[0]["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
 
 
 def test_stored_normalization_gives_the_eval_split_mean_0_and_spread_1(trained: Trained, tokens: Path) -> None:
@@ -181,8 +187,10 @@ def test_evaluation_reads_what_is_stored(trained: Trained, tokens: Path, tmp_pat
     assert evaluate.main(["--settings", json.dumps(settings), *places]) == 0
     found = pd.read_parquet(tmp_path / "e" / "scores.parquet").set_index("pair_id")
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    normalization = json.loads((folder / "out" / "run.json").read_text())["normalization"]
+    run = json.loads((folder / "out" / "run.json").read_text())
+    normalization = run["normalization"]
     assert metrics["normalization"] == normalization
+    assert metrics["accuracy"] == pytest.approx(run["final"]["eval_accuracy"], abs=1e-9)
     gaps = []
     for row, scores in scored(folder, tokens):
         for pair in row.pairs:
@@ -212,6 +220,25 @@ def test_how_a_training_is_shared_out_does_not_change_it(
     assert losses(lines) == pytest.approx(losses(expected), abs=1e-5)
     one, other = (json.loads((place / "out" / "run.json").read_text())["normalization"] for place in (folder, tmp_path))
     assert one == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_score_gives_what_is_stored_or_the_raw_score(trained: Trained, raw: bool) -> None:
+    folder, base, options, _ = trained
+    scorer = Scorer(str(folder / "out"), batch_tokens=8192, max_length=None, template=None, trust=False, raw=raw)
+    prompt, answers = [{"role": "user", "content": "How many are 1 and 2?"}], ["They are 3.", "No"]
+    (found,) = scorer.score([prompt], [answers])
+    encoded = ConversationEncoder(load_tokenizer(base), max_length=64, template="plain").encode([prompt], [answers])[0]
+    assert isinstance(encoded, Encoded)
+    assert isinstance(found, list)
+    model = load_reward_model(folder / "out")
+    normalization = json.loads((folder / "out" / "run.json").read_text())["normalization"]
+    for sequence, score in zip(encoded.sequences, found, strict=True):
+        values = slow_values(model, sequence.tolist(), 1).detach()
+        expected = slow_score(values, len(sequence), encoded.answer_start, options.get("score", "end")).item()
+        if normalization and not normalization["folded"] and not raw:
+            expected = (expected - normalization["mean"]) / normalization["std"]
+        assert score == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_the_model_or_the_data_cannot_give_is_refused(

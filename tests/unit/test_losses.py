@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rewardline import attention
 from rewardline.batches import Batch, collate, sizes_for
-from rewardline.objective import pair_losses
+from rewardline.objective import pair_losses, pair_sums
 from rewardline.reading import Reading, Score, Span
 from rewardline.reward_model import RewardModel, scores_of
 from rewardline.scoring import score_comparisons
@@ -101,6 +101,37 @@ def test_scores_are_those_of_each_sequence_alone(family: str, score: Score) -> N
                     "mean": values[row.answer_start : len(ids)].mean(),
                 }
                 assert found == pytest.approx(expected[score].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_places_follow_from_lengths_though_texts_hold_end_and_padding_tokens(score: Score) -> None:
+    row = random_comparison(np.random.default_rng(0), 5, [4, 7])
+    row.prefix[[0, 3, 4]], row.tails[0][[1, 3]], row.tails[1][[0, 6]] = [2, 0, 2], [0, 2], [0, 2]
+    for batching in BATCHINGS:
+        model = batched("llama", batching, score)
+        batch = collate([row], batching, 0, model.reading)
+        for tail, found in enumerate(model(batch).tolist()):
+            length = len(whole(row, tail))
+            values = values_of(plain("llama"), whole(row, tail), pads=1).tolist()
+            start = {"end": length - 1, "first_padding": length, "mean": row.answer_start}[score]
+            expected = np.mean(values[start : max(start + 1, length)])
+            assert found == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("span", [None, *SPANS])
+@pytest.mark.parametrize("score", SCORES)
+def test_losses_read_nothing_back_from_the_device(score: Score, span: Span | None) -> None:
+    """On the meta device, whose tensors hold no numbers that Python could wait for."""
+    meta = torch.device("meta")
+    batch = collate(rows(), "shared_prefix", 0, Reading(score, span)).to(meta)
+    count = len(batch.ends) if span is None else batch.input_ids.numel()
+    values = torch.zeros(count, device=meta, requires_grad=True)
+    scores = scores_of(values, batch)
+    options = {"margin": True, "soft_labels": True, "label_smoothing": 0.1, "centering": 0.1}
+    losses = pair_losses(scores, batch, values=values, **options)  # type: ignore[arg-type]
+    assert losses.shape == batch.chosen.shape
+    assert pair_sums(scores, losses, batch).shape == (7,)
+    torch.autograd.backward((losses * batch.weight).sum())
 
 
 def log_loss(difference: float, target: float) -> float:
