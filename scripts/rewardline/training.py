@@ -18,6 +18,7 @@ from rewardline.cli import UserError, log
 from rewardline.distributed import rank, world_size
 from rewardline.model_card import model_card
 from rewardline.normalization import Normalization, normalize
+from rewardline.objective import check_objective
 from rewardline.reward_model import DTYPES, RewardModel, load_base, save_reward_model
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer
@@ -46,7 +47,7 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     if training["lora"]:
         lora.add_adapters(model, training["lora"], settings["seed"])
     wrapped = RewardModel(model, training["batching"], score=training["score"], raw=True)
-    _check_objective(wrapped, training, data, held_out)
+    check_objective(wrapped, training, max_length=data.manifest["max_length"], eval_pairs=held_out.pairs)
     if training["gradient_checkpointing"]:
         model.activation_checkpointing_enable({"use_reentrant": False})
     counts = _parameter_counts(wrapped)
@@ -68,23 +69,6 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     if world_size() > 1:
         dist.barrier()
     dist.destroy_process_group()
-
-
-def _check_objective(model: RewardModel, training: Json, data: TokenDataset, held_out: TokenDataset) -> None:
-    """Refuse what the model or the data cannot give, before anything is computed."""
-    if training["loss"].startswith("per_token") and not model.is_decoder:
-        raise UserError(
-            f"training.loss: {training['loss']} needs a decoder; {model.model.config.model_type} is an encoder, whose "
-            "head reads one place. Use pairwise or kwise"
-        )
-    if training["normalize"] and not held_out.pairs:
-        raise UserError("training.normalize: the eval split has no pairs to take mean and spread from; set it to false")
-    longest, limit = data.manifest["max_length"], model.max_tokens
-    if limit is not None and longest > limit:
-        raise UserError(
-            f"training.score: {model.reading.score} needs a position more than the longest sequence has; set the "
-            f"model's max_length (now {longest}) to {limit} or less"
-        )
 
 
 def _base_model(settings: Json, base: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype) -> PreTrainedModel:

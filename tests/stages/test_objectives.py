@@ -1,8 +1,6 @@
 """Trainings with other scores and losses: what they compute, what they leave, and what reads it."""
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -23,7 +21,7 @@ from rewardline.scoring import score_comparisons
 from rewardline.shards import Comparison, TokenDataset
 from rewardline.tokenization import ConversationEncoder, Encoded, load_tokenizer
 from score import Scorer
-from trainings import ENVIRONMENT, command, losses, train, training
+from trainings import losses, train
 
 from conftest import random_comparison, write_tokens
 
@@ -239,16 +237,3 @@ def test_score_gives_what_is_stored_or_the_raw_score(trained: Trained, raw: bool
         if normalization and not normalization["folded"] and not raw:
             expected = (expected - normalization["mean"]) / normalization["std"]
         assert score == pytest.approx(expected, abs=1e-5)
-
-
-def test_what_the_model_or_the_data_cannot_give_is_refused(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
-) -> None:
-    tight = tmp_path / "tight"
-    shutil.copytree(tokens, tight)
-    manifest = json.loads((tight / "manifest.json").read_text())
-    positions = json.loads((base_models("gpt2") / "config.json").read_text())["n_positions"]
-    (tight / "manifest.json").write_text(json.dumps({**manifest, "max_length": positions}))
-    run = command(tmp_path, tight, base_models("gpt2"), training(score="first_padding"))
-    assert subprocess.run(run, env=ENVIRONMENT, check=False).returncode == 1
-    assert f"set the model's max_length (now {positions}) to {positions - 1} or less" in (tmp_path / "log").read_text()

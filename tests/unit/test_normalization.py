@@ -18,7 +18,7 @@ from rewardline.scoring import score_comparisons
 from rewardline.tokenization import load_tokenizer
 
 from conftest import FAMILIES
-from models import comparisons, random_model
+from models import comparisons, encoder, random_model
 
 NORMALIZATION = Normalization(3.25, 0.4)
 BIASED = {"gpt2", "gpt_neox", "opt"}
@@ -34,13 +34,6 @@ def opt(layer_norm_first: bool, projected: bool) -> PreTrainedModel:
     values = {**FAMILIES["opt"], "do_layer_norm_before": layer_norm_first, "vocab_size": 90, "num_labels": 1}
     values |= {"word_embed_proj_dim": 16 if projected else 32, "pad_token_id": 0}
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config).eval()
-    return model
-
-
-def encoder(kind: str) -> PreTrainedModel:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    config = AutoConfig.for_model(kind, vocab_size=90, num_labels=1, pad_token_id=0, **sizes)
     model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config).eval()
     return model
 
