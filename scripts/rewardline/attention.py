@@ -109,15 +109,25 @@ def _group(members: Sequence[Segment], width: int) -> Group:
     tokens = torch.where(real, starts[:, None] + places, 0)
     # Which tail a token belongs to: 0 is the prefix, what fills the group up has a number of its own.
     owner = torch.full((len(members), width), -1)
-    hidden = torch.zeros_like(owner, dtype=torch.bool)
     for row, member in enumerate(members):
         counts = torch.tensor([member.prefix, *member.tails])
         owner[row, : member.length] = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        for end, pads in zip(counts.cumsum(0)[1:].tolist(), member.pads, strict=False):
-            hidden[row, end - pads : end] = True
-    seen, seer = owner.masked_fill(hidden, -2)[:, None, :], owner[:, :, None]
+    seen, seer = _visible(owner, members)[:, None, :], owner[:, :, None]
     mask = ((seen == seer) | (seen == 0)) & (places[None, :] <= places[:, None])
     return Group(tokens, mask[:, None])
+
+
+def _visible(owner: Tensor, members: Sequence[Segment]) -> Tensor:
+    """`owner` with a number that no token has in place of padding, which nothing sees."""
+    if not any(member.pads for member in members):
+        return owner
+    visible = owner.clone()
+    for row, member in enumerate(members):
+        end = member.prefix
+        for length, pads in zip(member.tails, member.pads, strict=bool(member.pads)):
+            end += length
+            visible[row, end - pads : end] = -2
+    return visible
 
 
 class _Current:

@@ -193,7 +193,9 @@ def _packed(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) ->
         segments.append(Segment(start, prefix, lengths, tuple(pads) if any(pads) else ()))
         place = start + prefix
         for tail, count in zip(comparison.tails, pads, strict=True):
-            ids += [tail, np.full(count, pad_id, dtype=np.int32)]
+            ids.append(tail)
+            if count:
+                ids.append(np.full(count, pad_id, dtype=np.int32))
             positions.append(_positions(prefix, len(tail), count, reading))
             heads.append(start)
             starts.append(place)

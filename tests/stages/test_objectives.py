@@ -123,6 +123,7 @@ def test_first_loss_and_gradient_are_those_of_a_slow_loop(trained: Trained, toke
             weights, units = weights + pair["weight"] * share, units + share
     assert losses(lines)[0] == pytest.approx(total.item() / weights, abs=2e-6)
     prompts = [np.array([pair["weight"] for pair in data[k].pairs]) for k in range(len(data))]
+    assert lines[0]["score_std"] > 0
     mean = np.mean([p.mean() for p in prompts]) if kwise else np.concatenate(prompts).mean()
     torch.autograd.backward(total / (units * mean))
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])

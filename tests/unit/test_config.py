@@ -96,6 +96,15 @@ def test_mistake_is_named_with_key_value_and_what_is_allowed(path: str, value: o
         assert part in str(error.value)
 
 
+def test_scores_cannot_be_normalized_without_an_eval_split() -> None:
+    cfg = base()
+    cfg["benchmarks"] = {"b": {"files": ["b.jsonl"]}}
+    cfg["mixtures"]["m"]["eval_fraction"] = 0
+    cfg["runs"]["r"] |= {"benchmarks": ["b"], "training": {"normalize": True}}
+    with pytest.raises(config.ConfigError, match=r"runs\.r\.training\.normalize: needs an eval split"):
+        config.resolve(cfg, SCHEMA)
+
+
 def test_all_mistakes_are_reported_together() -> None:
     cfg = base()
     cfg["runs"]["r"]["training"] = {"epoch": 2, "schedule": "x"}
