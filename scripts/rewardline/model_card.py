@@ -56,7 +56,7 @@ OBJECTIVES = {
 SCORES = {
     "end": "read at the end token",
     "first_padding": "read at the first padding token",
-    "mean": "mean over the answer's tokens, end token included",
+    "mean": "the mean over the answer's tokens, end token included",
 }
 
 
@@ -100,8 +100,9 @@ def _reading(score: str, normalization: dict[str, Any] | None) -> str:
         )
     elif normalization is not None and not normalization["folded"]:
         notes.append(
-            "The code above gives the raw score; rewardline gives the normalised one, (raw - {mean:.6g}) / {std:.6g}, "
-            "with the numbers that stand in config.json.".format(**normalization)
+            "The code above gives the raw score, whose differences are log odds as they are: sigmoid(a - b). "
+            "rewardline gives the normalised one, (raw - {mean:.6g}) / {std:.6g}, with the numbers of config.json; the "
+            "factor {std:.4g} above is for that.".format(**normalization)
         )
     return "".join(f"\n{note}\n" for note in notes)
 

@@ -28,7 +28,8 @@ def score_comparisons(
 ) -> Iterator[tuple[Comparison, Scores]]:
     """Yield each comparison with the float32 [K] scores of its tails, in the order given.
 
-    At most `batch_tokens` tokens are computed at once, unless one prompt with one answer alone has more.
+    At most `batch_tokens` tokens, padding that is read aside, are computed at once, unless one prompt with one answer
+    alone has more.
 
     Raises:
         UserError: a score is not a number.
