@@ -21,9 +21,9 @@ from rewardline.scoring import score_comparisons
 from rewardline.shards import Comparison, TokenDataset
 from rewardline.tokenization import ConversationEncoder, Encoded, load_tokenizer
 from score import Scorer
-from trainings import losses, train
 
 from conftest import random_comparison, write_tokens
+from trainings import losses, train
 
 Json = dict[str, Any]
 CPU = torch.device("cpu")

@@ -14,9 +14,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from trainings import ENVIRONMENT, command, losses, train, training
-
 from conftest import random_comparison, write_tokens
+from trainings import ENVIRONMENT, command, losses, train, training
 
 Json = dict[str, Any]
 

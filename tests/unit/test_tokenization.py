@@ -105,25 +105,3 @@ def test_bad_choices_are_named(base_models: Callable[..., Path], tmp_path: Path)
         ConversationEncoder(tokenizer, max_length=30, end_token="<nope>")
     with pytest.raises(UserError, match="tokenizer cannot be loaded"):
         load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize("template", ["plain", "chat"])
-@pytest.mark.parametrize(
-    "answers", [["They are 11.", "They are 12!"], ["user", "7.", "s"], ["", "No."], ["\n\nYes", "\nno"]]
-)
-@pytest.mark.parametrize("max_length", [200, 24])
-def test_answers_begin_at_the_first_token_that_holds_a_part_of_them(
-    base_models: Callable[..., Path], template: str, answers: list[str], max_length: int
-) -> None:
-    tokenizer = load_tokenizer(base_models("llama"))
-    if template == "chat":
-        tokenizer.chat_template = CHAT
-    encoder = ConversationEncoder(tokenizer, max_length=max_length, template=template)
-    result = encode(encoder, turns("How many are 3 and 4? user 7. " * 2), answers)
-    before = "\n\nAssistant: " if template == "plain" else "<|end|>\n<assistant>"
-    found = []
-    for answer, sequence in zip(answers, result.sequences, strict=True):
-        texts = [tokenizer.decode(sequence[: count + 1]) for count in range(len(sequence))]
-        place = texts[-1].rindex(before + answer) + len(before)
-        found.append(next(k for k, text in enumerate(texts) if len(text) > place))
-    assert result.answer_start == min(found)
