@@ -368,6 +368,8 @@ def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
         yield f"{where}.training.offload: {training['offload']!r} needs zero_stage 1, 2 or 3"
     if training["offload"] == "all" and training["zero_stage"] != 3:
         yield f"{where}.training.offload: 'all' moves the parameters too and needs zero_stage 3"
+    if training["normalize"] and mixture is not None and mixture["eval_fraction"] == 0:
+        yield f"{where}.training.normalize: needs an eval split; set the mixture's eval_fraction above 0"
     if training["warmup"] >= 1 and training["warmup"] != int(training["warmup"]):
         yield f"{where}.training.warmup: {training['warmup']} is neither a share below 1 nor a whole number of steps"
 

@@ -17,6 +17,8 @@ from rewardline.artifacts import file_sha256, share, write_json
 from rewardline.cli import UserError, log
 from rewardline.distributed import rank, world_size
 from rewardline.model_card import model_card
+from rewardline.normalization import Normalization, normalize
+from rewardline.objective import check_objective
 from rewardline.reward_model import DTYPES, RewardModel, load_base, save_reward_model
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer
@@ -44,7 +46,8 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     model = _base_model(settings, base, tokenizer, DTYPES[training["precision"]] if stage == 3 else torch.float32)
     if training["lora"]:
         lora.add_adapters(model, training["lora"], settings["seed"])
-    wrapped = RewardModel(model, training["batching"])
+    wrapped = RewardModel(model, training["batching"], score=training["score"], raw=True)
+    check_objective(wrapped, training, max_length=data.manifest["max_length"], eval_pairs=held_out.pairs)
     if training["gradient_checkpointing"]:
         model.activation_checkpointing_enable({"use_reentrant": False})
     counts = _parameter_counts(wrapped)
@@ -57,11 +60,12 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
         stage, world_size(), device,
     )  # fmt: skip
     trainer.run()
+    normalization = trainer.score_moments() if training["normalize"] else None
     state = engine.full_state(wrapped.model, stage, keep=rank() == 0)
     if rank() == 0:
         del zero3
         facts = _facts(settings, trainer, counts, data, device, key)
-        _export(settings, base, tokenizer, state, folder, facts)
+        _export(settings, base, tokenizer, state, folder, facts, normalization)
     if world_size() > 1:
         dist.barrier()
     dist.destroy_process_group()
@@ -96,6 +100,7 @@ def _export(
     state: dict[str, torch.Tensor],
     folder: Path,
     facts: Json,
+    normalization: Normalization | None,
 ) -> None:
     """Write the finished model to `folder/model`, which appears whole."""
     training = settings["training"]
@@ -113,7 +118,8 @@ def _export(
         model = lora.merge_adapters(adapters, partial / "adapter").to(DTYPES[training["precision"]])
     else:
         model.load_state_dict(state, strict=True)
-    save_reward_model(model, tokenizer, partial)
+    facts["normalization"] = normalize(model, normalization, training["normalize"] == "fold")
+    save_reward_model(model, tokenizer, partial, score=training["score"], normalization=facts["normalization"])
     shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
     facts["weights_sha256"] = file_sha256(partial / "model.safetensors")
     (partial / "README.md").write_text(model_card(facts), encoding="utf-8")

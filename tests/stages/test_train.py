@@ -1,10 +1,8 @@
 """Real trainings of a tiny model: equal for every ZeRO stage and number of processes, resumable bit for bit."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,24 +14,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from rewardline.config import load_schema, resolve
-
-from conftest import ROOT, random_comparison, write_tokens
+from conftest import random_comparison, write_tokens
+from trainings import ENVIRONMENT, command, losses, train, training
 
 Json = dict[str, Any]
-Result = tuple[dict[str, torch.Tensor], list[Json]]
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
-
-
-def training(**changes: Any) -> Json:
-    config = {
-        "datasets": {"d": {"files": ["x"]}},
-        "mixtures": {"m": {"datasets": {"d": 1}}},
-        "models": {"x": {"path": "x"}},
-        "runs": {"r": {"mixture": "m", "model": "x", "training": changes}},
-    }
-    resolved: Json = resolve(config, load_schema(ROOT / "config" / "schema.yaml"))["runs"]["r"]["training"]
-    return resolved
 
 
 @pytest.fixture(scope="module")
@@ -47,34 +31,6 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "m" / "x"
     write_tokens(folder, rows[:48], rows[48:])
     return folder
-
-
-def command(folder: Path, tokens: Path, base: Path, options: Json, *more: str) -> list[str]:
-    settings = {"run": "r", "mixture": "m", "model": "x", "seed": 1, "trust_remote_code": False, "training": options}
-    places = {"--tokens": tokens, "--base": base, "--output": folder / "out", "--checkpoints": folder / "checkpoints"}
-    parts = [str(part) for place in places.items() for part in place]
-    program = [sys.executable, str(ROOT / "scripts" / "train.py"), "--settings", json.dumps(settings)]
-    return [*program, *parts, "--log", str(folder / "log"), *more]
-
-
-def train(
-    folder: Path, tokens: Path, base: Path, *more: str, **options: Any
-) -> tuple[dict[str, torch.Tensor], list[Json]]:
-    defaults = {"max_steps": 6, "pairs_per_step": 8, "tokens_per_micro_batch": 60, "learning_rate": 1e-2}
-    options = {**defaults, "eval_every": 3, "checkpoint_every": 2, **options}
-    done = subprocess.run(command(folder, tokens, base, training(**options), *more), env=ENVIRONMENT, check=False)
-    assert done.returncode == 0, (folder / "log").read_text()
-    return result(folder)
-
-
-def result(folder: Path) -> Result:
-    lines = [json.loads(line) for line in (folder / "out" / "log.jsonl").read_text().splitlines()]
-    weights = load_file(folder / "out" / "model.safetensors")
-    return {name: tensor.clone() for name, tensor in weights.items()}, lines  # the file is only mapped
-
-
-def losses(lines: list[Json]) -> list[float]:
-    return [line["loss"] for line in lines if "loss" in line]
 
 
 def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
