@@ -10,7 +10,7 @@ and `manifest.json` with the counts.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypedDict
@@ -62,12 +62,16 @@ def raw_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator[Json]:
             raise UserError(f"{path} has {count} rows, not {entry['rows']}; delete {manifest.parent} and run again")
 
 
-def choose_format(dataset: str, shape: Json, manifest: Path) -> str:
-    """The format to read a data set's rows with; `auto` takes the one that fits the first rows."""
+def choose_format(dataset: str, shape: Json, manifest: Path, join: Callable[[Json], Json]) -> str:
+    """The format to read a data set's rows with; `auto` takes the one that fits the first rows, completed by `join`."""
     if shape["format"] != "auto":
         return str(shape["format"])
     rows = list(islice((row for row in raw_rows(manifest) if row["record"]), LOOKED_AT))
-    name, words = recognise([json.loads(row["record"]) for row in rows], shape["fields"], shape["values"])
+    records = []
+    for row in rows:
+        with suppress(Reject):
+            records.append(join(json.loads(row["record"])))
+    name, words = recognise(records, shape["fields"], shape["values"])
     if name is not None:
         log.info("%s: %s", dataset, words)
         return name
@@ -197,12 +201,12 @@ def convert(dataset: str, shape: Json, manifest: Path, part: tuple[int, int], ta
     parts = everything[part[0] :: part[1]]
     total = sum(entry["rows"] for entry in parts)
     characters = sum(entry["characters"] for entry in parts)
-    name = choose_format(dataset, shape, manifest)
     options = {key: shape[key] for key in OPTIONS}
     writer = CandidateWriter(out, total, characters)
     rejects = RejectWriter(out)
     conversion = Conversion(dataset, shape, writer, rejects)
-    with progress(f"{dataset}: rows", total=total) as bar, joins(shape, tables, out) as join:
+    with joins(shape, tables, out) as join, progress(f"{dataset}: rows", total=total) as bar:
+        name = choose_format(dataset, shape, manifest, join)
         rows = conversion.rows(counted(raw_rows(manifest, part), bar), join)
         if name in GROUPED:
             buckets = Buckets(out / ".groups", GROUPED_ROW, bucket_count(total, characters))

@@ -67,12 +67,25 @@ def test_ids_are_joined_to_their_texts(tmp_path: Path) -> None:
     fields = {"answer_a": "one", "answer_b": "two", "preference": "preference"}
     shape = {"a": {"join": join, "fields": fields, "values": {"first": "one"}}}
     stats = build(tmp_path, {"a": data}, shape, tables={"texts": texts})
+    assert stats["by_dataset"]["a"]["format"] == "preference"
     assert stats["rejects"] == {"unknown_id": 1}
     assert {(row["chosen"], row["rejected"]) for split in ("train", "eval") for row in pairs(tmp_path, split)} == {
         (f"text {k}", f"text {k + 1}") for k in range(11)
     }
     left = pd.read_parquet(tmp_path / "pairs" / "m" / "rejects.parquet")
     assert left.row.tolist() == [12]
+
+
+def test_kept_ties_are_for_training_alone(tmp_path: Path) -> None:
+    data = [
+        {"prompt": f"question {k}", "response_a": f"one {k}", "response_b": f"two {k}", "winner": ("a", "tie")[k % 2]}
+        for k in range(200)
+    ]
+    stats = build(tmp_path, {"a": data}, {"a": {"ties": "keep"}}, eval_fraction=0.3)
+    assert set(stats["rejects"]) == {"tie"}
+    assert stats["pairs_out"] + stats["rejects"]["tie"] == 200
+    assert {row["confidence"] for row in pairs(tmp_path, "train")} == {0.5, 1.0}
+    assert {row["confidence"] for row in pairs(tmp_path, "eval")} == {1.0}
 
 
 def test_real_labelled_answers(tmp_path: Path, shared_data: Path) -> None:
