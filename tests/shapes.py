@@ -177,6 +177,25 @@ CERTAIN: list[tuple[str, Row, str, list[tuple[str, str, str]]]] = [
         "messages",
         [],
     ),
+    ("one answer rejected", {"messages": talk("Q", "A"), "rejected_response": "B"}, "messages", []),
+    ("messages as prompt", {"messages": talk("Q"), "id": 1} | BARE, "pairs", []),
+    ("many rejected", {"input": "Q", "accepted": "A", "rejected": ["B", "C"]}, "good_bad", [("Q", "A", "C")]),
+    (
+        "left and right",
+        {"instruction": "Q", "input": "", "left_answer": "B", "right_answer": "A", "result": "right", "worker_id": "w"},
+        "preference",
+        [],
+    ),
+    (
+        "transcripts",
+        {
+            "response1": "\n\nHuman: Q\n\nAssistant: B",
+            "response2": "\n\nHuman: Q\n\nAssistant: A",
+            "winner": "response2",
+        },
+        "preference",
+        [],
+    ),
     ("CValues", {"prompt": "Q", "pos_resp": "A", "pos_type": "x", "neg_resp": "B", "neg_type": "y"}, "pairs", []),
     (
         "turns with a text",

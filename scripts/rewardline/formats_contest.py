@@ -8,7 +8,7 @@ from rewardline.formats_fields import Fields, Record, answer_keys, number
 from rewardline.formats_finish import share_of
 from rewardline.formats_options import Options, code, codes
 from rewardline.formats_pairs import Draft, Drafts, compare, explicit_prompt
-from rewardline.formats_text import Message, Reject, kind
+from rewardline.formats_text import Message, Reject, clean, dialogue, is_dialogue, kind
 
 FIRST: Final = frozenset({"a", "first", "model_a", "left", "[[a]]", "a>b", "a>>b"})
 SECOND: Final = frozenset({"b", "second", "model_b", "right", "[[b]]", "b>a", "b>>a", "a<b", "a<<b"})
@@ -102,6 +102,8 @@ def contestants(record: Record, fields: Fields) -> tuple[list[Message] | None, l
     for name, key in zip(("score_a", "score_b"), keys, strict=True):
         value = fields.required(record, name) if fields.mapped(name) else record.get(key)
         scores.append(None if value is None and not fields.mapped(name) else number(value, name))
+    if all(is_dialogue(text) for text in answers):
+        answers = [dialogue(clean(text, name), name) for text, name in zip(answers, names, strict=True)]
     return shared, names, answers, scores
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from rewardline.formats_contest import label_of, verdict
-from rewardline.formats_fields import Fields, Record, answer_keys
+from rewardline.formats_fields import SYNONYMS, Fields, Record, answer_keys
 from rewardline.formats_groups import BAD, GOOD
 from rewardline.formats_lists import RANK_KEYS, SCORE_KEYS, column, unfolded
 from rewardline.formats_options import Options, code, codes
-from rewardline.formats_pairs import HEADINGS, SIDES
+from rewardline.formats_pairs import HEADINGS, SIDES, is_answered
 from rewardline.formats_text import Reject, is_conversation, is_dialogue, speaker
 
 _PLAIN: Final = frozenset({"1", "0"})  # labels that may mean anything
@@ -67,6 +67,10 @@ def _sided(record: Record, fields: Fields, prompted: bool) -> Iterator[Candidate
             yield Candidate("pairs", f"fields: {{{name}: ...}}, which stands there more than once")
             return
     sides = [_get(record, fields, name) for name in SIDES]
+    alone = fields.present(record, "rejected") and not fields.present(record, "chosen")
+    if alone and is_answered(_get(record, fields, "conversation")) and not is_conversation(sides[1]):
+        yield Candidate("messages")
+        return
     if all(is_dialogue(side) for side in sides):
         names = ["transcript", "pairs"] if prompted else ["transcript"]
         yield from (Candidate(name, "format: transcript" if prompted else "") for name in names)
@@ -80,8 +84,12 @@ def _sided(record: Record, fields: Fields, prompted: bool) -> Iterator[Candidate
         yield Candidate("messages")
     elif all(isinstance(side, str | dict) for side in sides):
         yield Candidate("pairs")
-    elif all(isinstance(side, list) and side and all(isinstance(item, str) for item in side) for side in sides):
+    elif all(isinstance(side, str) or _plain(side) for side in sides):
         yield Candidate("good_bad")
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def _contest(record: Record, fields: Fields, prompted: bool, options: Options) -> Iterator[Candidate]:
@@ -99,7 +107,7 @@ def _contest(record: Record, fields: Fields, prompted: bool, options: Options) -
         return
     found = answer_keys(tuple(record))
     for one, two, *scores in found:
-        conversations = is_conversation(record[one]) and is_conversation(record[two])
+        conversations = all(is_conversation(record[key]) or is_dialogue(record[key]) for key in (one, two))
         scored = all(record.get(key) is not None for key in scores)
         if (prompted or conversations) and (judged or scored):
             if len(found) > 1:
@@ -133,7 +141,7 @@ def _listed(record: Record, fields: Fields, prompted: bool) -> Iterator[Candidat
     good, bad = (_get(record, fields, name) for name in ("good", "bad"))
     asked = fields.mapped("good") and fields.mapped("bad")
     found = list(_several(record, fields))
-    if asked or (_texts(good) and _texts(bad) and fields.key(record, "good") not in SIDES):
+    if asked or (_texts(good) and _texts(bad) and fields.key(record, "good") not in SYNONYMS["chosen"]):
         yield Candidate("good_bad", "" if asked or not found else "format: good_bad")
         found = [Candidate(name, hint or f"format: {name}") for name, hint in found]
     yield from found

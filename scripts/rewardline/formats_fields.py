@@ -26,6 +26,7 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "conversation_input",
         "trajectory",
         "user_input",
+        "messages",
     ),
     "system": ("system", "system_prompt"),
     "chosen": (
@@ -75,6 +76,7 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "overall_preference",
         "preference_strength",
         "votes",
+        "result",
     ),
     "answers": (
         "answers",
@@ -89,8 +91,8 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "scores": ("scores", "ratings", "rating"),
     "ranks": ("ranks",),
-    "good": ("good", "correct", "correct_answers", "good_answers", "chosen"),
-    "bad": ("bad", "incorrect", "incorrect_answers", "bad_answers", "wrong", "rejected"),
+    "good": ("good", "correct", "correct_answers", "good_answers"),
+    "bad": ("bad", "incorrect", "incorrect_answers", "bad_answers", "wrong"),
     "answer": ("completion", "response", "answer", "output", "generation"),
     "conversation": ("messages", "conversations", "conversation"),
     "label": ("label", "kto_tag", "thumbs", "desirable"),
@@ -102,7 +104,9 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "margin": ("margin",),
     "subset": ("subset",),
 }
-GENERAL: Final = ("label", "labels", "votes")  # what may say who won, or something else
+SYNONYMS["good"] += SYNONYMS["chosen"]
+SYNONYMS["bad"] += SYNONYMS["rejected"]
+GENERAL: Final = ("label", "labels", "votes", "result", "messages")  # names that give way to all others
 ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
 TOGETHER: Final = (("answer_a", "answer_b"), ("score_a", "score_b"), ("chosen_score", "rejected_score"))
@@ -146,7 +150,7 @@ class Fields:
 
     def present(self, record: Record, name: str) -> bool:
         """Whether the row has the field, null or not."""
-        return name in self._paths or any(key in record for key in SYNONYMS.get(name, ()))
+        return name in self._paths or bool(usual_keys(tuple(record), name))
 
     def key(self, record: Record, name: str) -> str:
         """The last key on the way to the field: with usual names, their meaning goes with it."""
@@ -180,8 +184,10 @@ class Fields:
     @staticmethod
     def _usual(record: Record, name: str) -> str | None:
         present = usual_keys(tuple(record), name)
-        if name == "preference" and (len(present) > 1 or "votes" in present):
-            present = [key for key in present if key not in GENERAL or _specific(record, present, key)]
+        if len(present) > 1 and name in ("preference", "prompt"):
+            present = [key for key in present if key not in GENERAL] or present
+        if "votes" in present and not isinstance(record["votes"], list):
+            present = [key for key in present if key != "votes"]  # a mere number of them
         if len(present) > 1:
             present = [key for key in present if record[key] not in EMPTY] or present[:1]
             present = present[:1] if all(record[key] == record[present[0]] for key in present) else present
@@ -209,12 +215,6 @@ def steps_of(path: str) -> tuple[str | int | None, ...]:
 def walk(record: Any, path: str) -> Any:
     """What stands at a path; rejects a record that has not that place."""
     return record[path] if isinstance(record, dict) and path in record else _walk(record, steps_of(path), path)
-
-
-def _specific(record: Record, present: list[str], key: str) -> bool:
-    """Whether a general word for a preference is one: nothing else says who won, and `votes` is a list."""
-    alone = all(other in GENERAL for other in present)
-    return alone and (key != "votes" or isinstance(record[key], list))
 
 
 def _inserted(record: Record, path: str) -> str:
@@ -263,6 +263,10 @@ def answer_keys(names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
         (stem + one, stem + two, *_score_keys(stem, one, two, names))
         for stem, (one, two) in product(_STEMS, _ENDS)
         if stem + one in names and stem + two in names
+    ] + [
+        (f"left_{stem}", f"right_{stem}", "left_score", "right_score")
+        for stem in _STEMS
+        if f"left_{stem}" in names and f"right_{stem}" in names
     ]
 
 

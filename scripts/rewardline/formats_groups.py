@@ -19,7 +19,7 @@ from rewardline.formats_fields import Fields, Record, number
 from rewardline.formats_finish import Collector, Facts, Pairs, Rows, weight_of
 from rewardline.formats_lists import duels, weighted
 from rewardline.formats_options import Options, code, codes
-from rewardline.formats_pairs import SIDES, Draft, compare, explicit_prompt
+from rewardline.formats_pairs import SIDES, Draft, compare, explicit_prompt, is_answered
 from rewardline.formats_text import Message, Pair, Reject, answer, clean, kind, messages
 
 GOOD: Final = frozenset(
@@ -231,6 +231,8 @@ def _all(rows: dict[str, list[int]], texts: list[str]) -> Rows:
 def _answered(record: Record, fields: Fields) -> tuple[list[Message], str]:
     """The prompt and the answer of a row that has both, or a conversation that ends with the answer."""
     single = fields.mapped("answer") or (fields.present(record, "answer") and fields.present(record, "prompt"))
+    if not fields.mapped("prompt") and is_answered(record.get(fields.key(record, "prompt"))):
+        single = False  # what may be the prompt is a conversation that holds the answer
     if fields.mapped("conversation") or not single:
         turns = fields.required(record, "conversation")
         if not isinstance(turns, list):

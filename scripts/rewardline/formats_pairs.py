@@ -16,6 +16,7 @@ from rewardline.formats_text import (
     messages,
     part,
     prompt,
+    speaker,
 )
 
 SIDES: Final = ("chosen", "rejected")
@@ -51,9 +52,14 @@ def pairs(record: Record, fields: Fields, options: Options) -> Drafts:
 
 
 def implicit(record: Record, fields: Fields, _options: Options) -> Drafts:
-    """Two conversations as messages; the prompt is what they share, or a field of its own."""
+    """Two conversations as messages; the prompt is what they share, or a field of its own.
+
+    Where only the rejected answer has a name, a conversation that ends with an answer is the chosen side.
+    """
     shared = explicit_prompt(record, fields)
-    yield Draft(*compare(shared, fields.required(record, "chosen"), fields.required(record, "rejected"), SIDES))
+    answered = not fields.present(record, "chosen") and is_answered(fields.optional(record, "conversation"))
+    side = "conversation" if answered else "chosen"
+    yield Draft(*compare(shared, fields.required(record, side), fields.required(record, "rejected"), SIDES))
 
 
 def judge(record: Record, fields: Fields, _options: Options) -> Drafts:
@@ -80,6 +86,8 @@ def explicit_prompt(record: Record, fields: Fields) -> list[Message] | None:
     value = fields.optional(record, "prompt")
     if value is None and not fields.present(record, "prompt"):
         return None
+    if is_answered(value) and fields.key(record, "prompt") == "messages" and not fields.mapped("prompt"):
+        return None  # a conversation with an answer
     result = prompt(value)
     if fields.key(record, "prompt") == "instruction" and not fields.mapped("prompt"):
         extra, history = (record.get(key) for key in ALPACA)
@@ -123,6 +131,11 @@ def compare(
     if shared is None:
         raise Reject("missing_field", "the row has no prompt, and its answers are not whole conversations")
     return shared, answer(first, names[0]), answer(second, names[1])
+
+
+def is_answered(value: Any) -> bool:
+    """Whether a list of messages ends with an answer."""
+    return isinstance(value, list) and len(value) > 1 and speaker(value[-1]) == "assistant"
 
 
 def _before_answer(conversation: list[Any]) -> list[Message] | None:

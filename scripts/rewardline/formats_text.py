@@ -20,6 +20,7 @@ ROLES: Final = {
 TEXT_KEYS: Final = ("answer", "text", "content", "response", "completion", "output")
 PROMPT_KEYS: Final = ("full_text", "text", "content", "question", "prompt")
 TURN: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+STEERLM: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 KINDS: Final = {
     type(None): "null",
     bool: "true or false",
@@ -159,16 +160,34 @@ def prompt(value: object, what: str = "the prompt") -> list[Message]:
         result = [message(value, what)]
     else:
         text = clean(value, what)
+        if "<extra_id_1>Assistant\n" in text:
+            return _steerlm(text, what)
         if not is_dialogue(text) and not (isinstance(value, str) and value.startswith("\n\nHuman:")):
             return [{"role": "user", "content": text}]
         result = dialogue(text, what)
         if not result[-1]["content"] and result[-1]["role"] == "assistant":
             result.pop()
+    return _awaiting(result, what)
+
+
+def _awaiting(result: list[Message], what: str) -> list[Message]:
     if not result:
         raise Reject("empty_prompt", f"{what} is empty")
     if result[-1]["role"] == "assistant":
         raise Reject("prompt_ends_with_assistant", f"{what} ends with an assistant turn: what do the answers answer?")
     return result
+
+
+def _steerlm(text: str, what: str) -> list[Message]:
+    r"""The turns of "Q\n<extra_id_1>Assistant\nA\n<extra_id_1>User\nR", as HelpSteer has them."""
+    first, *rest = STEERLM.split(text)
+    turns = [("User", first), *zip(rest[::2], rest[1::2], strict=True)]
+    result: list[Message] = [
+        {"role": "user" if role == "User" else "assistant", "content": said.strip()} for role, said in turns
+    ]
+    if not result[0]["content"] and len(result) > 1 and result[1]["role"] == "user":
+        result.pop(0)  # a marker before the first turn as well
+    return _awaiting(result, what)
 
 
 def answer(value: object, what: str) -> str:

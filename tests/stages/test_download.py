@@ -64,13 +64,14 @@ def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
     ]
     assert [row["error"] is None for row in found] == [row["record"] is not None for row in found]
     part = here / "results/data/mine/part-00000.parquet"
+    characters = sum(len(row["record"] or "") for row in found)
     assert manifest == {
         "name": "mine",
         "source": settings,
         "revision": None,
         "rows": 5,
         "unreadable": 2,
-        "parts": [{"file": part.name, "rows": 5, "sha256": sha256(part)}],
+        "parts": [{"file": part.name, "rows": 5, "characters": characters, "sha256": sha256(part)}],
         "inputs": [
             {"file": "data/b.jsonl", "rows": 3, "unreadable": 1, "sha256": sha256(here / "data/b.jsonl")},
             {"file": "data/a.csv.gz", "rows": 2, "unreadable": 1, "sha256": sha256(here / "data/a.csv.gz")},

@@ -143,6 +143,17 @@ def test_pairs_with_a_transcript_as_prompt() -> None:
     assert [turn["role"] for turn in plain.prompt] == ["user"]
 
 
+def test_pairs_with_turns_as_helpsteer_marks_them() -> None:
+    text = "Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nA joke?\nNow."
+    row = {"prompt": text, "chosen": "Knock.", "rejected": "No."}
+    turns = (user("Hi"), assistant("Hello!"), user("A joke?\nNow."))
+    assert one("pairs", row).prompt == turns
+    assert one("pairs", row | {"prompt": "<extra_id_1>User\n" + text}).prompt == turns
+    assert reason("pairs", row | {"prompt": "Hi\n<extra_id_1>Assistant\nHello!"}) == "prompt_ends_with_assistant"
+    plain = "What does <extra_id_1>Assistant mean?"
+    assert one("pairs", row | {"prompt": plain}).prompt == (user(plain),)
+
+
 def test_pairs_with_alpacas_parts_and_a_system_prompt() -> None:
     row = {
         "system": "Be brief.",

@@ -77,6 +77,7 @@ def test_labelled_conversations() -> None:
         {"messages": [*start, assistant("No.")], "label": False},
     ]
     assert convert("labelled", rows) == [Pair(tuple(start), "Knock.", "No.")]  # type: ignore[arg-type]
+    assert convert("labelled", [row | {"output": "something else"} for row in rows]) == convert("labelled", rows)
     tagged = [{"conversations": row["messages"], "kto_tag": row["label"]} for row in rows]
     assert convert("labelled", tagged) == convert("labelled", rows)
     listed = [{"prompt": start, "completion": row["messages"][3:], "label": row["label"]} for row in rows]
