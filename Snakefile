@@ -32,7 +32,6 @@ rule all:
     input:
         summary="results/summary.tsv",
         report="results/report.html",
-        benchmarks=benchmark_pairs(),
         models=of_runs("results/models/{run}/model.safetensors"),
         runs=of_runs("results/models/{run}/run.json"),
         metrics=evaluations("metrics.json"),

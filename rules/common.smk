@@ -17,7 +17,8 @@ from rewardline.artifacts import canonical
 from rewardline.code import program_files
 from rewardline.expand import expand_files, local_model_files
 from rewardline.cli import UserError
-from rewardline.formats import OPTIONS, converter
+from rewardline.formats import OPTIONS, check
+from rewardline.formats_join import check_joins
 
 machine.use_own_python()
 
@@ -31,8 +32,9 @@ def selected_runs():
 
 
 def load_config():
+    schema = configuration.load_schema(ROOT / "config" / "schema.yaml")
     try:
-        return configuration.resolve(config, configuration.load_schema(ROOT / "config" / "schema.yaml"))
+        return configuration.resolve(config, schema, configuration.load_known(ROOT / "config" / "datasets.yaml"))
     except configuration.ConfigError as error:
         raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
 
@@ -60,8 +62,8 @@ def check_shapes(names):
         shape = CONFIG[section][name]
         options = {key: shape[key] for key in OPTIONS}
         try:
-            if shape["format"] != "auto":
-                converter(shape["format"], shape["fields"], **options)
+            check(shape["format"], shape["fields"], **options)
+            check_joins(shape["join"])
         except UserError as error:
             problems.append(f"{section}.{name}: {error}")
     return problems
@@ -139,7 +141,8 @@ def run_settings(function, *keys):
 def file_settings(cfg, dataset, part):
     """The settings of reading one file; its size catches an edit with an older date."""
     path = dataset_parts(dataset)[part]
-    return {"files": [path], "sizes": [Path(path).stat().st_size]}
+    read = {key: value for key, value in configuration.download_settings(cfg, dataset).items() if key == "columns"}
+    return {**read, "files": [path], "sizes": [Path(path).stat().st_size]}
 
 
 def download_settings(cfg, dataset):
@@ -164,6 +167,12 @@ def converted_data(wildcards):
     if wildcards.part in dataset_parts(wildcards.dataset):
         return f"results/shards/data/{wildcards.dataset}/{wildcards.part}/manifest.json"
     return f"results/data/{wildcards.dataset}/manifest.json"
+
+
+def joined_tables(wildcards):
+    """The data sets whose rows stand behind ids in the rows of a data set."""
+    names = configuration.joined_sources(CONFIG, wildcards.dataset)
+    return [f"results/data/{name}/manifest.json" for name in names]
 
 
 def convert_settings(cfg, dataset, part):
@@ -255,6 +264,12 @@ def benchmark_pairs():
     """The statistics of all benchmarks: what was left out of them must not go unseen."""
     names = sorted({benchmark for run in RUNS.values() for benchmark in run.benchmarks})
     return [f"results/pairs/{name}/stats.json" for name in names]
+
+
+def benchmark_manifests():
+    """The manifests of the tokens of all benchmarks."""
+    found = {(name, run.model) for run in RUNS.values() for name in run.benchmarks}
+    return [f"results/tokens/{name}/{model}/manifest.json" for name, model in sorted(found)]
 
 
 def of_runs(pattern):

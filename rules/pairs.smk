@@ -1,6 +1,7 @@
 rule convert_rows:
     input:
         data=converted_data,
+        tables=joined_tables,
         code=code("convert_rows.py"),
     output:
         manifest="results/shards/candidates/{dataset}/{part}/manifest.json",
@@ -14,7 +15,7 @@ rule convert_rows:
         "Converting {wildcards.part} of {wildcards.dataset}"
     shell:
         program("convert_rows.py") + " --name {wildcards.dataset} --settings {params.settings:q} --data {input.data}"
-        " --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
+        " --tables {input.tables} --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
 
 
 rule group_prompts:

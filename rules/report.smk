@@ -21,8 +21,8 @@ rule report:
         scores=evaluations("scores.parquet"),
         models=of_runs("results/models/{run}/run.json"),
         logs=of_runs("results/models/{run}/log.jsonl"),
-        stats=of_runs("results/pairs/{mixture}/stats.json"),
-        tokens=of_runs("results/tokens/{mixture}/{model}/manifest.json"),
+        stats=of_runs("results/pairs/{mixture}/stats.json") + benchmark_pairs(),
+        tokens=of_runs("results/tokens/{mixture}/{model}/manifest.json") + benchmark_manifests(),
         code=code("plot.py"),
     output:
         page=report("results/report.html", caption="../report/report.rst", category="Results"),

@@ -92,7 +92,8 @@ def clean_shard(settings: Json, prompts: Path, shard: tuple[int, int], out: Path
                     statistics.add(pair, split)
                     account.use(pair)
             for pair, reason, detail in cleaned.rejects:
-                rejects.add(pair.dataset, pair.file, pair.row, reason, detail)
+                for file, row in pair.sources:
+                    rejects.add(pair.dataset, file, row, reason, detail)
                 account.leave_out(pair, reason)
             bar.update(len(candidates))
     for writer in writers.values():

@@ -9,21 +9,45 @@ and `manifest.json` with the counts.
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+import pyarrow as pa
 
 from rewardline.artifacts import canonical, file_sha256, publish, read_json, settings_argument, write_json
+from rewardline.buckets import Buckets, bucket_count
 from rewardline.candidates import Candidate, CandidateWriter
-from rewardline.cli import UserError, log, parser, progress, run, start_logging
-from rewardline.formats import FORMATS, OPTIONS, Pair, Reject, converter, detect
-from rewardline.identity import position, prompt_identity
+from rewardline.cli import ProgressBar, UserError, log, parser, progress, run, start_logging
+from rewardline.formats import (
+    GROUPED,
+    OPTIONS,
+    Grouping,
+    GroupReject,
+    Pairs,
+    Reject,
+    converter,
+    grouping,
+    recognise,
+)
+from rewardline.formats_finish import Rows
+from rewardline.formats_join import Tables, build_tables
+from rewardline.identity import hash_id, position, prompt_identity
 from rewardline.pairs import read_part
 from rewardline.rejects import RejectWriter
 
 Json = dict[str, Any]
 LOOKED_AT = 50  # rows that `format: auto` goes by
+GROUPED_ROW = pa.schema([("key", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("record", pa.string())])
+
+
+class Row(TypedDict):
+    """Where a row stands: a file and the number (1-based) in it."""
+
+    file: str
+    row: int
 
 
 def raw_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator[Json]:
@@ -38,29 +62,24 @@ def raw_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator[Json]:
             raise UserError(f"{path} has {count} rows, not {entry['rows']}; delete {manifest.parent} and run again")
 
 
-def choose_format(dataset: str, shape: Json, manifest: Path) -> str:
-    """The format to read a data set's rows with; `auto` takes the one that fits each of the first rows."""
+def choose_format(dataset: str, shape: Json, manifest: Path, join: Callable[[Json], Json]) -> str:
+    """The format to read a data set's rows with; `auto` takes the one that fits the first rows, completed by `join`."""
     if shape["format"] != "auto":
         return str(shape["format"])
     rows = list(islice((row for row in raw_rows(manifest) if row["record"]), LOOKED_AT))
-    fits = [detect(json.loads(row["record"]), shape["fields"]) for row in rows]
-    certain = {fit for fit in fits if isinstance(fit, str)}
-    unclear = [row for row, fit in zip(rows, fits, strict=True) if not isinstance(fit, str)]
-    if len(certain) == 1 and 2 * len(unclear) < len(rows):  # a few bad rows become rejects with their reason
-        (name,) = certain
-        log.info("%s: format %s (%s)", dataset, name, FORMATS[name].description)
+    records = []
+    for row in rows:
+        with suppress(Reject):
+            records.append(join(json.loads(row["record"])))
+    name, words = recognise(records, shape["fields"], shape["values"])
+    if name is not None:
+        log.info("%s: %s", dataset, words)
         return name
     where = "none of its rows is readable"
     if rows:
-        example = (unclear or rows)[0]
-        keys = ", ".join(map(str, json.loads(example["record"])))
-        where = f"{example['file']}:{example['row']} has the keys {keys}"
-    possible = certain | {name for fit in fits if isinstance(fit, list) for name in fit}
-    raise UserError(
-        f"{dataset}: its format is not clear: {where}. "
-        f"Set `format` to one of {', '.join(sorted(possible) or FORMATS)}, or say where its parts stand "
-        "with `fields: {prompt: ..., chosen: ..., rejected: ...}`"
-    )
+        keys = ", ".join(map(str, json.loads(rows[0]["record"])))
+        where = f"{rows[0]['file']}:{rows[0]['row']} has the keys {keys}; {words}"
+    raise UserError(f"{dataset}: its format is not clear: {where}")
 
 
 class Conversion:
@@ -72,73 +91,128 @@ class Conversion:
         self.left_out: Counter[str] = Counter()
         self.pairs_left_out: Counter[str] = Counter()
 
-    def reject(self, file: str, row: int, reject: Reject) -> None:
+    def reject(self, source: Row, reject: Reject) -> None:
         """Count a row that gives no pair."""
         self.left_out[reject.reason] += 1
-        self._rejects.add(self._dataset, file, row, reject.reason, reject.detail)
+        self._rejects.add(self._dataset, source["file"], source["row"], reject.reason, reject.detail)
 
-    def add(self, file: str, row: int, rows: int, pairs: list[Pair], skipped: dict[str, int]) -> None:
-        """Write the candidates of a row, or of `rows` rows that start with it.
-
-        Raises:
-            Reject: all of them lie outside of the data set's share.
-        """
-        for reason, count in skipped.items():
+    def add(self, sources: list[Row], pairs: Pairs, rows_of_pairs: list[Rows] | None = None) -> None:
+        """Write the candidates of one row, or of a group of rows; `rows_of_pairs` says which rows give which pair."""
+        for reason, count in pairs.skipped.items():
             self.pairs_left_out[reason] += count
             for _ in range(count):
-                self._rejects.add(self._dataset, file, row, reason, "one of the pairs that the row could give")
+                detail = "one of the pairs that the row could give"
+                self._rejects.add(self._dataset, sources[0]["file"], sources[0]["row"], reason, detail)
         low, high = self._shape["share"]
-        inside = 0
-        for pair in pairs:
+        outside: set[int] = set()
+        inside: set[int] = set()
+        for pair, used in zip(pairs, rows_of_pairs or [(0,)] * len(pairs), strict=True):
             prompt = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
             prompt_id = prompt_identity(prompt)
             if (low, high) != (0, 1) and not low <= position("share", prompt_id) < high:
+                outside.update(used)
                 continue
-            inside += 1
-            subset = self._shape.get("subset") or pair.subset or self._dataset
+            inside.update(used)
+            first, *others = sorted((sources[k] for k in used), key=lambda row: (row["file"], row["row"]))
             self._writer.add(
                 Candidate(
-                    prompt_id,
-                    canonical(prompt),
-                    pair.chosen,
-                    pair.rejected,
-                    pair.margin,
-                    getattr(pair, "confidence", 1.0),
-                    pair.weight,
-                    subset,
-                    self._dataset,
-                    file,
-                    row,
-                    rows,
+                    prompt_id=prompt_id,
+                    prompt=canonical(prompt),
+                    chosen=pair.chosen,
+                    rejected=pair.rejected,
+                    margin=pair.margin,
+                    confidence=pair.confidence,
+                    weight=pair.weight,
+                    subset=self._shape.get("subset") or pair.subset or self._dataset,
+                    dataset=self._dataset,
+                    **first,
+                    others=others,
                 )
             )
-        if not inside:
-            raise Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]")
+        for index in sorted(outside - inside):
+            self.reject(sources[index], Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]"))
 
-
-def convert(dataset: str, shape: Json, manifest: Path, part: tuple[int, int], out: Path) -> Json:
-    """Write the candidates of a data set's part to `out`; what the manifest says of them."""
-    parts = read_json(manifest)["parts"][part[0] :: part[1]]
-    total = sum(entry["rows"] for entry in parts)
-    name = choose_format(dataset, shape, manifest)
-    try:
-        read = converter(name, shape["fields"], **{key: shape[key] for key in OPTIONS})
-    except UserError as error:
-        raise UserError(f"{dataset}: {error}") from None
-    writer = CandidateWriter(out, total, sum(entry.get("characters", 0) for entry in parts))
-    rejects = RejectWriter(out)
-    conversion = Conversion(dataset, shape, writer, rejects)
-    with progress(f"{dataset}: rows", total=total) as bar:
-        for row in raw_rows(manifest, part):
-            conversion.rows_in += 1
+    def rows(self, rows: Iterator[Json], read: Callable[[Json], Json]) -> Iterator[tuple[Row, Json]]:
+        """Each readable row with where it stands; `read` completes it."""
+        for row in rows:
+            self.rows_in += 1
+            source: Row = {"file": row["file"], "row": row["row"]}
             try:
                 if row["error"] is not None:
                     raise Reject("unreadable", row["error"])
-                pairs = read(json.loads(row["record"]))
-                conversion.add(row["file"], row["row"], 1, pairs, pairs.skipped)
+                yield source, read(json.loads(row["record"]))
             except Reject as reject:
-                conversion.reject(row["file"], row["row"], reject)
-            bar.update(1)
+                self.reject(source, reject)
+
+    def each(self, rows: Iterator[tuple[Row, Json]], convert: Callable[[Json], Pairs]) -> None:
+        """Convert rows one by one."""
+        for source, record in rows:
+            try:
+                self.add([source], convert(record))
+            except Reject as reject:
+                self.reject(source, reject)
+
+    def grouped(self, rows: Iterator[tuple[Row, Json]], grouping: Grouping, buckets: Buckets) -> None:
+        """Convert rows in groups, which are put together on disk."""
+        for source, record in rows:
+            try:
+                key = grouping.key(record)
+            except Reject as reject:
+                self.reject(source, reject)
+            else:
+                buckets.add(hash_id(key), {"key": key, **source, "record": json.dumps(record, ensure_ascii=False)})
+        for bucket in buckets.drain():
+            bucket.sort(key=lambda row: (row["key"], row["file"], row["row"]))
+            for _, members in groupby(bucket, key=lambda row: row["key"]):
+                self._group(list(members), grouping)
+
+    def _group(self, members: list[Json], grouping: Grouping) -> None:
+        sources: list[Row] = [{"file": row["file"], "row": row["row"]} for row in members]
+        try:
+            pairs = grouping.convert([json.loads(row["record"]) for row in members])
+            unused = pairs.unused
+            self.add(sources, pairs, pairs.rows)
+        except GroupReject as reject:
+            unused = reject.unused
+        for index, reason in unused.items():
+            self.reject(sources[index], reason)
+
+
+@contextmanager
+def joins(shape: Json, tables: list[Path], folder: Path) -> Iterator[Callable[[Json], Json]]:
+    """What puts texts in the place of ids; rows of `tables` (manifests) are indexed in a file in `folder`."""
+    if not shape["join"]:
+        yield lambda record: record
+        return
+    path = folder / ".tables.sqlite"
+    rows = {
+        table.parent.name: (json.loads(row["record"]) for row in raw_rows(table) if row["record"]) for table in tables
+    }
+    for name, counts in build_tables(shape["join"], rows, path).items():
+        log.info("%s: %s", name, ", ".join(f"{count} {what}" for what, count in counts.items()))
+    with Tables(shape["join"], path) as found:
+        yield found.join
+    path.unlink()
+
+
+def convert(dataset: str, shape: Json, manifest: Path, part: tuple[int, int], tables: list[Path], out: Path) -> Json:
+    """Write the candidates of a data set's part to `out`; what the manifest says of them."""
+    everything = read_json(manifest)["parts"]
+    parts = everything[part[0] :: part[1]]
+    total = sum(entry["rows"] for entry in parts)
+    characters = sum(entry["characters"] for entry in parts)
+    options = {key: shape[key] for key in OPTIONS}
+    writer = CandidateWriter(out, total, characters)
+    rejects = RejectWriter(out)
+    conversion = Conversion(dataset, shape, writer, rejects)
+    with joins(shape, tables, out) as join, progress(f"{dataset}: rows", total=total) as bar:
+        name = choose_format(dataset, shape, manifest, join)
+        rows = conversion.rows(counted(raw_rows(manifest, part), bar), join)
+        if name in GROUPED:
+            buckets = Buckets(out / ".groups", GROUPED_ROW, bucket_count(total, characters))
+            conversion.grouped(rows, grouping(name, shape["fields"], **options), buckets)
+        else:
+            conversion.each(rows, converter(name, shape["fields"], **options))
     writer.close()
     return {
         "dataset": dataset,
@@ -152,19 +226,27 @@ def convert(dataset: str, shape: Json, manifest: Path, part: tuple[int, int], ou
     }
 
 
+def counted(rows: Iterator[Json], bar: ProgressBar) -> Iterator[Json]:
+    """The rows, counted by a progress bar."""
+    for row in rows:
+        yield row
+        bar.update(1)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = parser(__doc__)
     options.add_argument("--name", required=True, help="name of the data set")
     options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
     options.add_argument("--data", required=True, type=Path, help="manifest.json of the downloaded rows")
+    options.add_argument("--tables", nargs="*", default=[], type=Path, help="manifest.json of joined data sets")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.parse_args(argv)
     start_logging(args.log)
     settings = settings_argument(args.settings)
     index, count = map(int, settings.pop("rows", "0/1").split("/"))
     with publish(args.output) as out:
-        facts = convert(args.name, settings, args.data, (index, count), out)
+        facts = convert(args.name, settings, args.data, (index, count), args.tables, out)
         sha256 = {path.name: file_sha256(path) for path in sorted(out.iterdir())}
         write_json(out / "manifest.json", {**facts, "sha256": sha256})
     left_out = ", ".join(f"{reason} {n}" for reason, n in facts["rejects"].items()) or "nothing"

@@ -5,8 +5,8 @@
 
 --settings holds exactly one source:
     {"demo": {"pairs": 6000, "seed": 1}}
-    {"files": ["data/*.jsonl"]}     .jsonl .ndjson .json .csv .tsv (each also .gz or .zst) .parquet
-    {"hub": "owner/name", "revision": COMMIT, "split": "train"}     and: config, data_files, data_dir
+    {"files": ["data/*.jsonl"]}     .jsonl .ndjson .json .csv .tsv (each also .gz or .zst) .parquet; and: columns
+    {"hub": "owner/name", "revision": COMMIT, "split": "train"}     and: config, data_files, data_dir, columns
 
 With --parts, the manifest.json of folders that each hold one of the files, nothing is read again: their rows become
 one data set.
@@ -38,9 +38,10 @@ from rewardline.raw import Parts, Row, as_row, json_type
 
 _OPTIONS = {
     "demo": {"demo"},
-    "files": {"files", "sizes"},  # sizes: what the workflow adds so that an edited file is read again
-    "hub": {"hub", "revision", "config", "split", "data_files", "data_dir"},
+    "files": {"files", "sizes", "columns"},  # sizes: what the workflow adds so that an edited file is read again
+    "hub": {"hub", "revision", "config", "split", "data_files", "data_dir", "columns"},
 }
+_GONE = (0,)  # the stamp of a file that is not there
 _SHOWN = 3
 _KEYS = 1_000  # top-level keys that the manifest names; data with ever new keys must not fill the memory
 
@@ -115,11 +116,12 @@ def _inputs(name: str, settings: dict[str, Any]) -> tuple[str | None, list[Input
         return None, [Input("demo", None, map(as_row, count(1), values))]
     commit, files = None, [hub.HubFile(file, Path(file)) for file in _existing(settings.get("files", []))]
     if kind == "hub":
-        options = {key: value for key, value in settings.items() if key != "hub" and value is not None}
+        options = {key: value for key, value in settings.items() if key not in ("hub", "columns") and value is not None}
         commit, files = hub.fetch(settings["hub"], **options)
+    columns = settings.get("columns")
     for label, path in files:  # all of them before the first is read
-        readers.reader(path, label)
-    return commit, [Input(label, path, readers.read(path, label)) for label, path in files]
+        readers.reader(path, label, columns)
+    return commit, [Input(label, path, readers.read(path, label, columns)) for label, path in files]
 
 
 def _existing(patterns: list[str]) -> list[str]:
@@ -138,6 +140,8 @@ def write(name: str, inputs: list[Input], folder: Path) -> dict[str, Any]:
         for item in inputs:
             rows, unreadable = tally.rows, tally.unreadable
             before = _stamp(item.path)
+            if before == _GONE:
+                raise UserError(f"{item.label} is not there any more. Put it back, and run this again")
             for row in item.rows:
                 parts.add(item.label, row)
                 tally.add(item.label, row)
@@ -147,6 +151,8 @@ def write(name: str, inputs: list[Input], folder: Path) -> dict[str, Any]:
             log.info("read %s: %d rows, %d unreadable", item.label, rows, unreadable)
             if item.path is not None:
                 entry = {"file": item.label, "rows": rows, "unreadable": unreadable}
+                if _stamp(item.path) == _GONE:
+                    raise UserError(f"{item.label} vanished while it was read. Put it back, and run this again")
                 read.append({**entry, "sha256": file_sha256(item.path)})
                 if _stamp(item.path) != before:
                     raise UserError(f"{item.label} changed while it was read. Run this again when nothing writes to it")
@@ -162,7 +168,10 @@ def _stamp(path: Path | None) -> tuple[int, ...]:
     """What changes when a file is written to."""
     if path is None:
         return ()
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return _GONE
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 

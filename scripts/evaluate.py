@@ -110,12 +110,15 @@ def evaluate(args: argparse.Namespace) -> None:
     settings = settings_argument(args.settings)
     trust = settings.pop("trust_remote_code", False)
     label = f"{settings['run']}: {settings['benchmark']}"
-    if file_sha256(args.model / "model.safetensors") != read_json(args.model / "run.json")["weights_sha256"]:
+    made = read_json(args.model / "run.json")
+    if file_sha256(args.model / "model.safetensors") != made["weights_sha256"]:
         raise UserError(f"{args.model}/model.safetensors is not what was trained; delete {args.model} and run again")
     with publish(args.output) as out:
         write_scores(scored_pairs(args.model, args.tokens, args.batch_tokens, trust, label), out / "scores.parquet")
-        metrics = summarize(pd.read_parquet(out / "scores.parquet"))
-        write_json(out / "metrics.json", {**settings, **metrics})
+        normalization = made.get("normalization")
+        scale = normalization["std"] if normalization else 1.0
+        metrics = summarize(pd.read_parquet(out / "scores.parquet"), scale)
+        write_json(out / "metrics.json", {**settings, **metrics, "normalization": normalization})
     log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])
 
 

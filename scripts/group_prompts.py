@@ -20,6 +20,7 @@ from rewardline.artifacts import file_sha256, publish, read_json, settings_argum
 from rewardline.candidates import CandidateReader, prompt_words
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.contamination import BenchmarkPrompts
+from rewardline.formats import GROUPED
 from rewardline.identity import Hashes, positions
 from rewardline.rejects import INTENDED
 from rewardline.similarity import SignatureFiles, groups
@@ -58,6 +59,17 @@ def check_rejects(manifests: list[Json], limit: float) -> None:
         )
 
 
+def check_parts(manifests: list[Json]) -> None:
+    """Stop when rows that belong together may have been converted apart."""
+    parts = Counter(one["dataset"] for one in manifests)
+    for one in manifests:
+        if one["format"] in GROUPED and parts[one["dataset"]] > 1:
+            raise UserError(
+                f"{one['dataset']}: rows of format {one['format']} belong together, but its {parts[one['dataset']]} "
+                f"parts were converted apart; set `format: {one['format']}`, so that all are read in one job"
+            )
+
+
 def benchmark_prompts(folders: list[tuple[str, Path]]) -> Iterator[tuple[str, int, Hashes]]:
     """The prompts of benchmarks: name, id, words."""
     for name, folder in folders:
@@ -91,6 +103,7 @@ def cap_position(cap: int, key: str, rows: Hashes) -> float:
 def group(name: str, settings: Json, data: list[Path], benchmarks: list[Path], out: Path) -> Json:
     """Write the groups and the index of benchmarks to `out`; what the manifest says of them."""
     manifests = [read_json(path) for path in data]
+    check_parts(manifests)
     check_rejects(manifests, settings["max_reject_fraction"])
     folders = [path.parent for path in data]
     others = [(read_json(path)["dataset"], path.parent) for path in benchmarks]

@@ -36,7 +36,16 @@ class RowError(Exception):
 class Scorer:
     """A reward model with its tokenizer; scores as the pipeline's own evaluation does."""
 
-    def __init__(self, folder: str, *, batch_tokens: int, max_length: int | None, template: str | None, trust: bool):
+    def __init__(
+        self,
+        folder: str,
+        *,
+        batch_tokens: int,
+        max_length: int | None,
+        template: str | None,
+        trust: bool,
+        raw: bool = False,
+    ) -> None:
         import torch
 
         from rewardline.reward_model import RewardModel, load_reward_model
@@ -46,7 +55,10 @@ class Scorer:
         known = json.loads(made.read_text(encoding="utf-8"))["tokenization"] if made.is_file() else {}
         loaded = load_reward_model(folder, dtype="auto", trust_remote_code=trust)
         tokenizer = load_tokenizer(folder, trust)
+        self._model = RewardModel(loaded, raw=raw)
         limit: Any = max_length or known.get("max_length") or getattr(loaded.config, "max_position_embeddings", 2048)
+        if self._model.max_tokens is not None:
+            limit = min(limit, self._model.max_tokens)
         self._encoder = ConversationEncoder(
             tokenizer,
             max_length=int(limit),
@@ -54,7 +66,7 @@ class Scorer:
             end_token=known.get("end_token"),
         )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = RewardModel(loaded).to(self._device)
+        self._model.to(self._device)
         self._pad_id = int(tokenizer.pad_token_id)
         self._batch_tokens = batch_tokens
 
@@ -202,6 +214,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--max-length", type=int, help="most tokens of prompt and answer; the model's own by default")
     options.add_argument("--template", choices=["chat", "plain"], help="how a conversation becomes text")
+    options.add_argument("--raw", action="store_true", help="leave out the normalisation that is stored with the model")
     options.add_argument("--threads", type=int, default=len(distributed.cores()))
     options.add_argument("--trust-remote-code", action="store_true", help="execute the model repository's own code")
     args = options.parse_args(argv)
@@ -214,7 +227,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--model {args.model} is not a folder")
     distributed.quiet(args.threads)
     limits = {"batch_tokens": args.batch_tokens, "max_length": args.max_length}
-    scorer = Scorer(args.model, **limits, template=args.template, trust=args.trust_remote_code)
+    scorer = Scorer(args.model, **limits, template=args.template, trust=args.trust_remote_code, raw=args.raw)
     if args.prompt is not None:
         (scores,) = scorer.score([[{"role": "user", "content": args.prompt}]], [args.answer])
         if isinstance(scores, RowError):

@@ -82,7 +82,8 @@ def random_comparison(rng: np.random.Generator, prefix: int, tails: Sequence[int
         }
         for k in range(1, len(tails))
     ]
-    return Comparison(f"{rng.integers(2**60):016x}", ids(prefix), [ids(count) for count in tails], pairs)
+    name = f"{rng.integers(2**60):016x}"
+    return Comparison(name, ids(prefix), [ids(count) for count in tails], pairs, int(rng.integers(prefix + 1)))
 
 
 def write_tokens(folder: Path, train: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:

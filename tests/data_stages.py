@@ -33,8 +33,8 @@ def write_rows(path: Path, rows: list[Any]) -> str:
     return str(path)
 
 
-def convert(folder: Path, config: Json, name: str) -> list[Path]:
-    """Read and convert all parts of a data set; the manifests of its candidates."""
+def convert(folder: Path, config: Json, name: str, only_read: bool = False) -> list[Path]:
+    """Read and convert all parts of a data set; the manifests of its candidates (none if it is only to be read)."""
     entry = configuration.sources(config)[name]
     files = entry.get("files", [])
     read = {}
@@ -45,12 +45,19 @@ def convert(folder: Path, config: Json, name: str) -> list[Path]:
     whole = folder / "data" / name
     settings = configuration.download_settings(config, name)
     _program(download.main, "--name", name, "--parts", *parts, "--output", whole, settings=settings)
-    manifests = []
+    manifests: list[Path] = []
+    if only_read:
+        return manifests
     for part, rows in configuration.parts(config, name, files).items():
         out = folder / "candidates" / name / part
         settings = {**configuration.convert_settings(config, name), "rows": rows}
+        tables = [
+            str(folder / "data" / other / "manifest.json") for other in configuration.joined_sources(config, name)
+        ]
         data = read.get(part, whole) / "manifest.json"
-        _program(convert_rows.main, "--name", name, "--data", data, "--output", out, settings=settings)
+        _program(
+            convert_rows.main, "--name", name, "--data", data, "--tables", *tables, "--output", out, settings=settings
+        )
         manifests.append(out / "manifest.json")
     return manifests
 
@@ -60,6 +67,7 @@ def build(
     data: dict[str, list[Any]],
     shapes: dict[str, Json] | None = None,
     benchmarks: dict[str, list[Any]] | None = None,
+    tables: dict[str, list[Any]] | None = None,
     **mixture: Any,
 ) -> Json:
     """Build the pairs of the mixture `m` of rows, or of files where a row is a path; its stats.json."""
@@ -71,7 +79,7 @@ def build(
     weights = mixture.pop("weights", {})
     config = configuration.resolve(
         {
-            "datasets": {name: entry(name, rows) for name, rows in data.items()},
+            "datasets": {name: entry(name, rows) for name, rows in {**data, **(tables or {})}.items()},
             "benchmarks": {name: entry(name, rows) for name, rows in (benchmarks or {}).items()},
             "mixtures": {"m": {"datasets": {name: weights.get(name, 1.0) for name in data}, **mixture}},
             "models": {"x": {"path": "x"}},
@@ -79,6 +87,8 @@ def build(
         },
         SCHEMA,
     )
+    for name in tables or {}:
+        convert(folder, config, name, only_read=True)
     own = [path for name in sorted(data) for path in convert(folder, config, name)]
     others = [path for name in sorted(benchmarks or {}) for path in convert(folder, config, name)]
     prompts = folder / "prompts"

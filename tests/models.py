@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from rewardline.reward_model import RewardModel
 from rewardline.shards import Comparison
@@ -20,6 +20,14 @@ def random_model(family: str) -> RewardModel:
     with torch.no_grad():
         model.score.weight.normal_()
     return RewardModel(model)
+
+
+def encoder(kind: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = AutoConfig.for_model(kind, vocab_size=90, num_labels=1, pad_token_id=0, **sizes)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config).eval()
+    return model
 
 
 def comparisons(seed: int = 0) -> list[Comparison]:

@@ -1,7 +1,7 @@
 """What became of each row: used by a pair, or left out for the reason of its first pair.
 
-A row may give several pairs, and these may lie in different shards; so each shard notes what it saw of a row, and the
-notes of all shards are put together.
+A row may give several pairs, a pair may come from several rows, and these may lie in different shards; so each shard
+notes what it saw of a row, and the notes of all shards are put together.
 """
 
 from collections import Counter
@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rewardline.candidates import Candidate
+from rewardline.identity import hash_id
 
-ROW = np.dtype([("key", np.uint64), ("rows", np.uint32), ("dataset", np.uint16), ("reason", np.uint16)])
-"""A note: the row's key, how many rows it stands for, its data set, and 0 for used or 1 + the index of the reason."""
+ROW = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint16)])
+"""A note: the row's key, its data set, and 0 for used or 1 + the index of the reason."""
 _AT_ONCE = 4_000_000
 
 
@@ -25,10 +26,10 @@ class RowAccount:
         self._datasets = {name: index for index, name in enumerate(datasets)}
         self._reasons: dict[str, int] = {}
         self._notes: list[npt.NDArray[np.void]] = []
-        self._waiting: list[tuple[int, int, int, int]] = []
+        self._waiting: list[tuple[int, int, int]] = []
 
     def use(self, pair: Candidate) -> None:
-        """A row gave a pair."""
+        """A pair is kept."""
         self._note(pair, 0)
 
     def leave_out(self, pair: Candidate, reason: str) -> None:
@@ -36,7 +37,9 @@ class RowAccount:
         self._note(pair, 1 + self._reasons.setdefault(reason, len(self._reasons)))
 
     def _note(self, pair: Candidate, code: int) -> None:
-        self._waiting.append((pair.row_key, pair.rows, self._datasets[pair.dataset], code))
+        dataset = self._datasets[pair.dataset]
+        for file, row in pair.sources:
+            self._waiting.append((hash_id(pair.dataset, file, str(row)), dataset, code))
         if len(self._waiting) >= 50_000:
             self._flush()
 
@@ -77,10 +80,10 @@ def balance(
         head[first] = True
         for index, dataset in enumerate(datasets):
             own = some["dataset"] == index
-            used[dataset] += int(some["rows"][own & head & is_used[inverse]].sum())
+            used[dataset] += int((own & head & is_used[inverse]).sum())
             lost = own & head & ~is_used[inverse]
             for code, name in enumerate(names, 1):
-                rows = int(some["rows"][lost & (some["reason"] == code)].sum())
+                rows = int((lost & (some["reason"] == code)).sum())
                 if rows:
                     left_out[dataset][name] += rows
         more = (some["reason"] > 0) & (is_used[inverse] | ~head)

@@ -21,11 +21,16 @@ VERIFIED = frozenset({"gemma", "llama", "mistral", "qwen2", "qwen3", "gpt2", "gp
 
 @dataclass(frozen=True)
 class Segment:
-    """A comparison's place in a packed row: `start`, the prefix length and the length of each tail, in tokens."""
+    """A comparison's place in a packed row: `start`, the prefix length and the length of each tail, in tokens.
+
+    `pads`: how many tokens at the end of each tail are padding, () for none. As in a padded row with a mask, padding
+    sees the prefix and what is real of its tail, but no padding, and nothing sees padding.
+    """
 
     start: int
     prefix: int
     tails: tuple[int, ...]
+    pads: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -102,14 +107,27 @@ def _group(members: Sequence[Segment], width: int) -> Group:
     real = places < lengths[:, None]
     starts = torch.tensor([member.start for member in members])
     tokens = torch.where(real, starts[:, None] + places, 0)
-    # Which tail a token belongs to: 0 is the prefix, padding has a number of its own.
+    # Which tail a token belongs to: 0 is the prefix, what fills the group up has a number of its own.
     owner = torch.full((len(members), width), -1)
     for row, member in enumerate(members):
         counts = torch.tensor([member.prefix, *member.tails])
         owner[row, : member.length] = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    seen, seer = owner[:, None, :], owner[:, :, None]
+    seen, seer = _visible(owner, members)[:, None, :], owner[:, :, None]
     mask = ((seen == seer) | (seen == 0)) & (places[None, :] <= places[:, None])
     return Group(tokens, mask[:, None])
+
+
+def _visible(owner: Tensor, members: Sequence[Segment]) -> Tensor:
+    """`owner` with a number that no token has in place of padding, which nothing sees."""
+    if not any(member.pads for member in members):
+        return owner
+    visible = owner.clone()
+    for row, member in enumerate(members):
+        end = member.prefix
+        for length, pads in zip(member.tails, member.pads, strict=bool(member.pads)):
+            end += length
+            visible[row, end - pads : end] = -2
+    return visible
 
 
 class _Current:
@@ -173,18 +191,26 @@ def shared_prefix_attention(
 def _long(segment: Segment, query: Tensor, key: Tensor, value: Tensor, rate: float, scaling: float | None) -> Tensor:
     """Attention of one comparison: [length, heads, d]."""
     begin, split = segment.start, segment.start + segment.prefix
-    end = split + segment.tails[0]
-    # The prefix and the first tail are contiguous, and plain causal attention.
-    whole = slice(begin, end)
-    q, k, v = query[:, :, whole], key[:, :, whole], value[:, :, whole]
-    outputs = [F.scaled_dot_product_attention(q, k, v, None, rate, is_causal=True, scale=scaling)]
-    for length in segment.tails[1:]:
-        own = slice(end, end + length)
-        keys = torch.cat([key[:, :, begin:split], key[:, :, own]], dim=2)
-        values = torch.cat([value[:, :, begin:split], value[:, :, own]], dim=2)
-        mask = _tail_mask(segment.prefix, length, query.device)
-        outputs.append(F.scaled_dot_product_attention(query[:, :, own], keys, values, mask, rate, scale=scaling))
-        end += length
+    outputs, place = [], split
+    for number, length in enumerate(segment.tails):
+        pads = segment.pads[number] if segment.pads else 0
+        own, end = slice(place, place + length - pads), place + length
+        if number == 0:  # with the prefix before it, contiguous and plain causal attention
+            keys, values = key[:, :, begin : own.stop], value[:, :, begin : own.stop]
+            real, mask = slice(begin, own.stop), None
+        else:
+            keys = torch.cat([key[:, :, begin:split], key[:, :, own]], dim=2)
+            values = torch.cat([value[:, :, begin:split], value[:, :, own]], dim=2)
+            real, mask = own, _tail_mask(segment.prefix, length - pads, query.device)
+        outputs.append(
+            F.scaled_dot_product_attention(
+                query[:, :, real], keys, values, mask, rate, is_causal=mask is None, scale=scaling
+            )
+        )
+        if pads:
+            padding = query[:, :, own.stop : end]
+            outputs.append(F.scaled_dot_product_attention(padding, keys, values, None, rate, scale=scaling))
+        place = end
     return torch.cat(outputs, dim=2)[0].transpose(0, 1)
 
 

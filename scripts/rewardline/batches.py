@@ -1,8 +1,8 @@
 """Which comparisons make up a step, how they are packed into micro batches, and their tensors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rewardline.attention import Layout, Segment, layout
+from rewardline.reading import Compared, Reading, Sequences, compared_places, score_places
 from rewardline.shards import Comparison, TokenDataset
 
 Batching = Literal["shared_prefix", "padded"]
@@ -40,8 +41,12 @@ class Batch:
         attention_mask: int64 [rows, T] for padded rows, None for packed ones.
         layout: how the attention of a packed row is computed, None for padded ones.
         ends: int64 [S], the place of each sequence's end token in the flattened rows.
+        places: int64 [R], where scores are read in the flattened rows.
+        reads: int64 [S], of how many of `places` each score is the mean, or None: of one each, and R = S.
+        compared: the tokens that a per-token loss compares, if it is one.
         chosen, rejected: int64 [P], sequences of the pairs.
         margin, weight: float32 [P].
+        confidence: float32 [P], the probability that the label is right.
         tokens: real tokens computed; full_tokens: those of chosen and rejected in full.
         pair_ids: the P pairs' ids.
     """
@@ -51,10 +56,14 @@ class Batch:
     attention_mask: Tensor | None
     layout: Layout | None
     ends: Tensor
+    places: Tensor
+    reads: Tensor | None
+    compared: Compared | None
     chosen: Tensor
     rejected: Tensor
     margin: Tensor
     weight: Tensor
+    confidence: Tensor
     tokens: int
     full_tokens: int
     pair_ids: list[str]
@@ -63,7 +72,8 @@ class Batch:
         """The batch with its tensors on `device`."""
         moved = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)}
         packing = None if self.layout is None else self.layout.to(device)
-        return Batch(**{**vars(self), **moved, "layout": packing})
+        compared = None if self.compared is None else self.compared.to(device)
+        return Batch(**{**vars(self), **moved, "layout": packing, "compared": compared})
 
 
 def order(data: TokenDataset, seed: int, epoch: int) -> Indices:
@@ -117,74 +127,116 @@ def cut(comparison: Comparison, piece: Piece) -> Comparison:
     used = sorted({pair[side] for pair in pairs for side in ("chosen", "rejected")})
     place = {old: new for new, old in enumerate(used)}
     moved = [{**pair, "chosen": place[pair["chosen"]], "rejected": place[pair["rejected"]]} for pair in pairs]
-    return Comparison(comparison.prompt_id, comparison.prefix, [comparison.tails[old] for old in used], moved)
+    return replace(comparison, tails=[comparison.tails[old] for old in used], pairs=moved)
 
 
-def sizes_for(data: TokenDataset, batching: Batching) -> Indices:
-    """What each comparison costs a micro batch, in tokens: int64 [N]."""
-    if batching == "shared_prefix":
-        return data.tokens
+END = Reading()
+
+
+def sizes_for(data: TokenDataset, batching: Batching, reading: Reading = END) -> Indices:
+    """What each comparison costs a micro batch at most, in tokens, with the padding that is read: int64 [N]."""
+    pads = data.tail_counts * (reading.score == "first_padding")
+    published = reading.span == "per_token_published"
+    if batching == "shared_prefix" and not published:
+        return data.tokens + pads
     owner = np.repeat(np.arange(len(data)), data.tail_counts)
     longest = np.zeros(len(data), dtype=np.int64)
     np.maximum.at(longest, owner, data.tail_lengths)
-    padded: Indices = (longest + data.prefix_lengths) * data.tail_counts
+    if batching == "shared_prefix":
+        return data.prefix_lengths + longest * data.tail_counts + pads
+    padded: Indices = (longest + data.prefix_lengths) * data.tail_counts + pads
     return padded
 
 
-def collate(comparisons: Sequence[Comparison], batching: Batching, pad_id: int) -> Batch:
+def collate(comparisons: Sequence[Comparison], batching: Batching, pad_id: int, reading: Reading = END) -> Batch:
     """The tensors of a micro batch. Where a score is read follows from lengths alone, never from a token's id."""
-    if batching == "shared_prefix":
-        ids, positions, mask, packing, ends = _packed(comparisons)
-    else:
-        ids, positions, mask, packing, ends = _padded(comparisons, pad_id)
+    make = _packed if batching == "shared_prefix" else _padded
+    rows, where, ends = make(comparisons, pad_id, reading)
+    places, reads = score_places(comparisons, where, reading, ends)
     first = np.cumsum([0, *(len(c.tails) for c in comparisons)])
     pairs = [(base, pair) for base, c in zip(first, comparisons, strict=False) for pair in c.pairs]
     return Batch(
-        input_ids=ids,
-        position_ids=positions,
-        attention_mask=mask,
-        layout=packing,
+        **rows,
         ends=torch.tensor(ends, dtype=torch.long),
+        places=places,
+        reads=reads,
+        compared=None if reading.span is None else compared_places(comparisons, where, reading.span),
         chosen=torch.tensor([base + pair["chosen"] for base, pair in pairs], dtype=torch.long),
         rejected=torch.tensor([base + pair["rejected"] for base, pair in pairs], dtype=torch.long),
         margin=torch.tensor([pair["margin"] or 0.0 for _, pair in pairs], dtype=torch.float32),
         weight=torch.tensor([pair["weight"] for _, pair in pairs], dtype=torch.float32),
+        confidence=torch.tensor([_confidence(pair) for _, pair in pairs], dtype=torch.float32),
         tokens=sum(c.tokens for c in comparisons),
         full_tokens=sum(c.full_tokens for c in comparisons),
         pair_ids=[pair["pair_id"] for _, pair in pairs],
     )
 
 
-Rows = tuple[Tensor, Tensor, Tensor | None, Layout | None, list[int]]
+def _confidence(pair: dict[str, Any]) -> float:
+    value = pair.get("confidence")
+    return 1.0 if value is None else float(value)
 
 
-def _packed(comparisons: Sequence[Comparison]) -> Rows:
-    ids, positions, segments, ends = [], [], [], []
+Rows = tuple[dict[str, Any], Sequences, list[int]]
+"""The batch's rows by their names in `Batch`, where the sequences stand in them, and where they end."""
+
+
+def _packed(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) -> Rows:
+    ids, positions, segments = [], [], []
+    heads, starts, ends = [], [], []
     start = 0
     for comparison in comparisons:
-        prefix = len(comparison.prefix)
+        prefix, pads = len(comparison.prefix), reading.pads(comparison)
         ids.append(comparison.prefix)
         positions.append(np.arange(prefix))
-        segments.append(Segment(start, prefix, tuple(map(len, comparison.tails))))
-        start += prefix
-        for tail in comparison.tails:
+        lengths = tuple(len(tail) + count for tail, count in zip(comparison.tails, pads, strict=True))
+        segments.append(Segment(start, prefix, lengths, tuple(pads) if any(pads) else ()))
+        place = start + prefix
+        for tail, count in zip(comparison.tails, pads, strict=True):
             ids.append(tail)
-            positions.append(np.arange(prefix, prefix + len(tail)))
-            start += len(tail)
-            ends.append(start - 1)
+            if count:
+                ids.append(np.full(count, pad_id, dtype=np.int32))
+            positions.append(_positions(prefix, len(tail), count, reading))
+            heads.append(start)
+            starts.append(place)
+            ends.append(place + len(tail) - 1)
+            place += len(tail) + count
+        start = place
     flat = torch.from_numpy(np.concatenate(ids).astype(np.int64))
     places = torch.from_numpy(np.concatenate(positions).astype(np.int64))
-    return flat[None], places[None], None, layout(segments), ends
+    rows = {"input_ids": flat[None], "position_ids": places[None], "attention_mask": None, "layout": layout(segments)}
+    return rows, Sequences(heads, starts), ends
 
 
-def _padded(comparisons: Sequence[Comparison], pad_id: int) -> Rows:
+def _padded(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) -> Rows:
     rows = [np.concatenate([comparison.prefix, tail]) for comparison in comparisons for tail in comparison.tails]
-    width = max(map(len, rows))
+    width = max(map(len, rows)) + (reading.score == "first_padding")
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), width), dtype=np.int64)
+    positions = np.zeros((len(rows), width), dtype=np.int64)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = row
         mask[index, : len(row)] = 1
-    positions = np.broadcast_to(np.arange(width), ids.shape).copy()
-    ends = [index * width + len(row) - 1 for index, row in enumerate(rows)]
-    return torch.from_numpy(ids), torch.from_numpy(positions), torch.from_numpy(mask), None, ends
+        positions[index] = _positions(0, len(row), width - len(row), reading)
+    heads = [index * width for index in range(len(rows))]
+    starts = [head + len(comparison.prefix) for head, comparison in zip(heads, _owners(comparisons), strict=True)]
+    ends = [head + len(row) - 1 for head, row in zip(heads, rows, strict=True)]
+    tensors = {name: torch.from_numpy(array) for name, array in (("input_ids", ids), ("position_ids", positions))}
+    return (
+        {**tensors, "attention_mask": torch.from_numpy(mask), "layout": None},
+        Sequences(heads, starts),
+        ends,
+    )
+
+
+def _owners(comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
+    """For each sequence its comparison."""
+    return (comparison for comparison in comparisons for _ in comparison.tails)
+
+
+def _positions(first: int, tokens: int, pads: int, reading: Reading) -> Indices:
+    """Positions of `tokens` tokens from `first` on, and of the padding behind them."""
+    positions = np.arange(first, first + tokens + pads)
+    if reading.pad_position is not None:
+        positions[tokens:] = reading.pad_position
+    return positions

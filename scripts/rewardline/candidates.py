@@ -10,7 +10,7 @@ A folder of candidates, the output of `convert_rows.py`, holds
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ import pyarrow as pa
 from rewardline.artifacts import read_json
 from rewardline.buckets import Buckets, bucket_count
 from rewardline.cli import UserError
-from rewardline.identity import Hashes, hash_id, stable_hash, word_hashes
+from rewardline.identity import Hashes, stable_hash, word_hashes
 from rewardline.similarity import signatures
 
+SOURCE = pa.struct([("file", pa.string()), ("row", pa.int64())])
 SCHEMA = pa.schema(
     [
         ("prompt_id", pa.uint64()),
@@ -37,7 +38,7 @@ SCHEMA = pa.schema(
         ("dataset", pa.string()),
         ("file", pa.string()),
         ("row", pa.int64()),
-        ("rows", pa.int32()),
+        ("others", pa.list_(SOURCE)),
     ]
 )
 _BATCH = 256  # rows that are decompressed to read one of them
@@ -47,7 +48,7 @@ _BATCH = 256  # rows that are decompressed to read one of them
 class Candidate:
     """A pair before cleaning. `prompt` is the canonical JSON of the message list.
 
-    `row` (1-based) of `file` is where it comes from; `rows` counts the rows that it was made of together with others.
+    `row` (1-based) of `file` is where it comes from; `others` are further rows that it was made of, with file and row.
     """
 
     prompt_id: int
@@ -61,7 +62,7 @@ class Candidate:
     dataset: str
     file: str
     row: int
-    rows: int = 1
+    others: Sequence[Mapping[str, Any]] = ()
 
     @property
     def pair_id(self) -> str:
@@ -74,9 +75,9 @@ class Candidate:
         return stable_hash(self.prompt, self.rejected, self.chosen)
 
     @property
-    def row_key(self) -> int:
-        """The row it comes from, as a number below 2^64."""
-        return hash_id(self.dataset, self.file, str(self.row))
+    def sources(self) -> list[tuple[str, int]]:
+        """File and row of each row that it was made of."""
+        return [(self.file, self.row), *((other["file"], other["row"]) for other in self.others)]
 
     @property
     def where(self) -> str:

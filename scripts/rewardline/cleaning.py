@@ -5,13 +5,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
+import numpy as np
+
 from rewardline.candidates import Candidate, prompt_words
 from rewardline.contamination import Leak
 from rewardline.identity import Hashes, normalize, position, word_hashes
-from rewardline.similarity import distinct_shingles, jaccard
+from rewardline.similarity import distinct_shingles, jaccard, signatures
 
 COMPARED = 200
 """Pairs of a group that a further one is compared with before it counts as new: keeps large groups linear."""
+ESTIMATE = 0.2
+"""How far below the least similarity an estimate may lie for texts to be compared exactly: four standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def clean(
     if policy.near_duplicates is not None:
         kept = list(_without_near_duplicates(kept, policy.near_duplicates, result))
     if position(f"split {policy.seed}", group) < policy.eval_below:
-        result.eval = kept
+        result.eval = [pair for pair in kept if pair.confidence > 0.5]
+        result.rejects += [(pair, "tie", "a tie can be trained on only") for pair in kept if pair.confidence <= 0.5]
         return result
     for prompt_id, pairs in groupby(kept, key=attrgetter("prompt_id")):
         some = list(pairs)
@@ -95,48 +100,57 @@ def _without_near_duplicates(pairs: list[Candidate], least: float, result: Clean
 
     A pair whose own answers are that similar to each other is about the small difference between them, and stays.
     """
-    texts = _Texts(least)
-    kept: list[Candidate] = []
-    for pair in pairs:
+    if len(pairs) < 2:
+        yield from pairs
+        return
+    texts = _Texts(pairs, least)
+    kept: list[int] = []
+    for number, pair in enumerate(pairs):
         like = None
         if kept and not texts.alike(pair.chosen, pair.rejected):
-            like = next((other for other in reversed(kept[-COMPARED:]) if texts.near(pair, other)), None)
+            like = texts.near(number, kept[-COMPARED:])
         if like is None:
-            kept.append(pair)
+            kept.append(number)
             yield pair
         else:
-            result.rejects.append((pair, "near_duplicate", f"nearly equal to {like.where}"))
+            result.rejects.append((pair, "near_duplicate", f"nearly equal to {pairs[like].where}"))
 
 
 class _Texts:
-    """Compares the texts of a group; what is found out of each, and of each two, is kept."""
+    """Compares the pairs of a group: by the signatures of their answers, and exactly where these are alike."""
 
-    def __init__(self, least: float) -> None:
-        self._least = least
-        self._read: dict[str, tuple[str, Hashes]] = {}
-        self._alike: dict[tuple[str, str], bool] = {}
+    def __init__(self, pairs: list[Candidate], least: float) -> None:
+        self._pairs, self._least = pairs, least
+        answers = list(dict.fromkeys(text for pair in pairs for text in (pair.chosen, pair.rejected)))
+        self._words = {text: word_hashes(text) for text in answers}
+        self._signatures = signatures(list(self._words.values()))
+        place = {text: index for index, text in enumerate(answers)}
+        self._chosen = np.array([place[pair.chosen] for pair in pairs])
+        self._rejected = np.array([place[pair.rejected] for pair in pairs])
 
-    def near(self, one: Candidate, other: Candidate) -> bool:
-        """Whether two pairs are nearly the same."""
-        return (
-            self.alike(one.chosen, other.chosen)
-            and self.alike(one.rejected, other.rejected)
-            and (one.prompt_id == other.prompt_id or self.alike(one.prompt, other.prompt))
-        )
+    def near(self, number: int, others: list[int]) -> int | None:
+        """The last of `others` that is nearly the same pair as `number`."""
+        likely = np.ones(len(others), dtype=bool)
+        for side in (self._chosen, self._rejected):
+            shares = (self._signatures[side[others]] == self._signatures[side[number]]).mean(axis=1)
+            likely &= shares >= self._least - ESTIMATE
+        pair = self._pairs[number]
+        for index in reversed(np.flatnonzero(likely).tolist()):
+            other = self._pairs[others[index]]
+            same_prompt = pair.prompt_id == other.prompt_id or self.alike(pair.prompt, other.prompt)
+            if same_prompt and self.alike(pair.chosen, other.chosen) and self.alike(pair.rejected, other.rejected):
+                return others[index]
+        return None
 
     def alike(self, one: str, other: str) -> bool:
         """Whether two texts are equal but for case, punctuation and spacing, or share most of their word pairs."""
         if one == other:
             return True
-        if (one, other) not in self._alike:
-            self._alike[one, other] = self._compare(one, other)
-        return self._alike[one, other]
+        first, second = (distinct_shingles(self._read(text)) for text in (one, other))
+        if min(len(first), len(second)) < self._least * max(len(first), len(second)):
+            return False
+        return jaccard(first, second) >= self._least or normalize(one) == normalize(other)
 
-    def _compare(self, one: str, other: str) -> bool:
-        (first, words), (second, others) = self._words(one), self._words(other)
-        return first == second or jaccard(words, others) >= self._least
-
-    def _words(self, text: str) -> tuple[str, Hashes]:
-        if text not in self._read:
-            self._read[text] = normalize(text), distinct_shingles(word_hashes(text))
-        return self._read[text]
+    def _read(self, text: str) -> Hashes:
+        found = self._words.get(text)
+        return found if found is not None else prompt_words(text)

@@ -34,6 +34,7 @@ def program_digest(program: Path) -> str:
     return sha.hexdigest()[:16]
 
 
+@cache
 def _imports(path: Path, root: Path) -> list[Path]:
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):

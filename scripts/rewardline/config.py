@@ -13,16 +13,18 @@ import yaml
 
 from rewardline.artifacts import digest
 from rewardline.deepspeed_keys import owned_keys
+from rewardline.formats import GROUPED
 
 Json = dict[str, Any]
 SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-GROUPED: tuple[str, ...] = ()
 EVAL = "eval"
 """The benchmark that every run has: the eval split of its own mixture."""
 DATASET_SOURCES = ("hub", "files", "demo")
 MODEL_SOURCES = ("path", "gguf", "init")
-SOURCE_KEYS = ("hub", "revision", "config", "split", "data_files", "files", "demo")
+SOURCE_KEYS = ("hub", "revision", "config", "split", "data_files", "data_dir", "columns", "files", "demo")
+PLACE_KEYS = ("hub", "config", "split", "data_files", "data_dir", "columns")
+"""Of a known data set: what says where its rows are, whatever the format."""
 BASE_KEYS = ("path", "revision", "convert_bin", "trust_remote_code", "gguf", "init")
 
 
@@ -48,8 +50,14 @@ def load_schema(path: Path) -> Json:
     return schema
 
 
-def resolve(config: Mapping[str, Any], schema: Json) -> Json:
-    """The configuration with every default filled in.
+def load_known(path: Path) -> Json:
+    """The table of public data sets: by the name on the hub, the keys of an entry."""
+    known: Json = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return known
+
+
+def resolve(config: Mapping[str, Any], schema: Json, known: Mapping[str, Any] | None = None) -> Json:
+    """The configuration with every default filled in; `known` has those of public data sets, by their name on the hub.
 
     Raises:
         ConfigError: names each wrong key with its value, what is allowed and the nearest known key.
@@ -60,6 +68,9 @@ def resolve(config: Mapping[str, Any], schema: Json) -> Json:
             chosen[section] = {str(name): entry for name, entry in entries.items() if entry is not None}
         else:
             chosen[section] = entries
+    for section in {"datasets", "benchmarks"} & chosen.keys():
+        if isinstance(chosen[section], Mapping):
+            chosen[section] = {name: _with_known(entry, known or {}) for name, entry in chosen[section].items()}
     filled = _fill(chosen, schema, schema)
     validator = jsonschema.Draft202012Validator(schema)
     problems = [_explain(error) for error in validator.iter_errors(filled)]
@@ -69,6 +80,19 @@ def resolve(config: Mapping[str, Any], schema: Json) -> Json:
         raise ConfigError("\n".join(sorted(set(problems))))
     result: Json = filled
     return result
+
+
+def _with_known(entry: Any, known: Mapping[str, Any]) -> Any:
+    """An entry with what is known of its hub data set; the entry's own keys win, `fields` key by key."""
+    defaults = known.get(str(entry.get("hub"))) if isinstance(entry, Mapping) else None
+    if defaults is None:
+        return entry
+    if entry.get("format", defaults.get("format")) != defaults.get("format"):
+        defaults = {key: value for key, value in defaults.items() if key in PLACE_KEYS}
+    result = {**defaults, **entry}
+    if isinstance(entry.get("fields"), Mapping):
+        result["fields"] = {**defaults.get("fields", {}), **entry["fields"]}
+    return {**result, "hub": defaults.get("hub", entry["hub"])}
 
 
 def run_table(config: Json, selected: set[str] | None = None) -> list[Run]:
@@ -98,7 +122,12 @@ def used_sources(config: Json, runs: Iterable[Run]) -> list[str]:
             mixtures.add(init["tokenizer"]["mixture"])
         for mixture in mixtures:
             names |= set(config["mixtures"][mixture]["datasets"]) | set(benchmarks_of_mixture(config, mixture))
-    return sorted(names)
+    return sorted(names.union(*(joined_sources(config, name) for name in names)))
+
+
+def joined_sources(config: Json, name: str) -> list[str]:
+    """The data sets whose rows stand behind ids in the rows of a data set or benchmark."""
+    return sorted({join["dataset"] for join in sources(config)[name]["join"].values()})
 
 
 def benchmarks_of_mixture(config: Json, mixture: str) -> list[str]:
@@ -297,6 +326,8 @@ def _cross_check(config: Json) -> Iterator[str]:
             yield from _one_source(where, entry, DATASET_SOURCES)
             if "hub" in entry and "revision" not in entry:
                 yield f"{where}: a hub data set needs `revision`, the commit to read"
+            for path, join in entry["join"].items():
+                yield from _known(f"{where}.join.{path}.dataset", join["dataset"], config["datasets"])
             if entry["share"][0] >= entry["share"][1]:
                 yield f"{where}.share: {entry['share']} is empty; expected [from, to] with from below to"
     for name, entry in config["mixtures"].items():
@@ -347,6 +378,8 @@ def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
     for key in ("keep_best", "early_stopping"):
         if training[key] and not evaluates:
             yield f"{where}.training.{key}: needs evaluations; set eval_every and the mixture's eval_fraction above 0"
+    if training["normalize"] and mixture is not None and mixture["eval_fraction"] == 0:
+        yield f"{where}.training.normalize: needs an eval split; set the mixture's eval_fraction above 0"
     if training["warmup"] >= 1 and training["warmup"] != int(training["warmup"]):
         yield f"{where}.training.warmup: {training['warmup']} is neither a share below 1 nor a whole number of steps"
 

@@ -4,23 +4,43 @@
     for pair in convert({"question": "2 + 2?", "answers": [{"text": "4"}, {"text": "5"}]}): ...
 
 A format says what shape a row has, `fields` where its parts stand if they do not have one of the usual names.
-Formats of one row stand here; one that needs several rows at once (votes, trees, joins) groups them first.
+The formats of FORMATS read a row by itself; those of GROUPED need several rows at once (see `formats_groups`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from math import isfinite
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from rewardline.cli import UserError
-from rewardline.formats_detect import candidates
-from rewardline.formats_fields import Fields, Record, number
-from rewardline.formats_lists import good_bad, preference, ranked
-from rewardline.formats_pairs import SIDES, Draft, Drafts, Options, implicit, judge, pairs, transcript
-from rewardline.formats_text import Message, Pair, Reject, clean
+from rewardline.formats_contest import preference
+from rewardline.formats_detect import Candidate, candidates
+from rewardline.formats_fields import Fields, Record, steps_of
+from rewardline.formats_finish import Collector, Pairs, facts_of
+from rewardline.formats_groups import Grouping, GroupPairs, GroupReject, LabelledReader, Reader, VotesReader
+from rewardline.formats_lists import good_bad, ranked
+from rewardline.formats_options import OPTIONS, Options, code
+from rewardline.formats_pairs import SIDES, Drafts, implicit, judge, pairs, transcript
+from rewardline.formats_text import Message, Pair, Reject
+from rewardline.formats_trees import TreeReader, tree
 
-__all__ = ["FORMATS", "OPTIONS", "Message", "Pair", "Pairs", "Reject", "converter", "detect"]
+__all__ = [
+    "FORMATS",
+    "GROUPED",
+    "OPTIONS",
+    "GroupPairs",
+    "GroupReject",
+    "Grouping",
+    "Message",
+    "Pair",
+    "Pairs",
+    "Reject",
+    "check",
+    "converter",
+    "detect",
+    "grouping",
+    "recognise",
+]
 
 
 class Format(NamedTuple):
@@ -31,12 +51,19 @@ class Format(NamedTuple):
     fields: tuple[str, ...]
 
 
-OPTIONS: Final = ("pairing", "min_margin", "max_pairs", "values", "separator")
-"""The options of `converter`, which are keys of a data set in the configuration."""
+class GroupFormat(NamedTuple):
+    """As `Format`, for rows that are read in groups."""
 
+    reader: Callable[[], Reader]
+    description: str
+    fields: tuple[str, ...]
+
+
+_Shape = TypeVar("_Shape")
 _SHARED: Final = ("margin", "weight", "subset")
-_SCORES: Final = ("chosen_score", "rejected_score")
+_SCORES: Final = ("chosen_score", "rejected_score", "confidence", "odds")
 _PROMPT: Final = ("prompt", "system")
+_TWO: Final = ("answer_a", "answer_b", "preference", "score_a", "score_b")
 
 FORMATS: Final[dict[str, Format]] = {
     "transcript": Format(
@@ -58,7 +85,18 @@ FORMATS: Final[dict[str, Format]] = {
     "preference": Format(
         preference,
         "two answers (answer_a and answer_b, response_0 and response_1, ...) with a preference or a score for each",
-        (*_PROMPT, "answer_a", "answer_b", "answers", "preference", "score_a", "score_b", *_SHARED),
+        (
+            *_PROMPT,
+            "answer_a",
+            "answer_b",
+            "answers",
+            "preference",
+            "score_a",
+            "score_b",
+            "confidence",
+            "odds",
+            *_SHARED,
+        ),
     ),
     "ranked": Format(
         ranked,
@@ -75,149 +113,163 @@ FORMATS: Final[dict[str, Format]] = {
         'chosen and rejected are prompts to a judge, with "###The instruction to evaluate:" (Prometheus)',
         (*SIDES, *_SCORES, *_SHARED),
     ),
+    "tree": Format(
+        tree,
+        "a message tree (OpenAssistant): a first message, each with its replies, answers among them with ranks",
+        ("prompt", "weight", "subset"),
+    ),
 }
 
-
-class Pairs(list[Pair]):
-    """The pairs of a row. `skipped` counts, by reason, those that it could have given as well."""
-
-    def __init__(self, found: Iterable[Pair] = (), skipped: dict[str, int] | None = None) -> None:
-        super().__init__(found)
-        self.skipped: dict[str, int] = skipped or {}
+GROUPED: Final[dict[str, GroupFormat]] = {
+    "labelled": GroupFormat(
+        LabelledReader,
+        "a prompt and one answer (or a conversation that ends with it) with a label, good or bad, or a score (KTO);"
+        " rows are grouped by prompt",
+        (*_PROMPT, "answer", "conversation", "label", "score", "subset"),
+    ),
+    "votes": GroupFormat(
+        VotesReader,
+        "as preference or pairs, where several rows (or a list of labels) vote on the same two answers",
+        (*_PROMPT, *SIDES, *_TWO, "weight", "subset"),
+    ),
+    "tree_messages": GroupFormat(
+        TreeReader,
+        "a message of a tree a row (OpenAssistant): message_id, parent_id, message_tree_id, role, text, rank",
+        ("tree", "id", "parent", "rank"),
+    ),
+}
 
 
 def converter(
     format: str,  # noqa: A002 - the name of the key in the config
     fields: dict[str, str] | None = None,
-    *,
-    pairing: str = "all",
-    min_margin: float | None = None,
-    max_pairs: int | None = None,
-    values: dict[str, Any] | None = None,
-    separator: str | None = None,
+    **options: Any,
 ) -> Callable[[Record], Pairs]:
     """A function from a row (a JSON object) to its pairs; it raises `Reject` for a row that gives none.
 
     A row is rejected for what is wrong with it as a whole, or, if each of its pairs is left out, for the first one's
-    reason.
+    reason. `fields` maps a field to a path (see `Fields`); for `options` see `Options`.
 
-    `fields` maps a field to a path (see `Fields`). Options:
-    - `pairing` of ranked answers: `all`, `best_worst`, or `adjacent` (each level with the next).
-    - `min_margin`: leave out pairs whose margin is smaller; a pair without a margin is left out too.
-    - `max_pairs` of a row.
-    - `values`: how preferences are coded. `{first: 1, second: [2, 3], tie: 0}`, or `{signed: first}` (or `second`):
-      which answer is better where the number is above 0; its size is then the margin.
-    - `separator`: splits a text that holds several answers.
-
-    Raises `UserError` for an unknown format, field or option value.
+    Raises `UserError` for an unknown format, field or option value, and for a format of GROUPED.
     """
-    if format not in FORMATS:
-        near = get_close_matches(str(format), FORMATS, 1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        listing = "\n".join(f"  {name}: {shape.description}" for name, shape in FORMATS.items())
-        raise UserError(f"there is no format {format!r}{hint} The formats are:\n{listing}")
-    if pairing not in ("all", "best_worst", "adjacent"):
-        raise UserError(f"pairing is {pairing!r} but must be all, best_worst or adjacent")
-    if max_pairs is not None and max_pairs < 1:
-        raise UserError(f"max_pairs is {max_pairs} but must be 1 or more")
-    if values and not (
-        set(values) <= {"first", "second", "tie"} or values in ({"signed": "first"}, {"signed": "second"})
-    ):
-        raise UserError("values needs first, second and tie, or only signed, which is first or second")
-    where = Fields(fields, FORMATS[format].fields)
-    options = Options(pairing, min_margin, max_pairs, values or {}, separator)
-    read = FORMATS[format].read
+    if format in GROUPED:
+        raise UserError(f"rows of format {format} are read in groups: call grouping({format!r}), not converter")
+    shape: Format = _known(format, FORMATS)
+    where, chosen = Fields(fields, shape.fields), _options(options)
+    read = shape.read
 
     def convert(record: Record) -> Pairs:
         if not isinstance(record, dict):
             raise Reject("not_object", "the row is not an object with named fields")
-        return _finish(record, where, options, read(record, where, options))
+        facts = facts_of(record, where)
+        collector = Collector(chosen)
+        for draft in read(record, where, chosen):
+            collector.add(draft, facts)
+        found = collector.close()
+        if not found:
+            raise collector.first or Reject("no_pair", "the row has no two answers to compare")
+        return Pairs([pair for pair, _ in found], collector.skipped)
 
     return convert
 
 
-def _finish(record: Record, fields: Fields, options: Options, drafts: Drafts) -> Pairs:
-    """The drafts that pass the checks that all formats share."""
-    margin, weight, subset = _row(record, fields)
-    found: dict[tuple[str, str], Pair] = {}
-    skipped: Counter[str] = Counter()
-    first: Reject | None = None
-    for draft in drafts:
-        try:
-            if isinstance(draft, Reject):
-                raise draft
-            lead = margin if draft.margin is None or fields.mapped("margin") else draft.margin
-            _check(draft, lead, options.min_margin)
-            if (draft.chosen, draft.rejected) in found:
-                raise Reject("duplicate", "the row gives the same pair twice")
-            if options.max_pairs is not None and len(found) >= options.max_pairs:
-                raise Reject("max_pairs", f"the row gives more than {options.max_pairs} pairs")
-        except Reject as reject:
-            skipped[reject.reason] += 1
-            first = first or reject
-        else:
-            found[draft.chosen, draft.rejected] = Pair(
-                tuple(draft.prompt), draft.chosen, draft.rejected, lead, weight, subset
-            )
-    for pair in [pair for pair in found if pair[::-1] in found]:
-        first = first or Reject("contradiction", "the row says of each of two answers that it is the better one")
-        skipped["contradiction"] += 1
-        del found[pair]
-    if not found:
-        raise first or Reject("no_pair", "the row has no two answers to compare")
-    return Pairs(found.values(), dict(skipped))
+def grouping(format: str, fields: dict[str, str] | None = None, **options: Any) -> Grouping:  # noqa: A002
+    """How to group the rows of a format of GROUPED, and to convert each group; arguments as for `converter`."""
+    shape: GroupFormat = _known(format, GROUPED)
+    return Grouping(shape.reader(), Fields(fields, shape.fields), _options(options))
 
 
-def _row(record: Record, fields: Fields) -> tuple[float | None, float, str]:
-    """The margin, weight and subset that the row as a whole has."""
-    margin, weight = fields.optional(record, "margin"), 1.0
-    if fields.mapped("margin") or (isinstance(margin, int | float) and not isinstance(margin, bool)):
-        margin = number(margin, "margin")
+def check(format: str, fields: dict[str, str] | None = None, **options: Any) -> None:  # noqa: A002
+    """Raise `UserError` for settings that no row can be read with; `auto` stands for any format."""
+    if format == "auto":
+        Fields(fields, known_fields())
+        _options(options)
+    elif format in GROUPED:
+        grouping(format, fields, **options)
     else:
-        margin = None  # a key that happens to be called so
-    if margin is None and fields.mapped("chosen_score"):
-        high, low = (number(fields.required(record, name), name) for name in _SCORES)
-        margin = high - low
-    if fields.mapped("weight"):
-        weight = number(fields.required(record, "weight"), "weight")
-        if weight <= 0:
-            raise Reject("bad_number", f"the weight is {weight:g} but must be above 0")
-    subset = fields.optional(record, "subset")
-    named = isinstance(subset, str) or fields.mapped("subset")
-    return margin, weight, clean(subset, "subset") if named else ""
+        converter(format, fields, **options)
 
 
-def _check(draft: Draft, margin: float | None, min_margin: float | None) -> None:
-    if not draft.prompt:
-        raise Reject("empty_prompt", "the prompt is empty")
-    for n, turn in enumerate(draft.prompt, 1):
-        if not turn["content"]:
-            raise Reject("empty_prompt", f"turn {n} of {len(draft.prompt)} of the prompt is empty")
-    if draft.prompt[-1]["role"] == "assistant":
-        raise Reject(
-            "prompt_ends_with_assistant", "the prompt ends with an assistant turn: what do the answers answer?"
-        )
-    if not draft.chosen or not draft.rejected:
-        raise Reject("empty_answer", f"the {'rejected' if draft.chosen else 'chosen'} answer is empty")
-    if draft.chosen == draft.rejected:
-        raise Reject("identical", "the chosen and the rejected answer are the same text")
-    if margin is not None and not isfinite(margin):
-        raise Reject("bad_number", "the margin is too large")
-    if margin is not None and margin < 0:
-        raise Reject("negative_margin", f"the margin is {margin:g}: by it, the rejected answer is the better one")
-    if min_margin is not None and margin is None:
-        raise Reject("no_margin", f"min_margin is {min_margin:g}, but the pair has no margin")
-    if min_margin is not None and margin is not None and margin < min_margin:
-        raise Reject("small_margin", f"the margin is {margin:g}; min_margin is {min_margin:g}")
+def known_fields() -> tuple[str, ...]:
+    """The fields that any format has."""
+    shapes: list[Format | GroupFormat] = [*FORMATS.values(), *GROUPED.values()]
+    return tuple(dict.fromkeys(name for shape in shapes for name in shape.fields))
 
 
-def detect(record: Record, fields: dict[str, str] | None = None) -> str | list[str]:
+def _known(name: str, formats: Mapping[str, _Shape]) -> _Shape:
+    if name in formats:
+        return formats[name]
+    every: dict[str, Format | GroupFormat] = {**FORMATS, **GROUPED}
+    near = get_close_matches(str(name), every, 1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    listing = "\n".join(f"  {name}: {shape.description}" for name, shape in every.items())
+    raise UserError(f"there is no format {name!r}{hint} The formats are:\n{listing}")
+
+
+def _options(options: dict[str, Any]) -> Options:
+    if unknown := [name for name in options if name not in OPTIONS]:
+        raise UserError(f"there is no option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
+    given = {name: value for name, value in options.items() if value is not None}
+    chosen = Options(**given)
+    for path in chosen.attributes:
+        steps_of(path)
+    return chosen
+
+
+def detect(
+    record: Record, fields: dict[str, str] | None = None, values: dict[str, Any] | None = None
+) -> str | list[str]:
     """The one format that fits a row for certain, else a list of those that may be meant (perhaps none).
 
-    A list of plain answers is no certain ranking: only the user knows whether they are in order. `fields` counts as
-    in `converter`. Never raises for a JSON value; a `UserError` names a bad path in `fields`.
+    A list of plain answers is no certain ranking: only the user knows whether they are in order. `fields` and `values`
+    count as in `converter`. Never raises for a JSON value; a `UserError` names a bad path in `fields`.
     """
-    known = tuple(dict.fromkeys(name for shape in FORMATS.values() for name in shape.fields))
-    where = Fields(fields, known)
-    certain, possible = candidates(record, where) if isinstance(record, dict) else ([], [])
-    return certain[0] if len(certain) == 1 else [*certain, *possible]
+    found = _candidates(record, Fields(fields, known_fields()), values or {})
+    certain = [candidate.name for candidate in found if not candidate.hint]
+    return certain[0] if len(certain) == 1 else [*certain, *(item.name for item in found if item.hint)]
+
+
+def _candidates(record: Record, fields: Fields, values: dict[str, Any]) -> list[Candidate]:
+    return candidates(record, fields, values) if isinstance(record, dict) else []
+
+
+def recognise(
+    records: list[Record], fields: dict[str, str] | None = None, values: dict[str, Any] | None = None
+) -> tuple[str | None, str]:
+    """The format of a data set by its first rows, and a sentence about it.
+
+    The format is the one that fits more than half of the rows for certain, if no other fits any. Else it is null, and
+    the sentence lists the candidates with what to set for each.
+    """
+    where = Fields(fields, known_fields())
+    certain: Counter[str] = Counter()
+    hints: dict[str, str] = {}
+    for record in records:
+        found = _candidates(record, where, values or {})
+        sure = [item.name for item in found if not item.hint]
+        certain.update(sure[:1] if len(sure) == 1 else [])
+        for item in found:
+            if item.hint or len(sure) > 1:
+                hints.setdefault(item.name, item.hint or f"format: {item.name}")
+    every: dict[str, Format | GroupFormat] = {**FORMATS, **GROUPED}
+    if {*hints, *certain} == {"labelled"} and _signed(records, where):
+        certain["labelled"] = len(records)
+    if len(certain) == 1 and 2 * certain.total() > len(records):
+        (name,) = certain
+        return name, f"format {name}: {every[name].description}"
+    hints = {**{name: f"format: {name}" for name in certain}, **hints}
+    if not hints:
+        return None, (
+            f"no format fits by its names alone. Say where its parts stand with `fields: {{prompt: ..., chosen: ..., "
+            f"rejected: ...}}`, or set `format` to one of {', '.join(every)}"
+        )
+    return None, "it may be " + "; ".join(f"{name} (set {hint})" for name, hint in sorted(hints.items()))
+
+
+def _signed(records: list[Record], fields: Fields) -> bool:
+    """Whether the labels of single answers are 1 and -1, which say themselves which is the good one."""
+    try:
+        labels = {code(fields.optional(record, "label")) for record in records if isinstance(record, dict)}
+    except Reject:
+        return False
+    return "-1" in labels and labels <= {"1", "-1", "+1", "0"}

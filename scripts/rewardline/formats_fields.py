@@ -24,33 +24,96 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "history",
         "conversations",
         "conversation_input",
+        "trajectory",
+        "user_input",
+        "messages",
     ),
     "system": ("system", "system_prompt"),
-    "chosen": ("chosen", "response_chosen", "chosen_messages", "better", "preferred", "accepted", "response_j"),
+    "chosen": (
+        "chosen",
+        "better",
+        "preferred",
+        "accepted",
+        "chosen_response",
+        "response_chosen",
+        "chosen_answer",
+        "chosen_completion",
+        "chosen_output",
+        "chosen_messages",
+        "preferred_response",
+        "preferred_output",
+        "winning_response",
+        "pos_resp",
+        "response_j",
+        "full_chosen",
+    ),
     "rejected": (
         "rejected",
         "reject",
-        "response_rejected",
-        "rejected_messages",
         "worse",
         "dispreferred",
+        "rejected_response",
+        "response_rejected",
+        "rejected_answer",
+        "rejected_completion",
+        "rejected_output",
+        "rejected_messages",
+        "dispreferred_response",
+        "non_preferred_response",
+        "non_preferred_output",
+        "losing_response",
+        "neg_resp",
         "response_k",
+        "full_rejected",
     ),
-    "preference": ("preference", "winner", "better_response_id", "choice", "labels", "overall_preference"),
-    "answers": ("answers", "responses", "completions", "outputs", "output", "replies", "candidates"),
-    "scores": ("scores", "ratings"),
+    "preference": (
+        "preference",
+        "winner",
+        "better_response_id",
+        "choice",
+        "label",
+        "labels",
+        "overall_preference",
+        "preference_strength",
+        "votes",
+        "result",
+    ),
+    "answers": (
+        "answers",
+        "responses",
+        "completions",
+        "outputs",
+        "output",
+        "generations",
+        "replies",
+        "candidates",
+        "responses_and_scores",
+    ),
+    "scores": ("scores", "ratings", "rating"),
     "ranks": ("ranks",),
     "good": ("good", "correct", "correct_answers", "good_answers"),
     "bad": ("bad", "incorrect", "incorrect_answers", "bad_answers", "wrong"),
+    "answer": ("completion", "response", "answer", "output", "generation"),
+    "conversation": ("messages", "conversations", "conversation"),
+    "label": ("label", "kto_tag", "thumbs", "desirable"),
+    "score": ("score", "rating", "reward"),
+    "tree": ("message_tree_id",),
+    "id": ("message_id",),
+    "parent": ("parent_id",),
+    "rank": ("rank",),
     "margin": ("margin",),
     "subset": ("subset",),
 }
+SYNONYMS["good"] += SYNONYMS["chosen"]
+SYNONYMS["bad"] += SYNONYMS["rejected"]
+GENERAL: Final = ("label", "labels", "votes", "result", "messages")  # names that give way to all others
 ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
 TOGETHER: Final = (("answer_a", "answer_b"), ("score_a", "score_b"), ("chosen_score", "rejected_score"))
 PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*)*")
+PLACE: Final = re.compile(r"\{([^{}]+)\}")
 STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
-_STEMS: Final = ("answer", "response", "output", "completion", "conversation", "human_ref")
+_STEMS: Final = ("answer", "response", "output", "completion", "conversation", "conv", "human_ref")
 _ENDS: Final = (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"))
 
 
@@ -59,13 +122,14 @@ class Fields:
 
     A path is a key, or keys and list positions as in `answers[0].text`; `[*]` takes every item and a `*` in a key
     every key that fits, in natural order ("prediction *"); both give a list. A key that is spelt like the whole path
-    comes first. A path that starts with "=" is not a path: the rest is the value, the same for every row.
+    comes first. A path that starts with "=" is not a path: the rest is the value, in which `{path}` stands for the text
+    or number at a path ("=Which argument about {title} is better?").
     """
 
     def __init__(self, mapping: dict[str, str] | None, known: tuple[str, ...]) -> None:
         """`known` are the fields that the format has; a `UserError` names one that it has not, or a bad path."""
         self._paths = dict(mapping or {})
-        self._steps: dict[str, list[str | int | None]] = {}
+        self._steps: dict[str, tuple[str | int | None, ...]] = {}
         for name, path in self._paths.items():
             if name not in known:
                 near = get_close_matches(str(name), known, 1)
@@ -73,8 +137,9 @@ class Fields:
                 raise UserError(f"fields: this format has no field {name!r}; {hint}")
             if not isinstance(path, str) or not (path.startswith("=") or PATH.fullmatch(path)):
                 raise UserError(f"fields: {name}: {path!r} is not a path such as answers[0].text")
-            steps = [] if path.startswith("=") else STEP.findall(path)
-            self._steps[name] = [key or (None if index == "*" else int(index)) for index, key in steps]
+            for place in PLACE.findall(path) if path.startswith("=") else ():
+                steps_of(place)
+            self._steps[name] = () if path.startswith("=") else steps_of(path)
         for one, two in TOGETHER:
             if (one in self._paths) != (two in self._paths):
                 raise UserError(f"fields: {one} and {two} must be given together")
@@ -85,7 +150,7 @@ class Fields:
 
     def present(self, record: Record, name: str) -> bool:
         """Whether the row has the field, null or not."""
-        return name in self._paths or any(key in record for key in SYNONYMS.get(name, ()))
+        return name in self._paths or bool(usual_keys(tuple(record), name))
 
     def key(self, record: Record, name: str) -> str:
         """The last key on the way to the field: with usual names, their meaning goes with it."""
@@ -111,16 +176,21 @@ class Fields:
         if name in self._paths:
             path = self._paths[name]
             if path[0] == "=":
-                return path[1:], True
-            return (record[path] if path in record else _walk(record, self._steps[name], path)), True
+                return PLACE.sub(lambda place: _inserted(record, place[1]), path[1:]), True
+            return walk(record, path), True
         key = self._usual(record, name)
         return (record[key], True) if key is not None else (None, False)
 
     @staticmethod
     def _usual(record: Record, name: str) -> str | None:
-        present = [key for key in SYNONYMS.get(name, ()) if key in record]
+        present = usual_keys(tuple(record), name)
+        if len(present) > 1 and name in ("preference", "prompt"):
+            present = [key for key in present if key not in GENERAL] or present
+        if "votes" in present and not isinstance(record["votes"], list):
+            present = [key for key in present if key != "votes"]  # a mere number of them
         if len(present) > 1:
             present = [key for key in present if record[key] not in EMPTY] or present[:1]
+            present = present[:1] if all(record[key] == record[present[0]] for key in present) else present
             if name == "prompt" and "instruction" in present:
                 present = [key for key in present if key not in ALPACA]
         if len(present) > 1:
@@ -128,7 +198,33 @@ class Fields:
         return present[0] if present else None
 
 
-def _walk(value: Any, steps: list[str | int | None], path: str) -> Any:
+@lru_cache(maxsize=4096)
+def usual_keys(names: tuple[str, ...], field: str) -> list[str]:
+    """Those among a row's keys that are usual names of a field; not to be changed."""
+    return [key for key in SYNONYMS.get(field, ()) if key in names]
+
+
+@lru_cache(maxsize=1024)
+def steps_of(path: str) -> tuple[str | int | None, ...]:
+    """The keys and list positions of a path; null stands for `[*]`. Raises `UserError` for what is no path."""
+    if not isinstance(path, str) or not PATH.fullmatch(path):
+        raise UserError(f"{path!r} is not a path such as answers[0].text")
+    return tuple(key or (None if index == "*" else int(index)) for index, key in STEP.findall(path))
+
+
+def walk(record: Any, path: str) -> Any:
+    """What stands at a path; rejects a record that has not that place."""
+    return record[path] if isinstance(record, dict) and path in record else _walk(record, steps_of(path), path)
+
+
+def _inserted(record: Record, path: str) -> str:
+    value = walk(record, path)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise Reject("not_text", f"{path!r} is {kind(value)}, not text to insert")
+    return str(value)
+
+
+def _walk(value: Any, steps: tuple[str | int | None, ...], path: str) -> Any:
     for n, step in enumerate(steps):
         rest = steps[n + 1 :]
         if step is None:
@@ -164,10 +260,19 @@ def keys(record: Record) -> str:
 def answer_keys(names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
     """The pairs of keys among `names` that hold two answers, each with the keys that would hold their scores."""
     return [
-        (stem + one, stem + two, f"score{one}", f"score{two}")
+        (stem + one, stem + two, *_score_keys(stem, one, two, names))
         for stem, (one, two) in product(_STEMS, _ENDS)
         if stem + one in names and stem + two in names
+    ] + [
+        (f"left_{stem}", f"right_{stem}", "left_score", "right_score")
+        for stem in _STEMS
+        if f"left_{stem}" in names and f"right_{stem}" in names
     ]
+
+
+def _score_keys(stem: str, one: str, two: str, names: tuple[str, ...]) -> tuple[str, str]:
+    rated = f"{stem}{one}_rating", f"{stem}{two}_rating"
+    return rated if all(name in names for name in rated) else (f"score{one}", f"score{two}")
 
 
 def number(value: Any, what: str) -> float:

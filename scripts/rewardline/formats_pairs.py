@@ -1,10 +1,10 @@
 """The formats whose row is one pair: what is better and what is worse is said by the fields' names."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from rewardline.formats_fields import ALPACA, EMPTY, Fields, Record
+from rewardline.formats_options import Options
 from rewardline.formats_text import (
     Message,
     Reject,
@@ -16,21 +16,11 @@ from rewardline.formats_text import (
     messages,
     part,
     prompt,
+    speaker,
 )
 
 SIDES: Final = ("chosen", "rejected")
 HEADINGS: Final = ("###The instruction to evaluate:", "###Response to evaluate:")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user can choose about a format; `converter` describes each."""
-
-    pairing: str = "all"
-    min_margin: float | None = None
-    max_pairs: int | None = None
-    values: dict[str, Any] = field(default_factory=dict)
-    separator: str | None = None
 
 
 class Draft(NamedTuple):
@@ -40,6 +30,10 @@ class Draft(NamedTuple):
     chosen: str
     rejected: str
     margin: float | None = None
+    confidence: float | None = None
+    """How sure it is that `chosen` is better, in [0, 1]; null: as sure as the row is."""
+    node: str = ""
+    """Which of its prompts, in a row or group that has several."""
 
 
 Drafts = Iterator[Draft | Reject]
@@ -58,9 +52,14 @@ def pairs(record: Record, fields: Fields, options: Options) -> Drafts:
 
 
 def implicit(record: Record, fields: Fields, _options: Options) -> Drafts:
-    """Two conversations as messages; the prompt is what they share, or a field of its own."""
+    """Two conversations as messages; the prompt is what they share, or a field of its own.
+
+    Where only the rejected answer has a name, a conversation that ends with an answer is the chosen side.
+    """
     shared = explicit_prompt(record, fields)
-    yield Draft(*compare(shared, fields.required(record, "chosen"), fields.required(record, "rejected"), SIDES))
+    answered = not fields.present(record, "chosen") and is_answered(fields.optional(record, "conversation"))
+    side = "conversation" if answered else "chosen"
+    yield Draft(*compare(shared, fields.required(record, side), fields.required(record, "rejected"), SIDES))
 
 
 def judge(record: Record, fields: Fields, _options: Options) -> Drafts:
@@ -87,6 +86,8 @@ def explicit_prompt(record: Record, fields: Fields) -> list[Message] | None:
     value = fields.optional(record, "prompt")
     if value is None and not fields.present(record, "prompt"):
         return None
+    if is_answered(value) and fields.key(record, "prompt") == "messages" and not fields.mapped("prompt"):
+        return None  # a conversation with an answer
     result = prompt(value)
     if fields.key(record, "prompt") == "instruction" and not fields.mapped("prompt"):
         extra, history = (record.get(key) for key in ALPACA)
@@ -115,6 +116,8 @@ def compare(
 ) -> tuple[list[Message], str, str]:
     """Prompt and texts of two sides, each an answer to the prompt `shared` or a whole conversation."""
     if is_conversation(first) or is_conversation(second):
+        if shared is None and is_conversation(first) != is_conversation(second):
+            shared = _before_answer(first if is_conversation(first) else second)
         found, one, two = part(_whole(shared, first, names[0]), _whole(shared, second, names[1]), names)
         if shared is not None:
             turns = [turn for turn in shared if turn["role"] != "system"]
@@ -128,6 +131,17 @@ def compare(
     if shared is None:
         raise Reject("missing_field", "the row has no prompt, and its answers are not whole conversations")
     return shared, answer(first, names[0]), answer(second, names[1])
+
+
+def is_answered(value: Any) -> bool:
+    """Whether a list of messages ends with an answer."""
+    return isinstance(value, list) and len(value) > 1 and speaker(value[-1]) == "assistant"
+
+
+def _before_answer(conversation: list[Any]) -> list[Message] | None:
+    """What stands before the last turn, if that is an answer: the prompt of an answer that stands alone."""
+    turns = messages(conversation, "the conversation")
+    return turns[:-1] if len(turns) > 1 and turns[-1]["role"] == "assistant" else None
 
 
 def _whole(shared: list[Message] | None, side: Any, name: str) -> list[Message]:

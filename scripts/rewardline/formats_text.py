@@ -18,7 +18,9 @@ ROLES: Final = {
     "model": "assistant",
 }
 TEXT_KEYS: Final = ("answer", "text", "content", "response", "completion", "output")
+PROMPT_KEYS: Final = ("full_text", "text", "content", "question", "prompt")
 TURN: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+STEERLM: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 KINDS: Final = {
     type(None): "null",
     bool: "true or false",
@@ -42,6 +44,8 @@ class Pair:
     """A preference between two answers to one prompt.
 
     `margin` is how much better `chosen` is (in the data set's own unit, never negative; null if unknown).
+    `confidence` is the probability that it is better, in (0.5, 1]; 0.5 only for a tie that the user wants kept, whose
+    texts then stand in alphabetical order.
     """
 
     prompt: tuple[Message, ...]
@@ -50,6 +54,7 @@ class Pair:
     margin: float | None = None
     weight: float = 1.0
     subset: str = ""
+    confidence: float = 1.0
 
 
 class Reject(Exception):  # noqa: N818 - it is an outcome to count, not a fault
@@ -94,7 +99,7 @@ def message(value: object, what: str) -> Message:
     if role is None:
         shown = repr(name[:50]) if isinstance(name, str) else kind(name)
         raise Reject("bad_role", f"{what} has the role {shown}; known are {', '.join(ROLES)}")
-    content = value.get("content") if value.get("content") is not None else value.get("value")
+    content = next((value[key] for key in ("content", "value", "text") if value.get(key) is not None), None)
     if isinstance(content, list):
         content = "".join(_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
     return {"role": role, "content": clean(content, f"the content of {what}")}
@@ -147,20 +152,42 @@ def prompt(value: object, what: str = "the prompt") -> list[Message]:
     """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages."""
     if isinstance(value, list):
         result = messages(value, what)
+    elif isinstance(value, dict) and isinstance(value.get("messages"), list):
+        return prompt(value["messages"], what)  # OpenAI's preference format
+    elif isinstance(value, dict) and not {"role", "from"} & value.keys():
+        return [{"role": "user", "content": clean(only_text(value, PROMPT_KEYS, what), what)}]
     elif isinstance(value, dict):
         result = [message(value, what)]
     else:
         text = clean(value, what)
+        if "<extra_id_1>Assistant\n" in text:
+            return _steerlm(text, what)
         if not is_dialogue(text) and not (isinstance(value, str) and value.startswith("\n\nHuman:")):
             return [{"role": "user", "content": text}]
         result = dialogue(text, what)
         if not result[-1]["content"] and result[-1]["role"] == "assistant":
             result.pop()
+    return _awaiting(result, what)
+
+
+def _awaiting(result: list[Message], what: str) -> list[Message]:
     if not result:
         raise Reject("empty_prompt", f"{what} is empty")
     if result[-1]["role"] == "assistant":
         raise Reject("prompt_ends_with_assistant", f"{what} ends with an assistant turn: what do the answers answer?")
     return result
+
+
+def _steerlm(text: str, what: str) -> list[Message]:
+    r"""The turns of "Q\n<extra_id_1>Assistant\nA\n<extra_id_1>User\nR", as HelpSteer has them."""
+    first, *rest = STEERLM.split(text)
+    turns = [("User", first), *zip(rest[::2], rest[1::2], strict=True)]
+    result: list[Message] = [
+        {"role": "user" if role == "User" else "assistant", "content": said.strip()} for role, said in turns
+    ]
+    if not result[0]["content"] and len(result) > 1 and result[1]["role"] == "user":
+        result.pop(0)  # a marker before the first turn as well
+    return _awaiting(result, what)
 
 
 def answer(value: object, what: str) -> str:
@@ -178,11 +205,16 @@ def answer(value: object, what: str) -> str:
             if read["role"] != "assistant":
                 raise Reject("bad_role", f"{what} is a {read['role']} message")
             return read["content"]
-        found = [key for key in TEXT_KEYS if isinstance(value.get(key), str)]
-        if len(found) != 1:
-            raise Reject("not_text", f"{what} is an object with {len(found)} of the keys {', '.join(TEXT_KEYS)}")
-        value = value[found[0]]
+        value = only_text(value, TEXT_KEYS, what)
     return clean(value, what)
+
+
+def only_text(value: dict[str, Any], keys: tuple[str, ...], what: str) -> str:
+    """The text of an object that has exactly one under any of `keys`."""
+    found = [key for key in keys if isinstance(value.get(key), str)]
+    if len(found) != 1:
+        raise Reject("not_text", f"{what} is an object with {len(found)} of the keys {', '.join(keys)}")
+    return str(value[found[0]])
 
 
 def is_conversation(value: object) -> bool:

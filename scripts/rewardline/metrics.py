@@ -53,15 +53,18 @@ def half_ties(first: Floats, second: Floats) -> Floats:
     return result
 
 
-def summarize(scores: pd.DataFrame) -> dict[str, Any]:
-    """The metrics of a table of scored pairs (the columns of scores.parquet), by example: every pair counts once."""
+def summarize(scores: pd.DataFrame, scale: float = 1.0) -> dict[str, Any]:
+    """The metrics of a table of scored pairs (the columns of scores.parquet), by example: every pair counts once.
+
+    `scale`: what score differences are multiplied by to be the model's log odds, the spread that they were divided by.
+    """
     subsets = {str(name): _accuracies(part) for name, part in scores.groupby("subset", sort=True)}
     chosen, rejected = scores["chosen_score"].to_numpy(float), scores["rejected_score"].to_numpy(float)
     margins = chosen - rejected
     return {
         **_accuracies(scores),
         "prompts": int(scores["prompt_id"].nunique()),
-        "loss": float(np.logaddexp(0.0, -margins).mean()),
+        "loss": float(np.logaddexp(0.0, -scale * margins).mean()),
         "chosen_mean": float(chosen.mean()),
         "rejected_mean": float(rejected.mean()),
         "chosen_std": float(chosen.std()),

@@ -11,7 +11,7 @@ tags: [reward-model, rewardline]
 # {run}
 
 A reward model: it gives an answer to a prompt a score, the higher the better. Differences between scores of answers
-to the same prompt mean something, a score alone does not: sigmoid(a - b) is the modelled probability that the answer
+to the same prompt mean something, a score alone does not: {odds} is the modelled probability that the answer
 with score a is preferred to the one with score b.
 
 ## Use
@@ -25,8 +25,8 @@ text = {example}
 score = model(**tokenizer(text, return_tensors="pt"{special})).logits[0, 0].item()
 ```
 
-The text must end with the end token `{end_token}`, where the score is read. Pad on the right.
-
+The text must end with the end token `{end_token}`{place}. Pad on the right.
+{reading}
 ## Training
 
 | | |
@@ -38,7 +38,9 @@ The text must end with the end token `{end_token}`, where the score is read. Pad
 | tokens | {tokens:,} (chosen and rejected in full), {tokens_per_second:,.0f} a second on {device} |
 | computed | {computed_tokens:,} tokens: {shared_share:.1%} less by sharing prompts; {padding_share:.1%} padding |
 | utilisation | {utilisation:.1%} of {peak:.3g} TFLOP/s ({peak_source}) |
-| objective | pairwise logistic ranking loss |
+| objective | {objective} |
+| score | {score} |
+| scores of the held-out split | {normalization} |
 | learning rate | {learning_rate}, {schedule} |
 | seed | {seed} |
 | held-out accuracy while training | {eval_accuracy} |
@@ -46,6 +48,19 @@ The text must end with the end token `{end_token}`, where the score is read. Pad
 
 All settings, versions and hashes stand in `run.json`, every step in `log.jsonl`.
 """
+
+
+OBJECTIVES = {
+    "pairwise": "pairwise logistic ranking loss",
+    "kwise": "pairwise logistic ranking loss, each prompt weighing the same",
+    "per_token": "logistic ranking loss at each token from the first that differs",
+    "per_token_published": "logistic ranking loss at each token from the first that differs, padding included",
+}
+SCORES = {
+    "end": "read at the end token",
+    "first_padding": "read at the first padding token",
+    "mean": "the mean over the answer's tokens, end token included",
+}
 
 
 def model_card(run: dict[str, Any]) -> str:
@@ -57,6 +72,7 @@ def model_card(run: dict[str, Any]) -> str:
     else:
         example = "tokenizer.apply_chat_template(messages, tokenize=False).rstrip()"
         special = ", add_special_tokens=False"
+    normalization = run["normalization"]
     accuracy = run["final"].get("eval_accuracy")
     made_with = ", ".join(f"{name} {run['versions'][name]}" for name in ("torch", "deepspeed", "transformers"))
     if run["git"]["commit"]:
@@ -68,8 +84,41 @@ def model_card(run: dict[str, Any]) -> str:
         peak=run["peak_flops_per_second"] / 1e12,
         **{key: training[key] for key in ("pairs_per_step", "learning_rate", "schedule")},
         example=example,
+        odds="sigmoid(a - b)" if normalization is None else f"sigmoid({normalization['std']:.4g} * (a - b))",
+        place=", where the score is read" if training["score"] == "end" else "",
+        reading=_reading(training["score"], normalization),
+        objective=OBJECTIVES[training["loss"]],
+        score=SCORES[training["score"]],
+        normalization=_moments(normalization),
         special=special,
         end_token=tokens["end_token"],
         eval_accuracy="none was measured" if accuracy is None else f"{accuracy:.3f}",
         made_with=made_with,
     )
+
+
+def _reading(score: str, normalization: dict[str, Any] | None) -> str:
+    """Where what plain transformers give is not what rewardline gives."""
+    notes = []
+    if score != "end":
+        notes.append(
+            f"This model's score is {SCORES[score]}, as `rewardline` in config.json says. The code above reads the end "
+            "token, as transformers do, and gives **another score**: use rewardline's `score.py`."
+        )
+    elif normalization is not None and not normalization["folded"]:
+        notes.append(
+            "The code above gives the raw score, whose differences are log odds as they are: sigmoid(a - b). "
+            "rewardline gives the normalised one, (raw - {mean:.6g}) / {std:.6g}, with the numbers of config.json; the "
+            "factor {std:.4g} above is for that.".format(**normalization)
+        )
+    return "".join(f"\n{note}\n" for note in notes)
+
+
+def _moments(normalization: dict[str, Any] | None) -> str:
+    if normalization is None:
+        return "not normalised"
+    moments = "mean {mean:.4g}, standard deviation {std:.4g}".format(**normalization)
+    if not normalization["folded"]:
+        return f"{moments}, stored"
+    left = normalization["mean_left"]
+    return f"{moments}, folded into the weights" + (f" but for a mean of {left:.4g}" if left else "")

@@ -10,8 +10,9 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -28,16 +29,17 @@ _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _FIELD_LIMIT = 32 << 20  # characters of a CSV field; also how far a quote that is never closed can reach
 
 
-def read(path: Path, label: str | None = None) -> Iterator[Row]:
+def read(path: Path, label: str | None = None, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """Stream the rows of a file; messages call it `label` (default: its path).
 
+    `columns` names the columns of a table that has no line with their names.
     Raises `UserError` when the file is damaged, of an unknown format, without rows, or without a readable row.
     """
     label = label or str(path)
     count = readable = last = 0
     first = None
     try:
-        for item in reader(path, label)(path, label):
+        for item in reader(path, label, columns)(path, label):
             count += 1
             last = item.number
             readable += item.error is None
@@ -218,20 +220,22 @@ def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, li
                     yield first, fields
 
 
-def _table(path: Path, label: str) -> Iterator[Row]:
-    delimiter = "\t" if ".tsv" in path.name.lower() else _delimiter(path)
+def _table(path: Path, label: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    delimiter = "\t" if ".tsv" in path.name.lower() else _delimiter(path, len(columns) if columns else None)
     quoting = _quoting(path) if delimiter == "\t" else csv.QUOTE_MINIMAL
     records = _records(path, delimiter, quoting)
-    _, header = next(records, (0, []))
+    header: Sequence[str] | str = columns or next(records, (0, []))[1]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if isinstance(header, str) or repeated or as_row(0, dict.fromkeys(header)).error:
         reason = header if isinstance(header, str) else f"{repeated} occur twice" if repeated else "they are not UTF-8"
-        raise UserError(f"{label}: its first line must hold the names of the columns, but {reason}. Mend that line")
+        where = "`columns` must name them" if columns else "its first line must hold the names of the columns"
+        raise UserError(f"{label}: {where}, but {reason}. Mend that line, or set `columns` if the file has none such")
     log.info(
-        "%s: separated by %s%s; its first line names the columns: %s",
+        "%s: separated by %s%s; %s the columns: %s",
         label,
         _DELIMITERS[delimiter],
         ", quotes as plain characters" if quoting == csv.QUOTE_NONE else "",
+        "`columns` names" if columns else "its first line names",
         ", ".join(header)[:200],
     )
     for number, (line, fields) in enumerate(records, 1):
@@ -243,13 +247,13 @@ def _table(path: Path, label: str) -> Iterator[Row]:
             yield as_row(number, dict(zip(header, fields, strict=True)))
 
 
-def _delimiter(path: Path) -> str:
-    """What splits the header of a .csv file into the most columns; a comma if in doubt."""
+def _delimiter(path: Path, wanted: int | None = None) -> str:
+    """What splits the first line of a .csv file into `wanted`, else into the most columns; a comma if in doubt."""
     widths = {}
     for delimiter in _DELIMITERS:
         _, header = next(_records(path, delimiter, csv.QUOTE_MINIMAL), (0, ""))
         widths[delimiter] = len(header) if isinstance(header, list) else 0
-    return max(widths, key=lambda delimiter: widths[delimiter])
+    return max(widths, key=lambda delimiter: (widths[delimiter] == wanted, widths[delimiter]))
 
 
 def _quoting(path: Path) -> int:
@@ -305,11 +309,16 @@ _READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {
 }
 
 
-def reader(path: Path, label: str) -> Callable[[Path, str], Iterator[Row]]:
-    """What reads a file of this extension; `UserError` for an unknown one."""
+def reader(path: Path, label: str, columns: Sequence[str] | None = None) -> Callable[[Path, str], Iterator[Row]]:
+    """What reads a file of this extension; `UserError` for an unknown one. With `columns`, .txt is a table too."""
     name = path.name.lower()
     plain = name.removesuffix(".gz").removesuffix(".zst")
-    found = _READERS.get(Path(plain).suffix)
+    extension = Path(plain).suffix
+    found = _READERS.get(extension)
+    if columns:
+        if found is not _table and extension != ".txt":
+            raise UserError(f"{label}: `columns` names the columns of .csv, .tsv and .txt files, not of this one")
+        return partial(_table, columns=columns)
     if found is None or (found is _parquet and plain != name):
         raise UserError(
             f"{label}: unknown format. Known extensions: {', '.join(_READERS)}; all but .parquet also with .gz or .zst"

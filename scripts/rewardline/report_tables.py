@@ -79,7 +79,7 @@ def mixture(name: str, stats: Mapping[str, Any]) -> Mixture:
         pair_rejects=bool(stats.get("pair_rejects")),
         rejected=ratio(sum(number(value) or 0 for value in rejects.values()), stats.get("rows_in")),
         facts=_facts(stats),
-        tables=[table for table in (_by_dataset(stats), _by_subset(stats)) if table[2]],
+        tables=[table for table in (_by_dataset(stats), _by_subset(stats), _answer_words(stats)) if table[2]],
     )
 
 
@@ -209,7 +209,22 @@ def _facts(stats: Mapping[str, Any]) -> list[str]:
     share = ratio(longer, stats.get("pairs_out")) if isinstance(longer, int) else number(longer)
     if share is not None and 0 <= share <= 1:
         told.append(f"The longer answer is the chosen one in {percent(share)} of the pairs.")
+    similar = _mapping(stats.get("similar_prompts"))
+    if number(similar.get("groups")):
+        told.append(
+            f"{count(similar.get('prompts'))} prompts are nearly the same as others, in {count(similar.get('groups'))} "
+            f"groups of up to {count(similar.get('largest'))}; a group stands on one side of the split."
+        )
+    if number(stats.get("soft_labels")):
+        told.append(f"{count(stats.get('soft_labels'))} pairs have a soft label.")
     return told
+
+
+def _answer_words(stats: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    sizes = _mapping(stats.get("answer_words"))
+    total = sum(number(size) or 0 for size in sizes.values())
+    rows = [[f"below {limit}", count(size), percent(ratio(size, total))] for limit, size in sizes.items()]
+    return ("by length of the answers", ["words", "answers", "of all"], rows)
 
 
 def _by_dataset(stats: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:

@@ -13,6 +13,8 @@ from transformers.utils import logging as transformers_logging
 from rewardline import attention
 from rewardline.batches import Batch, Batching
 from rewardline.cli import UserError, log
+from rewardline.normalization import KEY, applied, stored
+from rewardline.reading import Reading, Score, segment_means
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LM_HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions.")
@@ -26,14 +28,35 @@ HEADS = (".score.", ".classifier.", ".pre_classifier.", ".pooler.")
 class RewardModel(nn.Module):
     """Scores every sequence of a batch; the one place where a score is read.
 
-    Decoders with a linear `score` head are read at the end token, whose place follows from lengths. Other models
+    Decoders with a linear `score` head are read where `reading` says, at places that follow from lengths. Other models
     (encoders) give their own single logit.
     """
 
-    def __init__(self, model: PreTrainedModel, batching: Batching = "shared_prefix") -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        batching: Batching = "shared_prefix",
+        *,
+        score: Score | None = None,
+        raw: bool = False,
+    ) -> None:
+        """Prepare `model`. `score`: None takes what its configuration says; `raw` leaves out its normalisation.
+
+        Raises:
+            UserError: `score` is not one that the model can give.
+        """
         super().__init__()
         self.model = model
         self.is_decoder = isinstance(getattr(model, "score", None), nn.Module)
+        score = stored(model, "score") or "end" if score is None else score
+        if score != "end" and not self.is_decoder:
+            raise UserError(
+                f"training.score: {score} needs a decoder; {model.config.model_type} is an encoder, whose head has a "
+                "place of its own. Use end"
+            )
+        # As transformers do for OPT, whose positions follow from the mask; elsewhere they count on.
+        self.reading = Reading(score, pad_position=-1 if model.config.model_type == "opt" else None)
+        self.normalization = None if raw else applied(stored(model, "normalization"))
         self.batching: Batching = batching
         if batching == "shared_prefix":
             reason = attention.supports_shared_prefix(model) if self.is_decoder else "it is not a decoder"
@@ -43,11 +66,23 @@ class RewardModel(nn.Module):
                 log.info("padded batches, since shared prefixes are not exact for this model: %s", reason)
                 self.batching = "padded"
 
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of a sequence, where a score needs a position behind it; None: as many as without."""
+        config = self.model.config
+        positions = getattr(config, "max_position_embeddings", None)
+        behind = self.reading.score == "first_padding" and self.reading.pad_position is None
+        return positions - 1 if behind and isinstance(positions, int) else None
+
     def forward(self, batch: Batch) -> Tensor:
-        """Scores of the batch's sequences: float32 [S]."""
+        """Scores of the batch's sequences: float32 [S].
+
+        Where the batch compares tokens, the head's values at all tokens: float32 [rows * T]. `scores_of` then takes the
+        scores from them.
+        """
         if not self.is_decoder:
             logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-            return logits[:, 0].float()
+            return self._normalized(logits[:, 0].float())
         if batch.layout is not None:
             attention.set_layout(batch.layout)
         hidden = self.model.base_model(
@@ -55,10 +90,25 @@ class RewardModel(nn.Module):
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
             use_cache=False,
-        ).last_hidden_state
-        ends = hidden.flatten(0, 1)[batch.ends]
-        scores: Tensor = self.model.score(ends)[:, 0].float()
-        return scores
+        ).last_hidden_state.flatten(0, 1)
+        if batch.compared is None and batch.reads is None:
+            return self._normalized(self.model.score(hidden[batch.places])[:, 0].float())
+        values: Tensor = self.model.score(hidden)[:, 0].float()
+        return values if batch.compared is not None else self._normalized(_read(values, batch))
+
+    def _normalized(self, scores: Tensor) -> Tensor:
+        return scores if self.normalization is None else self.normalization.apply(scores)
+
+
+def scores_of(output: Tensor, batch: Batch) -> Tensor:
+    """The scores, float32 [S], from what a `RewardModel` gives for a batch."""
+    return output if batch.compared is None else _read(output, batch)
+
+
+def _read(values: Tensor, batch: Batch) -> Tensor:
+    # Not values[...]: what its backward pass adds up at a place that is read twice has no fixed order.
+    read = values.index_select(0, batch.places)
+    return read if batch.reads is None else segment_means(read, batch.reads)
 
 
 def load_base(
@@ -170,9 +220,20 @@ def _dropout_options(folder: Path, dropout: float, trust: bool) -> dict[str, Any
 
 
 def save_reward_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, state: dict[str, Tensor] | None = None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    state: dict[str, Tensor] | None = None,
+    *,
+    score: Score = "end",
+    normalization: dict[str, Any] | None = None,
 ) -> None:
-    """Save a folder that plain transformers load and score alike: one safetensors file, one label, a padding token."""
+    """Save a folder that plain transformers load: one safetensors file, one label, a padding token.
+
+    They score alike where `score` is `end` and no normalisation is left to apply; what config.json says of both is for
+    `RewardModel`.
+    """
+    setattr(model.config, KEY, {"score": score, "normalization": normalization})
     model.config.num_labels = 1
     model.config.problem_type = "regression"
     model.config.pad_token_id = tokenizer.pad_token_id

@@ -1,6 +1,7 @@
 """Scores of whole data sets of comparisons, in bounded memory, the same whatever the batches."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -27,7 +28,8 @@ def score_comparisons(
 ) -> Iterator[tuple[Comparison, Scores]]:
     """Yield each comparison with the float32 [K] scores of its tails, in the order given.
 
-    At most `batch_tokens` tokens are computed at once, unless one prompt with one answer alone has more.
+    At most `batch_tokens` tokens, padding that is read aside, are computed at once, unless one prompt with one answer
+    alone has more.
 
     Raises:
         UserError: a score is not a number.
@@ -38,8 +40,8 @@ def score_comparisons(
         parts = [(index, begin, end) for index, c in enumerate(window) for begin, end in _spans(c, batch_tokens)]
         parts.sort(key=lambda part: (-_tokens(window[part[0]], part[1], part[2]), part))
         for group in _groups(window, parts, batch_tokens):
-            pieces = [Comparison("", window[i].prefix, window[i].tails[begin:end], []) for i, begin, end in group]
-            batch = collate(pieces, model.batching, pad_id).to(device)
+            pieces = [replace(window[i], tails=window[i].tails[begin:end], pairs=[]) for i, begin, end in group]
+            batch = collate(pieces, model.batching, pad_id, model.reading).to(device)
             with torch.inference_mode():
                 scores = model(batch).cpu().numpy()
             place = 0

@@ -227,11 +227,13 @@ class TokenDataset:
             answer_start=batch.column("answer_start")[row].as_py(),
         )
 
-    @property
-    def mean_weight(self) -> float:
-        """The mean weight of all pairs, 1.0 without any."""
+    def mean_weight(self, by_prompt: bool = False) -> float:
+        """The mean weight of all pairs, or of all prompts, each with the mean of its pairs; 1.0 without any."""
         weights = self._gather(lambda batch: batch.column("pairs").flatten().field("weight").to_numpy())
-        return float(weights.mean()) if len(weights) else 1.0
+        if not len(weights):
+            return 1.0
+        shares = 1 / np.repeat(self.pair_counts, self.pair_counts) if by_prompt else np.ones(len(weights))
+        return float(np.average(weights, weights=shares))
 
 
 def _lengths(lists: pa.ListArray) -> npt.NDArray[np.int64]:

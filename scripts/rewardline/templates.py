@@ -5,6 +5,7 @@ text into words before it looks for tokens, and cuts at the split; `words_apart`
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,6 +80,7 @@ class ChatTemplate:
 
 
 _WORD_CUTTERS = ("Whitespace", "WhitespaceSplit", "BertPreTokenizer")
+_LOOKS_BACK = re.compile(r"(?<!\[)\^|\\A|\\G|\\b|\(\?<[=!]")
 _LOCAL = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "StripAccents")
 
 
@@ -125,8 +127,8 @@ def _only_divides(state: dict[str, Any]) -> bool:
 def _cuts_words(state: dict[str, Any]) -> bool:
     if state["type"] == "Split":
         pattern = next(iter(state["pattern"].values()))
-        anchored = any(sign in pattern for sign in ("(?<", "^\\", "\\A", "\\G"))
-        return state["behavior"] == "Isolated" and not state["invert"] and "\\p{L}" in pattern and not anchored
+        known = "\\p{L}" in pattern and not _LOOKS_BACK.search(pattern)
+        return state["behavior"] == "Isolated" and not state["invert"] and known
     if state["type"] == "ByteLevel":
         return not state["add_prefix_space"] and bool(state.get("use_regex", True))
     return state["type"] in _WORD_CUTTERS

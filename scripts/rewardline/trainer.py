@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,8 +16,11 @@ from rewardline import batches, checkpoints, engine, loggers, selection
 from rewardline.batches import Batch, Piece
 from rewardline.cli import UserError, log, progress
 from rewardline.distributed import PREEMPTED
+from rewardline.drift import DriftWatch
+from rewardline.normalization import Normalization, moments
 from rewardline.objective import pair_losses, pair_sums
-from rewardline.reward_model import RewardModel
+from rewardline.reading import Reading
+from rewardline.reward_model import RewardModel, scores_of
 from rewardline.schedule import learning_rate, warmup_steps
 from rewardline.selection import Chance, Selection
 from rewardline.shards import TokenDataset
@@ -67,8 +70,12 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.training: Json = self.settings["training"]
-        self._sizes = batches.sizes_for(self.data, self.wrapped.batching)
-        self._mean_weight = self.data.mean_weight
+        loss = self.training["loss"]
+        self._reading = replace(self.wrapped.reading, span=loss if loss.startswith("per_token") else None)
+        self._sizes = batches.sizes_for(self.data, self.wrapped.batching, self._reading)
+        self._by_prompt = loss == "kwise"
+        self._mean_weight = self.data.mean_weight(self._by_prompt)
+        self._drift = DriftWatch()
         self._per_epoch = self._epoch_steps(0)
         whole = math.ceil(self.training["epochs"] * len(self._per_epoch))
         self.total_steps = min(whole, self.training["max_steps"] or whole)
@@ -88,6 +95,8 @@ class Trainer:
                 line = self._step(epoch, pieces)
                 self._write(line)
                 self._compare_with_chance(line)
+                if self.rank == 0:
+                    self._drift.see(line)
                 bar.set_postfix_str(
                     f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s", refresh=False
                 )
@@ -158,24 +167,25 @@ class Trainer:
         )
         rate = learning_rate(self.training, self.totals.step, self.total_steps)
         engine.set_learning_rate(self.engine, rate)
-        count = sum(piece.pairs for piece in pieces)
-        sums = torch.zeros(8, dtype=torch.float64, device=self.device)
-        for batch, is_real in self._micro_batches(self.data, pieces, self._sizes):
-            scores = self.engine(batch)
-            losses = pair_losses(scores, batch, **self._loss_options())
-            # The engine averages over processes. The mean is over the step's pairs, whatever their packing; weights
-            # are relative to the mean weight of all pairs.
+        count = sum(piece.pairs / self._pairs_as_one(piece) for piece in pieces)
+        sums = torch.zeros(9, dtype=torch.float64, device=self.device)
+        for batch, is_real in self._micro_batches(self.data, pieces, self._sizes, self._reading):
+            output = self.engine(batch)
+            scores = scores_of(output, batch)
+            losses = pair_losses(scores, batch, values=output, **self._loss_options())
+            # The engine averages over processes. The mean is over the step's pairs, or prompts, whatever their
+            # packing; weights are relative to the mean weight of all pairs, or prompts.
             loss = (losses * batch.weight).sum() * (self.world * is_real / (count * self._mean_weight))
             self.engine.backward(loss)
             if is_real:
                 self.work.add(batch)
-                sums[:6] += pair_sums(scores, losses, batch)
-                sums[6:] += torch.tensor([batch.full_tokens, batch.tokens], dtype=torch.float64, device=self.device)
+                sums[:7] += pair_sums(scores, losses, batch)
+                sums[7:] += torch.tensor([batch.full_tokens, batch.tokens], dtype=torch.float64, device=self.device)
         norm = engine.reduced_norm(self.engine, self.world)
         self._take_step(pieces)
         if self.world > 1:
             dist.all_reduce(sums)
-        weight, loss_sum, correct, chosen, rejected, pairs, full_tokens, tokens = sums.tolist()
+        weight, loss_sum, correct, chosen, rejected, pairs, squares, full_tokens, tokens = sums.tolist()
         norm = engine.gradient_norm(self.engine) if norm is None else norm
         if not math.isfinite(loss_sum):
             self._stop(pieces, "the loss is not finite")
@@ -194,6 +204,7 @@ class Trainer:
             "accuracy": correct / pairs,
             "chosen_mean": chosen / pairs,
             "rejected_mean": rejected / pairs,
+            "score_std": moments(2 * pairs, chosen + rejected, squares).std,
             "learning_rate": rate,
             "grad_norm": norm,
             "pairs": int(pairs),
@@ -203,9 +214,16 @@ class Trainer:
         }
 
     def _loss_options(self) -> Json:
-        return {key: self.training[key] for key in ("label_smoothing", "margin", "centering")}
+        options = {key: self.training[key] for key in ("label_smoothing", "margin", "centering")}
+        return {**options, "soft_labels": True}
 
-    def _micro_batches(self, data: TokenDataset, pieces: list[Piece], sizes: Any) -> Iterator[tuple[Batch, bool]]:
+    def _pairs_as_one(self, piece: Piece) -> int:
+        """How many pairs together weigh as much as one unit of the mean: those of a prompt with kwise, else one."""
+        return int(self.data.pair_counts[piece.index]) if self._by_prompt else 1
+
+    def _micro_batches(
+        self, data: TokenDataset, pieces: list[Piece], sizes: Any, reading: Reading
+    ) -> Iterator[tuple[Batch, bool]]:
         """This process's micro batches. All processes get the same number: some of them stand in, and do not count."""
         groups = batches.micro_batches(sizes, pieces, self.training["tokens_per_micro_batch"])
         for begin in range(0, len(groups), self.world):
@@ -213,7 +231,10 @@ class Trainer:
             is_real = self.rank < len(turn)
             group = turn[self.rank] if is_real else turn[-1][-1:]
             comparisons = [batches.cut(data[piece.index], piece) for piece in group]
-            yield batches.collate(comparisons, self.wrapped.batching, self.pad_id).to(self.device), is_real
+            batch = batches.collate(comparisons, self.wrapped.batching, self.pad_id, reading)
+            if data is self.data and self._by_prompt:
+                batch.weight /= torch.tensor([self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)])
+            yield batch.to(self.device), is_real
 
     def _take_step(self, pieces: list[Piece]) -> None:
         try:
@@ -271,18 +292,12 @@ class Trainer:
         counts = self.held_out.pair_counts
         enough = int((counts.cumsum() < EVAL_PAIRS).sum()) + 1
         pieces = [Piece(index, 0, count) for index, count in enumerate(counts[:enough].tolist())]
-        sums = torch.zeros(6, dtype=torch.float64, device=self.device)
-        self.engine.eval()
-        with torch.no_grad():
-            sizes = batches.sizes_for(self.held_out, self.wrapped.batching)
-            for batch, is_real in self._micro_batches(self.held_out, pieces, sizes):
-                scores = self.engine(batch)
-                if is_real:
-                    sums += pair_sums(scores, pair_losses(scores, batch), batch)
-        self.engine.train()
+        sums = torch.zeros(7, dtype=torch.float64, device=self.device)
+        for scores, batch in self._held_out_scores(pieces):
+            sums += pair_sums(scores, pair_losses(scores, batch), batch)
         if self.world > 1:
             dist.all_reduce(sums)
-        weight, loss_sum, correct, chosen, rejected, pairs = sums.tolist()
+        weight, loss_sum, correct, chosen, rejected, pairs, _ = sums.tolist()
         return {
             "eval_loss": loss_sum / weight,
             "eval_accuracy": correct / pairs,
@@ -290,6 +305,28 @@ class Trainer:
             "eval_rejected_mean": rejected / pairs,
             "eval_pairs": int(pairs),
         }
+
+    def score_moments(self) -> Normalization:
+        """Mean and standard deviation of the scores of all answers of the eval split, by all processes together."""
+        pieces = [Piece(index, 0, count) for index, count in enumerate(self.held_out.pair_counts.tolist())]
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for scores, _ in self._held_out_scores(pieces):
+            wide = scores.double()
+            sums += torch.stack([torch.ones_like(wide).sum(), wide.sum(), wide.square().sum()])
+        if self.world > 1:
+            dist.all_reduce(sums)
+        return moments(*sums.tolist())
+
+    def _held_out_scores(self, pieces: list[Piece]) -> Iterator[tuple[torch.Tensor, Batch]]:
+        """The scores of this process's part of some pieces of the eval split, without gradients."""
+        sizes = batches.sizes_for(self.held_out, self.wrapped.batching, self.wrapped.reading)
+        self.engine.eval()
+        with torch.no_grad():
+            for batch, is_real in self._micro_batches(self.held_out, pieces, sizes, self.wrapped.reading):
+                scores = self.engine(batch)
+                if is_real:
+                    yield scores, batch
+        self.engine.train()
 
     def _on_terminate(self, *_: object) -> None:
         self._terminated = True

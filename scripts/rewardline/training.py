@@ -16,6 +16,8 @@ from rewardline.artifacts import file_sha256, read_json, share, write_json
 from rewardline.cli import UserError, log
 from rewardline.distributed import rank, world_size
 from rewardline.model_card import model_card
+from rewardline.normalization import Normalization, normalize
+from rewardline.objective import check_objective
 from rewardline.reward_model import DTYPES, RewardModel, load_base, save_reward_model
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer
@@ -43,7 +45,8 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     model = _base_model(settings, base, tokenizer, DTYPES[training["precision"]] if stage == 3 else torch.float32)
     if training["lora"]:
         lora.add_adapters(model, training["lora"], settings["seed"])
-    wrapped = RewardModel(model, training["batching"])
+    wrapped = RewardModel(model, training["batching"], score=training["score"], raw=True)
+    check_objective(wrapped, training, max_length=data.manifest["max_length"], eval_pairs=held_out.pairs)
     if training["gradient_checkpointing"]:
         model.activation_checkpointing_enable({"use_reentrant": False})
     counts = _parameter_counts(wrapped)
@@ -58,14 +61,15 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     )  # fmt: skip
     trainer.run()
     work = trainer.work.total(device)
+    step = _take_chosen_step(trainer)
+    normalization = trainer.score_moments() if training["normalize"] else None
     state = engine.full_state(wrapped.model, stage, keep=rank() == 0)
-    step = _chosen_step(trainer, state)
     if rank() == 0:
         del zero3
         facts = _facts(settings, trainer, step, counts, data, device, key)
         facts |= {"base": read_json(base / "manifest.json")["files"]}
         facts |= _use_of_the_machine(trainer, work, peak)
-        _export(settings, base, tokenizer, state, folder, facts)
+        _export(settings, base, tokenizer, state, folder, facts, normalization)
     if world_size() > 1:
         dist.barrier()
     dist.destroy_process_group()
@@ -88,8 +92,8 @@ def _base_model(settings: Json, base: Path, tokenizer: PreTrainedTokenizerFast, 
     )
 
 
-def _chosen_step(trainer: Trainer, state: dict[str, torch.Tensor]) -> int:
-    """The step whose weights are exported. With `keep_best` they replace the last ones in rank 0's `state`."""
+def _take_chosen_step(trainer: Trainer) -> int:
+    """The step whose weights are exported; with `keep_best` the model gets those of the best evaluation now."""
     chosen, last = trainer.selection, trainer.totals.step
     if not trainer.training["keep_best"] or chosen.best_step == last:
         return last
@@ -99,8 +103,11 @@ def _chosen_step(trainer: Trainer, state: dict[str, torch.Tensor]) -> int:
     log.info(
         "exporting the weights of step %d: its eval loss, %.4f, was the lowest", chosen.best_step, chosen.best_loss
     )
-    if rank() == 0:
-        state |= selection.kept_weights(trainer.folder, chosen)
+    kept = selection.kept_weights(trainer.folder, chosen)
+    for name, parameter in trainer.wrapped.model.named_parameters():
+        if name in kept:
+            with engine.gathered([parameter], trainer.training["zero_stage"], write=True), torch.no_grad():
+                parameter.copy_(kept[name])
     return chosen.best_step
 
 
@@ -116,6 +123,7 @@ def _export(
     state: dict[str, torch.Tensor],
     folder: Path,
     facts: Json,
+    normalization: Normalization | None,
 ) -> None:
     """Write the finished model to `folder/model`, which appears whole."""
     training = settings["training"]
@@ -133,7 +141,8 @@ def _export(
         model = lora.merge_adapters(adapters, partial / "adapter").to(DTYPES[training["precision"]])
     else:
         model.load_state_dict(state, strict=True)
-    save_reward_model(model, tokenizer, partial)
+    facts["normalization"] = normalize(model, normalization, training["normalize"] == "fold")
+    save_reward_model(model, tokenizer, partial, score=training["score"], normalization=facts["normalization"])
     shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
     if (folder / "tensorboard").is_dir():
         shutil.copytree(folder / "tensorboard", partial / "tensorboard")

@@ -64,13 +64,14 @@ def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
     ]
     assert [row["error"] is None for row in found] == [row["record"] is not None for row in found]
     part = here / "results/data/mine/part-00000.parquet"
+    characters = sum(len(row["record"] or "") for row in found)
     assert manifest == {
         "name": "mine",
         "source": settings,
         "revision": None,
         "rows": 5,
         "unreadable": 2,
-        "parts": [{"file": part.name, "rows": 5, "sha256": sha256(part)}],
+        "parts": [{"file": part.name, "rows": 5, "characters": characters, "sha256": sha256(part)}],
         "inputs": [
             {"file": "data/b.jsonl", "rows": 3, "unreadable": 1, "sha256": sha256(here / "data/b.jsonl")},
             {"file": "data/a.csv.gz", "rows": 2, "unreadable": 1, "sha256": sha256(here / "data/a.csv.gz")},
@@ -147,6 +148,33 @@ def test_a_file_that_changes_while_it_is_read_is_refused(here: Path) -> None:
 
     with pytest.raises(UserError, match=r"data/a\.jsonl changed while it was read"):
         download.write("mine", [download.Input("data/a.jsonl", path, growing())], here / "data")
+
+
+def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> None:
+    path = here / "data/a.jsonl"
+    path.write_text('{"a": 1}\n', encoding="utf-8")
+
+    def going() -> Iterator[Row]:
+        yield as_row(1, {"a": 1})
+        path.unlink()
+
+    with pytest.raises(UserError, match=r"data/a\.jsonl vanished while it was read"):
+        download.write("mine", [download.Input("data/a.jsonl", path, going())], here / "data")
+    with pytest.raises(UserError, match=r"data/b\.jsonl is not there any more"):
+        download.write("mine", [download.Input("data/b.jsonl", here / "data/b.jsonl", iter(()))], here / "data")
+
+
+def test_tables_whose_columns_the_settings_name(here: Path) -> None:
+    (here / "data/a.csv").write_text("1,2\n3,4\n", encoding="utf-8")
+    manifest = run({"files": ["data/a.csv"], "columns": ["winner", "loser"]}, here / "out")
+    assert [json.loads(row["record"]) for row in rows(here / "out")] == [
+        {"winner": "1", "loser": "2"},
+        {"winner": "3", "loser": "4"},
+    ]
+    assert manifest["source"]["columns"] == ["winner", "loser"]
+    (here / "data/b.jsonl").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="columns"):
+        run({"files": ["data/a.csv", "data/b.jsonl"], "columns": ["winner", "loser"]}, here / "out2")
 
 
 def test_keys_without_end_do_not_fill_the_manifest(here: Path) -> None:

@@ -98,6 +98,7 @@ def _same(first: Comparison, second: Comparison) -> None:
     assert [tail.tolist() for tail in first.tails] == [tail.tolist() for tail in second.tails]
     assert first.pairs == second.pairs
     assert first.prompt_id == second.prompt_id
+    assert first.answer_start == second.answer_start
 
 
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,18 @@ from rewardline.identity import prompt_identity
 def candidate(number: int, row: int, dataset: str = "d", rows: int = 1) -> Candidate:
     turns = [{"role": "user", "content": f"prompt {number}"}]
     return Candidate(
-        prompt_identity(turns), canonical(turns), f"good {row}", "bad", None, 1.0, 1.0, "s", dataset, "f", row, rows
+        prompt_identity(turns),
+        canonical(turns),
+        f"good {row}",
+        "bad",
+        None,
+        1.0,
+        1.0,
+        "s",
+        dataset,
+        "f",
+        row,
+        [{"file": "f", "row": row + k} for k in range(1, rows)],
     )
 
 

@@ -1,3 +1,4 @@
+import time
 from itertools import permutations
 from typing import Any
 
@@ -119,3 +120,13 @@ def test_result_does_not_depend_on_the_order_of_rows() -> None:
     pairs = [candidate("p", "a", "b"), candidate("p", "a", "b", row=2), candidate("q", "c", "d", row=3)]
     results = [cleaned(list(order)) for order in permutations(pairs)]
     assert all(result == results[0] for result in results)
+
+
+def test_a_prompt_with_thousands_of_pairs_is_cleaned_in_seconds() -> None:
+    """Work must not grow with the square of the pairs of a prompt."""
+    words = LONG.split()
+    pairs = [candidate("p", f"{LONG} {k} {words[k % 20]}", f"answer {k} is none", row=k) for k in range(4000)]
+    started = time.process_time()
+    result = cleaned(pairs, near_duplicates=0.8)
+    assert len(result.train) + len(result.eval) + len(result.rejects) == 4000
+    assert time.process_time() - started < 20

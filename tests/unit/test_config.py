@@ -79,6 +79,8 @@ def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
         ("runs.r.training", {"early_stopping": {"patience": 0}}, ["early_stopping.patience", "at least 1"]),
         ("runs.r.training.loggers", ["tensorbord"], ["loggers", "'tensorbord'", "tensorboard"]),
         ("runs.r.training.offload", "optimizer", ["offload", "zero_stage"]),
+        ("runs.r.training.score", "last", ["runs.r.training.score", "'last'", "first_padding"]),
+        ("runs.r.training.normalize", "folded", ["runs.r.training.normalize", "fold"]),
         ("runs.r.seeds", [1, 1], ["runs.r.seeds", "repetition"]),
         ("runs.r", {"mixture": "m"}, ["runs.r", "model", "missing"]),
         ("runs", {}, ["runs", "nothing to run"]),
@@ -101,6 +103,15 @@ def test_mistake_is_named_with_key_value_and_what_is_allowed(path: str, value: o
         config.resolve(cfg, SCHEMA)
     for part in expected:
         assert part in str(error.value)
+
+
+def test_scores_cannot_be_normalized_without_an_eval_split() -> None:
+    cfg = base()
+    cfg["benchmarks"] = {"b": {"files": ["b.jsonl"]}}
+    cfg["mixtures"]["m"]["eval_fraction"] = 0
+    cfg["runs"]["r"] |= {"benchmarks": ["b"], "training": {"normalize": True}}
+    with pytest.raises(config.ConfigError, match=r"runs\.r\.training\.normalize: needs an eval split"):
+        config.resolve(cfg, SCHEMA)
 
 
 def test_all_mistakes_are_reported_together() -> None:

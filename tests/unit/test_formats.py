@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardline.cli import UserError
-from rewardline.formats import FORMATS, Pair, Reject, converter, detect
+from rewardline.formats import FORMATS, GROUPED, Pair, Reject, converter, detect
 from rewardline.formats_fields import SYNONYMS
 
 Row = dict[str, Any]
@@ -143,6 +143,17 @@ def test_pairs_with_a_transcript_as_prompt() -> None:
     assert [turn["role"] for turn in plain.prompt] == ["user"]
 
 
+def test_pairs_with_turns_as_helpsteer_marks_them() -> None:
+    text = "Hi\n<extra_id_1>Assistant\nHello!\n<extra_id_1>User\nA joke?\nNow."
+    row = {"prompt": text, "chosen": "Knock.", "rejected": "No."}
+    turns = (user("Hi"), assistant("Hello!"), user("A joke?\nNow."))
+    assert one("pairs", row).prompt == turns
+    assert one("pairs", row | {"prompt": "<extra_id_1>User\n" + text}).prompt == turns
+    assert reason("pairs", row | {"prompt": "Hi\n<extra_id_1>Assistant\nHello!"}) == "prompt_ends_with_assistant"
+    plain = "What does <extra_id_1>Assistant mean?"
+    assert one("pairs", row | {"prompt": plain}).prompt == (user(plain),)
+
+
 def test_pairs_with_alpacas_parts_and_a_system_prompt() -> None:
     row = {
         "system": "Be brief.",
@@ -270,6 +281,16 @@ def test_fields_name_paths() -> None:
     assert reason("pairs", row, fields | {"subset": "w"}) == "not_text"
 
 
+def test_fields_put_texts_together() -> None:
+    row = {"title": "Bottles", "side": {"name": "ban", "n": 2}, "chosen": "A", "rejected": "B"}
+    fields = {"prompt": "=On {title}: argue for {side.name} ({side.n})."}
+    assert one("pairs", row, fields).prompt == (user("On Bottles: argue for ban (2)."),)
+    assert reason("pairs", row, {"prompt": "={body}"}) == "missing_field"
+    assert reason("pairs", row, {"prompt": "={side}"}) == "not_text"
+    with pytest.raises(UserError, match="not a path"):
+        converter("pairs", {"prompt": "={a..b}"})
+
+
 def test_fields_take_several_values() -> None:
     row = {"q": "Q", "reply 10": "C", "reply 2": "B", "reply 1": "A", "s": [{"v": 1}, {"v": 2}, {"v": 3}]}
     fields = {"prompt": "q", "answers": "reply *", "scores": "s[*].v"}
@@ -284,6 +305,19 @@ def test_the_margin_may_come_from_two_scores() -> None:
     assert reason("pairs", row | {"high": 1e308, "low": -1e308}, fields) == "bad_number"
     assert reason("pairs", row, fields, min_margin=5) == "small_margin"
     assert reason("pairs", row, min_margin=5) == "no_margin"
+
+
+def test_a_confidence_below_a_half_swaps_the_pair() -> None:
+    row = {"prompt": "Q", "chosen": "A", "rejected": "B", "agree": 0.9}
+    fields = {"confidence": "agree"}
+    assert one("pairs", row, fields) == Pair((user("Q"),), "A", "B", confidence=0.9)  # type: ignore[arg-type]
+    assert one("pairs", row).confidence == 1
+    pair = one("pairs", row | {"agree": 0.25}, fields)
+    assert (pair.chosen, pair.rejected, pair.confidence) == ("B", "A", 0.75)
+    assert reason("pairs", row | {"agree": "0.5"}, fields) == "tie"
+    assert one("pairs", row | {"agree": 0.5}, fields, ties="keep").confidence == 0.5
+    assert reason("pairs", row | {"agree": 2}, fields) == "bad_number"
+    assert reason("pairs", row | {"agree": 0.25, "margin": 3}, fields) == "negative_margin"
 
 
 @pytest.mark.parametrize(
@@ -397,7 +431,7 @@ MAPPINGS = st.dictionaries(
 @given(row=st.dictionaries(KEYS | WORDS, VALUES) | VALUES, mapping=MAPPINGS)
 def test_whatever_a_row_holds_it_gives_sound_pairs_or_is_rejected(row: Any, mapping: dict[str, str]) -> None:
     found = detect(row)
-    assert isinstance(found, str | list) and set([found] if isinstance(found, str) else found) <= set(FORMATS)
+    assert isinstance(found, str | list) and set([found] if isinstance(found, str) else found) <= {*FORMATS, *GROUPED}
     detect(row, mapping)
     for name, shape in FORMATS.items():
         known = {key: path for key, path in mapping.items() if key in shape.fields}

@@ -96,6 +96,19 @@ def test_preference_rejects(change: Row, expected: str) -> None:
     assert reason("preference", row | change) == expected
 
 
+def test_what_says_outright_who_won_comes_before_general_words() -> None:
+    row = {"prompt": "Q", "answer_a": "A", "answer_b": "B", "winner": "b", "label": "maths", "votes": 12}
+    assert detect(row) == "preference"
+    assert one("preference", row).chosen == "B"
+    assert one("ranked", {"prompt": "Q", "answers": ["A", "B"], "rating": 5}).chosen == "A"
+
+
+def test_a_label_that_is_the_name_of_an_answers_key_is_that_answer() -> None:
+    row = {"prompt": "Q", "a": "A", "b": "B", "label": "a"}
+    assert one("preference", row, {"answer_a": "a", "answer_b": "b"}).chosen == "A"
+    assert one("preference", row, {"answer_a": "b", "answer_b": "a"}).chosen == "A"
+
+
 def test_preference_values() -> None:
     row = {"prompt": "Q", "answer_a": "A", "answer_b": "B"}
     coded = {"first": [1, "1st"], "second": 2, "tie": 0}
@@ -115,6 +128,45 @@ def test_preferences_between_more_than_two() -> None:
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [("A", "B"), ("C", "B")]
     assert pairs.skipped == {"tie": 1}
     assert reason("preference", row | {"preference": ["a"]}, {"answers": "answers"}) == "bad_preference"
+
+
+def test_a_tie_that_is_kept_is_a_pair_of_even_odds() -> None:
+    row = {"prompt": "Q", "answer_a": "B", "answer_b": "A", "preference": "tie"}
+    assert one("preference", row, ties="keep") == Pair((user("Q"),), "A", "B", confidence=0.5)  # type: ignore[arg-type]
+    swapped = row | {"answer_a": "A", "answer_b": "B"}
+    assert one("preference", swapped, ties="keep") == one("preference", row, ties="keep")
+    scored = row | {"preference": None, "score_a": 2, "score_b": 2}
+    assert one("preference", scored, ties="keep").margin == 0
+    assert reason("preference", scored, ties="keep", min_margin=0.5) == "small_margin"
+    pairs = converter("ranked", ties="keep")({"prompt": "Q", "answers": ["B", "A", "C"], "scores": [2, 2, 1]})
+    assert [(pair.chosen, pair.rejected, pair.confidence, pair.margin) for pair in pairs] == [
+        ("A", "B", 0.5, 0.0),
+        ("B", "C", 1.0, 1.0),
+        ("A", "C", 1.0, 1.0),
+    ]
+
+
+def test_a_share_of_votes_decides_between_two_answers() -> None:
+    row = {"prompt": "Q", "answer_a": "A", "answer_b": "B", "share": 0.75}
+    fields = {"answer_a": "answer_a", "answer_b": "answer_b", "confidence": "share"}
+    assert detect(row, fields) == "preference"
+    for share, chosen, confidence in ((0.75, "A", 0.75), ("0.25", "B", 0.75), (1, "A", 1.0), (0, "B", 1.0)):
+        pair = one("preference", row | {"share": share}, fields)
+        assert (pair.chosen, pair.confidence) == (chosen, confidence)
+    assert reason("preference", row | {"share": 0.5}, fields) == "tie"
+    assert reason("preference", row | {"share": 1.5}, fields) == "bad_number"
+    labelled = row | {"preference": "b"}
+    assert one("preference", labelled | {"share": 0.9}, fields).chosen == "B"  # the share is that of the label's winner
+    assert reason("preference", labelled | {"share": 0.25}, fields) == "contradiction"
+
+
+def test_odds_are_a_confidence() -> None:
+    row = {"history": "Q", "human_ref_A": "A", "human_ref_B": "B", "labels": 0, "score_A": 2, "score_B": 6}
+    fields = {"odds": "score_ratio", "margin": "score_ratio"}
+    pair = one("preference", row | {"score_ratio": 3.0}, fields)
+    assert (pair.chosen, pair.confidence, pair.margin) == ("B", 0.75, 3.0)
+    assert reason("preference", row | {"score_ratio": 1.5}, fields, min_margin=2) == "small_margin"
+    assert reason("preference", row | {"score_ratio": -1}, fields) == "bad_number"
 
 
 # Rankings

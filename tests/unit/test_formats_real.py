@@ -1,38 +1,17 @@
 import csv
-import gzip
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, product
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rewardline.formats import Pair, Reject, converter, detect
 
+from real_data import DATA, load, load_all
+
 MARKER = re.compile(r"\n\nHuman:|\n\nAssistant:")
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-def load(path: str) -> list[Any]:
-    file = DATA / path
-    if not file.exists():
-        pytest.skip(f"{path} is not here")
-    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    text = content.decode("utf-8")
-    if text.startswith("["):
-        rows: list[Any] = json.loads(text)
-        return rows
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
-def load_all(pattern: str) -> list[Any]:
-    files = sorted(DATA.glob(pattern)) if DATA.exists() else []
-    if not files:
-        pytest.skip(f"{pattern} is not here")
-    return [row for file in files for row in load(str(file.relative_to(DATA)))]
 
 
 def convert_all(
@@ -183,10 +162,6 @@ def test_real_rankings_of_alpacas_form() -> None:
     assert len(rows) == 775 and rejects == {"identical": sum(not pairs for pairs in results)}
     pairs_of_ends, *_ = convert_all(rows, "ranked", pairing="best_worst")
     assert sum(map(len, pairs_of_ends)) == sum(row["output"][0].strip() != row["output"][-1].strip() for row in rows)
-
-
-def test_real_kto_is_no_format_of_one_row() -> None:
-    assert all(detect(row) == [] for row in load("llamafactory_demo/data/kto_en_demo.json"))
 
 
 def test_real_torchtune_rows() -> None:

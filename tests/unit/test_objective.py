@@ -5,10 +5,14 @@ import pytest
 import torch
 
 from rewardline.batches import Batch, collate
-from rewardline.objective import pair_losses, pair_sums
+from rewardline.cli import UserError
+from rewardline.objective import check_objective, pair_losses, pair_sums
+from rewardline.reading import Score
+from rewardline.reward_model import RewardModel
 from rewardline.schedule import learning_rate
 
 from conftest import random_comparison
+from models import encoder, random_model
 
 
 def batch_of(pairs: int) -> Batch:
@@ -39,6 +43,35 @@ def test_loss_is_finite_for_extreme_scores() -> None:
     batch = batch_of(2)
     losses = pair_losses(torch.tensor([1e4, -1e4, -1e4, 1e4]), batch)
     assert losses.tolist() == [0.0, 2e4]
+
+
+@pytest.mark.parametrize(
+    ("family", "score", "training", "max_length", "message"),
+    [
+        ("gpt2", "first_padding", {}, 1024, r"max_length \(now 1024\) to 1023 or less"),
+        ("gpt2", "first_padding", {}, 1023, None),
+        ("gpt2", "mean", {}, 1024, None),
+        ("opt", "first_padding", {}, 128, None),
+        ("gpt2", "end", {"normalize": True}, 1024, "training.normalize: the eval split has no pairs"),
+        ("bert", "end", {"loss": "per_token"}, 512, "training.loss: per_token needs a decoder; bert is an encoder"),
+        ("bert", "mean", {}, 512, "training.score: mean needs a decoder"),
+        ("bert", "end", {"loss": "kwise"}, 512, None),
+    ],
+)
+def test_what_the_model_or_the_data_cannot_give_is_refused(
+    family: str, score: Score, training: dict[str, object], max_length: int, message: str | None
+) -> None:
+    def check() -> None:
+        model = RewardModel(encoder("bert") if family == "bert" else random_model(family).model, score=score)
+        check_objective(
+            model, {"loss": "pairwise", "normalize": False, **training}, max_length=max_length, eval_pairs=0
+        )
+
+    if message is None:
+        check()
+    else:
+        with pytest.raises(UserError, match=message):
+            check()
 
 
 def test_ties_count_half() -> None:

@@ -237,6 +237,29 @@ def test_what_json_has_no_type_for(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "a.txt.gz", "a.csv.zst"])
+def test_a_table_without_names(tmp_path: Path, name: str) -> None:
+    rows = [["1", "one, or", "a;b"], ["2", "two\nlines", "c"]]
+    data = table(rows[0], rows[1:], "\t" if "csv" not in name else ",")
+    data = gzip.compress(data) if name.endswith("gz") else zstd(data) if name.endswith("zst") else data
+    (tmp_path / name).write_bytes(data)
+    found = list(readers.read(tmp_path / name, columns=["id", "text", "more"]))
+    assert [row.value for row in found] == [dict(zip(["id", "text", "more"], row, strict=True)) for row in rows]
+    found = list(readers.read(tmp_path / name, columns=["id", "text", "more"]))
+    assert [row.number for row in found] == [1, 2]
+    with pytest.raises(UserError, match=r"none of its 2 rows.*3 fields instead of 4"):
+        list(readers.read(tmp_path / name, columns=["id", "text", "more", "most"]))
+
+
+def test_columns_are_for_tables(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"{}")
+    with pytest.raises(UserError, match=r"csv, \.tsv and \.txt"):
+        list(readers.read(tmp_path / "a.jsonl", columns=["a"]))
+    (tmp_path / "a.csv").write_bytes(b"1,2")
+    with pytest.raises(UserError, match=r"`columns` must name them, but .* twice"):
+        list(readers.read(tmp_path / "a.csv", columns=["a", "a"]))
+
+
 def values_as_json(path: Path) -> Any:
     (row,) = read(path)
     return json.loads(row.record or "")

@@ -122,7 +122,7 @@ def test_end_token_is_found_though_the_prompt_contains_end_and_padding_tokens() 
     pair = {"pair_id": "a", "dataset": "d", "subset": "s", "chosen": 0, "rejected": 1, "margin": None, "weight": 1.0}
     prefix = np.asarray([2, 0, 7, 2, 0], dtype=np.int32)
     tails = [np.asarray([8, 2], dtype=np.int32), np.asarray([9, 0, 2], dtype=np.int32)]
-    comparison = Comparison("p", prefix, tails, [pair])
+    comparison = Comparison("p", prefix, tails, [pair], 5)
     for batching in ("shared_prefix", "padded"):
         batch = collate([comparison], batching, pad_id=0)  # type: ignore[arg-type]
         assert batch.input_ids.flatten()[batch.ends].tolist() == [2, 2]
@@ -161,7 +161,7 @@ def test_plain_transformers_score_a_padded_batch_alike(tmp_path: Path, base_mode
         batch_scores = plain(**together).logits[:, 0]
     for text, score in zip(texts, batch_scores, strict=True):
         ids = np.asarray(reloaded(text)["input_ids"], dtype=np.int32)
-        comparison = Comparison("p", ids[:3], [ids[3:]], [])
+        comparison = Comparison("p", ids[:3], [ids[3:]], [], 3)
         _, own = next(score_comparisons(model, iter([comparison]), device=CPU, pad_id=reloaded.pad_token_id))
         assert abs(own[0] - score.item()) < 1e-5
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rewardline.formats import FORMATS
+from rewardline.formats import FORMATS, GROUPED
 
 from conftest import ROOT
 from project import ENVIRONMENT, Project
@@ -48,14 +48,13 @@ def test_config_readme_explains_every_key_with_its_default() -> None:
 def test_config_readme_explains_no_key_that_is_not_there() -> None:
     schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
     keys = {name.split(": ")[1] for name in documented(schema)}
-    formats = {"transcript", "pairs", "messages", "preference", "ranked", "good_bad", "judge"}
     explained = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE))
-    assert explained == keys | formats
+    assert explained == keys | set(FORMATS) | set(GROUPED)
 
 
 def test_every_format_is_explained() -> None:
     text = (ROOT / "config" / "README.md").read_text()
-    assert all(f"| `{name}` |" in text for name in FORMATS)
+    assert all(f"| `{name}` |" in text for name in (*FORMATS, *GROUPED))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

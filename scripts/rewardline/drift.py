@@ -1,0 +1,35 @@
+"""A warning when scores leave zero: only their differences are trained, so nothing holds their mean where it was."""
+
+from typing import Any
+
+from rewardline.cli import log
+
+FAR = 2.0
+"""How much farther from 0 than at the start a mean score must be."""
+SPREADS = 3.0
+"""How many standard deviations of the scores it must be from 0."""
+
+
+class DriftWatch:
+    """Says once that the mean score of the steps has drifted."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._said = False
+
+    def see(self, line: dict[str, Any]) -> bool:
+        """Look at a step's line of the log; whether it was the one that a warning was given for."""
+        mean, spread = (line["chosen_mean"] + line["rejected_mean"]) / 2, line["score_std"]
+        if self._first is None:
+            self._first = abs(mean)
+        if self._said or abs(mean) < max(self._first + FAR, SPREADS * spread):
+            return False
+        self._said = True
+        log.warning(
+            "the mean score has drifted to %.2f at step %d, with a spread of %.2f between answers. Differences between "
+            "answers to a prompt still mean something, but numbers far from 0 lose digits (in bf16 above all) and "
+            "cannot be compared between runs. training.centering, 0.01 for example, keeps the mean near 0; "
+            "training.normalize takes it out afterwards",
+            mean, line["step"], spread,
+        )  # fmt: skip
+        return True

@@ -1,0 +1,112 @@
+"""Scores in units of their own spread: mean 0 and standard deviation 1 on the eval split, kept with the model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rewardline.cli import log
+
+KEY = "rewardline"
+"""What config.json holds under this key says how a model's scores are read."""
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """(score - mean) / std, with the moments of the raw scores of the eval split."""
+
+    mean: float
+    std: float
+
+    def apply(self, scores: Tensor) -> Tensor:
+        """The normalised scores."""
+        return (scores - self.mean) / self.std
+
+
+def stored(model: PreTrainedModel, name: str) -> Any:
+    """What a model's configuration says about its scores under `name`, None where it says nothing."""
+    return (getattr(model.config, KEY, None) or {}).get(name)
+
+
+def applied(entry: dict[str, Any] | None) -> Normalization | None:
+    """The normalisation that is still to be applied to the model's values: none if it is part of the weights."""
+    return None if entry is None or entry["folded"] else Normalization(entry["mean"], entry["std"])
+
+
+def moments(count: float, total: float, squares: float) -> Normalization:
+    """From how many scores there are, their sum, and the sum of their squares."""
+    mean = total / count
+    return Normalization(mean, max(0.0, squares / count - mean * mean) ** 0.5)
+
+
+def normalize(model: PreTrainedModel, normalization: Normalization | None, into_weights: bool) -> dict[str, Any] | None:
+    """What is stored of a normalisation, which `into_weights` folds into the model before.
+
+    `mean` and `std` of the raw scores; `folded`, whether the weights do it; `mean_left`, what folding leaves in the
+    scores, in units of their spread.
+    """
+    if normalization is None:
+        return None
+    if not normalization.std > 0:
+        log.warning("all scores of the eval split are %g; there is no spread to normalise by", normalization.mean)
+        normalization = Normalization(normalization.mean, 1.0)
+    entry = {"mean": normalization.mean, "std": normalization.std, "folded": into_weights, "mean_left": 0.0}
+    if into_weights and not fold(model, normalization):
+        entry["mean_left"] = normalization.mean / normalization.std
+        log.warning(
+            "the mean score is not folded, as a score head of %s has no bias: folded scores have the spread 1 around "
+            "%.3f. Differences between answers are what they should be; `normalize: true` removes the mean as well",
+            model.config.model_type, entry["mean_left"],
+        )  # fmt: skip
+    return entry
+
+
+def fold(model: PreTrainedModel, normalization: Normalization) -> bool:
+    """Change the weights so that the model gives normalised scores by itself; whether the mean could be removed too.
+
+    The head's weights are divided by the standard deviation. The mean goes into the head's bias; a head without one
+    reads a layer norm with a bias (GPT-2, GPT-NeoX, OPT), which can shift every score alike, or an RMS norm without
+    (Llama and its like): then the mean, divided by the standard deviation, stays in all scores.
+    """
+    head = _head(model)
+    shift = -normalization.mean / normalization.std
+    with torch.no_grad():
+        head.weight.div_(normalization.std)
+        if head.bias is not None:
+            head.bias.div_(normalization.std).add_(shift)
+            return True
+        norm, projection = _last_norm(model)
+        if norm is None or norm.bias is None:
+            return False
+        direction = head.weight[0].float()
+        if projection is not None:
+            direction = direction @ projection.weight.float()
+        norm.bias.add_((shift * direction / direction.square().sum()).to(norm.bias.dtype))
+    return True
+
+
+def _head(model: PreTrainedModel) -> nn.Linear:
+    """The layer that gives the score: the last linear one of the head."""
+    heads = [getattr(model, name) for name in ("score", "classifier") if hasattr(model, name)]
+    layers = [m for head in heads for m in head.modules() if isinstance(m, nn.Linear) and m.out_features == 1]
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no linear layer that gives its score")
+    return layers[-1]
+
+
+def _last_norm(model: PreTrainedModel) -> tuple[nn.LayerNorm | None, nn.Linear | None]:
+    """The layer norm whose result the score head reads, and the projection between them if there is one."""
+    base: Any = model.base_model
+    kind = model.config.model_type
+    if kind == "gpt2":
+        return base.ln_f, None
+    if kind == "gpt_neox":
+        return base.final_layer_norm, None
+    if kind == "opt":
+        decoder, last = base.decoder, None
+        if not model.config.do_layer_norm_before:
+            last = decoder.layers[-1].final_layer_norm
+        return decoder.final_layer_norm or last, decoder.project_out
+    return None, None
