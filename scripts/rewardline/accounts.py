@@ -16,7 +16,7 @@ from rewardline.identity import hash_id
 
 ROW = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint16)])
 """A note: the row's key, its data set, and 0 for used or 1 + the index of the reason."""
-_AT_ONCE = 4_000_000
+_AT_ONCE = 500_000
 
 
 class RowAccount:

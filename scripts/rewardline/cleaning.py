@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
@@ -44,7 +45,10 @@ class Cleaned:
 
 
 def clean(
-    group: int, candidates: list[Candidate], policy: Policy, leak: Callable[[int, Hashes], Leak | None]
+    group: int,
+    candidates: list[Candidate],
+    policy: Policy,
+    leak: Callable[[int, Callable[[], Hashes]], Leak | None],
 ) -> Cleaned:
     """Deduplicate, split and sample the pairs of a group: all those whose prompts are equal or nearly the same.
 
@@ -64,7 +68,7 @@ def clean(
         return result
     for prompt_id, pairs in groupby(kept, key=attrgetter("prompt_id")):
         some = list(pairs)
-        found = leak(prompt_id, prompt_words(some[0].prompt))
+        found = leak(prompt_id, partial(prompt_words, some[0].prompt))
         for pair in some:
             weight = policy.weights[pair.dataset]
             place = position(f"sample {policy.seed} {pair.dataset}", prompt_id)

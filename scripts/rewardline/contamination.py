@@ -1,6 +1,6 @@
 """Training prompts that benchmarks hold as well: equal, nearly the same, or sharing long runs of words."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,8 @@ class BenchmarkPrompts:
         with np.load(folder / _FILE, allow_pickle=False) as file:
             return cls(facts["names"], facts["n"], facts["overlap"], dict(file))
 
-    def leak(self, number: int, words: Hashes) -> Leak | None:
-        """How a training prompt (its id and words) stands in a benchmark; None if it does not."""
+    def leak(self, number: int, words: Callable[[], Hashes]) -> Leak | None:
+        """How a training prompt (its id, and what gives its words) stands in a benchmark; None if it does not."""
         if not self._names:
             return None
         for key, detail in (("exact", "its prompt stands in"), ("near", "its prompt is nearly the same as one of")):
@@ -93,12 +93,10 @@ class BenchmarkPrompts:
             if place < len(found) and int(found[place]) == number:
                 name = self._names[int(self._arrays[f"{key}_owner"][place])]
                 return Leak(name, f"{detail} {name}")
-        return self._by_runs(words)
+        return self._by_runs(words()) if self._n and len(self._arrays["runs"]) else None
 
     def _by_runs(self, words: Hashes) -> Leak | None:
         runs = self._arrays["runs"]
-        if not self._n or not len(runs):
-            return None
         own = np.unique(grams(words, self._n))
         starts, ends = np.searchsorted(runs, own), np.searchsorted(runs, own, side="right")
         hits = np.flatnonzero(ends > starts)

@@ -7,6 +7,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ _WORDS = re.compile(r"\w+")
 # Scripts that are written without spaces: each sign counts as a word.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _UNITS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_ALL = 2**64 - 1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -35,22 +38,30 @@ def id_text(number: int) -> str:
     return f"{number:016x}"
 
 
+@cache
+def _key(text: str) -> int:
+    return hash_id(text)
+
+
 def positions(key: str, ids: Hashes) -> npt.NDArray[np.float64]:
     """A stable pseudo-random number in [0, 1) for each id (uint64 [N]); different keys give independent numbers.
 
     The finaliser of SplitMix64 (Steele et al., 2014), whose output bits all depend on all input bits.
     """
-    mixed = ids ^ np.uint64(hash_id(key))
+    mixed = ids ^ np.uint64(_key(key))
     with np.errstate(over="ignore"):
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_MIX[0])
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_MIX[1])
     mixed ^= mixed >> np.uint64(31)
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def position(key: str, number: int) -> float:
     """`positions` of one id."""
-    return float(positions(key, np.array([number], dtype=np.uint64))[0])
+    mixed = number ^ _key(key)
+    mixed = (mixed ^ mixed >> 30) * _MIX[0] & _ALL
+    mixed = (mixed ^ mixed >> 27) * _MIX[1] & _ALL
+    return ((mixed ^ mixed >> 31) >> 11) * 2.0**-53
 
 
 def normalize(text: str) -> str:

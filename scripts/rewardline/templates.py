@@ -9,8 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from jinja2 import Environment, TemplateSyntaxError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+
+from rewardline.cli import UserError
 
 Prompt = list[dict[str, str]]
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
@@ -40,6 +43,14 @@ class PlainTemplate:
 
 
 PLAIN = PlainTemplate()
+
+
+def check_syntax(template: str) -> None:
+    """Raise `UserError` for a chat template that is no Jinja."""
+    try:
+        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+    except TemplateSyntaxError as error:
+        raise UserError(f"chat_template: line {error.lineno}: {error.message}; it must be a Jinja template") from error
 
 
 class ChatTemplate:

@@ -10,7 +10,16 @@ import numpy.typing as npt
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rewardline.cli import UserError
-from rewardline.templates import PLAIN, ChatTemplate, PlainTemplate, Prompt, UnusableError, special_first, words_apart
+from rewardline.templates import (
+    PLAIN,
+    ChatTemplate,
+    PlainTemplate,
+    Prompt,
+    UnusableError,
+    check_syntax,
+    special_first,
+    words_apart,
+)
 
 Ids = npt.NDArray[np.int32]
 PAD_TOKEN = "<|pad|>"
@@ -76,14 +85,19 @@ class ConversationEncoder:
         *,
         max_length: int,
         template: str = "auto",
+        chat_template: str | None = None,
         end_token: str | None = None,
         num_padding_at_beginning: int | None = None,
     ) -> None:
         """Prepare the template.
 
         Raises:
-            UserError: the template, the end token or `num_padding_at_beginning` does not go with the tokenizer.
+            UserError: a template, the end token or `num_padding_at_beginning` does not go with the tokenizer.
         """
+        if chat_template is not None:
+            check_syntax(chat_template)
+            tokenizer.chat_template = chat_template
+        self.chat_template = chat_template
         has_chat = bool(getattr(tokenizer, "chat_template", None))
         if template == "chat" and not has_chat:
             raise UserError("template: chat is set, but the tokenizer has no chat template; use plain or auto")
@@ -228,6 +242,7 @@ def describe(tokenizer: PreTrainedTokenizerFast, encoder: ConversationEncoder) -
     """What a manifest says of the tokenizer."""
     return {
         "template": encoder.template,
+        "chat_template": encoder.chat_template,
         "max_length": encoder.max_length,
         "end_id": encoder.end_id,
         "end_token": tokenizer.convert_ids_to_tokens(encoder.end_id),

@@ -39,6 +39,8 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
         raise UserError("training.precision: fp16 needs a GPU; use fp32 or bf16")
     data, held_out = TokenDataset(tokens, "train"), TokenDataset(tokens, "eval")
     tokenizer = load_tokenizer(base, settings["trust_remote_code"])
+    if data.manifest.get("chat_template"):
+        tokenizer.chat_template = data.manifest["chat_template"]
     stage = training["zero_stage"]
     # While this object lives, transformers loads weights straight into ZeRO-3's shares.
     zero3 = HfDeepSpeedConfig(engine.deepspeed_config(training)) if stage == 3 else None

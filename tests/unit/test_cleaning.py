@@ -1,4 +1,5 @@
 import time
+from collections.abc import Callable
 from itertools import permutations
 from typing import Any
 
@@ -23,7 +24,7 @@ def cleaned(pairs: list[Candidate], leaking: set[int] | None = None, **options: 
     """Clean prompt by prompt, as if no prompts were similar."""
     policy = Policy(**{"seed": 1, "eval_below": 0.3, "weights": {"d": 1.0, "e": 1.0}, **options})
 
-    def leak(prompt_id: int, _: Hashes) -> Leak | None:
+    def leak(prompt_id: int, _: Callable[[], Hashes]) -> Leak | None:
         return Leak("t", "it stands in t") if prompt_id in (leaking or set()) else None
 
     result = Cleaned()

@@ -46,6 +46,17 @@ def test_prefix_and_tails_equal_tokenising_whole_conversations(base_models: Call
     assert len({tuple(sequence[:shared].tolist()) for sequence in sequences}) == 1
 
 
+def test_a_chat_template_of_the_users_own_takes_the_place_of_the_tokenizers(base_models: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    tokenizer.chat_template = "not this one"
+    encoder = ConversationEncoder(tokenizer, max_length=200, chat_template=CHAT)
+    assert encoder.template == "chat"
+    (sequence,) = encode(encoder, turns("How many are 3 and 4?"), ["They are 7."]).sequences
+    assert tokenizer.decode(sequence) == "<user>How many are 3 and 4?<|end|>\n<assistant>They are 7.<|end|>"
+    with pytest.raises(UserError, match="chat_template: line 1"):
+        ConversationEncoder(tokenizer, max_length=200, chat_template="{% for m in %}")
+
+
 def test_truncation_drops_the_oldest_turns_and_keeps_answers_and_end(base_models: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(base_models("llama"))
     encoder = ConversationEncoder(tokenizer, max_length=40, template="plain")

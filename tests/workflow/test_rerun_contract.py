@@ -119,6 +119,7 @@ CHANGES: Json = {
     "models.new.init.tokenizer.pad_token": "<pad>",
     "models.pathed.max_length": 99,
     "models.pathed.template": "plain",
+    "models.pathed.chat_template": "{{ messages[0].content }}",
     "models.pathed.end_token": "</s>",
     "models.pathed.num_padding_at_beginning": 1,
     "runs.s.mixture": "n",
