@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rewardline.cli import UserError, log
 from rewardline.deepspeed_keys import owned_keys
+from rewardline.distributed import world_size
 
 Json = dict[str, Any]
 BETAS = (0.9, 0.95)
@@ -50,7 +51,7 @@ def deepspeed_config(training: Json) -> Json:
         "gradient_accumulation_steps": 1,
         # Micro batches vary in number, as they are packed by tokens: this program says where a step ends.
         "managed_gradient_accumulation": False,
-        "gradient_clipping": training["clip"],
+        "gradient_clipping": 0.0 if clips_itself(training) else training["clip"],
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -96,7 +97,24 @@ def create(model: nn.Module, training: Json) -> Any:
     # Handed over rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
     optimizer = torch.optim.AdamW(groups, lr=training["learning_rate"], betas=BETAS, fused=True)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(training))
+    # Alone, it would still copy all gradients to a buffer and back.
+    engine.enable_backward_allreduce = training["zero_stage"] > 0 or world_size() > 1
     return engine
+
+
+def clips_itself(training: Json) -> bool:
+    """Whether `clip_gradients` clips rather than DeepSpeed, which here would keep no norm, or compute it twice."""
+    return bool(training["zero_stage"] == 0 and training["precision"] == "fp32" and world_size() == 1)
+
+
+def clip_gradients(model: nn.Module, limit: float) -> float:
+    """Scale the gradients to a norm of at most `limit` (0: as they are); the norm before."""
+    parameters = list(model.parameters())
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    total = float(norm)
+    if 0 < limit < total:
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return total
 
 
 def gathered(parameters: Iterable[nn.Parameter], stage: int, write: bool = False) -> AbstractContextManager[Any]:

@@ -124,7 +124,8 @@ class Trainer:
             if is_real:
                 sums[:7] += pair_sums(scores, losses, batch)
                 sums[7:] += torch.tensor([batch.full_tokens, batch.tokens], dtype=torch.float64, device=self.device)
-        norm = self._unreduced_norm()
+        alone = engine.clips_itself(self.training)
+        norm = engine.clip_gradients(self.wrapped, self.training["clip"]) if alone else None
         self.engine.step()
         if self.world > 1:
             dist.all_reduce(sums)
@@ -176,13 +177,6 @@ class Trainer:
             if data is self.data and self._by_prompt:
                 batch.weight /= torch.tensor([self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)])
             yield batch.to(self.device), is_real
-
-    def _unreduced_norm(self) -> float | None:
-        """The gradient norm where DeepSpeed keeps none: stage 0 in fp32, one process."""
-        if self.training["zero_stage"] or self.training["precision"] != "fp32" or self.world > 1:
-            return None
-        gradients = [p.grad for p in self.wrapped.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
 
     def _stop_at_nan(self, pieces: list[Piece]) -> None:
         ids = [pair["pair_id"] for piece in pieces for pair in batches.cut(self.data[piece.index], piece).pairs]
