@@ -4,136 +4,46 @@ A tail sees its own prefix and itself, never another tail; positions continue fr
 hidden state is the one that the whole conversation alone would give, and a prompt is computed once for all answers.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from types import MethodType
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-NAME = "shared_prefix"
+from rewardline import flex
+from rewardline.cli import log
+from rewardline.layout import Group, Layout, Segment, collect, spread
+
+NAME, FLEX = "shared_prefix", "shared_prefix_flex"
+Kernel = Literal["auto", "sdpa", "flex"]
 VERIFIED = frozenset({"gemma", "llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt"})
 """Model types whose scores in packed rows equal those of padded rows; each is tested."""
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A comparison's place in a packed row: `start`, the prefix length and the length of each tail, in tokens.
-
-    `pads`: how many tokens at the end of each tail are padding, () for none. As in a padded row with a mask, padding
-    sees the prefix and what is real of its tail, but no padding, and nothing sees padding.
-    """
-
-    start: int
-    prefix: int
-    tails: tuple[int, ...]
-    pads: tuple[int, ...] = ()
-
-    @property
-    def length(self) -> int:
-        """All tokens of the comparison."""
-        return self.prefix + sum(self.tails)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Comparisons of similar length, whose attention is one padded call with a mask.
-
-    `tokens`: int64 [n, L], places in the packed row, 0 where padded; `mask`: bool [n, 1, L, L], who sees whom.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the attention of a packed row of T tokens is computed.
-
-    Short comparisons in `groups`, where many small calls would cost more than padding; `long` ones by themselves.
-    `order`: int64 [T], for each token its place in the concatenation of the groups' and the long ones' results.
-    """
-
-    groups: tuple[Group, ...]
-    long: tuple[Segment, ...]
-    order: Tensor
-
-    def to(self, device: torch.device) -> "Layout":
-        """The layout with its tensors on `device`."""
-        groups = tuple(Group(group.tokens.to(device), group.mask.to(device)) for group in self.groups)
-        return Layout(groups, self.long, self.order.to(device))
-
-
-LONG = 512
-"""From this many tokens on a comparison is computed by itself, where causal attention skips half of the work."""
-WASTE = 1.3
-"""Most tokens of a group, padding included, relative to those that are needed."""
-
-
-def layout(segments: Sequence[Segment]) -> Layout:
-    """The layout of a packed row that these comparisons fill from its first to its last token."""
-    short = sorted((s for s in segments if s.length < LONG), key=lambda s: (-s.length, s.start))
-    long = tuple(s for s in segments if s.length >= LONG)
-    groups: list[list[Segment]] = []
-    for segment in short:
-        group = groups[-1] if groups else []
-        needed = sum(member.length for member in group) + segment.length
-        if not group or group[0].length * (len(group) + 1) > WASTE * needed:
-            groups.append([segment])
-        else:
-            group.append(segment)
-    total = sum(segment.length for segment in segments)
-    order = torch.empty(total, dtype=torch.long)
-    built, begin = [], 0
-    for members in groups:
-        width = members[0].length
-        built.append(_group(members, width))
-        for row, member in enumerate(members):
-            place = begin + row * width
-            order[member.start : member.start + member.length] = torch.arange(place, place + member.length)
-        begin += width * len(members)
-    for segment in long:
-        order[segment.start : segment.start + segment.length] = torch.arange(begin, begin + segment.length)
-        begin += segment.length
-    return Layout(tuple(built), long, order)
-
-
-def _group(members: Sequence[Segment], width: int) -> Group:
-    lengths = torch.tensor([member.length for member in members])
-    places = torch.arange(width)
-    real = places < lengths[:, None]
-    starts = torch.tensor([member.start for member in members])
-    tokens = torch.where(real, starts[:, None] + places, 0)
-    # Which tail a token belongs to: 0 is the prefix, what fills the group up has a number of its own.
-    owner = torch.full((len(members), width), -1)
-    for row, member in enumerate(members):
-        counts = torch.tensor([member.prefix, *member.tails])
-        owner[row, : member.length] = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    seen, seer = _visible(owner, members)[:, None, :], owner[:, :, None]
-    mask = ((seen == seer) | (seen == 0)) & (places[None, :] <= places[:, None])
-    return Group(tokens, mask[:, None])
-
-
-def _visible(owner: Tensor, members: Sequence[Segment]) -> Tensor:
-    """`owner` with a number that no token has in place of padding, which nothing sees."""
-    if not any(member.pads for member in members):
-        return owner
-    visible = owner.clone()
-    for row, member in enumerate(members):
-        end = member.prefix
-        for length, pads in zip(member.tails, member.pads, strict=bool(member.pads)):
-            end += length
-            visible[row, end - pads : end] = -2
-    return visible
-
-
 class _Current:
-    """The layout of the row in work: kept until the next one, as checkpointed layers run again when going backward."""
+    """The row in work: kept until the next one, as checkpointed layers run again when going backward.
+
+    `forward` until then. `captures` while the last layer's keys and values are wanted and nothing else; `found` are
+    these, while it is computed for some rows only.
+    """
 
     layout: Layout | None = None
+    forward: bool = False
+    captures: bool = False
+    found: tuple[Tensor, Tensor] | None = None
+
+
+class _FoundError(Exception):
+    """Leaves a layer once its keys and values are there."""
+
+    def __init__(self, key: Tensor, value: Tensor) -> None:
+        super().__init__("keys and values")
+        self.states = key, value
 
 
 def supports_shared_prefix(model: PreTrainedModel) -> str | None:
@@ -146,18 +56,78 @@ def supports_shared_prefix(model: PreTrainedModel) -> str | None:
     return None
 
 
-def use_shared_prefix(model: PreTrainedModel) -> None:
-    """Make `model` compute its attention by the current layout from now on."""
-    model.set_attn_implementation(NAME)
+def choose(kernel: Kernel, dtype: torch.dtype) -> str:
+    """What computes the attention of packed rows: `sdpa`, or `flex`, which `auto` takes on a GPU that it works on."""
+    if kernel != "auto":
+        return kernel
+    if not torch.cuda.is_available():
+        return "sdpa"
+    problem = flex.problem(torch.device("cuda"), dtype)
+    if problem:
+        log.warning("attention in segments, since flex_attention does not work here: %s", problem)
+    return "sdpa" if problem else "flex"
 
 
-def set_layout(current: Layout) -> None:
-    """The layout of the packed row that is computed next."""
-    _Current.layout = current
+def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa") -> None:
+    """Make `model` compute its attention by the current layout from now on, and its last layer where it is read."""
+    model.set_attn_implementation(FLEX if choose(kernel, model.dtype) == "flex" else NAME)
+    # ZeRO-3 counts the modules that it enters and leaves, and has its own parameters at hand only in between.
+    if not any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        layers = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
+        last = next(m for m in layers if len(m) == model.config.num_hidden_layers)[-1]
+        last.forward = MethodType(_last_layer, last)
+
+
+@contextmanager
+def using(layout: Layout | None) -> Iterator[None]:
+    """Within the block, the model computes a packed row of this layout; None for padded rows."""
+    _Current.layout, _Current.forward = layout, True
+    try:
+        yield
+    finally:
+        _Current.forward = False
+
+
+def _last_layer(layer: Any, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """A model's last layer, with keys and values of all rows, and all else only at the wanted ones; zeros elsewhere.
+
+    The layer runs twice, the same for every architecture: until it has the keys and values of all rows; then with the
+    wanted rows alone, whose queries meet these.
+    """
+    forward = type(layer).forward
+    layout = _Current.layout
+    # Gradient checkpointing gains nothing here: going backward, this layer would run again at once.
+    layer.gradient_checkpointing = False
+    if not _Current.forward or layout is None or layout.last is None:
+        result: Tensor = forward(layer, hidden, *args, **kwargs)
+        return result
+    wanted = layout.last.rows
+    try:
+        _Current.captures = True
+        forward(layer, hidden, *args, **kwargs)
+        raise RuntimeError("the last layer has no attention")
+    except _FoundError as found:
+        states = found.states
+    finally:
+        _Current.captures = False
+    some = {name: _at(value, wanted, hidden.shape[:2]) for name, value in kwargs.items()}
+    try:
+        _Current.layout, _Current.found = layout.last, states
+        rows = forward(layer, hidden.index_select(1, wanted), *args, **some)
+    finally:
+        _Current.layout, _Current.found = layout, None
+    return torch.zeros_like(hidden).index_copy(1, wanted, rows)
+
+
+def _at(value: Any, rows: Tensor, shape: torch.Size) -> Any:
+    """`value` at some rows, where it has any: positions, or a tuple of their embeddings."""
+    if isinstance(value, tuple):
+        return tuple(_at(part, rows, shape) for part in value)
+    return value.index_select(1, rows) if isinstance(value, Tensor) and value.shape[:2] == shape else value
 
 
 def shared_prefix_attention(
-    module: torch.nn.Module,
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -170,47 +140,71 @@ def shared_prefix_attention(
 
     Shapes: query [1, heads, T, d]; key and value [1, key heads, T, d]; the result is [1, T, heads, d].
     """
-    current = _Current.layout
-    if current is None:
-        raise RuntimeError("the layout of the packed row is not set")
+    layout, key, value = _current(key, value)
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     rate = dropout if module.training else 0.0
-    flat = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]  # [T, heads, d] each
-    outputs = []
-    for group in current.groups:
-        q, k, v = (tensor[group.tokens].transpose(1, 2) for tensor in flat)
-        output = F.scaled_dot_product_attention(q, k, v, group.mask, rate, scale=scaling)
-        outputs.append(output.transpose(1, 2).flatten(0, 1))
-    for segment in current.long:
-        outputs.append(_long(segment, query, key, value, rate, scaling))
-    return torch.cat(outputs)[current.order][None], None
+    q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
+    parts: list[Group | Segment] = [*layout.groups, *layout.long]
+    asked, seen = [part.asked for part in parts], [part.seen for part in parts]
+    states = zip(
+        torch.split(spread(q, layout.queries), asked),
+        torch.split(spread(k, layout.keys), seen),
+        torch.split(spread(v, layout.keys), seen),
+        strict=True,
+    )
+    outputs = [_attend(part, *three, rate, scaling) for part, three in zip(parts, states, strict=True)]
+    return collect(torch.cat(outputs), layout.queries)[None], None
 
 
-def _long(segment: Segment, query: Tensor, key: Tensor, value: Tensor, rate: float, scaling: float | None) -> Tensor:
-    """Attention of one comparison: [length, heads, d]."""
-    begin, split = segment.start, segment.start + segment.prefix
-    outputs, place = [], split
-    for number, length in enumerate(segment.tails):
-        pads = segment.pads[number] if segment.pads else 0
-        own, end = slice(place, place + length - pads), place + length
-        if number == 0:  # with the prefix before it, contiguous and plain causal attention
-            keys, values = key[:, :, begin : own.stop], value[:, :, begin : own.stop]
-            real, mask = slice(begin, own.stop), None
-        else:
-            keys = torch.cat([key[:, :, begin:split], key[:, :, own]], dim=2)
-            values = torch.cat([value[:, :, begin:split], value[:, :, own]], dim=2)
-            real, mask = own, _tail_mask(segment.prefix, length - pads, query.device)
-        outputs.append(
-            F.scaled_dot_product_attention(
-                query[:, :, real], keys, values, mask, rate, is_causal=mask is None, scale=scaling
-            )
-        )
-        if pads:
-            padding = query[:, :, own.stop : end]
-            outputs.append(F.scaled_dot_product_attention(padding, keys, values, None, rate, scale=scaling))
-        place = end
+def flex_shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """The same as `shared_prefix_attention` in one call of flex_attention, which knows no dropout."""
+    if module.training and dropout:
+        return shared_prefix_attention(module, query, key, value, attention_mask, scaling, dropout)
+    layout, key, value = _current(key, value)
+    return flex.attend(query, key, value, layout, scaling).transpose(1, 2), None
+
+
+def _current(key: Tensor, value: Tensor) -> tuple[Layout, Tensor, Tensor]:
+    """The layout, and the keys and values that queries meet."""
+    if _Current.captures:
+        raise _FoundError(key, value)
+    if _Current.layout is None:
+        raise RuntimeError("the layout of the packed row is not set")
+    return _Current.layout, *(_Current.found or (key, value))
+
+
+def _attend(
+    part: Group | Segment, query: Tensor, key: Tensor, value: Tensor, rate: float, scale: float | None
+) -> Tensor:
+    """Attention within a group, or one long comparison: [places, heads, d] each and the result."""
+    if isinstance(part, Group):
+        count = len(part.mask)
+        q, k, v = (s.view(count, -1, *s.shape[1:]).transpose(1, 2) for s in (query, key, value))
+        output = F.scaled_dot_product_attention(q, k, v, part.mask, rate, scale=scale)
+        return output.transpose(1, 2).flatten(0, 1)
+    q, k, v = (states.transpose(0, 1)[None] for states in (query, key, value))
+    # The prefix and the first tail are contiguous, and plain causal attention.
+    q_parts, k_parts, v_parts = (torch.split(states, [part.prefix, *part.tails], dim=2) for states in (q, k, v))
+    both = slice(0, part.prefix + part.tails[0])
+    outputs = [
+        F.scaled_dot_product_attention(q[:, :, both], k[:, :, both], v[:, :, both], None, rate, True, scale=scale)
+    ]
+    for index, tail in enumerate(part.tails[1:], start=2):
+        keys = torch.cat([k_parts[0], k_parts[index]], dim=2)
+        values = torch.cat([v_parts[0], v_parts[index]], dim=2)
+        mask = _tail_mask(part.prefix, tail, query.device)
+        outputs.append(F.scaled_dot_product_attention(q_parts[index], keys, values, mask, rate, scale=scale))
     return torch.cat(outputs, dim=2)[0].transpose(0, 1)
 
 
@@ -222,5 +216,6 @@ def _tail_mask(prefix: int, tail: int, device: torch.device) -> Tensor:
     return mask
 
 
-AttentionInterface.register(NAME, shared_prefix_attention)
-AttentionMaskInterface.register(NAME, lambda *_args, **_kwargs: None)
+for _name, _function in ((NAME, shared_prefix_attention), (FLEX, flex_shared_prefix_attention)):
+    AttentionInterface.register(_name, _function)
+    AttentionMaskInterface.register(_name, lambda *_args, **_kwargs: None)

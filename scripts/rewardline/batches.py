@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardline.attention import Layout, Segment, layout
+from rewardline.layout import Layout, Segment, layout
 from rewardline.reading import Compared, Reading, Sequences, compared_places, score_places
 from rewardline.shards import Comparison, TokenDataset
 
@@ -204,8 +204,11 @@ def _packed(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) ->
         start = place
     flat = torch.from_numpy(np.concatenate(ids).astype(np.int64))
     places = torch.from_numpy(np.concatenate(positions).astype(np.int64))
-    rows = {"input_ids": flat[None], "position_ids": places[None], "attention_mask": None, "layout": layout(segments)}
-    return rows, Sequences(heads, starts), ends
+    # Values of many tokens are read at all of them.
+    every = reading.span is not None or reading.score == "mean"
+    wanted = None if every else [end + (reading.score == "first_padding") for end in ends]
+    rows = {"input_ids": flat[None], "position_ids": places[None], "attention_mask": None}
+    return {**rows, "layout": layout(segments, wanted)}, Sequences(heads, starts), ends
 
 
 def _padded(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) -> Rows:

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import warnings
+from contextlib import suppress
 
 from rewardline.machine import visible_gpus
 
@@ -15,6 +16,7 @@ PREEMPTED = 75
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_NO_TRIM, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
 
 
 def is_worker() -> bool:
@@ -53,6 +55,15 @@ def prepare(gpus: int, threads: int) -> None:
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     quiet(threads)
+    keep_memory()
+
+
+def keep_memory() -> None:
+    """Have the C library keep freed memory for the next step: mapping it anew takes a fifth of a step's time."""
+    with suppress(AttributeError):  # a C library without it
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_NO_TRIM, -1)
+        mallopt(_MAPPED_BLOCKS, 0)
 
 
 def leave_on_terminate() -> None:

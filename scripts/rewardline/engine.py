@@ -50,7 +50,7 @@ def deepspeed_config(training: Json) -> Json:
         "gradient_accumulation_steps": 1,
         # Micro batches vary in number, as they are packed by tokens: this program says where a step ends.
         "managed_gradient_accumulation": False,
-        "gradient_clipping": training["clip"],
+        "gradient_clipping": training["clip"] if training["zero_stage"] else 0.0,  # else `clip_gradients`
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -97,18 +97,26 @@ def create(model: nn.Module, training: Json) -> Any:
     optimizer = torch.optim.AdamW(groups, lr=training["learning_rate"], betas=BETAS, fused=True)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(training))
     if training["zero_stage"] == 0:
-        engine.enable_backward_allreduce = False  # `reduced_norm` does it, so that the norm can be known
+        engine.enable_backward_allreduce = False  # `clip_gradients` does it, so that the norm is known
     return engine
 
 
-def reduced_norm(engine: Any, world: int) -> float | None:
-    """At stage 0: the mean of all processes' gradients in their place, and its norm before clipping; else None."""
+def clip_gradients(engine: Any, limit: float, world: int) -> float | None:
+    """At stage 0: average the gradients over processes and scale them to a norm of at most `limit` (0: as they are).
+
+    Returns the norm before; None at other stages, where DeepSpeed does both. Left to DeepSpeed here, the norm would not
+    be known, and a lone process would copy all gradients to a buffer and back.
+    """
     if engine.zero_optimization_stage():
         return None
     if world > 1:
         engine.buffered_allreduce_fallback()
-    gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+    parameters = list(engine.module.parameters())
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    total = float(norm)
+    if 0 < limit < total:
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    return total
 
 
 def gathered(parameters: Iterable[nn.Parameter], stage: int, write: bool = False) -> AbstractContextManager[Any]:

@@ -1,21 +1,24 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): put into a model for training, merged for export."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import PreTrainedModel
 
 from rewardline.cli import UserError
 
+if TYPE_CHECKING:  # peft is imported where adapters are asked for: it takes a while
+    from peft import PeftModel
 
-def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> PeftModel:
+
+def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> "PeftModel":
     """Freeze `model`, and put trainable adapters and a trainable copy of its score head into it.
 
     Raises:
         UserError: the target modules are not there.
     """
     import torch
+    from peft import LoraConfig, TaskType, get_peft_model
 
     head = "score" if hasattr(model, "score") else "classifier"
     config = LoraConfig(
@@ -33,7 +36,7 @@ def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> Pef
         raise UserError(f"training.lora: {str(error).splitlines()[0]}") from error
 
 
-def merge_adapters(peft_model: PeftModel, folder: Path) -> PreTrainedModel:
+def merge_adapters(peft_model: "PeftModel", folder: Path) -> PreTrainedModel:
     """Save the adapters alone to `folder`, and return the plain model with the adapters added to its weights."""
     peft_model.save_pretrained(folder)
     merged: PreTrainedModel = peft_model.merge_and_unload()

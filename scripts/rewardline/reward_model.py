@@ -36,6 +36,7 @@ class RewardModel(nn.Module):
         self,
         model: PreTrainedModel,
         batching: Batching = "shared_prefix",
+        kernel: attention.Kernel = "sdpa",
         *,
         score: Score | None = None,
         raw: bool = False,
@@ -61,10 +62,15 @@ class RewardModel(nn.Module):
         if batching == "shared_prefix":
             reason = attention.supports_shared_prefix(model) if self.is_decoder else "it is not a decoder"
             if reason is None:
-                attention.use_shared_prefix(model)
+                attention.use_shared_prefix(model, kernel)
             else:
                 log.info("padded batches, since shared prefixes are not exact for this model: %s", reason)
                 self.batching = "padded"
+
+    @property
+    def attention(self) -> str:
+        """What computes the attention."""
+        return str(self.model.config._attn_implementation)
 
     @property
     def max_tokens(self) -> int | None:
@@ -83,14 +89,14 @@ class RewardModel(nn.Module):
         if not self.is_decoder:
             logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
             return self._normalized(logits[:, 0].float())
-        if batch.layout is not None:
-            attention.set_layout(batch.layout)
-        hidden = self.model.base_model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).last_hidden_state.flatten(0, 1)
+        with attention.using(batch.layout):
+            states = self.model.base_model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
+                use_cache=False,
+            ).last_hidden_state
+        hidden = states.flatten(0, 1)
         if batch.compared is None and batch.reads is None:
             return self._normalized(self.model.score(hidden[batch.places])[:, 0].float())
         values: Tensor = self.model.score(hidden)[:, 0].float()

@@ -181,7 +181,7 @@ class Trainer:
                 self.work.add(batch)
                 sums[:7] += pair_sums(scores, losses, batch)
                 sums[7:] += torch.tensor([batch.full_tokens, batch.tokens], dtype=torch.float64, device=self.device)
-        norm = engine.reduced_norm(self.engine, self.world)
+        norm = engine.clip_gradients(self.engine, self.training["clip"], self.world)
         self._take_step(pieces)
         if self.world > 1:
             dist.all_reduce(sums)

@@ -47,7 +47,7 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     model = _base_model(settings, base, tokenizer, DTYPES[training["precision"]] if stage == 3 else torch.float32)
     if training["lora"]:
         lora.add_adapters(model, training["lora"], settings["seed"])
-    wrapped = RewardModel(model, training["batching"], score=training["score"], raw=True)
+    wrapped = RewardModel(model, training["batching"], training["attention"], score=training["score"], raw=True)
     check_objective(wrapped, training, max_length=data.manifest["max_length"], eval_pairs=held_out.pairs)
     if training["gradient_checkpointing"]:
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -57,9 +57,9 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     peak = throughput.peak_flops(device, training["precision"])
     trainer = Trainer(wrapped, ds_engine, settings, data, held_out, folder, pad_id, rank(), world_size(), device)
     log.info(
-        "%s: %d pairs in %d comparisons, %d steps, %s batches, %s, ZeRO %d, %d process(es) on %s",
-        settings["run"], data.pairs, len(data), trainer.total_steps, wrapped.batching, training["precision"],
-        stage, world_size(), device,
+        "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) on %s",
+        settings["run"], data.pairs, len(data), trainer.total_steps, wrapped.batching, wrapped.attention,
+        training["precision"], stage, world_size(), device,
     )  # fmt: skip
     trainer.run()
     work = trainer.work.total(device)
@@ -201,6 +201,7 @@ def _facts(
         "final": final,
         "training": settings["training"],
         "batching": trainer.wrapped.batching,
+        "attention": trainer.wrapped.attention,
         "tokenization": manifest,
         "data": data.manifest["splits"],
         "world_size": trainer.world,

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from rewardline import attention, flex
 from rewardline.batches import collate
 from rewardline.objective import pair_losses, pair_sums
 from rewardline.reading import Reading, Score, Span
@@ -15,16 +16,27 @@ from models import comparisons, random_model
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
-def test_shared_prefixes_equal_padded_rows_on_a_gpu() -> None:
+def test_flex_attention_works_here_and_is_chosen() -> None:
+    assert flex.problem(torch.device("cuda"), torch.bfloat16) is None
+    assert attention.choose("auto", torch.bfloat16) == "flex"
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "flex"])
+def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Kernel) -> None:
     device = torch.device("cuda")
     packed = random_model("llama").to(device)
+    attention.use_shared_prefix(packed.model, kernel)
     padded = RewardModel(copy.deepcopy(packed.model), "padded")
     padded.model.set_attn_implementation("sdpa")
-    losses = []
+    losses, gradients = [], []
     for model in (packed, padded):
         batch = collate(comparisons(), model.batching, 0).to(device)
-        losses.append(pair_losses(model(batch), batch).mean().item())
+        loss = pair_losses(model(batch), batch).mean()
+        torch.autograd.backward(loss)
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert (gradients[0] - gradients[1]).norm() / gradients[1].norm() < 1e-3
 
 
 @pytest.mark.parametrize("span", [None, "per_token", "per_token_published"])
@@ -40,3 +52,15 @@ def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(losses).all()
+
+
+def test_rows_of_many_lengths_do_not_compile_anew() -> None:
+    device = torch.device("cuda")
+    model = random_model("llama").to(device)
+    attention.use_shared_prefix(model.model, "flex")
+    compiled = []
+    for seed in range(6):
+        batch = collate(comparisons(seed)[: 2 + seed % 4], model.batching, 0).to(device)
+        torch.autograd.backward(pair_losses(model(batch), batch).mean())
+        compiled.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert compiled[-1] == compiled[2]

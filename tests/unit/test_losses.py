@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rewardline import attention
+from rewardline import layout
 from rewardline.batches import Batch, collate, sizes_for
 from rewardline.objective import pair_losses, pair_sums
 from rewardline.reading import Reading, Score, Span
@@ -80,7 +80,7 @@ def gradient(model: RewardModel) -> Tensor:
 @pytest.fixture(params=[512, 1], ids=["grouped", "long"])
 def long(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways in which a comparison's attention is computed."""
-    monkeypatch.setattr(attention, "LONG", request.param)
+    monkeypatch.setattr(layout, "LONG", request.param)
 
 
 @pytest.mark.usefixtures("long")

@@ -152,6 +152,7 @@ CHANGES: Json = {
     "runs.r.training.lora.dropout": 0.1,
     "runs.r.training.lora.target_modules": ["q_proj"],
     "runs.r.training.batching": "padded",
+    "runs.r.training.attention": "sdpa",
     "runs.r.training.checkpoint_every": 7,
     "runs.r.training.checkpoint_minutes": 7,
     "runs.r.training.keep_best": True,

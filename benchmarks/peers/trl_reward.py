@@ -1,0 +1,80 @@
+"""TRL's RewardTrainer on the pairs of benchmarks/train.py: python trl_reward.py JOB.json"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer
+from trl import RewardConfig, RewardTrainer
+
+
+class Recorded(RewardTrainer):
+    """Writes a line with each step's loss, unrounded."""
+
+    log_path: Path
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss of a step, which is one batch here."""
+        self._loss = super().compute_loss(*args, **kwargs)
+        return self._loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Forward and backward."""
+        self._flush()
+        result = super().training_step(*args, **kwargs)
+        self._waiting = True
+        return result
+
+    _waiting = False
+
+    def _flush(self) -> None:
+        """Write the line of the step before, now that its update is done."""
+        if self._waiting:
+            with self.log_path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"loss": float(self._loss.detach())}) + "\n")
+            self._waiting = False
+
+
+def main() -> None:
+    """Train as the job says, and save the model."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    torch.set_num_threads(job["threads"])
+    out = Path(job["output"])
+    pairs = [json.loads(line) for line in Path(job["pairs"]).read_text(encoding="utf-8").splitlines()]
+    config = RewardConfig(
+        output_dir=str(out),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        model_init_kwargs={"dtype": "float32"},
+        per_device_train_batch_size=job["pairs_per_step"],
+        max_steps=job["steps"],
+        max_length=job["max_length"],
+        learning_rate=job["learning_rate"],
+        lr_scheduler_type="linear",
+        warmup_steps=0,
+        weight_decay=0.0,
+        adam_beta2=0.95,
+        max_grad_norm=1.0,
+        optim="adamw_torch_fused",
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=0,
+    )
+    data = Dataset.from_list([{"chosen_ids": pair["chosen"], "rejected_ids": pair["rejected"]} for pair in pairs])
+    tokenizer = AutoTokenizer.from_pretrained(job["base"])
+    trainer = Recorded(model=job["base"], args=config, train_dataset=data, processing_class=tokenizer)
+    trainer.log_path = out / "log.jsonl"
+    trainer.train()
+    trainer._flush()
+    trainer.save_model(str(out / "model"))
+
+
+if __name__ == "__main__":
+    main()

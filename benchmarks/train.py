@@ -1,0 +1,297 @@
+"""Train the same model on the same pairs with this project and with its peers, in turns, and compare.
+
+    python benchmarks/train.py --data hh-rlhf/harmless-base/test.jsonl.gz --peer-python .venv-peers/bin/python
+
+--data is a file of transcripts as in Anthropic/hh-rlhf; without it the demo generator's pairs are used. Peers are TRL's
+RewardTrainer, where --peer-python names a Python with envs/requirements-benchmarks.txt, and the procedure of
+DeepSpeed-Chat (benchmarks/peers/deepspeed_chat.py). All start from one folder with a score head, take the same
+pairs in the same order, with AdamW, a linear schedule and fp32. With --device cuda this project alone runs, in bf16.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from preparation import SHAPES, Work, prepare  # noqa: E402
+
+Json = dict[str, Any]
+OURS, TRL, CHAT = "rewardline", "TRL RewardTrainer", "DeepSpeed-Chat"
+PUBLISHED = "per_token_published"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training: seconds from its start to each finished step and to its end, and the losses.
+
+    `rss`: the largest resident memory in GB; `gpu`: the largest GPU memory in GB.
+    """
+
+    steps: list[float]
+    seconds: float
+    losses: list[float]
+    end_losses: list[float]
+    rss: float
+    gpu: float
+
+    def rate(self, tokens: Sequence[int], warm: int) -> float:
+        """Real tokens a second after the first `warm` steps; `tokens` of each step."""
+        return sum(tokens[warm:]) / (self.steps[-1] - self.steps[warm - 1])
+
+
+def run(command: list[str], log: Callable[[], Path | None], output: Path, gpu: bool) -> Result:
+    """Run a training, and note when each line of its log appears.
+
+    `log` finds the log while it grows. What the training prints goes to `output/printed`.
+    """
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    # The Hub is not asked, and no tool of a peer reports home.
+    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(ROOT / "scripts")}
+    local = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29571"}
+    cpu = {} if gpu else {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    begin, times, memory, polled = time.perf_counter(), [], 0.0, 0.0
+    with (output / "printed").open("wb") as printed:
+        child = subprocess.Popen(
+            command, env={**os.environ, **quiet, **local, **cpu}, stdout=printed, stderr=subprocess.STDOUT
+        )
+        found: Path | None = None
+        while True:
+            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+            now = time.perf_counter() - begin
+            found = found or log()
+            lines = found.read_bytes().count(b"\n") if found is not None and found.exists() else 0
+            times += [now] * (lines - len(times))
+            if pid:
+                break
+            if gpu and now - polled > 1:
+                memory, polled = max(memory, _gpu_memory()), now
+            time.sleep(0.01)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode or found is None:
+        raise SystemExit(f"{' '.join(command)}\nfailed:\n{(output / 'printed').read_text()[-4000:]}")
+    final = found if found.exists() else output / "model" / "log.jsonl"
+    rows = [json.loads(line) for line in final.read_text(encoding="utf-8").splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    ends = [row.get("end_loss", row["loss"]) for row in rows if "loss" in row]
+    return Result(times, now, losses, ends, usage.ru_maxrss * 1024 / 1e9, memory)
+
+
+def _gpu_memory() -> float:
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]) * 2**20 / 1e9
+
+
+def ours(work: Work, threads: int, gpu: bool = False, **changes: Any) -> Result:
+    """This project's training."""
+    out = work.folder / "ours"
+    settings = {**work.settings, "training": {**work.settings["training"], **changes}}
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--settings", json.dumps(settings)]
+    places = {"--tokens": work.tokens, "--base": work.base, "--output": out / "model", "--checkpoints": out / "c"}
+    numbers = {"--threads": threads, "--gpus": int(gpu)}
+    options = [str(part) for option in {**places, **numbers}.items() for part in option]
+    return run([*command, *options], lambda: next(out.glob("c/*/log.jsonl"), None), out, gpu)
+
+
+def peer(work: Work, threads: int, python: str, program: str) -> Result:
+    """A peer's training."""
+    out = work.folder / program.removesuffix(".py")
+    training = work.settings["training"]
+    job = {
+        **{key: training[key] for key in ("pairs_per_step", "learning_rate")},
+        "steps": training["max_steps"],
+        "max_length": work.max_length,
+        "threads": threads,
+        "base": str(work.base),
+        "pairs": str(work.pairs),
+        "output": str(out),
+        "pad_id": work.pad_id,
+    }
+    path = work.folder / f"{program}.json"
+    path.write_text(json.dumps(job), encoding="utf-8")
+    return run([python, str(ROOT / "benchmarks/peers" / program), str(path)], lambda: out / "log.jsonl", out, False)
+
+
+def gemm_rate(threads: int, seconds: float = 1.0) -> float:
+    """Floating-point operations a second of a large fp32 matrix product on this machine now."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a, b = torch.randn(1024, 1024), torch.randn(1024, 4096)
+    best, begin = float("inf"), time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return 2 * 1024 * 1024 * 4096 / best
+
+
+def computed(work: Work, name: str) -> list[int]:
+    """Tokens that a step computes, padding included."""
+    size, result = work.settings["training"]["pairs_per_step"], []
+    for begin in range(0, len(work.lengths), size):
+        rows = work.lengths[begin : begin + size]
+        if name == CHAT:
+            result.append(2 * len(rows) * work.max_length)
+        elif name == TRL:
+            result.append(2 * len(rows) * max(max(row) for row in rows))
+        else:
+            result.append(sum(map(sum, rows)) - sum(work.shared[begin : begin + size]))
+    return result
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Median and range."""
+    middle = format(statistics.median(values), form)
+    return middle if len(values) == 1 else f"{middle} ({format(min(values), form)}-{format(max(values), form)})"
+
+
+def table(work: Work, results: dict[str, list[Result]], peak: Sequence[float], warm: int) -> str:
+    """The comparison as Markdown; `peak` is the rate to relate to, in FLOP/s, as measured in each round."""
+    size = work.settings["training"]["pairs_per_step"]
+    real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
+    head = [
+        "", "whole job, real tokens/s", "ratio", "steps after warm-up, real tokens/s", "ratio", "to first step, s",
+        "peak RSS, GB", "padding", "computed / real tokens", "utilisation",
+    ]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, runs in results.items():
+        tokens = computed(work, name)
+        padding = 1 - sum(real) / sum(tokens) if name != OURS else 0.0
+        jobs, steps = [sum(real) / r.seconds for r in runs], [r.rate(real, warm) for r in runs]
+        flops = [6 * work.parameters * rate * sum(tokens) / sum(real) / top
+                 for rate, top in zip(steps, peak, strict=True)]  # fmt: skip
+        faster = [r.seconds / o.seconds for r, o in zip(runs, results[OURS], strict=True)]
+        quicker = [o.rate(real, warm) / r.rate(real, warm) for r, o in zip(runs, results[OURS], strict=True)]
+        cells = [
+            name, spread(jobs, ",.0f"), spread(faster, ".2f"), spread(steps, ",.0f"), spread(quicker, ".2f"),
+            spread([r.steps[0] for r in runs], ".1f"), spread([r.rss for r in runs], ".2f"), f"{padding:.0%}",
+            f"{sum(tokens) / sum(real):.2f}", spread(flops, ".0%"),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> str:
+    """The largest difference of two loss curves."""
+    return f"{max(abs(a - b) for a, b in zip(first, second, strict=True)):.1e}"
+
+
+def curves(work: Work, results: dict[str, list[Result]], threads: int) -> list[str]:
+    """What the loss curves of peers have in common with ours."""
+    from rewardline.config import load_schema
+
+    lines = []
+    mine = results[OURS][0].losses
+    if TRL in results:
+        lines.append(f"- Loss of each step, {TRL}: differs by at most {difference(mine, results[TRL][0].losses)}.")
+    if CHAT in results:
+        chat = results[CHAT][0]
+        lines.append(
+            f"- Loss at the end tokens in the first step, {CHAT}: {abs(mine[0] - chat.end_losses[0]):.1e} off."
+        )
+        if PUBLISHED in json.dumps(load_schema(ROOT / "config" / "schema.yaml")):
+            losses = ours(work, threads, loss=PUBLISHED).losses
+            lines.append(f"- Loss of each step by {CHAT}'s own objective: differs by at most "
+                         f"{difference(losses, chat.losses)}.")  # fmt: skip
+    return lines
+
+
+def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, tuple[str, str]]) -> str:
+    """Run all trainings `rounds` times in turns on the CPU; the report as Markdown."""
+    results: dict[str, list[Result]] = {name: [] for name in (OURS, *peers)}
+    peak = []
+    for turn in range(rounds):
+        peak.append(gemm_rate(threads))
+        for name, found in results.items():
+            result = ours(work, threads) if name == OURS else peer(work, threads, *peers[name])
+            found.append(result)
+            print(f"round {turn + 1}: {name} took {result.seconds:.1f} s", file=sys.stderr)
+    tokens = sum(map(sum, work.lengths))
+    facts = [
+        f"{len(work.lengths)} pairs in {work.settings['training']['max_steps']} steps, {tokens:,} real tokens (chosen "
+        f"and rejected in full), {sum(work.shared) / tokens:.0%} of them a prefix that is computed once; "
+        f"{work.parameters / 1e6:.1f}M parameters without embeddings; {rounds} rounds in turns, {threads} threads; "
+        f"matrix products at {spread([rate / 1e9 for rate in peak], '.0f')} GFLOP/s.",
+        "",
+        table(work, results, peak, warm),
+        "",
+        "Medians (range over rounds). Ratios are ours against the peer in the same round. Utilisation: 6 x "
+        "parameters x computed tokens/s, of the rate of matrix products.",
+        *curves(work, results, threads),
+    ]
+    return "\n".join(facts)
+
+
+def on_gpu(work: Work, warm: int, peak: float) -> str:
+    """This project's training on a GPU, as Markdown."""
+    result = ours(work, os.cpu_count() or 1, gpu=True)
+    size = work.settings["training"]["pairs_per_step"]
+    real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
+    rate, share = result.rate(real, warm), sum(computed(work, OURS)) / sum(real)
+    flops = 6 * work.parameters * rate
+    cells = [
+        f"{work.parameters / 1e6:.0f}M", f"{rate:,.0f}", f"{rate * share:,.0f}", f"{flops * share / peak:.1%}",
+        f"{flops / peak:.1%}", f"{result.steps[0]:.1f}", f"{result.gpu:.1f}",
+    ]  # fmt: skip
+    head = "parameters | real tokens/s | computed tokens/s | utilisation | per real token | to first step, s | GPU GB"
+    return f"| {head} |\n{'|---' * len(cells)}|\n| {' | '.join(cells)} |"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prepare, run, print."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, help="transcripts (JSON lines, also .gz); default: the demo generator")
+    options.add_argument("--model", default="tiny", help=f"a model folder, or one of {', '.join(SHAPES)} (random)")
+    options.add_argument("--peer-python", help="Python with TRL; without it TRL is left out")
+    options.add_argument("--no-peers", action="store_true", help="this project alone")
+    options.add_argument("--pairs", type=int, default=160)
+    options.add_argument("--pairs-per-step", type=int, default=4)
+    options.add_argument("--micro-batch-tokens", type=int, default=2048)
+    options.add_argument("--max-length", type=int, default=512)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--warm", type=int, default=4, help="steps that the rate after warm-up leaves out")
+    options.add_argument("--work", type=Path, help="folder to work in; default: a temporary one")
+    options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    options.add_argument("--peak", type=float, default=989e12, help="bf16 FLOP/s of the GPU; default: an H100's")
+    args = options.parse_args(argv)
+    gpu = args.device == "cuda"
+    training = {
+        "pairs_per_step": args.pairs_per_step,
+        "max_steps": args.pairs // args.pairs_per_step,
+        "tokens_per_micro_batch": args.micro_batch_tokens,
+        "precision": "bf16" if gpu else "fp32",
+        "learning_rate": 5e-5,
+        "schedule": "linear",
+        "warmup": 0,
+        "weight_decay": 0.0,
+        "eval_every": 0,
+        "checkpoint_every": 0,
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (args.work or Path(temporary)).absolute()
+        work = prepare(folder, args.data, args.model, args.pairs, args.max_length, training)
+        if gpu:
+            print(on_gpu(work, args.warm, args.peak))
+            return 0
+        peers = {TRL: (args.peer_python, "trl_reward.py")} if args.peer_python else {}
+        peers = {} if args.no_peers else {**peers, CHAT: (sys.executable, "deepspeed_chat.py")}
+        print(compare(work, args.rounds, args.threads, args.warm, peers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
