@@ -21,6 +21,7 @@ from rewardline.candidates import Candidate, CandidateReader
 from rewardline.cleaning import Policy, clean
 from rewardline.cli import log, parser, progress, run, start_logging
 from rewardline.contamination import BenchmarkPrompts
+from rewardline.identity import position
 from rewardline.pairs import PAIR_SCHEMA, PartWriter, pair_row
 from rewardline.rejects import RejectWriter
 from rewardline.statistics import PairStatistics
@@ -29,13 +30,18 @@ Json = dict[str, Any]
 
 
 class Groups:
-    """Which prompts belong together: those of `groups.npy`, and every other prompt by itself."""
+    """Which prompts belong together: those of `groups.npz`, and every other prompt by itself."""
 
     def __init__(self, path: Path) -> None:
-        table = np.load(path)
+        with np.load(path, allow_pickle=False) as file:
+            table, self._held_out = file["alike"], set(file["held_out"].tolist())
         self._members, self._groups = table[:, 0], table[:, 1]
         self._by_group = np.argsort(self._groups, kind="stable")
         self._sorted = self._groups[self._by_group]
+
+    def is_held_out(self, group: int) -> bool:
+        """Whether a group of several prompts is held out."""
+        return group in self._held_out
 
     def of(self, prompt_id: int) -> int:
         """The id of a prompt's group."""
@@ -74,7 +80,8 @@ def clean_shard(settings: Json, prompts: Path, shard: tuple[int, int], out: Path
     readers = [CandidateReader(Path(entry["folder"])) for entry in common["data"]]
     low, high = (2**64 * (shard[0] + k) // shard[1] for k in (0, 1))
     weights = {name: float(entry["weight"]) for name, entry in settings["datasets"].items()}
-    policy = Policy(settings["seed"], common["eval_below"], weights, common["caps"], settings["near_duplicates"])
+    policy = Policy(settings["seed"], weights, common["caps"], settings["near_duplicates"])
+    groups = Groups(prompts.parent / "groups.npz")
     benchmarks = BenchmarkPrompts.load(prompts.parent)
     writers = {split: PartWriter(out / split, PAIR_SCHEMA) for split in ("train", "eval")}
     rejects = RejectWriter(out)
@@ -84,8 +91,9 @@ def clean_shard(settings: Json, prompts: Path, shard: tuple[int, int], out: Path
     mean = max(1.0, sum(reader.characters for reader in readers) / max(1, sum(reader.total for reader in readers)))
     steps = bucket_count(rows, int(rows * mean))
     with progress("clean", total=rows, unit="pair") as bar:
-        for group, candidates in grouped(readers, Groups(prompts.parent / "groups.npy"), low, high, steps):
-            cleaned = clean(group, candidates, policy, benchmarks.leak)
+        for group, candidates in grouped(readers, groups, low, high, steps):
+            held_out = position(f"split {policy.seed}", group) < common["eval_below"] or groups.is_held_out(group)
+            cleaned = clean(candidates, held_out, policy, benchmarks.leak)
             for split, pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
                 for pair in pairs:
                     writers[split].add(pair_row(pair, weights[pair.dataset] if split == "train" else 1.0))

@@ -99,18 +99,17 @@ class Conversion:
     def add(self, sources: list[Row], pairs: Pairs, rows_of_pairs: list[Rows] | None = None) -> None:
         """Write the candidates of one row, or of a group of rows; `rows_of_pairs` says which rows give which pair."""
         for reason, count in pairs.skipped.items():
-            self.pairs_left_out[reason] += count
-            for _ in range(count):
-                detail = "one of the pairs that the row could give"
-                self._rejects.add(self._dataset, sources[0]["file"], sources[0]["row"], reason, detail)
+            self._lose(count, sources[0], Reject(reason, "one of the pairs that the row could give"))
         low, high = self._shape["share"]
         outside: set[int] = set()
+        pairs_outside: list[Rows] = []
         inside: set[int] = set()
         for pair, used in zip(pairs, rows_of_pairs or [(0,)] * len(pairs), strict=True):
             prompt = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
             prompt_id = prompt_identity(prompt)
             if (low, high) != (0, 1) and not low <= position("share", prompt_id) < high:
                 outside.update(used)
+                pairs_outside.append(used)
                 continue
             inside.update(used)
             first, *others = sorted((sources[k] for k in used), key=lambda row: (row["file"], row["row"]))
@@ -129,8 +128,17 @@ class Conversion:
                     others=others,
                 )
             )
+        outside_share = Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]")
         for index in sorted(outside - inside):
-            self.reject(sources[index], Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]"))
+            self.reject(sources[index], outside_share)
+        # A row that gives nothing stands for its first pair; what else it lost is counted by pairs.
+        self._lose(len(pairs_outside) - len(outside - inside), sources[0], outside_share)
+
+    def _lose(self, count: int, source: Row, reject: Reject) -> None:
+        """Count pairs that are left out of rows that are counted otherwise."""
+        for _ in range(count):
+            self.pairs_left_out[reject.reason] += 1
+            self._rejects.add(self._dataset, source["file"], source["row"], reject.reason, reject.detail)
 
     def rows(self, rows: Iterator[Json], read: Callable[[Json], Json]) -> Iterator[tuple[Row, Json]]:
         """Each readable row with where it stands; `read` completes it."""

@@ -3,8 +3,8 @@
     python scripts/group_prompts.py --name main --settings @settings.json --output results/shards/prompts/main \\
         --data results/shards/candidates/hh/*/manifest.json --benchmarks results/shards/candidates/test/*/manifest.json
 
-Leaves `groups.npy` (prompts that are nearly the same, with the group that each belongs to), the index of the
-benchmarks' prompts, and `manifest.json` with what is the same for every shard: the split and the caps.
+Leaves `groups.npz` (prompts that are nearly the same, with their groups, and which of these are held out), the index of
+the benchmarks' prompts, and `manifest.json` with what is the same for every shard: the split and the caps.
 """
 
 from collections import Counter
@@ -17,16 +17,17 @@ import numpy as np
 import numpy.typing as npt
 
 from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
-from rewardline.candidates import CandidateReader, prompt_words
+from rewardline.candidates import CandidateReader, all_words
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.contamination import BenchmarkPrompts
 from rewardline.formats import GROUPED
 from rewardline.identity import Hashes, positions
 from rewardline.rejects import INTENDED
-from rewardline.similarity import SignatureFiles, groups
+from rewardline.similarity import SignatureFiles, groups, near
 
 Json = dict[str, Any]
-LARGE_GROUP = 0.05
+LARGE_GROUP = 50, 0.01
+"""A group of more prompts than the first number, and than the second as a share of all, shares a template."""
 _STEP = 2**64 // 4096
 
 
@@ -79,25 +80,45 @@ def benchmark_prompts(folders: list[tuple[str, Path]]) -> Iterator[tuple[str, in
             for candidate in reader.between(low, low + _STEP):
                 if candidate.prompt_id != seen:
                     seen = candidate.prompt_id
-                    yield name, seen, prompt_words(candidate.prompt)
+                    yield name, seen, all_words(candidate.prompt)
 
 
-def eval_threshold(name: str, fraction: float, seed: int, group_ids: Hashes) -> float:
-    """Below which position a group is held out: at least one is when any shall be."""
-    least = float(positions(f"split {seed}", group_ids).min()) if len(group_ids) else 1.0
-    if fraction == 0 or least < fraction:
-        return fraction
-    log.warning("%s: so few prompts that eval_fraction %g would hold out none; holding out one", name, fraction)
-    return least + 2**-50
+def split(
+    name: str, fraction: float, seed: int, ids: Hashes, alike: npt.NDArray[np.uint64]
+) -> tuple[float, npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
+    """Which prompts are held out: those of groups of which any prompt lies below the threshold by itself.
+
+    So a prompt that is held out stays so when data is added. Returns the threshold, a mask of `ids` (sorted), and the
+    ids of the groups of `alike` that are held out, sorted.
+    """
+    places = positions(f"split {seed}", ids)
+    threshold = fraction
+    if fraction and len(ids) and places.min() >= fraction:
+        log.warning("%s: so few prompts that eval_fraction %g would hold out none; holding out one", name, fraction)
+        threshold = float(places.min()) + 2**-50
+    held_out = places < threshold
+    below = held_out[np.searchsorted(ids, alike[:, 0])]
+    chosen = np.unique(alike[below, 1])
+    held_out[np.searchsorted(ids, alike[np.isin(alike[:, 1], chosen), 0])] = True
+    return threshold, held_out, chosen
+
+
+def without_templates(name: str, alike: npt.NDArray[np.uint64], prompts: int) -> tuple[npt.NDArray[np.uint64], int]:
+    """Leave out groups so large that their prompts rather share a template; also how many prompts these hold."""
+    _, inverse, sizes = np.unique(alike[:, 1], return_inverse=True, return_counts=True)
+    template = sizes[inverse] > max(LARGE_GROUP[0], LARGE_GROUP[1] * prompts)
+    if template.any():
+        log.warning(
+            "%s: %d prompts are in groups of more than %d that are nearly the same, as from a template; they are split "
+            "one by one", name, int(template.sum()), max(LARGE_GROUP[0], int(LARGE_GROUP[1] * prompts)),
+        )  # fmt: skip
+    return alike[~template], int(template.sum())
 
 
 def cap_position(cap: int, key: str, rows: Hashes) -> float:
     """Below which position a prompt is taken, so that at most `cap` of the candidates (their prompt ids) are."""
     places = positions(key, rows)
-    if len(places) <= cap:
-        return 1.0
-    ordered = np.sort(places)
-    return float(ordered[cap])
+    return 1.0 if len(places) <= cap else float(np.sort(places)[cap])
 
 
 def group(name: str, settings: Json, data: list[Path], benchmarks: list[Path], out: Path) -> Json:
@@ -108,48 +129,60 @@ def group(name: str, settings: Json, data: list[Path], benchmarks: list[Path], o
     folders = [path.parent for path in data]
     others = [(read_json(path)["dataset"], path.parent) for path in benchmarks]
     threshold = settings["near_duplicates"]
-    own = [np.load(folder / "prompts.npy") for folder in folders]
-    ids = np.concatenate([*own, *(np.load(folder / "prompts.npy") for _, folder in others)])
+    own = np.concatenate([np.load(folder / "prompts.npy") for folder in folders])
+    unique = np.unique(own)
     alike: npt.NDArray[np.uint64] = np.zeros((0, 2), dtype=np.uint64)
+    close: list[tuple[int, str]] = []
     if threshold is not None:
         with ExitStack() as stack:
-            paths = [folder / "signatures.bin" for folder in [*folders, *(folder for _, folder in others)]]
-            alike = groups(ids, SignatureFiles(paths, stack), threshold)
-    np.save(out / "groups.npy", alike)
+            alike = groups(own, SignatureFiles([folder / "signatures.bin" for folder in folders], stack), threshold)
+        close = near_benchmarks(own, folders, others, threshold)
+    alike, templated = without_templates(name, alike, len(unique))
+    below, held_out, chosen = split(name, settings["eval_fraction"], settings["seed"], unique, alike)
+    np.savez(out / "groups.npz", alike=alike, held_out=chosen)
     rule = settings["decontamination"] or {"ngram": None, "overlap": 1.0}
-    BenchmarkPrompts.build(benchmark_prompts(others), alike, rule["ngram"], rule["overlap"]).save(out)
-    unique = np.unique(np.concatenate(own))
-    group_ids = unique.copy()
-    inside = np.isin(unique, alike[:, 0])
-    group_ids[inside] = alike[np.searchsorted(alike[:, 0], unique[inside]), 1]
-    largest = int(np.unique(group_ids, return_counts=True)[1].max(initial=0))
-    if largest > max(20, LARGE_GROUP * len(unique)):
-        log.warning(
-            "%s: %d of %d prompts are nearly the same as each other and stand on one side of the split together; if "
-            "they only share a template, raise near_duplicates (now %g)",
-            name, largest, len(unique), threshold,
-        )  # fmt: skip
+    BenchmarkPrompts.build(benchmark_prompts(others), close, rule["ngram"], rule["overlap"]).save(out)
+    training = unique[~held_out]
     owned = [(folder, manifest["dataset"]) for folder, manifest in zip(folders, manifests, strict=True)]
-    caps = {
-        dataset: cap_position(
-            entry["cap"],
-            f"sample {settings['seed']} {dataset}",
-            np.concatenate([np.load(folder / "rows.npy") for folder, owner in owned if owner == dataset]),
-        )
-        for dataset, entry in settings["datasets"].items()
-        if entry["cap"] is not None
-    }  # fmt: skip
+    caps = {}
+    for dataset, entry in settings["datasets"].items():
+        if entry["cap"] is not None:
+            rows = np.concatenate([np.load(folder / "rows.npy") for folder, owner in owned if owner == dataset])
+            key = f"sample {settings['seed']} {dataset}"
+            caps[dataset] = cap_position(entry["cap"], key, rows[np.isin(rows, training)])
+    sizes = np.unique(alike[:, 1], return_counts=True)[1]
     return {
         "name": name,
-        "eval_below": eval_threshold(name, settings["eval_fraction"], settings["seed"], group_ids),
+        "eval_below": below,
         "caps": caps,
         "prompts": len(unique),
-        "groups": {"prompts": int(inside.sum()), "groups": len(np.unique(group_ids[inside])), "largest": largest},
+        "groups": {
+            "prompts": len(alike),
+            "groups": len(sizes),
+            "largest": int(sizes.max(initial=0)),
+            "templated": templated,
+        },
         "data": [
             {"folder": str(folder), "sha256": manifest["sha256"]}
             for folder, manifest in zip(folders, manifests, strict=True)
         ],
     }
+
+
+def near_benchmarks(
+    own: Hashes, folders: list[Path], others: list[tuple[str, Path]], threshold: float
+) -> list[tuple[int, str]]:
+    """The prompts of a mixture that are nearly the same as one of a benchmark, each with that benchmark."""
+    if not others:
+        return []
+    foreign = [np.load(folder / "prompts.npy") for _, folder in others]
+    ids = np.concatenate([own, *foreign])
+    wanted = np.arange(len(ids)) >= len(own)
+    starts = len(own) + np.cumsum([0, *map(len, foreign)])
+    with ExitStack() as stack:
+        paths = [folder / "signatures.bin" for folder in [*folders, *(folder for _, folder in others)]]
+        found = near(ids, wanted, SignatureFiles(paths, stack), threshold)
+    return [(int(number), others[int(np.searchsorted(starts, place, side="right")) - 1][0]) for number, place in found]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 LEFT_OUT = ("splits", "dropped", "reject_examples", "seconds")  # of a shard alone
 
 
-def join(manifests: list[Path], out: Path) -> Json:
+def join(manifests: list[Path], out: Path, target: Path) -> Json:
     """Put the shards together in `out`; what the manifest says of all of them.
 
     Raises:
@@ -40,7 +40,7 @@ def join(manifests: list[Path], out: Path) -> Json:
     if dropped and not all(entry["pairs"] for entry in splits.values() if entry["pairs_in"]):
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
         raise UserError(
-            f"{out.name}: no pairs are left as tokens: {reasons}. For answer_too_long raise max_length (now "
+            f"{target}: no pairs are left as tokens: {reasons}. For answer_too_long raise max_length (now "
             f"{shards[0][1]['max_length']}), else choose another template"
         )
     return {
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     args = options.parse_args(argv)
     start_logging(args.log)
     with publish(args.output) as out:
-        manifest = join(args.shards, out)
+        manifest = join(args.shards, out, args.output)
         write_json(out / "manifest.json", manifest)
     tokens = sum(entry["tokens"] for entry in manifest["splits"].values())
     cut, dropped = manifest["truncated_pairs"], manifest["dropped"] or "none"

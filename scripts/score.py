@@ -75,9 +75,12 @@ class Scorer:
         from rewardline.scoring import score_comparisons
         from rewardline.shards import Comparison
         from rewardline.templates import UnusableError
-        from rewardline.tokenization import common_prefix
+        from rewardline.tokenization import Encoded, common_prefix
 
-        encoded = self._encoder.encode(prompts, answers)
+        encoded = [
+            next(iter(item.unfit.values()), item) if isinstance(item, Encoded) else item
+            for item in self._encoder.encode(prompts, answers)
+        ]
         comparisons = []
         for item in encoded:
             if not isinstance(item, UnusableError):

@@ -10,21 +10,24 @@ that cannot be compared as tokens, and `manifest.json`.
 import os
 from collections import Counter
 from collections.abc import Iterator
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from rewardline.artifacts import publish, read_json, settings_argument, write_json
+from rewardline.buckets import characters_of
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
 from rewardline.pairs import read_pairs
 from rewardline.rejects import RejectWriter
-from rewardline.shards import Comparison, ShardWriter
+from rewardline.shards import Comparison, Ids, ShardWriter
 from rewardline.templates import UnusableError
 from rewardline.tokenization import ConversationEncoder, Encoded, common_prefix, describe, load_tokenizer
 
 Json = dict[str, Any]
-PROMPTS_AT_ONCE = 512
+PROMPTS_AT_ONCE, CHARACTERS_AT_ONCE = 512, 2 << 20
 
 
 class Dropped:
@@ -37,7 +40,7 @@ class Dropped:
     def add(self, pair: Json, reason: str, detail: str) -> None:
         """Note a pair that goes."""
         self.counts[reason] += 1
-        self._writer.add(pair["dataset"], "pair", None, reason, f"pair {pair['pair_id']}: {detail}")
+        self._writer.add(pair["dataset"], pair["file"], pair["row"], reason, f"pair {pair['pair_id']}: {detail}")
 
     def close(self) -> list[Json]:
         """Finish `rejects.parquet`; a few examples."""
@@ -52,42 +55,43 @@ def prompts(folder: Path) -> Iterator[tuple[Json, list[Json]]]:
 
 
 def compare(
-    first: Json,
-    pairs: list[Json],
-    encoder: ConversationEncoder,
-    dropped: Dropped,
-    cut: Counter[str],
-    encoded: Encoded | UnusableError,
+    first: Json, pairs: list[Json], dropped: Dropped, cut: Counter[str], encoded: Encoded | UnusableError
 ) -> Comparison | None:
     """The comparison of a prompt's pairs, or None when no pair is left."""
     if isinstance(encoded, UnusableError):
-        pairs = _without_unusable(first["prompt"], pairs, encoder, dropped)
-        if not pairs:
-            return None
-        again = encoder.encode([first["prompt"]], [answers_of(pairs)])[0]
-        if isinstance(again, UnusableError):
-            for pair in pairs:
-                dropped.add(pair, again.reason, f"{again} beside the other answers of its prompt")
-            return None
-        encoded = again
-    answers = answers_of(pairs)
-    prefix = common_prefix(encoded.sequences)
-    tails = [sequence[prefix:] for sequence in encoded.sequences]
-    places = {answer: index for index, answer in enumerate(answers)}
-    rows = []
+        for pair in pairs:
+            dropped.add(pair, encoded.reason, str(encoded))
+        return None
+    index = {answer: number for number, answer in enumerate(answers_of(pairs))}
+    kept: list[tuple[Json, bytes, bytes]] = []
+    sequences: dict[bytes, Ids] = {}
     for pair in pairs:
-        chosen, rejected = places[pair["chosen"]], places[pair["rejected"]]
-        if tails[chosen].tolist() == tails[rejected].tolist():
+        numbers = [index[pair[side]] for side in ("chosen", "rejected")]
+        error = next((encoded.unfit[number] for number in numbers if number in encoded.unfit), None)
+        chosen, rejected = (encoded.sequences[number] for number in numbers)
+        if error is not None:
+            dropped.add(pair, error.reason, str(error))
+        elif np.array_equal(chosen, rejected):
             dropped.add(pair, "same_tokens", "chosen and rejected are the same tokens")
-            continue
-        keys = ("pair_id", "dataset", "subset", "margin", "confidence", "weight")
-        rows.append({**{key: pair[key] for key in keys}, "chosen": chosen, "rejected": rejected})
-    if not rows:
+        else:
+            kept.append((pair, chosen.tobytes(), rejected.tobytes()))
+            for sequence in (chosen, rejected):
+                sequences.setdefault(sequence.tobytes(), sequence)
+    if not kept:
         return None
     if encoded.cut_tokens:
-        cut["pairs"] += len(rows)
+        cut["pairs"] += len(kept)
         cut["tokens"] += encoded.cut_tokens
-    return Comparison(first["prompt_id"], encoded.sequences[0][:prefix], tails, rows, encoded.answer_start)
+    places = {key: number for number, key in enumerate(sequences)}
+    used = list(sequences.values())
+    prefix = common_prefix(used)
+    keys = ("pair_id", "dataset", "subset", "margin", "confidence", "weight")
+    rows = [
+        {**{key: pair[key] for key in keys}, "chosen": places[chosen], "rejected": places[rejected]}
+        for pair, chosen, rejected in kept
+    ]
+    tails = [sequence[prefix:] for sequence in used]
+    return Comparison(first["prompt_id"], used[0][:prefix], tails, rows, encoded.answer_start)
 
 
 def answers_of(pairs: list[Json]) -> list[str]:
@@ -95,15 +99,18 @@ def answers_of(pairs: list[Json]) -> list[str]:
     return list(dict.fromkeys(answer for pair in pairs for answer in (pair["chosen"], pair["rejected"])))
 
 
-def _without_unusable(prompt: Any, pairs: list[Json], encoder: ConversationEncoder, dropped: Dropped) -> list[Json]:
-    kept = []
-    for pair in pairs:
-        alone = encoder.encode([prompt], [[pair["chosen"], pair["rejected"]]])[0]
-        if isinstance(alone, UnusableError):
-            dropped.add(pair, alone.reason, f"{alone}; max_length is {encoder.max_length}")
-        else:
-            kept.append(pair)
-    return kept
+def chunks(rows: Iterator[tuple[Json, list[Json]]]) -> Iterator[list[tuple[Json, list[Json]]]]:
+    """Prompts that are encoded together: bounded in number and in text."""
+    chunk: list[tuple[Json, list[Json]]] = []
+    size = 0
+    for first, group in rows:
+        chunk.append((first, group))
+        size += characters_of(first) + sum(map(len, answers_of(group)))
+        if len(chunk) == PROMPTS_AT_ONCE or size >= CHARACTERS_AT_ONCE:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def tokenize_split(
@@ -114,10 +121,10 @@ def tokenize_split(
     before = sum(dropped.counts.values())
     rows = prompts(folder / split)
     with progress(f"tokenize {split}", total=pairs, unit="pair") as bar:
-        while chunk := list(islice(rows, PROMPTS_AT_ONCE)):
+        for chunk in chunks(rows):
             encoded = encoder.encode([first["prompt"] for first, _ in chunk], [answers_of(group) for _, group in chunk])
             for (first, group), result in zip(chunk, encoded, strict=True):
-                if (comparison := compare(first, group, encoder, dropped, cut, result)) is not None:
+                if (comparison := compare(first, group, dropped, cut, result)) is not None:
                     writer.add(comparison)
                 bar.update(len(group))
     entry = writer.close()

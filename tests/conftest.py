@@ -113,6 +113,8 @@ def pair_rows(count: int, variety: str = "") -> list[Json]:
             "margin": None,
             "confidence": 1.0,
             "weight": 1.0,
+            "file": "f",
+            "row": k + 1,
         }
         for k in range(count)
     ]

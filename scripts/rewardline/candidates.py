@@ -3,9 +3,9 @@
 A folder of candidates, the output of `convert_rows.py`, holds
 
 - `candidates.arrow`: rows of `SCHEMA`, sorted by prompt id;
-- `rows.npy`: the prompt id of each row, uint64 [rows], ascending;
+- `rows.npy`: the prompt id of each row, uint64 [rows], ascending; `batches.npy`: the first row of each record batch;
 - `prompts.npy`: each prompt id once, uint64 [prompts], ascending;
-- `signatures.bin`: the MinHash signature of each of these prompts, uint16 [prompts, SIGNATURE];
+- `signatures.bin`: the MinHash signature of each of these prompts, in the context of its system message;
 - `rejects.parquet` and `manifest.json`.
 """
 
@@ -19,10 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from rewardline.artifacts import read_json
-from rewardline.buckets import Buckets, bucket_count
+from rewardline.buckets import Buckets, bucket_count, characters_of
 from rewardline.cli import UserError
-from rewardline.identity import Hashes, stable_hash, word_hashes
-from rewardline.similarity import signatures
+from rewardline.identity import Hashes, hash_id, normalize, stable_hash, word_hashes
+from rewardline.similarity import signatures, with_contexts
 
 SOURCE = pa.struct([("file", pa.string()), ("row", pa.int64())])
 SCHEMA = pa.schema(
@@ -41,7 +41,7 @@ SCHEMA = pa.schema(
         ("others", pa.list_(SOURCE)),
     ]
 )
-_BATCH = 256  # rows that are decompressed to read one of them
+_BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +68,6 @@ class Candidate:
     def pair_id(self) -> str:
         """A stable hash of the pair's content."""
         return stable_hash(self.prompt, self.chosen, self.rejected)
-
-    @property
-    def reverse_id(self) -> str:
-        """The `pair_id` of the pair that prefers the other answer."""
-        return stable_hash(self.prompt, self.rejected, self.chosen)
 
     @property
     def sources(self) -> list[tuple[str, int]]:
@@ -109,7 +104,7 @@ class CandidateWriter:
     def close(self) -> None:
         """Sort and write."""
         ids: list[Hashes] = []
-        waiting: list[Candidate] = []  # every batch but the last has _BATCH rows, so that a row's batch is known
+        batches = [0]
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with (
             pa.ipc.new_file(self._folder / "candidates.arrow", SCHEMA, options=options) as writer,
@@ -117,15 +112,15 @@ class CandidateWriter:
         ):
             for rows in self._buckets.drain():
                 found = sorted((Candidate(**row) for row in rows), key=lambda candidate: candidate.order)
-                waiting += found
-                while len(waiting) >= _BATCH:
-                    writer.write_batch(_record_batch(waiting[:_BATCH]))
-                    del waiting[:_BATCH]
+                for batch in _batches(found):
+                    writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
+                    batches.append(batches[-1] + len(batch))
                 ids.append(np.array([one.prompt_id for one in found], dtype=np.uint64))
                 first = {one.prompt_id: one.prompt for one in reversed(found)}
-                stream.write(signatures([prompt_words(first[number]) for number in sorted(first)]).tobytes())
-            if waiting:
-                writer.write_batch(_record_batch(waiting))
+                texts = [first[number] for number in sorted(first)]
+                made = with_contexts(signatures([prompt_words(text) for text in texts]), list(map(context_id, texts)))
+                stream.write(made.tobytes())
+        np.save(self._folder / "batches.npy", np.array(batches, dtype=np.int64))
         everything = np.concatenate(ids) if ids else np.zeros(0, dtype=np.uint64)
         np.save(self._folder / "rows.npy", everything)
         np.save(self._folder / "prompts.npy", np.unique(everything))
@@ -143,6 +138,7 @@ class CandidateReader:
         self._path = folder / "candidates.arrow"
         try:
             self._ids: Hashes = np.load(folder / "rows.npy", mmap_mode="r")
+            self._batches = np.load(folder / "batches.npy")
             self.characters = int(read_json(folder / "manifest.json")["characters"])
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} is damaged ({error}); delete it and run again") from error
@@ -178,23 +174,45 @@ class CandidateReader:
             return []
         try:
             with pa.OSFile(str(self._path)) as source, pa.ipc.open_file(source) as reader:
-                return [candidate for start, end in ranges for candidate in _slice(reader, start, end)]
+                return [candidate for start, end in ranges for candidate in self._slice(reader, start, end)]
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{self._path} cannot be read ({error}); delete its folder and run again") from error
 
+    def _slice(self, reader: Any, start: int, end: int) -> Iterator[Candidate]:
+        index = int(np.searchsorted(self._batches, start, side="right")) - 1
+        while self._batches[index] < end:
+            first = int(self._batches[index])
+            low, high = max(0, start - first), min(int(self._batches[index + 1]), end) - first
+            for row in reader.get_batch(index).slice(low, high - low).to_pylist():
+                yield Candidate(**row)
+            index += 1
 
-def _record_batch(rows: list[Candidate]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([{name: getattr(row, name) for name in SCHEMA.names} for row in rows], SCHEMA)
 
-
-def _slice(reader: Any, start: int, end: int) -> Iterator[Candidate]:
-    for index in range(start // _BATCH, (end - 1) // _BATCH + 1):
-        first = index * _BATCH
-        low, high = max(0, start - first), min(_BATCH, end - first)
-        for row in reader.get_batch(index).slice(low, high - low).to_pylist():
-            yield Candidate(**row)
+def _batches(found: list[Candidate]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for one in found:
+        row = {name: getattr(one, name) for name in SCHEMA.names}
+        if batch and (len(batch) == _BATCH or size + characters_of(row) > _BATCH_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += characters_of(row)
+    if batch:
+        yield batch
 
 
 def prompt_words(prompt: str) -> Hashes:
-    """The words of a prompt in canonical JSON, without those of the system, which many prompts share."""
+    """The words of a prompt in canonical JSON, without those of the system: they are its context."""
     return word_hashes(*(turn["content"] for turn in json.loads(prompt) if turn["role"] != "system"))
+
+
+def all_words(prompt: str) -> Hashes:
+    """The words of a prompt in canonical JSON."""
+    return word_hashes(*(turn["content"] for turn in json.loads(prompt)))
+
+
+def context_id(prompt: str) -> int:
+    """The system messages of a prompt in canonical JSON, normalised, as a number below 2^64; 0 without any."""
+    system = [normalize(turn["content"]) for turn in json.loads(prompt) if turn["role"] == "system"]
+    return hash_id(*system) if system else 0

@@ -1,35 +1,36 @@
 """The cleaning of the pairs of a mixture, a group of similar prompts at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 import numpy as np
 
-from rewardline.candidates import Candidate, prompt_words
+from rewardline.candidates import Candidate, all_words, context_id, prompt_words
 from rewardline.contamination import Leak
 from rewardline.identity import Hashes, normalize, position, word_hashes
-from rewardline.similarity import distinct_shingles, jaccard, signatures
+from rewardline.similarity import distinct_shingles, jaccard, signatures, similarity
 
-COMPARED = 200
+COMPARED = 1_000
 """Pairs of a group that a further one is compared with before it counts as new: keeps large groups linear."""
 ESTIMATE = 0.2
 """How far below the least similarity an estimate may lie for texts to be compared exactly: four standard deviations."""
+Leaks = Callable[[int, Callable[[], Hashes]], Leak | None]
 
 
 @dataclass(frozen=True)
 class Policy:
     """What happens to the pairs of a mixture.
 
-    `eval_below`: a group of prompts whose position lies below is held out. `weights` by data set: below 1 that share of
-    its training prompts is taken. `caps`: the position below which a prompt of a capped data set is taken.
-    `near_duplicates`: least similarity of answers that count as nearly the same, None for equal ones alone.
+    `weights` by data set: below 1 that share of its training prompts is taken. `caps`: the position below which a
+    prompt of a capped data set is taken. `near_duplicates`: least similarity of texts that count as nearly the same,
+    None for equal ones alone.
     """
 
     seed: int
-    eval_below: float
     weights: dict[str, float]
     caps: dict[str, float] = field(default_factory=dict)
     near_duplicates: float | None = None
@@ -44,31 +45,32 @@ class Cleaned:
     rejects: list[tuple[Candidate, str, str]] = field(default_factory=list)
 
 
-def clean(
-    group: int,
-    candidates: list[Candidate],
-    policy: Policy,
-    leak: Callable[[int, Callable[[], Hashes]], Leak | None],
-) -> Cleaned:
+def clean(candidates: list[Candidate], held_out: bool, policy: Policy, leak: Leaks) -> Cleaned:
     """Deduplicate, split and sample the pairs of a group: all those whose prompts are equal or nearly the same.
 
-    Of equal pairs the first stays, and of pairs that are nearly the same in both answers. Pairs that contradict each
-    other (A over B and B over A) all go, since nothing says which label is right. The group stands on one side of the
-    split as a whole. A training pair whose prompt stands in a benchmark goes. `leak` says which.
+    Of equal pairs the one of the weightiest data set stays, then the first; likewise of pairs that are nearly the same.
+    Pairs that contradict each other (A over B and B over A) all go, since nothing says which label is right. Texts are
+    equal that differ in case, punctuation and spacing alone, unless that is all the difference between chosen and
+    rejected. A tie is no preference: it repeats another tie, and contradicts nothing. A training pair whose prompt
+    stands in a benchmark goes; `leak` says which.
     """
     result = Cleaned()
+
+    def first(pair: Candidate) -> tuple[Any, ...]:
+        return pair.prompt_id, -policy.weights[pair.dataset], *pair.order
+
     kept: list[Candidate] = []
-    for _, pairs in groupby(sorted(candidates, key=lambda pair: pair.order), key=attrgetter("prompt_id")):
+    for _, pairs in groupby(sorted(candidates, key=first), key=attrgetter("prompt_id")):
         kept += _without_conflicts(list(pairs), result)
     if policy.near_duplicates is not None:
-        kept = list(_without_near_duplicates(kept, policy.near_duplicates, result))
-    if position(f"split {policy.seed}", group) < policy.eval_below:
+        kept = _without_near_duplicates(kept, policy.near_duplicates, result)
+    if held_out:
         result.eval = [pair for pair in kept if pair.confidence > 0.5]
         result.rejects += [(pair, "tie", "a tie can be trained on only") for pair in kept if pair.confidence <= 0.5]
         return result
     for prompt_id, pairs in groupby(kept, key=attrgetter("prompt_id")):
         some = list(pairs)
-        found = leak(prompt_id, partial(prompt_words, some[0].prompt))
+        found = leak(prompt_id, partial(all_words, some[0].prompt))
         for pair in some:
             weight = policy.weights[pair.dataset]
             place = position(f"sample {policy.seed} {pair.dataset}", prompt_id)
@@ -84,14 +86,17 @@ def clean(
 
 
 def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidate]:
-    first: dict[str, Candidate] = {}
+    """Drop equal and contradictory pairs of one prompt."""
+    if len(pairs) == 1:
+        return pairs
+    first: dict[tuple[str, ...], Candidate] = {}
     for pair in pairs:
-        kept = first.setdefault(pair.pair_id, pair)
+        kept = first.setdefault(_key(pair), pair)
         if kept is not pair:
             result.rejects.append((pair, "duplicate", f"equal to {kept.where}"))
     consistent = []
-    for pair in first.values():
-        other = first.get(pair.reverse_id)
+    for key, pair in first.items():
+        other = first.get((key[1], key[0])) if len(key) == 2 else None
         if other is None:
             consistent.append(pair)
         else:
@@ -99,25 +104,41 @@ def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidat
     return consistent
 
 
-def _without_near_duplicates(pairs: list[Candidate], least: float, result: Cleaned) -> Iterator[Candidate]:
-    """Drop a pair when an earlier one is nearly the same in prompt, chosen and rejected.
+def _key(pair: Candidate) -> tuple[str, ...]:
+    """What equal pairs of a prompt have in common: chosen and rejected, and a third entry for a tie."""
+    chosen, rejected = normalize(pair.chosen), normalize(pair.rejected)
+    if chosen == rejected:  # the difference is in what is normalised away
+        chosen, rejected = pair.chosen, pair.rejected
+    return (*sorted((chosen, rejected)), "tie") if pair.confidence == 0.5 else (chosen, rejected)
 
-    A pair whose own answers are that similar to each other is about the small difference between them, and stays.
+
+def _without_near_duplicates(pairs: list[Candidate], least: float, result: Cleaned) -> list[Candidate]:
+    """Drop a pair when an earlier one is nearly the same in prompt, chosen and rejected; both if one is reversed.
+
+    A pair whose own answers are that similar to each other is about the small difference between them, and stays, as
+    does a tie.
     """
     if len(pairs) < 2:
-        yield from pairs
-        return
+        return pairs
     texts = _Texts(pairs, least)
-    kept: list[int] = []
+    compared: list[int] = []
+    gone: set[int] = set()
     for number, pair in enumerate(pairs):
-        like = None
-        if kept and not texts.alike(pair.chosen, pair.rejected):
-            like = texts.near(number, kept[-COMPARED:])
-        if like is None:
-            kept.append(number)
-            yield pair
-        else:
+        if pair.confidence == 0.5 or texts.alike(pair.chosen, pair.rejected):
+            continue
+        recent = compared[-COMPARED:]
+        if (like := texts.near(number, recent)) is not None:
+            gone.add(number)
             result.rejects.append((pair, "near_duplicate", f"nearly equal to {pairs[like].where}"))
+        elif (other := texts.near(number, recent, reverse=True)) is not None:
+            for one, against in ((number, other), (other, number)):
+                if one not in gone:
+                    gone.add(one)
+                    detail = f"{pairs[against].where} prefers nearly the same other answer"
+                    result.rejects.append((pairs[one], "contradiction", detail))
+        else:
+            compared.append(number)
+    return [pair for number, pair in enumerate(pairs) if number not in gone]
 
 
 class _Texts:
@@ -132,17 +153,20 @@ class _Texts:
         self._chosen = np.array([place[pair.chosen] for pair in pairs])
         self._rejected = np.array([place[pair.rejected] for pair in pairs])
 
-    def near(self, number: int, others: list[int]) -> int | None:
-        """The last of `others` that is nearly the same pair as `number`."""
+    def near(self, number: int, others: list[int], reverse: bool = False) -> int | None:
+        """The last of `others` that is nearly the same pair as `number`, or its reverse."""
+        if not others:
+            return None
         likely = np.ones(len(others), dtype=bool)
-        for side in (self._chosen, self._rejected):
-            shares = (self._signatures[side[others]] == self._signatures[side[number]]).mean(axis=1)
+        own = (self._rejected, self._chosen) if reverse else (self._chosen, self._rejected)
+        for mine, side in zip(own, (self._chosen, self._rejected), strict=True):
+            shares = similarity(self._signatures[side[others]], self._signatures[mine[number]])
             likely &= shares >= self._least - ESTIMATE
         pair = self._pairs[number]
+        chosen, rejected = (pair.rejected, pair.chosen) if reverse else (pair.chosen, pair.rejected)
         for index in reversed(np.flatnonzero(likely).tolist()):
             other = self._pairs[others[index]]
-            same_prompt = pair.prompt_id == other.prompt_id or self.alike(pair.prompt, other.prompt)
-            if same_prompt and self.alike(pair.chosen, other.chosen) and self.alike(pair.rejected, other.rejected):
+            if self.alike(chosen, other.chosen) and self.alike(rejected, other.rejected) and self._prompts(pair, other):
                 return others[index]
         return None
 
@@ -154,6 +178,11 @@ class _Texts:
         if min(len(first), len(second)) < self._least * max(len(first), len(second)):
             return False
         return jaccard(first, second) >= self._least or normalize(one) == normalize(other)
+
+    def _prompts(self, one: Candidate, other: Candidate) -> bool:
+        if one.prompt_id == other.prompt_id:
+            return True
+        return context_id(one.prompt) == context_id(other.prompt) and self.alike(one.prompt, other.prompt)
 
     def _read(self, text: str) -> Hashes:
         found = self._words.get(text)

@@ -1,6 +1,6 @@
 """Training prompts that benchmarks hold as well: equal, nearly the same, or sharing long runs of words."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from rewardline.artifacts import read_json, write_json
 from rewardline.identity import Hashes, grams
 
 _FILE = "benchmarks.npz"
+COMMON = 0.1
+"""Share of a benchmark's prompts above which a run of words in them is boilerplate."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class BenchmarkPrompts:
     """What training prompts are compared with; its size is that of the benchmarks alone.
 
     Two ways to be in a benchmark: by id (the prompt itself, or one that is nearly the same), and by n-grams: at least
-    a share of the benchmark prompt's distinct runs of `n` words occurs in the training prompt. Boilerplate that each
-    prompt of a benchmark has weighs little in prompts that are longer than it.
+    a share of the benchmark prompt's distinct runs of `n` words occurs in the training prompt. Runs that many prompts
+    of a benchmark have are boilerplate, and do not count.
     """
 
     def __init__(self, names: list[str], n: int, overlap: float, arrays: dict[str, npt.NDArray[Any]]) -> None:
@@ -37,7 +39,7 @@ class BenchmarkPrompts:
     def build(
         cls,
         prompts: Iterable[tuple[str, int, Hashes]],
-        alike: npt.NDArray[np.uint64],
+        near: Sequence[tuple[int, str]],
         n: int | None,
         overlap: float,
     ) -> "BenchmarkPrompts":
@@ -45,30 +47,34 @@ class BenchmarkPrompts:
 
         Args:
             prompts: benchmark, prompt id and words (uint64) of each prompt.
-            alike: prompts that are nearly the same, as `similarity.groups` gives them.
+            near: training prompts that are nearly the same as one of a benchmark, and that benchmark.
             n: words in a run; None for no comparison by runs.
             overlap: least share of runs.
         """
         names: dict[str, int] = {}
-        ids, owners, hashes, sources, sizes = [], [], [], [], []
-        for place, (benchmark, number, words) in enumerate(prompts):
+        ids, owners, runs = [], [], []
+        for benchmark, number, words in prompts:
             ids.append(number)
             owners.append(names.setdefault(benchmark, len(names)))
-            runs = np.unique(grams(words, n)) if n else np.zeros(0, dtype=np.uint64)
-            hashes.append(runs)
-            sources.append(np.full(len(runs), place, dtype=np.int32))
-            sizes.append(len(runs))
-        exact = np.array(ids, dtype=np.uint64)
+            runs.append(np.unique(grams(words, n)) if n else np.zeros(0, dtype=np.uint64))
         owner = np.array(owners, dtype=np.int32)
-        members, group_owner = _alike(exact, owner, alike)
-        run, source = (np.concatenate(parts) if parts else np.zeros(0, kind) for parts, kind in (
-            (hashes, np.uint64), (sources, np.int32)))  # fmt: skip
-        order, runs_order = np.argsort(exact, kind="stable"), np.argsort(run, kind="stable")
+        run = np.concatenate([*runs, np.zeros(0, dtype=np.uint64)])
+        source = np.repeat(np.arange(len(runs), dtype=np.int32), [len(one) for one in runs])
+        kept = ~_boilerplate(run, owner[source], np.bincount(owner))
+        run, source = run[kept], source[kept]
+        exact, close = np.array(ids, dtype=np.uint64), np.array([number for number, _ in near], dtype=np.uint64)
+        close_owner = np.array([names[name] for _, name in near], dtype=np.int32)
+        order, close_order, run_order = (np.argsort(one, kind="stable") for one in (exact, close, run))
         arrays: dict[str, npt.NDArray[Any]] = {
-            "exact": exact[order], "exact_owner": owner[order], "near": members, "near_owner": group_owner,
-            "runs": run[runs_order], "sources": source[runs_order], "sizes": np.array(sizes, dtype=np.int32),
+            "exact": exact[order],
+            "exact_owner": owner[order],
+            "near": close[close_order],
+            "near_owner": close_owner[close_order],
+            "runs": run[run_order],
+            "sources": source[run_order],
+            "sizes": np.bincount(source, minlength=len(runs)),
             "owner": owner,
-        }  # fmt: skip
+        }
         return cls(list(names), n or 0, overlap, arrays)
 
     def save(self, folder: Path) -> None:
@@ -112,16 +118,11 @@ class BenchmarkPrompts:
         return Leak(name, f"it has {shares[best]:.0%} of the runs of {self._n} words of a prompt of {name}")
 
 
-def _alike(
-    exact: Hashes, owner: npt.NDArray[np.int32], alike: npt.NDArray[np.uint64]
-) -> tuple[Hashes, npt.NDArray[np.int32]]:
-    """The prompts whose group holds a benchmark prompt, sorted, and the benchmark of that prompt."""
-    if not len(alike) or not len(exact):
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int32)
-    order = np.argsort(exact, kind="stable")
-    place = np.minimum(np.searchsorted(exact[order], alike[:, 0]), len(exact) - 1)
-    is_benchmark = exact[order][place] == alike[:, 0]
-    owner_of_group = dict(zip(alike[is_benchmark, 1].tolist(), owner[order][place[is_benchmark]].tolist(), strict=True))
-    members = [(number, owner_of_group[group]) for number, group in alike.tolist() if group in owner_of_group]
-    ids = np.array([number for number, _ in members], dtype=np.uint64)
-    return ids, np.array([one for _, one in members], dtype=np.int32)
+def _boilerplate(runs: Hashes, owners: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of the runs (with their benchmarks) stand in so many prompts of their benchmark that they tell nothing."""
+    if not len(runs):
+        return np.zeros(0, dtype=bool)
+    keys = np.stack([runs, owners.astype(np.uint64)], axis=1)
+    _, inverse, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    often: npt.NDArray[np.bool_] = counts[inverse.ravel()] > np.maximum(2, COMMON * sizes[owners])
+    return often

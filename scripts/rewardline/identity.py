@@ -14,10 +14,13 @@ import numpy.typing as npt
 import xxhash
 
 Hashes = npt.NDArray[np.uint64]
-_WORDS = re.compile(r"\w+")
+_MARKS = "".join(chr(code) for code in range(0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+# Words with their vowel signs; and signs that make another question of the same words: C++ and C#, 7 + 3 and 7 - 3.
+_WORDS = re.compile(rf"[\w{re.escape(_MARKS)}]+|[-+*/<>=^~|%&@#$\u20a0-\u20cf\u2190-\u22ff]")
+_HYPHEN = re.compile(r"(?<![\s\d])-|-(?![\s\d])")
 # Scripts that are written without spaces: each sign counts as a word.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNITS = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_UNITS = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _ALL = 2**64 - 1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -67,7 +70,7 @@ def position(key: str, number: int) -> float:
 def normalize(text: str) -> str:
     """`text` without what does not change a prompt: case, punctuation, spacing and compatibility forms."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORDS.findall(folded)) or folded.strip()
+    return " ".join(_WORDS.findall(_HYPHEN.sub(" ", folded))) or folded.strip()
 
 
 def prompt_identity(prompt: Iterable[dict[str, str]]) -> int:
@@ -77,7 +80,8 @@ def prompt_identity(prompt: Iterable[dict[str, str]]) -> int:
 
 def word_hashes(*texts: str) -> Hashes:
     """The words of normalised texts in order, as uint64 [N]; signs of scripts without spaces are words of their own."""
-    words = [xxhash.xxh3_64_intdigest(word.encode()) for text in texts for word in _UNITS.findall(normalize(text))]
+    found = (_UNITS.findall(normalize(text)) for text in texts if _WORDS.search(text))
+    words = [xxhash.xxh3_64_intdigest(word.encode()) for units in found for word in units]
     return np.array(words, dtype=np.uint64)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rewardline.buckets import characters_of
 from rewardline.cli import UserError
 from rewardline.identity import id_text
 
@@ -27,8 +28,12 @@ PAIR_SCHEMA = pa.schema(
         ("margin", pa.float64()),
         ("confidence", pa.float64()),
         ("weight", pa.float64()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
     ]
 )
+BATCH_CHARACTERS = 16 << 20
+"""Text that is held in memory at most to write or read a part; a single row may have more."""
 
 
 class PartWriter:
@@ -38,6 +43,7 @@ class PartWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._schema, self._limit, self._batch = folder, schema, rows_per_part, batch
         self._rows: list[dict[str, object]] = []
+        self._characters = 0
         self._writer: pq.ParquetWriter | None = None
         self._in_part = 0
         self._sizes: list[int] = []
@@ -47,7 +53,8 @@ class PartWriter:
     def add(self, row: dict[str, object]) -> None:
         """Append a row."""
         self._rows.append(row)
-        if len(self._rows) >= self._batch:
+        self._characters += characters_of(row)
+        if len(self._rows) >= self._batch or self._characters >= BATCH_CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
@@ -60,7 +67,7 @@ class PartWriter:
         self._in_part += len(self._rows)
         self._sizes[-1] = self._in_part
         self.total += len(self._rows)
-        self._rows = []
+        self._rows, self._characters = [], 0
         if self._in_part >= self._limit:
             self._writer.close()
             self._writer = None
@@ -92,8 +99,9 @@ def read_part(part: Path, columns: list[str] | None = None) -> Iterator[dict[str
     """
     try:
         with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(batch_size=2_000, columns=columns):
-                yield from batch.to_pylist()
+            for group in range(file.num_row_groups):  # each of bounded size, as it was written
+                for batch in file.read_row_group(group, columns=columns).to_batches(max_chunksize=200):
+                    yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{part} cannot be read ({reason}); delete its folder and run again") from error
@@ -112,4 +120,6 @@ def pair_row(pair: "Candidate", weight: float) -> dict[str, object]:
         "margin": pair.margin,
         "confidence": pair.confidence,
         "weight": pair.weight * max(1.0, weight),
+        "file": pair.file,
+        "row": pair.row,
     }

@@ -7,7 +7,9 @@ text into words before it looks for tokens, and cuts at the split; `words_apart`
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from datetime import date
+from typing import Any, Final, NamedTuple
 
 from jinja2 import Environment, TemplateSyntaxError
 from tokenizers import Tokenizer
@@ -17,6 +19,17 @@ from rewardline.cli import UserError
 
 Prompt = list[dict[str, str]]
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
+
+
+TODAY: Final = date(2024, 7, 26)
+"""The day that chat templates are told it is, so that equal conversations are equal tokens on every day."""
+_DATED = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f".replace('%{code}', '{TODAY.strftime('%' + code)}')" for code in "aAbBdHIjmMpSyY")
+    + " }}{% endmacro %}"
+)
+_SIGNS = "0", "z"
+_COMPARED = 24  # signs of an answer by which it is found in a text
 
 
 class UnusableError(Exception):
@@ -31,15 +44,28 @@ class TemplateRefusedError(UnusableError):
     reason = "template_refused"
 
 
+class Split(NamedTuple):
+    """A prompt with its answers as texts.
+
+    `head` is what all of them begin with, up to the heading of the answer; `bodies` are the rest of each; `opening` is
+    the text up to where the answers begin. `apart`: the heading stands between head and answers.
+    """
+
+    head: str
+    bodies: list[str]
+    opening: str
+    apart: bool = True
+
+
 class PlainTemplate:
     """`Human: ...` and `Assistant: ...`, an empty line between turns."""
 
     heading = "Assistant:"
 
-    def split(self, prompt: Prompt, answers: Sequence[str]) -> tuple[str, list[str]]:
+    def split(self, prompt: Prompt, answers: Sequence[str]) -> Split:
         """What the answers share, and each answer under its heading."""
-        turns = [f"{SPEAKERS[turn['role']]}: {turn['content']}\n\n" for turn in prompt]
-        return "".join(turns), [f"{self.heading} {answer}" for answer in answers]
+        head = "".join(f"{SPEAKERS[turn['role']]}: {turn['content']}\n\n" for turn in prompt)
+        return Split(head, [f"{self.heading} {answer}" for answer in answers], head + self.heading)
 
 
 PLAIN = PlainTemplate()
@@ -58,47 +84,56 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
+        template = tokenizer.chat_template
+        self._template = _DATED + template if isinstance(template, str) and "strftime_now" in template else None
         self.heading = ""
         question = [{"role": "user", "content": "a"}]
-        try:
-            without, with_heading = (self._render(question, generation) for generation in (False, True))
-        except UnusableError:
-            return
-        if with_heading.startswith(without):
-            self.heading = with_heading[len(without) :]
+        with suppress(UnusableError):
+            asked = self._render(question)
+            opened = self._opening(question)
+            if opened.startswith(asked):
+                self.heading = opened[len(asked) :]
 
-    def split(self, prompt: Prompt, answers: Sequence[str]) -> tuple[str, list[str]]:
+    def split(self, prompt: Prompt, answers: Sequence[str]) -> Split:
         """What the answers share up to the heading of the last answer, and the rest of each.
 
         Raises:
             TemplateRefusedError: the template raises an error for this conversation.
         """
-        texts = [self._render([*prompt, {"role": "assistant", "content": answer}]).rstrip() for answer in answers]
+        texts = [self._answered(prompt, answer) for answer in answers]
         shared = _common_start(texts)
         place = shared.rfind(self.heading) if self.heading else -1
-        if place < 0:
-            place = len(_common_start([shared, self._render(prompt)]))
-            if self.heading:
-                place = 0  # this conversation is opened in another way: nothing is taken for shared
-        return shared[:place], [text[place:] for text in texts]
+        while place >= 0:
+            start = place + len(self.heading)
+            if texts[0][start:].lstrip().startswith(answers[0][:_COMPARED].strip()):
+                return Split(shared[:place], [text[place:] for text in texts], shared[:start])
+            place = shared.rfind(self.heading, 0, place)
+        return Split("", texts, _common_start([shared, self._opening(prompt)]), apart=False)
 
-    def _render(self, messages: Prompt, generation: bool = False) -> str:
+    def _opening(self, prompt: Prompt) -> str:
+        """The text up to an answer: what conversations that end with different answers have in common."""
+        return _common_start([self._answered(prompt, sign) for sign in _SIGNS])
+
+    def _answered(self, prompt: Prompt, answer: str) -> str:
+        return self._render([*prompt, {"role": "assistant", "content": answer}]).rstrip()
+
+    def _render(self, messages: Prompt) -> str:
         try:
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation))
+            return str(self._tokenizer.apply_chat_template(messages, chat_template=self._template, tokenize=False))
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise TemplateRefusedError(f"the chat template refuses it: {reason}") from error
-
-
-_WORD_CUTTERS = ("Whitespace", "WhitespaceSplit", "BertPreTokenizer")
-_LOOKS_BACK = re.compile(r"(?<!\[)\^|\\A|\\G|\\b|\(\?<[=!]")
-_LOCAL = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "StripAccents")
 
 
 def _common_start(texts: Sequence[str]) -> str:
     first, last = min(texts), max(texts)
     size = next((k for k, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
     return first[:size]
+
+
+_WORD_CUTTERS = ("Whitespace", "WhitespaceSplit", "BertPreTokenizer")
+_LOOKS_BACK = re.compile(r"(?<!\[)\^|\\A|\\G|\\b|\(\?<[=!]")
+_LOCAL = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "StripAccents")
 
 
 def words_apart(backend: Tokenizer) -> bool:

@@ -1,7 +1,9 @@
 """From conversations to tokens: the end token, and truncation that keeps what matters."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from rewardline.templates import (
     ChatTemplate,
     PlainTemplate,
     Prompt,
+    Split,
     UnusableError,
     check_syntax,
     special_first,
@@ -26,7 +29,7 @@ PAD_TOKEN = "<|pad|>"
 
 
 class DoesNotFitError(UnusableError):
-    """An answer that leaves no room for any of its prompt; `length` is its number of tokens."""
+    """An answer that leaves too little room for its prompt; `length` is its number of tokens."""
 
     reason = "answer_too_long"
 
@@ -64,12 +67,14 @@ class Encoded:
     """The sequences of all answers to a prompt: [prompt, answer, end token] each.
 
     `answer_start` is the index of the first token of the answers, at which all sequences are still the same or part;
-    `cut_tokens` is what the longest sequence lost of its prompt.
+    `cut_tokens` is what they lost of their prompt. `unfit` are answers (by index) that leave too little room for the
+    prompt: their sequences are empty.
     """
 
     sequences: list[Ids]
     answer_start: int
     cut_tokens: int = 0
+    unfit: Mapping[int, DoesNotFitError] = field(default_factory=dict)
 
 
 class ConversationEncoder:
@@ -143,7 +148,7 @@ class ConversationEncoder:
         for prompt, group, own in zip(prompts, answers, encoded, strict=True):
             try:
                 if isinstance(own, Encoded) and max(map(len, own.sequences)) > self.max_length:
-                    own = self._truncated(prompt, group, own)
+                    own = self._fitted(prompt, group, own)
                 results.append(own)
             except UnusableError as error:
                 results.append(error)
@@ -151,44 +156,45 @@ class ConversationEncoder:
 
     def _encode_all(self, groups: list[tuple[Prompt, Sequence[str]]]) -> list[Encoded | UnusableError]:
         """Encode each prompt with its answers, whatever the length; all texts in one call of the tokenizer."""
-        texts: list[tuple[str, list[str]] | UnusableError] = []
+        texts: list[Split | UnusableError] = []
         for prompt, answers in groups:
             try:
                 texts.append(self._format.split(prompt, answers))
             except UnusableError as error:
                 texts.append(error)
-        heading = self._format.heading
         flat: list[str] = []
         for split in texts:
-            if not isinstance(split, UnusableError):
-                head, bodies = split
-                flat.append(head + heading)
-                flat += bodies if self.encodes_prompts_once else [head + body for body in bodies]
-        encodings = iter(
-            [np.array(one.ids, np.int32) for one in self._backend.encode_batch_fast(flat, add_special_tokens=False)]
-        )
+            if isinstance(split, Split):
+                flat.append(split.opening)
+                flat += split.bodies if self._once(split) else [split.head + body for body in split.bodies]
+        encodings = iter(self._ids(flat))
         results: list[Encoded | UnusableError] = []
         for split in texts:
             if isinstance(split, UnusableError):
                 results.append(split)
-                continue
-            opening = next(encodings)
-            results.append(self._assembled(split, opening, [next(encodings) for _ in split[1]]))
+            else:
+                opening = next(encodings)
+                results.append(self._assembled(split, opening, [next(encodings) for _ in split.bodies]))
         return results
 
-    def _assembled(self, texts: tuple[str, list[str]], head: Ids, bodies: list[Ids]) -> Encoded:
+    def _once(self, split: Split) -> bool:
+        return self.encodes_prompts_once and split.apart
+
+    def _ids(self, texts: list[str]) -> list[Ids]:
+        batch = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in batch]
+
+    def _assembled(self, split: Split, opening: Ids, bodies: list[Ids]) -> Encoded:
         """Put prompt, answers, the tokens that come first and the end token together."""
-        if self.encodes_prompts_once:
-            size = len(head) - len(self._heading)
-            if head[size:].tolist() == self._heading:
-                bodies = [np.concatenate([head[:size], body]) for body in bodies]
+        if self._once(split):
+            size = len(opening) - len(self._heading)
+            if opening[size:].tolist() == self._heading:
+                bodies = [np.concatenate([opening[:size], body]) for body in bodies]
             else:  # the heading runs into what stands before it
-                whole = [texts[0] + body for body in texts[1]]
-                batch = self._backend.encode_batch_fast(whole, add_special_tokens=False)
-                bodies = [np.array(one.ids, np.int32) for one in batch]
+                bodies = self._ids([split.head + body for body in split.bodies])
         first = np.array(self._first, np.int32)
         end = np.array([self.end_id], np.int32)
-        start = min(_common(head, body) for body in bodies)
+        start = min(_common(opening, body) for body in bodies)
         sequences = []
         for body in bodies:
             ended = self.template == "chat" and len(body) and body[-1] == self.end_id
@@ -196,31 +202,66 @@ class ConversationEncoder:
             sequences.append(np.concatenate(parts))
         return Encoded(sequences, len(first) + start)
 
-    def _truncated(self, prompt: Prompt, answers: Sequence[str], full: Encoded) -> Encoded:
-        """Drop the oldest turns until all answers fit; where the last turn alone is too long, its beginning."""
-        longest = max(map(len, full.sequences))
-        system = [turn for turn in prompt if turn["role"] == "system"]
-        turns = [turn for turn in prompt if turn["role"] != "system"]
-        current = full
-        for start in (k for k in range(1, len(turns)) if turns[k]["role"] == "user"):
-            (shorter,) = self._encode_all([([*system, *turns[start:]], answers)])
-            if isinstance(shorter, UnusableError):
-                raise shorter
-            current = shorter
-            length = max(map(len, current.sequences))
-            if length <= self.max_length:
-                return Encoded(current.sequences, current.answer_start, longest - length)
-        sequences = current.sequences
-        shared = common_prefix(sequences)
-        head = len(self._first)
-        tail = max(map(len, sequences)) - shared
-        room = self.max_length - head - tail
-        if room < 1:
-            raise DoesNotFitError(tail)
-        kept = [np.concatenate([sequence[:head], sequence[shared - room :]]) for sequence in sequences]
-        cut = longest - max(map(len, kept))
-        lost = len(sequences[0]) - len(kept[0])
-        return Encoded(kept, max(head, current.answer_start - lost), cut)
+    def _one(self, prompt: Prompt, answers: Sequence[str]) -> Encoded:
+        (result,) = self._encode_all([(prompt, answers)])
+        if isinstance(result, UnusableError):
+            raise result
+        return result
+
+    def _fitted(self, prompt: Prompt, answers: Sequence[str], full: Encoded) -> Encoded:
+        """Shorten the prompt, the same for all answers that leave room for some of it.
+
+        Its oldest turns go first; where the last one alone is too long, its beginning goes. System messages stay while
+        they leave room. Answers are never cut.
+        """
+        last = max((k for k, turn in enumerate(prompt) if turn["role"] != "system"), default=len(prompt) - 1)
+        system = [turn for k, turn in enumerate(prompt) if turn["role"] == "system" and k != last]
+        bare = self._one([{**prompt[last], "content": "a"}], ["a"])
+        sizes = [len(sequence) - full.answer_start for sequence in full.sequences]
+        room = self.max_length - bare.answer_start - self._least_prompt(prompt[last]["content"])
+        fit = [size <= room for size in sizes]
+        if not any(fit):
+            raise DoesNotFitError(min(sizes))
+        unfit = {k: DoesNotFitError(size) for k, size in enumerate(sizes) if size > room}
+        kept = [answer for answer, good in zip(answers, fit, strict=True) if good]
+        longest = max((k for k, good in enumerate(fit) if good), key=lambda k: sizes[k])
+        shorter = self._shortest_cut(prompt, system, last, answers[longest])
+        sequences = iter((found := self._one(shorter, kept)).sequences)
+        nothing = np.zeros(0, np.int32)
+        every = [next(sequences) if good else nothing for good in fit]
+        return Encoded(every, found.answer_start, full.answer_start - found.answer_start, unfit)
+
+    def _least_prompt(self, content: str) -> int:
+        """Tokens that must be left of the last turn: all of a short one, else a sixteenth of the room."""
+        return min(len(self._ids([content])[0]), max(8, self.max_length // 16))
+
+    def _shortest_cut(self, prompt: Prompt, system: Prompt, last: int, answer: str) -> Prompt:
+        """The most of the prompt that fits with an answer."""
+
+        def length(messages: Prompt) -> int:
+            return len(self._one(messages, [answer]).sequences[0])
+
+        def since(start: int) -> Prompt:
+            return [turn for k, turn in enumerate(prompt) if k >= start or turn["role"] == "system"]
+
+        starts = [k for k in range(last + 1) if prompt[k]["role"] == "user" or k in (0, last)]
+        place = bisect_left(starts, True, key=lambda start: length(since(start)) <= self.max_length)
+        if place < len(starts):
+            return since(starts[place])
+        content = prompt[last]["content"]
+        least = self._least_prompt(content)
+        for before in (system, []) if system else ([],):
+            # Whole words, found by length: tokens of a part of a text need not be those of the whole.
+            cuts = [0, *(match.start() for match in re.finditer(r"(?<=\s)\S", content))]
+            cuts = cuts if len(cuts) > 1 else list(range(len(content)))
+            found = bisect_left(
+                cuts,
+                True,
+                key=lambda cut: length([*before, {**prompt[last], "content": content[cut:]}]) <= self.max_length,
+            )
+            if found < len(cuts) and (len(self._ids([content[cuts[found] :]])[0]) >= least or not before):
+                return [*before, {**prompt[last], "content": content[cuts[found] :]}]
+        raise DoesNotFitError(length([{**prompt[last], "content": "a"}]))
 
 
 def common_prefix(sequences: Sequence[Ids]) -> int:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from rewardline.pairs import read_pairs
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer
 
-from conftest import pair_rows, write_pairs
-from data_stages import build, prompts, tokenize
+from conftest import ROOT, pair_rows, write_pairs
+from data_stages import build, prompts, tokenize, write_rows
 
 Json = dict[str, Any]
 
@@ -126,6 +128,35 @@ def test_one_overlong_answer_does_not_take_the_others_of_its_prompt_along(
     write_pairs(tmp_path / "pairs" / "m", [pairs[0], extra, *pairs[1:3]], pairs[3:])
     data = tokenize(tmp_path, base_models("llama"))
     assert {pair["pair_id"] for k in range(len(data)) for pair in data[k].pairs} == {p["pair_id"] for p in pairs[:3]}
+
+
+def test_answers_that_no_pair_is_left_of_are_not_stored(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    pairs = pair_rows(4)
+    same = {**pairs[0], "pair_id": "e" * 16, "chosen": "caf\u00e9", "rejected": "caf\u00e9"}
+    write_pairs(tmp_path / "pairs" / "m", [pairs[0], same, *pairs[1:3]], pairs[3:])
+    data = tokenize(tmp_path, base_models("llama"))
+    assert data.tail_counts.tolist() == [2, 2, 2]
+    rejects = pd.read_parquet(tmp_path / "tokens" / "rejects.parquet")
+    assert (rejects.file[0], rejects.row[0], rejects.reason[0]) == ("f", 1, "same_tokens")
+
+
+def test_memory_is_bounded_by_text_and_not_by_rows(tmp_path: Path) -> None:
+    """Long rows, and rows that give many pairs: each process stays far below the size of the data."""
+    text = "lorem ipsum " * 4_000
+    data = [
+        {"prompt": f"q {k}", "answers": [f"{text} {k} {n}" for n in range(12)], "scores": list(range(12))}
+        for k in range(60)
+    ]
+    path = write_rows(tmp_path / "long.jsonl", data)
+    script = (
+        "import sys, resource; sys.path[:0] = ['tests', 'scripts']; from pathlib import Path;"
+        "from data_stages import build;"
+        f"stats = build(Path({str(tmp_path)!r}), {{'a': [{path!r}]}}, near_duplicates=None);"
+        "assert stats['pairs_out'] == 60 * 66, stats;"
+        "print('MiB', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout.rpartition("MiB ")[2]) < 700, "380 MB of pairs"
 
 
 def test_nothing_that_fits_is_an_error(tmp_path: Path, base_models: Callable[..., Path]) -> None:

@@ -27,6 +27,11 @@ def rows(count: int, start: int = 0) -> list[Json]:
     ]
 
 
+def content(folder: Path, split: str) -> list[Json]:
+    """The pairs of a split without where they come from."""
+    return [{key: value for key, value in row.items() if key not in ("file", "row")} for row in pairs(folder, split)]
+
+
 def reasons(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / "pairs" / "m" / "rejects.parquet")
 
@@ -35,7 +40,7 @@ def test_planted_cases_are_found_and_the_rows_add_up(tmp_path: Path) -> None:
     good = rows(100)
     planted: list[tuple[str, Json]] = [
         ("duplicate", dict(good[3])),
-        ("near_duplicate", {**good[4], "prompt": good[4]["prompt"].upper() + " ?!"}),
+        ("duplicate", {**good[4], "prompt": good[4]["prompt"].upper() + " ?!", "chosen": good[4]["chosen"].title()}),
         ("near_duplicate", {**good[5], "prompt": good[5]["prompt"] + " please", "chosen": good[5]["chosen"] + "."}),
         ("contradiction", {**good[6], "chosen": good[6]["rejected"], "rejected": good[6]["chosen"]}),
         ("identical", {**good[7], "chosen": good[7]["rejected"]}),
@@ -126,7 +131,7 @@ def test_shards_and_parts_change_nothing(tmp_path: Path, base_models: Callable[.
     assert one == three
     base = base_models("llama")
     for split in ("train", "eval"):
-        assert pairs(tmp_path / "one", split) == pairs(tmp_path / "three", split)
+        assert content(tmp_path / "one", split) == content(tmp_path / "three", split)
         tokens = [tokenize(tmp_path / name, base, split, max_length=256) for name in ("one", "three")]
         assert len(tokens[0]) == len(tokens[1]) > 0
         for index in range(len(tokens[0])):

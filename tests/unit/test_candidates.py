@@ -55,7 +55,7 @@ def test_all_is_read_back_in_order_by_range_and_by_prompt(tmp_path: Path, rows: 
 
 def test_nothing_is_left_beside_the_files_and_no_rows_are_fine(tmp_path: Path) -> None:
     assert written(tmp_path / "c", [], 0).between(0, 2**64) == []
-    names = {"candidates.arrow", "rows.npy", "prompts.npy", "signatures.bin", "manifest.json"}
+    names = {"candidates.arrow", "rows.npy", "prompts.npy", "signatures.bin", "manifest.json", "batches.npy"}
     assert {path.name for path in (tmp_path / "c").iterdir()} == names
 
 

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -10,7 +11,7 @@ from rewardline.artifacts import canonical
 from rewardline.candidates import Candidate
 from rewardline.cleaning import Cleaned, Policy, clean
 from rewardline.contamination import Leak
-from rewardline.identity import Hashes, prompt_identity
+from rewardline.identity import Hashes, position, prompt_identity
 
 LONG = "the ship left the harbour early in the morning and came back with a heavy load of fish before noon"
 
@@ -20,16 +21,17 @@ def candidate(prompt: str, chosen: str, rejected: str, dataset: str = "d", row: 
     return Candidate(prompt_identity(turns), canonical(turns), chosen, rejected, None, 1.0, 1.0, "s", dataset, "f", row)
 
 
-def cleaned(pairs: list[Candidate], leaking: set[int] | None = None, **options: Any) -> Cleaned:
+def cleaned(pairs: list[Candidate], leaking: set[int] | None = None, held_out: float = 0.3, **options: Any) -> Cleaned:
     """Clean prompt by prompt, as if no prompts were similar."""
-    policy = Policy(**{"seed": 1, "eval_below": 0.3, "weights": {"d": 1.0, "e": 1.0}, **options})
+    policy = Policy(**{"seed": 1, "weights": {"d": 1.0, "e": 1.0}, **options})
 
     def leak(prompt_id: int, _: Callable[[], Hashes]) -> Leak | None:
         return Leak("t", "it stands in t") if prompt_id in (leaking or set()) else None
 
     result = Cleaned()
     for prompt_id in sorted({pair.prompt_id for pair in pairs}):
-        one = clean(prompt_id, [pair for pair in pairs if pair.prompt_id == prompt_id], policy, leak)
+        own = [pair for pair in pairs if pair.prompt_id == prompt_id]
+        one = clean(own, position("split 1", prompt_id) < held_out, policy, leak)
         result.train += one.train
         result.eval += one.eval
         result.rejects += one.rejects
@@ -71,10 +73,59 @@ def test_contradictions_go_entirely() -> None:
     assert [(p.chosen, p.rejected) for p in result.train + result.eval] == [("a", "c")]
 
 
+def test_equal_but_for_case_and_punctuation_is_equal() -> None:
+    pairs = [candidate("Which?", "Yes it is.", "no"), candidate("which", "yes, it is", "No!", row=2)]
+    assert reasons(cleaned(pairs)) == ["duplicate"]
+    pairs.append(candidate("WHICH", "NO", "Yes it is", row=3))
+    assert reasons(cleaned(pairs)) == ["contradiction", "contradiction", "duplicate"]
+    code = [candidate("p", "f(a, b)", "f(a b)"), candidate("p", "f(a b)", "f(a, b)", row=2)]
+    assert reasons(cleaned(code)) == ["contradiction"] * 2
+    assert not cleaned(code[:1]).rejects
+
+
+def test_the_weightier_data_set_keeps_its_copy_whatever_its_name() -> None:
+    rows = [(f"prompt {k}", "a", "b") for k in range(200)]
+    pairs = [candidate(*row, dataset, k) for dataset in ("d", "e") for k, row in enumerate(rows)]
+    for weights in ({"d": 0.01, "e": 1.0}, {"d": 1.0, "e": 0.01}):
+        result = cleaned(pairs, held_out=0.0, weights=weights)
+        assert len(result.train) == 200
+        assert set(reasons(result)) == {"duplicate"}
+
+
+def test_a_tie_contradicts_nothing_and_repeats_a_tie_alone() -> None:
+    tie = replace(candidate("p", "no", "yes"), confidence=0.5)
+    pairs = [tie, candidate("p", "yes", "no", row=2), replace(tie, chosen="yes", rejected="no", row=3)]
+    result = cleaned(pairs, held_out=0.0, near_duplicates=0.8)
+    assert reasons(result) == ["duplicate"]
+    assert {pair.row for pair in result.train} == {1, 2}
+    assert reasons(cleaned(pairs, held_out=1.0)) == ["duplicate", "tie"]
+
+
+def test_nearly_equal_pairs_that_prefer_the_other_answer_contradict_each_other() -> None:
+    pairs = [candidate("p", LONG, "it sank"), candidate("p", "It sank!", LONG + " they say", row=2)]
+    assert reasons(cleaned(pairs, near_duplicates=0.8)) == ["contradiction"] * 2
+
+
+def test_the_system_message_is_part_of_the_prompt() -> None:
+    def asked(system: str, row: int) -> Candidate:
+        turns = [{"role": "system", "content": system}, {"role": "user", "content": LONG}]
+        return replace(candidate("p", "yes", "no", row=row), prompt_id=prompt_identity(turns), prompt=canonical(turns))
+
+    policy = Policy(1, {"d": 1.0}, near_duplicates=0.8)
+    other = [asked("Answer in French.", 1), asked("You are a pirate.", 2)]
+    assert not clean(other, False, policy, lambda *_: None).rejects
+
+
+def test_equal_pairs_are_found_however_many_pairs_a_prompt_has() -> None:
+    pairs = [candidate("p", f"{LONG} number {k}", f"reply {k}", row=k) for k in range(2500)]
+    again = [replace(pair, chosen=pair.chosen.upper(), row=9000 + pair.row) for pair in pairs[:50]]
+    assert reasons(cleaned(pairs + again)) == ["duplicate"] * 50
+
+
 def test_nearly_equal_pairs_keep_the_first() -> None:
     pairs = [
         candidate("p", LONG, "no"),
-        candidate("p", LONG.upper() + "!", "No.", row=2),
+        candidate("p", LONG + " they say", "No.", row=2),
         candidate("p", LONG.replace("noon", "midday"), "no", row=3),
         candidate("p", LONG.split("and", maxsplit=1)[0], "no", row=4),
         candidate("p", "no", "something else", row=5),
@@ -93,13 +144,13 @@ def test_pairs_about_a_small_difference_stay() -> None:
 
 
 def test_nearly_equal_prompts_are_one_group_whose_pairs_are_compared() -> None:
-    policy = Policy(1, 0.3, {"d": 1.0}, near_duplicates=0.8)
+    policy = Policy(1, {"d": 1.0}, near_duplicates=0.8)
     pairs = [candidate(LONG, "yes", "no"), candidate(LONG + " please", "Yes!", "No.", row=2)]
     assert pairs[0].prompt_id != pairs[1].prompt_id
-    result = clean(pairs[0].prompt_id, pairs, policy, lambda *_: None)
+    result = clean(pairs, False, policy, lambda *_: None)
     assert reasons(result) == ["near_duplicate"]
     other = [candidate(LONG, "yes", "no"), candidate("and now something entirely different", "yes", "no", row=2)]
-    assert not clean(other[0].prompt_id, other, policy, lambda *_: None).rejects, "linked through others only"
+    assert not clean(other, False, policy, lambda *_: None).rejects, "linked through others only"
 
 
 def test_training_pairs_of_a_benchmark_go_and_eval_pairs_stay() -> None:

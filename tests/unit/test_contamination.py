@@ -1,23 +1,22 @@
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from rewardline.contamination import BenchmarkPrompts
 from rewardline.identity import word_hashes
 
 QUESTION = "why does the moon look larger when it stands near the horizon than when it stands high in the sky"
-NONE = np.zeros((0, 2), dtype=np.uint64)
 
 
-def index(*prompts: str, n: int | None = 8, alike: list[tuple[int, int]] | None = None) -> BenchmarkPrompts:
+def index(*prompts: str, n: int | None = 8, near: Sequence[tuple[int, str]] = ()) -> BenchmarkPrompts:
     rows = [("t", 10 + k, word_hashes(text)) for k, text in enumerate(prompts)]
-    return BenchmarkPrompts.build(rows, np.array(alike, dtype=np.uint64) if alike else NONE, n, 0.5)
+    return BenchmarkPrompts.build(rows, near, n, 0.5)
 
 
-def test_the_same_prompt_and_one_of_its_group_leak() -> None:
-    prompts = index("a", "b", alike=[(10, 4), (4, 4), (77, 4), (5, 3), (3, 3)])
+def test_the_same_prompt_and_one_that_is_nearly_the_same_leak() -> None:
+    prompts = index("a", "b", near=[(77, "t")])
     assert prompts.leak(10, partial(word_hashes, "")) is not None
     near = prompts.leak(77, partial(word_hashes, ""))
     assert near is not None
@@ -42,7 +41,7 @@ def test_runs_of_words_leak_by_their_share_of_the_benchmark_prompt(text: str, le
 
 
 def test_the_index_is_the_same_after_saving(tmp_path: Path) -> None:
-    prompts = index(QUESTION, alike=[(10, 4), (4, 4)])
+    prompts = index(QUESTION, near=[(4, "t")])
     prompts.save(tmp_path)
     loaded = BenchmarkPrompts.load(tmp_path)
     for number, text in ((10, ""), (4, ""), (1, QUESTION), (1, "no")):
@@ -50,5 +49,13 @@ def test_the_index_is_the_same_after_saving(tmp_path: Path) -> None:
 
 
 def test_no_benchmarks_leak_nothing(tmp_path: Path) -> None:
-    BenchmarkPrompts.build([], NONE, 8, 0.5).save(tmp_path)
+    BenchmarkPrompts.build([], [], 8, 0.5).save(tmp_path)
     assert BenchmarkPrompts.load(tmp_path).leak(1, partial(word_hashes, QUESTION)) is None
+
+
+def test_boilerplate_of_a_benchmark_tells_nothing() -> None:
+    text = "read the text above with care and answer all questions on it in your own words"
+    prompts = [f"{text} {QUESTION.replace('moon', word)}" for word in ("moon", "sun")]
+    many = index(*prompts, *(f"{text} {k} {k} {k}" for k in range(20)))
+    assert many.leak(1, partial(word_hashes, f"{text} what now")) is None
+    assert many.leak(1, partial(word_hashes, QUESTION)) is not None

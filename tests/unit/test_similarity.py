@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from rewardline.identity import Hashes, word_hashes
-from rewardline.similarity import SIGNATURE, SignatureFiles, distinct_shingles, groups, jaccard, signatures
+from rewardline.similarity import (
+    SIGNATURE,
+    SignatureFiles,
+    distinct_shingles,
+    groups,
+    jaccard,
+    near,
+    signatures,
+    with_contexts,
+)
 
 VOCABULARY = [f"word{k}" for k in range(2000)]
 
@@ -14,9 +23,15 @@ def text(seed: int, words: int = 60) -> list[str]:
     return [VOCABULARY[k] for k in np.random.default_rng(seed).integers(len(VOCABULARY), size=words)]
 
 
-def found(folder: Path, texts: list[str], threshold: float = 0.8, ids: list[int] | None = None) -> dict[int, int]:
+def found(
+    folder: Path,
+    texts: list[str],
+    threshold: float = 0.8,
+    ids: list[int] | None = None,
+    contexts: list[int] | None = None,
+) -> dict[int, int]:
     """Group of each prompt that has one; the signatures lie in two files."""
-    rows = signatures([word_hashes(one) for one in texts])
+    rows = with_contexts(signatures([word_hashes(one) for one in texts]), contexts or [0] * len(texts))
     paths = [folder / "one.bin", folder / "two.bin"]
     half = len(texts) // 2
     for path, part in zip(paths, (rows[:half], rows[half:]), strict=True):
@@ -46,6 +61,23 @@ def test_groups_are_joined_through_others(tmp_path: Path) -> None:
     words = text(1, 100)
     chain = [" ".join(words[start : start + 60]) for start in range(0, 30, 3)]
     assert set(found(tmp_path, chain).values()) == {0}
+
+
+def test_texts_in_different_contexts_are_not_compared(tmp_path: Path) -> None:
+    one = " ".join(text(1))
+    assert found(tmp_path, [one, one + " more", one + " again"], contexts=[7, 7, 8]) == {0: 0, 10: 0}
+
+
+def test_what_is_near_is_near_itself_and_not_through_others(tmp_path: Path) -> None:
+    words = text(1, 100)
+    chain = [" ".join(words[start : start + 60]) for start in range(0, 40, 3)]
+    path = tmp_path / "all.bin"
+    path.write_bytes(with_contexts(signatures([word_hashes(one) for one in chain]), [0] * len(chain)).tobytes())
+    ids = np.arange(len(chain), dtype=np.uint64)
+    with ExitStack() as stack:
+        close = near(ids, ids == 0, SignatureFiles([path], stack), 0.8)
+    assert {number for number, _ in close} <= {1, 2, 3}
+    assert (1, 0) in close
 
 
 def test_one_prompt_in_two_parts_is_no_group(tmp_path: Path) -> None:

@@ -159,6 +159,30 @@ def test_the_prompts_tokens_are_before_the_start_of_the_answer() -> None:
         assert made.decode(sequence[: result.answer_start]).endswith("<|start|>assistant\n")
 
 
+def test_thoughts_that_a_template_opens_are_no_part_of_the_answer() -> None:
+    thinking = CHAT.replace("assistant\\n", "assistant\\n<think>\\n")
+    closing = (
+        "{% for m in messages %}<|start|>{{ m['role'] }}\n{% if loop.last and m['role'] == 'assistant' %}"
+        "<think>\n\n</think>\n\n{% endif %}{{ m['content'] }}<|end|>\n{% endfor %}"
+    )
+    prompt = turns(["What is it?", "Say more.", "What now?"])
+    answers = ["<|start|>assistant\nSure", "<|start|>assistant\nSure not"]
+    for template in (thinking, closing):
+        made = tokenizer("llama3", template)
+        encoder = ConversationEncoder(made, max_length=500, template="chat")
+        for some in (answers, answers[:1], ["Sure, it is.", "Sure, it was."]):
+            result = encoder.encode([prompt], [some])[0]
+            assert isinstance(result, Encoded)
+            for answer, sequence in zip(some, result.sequences, strict=True):
+                assert made.decode(sequence[result.answer_start :]) == f"{answer}<|end|>"
+
+
+def test_tokens_are_the_same_on_every_day() -> None:
+    made = tokenizer("gpt2", "{{ strftime_now('%d %b %Y %H:%M:%S') }}" + CHAT)
+    text = ChatTemplate(made).split(turns(["a"]), ["b"])
+    assert (text.head + text.bodies[0]).startswith("26 Jul 2024 00:00:00<|start|>user\na<|end|>")
+
+
 def test_a_conversation_that_the_template_refuses_is_an_outcome_of_its_own() -> None:
     made = tokenizer("gpt2", CHAT)
     with pytest.raises(TemplateRefusedError, match="no tools"):
