@@ -4,8 +4,8 @@
 
 For each size: synthetic pairs (a prompt of 100 words and two answers of 100, words by Zipf's law) in four JSON Lines
 files go through `snakemake` up to the tokens, with two shards on two cores. Then the bare tokenizer encodes texts of
-the same pairs in as many processes, each with the same number of threads. Prints, as Markdown, the seconds of each rule,
-the largest resident memory of any process of it, the rates, and the bytes on disk a distinct token.
+the same pairs in as many processes, each with the same number of threads. Prints, as Markdown, the seconds of each
+rule, the largest resident memory of any process of it, the rates, and the bytes on disk a distinct token.
 """
 
 import argparse
