@@ -3,9 +3,9 @@
     python benchmarks/data.py --pairs 250000 1000000
 
 For each size: synthetic pairs (a prompt of 100 words and two answers of 100, words by Zipf's law) in four JSON Lines
-files go through `snakemake` up to the tokens, with two shards on two cores. Then the bare tokenizer encodes texts of
-the same pairs in as many processes, each with the same number of threads. Prints, as Markdown, the seconds of each
-rule, the largest resident memory of any process of it, the rates, and the bytes on disk a distinct token.
+files go through `snakemake` up to the tokens, with two shards on two cores. Then the stage's own code and the bare
+tokenizer take samples of the pairs in turns, in as many processes of one thread. Prints, as Markdown, the seconds of
+each rule, the largest resident memory of any process of it, the rates, and the bytes on disk a distinct token.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 FILES = 4
 WORDS = 100
-SAMPLE = 20_000  # pairs of each shard that the bare tokenizer encodes
+SAMPLES, SAMPLE = 10, 2_000  # times, and pairs of each shard, that stage and bare tokenizer encode in turns
 SYLLABLES = [a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ar", "en", "is", "on", "ul")]
 
 
@@ -120,12 +121,12 @@ def run_pipeline(folder: Path, config: Path, target: str, cores: int) -> Memory:
     return memory
 
 
-def texts(part: str, whole: bool) -> Iterator[list[str]]:
-    """Texts of a shard of pairs in batches of 512: prompt with each answer, or prompt and answers apart."""
+def texts(part: Path, whole: bool) -> Iterator[list[str]]:
+    """Texts of a folder of pairs in batches of 512 pairs: prompt with each answer, or prompt and answers apart."""
     from rewardline.pairs import read_pairs
     from rewardline.templates import PLAIN
 
-    rows: Iterator[Any] = islice(read_pairs(Path(part) / "train"), SAMPLE)
+    rows: Iterator[Any] = iter(read_pairs(part / "train"))
     while batch := list(islice(rows, 512)):
         found = []
         for row in batch:
@@ -134,27 +135,54 @@ def texts(part: str, whole: bool) -> Iterator[list[str]]:
         yield found
 
 
-def encode_bare(job: tuple[str, str, bool]) -> float:
-    """Pairs a second that the bare tokenizer encodes of a shard, in one thread."""
+def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
+    """Seconds of the stage and of the bare tokenizer, in one thread, for samples of a shard of pairs in turns."""
     os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+    import logging
+
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(job[0])
-    seconds, pairs = 0.0, 0
-    for batch in texts(job[1], job[2]):
-        start = time.perf_counter()
-        tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-        seconds += time.perf_counter() - start
-        pairs += len(batch) // (2 if job[2] else 3)
-    return pairs / seconds
+    import tokenize_pairs
+    from rewardline.pairs import PAIR_SCHEMA, PartWriter, read_pairs
+
+    logging.disable(logging.INFO)
+    base, part = job
+    bare = Tokenizer.from_file(str(base / "tokenizer.json"))
+    settings = {"max_length": 1024, "template": "plain", "end_token": None, "num_padding_at_beginning": None}
+    seconds = dict.fromkeys(("stage", "whole", "apart"), 0.0)
+    rows = iter(read_pairs(part / "train"))
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(SAMPLES):
+            sample = Path(name) / str(number)
+            for split, some in (("train", islice(rows, SAMPLE)), ("eval", [])):
+                writer = PartWriter(sample / split, PAIR_SCHEMA)
+                for row in some:
+                    writer.add(row)
+                writer.close()
+            (sample / "manifest.json").write_text(json.dumps({"train": writer_total(sample), "eval": 0}))
+            out = sample / "tokens"
+            out.mkdir()
+            seconds["stage"] += tokenize_pairs.tokenize({**settings}, sample, base, out)["seconds"]
+            for kind in ("whole", "apart"):
+                for batch in texts(sample, kind == "whole"):
+                    start = time.perf_counter()
+                    bare.encode_batch_fast(batch, add_special_tokens=False)
+                    seconds[kind] += time.perf_counter() - start
+    return seconds
 
 
-def bare_rate(folder: Path, shards: int, whole: bool) -> float:
-    """Pairs a second of the bare tokenizer, with a process for each shard."""
-    tokenizer = str(folder / "results/base/bpe/tokenizer.json")
-    jobs = [(tokenizer, str(folder / f"results/shards/pairs/synthetic/{shard}"), whole) for shard in range(shards)]
+def writer_total(sample: Path) -> int:
+    """How many training pairs a sample has."""
+    return sum(pq.ParquetFile(part).metadata.num_rows for part in (sample / "train").glob("*.parquet"))
+
+
+def compare(folder: Path, shards: int) -> dict[str, float]:
+    """The stage against the bare tokenizer on samples of all shards, with a process for each shard."""
+    base = folder / "results/base/bpe"
+    jobs = [(base, folder / f"results/shards/pairs/synthetic/{shard}") for shard in range(shards)]
     with multiprocessing.get_context("spawn").Pool(shards) as pool:
-        return sum(pool.map(encode_bare, jobs))
+        found = pool.map(in_turns, jobs)
+    return {kind: sum(one[kind] for one in found) for kind in found[0]}
 
 
 def measure(pairs: int, cores: int, keep: Path | None) -> dict[str, Any]:
@@ -174,8 +202,7 @@ def measure(pairs: int, cores: int, keep: Path | None) -> dict[str, Any]:
             "seconds": seconds,
             "peak": dict(memory.peak),
             "stage": tokenizing_seconds(folder),
-            "whole": bare_rate(folder, cores, True),
-            "apart": bare_rate(folder, cores, False),
+            "turns": compare(folder, cores),
             "bytes_per_token": disk / distinct,
             "tokens": distinct,
             "made": made,
@@ -201,16 +228,15 @@ def report(figures: list[dict[str, Any]]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
 
     def share(one: dict[str, Any], kind: str) -> str:
-        return f"{one['made'] / one['stage'] / one[kind]:.0%}"
+        return f"{one['turns'][kind] / one['turns']['stage']:.0%}"
+
+    def share(one: dict[str, Any], kind: str) -> str:
+        return f"{one['turns'][kind] / one['turns']['stage']:.0%}"
 
     rows = {
         "pairs/s tokenised": lambda one: f"{one['made'] / one['stage']:,.0f}",
-        "of the bare tokenizer's rate, whole conversations": lambda one: (
-            f"{one['made'] / one['stage'] / one['whole']:.0%}"
-        ),
-        "of the bare tokenizer's rate, each prompt once": lambda one: (
-            f"{one['made'] / one['stage'] / one['apart']:.0%}"
-        ),
+        "of the bare tokenizer's rate, whole conversations": lambda one: share(one, "whole"),
+        "of the bare tokenizer's rate, each prompt once": lambda one: share(one, "apart"),
         "bytes on disk a distinct token": lambda one: f"{one['bytes_per_token']:.2f}",
         "largest process": lambda one: f"{max(one['peak'].values()):.0f} MiB",
     }

@@ -17,6 +17,7 @@ Hashes = npt.NDArray[np.uint64]
 _MARKS = "".join(chr(code) for code in range(0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
 # Words with their vowel signs; and signs that make another question of the same words: C++ and C#, 7 + 3 and 7 - 3.
 _WORDS = re.compile(rf"[\w{re.escape(_MARKS)}]+|[-+*/<>=^~|%&@#$\u20a0-\u20cf\u2190-\u22ff]")
+_ASCII_WORDS = re.compile(r"\w+|[-+*/<>=^~|%&@#$]", re.ASCII)
 _HYPHEN = re.compile(r"(?<![\s\d])-|-(?![\s\d])")
 # Scripts that are written without spaces: each sign counts as a word.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -70,7 +71,8 @@ def position(key: str, number: int) -> float:
 def normalize(text: str) -> str:
     """`text` without what does not change a prompt: case, punctuation, spacing and compatibility forms."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_WORDS.findall(_HYPHEN.sub(" ", folded))) or folded.strip()
+    pattern = _ASCII_WORDS if folded.isascii() else _WORDS  # equal, and much faster
+    return " ".join(pattern.findall(_HYPHEN.sub(" ", folded) if "-" in folded else folded)) or folded.strip()
 
 
 def prompt_identity(prompt: Iterable[dict[str, str]]) -> int:
@@ -78,10 +80,16 @@ def prompt_identity(prompt: Iterable[dict[str, str]]) -> int:
     return hash_id(*(part for turn in prompt for part in (turn["role"], normalize(turn["content"]))))
 
 
+def _units(text: str) -> list[str]:
+    normal = normalize(text)
+    if normal.isascii():
+        return normal.split() if any(map(str.isalnum, normal)) else []
+    return _UNITS.findall(normal) if _WORDS.search(normal) else []
+
+
 def word_hashes(*texts: str) -> Hashes:
     """The words of normalised texts in order, as uint64 [N]; signs of scripts without spaces are words of their own."""
-    found = (_UNITS.findall(normalize(text)) for text in texts if _WORDS.search(text))
-    words = [xxhash.xxh3_64_intdigest(word.encode()) for units in found for word in units]
+    words = [xxhash.xxh3_64_intdigest(word.encode()) for text in texts for word in _units(text)]
     return np.array(words, dtype=np.uint64)
 
 

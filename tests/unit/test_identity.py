@@ -1,4 +1,6 @@
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rewardline.identity import grams, normalize, position, positions, prompt_identity, word_hashes
 
@@ -50,3 +52,15 @@ def test_grams_tell_runs_of_words_apart() -> None:
     assert three[0] == three[3]
     assert len(set(three.tolist())) == 4
     assert len(grams(words[:2], 3)) == 0
+
+
+def test_signs_and_vowel_marks_make_another_prompt() -> None:
+    apart = ["7 + 3", "7 - 3", "7 * 3", "C", "C++", "C#", "\u0915\u093e\u0932", "\u0915\u094b\u0932"]
+    assert len({identity(text) for text in apart}) == len(apart)
+    assert identity("A well-known e-mail") == identity("a well known e mail")
+
+
+@given(st.text(alphabet=st.characters(max_codepoint=127)))
+def test_the_fast_way_for_ascii_is_the_same(text: str) -> None:
+    longer = normalize(f"{text} \u00e4")
+    assert longer == f"{normalize(text)} \u00e4".strip() or not word_hashes(text).size
