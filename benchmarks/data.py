@@ -230,9 +230,6 @@ def report(figures: list[dict[str, Any]]) -> str:
     def share(one: dict[str, Any], kind: str) -> str:
         return f"{one['turns'][kind] / one['turns']['stage']:.0%}"
 
-    def share(one: dict[str, Any], kind: str) -> str:
-        return f"{one['turns'][kind] / one['turns']['stage']:.0%}"
-
     rows = {
         "pairs/s tokenised": lambda one: f"{one['made'] / one['stage']:,.0f}",
         "of the bare tokenizer's rate, whole conversations": lambda one: share(one, "whole"),
