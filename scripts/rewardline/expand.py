@@ -16,10 +16,13 @@ def expand_files(patterns: Sequence[str]) -> list[str]:
     """
     files: dict[str, None] = {}
     for pattern in patterns:
-        matches = sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else [pattern]
+        magic = glob.has_magic(pattern) and not Path(pattern).exists()  # data[1].jsonl may be a file's own name
+        matches = sorted(glob.glob(pattern, recursive=True)) if magic else [pattern]
         matches = [match for match in matches if Path(match).is_file()]
+        if not matches and Path(pattern).is_dir():
+            raise UserError(f"{pattern} is a folder; name its files, as in {Path(pattern) / '*.jsonl'}")
         if not matches:
-            kind = "matches no file" if glob.has_magic(pattern) else "does not exist"
+            kind = "matches no file" if magic else "does not exist"
             raise UserError(f"{pattern} {kind}; correct the path, which is relative to the folder you run from")
         for match in matches:
             if "{" in match or "}" in match:

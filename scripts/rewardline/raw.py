@@ -9,6 +9,7 @@ import json
 import re
 from datetime import date, time
 from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ PART_ROWS = 50_000
 _BATCH_ROWS = 5_000
 _BATCH_CHARACTERS = 32 << 20
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # an escaped NUL, not an escaped backslash before "u0000"
+FLAW = "\ufdd0"  # a noncharacter: starts what stands for a text that cannot be kept, and says why; never read as text
 _TYPES = {
     type(None): "null",
     bool: "boolean",
@@ -43,10 +45,16 @@ class Row(NamedTuple):
     record: str | None
     """`value` as the text of a JSON object, not escaped to ASCII."""
     error: str | None
+    mended: bool = False
+    """Whether something in it stands for what cannot be kept."""
 
 
 class _RowError(ValueError):
     """Why a value cannot be a record."""
+
+
+class _FlawError(_RowError):
+    """A flaw in a value that can be taken out of its row."""
 
 
 class _Flaw:
@@ -57,7 +65,7 @@ class _Flaw:
 
 
 def decode(text: str) -> Any:
-    """The value of a JSON text. Duplicate keys and NaN are let through for now: `as_row` refuses the row they stand in.
+    """The value of a JSON text. Duplicate keys and NaN are let through for now: `as_row` deals with them.
 
     Raises `json.JSONDecodeError`, another `ValueError` (a number of thousands of digits) or `RecursionError`.
     """
@@ -65,11 +73,51 @@ def decode(text: str) -> Any:
 
 
 def as_row(number: int, value: Any) -> Row:
-    """The row of a value: with an error unless it is an object of finite numbers and of text without NUL."""
+    """The row of a value: with an error unless it is an object.
+
+    A flaw in one place costs only what reads that place: a number that is not finite becomes null, a text with a NUL
+    or half a surrogate pair, and bytes that are not UTF-8, become a text that starts with `FLAW`.
+    """
     try:
         return Row(number, value, _encode(value), None)
+    except _FlawError:
+        return _as_mended_row(number, value)
     except _RowError as error:
         return unreadable(number, str(error))
+
+
+def _as_mended_row(number: int, value: Any) -> Row:
+    try:
+        mended = _mended(value)
+        return Row(number, mended, _encode(mended), None, mended=True)
+    except _RowError as error:
+        return unreadable(number, str(error))
+    except RecursionError:
+        return unreadable(number, "nested too deeply")
+
+
+def _mended(value: Any) -> Any:
+    """A copy in which nothing is left that JSON cannot hold, but for flaws of a whole row (duplicate or bad keys)."""
+    if isinstance(value, dict):
+        return {key: _mended(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_mended(item) for item in value]
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, str) and _flawed(value):
+        return FLAW + _flawed(value)
+    return value
+
+
+def _flawed(text: str) -> str:
+    """What makes a text one that cannot be kept, or nothing."""
+    if "\0" in text:
+        return "it contains a NUL character"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "it contains invalid UTF-8 or a lone surrogate"
+    return ""
 
 
 def unreadable(number: int, reason: str) -> Row:
@@ -96,23 +144,23 @@ def _encode(value: Any) -> str:
     except RecursionError as error:
         raise _RowError("nested too deeply") from error
     except UnicodeEncodeError as error:
-        raise _RowError("invalid UTF-8 or a lone surrogate") from error
+        raise _FlawError("invalid UTF-8 or a lone surrogate") from error
     except ValueError as error:
-        raise _RowError("a number that is not finite") from error
+        raise _FlawError("a number that is not finite") from error
     if "\\u0000" in record and _NUL.search(record):
-        raise _RowError("a NUL character")
+        raise _FlawError("a NUL character")
     return record
 
 
 def _text(value: Any) -> str:
-    """What JSON has no type for: ISO 8601 for dates and times, digits for decimals, UTF-8 or `base64:...` for bytes."""
+    """What JSON has no type for: ISO 8601 for dates and times, digits for decimals, UTF-8 for bytes."""
     if isinstance(value, _Flaw):
         raise _RowError(value.reason)
     if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            return "base64:" + base64.b64encode(value).decode("ascii")
+            return FLAW + "bytes that are not UTF-8, in base64: " + base64.b64encode(value).decode("ascii")
     if isinstance(value, date | time):
         return value.isoformat()
     return format(value, "f") if isinstance(value, Decimal) else str(value)
@@ -126,7 +174,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Flaw:
     return _Flaw(f"duplicate key {next(key for key in keys if keys.count(key) > 1)[:80]!r}")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=lambda name: _Flaw(f"not JSON: {name}"))
+_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_constant=float)
 _encoder = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=_text
 )

@@ -6,25 +6,28 @@
 """
 
 import csv
-import gzip
 import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from rewardline.cells import Parser, parsed, parser_of
 from rewardline.cli import UserError, log
 from rewardline.raw import Row, as_row, decode, json_type, unreadable
+from rewardline.streams import open_bytes
 
 _BOM = b"\xef\xbb\xbf"
 _BATCH_ROWS = 500  # of a Parquet file, in memory as Python objects
+_LOOKED_AT = 50  # rows of a table that say what its columns hold
+_LONGEST_LINE = 32 << 20  # bytes of a line of JSON
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _FIELD_LIMIT = 32 << 20  # characters of a CSV field; also how far a quote that is never closed can reach
 
@@ -36,19 +39,26 @@ def read(path: Path, label: str | None = None, columns: Sequence[str] | None = N
     Raises `UserError` when the file is damaged, of an unknown format, without rows, or without a readable row.
     """
     label = label or str(path)
-    count = readable = last = 0
+    count = readable = last = mended = 0
     first = None
     try:
         for item in reader(path, label, columns)(path, label):
             count += 1
             last = item.number
             readable += item.error is None
+            mended += item.mended
             first = first or item
             yield item
     except (EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:  # the system's word (no permission, ...), not the file's content
             raise
         raise UserError(f"{label} is damaged after row {last}: {error}. Copy or download it again") from error
+    if mended:
+        log.warning(
+            "%s: %d rows hold NaN, infinite numbers, NUL characters or broken UTF-8, which cost a row where read",
+            label,
+            mended,
+        )
     if first is None:
         raise UserError(f"{label} has no rows. Take it out of `files:`, or fill it")
     if not readable:
@@ -58,55 +68,14 @@ def read(path: Path, label: str | None = None, columns: Sequence[str] | None = N
         )
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed as its extension says."""
-    with path.open("rb") as raw:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(raw, "rb") as stream:
-                yield cast(BinaryIO, stream)
-        elif path.suffix.lower() == ".zst":
-            yield io.BufferedReader(_Zstd(raw), 1 << 16)
-        else:
-            yield raw
-
-
-class _Zstd(io.RawIOBase):
-    """The decompressed bytes of one or more zstd frames. Unlike zstandard's own reader it notices a missing end."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-        self._frame: Any = None
-        self._source = self._ready = b""
-
-    def readable(self) -> bool:
-        """Whether it can be read: yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as one step goes; 0 at the end."""
-        while not self._ready:
-            self._source = self._source or self._stream.read(1 << 14)
-            if not self._source:
-                if self._frame is not None:
-                    raise EOFError("the compressed data ends too early")
-                return 0
-            if self._frame is None:
-                self._frame = self._decompressor.decompressobj()
-            self._ready = self._frame.decompress(self._source)
-            self._source = self._frame.unused_data
-            if self._frame.eof:
-                self._frame = None
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-
 def _json_lines(path: Path, _label: str) -> Iterator[Row]:
-    with _open(path) as stream:
-        for number, line in enumerate(stream, 1):
+    with open_bytes(path) as stream:
+        for number, line in enumerate(iter(partial(stream.readline, _LONGEST_LINE), b""), 1):
+            if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(_LONGEST_LINE)
+                yield unreadable(number, f"a line of more than {_LONGEST_LINE >> 20} MiB")
+                continue
             text = (line.removeprefix(_BOM) if number == 1 else line).strip()
             if not text:
                 continue
@@ -125,7 +94,7 @@ def _json_lines(path: Path, _label: str) -> Iterator[Row]:
 
 
 def _json(path: Path, label: str) -> Iterator[Row]:
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         data = stream.read()
     if not data.strip():
         return
@@ -203,7 +172,7 @@ def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, li
     Invalid bytes become lone surrogates, which `as_row` refuses.
     """
     csv.field_size_limit(_FIELD_LIMIT)
-    with _open(path) as stream:
+    with open_bytes(path) as stream:
         lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=""))
         records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
         while True:
@@ -238,13 +207,27 @@ def _table(path: Path, label: str, columns: Sequence[str] | None = None) -> Iter
         "`columns` names" if columns else "its first line names",
         ", ".join(header)[:200],
     )
-    for number, (line, fields) in enumerate(records, 1):
+    first = list(islice(records, _LOOKED_AT))
+    parsers = _parsers(header, [fields for _, fields in first if isinstance(fields, list)], label)
+    for number, (line, fields) in enumerate(chain(first, records), 1):
         if isinstance(fields, str):
             yield unreadable(number, fields)
         elif len(fields) != len(header):
             yield unreadable(number, f"line {line}: {len(fields)} fields instead of {len(header)}")
         else:
-            yield as_row(number, dict(zip(header, fields, strict=True)))
+            row: dict[str, Any] = dict(zip(header, fields, strict=True))
+            for name, parse in parsers.items():
+                row[name] = parsed(row[name], parse)
+            yield as_row(number, row)
+
+
+def _parsers(header: Sequence[str], rows: list[list[str]], label: str) -> dict[str, Parser]:
+    """By column: what parses its cells, if those of the first rows spell lists or objects."""
+    columns = zip(*(fields for fields in rows if len(fields) == len(header)), strict=True)
+    found = {name: parser for name, cells in zip(header, columns, strict=False) if (parser := parser_of(cells))}
+    for name, (_, what) in found.items():
+        log.info("%s: the cells of %s are read as %s", label, name, what)
+    return {name: parse for name, (parse, _) in found.items()}
 
 
 def _delimiter(path: Path, wanted: int | None = None) -> str:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from rewardline import readers
 from rewardline.cli import UserError
-from rewardline.raw import Row
+from rewardline.formats import Reject, converter
+from rewardline.raw import FLAW, Row
 
 GIVEN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
@@ -146,14 +147,9 @@ BAD_LINES = [
     (b'{"a": "\xff"}', "invalid UTF-8 at byte 8"),
     (b'{"a": {"b": 1, "b": 2}}', "duplicate key 'b'"),
     (b'{"a": 1, "a": 1}', "duplicate key 'a'"),
-    (b'{"a": [NaN]}', "not JSON: NaN"),
-    (b'{"a": -Infinity}', "not JSON: -Infinity"),
-    (b"NaN", "not JSON: NaN"),
-    (b'{"a": 1e999}', "not finite"),
+    (b"NaN", "not an object: number"),
     (b'{"a": ' + b"9" * 5000 + b"}", "not JSON: Exceeds the limit"),
-    (b'{"a": "\\ud83d"}', "lone surrogate"),
     (b'{"\\ud83d": 1}', "lone surrogate"),
-    (b'{"a": "x\\u0000"}', "NUL"),
     (b'{"a\\u0000": 1}', "NUL"),
     (b"\0\0\0\0", "not JSON"),
     (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
@@ -171,12 +167,34 @@ def test_a_bad_line_stays_as_a_row_with_its_reason(tmp_path: Path, line: bytes, 
     assert (last.number, last.record) == (5, '{"a":"\\\\u0000 😀"}')
 
 
+@pytest.mark.parametrize(
+    ("flaw", "kept"),
+    [
+        (b"[NaN, 1]", [None, 1]),
+        (b"-Infinity", None),
+        (b"1e999", None),
+        (b'{"b": "\\ud83d"}', {"b": FLAW + "it contains invalid UTF-8 or a lone surrogate"}),
+        (b'"x\\u0000"', FLAW + "it contains a NUL character"),
+    ],
+)
+def test_a_flaw_costs_only_what_reads_it(tmp_path: Path, flaw: bytes, kept: Any) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"prompt": "Q", "chosen": "A", "rejected": "B", "more": ' + flaw + b"}\n")
+    (row,) = read(path)
+    assert row.value is not None and row.value["more"] == kept
+    assert json.loads(row.record or "") == row.value
+    assert len(converter("pairs")(row.value)) == 1
+    for field in ("prompt", "chosen", "margin"):
+        with pytest.raises(Reject):
+            converter("pairs", {field: "more"})(row.value)
+
+
 def test_bad_rows_of_json_do_not_spoil_the_others(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('[{"a": 1}, {"a": 1, "a": 2}, 3, {"b": NaN}, {"c": "\\ud800"}, {"a": [2]}]', encoding="utf-8")
     rows = read(path)
     assert [row.number for row in rows] == [1, 2, 3, 4, 5, 6]
-    assert [row.error is None for row in rows] == [True, False, False, False, False, True]
+    assert [row.error is None for row in rows] == [True, False, False, True, True, True]
     assert rows[5].record == '{"a":[2]}'
 
 
@@ -193,11 +211,13 @@ def test_bad_rows_of_a_table(tmp_path: Path) -> None:
     )
     rows = read(path)
     assert [row.number for row in rows] == list(range(1, 9))
-    assert [row.record for row in rows if row.record] == ['{"a":"1","b":"two\\nlines"}', '{"a":"4","b":"5"}']
+    kept = [row.value for row in rows if row.value]
+    assert [kept[0], kept[3]] == [{"a": "1", "b": "two\nlines"}, {"a": "4", "b": "5"}]
+    assert [row["b"].startswith(FLAW) for row in kept] == [False, True, True, False]
     reasons = [str(row.error) for row in rows if row.error]
     for reason, expected in zip(
         reasons,
-        ["line 5: 1 fields instead of 2", "line 6: 3 fields", "UTF-8", "NUL", "line 9: broken", "line 10: broken"],
+        ["line 5: 1 fields instead of 2", "line 6: 3 fields", "line 9: broken", "line 10: broken"],
         strict=True,
     ):
         assert expected in reason
@@ -232,7 +252,7 @@ def test_what_json_has_no_type_for(tmp_path: Path) -> None:
         "day": "2024-02-29",
         "price": "1.10",
         "text": "é",
-        "image": "base64:/wA=",
+        "image": FLAW + "bytes that are not UTF-8, in base64: /wA=",
         "map": [["k", 1]],
     }
 
@@ -269,7 +289,7 @@ def test_bad_values_of_parquet_cost_their_row_only(tmp_path: Path) -> None:
     invalid = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff", b"c"]).buffers())
     far = pa.array([0, 0, 2**60], pa.timestamp("ms"))
     numbers = pa.array([float("nan"), 1.0, 2.0])
-    for name, column, good in [("invalid", invalid, [1, 3]), ("far", far, [1, 2]), ("numbers", numbers, [2, 3])]:
+    for name, column, good in [("invalid", invalid, [1, 3]), ("far", far, [1, 2]), ("numbers", numbers, [1, 2, 3])]:
         path = tmp_path / f"{name}.parquet"
         pq.write_table(pa.table({"a": column}), path)
         rows = read(path)
@@ -372,3 +392,14 @@ def test_real_files_read_whole(shared: Path, pattern: str, count: int, keys: lis
     rows = [row for path in sorted(shared.glob(pattern)) for row in readers.read(path)]
     assert len(rows) == count
     assert all(row.value is not None and keys in (None, list(row.value)) for row in rows)
+
+
+def test_a_line_that_is_too_long_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_LONGEST_LINE", 20)
+    for name, compress in (("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)):
+        path = tmp_path / name
+        path.write_bytes(compress(b'{"a": 1}\n{"a": "' + b"x" * 90 + b'"}\n{"a": 123456789012}\n{"a": "' + b"y" * 50))
+        rows = read(path)
+        assert [row.number for row in rows] == [1, 2, 3, 4]
+        assert [row.value for row in rows] == [{"a": 1}, None, {"a": 123456789012}, None]
+        assert str(rows[1].error).startswith("a line of more than")
