@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -24,16 +24,20 @@ from rewardline.cli import ProgressBar, UserError, log, parser, progress, run, s
 from rewardline.formats import (
     GROUPED,
     OPTIONS,
+    Choice,
     Grouping,
     GroupReject,
     Pairs,
     Reject,
+    choose,
     converter,
     grouping,
-    recognise,
 )
+from rewardline.formats_contest import is_number
+from rewardline.formats_filter import filtering
 from rewardline.formats_finish import Rows
 from rewardline.formats_join import Tables, build_tables
+from rewardline.formats_options import codes
 from rewardline.identity import hash_id, position, prompt_identity
 from rewardline.pairs import read_part
 from rewardline.rejects import RejectWriter
@@ -62,24 +66,38 @@ def raw_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator[Json]:
             raise UserError(f"{path} has {count} rows, not {entry['rows']}; delete {manifest.parent} and run again")
 
 
-def choose_format(dataset: str, shape: Json, manifest: Path, join: Callable[[Json], Json]) -> str:
-    """The format to read a data set's rows with; `auto` takes the one that fits the first rows, completed by `join`."""
-    if shape["format"] != "auto":
-        return str(shape["format"])
-    rows = list(islice((row for row in raw_rows(manifest) if row["record"]), LOOKED_AT))
-    records = []
-    for row in rows:
+def choose_format(dataset: str, shape: Json, manifest: Path, read: Callable[[Json], Json]) -> Choice:
+    """How to read a data set's rows: what the settings say, completed by what its first rows state.
+
+    Raises:
+        UserError: what is not clear, and what to set.
+    """
+    seen, records = None, []
+    for row in (row for row in raw_rows(manifest) if row["record"]):
         with suppress(Reject):
-            records.append(join(json.loads(row["record"])))
-    name, words = recognise(records, shape["fields"], shape["values"])
-    if name is not None:
-        log.info("%s: %s", dataset, words)
-        return name
-    where = "none of its rows is readable"
-    if rows:
-        keys = ", ".join(map(str, json.loads(rows[0]["record"])))
-        where = f"{rows[0]['file']}:{rows[0]['row']} has the keys {keys}; {words}"
-    raise UserError(f"{dataset}: its format is not clear: {where}")
+            records.append(read(json.loads(row["record"])))
+            seen = seen or row
+        if len(records) == LOOKED_AT:
+            break
+    choice = choose(records, shape["format"], shape["fields"], **{key: shape[key] for key in OPTIONS})
+    if choice.name is not None:
+        log.info("%s: %s%s", dataset, choice.words, coded(choice, shape))
+        return choice
+    where = "none of its rows is readable" + (" and passes `where`" if shape.get("where") else "")
+    if seen:
+        keys = ", ".join(map(str, json.loads(seen["record"])))
+        where = f"{seen['file']}:{seen['row']} has the keys {keys}; {choice.words}"
+    what = "format" if shape["format"] == "auto" else "coding"
+    raise UserError(f"{dataset}: its {what} is not clear: {where}")
+
+
+def coded(choice: Choice, shape: Json) -> str:
+    """What the first rows say that codes mean, as part of a sentence."""
+    if choice.values == shape["values"]:
+        return ""
+    numbers = {side: [each for each in codes(given) if is_number(each)] for side, given in choice.values.items()}
+    found = ", ".join(f"{side} {' or '.join(given)}" for side, given in numbers.items() if given)
+    return f"; by its first rows: {found or choice.values}"
 
 
 class Conversion:
@@ -92,7 +110,10 @@ class Conversion:
         self.pairs_left_out: Counter[str] = Counter()
 
     def reject(self, source: Row, reject: Reject) -> None:
-        """Count a row that gives no pair."""
+        """Count a row that gives no pair; stop where it contradicts what the first rows say that numbers mean."""
+        if reject.reason == "unknown_code" and not self._shape["values"]:
+            where = f"{self._dataset}: {source['file']}:{source['row']}"
+            raise UserError(f"{where}: {reject.detail} The first {LOOKED_AT} rows have no such number")
         self.left_out[reject.reason] += 1
         self._rejects.add(self._dataset, source["file"], source["row"], reject.reason, reject.detail)
 
@@ -213,14 +234,20 @@ def convert(dataset: str, shape: Json, manifest: Path, part: tuple[int, int], ta
     writer = CandidateWriter(out, total, characters)
     rejects = RejectWriter(out)
     conversion = Conversion(dataset, shape, writer, rejects)
+    keep = filtering(shape.get("where", {}))
     with joins(shape, tables, out) as join, progress(f"{dataset}: rows", total=total) as bar:
-        name = choose_format(dataset, shape, manifest, join)
-        rows = conversion.rows(counted(raw_rows(manifest, part), bar), join)
+
+        def read(record: Json) -> Json:
+            return keep(join(record))
+
+        choice = choose_format(dataset, shape, manifest, read)
+        name, options["values"] = str(choice.name), choice.values
+        rows = conversion.rows(counted(raw_rows(manifest, part), bar), read)
         if name in GROUPED:
             buckets = Buckets(out / ".groups", GROUPED_ROW, bucket_count(total, characters))
-            conversion.grouped(rows, grouping(name, shape["fields"], **options), buckets)
+            conversion.grouped(rows, grouping(name, choice.fields, **options), buckets)
         else:
-            conversion.each(rows, converter(name, shape["fields"], **options))
+            conversion.each(rows, converter(name, choice.fields, **options))
     writer.close()
     return {
         "dataset": dataset,

@@ -156,7 +156,7 @@ CERTAIN: list[tuple[str, Row, str, list[tuple[str, str, str]]]] = [
     ),
     (
         "HelpSteer3",
-        {"context": talk("Q"), "response1": "B", "response2": "A", "overall_preference": 3},
+        {"context": talk("Q"), "response1": "A", "response2": "B", "overall_preference": -3},
         "preference",
         [],
     ),
@@ -168,8 +168,7 @@ CERTAIN: list[tuple[str, Row, str, list[tuple[str, str, str]]]] = [
         [],
     ),
     ("label by name", {"prompt": "Q", "response_1": "B", "response_2": "A", "label": "response_2"}, "preference", []),
-    ("LLMBar", {"input": "Q", "output_1": "B", "output_2": "A", "label": 2}, "preference", []),
-    ("choice by number", {"prompt": "Q", "response_0": "B", "response_1": "A", "choice": 1}, "preference", []),
+    ("choice by number", {"prompt": "Q", "response_0": "A", "response_1": "B", "choice": 0}, "preference", []),
     (
         "OpenAI's preferences",
         {"input": {"messages": talk("Q"), "tools": [], "parallel_tool_calls": True}}
@@ -361,10 +360,10 @@ def shp(labels: int, one: int, two: int) -> Row:
     }
 
 
-def tldr(choice: int, post: str | None = "Q") -> Row:
+def tldr(choice: int, post: str | None = "Q", split: str = "train") -> Row:
     summaries = [{"text": text, "policy": "sup", "note": None} for text in (" A", " B")]
     info = {"id": "1", "post": post, "title": "T", "subreddit": "s", "site": None, "article": None}
-    return {"info": info, "summaries": summaries, "choice": choice, "worker": "w", "batch": "b", "extra": {}}
+    return {"info": info, "summaries": summaries, "choice": choice, "worker": "w", "split": split, "extra": {}}
 
 
 def oasst(name: str, parent: str | None, text: str, rank: float | None) -> Row:
@@ -395,8 +394,12 @@ SHAPES: dict[str, tuple[list[Row], list[tuple[str, str, float | None]], list[str
     "Dahoas/full-hh-rlhf": ([STATIC, STATIC | {"rejected": ""}], [("A", "B", None)], ["empty_answer"]),
     "Dahoas/synthetic-instruct-gptj-pairwise": ([{"prompt": "Q"} | BARE], [("A", "B", None)], []),
     "yitingxie/rlhf-reward-datasets": (
-        [{"prompt": "Human: Hi\n\nAssistant: Hello.\n\nHuman: Q\n\nAssistant:", "chosen": " A", "rejected": " B"}],
-        [("A", "B", None)],
+        [
+            {"prompt": "\n\nHuman: Q\n\n", "chosen": "Assistant: A", "rejected": "Assistant: B"},
+            {"prompt": "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Q\n\n"}
+            | {"chosen": "Assistant: C", "rejected": "Assistant: D"},
+        ],
+        [("A", "B", None), ("C", "D", None)],
         [],
     ),
     "openai/webgpt_comparisons": (
@@ -473,12 +476,12 @@ SHAPES: dict[str, tuple[list[Row], list[tuple[str, str, float | None]], list[str
     ),
     "nvidia/HelpSteer2#preference": (
         [
-            {"split": "train", "prompt": "Q", "response_1": "A", "response_2": "B", "preference_strength": value}
+            {"split": split, "prompt": "Q", "response_1": "A", "response_2": "B", "preference_strength": value}
             | {"preference_statement": "...", "preference_elaboration": "..."}
-            for value in (2, -1, 0)
+            for value, split in ((2, "train"), (-1, "train"), (0, "train"), (3, "validation"))
         ],
         [("B", "A", 2.0), ("A", "B", 1.0)],
-        ["tie"],
+        ["tie", "filtered"],
     ),
     "PKU-Alignment/PKU-SafeRLHF": (
         [
@@ -490,9 +493,9 @@ SHAPES: dict[str, tuple[list[Row], list[tuple[str, str, float | None]], list[str
         [],
     ),
     "openai/summarize_from_feedback": (
-        [tldr(0), tldr(1), tldr(0, None)],
+        [tldr(0), tldr(1), tldr(0, None), tldr(1, "Q", "valid1")],
         [("A", "B", None), ("B", "A", None)],
-        ["not_text"],
+        ["not_text", "filtered"],
     ),
     "lmsys/chatbot_arena_conversations": (
         [ARENA | {"winner": winner} for winner in ("model_a", "model_b", "tie", "tie (bothbad)")],

@@ -7,20 +7,19 @@ A format says what shape a row has, `fields` where its parts stand if they do no
 The formats of FORMATS read a row by itself; those of GROUPED need several rows at once (see `formats_groups`).
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, TypeVar
 
 from rewardline.cli import UserError
+from rewardline.formats_choice import Choice, Survey
 from rewardline.formats_contest import preference
-from rewardline.formats_detect import Candidate, candidates
 from rewardline.formats_fields import Fields, Record, steps_of
 from rewardline.formats_finish import Collector, Pairs, facts_of
 from rewardline.formats_groups import Grouping, GroupPairs, GroupReject, LabelledReader, Reader, VotesReader
 from rewardline.formats_lists import good_bad, ranked
-from rewardline.formats_options import OPTIONS, Options, code
-from rewardline.formats_pairs import SIDES, Drafts, implicit, judge, pairs, transcript
+from rewardline.formats_options import OPTIONS, Options
+from rewardline.formats_pairs import SIDES, Draft, Drafts, implicit, judge, pairs, transcript, with_system
 from rewardline.formats_text import Message, Pair, Reject
 from rewardline.formats_trees import TreeReader, tree
 
@@ -28,6 +27,7 @@ __all__ = [
     "FORMATS",
     "GROUPED",
     "OPTIONS",
+    "Choice",
     "GroupPairs",
     "GroupReject",
     "Grouping",
@@ -36,6 +36,7 @@ __all__ = [
     "Pairs",
     "Reject",
     "check",
+    "choose",
     "converter",
     "detect",
     "grouping",
@@ -60,10 +61,10 @@ class GroupFormat(NamedTuple):
 
 
 _Shape = TypeVar("_Shape")
-_SHARED: Final = ("margin", "weight", "subset")
+_SHARED: Final = ("margin", "weight", "subset", "system")
 _SCORES: Final = ("chosen_score", "rejected_score", "confidence", "odds")
-_PROMPT: Final = ("prompt", "system")
-_TWO: Final = ("answer_a", "answer_b", "preference", "score_a", "score_b")
+_PROMPT: Final = ("prompt",)
+_TWO: Final = ("answer_a", "answer_b", "preference", "score_a", "score_b", "votes_a", "votes_b")
 
 FORMATS: Final[dict[str, Format]] = {
     "transcript": Format(
@@ -93,6 +94,8 @@ FORMATS: Final[dict[str, Format]] = {
             "preference",
             "score_a",
             "score_b",
+            "votes_a",
+            "votes_b",
             "confidence",
             "odds",
             *_SHARED,
@@ -101,7 +104,7 @@ FORMATS: Final[dict[str, Format]] = {
     "ranked": Format(
         ranked,
         "a prompt and a list of answers from best to worst, or with a score or a rank (1 is best) for each",
-        (*_PROMPT, "answers", "scores", "ranks", *_SHARED),
+        (*_PROMPT, "answers", "scores", "ranks", "best", *_SHARED),
     ),
     "good_bad": Format(
         good_bad,
@@ -125,12 +128,12 @@ GROUPED: Final[dict[str, GroupFormat]] = {
         LabelledReader,
         "a prompt and one answer (or a conversation that ends with it) with a label, good or bad, or a score (KTO);"
         " rows are grouped by prompt",
-        (*_PROMPT, "answer", "conversation", "label", "score", "subset"),
+        (*_PROMPT, "system", "answer", "conversation", "label", "score", "group", "subset"),
     ),
     "votes": GroupFormat(
         VotesReader,
         "as preference or pairs, where several rows (or a list of labels) vote on the same two answers",
-        (*_PROMPT, *SIDES, *_TWO, "weight", "subset"),
+        (*_PROMPT, "system", *SIDES, *_TWO, "weight", "subset"),
     ),
     "tree_messages": GroupFormat(
         TreeReader,
@@ -164,6 +167,8 @@ def converter(
         facts = facts_of(record, where)
         collector = Collector(chosen)
         for draft in read(record, where, chosen):
+            if isinstance(draft, Draft):
+                draft = draft._replace(prompt=with_system(draft.prompt, record, where))
             collector.add(draft, facts)
         found = collector.close()
         if not found:
@@ -224,52 +229,31 @@ def detect(
     A list of plain answers is no certain ranking: only the user knows whether they are in order. `fields` and `values`
     count as in `converter`. Never raises for a JSON value; a `UserError` names a bad path in `fields`.
     """
-    found = _candidates(record, Fields(fields, known_fields()), values or {})
+    (found,) = _survey([record], fields, {"values": values}).found or ([],)
     certain = [candidate.name for candidate in found if not candidate.hint]
     return certain[0] if len(certain) == 1 else [*certain, *(item.name for item in found if item.hint)]
 
 
-def _candidates(record: Record, fields: Fields, values: dict[str, Any]) -> list[Candidate]:
-    return candidates(record, fields, values) if isinstance(record, dict) else []
-
-
 def recognise(
-    records: list[Record], fields: dict[str, str] | None = None, values: dict[str, Any] | None = None
+    records: list[Record], fields: dict[str, str] | None = None, values: dict[str, Any] | None = None, **options: Any
 ) -> tuple[str | None, str]:
-    """The format of a data set by its first rows, and a sentence about it.
+    """The format of a data set by its first rows (null if it is not clear), and a sentence about it."""
+    return choose(records, "auto", fields, values=values, **options)[:2]
 
-    The format is the one that fits more than half of the rows for certain, if no other fits any. Else it is null, and
-    the sentence lists the candidates with what to set for each.
-    """
-    where = Fields(fields, known_fields())
-    certain: Counter[str] = Counter()
-    hints: dict[str, str] = {}
-    for record in records:
-        found = _candidates(record, where, values or {})
-        sure = [item.name for item in found if not item.hint]
-        certain.update(sure[:1] if len(sure) == 1 else [])
-        for item in found:
-            if item.hint or len(sure) > 1:
-                hints.setdefault(item.name, item.hint or f"format: {item.name}")
+
+def choose(
+    records: list[Record],
+    format: str = "auto",  # noqa: A002
+    fields: dict[str, str] | None = None,
+    **options: Any,
+) -> Choice:
+    """How to read a data set, by its first rows: the format, and what its codes mean; arguments as for `converter`."""
+    survey = _survey(records, fields, options)
+    if format != "auto":
+        return survey.keep(format)
     every: dict[str, Format | GroupFormat] = {**FORMATS, **GROUPED}
-    if {*hints, *certain} == {"labelled"} and _signed(records, where):
-        certain["labelled"] = len(records)
-    if len(certain) == 1 and 2 * certain.total() > len(records):
-        (name,) = certain
-        return name, f"format {name}: {every[name].description}"
-    hints = {**{name: f"format: {name}" for name in certain}, **hints}
-    if not hints:
-        return None, (
-            f"no format fits by its names alone. Say where its parts stand with `fields: {{prompt: ..., chosen: ..., "
-            f"rejected: ...}}`, or set `format` to one of {', '.join(every)}"
-        )
-    return None, "it may be " + "; ".join(f"{name} (set {hint})" for name, hint in sorted(hints.items()))
+    return survey.choose({name: shape.description for name, shape in every.items()})
 
 
-def _signed(records: list[Record], fields: Fields) -> bool:
-    """Whether the labels of single answers are 1 and -1, which say themselves which is the good one."""
-    try:
-        labels = {code(fields.optional(record, "label")) for record in records if isinstance(record, dict)}
-    except Reject:
-        return False
-    return "-1" in labels and labels <= {"1", "-1", "+1", "0"}
+def _survey(records: list[Record], fields: dict[str, str] | None, options: dict[str, Any]) -> Survey:
+    return Survey(records, fields or {}, known_fields(), _options(options))

@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from rewardline.formats_contest import label_of, verdict
-from rewardline.formats_fields import SYNONYMS, Fields, Record, answer_keys
+from rewardline.formats_best import Answers, answers_of, best_of, places, unfolded
+from rewardline.formats_columns import answer_columns, answer_keys
+from rewardline.formats_contest import is_number, label_of, mapped_names, side_words, verdict
+from rewardline.formats_fields import SYNONYMS, Fields, Record
 from rewardline.formats_groups import BAD, GOOD
-from rewardline.formats_lists import RANK_KEYS, SCORE_KEYS, column, unfolded
-from rewardline.formats_options import Options, code, codes
+from rewardline.formats_lists import RANK_KEYS, SCORE_KEYS, column
+from rewardline.formats_options import Options, code
 from rewardline.formats_pairs import HEADINGS, SIDES, is_answered
-from rewardline.formats_text import Reject, is_conversation, is_dialogue, speaker
+from rewardline.formats_text import Reject, is_conversation, is_dialogue, is_plain, opened, speaker
 
+START: Final = "values: {start: 0} or {start: 1}, the number of the first answer"
+BEST_FIRST: Final = "format: ranked, if the best answer comes first; else fields: {scores: ...}"
 _PLAIN: Final = frozenset({"1", "0"})  # labels that may mean anything
 _TREE: Final = ("message_id", "parent_id", "message_tree_id", "role", "rank")
 
@@ -20,19 +24,28 @@ class Candidate(NamedTuple):
 
     name: str
     hint: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Fields that do not stand where they usually do."""
 
 
-def candidates(record: Record, fields: Fields, values: dict[str, Any]) -> list[Candidate]:
+class Known(NamedTuple):
+    """What is known of the whole data set: the options, and the number of the first of several answers."""
+
+    options: Options
+    start: int | None = None
+
+
+def candidates(record: Record, fields: Fields, known: Known) -> list[Candidate]:
     """All that fits a row; where chosen and rejected are named outright, only what they make it."""
     prompted = fields.present(record, "prompt") and _readable(record, fields, "prompt")
     for found in (
         list(_tree(record, fields)),
-        list(_sided(record, fields, prompted)),
-        [*_contest(record, fields, prompted, Options(values=values)), *_listed(record, fields, prompted)],
+        list(_sided(record, fields, prompted, known)),
+        [*_contest(record, fields, prompted, known.options), *_listed(record, fields, prompted, known)],
     ):
         if found:
             return found
-    return list(_labelled(record, fields, prompted, values))
+    return list(_labelled(record, fields, prompted, known.options))
 
 
 def _get(record: Record, fields: Fields, name: str) -> Any:
@@ -60,23 +73,33 @@ def _tree(record: Record, fields: Fields) -> Iterator[Candidate]:
         yield Candidate("tree_messages")
 
 
-def _sided(record: Record, fields: Fields, prompted: bool) -> Iterator[Candidate]:
+def _sided(record: Record, fields: Fields, prompted: bool, known: Known) -> Iterator[Candidate]:
     """The formats with `chosen` and `rejected`."""
+    both = all(fields.present(record, side) for side in SIDES)
     for name in (*SIDES, "prompt"):
-        if all(fields.present(record, side) for side in SIDES) and not _readable(record, fields, name):
+        if both and not _readable(record, fields, name):
             yield Candidate("pairs", f"fields: {{{name}: ...}}, which stands there more than once")
             return
-    sides = [_get(record, fields, name) for name in SIDES]
+    sides = [opened(_get(record, fields, name)) for name in SIDES]
     alone = fields.present(record, "rejected") and not fields.present(record, "chosen")
     if alone and is_answered(_get(record, fields, "conversation")) and not is_conversation(sides[1]):
         yield Candidate("messages")
+    elif not both:
         return
-    if all(is_dialogue(side) for side in sides):
+    elif named := _named(record, fields, sides, known):
+        yield named
+    elif all(is_dialogue(side) for side in sides):
         names = ["transcript", "pairs"] if prompted else ["transcript"]
         yield from (Candidate(name, "format: transcript" if prompted else "") for name in names)
     elif all(isinstance(side, str) and all(heading in side for heading in HEADINGS) for side in sides):
         yield Candidate("judge")
     elif all(is_conversation(side) and speaker(side[0]) for side in sides):
+        yield Candidate("messages")
+    elif all(is_plain(side) and len(side) % 2 == 0 for side in sides) and sides[0][0] == sides[1][0]:
+        turns = prompted and _get(record, fields, "prompt") == sides[0][0]
+        yield Candidate("messages", "" if turns else "format: messages, if chosen and rejected are turns in a list")
+        yield from [] if turns else [Candidate("good_bad", "format: good_bad, if they are lists of answers")]
+    elif any(is_conversation(side) and speaker(side[0]) for side in sides):
         yield Candidate("messages")
     elif not prompted:
         return
@@ -84,12 +107,38 @@ def _sided(record: Record, fields: Fields, prompted: bool) -> Iterator[Candidate
         yield Candidate("messages")
     elif all(isinstance(side, str | dict) for side in sides):
         yield Candidate("pairs")
-    elif all(isinstance(side, str) or _plain(side) for side in sides):
+    elif all(isinstance(side, str) or is_plain(side) for side in sides):
         yield Candidate("good_bad")
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+def _named(record: Record, fields: Fields, sides: list[Any], known: Known) -> Candidate | None:
+    """What `chosen` and `rejected` make of a row in which they name answers that stand elsewhere."""
+    if not all(isinstance(side, str | int) and not isinstance(side, bool) for side in sides):
+        return None
+    path = fields.path(record, "chosen")
+    pairs = answer_keys(tuple(record))
+    if len(pairs) == 1:
+        first, second, _ = side_words((pairs[0].one, pairs[0].two))
+        one, two = map(code, sides)
+        if (one in first and two in second) or (one in second and two in first):
+            return Candidate("preference", "", (("preference", path),))
+    try:
+        answers = answers_of(record, fields)
+        if not isinstance(answers, Answers) or any(_says(item, sides) for item in answers.items):
+            return None
+        found = [places(side, answers, 0 if known.start is None else known.start) for side in sides]
+    except Reject:
+        return None
+    if found[0] == found[1] or not (all(map(is_number, sides)) or not any(map(is_number, sides))):
+        return None
+    asked = is_number(sides[0]) and known.start is None
+    return Candidate("ranked", f"fields: {{best: {path}}}, {START}" if asked else "", (("best", path),))
+
+
+def _says(item: Any, sides: list[Any]) -> bool:
+    """Whether an answer is one of the texts."""
+    texts = list(item.values()) if isinstance(item, dict) else [item]
+    return any(side in texts for side in sides)
 
 
 def _contest(record: Record, fields: Fields, prompted: bool, options: Options) -> Iterator[Candidate]:
@@ -100,19 +149,19 @@ def _contest(record: Record, fields: Fields, prompted: bool, options: Options) -
         label = None
     judged = label is not None
     if fields.mapped("answer_a") or fields.mapped("answers"):
-        scored = fields.mapped("score_a") and fields.mapped("score_b")
+        scored = fields.mapped("score_a") or fields.mapped("votes_a")
         if judged or scored or fields.mapped("confidence") or fields.mapped("odds"):
-            names = [fields.key(record, name) or name for name in ("answer_a", "answer_b")]
-            yield _judged(record, fields, label, (names[0], names[1]), options)
+            yield _judged(record, fields, label, mapped_names(record, fields), options)
         return
     found = answer_keys(tuple(record))
-    for one, two, *scores in found:
+    for one, two, scores, votes in found:
         conversations = all(is_conversation(record[key]) or is_dialogue(record[key]) for key in (one, two))
-        scored = all(record.get(key) is not None for key in scores)
+        scored = fields.mapped("score_a") or fields.mapped("votes_a")
+        scored = scored or any(all(record.get(key) is not None for key in keys) for keys in (scores, votes))
         if (prompted or conversations) and (judged or scored):
             if len(found) > 1:
                 yield Candidate(
-                    "preference", f"fields: {{answer_a: {found[0][0]}, answer_b: {found[0][1]}}}, or which?"
+                    "preference", f"fields: {{answer_a: {found[0].one}, answer_b: {found[0].two}}}, or which?"
                 )
                 return
             yield _judged(record, fields, label, (one, two), options)
@@ -134,66 +183,109 @@ def _judged(record: Record, fields: Fields, label: Any, names: tuple[str, str], 
     return Candidate(name)
 
 
-def _listed(record: Record, fields: Fields, prompted: bool) -> Iterator[Candidate]:
+def _listed(record: Record, fields: Fields, prompted: bool, known: Known) -> Iterator[Candidate]:
     """Lists of answers."""
     if not prompted:
         return
     good, bad = (_get(record, fields, name) for name in ("good", "bad"))
     asked = fields.mapped("good") and fields.mapped("bad")
-    found = list(_several(record, fields))
+    found = list(_several(record, fields, known))
     if asked or (_texts(good) and _texts(bad) and fields.key(record, "good") not in SYNONYMS["chosen"]):
-        yield Candidate("good_bad", "" if asked or not found else "format: good_bad")
-        found = [Candidate(name, hint or f"format: {name}") for name, hint in found]
+        joined = not known.options.separator and any(isinstance(texts, str) and ";" in texts for texts in (good, bad))
+        hint = 'separator: ";", or format: good_bad if each is one answer' if joined else "format: good_bad"
+        yield Candidate("good_bad", hint if joined or (found and not asked) else "")
+        found = [Candidate(item.name, item.hint or f"format: {item.name}") for item in found]
     yield from found
 
 
-def _several(record: Record, fields: Fields) -> Iterator[Candidate]:
-    """A list of answers, with what says which are better."""
-    answers = _get(record, fields, "answers")
-    if fields.mapped("answers") and isinstance(answers, dict):
+def _several(record: Record, fields: Fields, known: Known) -> Iterator[Candidate]:
+    """Several answers, with what says which are better."""
+    raw = _get(record, fields, "answers")
+    if fields.mapped("answers") and isinstance(raw, dict) and not isinstance(unfolded(raw), list):
         yield Candidate("ranked")
         return
-    answers = unfolded(answers)
-    if fields.mapped("preference") or not isinstance(answers, list) or len(answers) < 2:
+    if fields.mapped("preference") and fields.mapped("answers"):
         return
-    orders = [_get(record, fields, name) for name in ("scores", "ranks")]
-    orders += [column(answers, keys) for keys in (SCORE_KEYS, RANK_KEYS)]
-    if any(isinstance(order, list) and len(order) == len(answers) for order in orders):
+    if isinstance(raw, str) and known.options.separator and known.options.separator in raw:
+        yield Candidate("ranked", BEST_FIRST)
+        return
+    try:
+        answers, best = answers_of(record, fields), best_of(record, fields)
+    except Reject:
+        return
+    if not isinstance(answers, Answers) or len(answers.items) < 2:
+        return
+    items = answers.items
+    orders = {name: _get(record, fields, name) for name in ("scores", "ranks")}
+    listed = [name for name, order in orders.items() if isinstance(order, list) and len(order) == len(items)]
+    own = [answers.scores, *(column(items, keys) for keys in (SCORE_KEYS, RANK_KEYS))]
+    if known.options.attributes or (not listed and any(order is not None for order in own)):
         yield Candidate("ranked")
-    elif all(isinstance(answer, str) for answer in answers):
-        yield Candidate("ranked", "format: ranked, if the best answer comes first; else fields: {scores: ...}")
-    elif all(isinstance(answer, dict) for answer in answers):
+    elif listed:
+        # From now on they must be there: a row without them must not be taken for one that goes from best to worst.
+        yield Candidate("ranked", "", tuple((name, fields.path(record, name)) for name in listed))
+    elif best is not None:
+        path = fields.path(record, "best")
+        yield _bested(best, answers, known, (("best", path),) if path else ())
+    elif lists := [key for key, value in record.items() if _numbers(value, len(items))]:
+        ways = [f"ranks: {key}}}, if 1 is the best" if "rank" in key.lower() else f"scores: {key}}}" for key in lists]
+        yield Candidate("ranked", "fields: {" + "; or fields: {".join(ways))
+    elif answer_columns(tuple(record)) or not isinstance(raw, list | dict):
+        return
+    elif isinstance(raw, list) and all(isinstance(item, str) for item in items):
+        yield Candidate("ranked", BEST_FIRST)
+    elif all(isinstance(item, dict) for item in items):
         path = fields.key(record, "answers") + "[*]."
-        graded = " or ".join(path + key for key in _numeric(answers[0])) or "..."
+        graded = " or ".join(path + key for key in _numeric(items[0])) or "..."
         yield Candidate("ranked", f"fields: {{scores: {graded}}}")
+
+
+def _bested(best: Any, answers: Answers, known: Known, place: tuple[tuple[str, str], ...]) -> Candidate:
+    """Several answers of which the best is named."""
+    try:
+        places(best, answers, known.start)
+    except Reject as reject:
+        return Candidate("ranked", START if reject.detail.endswith("`{start: 1}`") else "fields: {best: ...}")
+    return Candidate("ranked", "", place)
 
 
 def _texts(value: Any) -> bool:
     return isinstance(value, list | str) and bool(value)
 
 
+def _numbers(value: Any, size: int) -> bool:
+    return isinstance(value, list) and len(value) == size and all(is_number(item) for item in value)
+
+
 def _numeric(record: Record) -> list[str]:
-    return [key for key, value in record.items() if isinstance(value, int | float) and not isinstance(value, bool)][:5]
+    return [
+        key
+        for key, value in record.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and not key.lower().endswith("id")
+    ][:5]
 
 
-def _labelled(record: Record, fields: Fields, prompted: bool, values: dict[str, Any]) -> Iterator[Candidate]:
+def _labelled(record: Record, fields: Fields, prompted: bool, options: Options) -> Iterator[Candidate]:
     """One answer with a label."""
     conversation = _get(record, fields, "conversation")
     answered = isinstance(_get(record, fields, "answer"), str | list | dict)
     talked = is_conversation(conversation) and speaker(conversation[-1]) == "assistant"
     if not ((prompted and answered) or talked):
         return
-    if fields.mapped("score"):
+    if fields.mapped("score") or options.attributes:
         yield Candidate("labelled")
         return
     label = _get(record, fields, "label")
     name = code(label)
-    understood = [code(value) for side in ("good", "bad") for value in codes(values.get(side, []))]
-    if name in (understood or (GOOD | BAD) - _PLAIN):
+    if name in (options.sides or (GOOD | BAD) - _PLAIN):
         yield Candidate("labelled")
     elif label is not None:
         yield Candidate(
             "labelled", "format: labelled, if the larger number is the better; else values: {good: ..., bad: ...}"
         )
     elif graded := _numeric(record):
-        yield Candidate("labelled", f"fields: {{score: {' or '.join(graded)}}}, or `attributes` with their weights")
+        ranks = [key for key in graded if "rank" in key.lower()]
+        ways = [f"attributes: {{{key}: -1}}, if 1 is the best {key}" for key in ranks]
+        if scores := [key for key in graded if key not in ranks]:
+            ways.append(f"fields: {{score: {' or '.join(scores)}}}, or `attributes` with their weights")
+        yield Candidate("labelled", "; or ".join(ways))

@@ -5,7 +5,6 @@ import re
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import product
 from typing import Any, Final
 
 from rewardline.cli import UserError
@@ -27,6 +26,7 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "trajectory",
         "user_input",
         "messages",
+        "contents",
     ),
     "system": ("system", "system_prompt"),
     "chosen": (
@@ -46,6 +46,7 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "pos_resp",
         "response_j",
         "full_chosen",
+        "winner",
     ),
     "rejected": (
         "rejected",
@@ -65,6 +66,7 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "neg_resp",
         "response_k",
         "full_rejected",
+        "loser",
     ),
     "preference": (
         "preference",
@@ -77,6 +79,9 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "preference_strength",
         "votes",
         "result",
+        "chosen",
+        "preferred",
+        "better",
     ),
     "answers": (
         "answers",
@@ -88,14 +93,16 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
         "replies",
         "candidates",
         "responses_and_scores",
+        "choices",
     ),
     "scores": ("scores", "ratings", "rating"),
     "ranks": ("ranks",),
+    "best": ("best", "best_index", "best_answer_index", "answerKey"),
     "good": ("good", "correct", "correct_answers", "good_answers"),
     "bad": ("bad", "incorrect", "incorrect_answers", "bad_answers", "wrong"),
     "answer": ("completion", "response", "answer", "output", "generation"),
     "conversation": ("messages", "conversations", "conversation"),
-    "label": ("label", "kto_tag", "thumbs", "desirable"),
+    "label": ("label", "kto_tag", "thumbs", "desirable", "chosen", "preferred"),
     "score": ("score", "rating", "reward"),
     "tree": ("message_tree_id",),
     "id": ("message_id",),
@@ -106,15 +113,27 @@ SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
 }
 SYNONYMS["good"] += SYNONYMS["chosen"]
 SYNONYMS["bad"] += SYNONYMS["rejected"]
-GENERAL: Final = ("label", "labels", "votes", "result", "messages")  # names that give way to all others
+GENERAL: Final = (
+    "label",
+    "labels",
+    "votes",
+    "result",
+    "messages",
+    "chosen",
+    "preferred",
+    "better",
+)  # names that give way to all others
 ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
 EMPTY: Final[tuple[Any, ...]] = (None, "", [])
-TOGETHER: Final = (("answer_a", "answer_b"), ("score_a", "score_b"), ("chosen_score", "rejected_score"))
+TOGETHER: Final = (
+    ("answer_a", "answer_b"),
+    ("score_a", "score_b"),
+    ("votes_a", "votes_b"),
+    ("chosen_score", "rejected_score"),
+)
 PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*)*")
 PLACE: Final = re.compile(r"\{([^{}]+)\}")
 STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
-_STEMS: Final = ("answer", "response", "output", "completion", "conversation", "conv", "human_ref")
-_ENDS: Final = (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"))
 
 
 class Fields:
@@ -158,6 +177,10 @@ class Fields:
             return next((step for step in reversed(self._steps[name]) if isinstance(step, str)), "")
         return self._usual(record, name) or ""
 
+    def path(self, record: Record, name: str) -> str:
+        """Where the field stands, as the user wrote it or as a usual name."""
+        return self._paths.get(name) or self._usual(record, name) or ""
+
     def required(self, record: Record, name: str) -> Any:
         """The field's value (null if it is null); rejects a row that has not the field, or has it twice."""
         value, found = self._find(record, name)
@@ -188,6 +211,10 @@ class Fields:
             present = [key for key in present if key not in GENERAL] or present
         if "votes" in present and not isinstance(record["votes"], list):
             present = [key for key in present if key != "votes"]  # a mere number of them
+        if name == "prompt" and len(present) > 1 and is_history(record.get("history")):
+            present = [key for key in present if key != "history"]
+        if name == "answers" and len(present) > 1:
+            present = [key for key in present if isinstance(record[key], list | dict)] or present
         if len(present) > 1:
             present = [key for key in present if record[key] not in EMPTY] or present[:1]
             present = present[:1] if all(record[key] == record[present[0]] for key in present) else present
@@ -198,10 +225,23 @@ class Fields:
         return present[0] if present else None
 
 
+def is_history(value: Any) -> bool:
+    """Whether `value` is a list of questions with their answers, which come before the prompt."""
+    return isinstance(value, list) and all(isinstance(turn, list) and len(turn) == 2 for turn in value)
+
+
 @lru_cache(maxsize=4096)
 def usual_keys(names: tuple[str, ...], field: str) -> list[str]:
-    """Those among a row's keys that are usual names of a field; not to be changed."""
-    return [key for key in SYNONYMS.get(field, ()) if key in names]
+    """Those among a row's keys that are usual names of a field; not to be changed.
+
+    `chosen` names the better text where there is a `rejected`, else it is a label; `winner` likewise with `loser`.
+    """
+    found = [key for key in SYNONYMS.get(field, ()) if key in names]
+    if field in ("preference", "label") and any(key in names for key in SYNONYMS["rejected"]):
+        found = [key for key in found if key not in SYNONYMS["chosen"]]
+    if field in ("chosen", "good") and "loser" not in names:
+        found = [key for key in found if key != "winner"]
+    return found
 
 
 @lru_cache(maxsize=1024)
@@ -256,25 +296,6 @@ def keys(record: Record) -> str:
     return "the keys " + ", ".join(str(key)[:40] for key in list(record)[:20]) if record else "no keys"
 
 
-@lru_cache(maxsize=1024)
-def answer_keys(names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
-    """The pairs of keys among `names` that hold two answers, each with the keys that would hold their scores."""
-    return [
-        (stem + one, stem + two, *_score_keys(stem, one, two, names))
-        for stem, (one, two) in product(_STEMS, _ENDS)
-        if stem + one in names and stem + two in names
-    ] + [
-        (f"left_{stem}", f"right_{stem}", "left_score", "right_score")
-        for stem in _STEMS
-        if f"left_{stem}" in names and f"right_{stem}" in names
-    ]
-
-
-def _score_keys(stem: str, one: str, two: str, names: tuple[str, ...]) -> tuple[str, str]:
-    rated = f"{stem}{one}_rating", f"{stem}{two}_rating"
-    return rated if all(name in names for name in rated) else (f"score{one}", f"score{two}")
-
-
 def number(value: Any, what: str) -> float:
     """A finite number; text that spells one counts, for tables without types."""
     try:
@@ -286,11 +307,3 @@ def number(value: Any, what: str) -> float:
     except (ValueError, OverflowError):
         raise Reject("bad_number", f"{what} is {kind(value)} but should be a finite number") from None
     return result
-
-
-def numbers(value: Any, size: int, what: str) -> list[float]:
-    """A list of `size` finite numbers."""
-    if not isinstance(value, list) or len(value) != size:
-        has = f"{len(value)} items" if isinstance(value, list) else kind(value)
-        raise Reject("bad_number", f"{what} should be {size} numbers, one for each answer, but is {has}")
-    return [number(item, f"item {n} of {what}") for n, item in enumerate(value, 1)]

@@ -5,7 +5,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from rewardline.formats_fields import Fields, Record, number
-from rewardline.formats_options import Options
+from rewardline.formats_options import Options, code
 from rewardline.formats_pairs import Draft
 from rewardline.formats_text import Pair, Reject, clean
 
@@ -103,11 +103,16 @@ def facts_of(record: Record, fields: Fields) -> Facts:
     if margin is None and fields.mapped("chosen_score"):
         high, low = (number(fields.required(record, name), name) for name in ("chosen_score", "rejected_score"))
         margin = high - low
+    return Facts(margin, forced, weight_of(record, fields), subset_of(record, fields), share_of(record, fields))
+
+
+def subset_of(record: Record, fields: Fields) -> str:
+    """The row's subset, empty if it names none; a number counts as text."""
     subset = fields.optional(record, "subset")
-    named = isinstance(subset, str) or fields.mapped("subset")
-    return Facts(
-        margin, forced, weight_of(record, fields), clean(subset, "subset") if named else "", share_of(record, fields)
-    )
+    if isinstance(subset, int | float) and not isinstance(subset, bool):
+        return code(subset)
+    named = isinstance(subset, str) or (fields.mapped("subset") and subset is not None)
+    return clean(subset, "subset") if named else ""
 
 
 def weight_of(record: Record, fields: Fields) -> float:

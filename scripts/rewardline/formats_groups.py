@@ -14,54 +14,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
-from rewardline.formats_contest import contestants, label_of, verdict
+from rewardline.formats_contest import contestants, label_of, verdict, votes_of
 from rewardline.formats_fields import Fields, Record, number
-from rewardline.formats_finish import Collector, Facts, Pairs, Rows, weight_of
+from rewardline.formats_finish import Collector, Facts, Pairs, Rows, subset_of, weight_of
 from rewardline.formats_lists import duels, weighted
-from rewardline.formats_options import Options, code, codes
-from rewardline.formats_pairs import SIDES, Draft, compare, explicit_prompt, is_answered
-from rewardline.formats_text import Message, Pair, Reject, answer, clean, kind, messages
+from rewardline.formats_options import Options, code
+from rewardline.formats_pairs import SIDES, Draft, compare, explicit_prompt, is_answered, with_system
+from rewardline.formats_text import Message, Pair, Reject, answer, kind, messages
 
-GOOD: Final = frozenset(
-    {
-        "true",
-        "good",
-        "up",
-        "thumbs_up",
-        "thumbs up",
-        "thumbsup",
-        "👍",
-        "+1",
-        "1",
-        "desirable",
-        "desired",
-        "like",
-        "liked",
-        "upvote",
-        "accept",
-        "accepted",
-    }
-)
-BAD: Final = frozenset(
-    {
-        "false",
-        "bad",
-        "down",
-        "thumbs_down",
-        "thumbs down",
-        "thumbsdown",
-        "👎",
-        "-1",
-        "0",
-        "undesirable",
-        "undesired",
-        "dislike",
-        "disliked",
-        "downvote",
-        "reject",
-        "rejected",
-    }
-)
+GOOD: Final = frozenset({
+    "true", "good", "up", "thumbs_up", "thumbs up", "thumbsup", "👍", "+1", "1", "chosen", "preferred", "desirable",
+    "desired", "like", "liked", "upvote", "accept", "accepted",
+})  # fmt: skip
+BAD: Final = frozenset({
+    "false", "bad", "down", "thumbs_down", "thumbs down", "thumbsdown", "👎", "-1", "0", "rejected", "reject",
+    "dispreferred", "undesirable", "undesired", "dislike", "disliked", "downvote",
+})  # fmt: skip
 Contribution = tuple[Draft | Reject, Facts, Rows]
 
 
@@ -188,10 +156,12 @@ class LabelledReader:
     def item(self, record: Record, fields: Fields, options: Options) -> Labelled:
         """The answer of a row."""
         shared, text = _answered(record, fields)
+        shared = with_system(shared, record, fields)
         value, graded = _worth(record, fields, options)
-        subset = fields.optional(record, "subset")
-        named = isinstance(subset, str) or fields.mapped("subset")
-        return Labelled(digest(shared), shared, text, value, graded, clean(subset, "subset") if named else "")
+        group = fields.required(record, "group") if fields.mapped("group") else None
+        if group is not None and (isinstance(group, bool) or not isinstance(group, str | int)):
+            raise Reject("bad_id", f"the group is {kind(group)}, not an id")
+        return Labelled(digest(shared, group), shared, text, value, graded, subset_of(record, fields))
 
     def drafts(self, items: list[tuple[int, Labelled]], options: Options) -> Iterator[Contribution]:
         """The better over the worse; an answer that stands there with different labels takes no part."""
@@ -262,9 +232,8 @@ def _worth(record: Record, fields: Fields, options: Options) -> tuple[float, boo
     label = fields.required(record, "label")
     name = code(label)
     if options.values:
-        for worth, side in ((1.0, "good"), (0.0, "bad")):
-            if name in codes(options.values.get(side, [])):
-                return worth, False
+        if (side := options.sides.get(name)) in ("good", "bad"):
+            return float(side == "good"), False
         raise Reject("bad_label", f"is {name[:50]!r} good or bad? set `values: {{good: ..., bad: ...}}`")
     if name in GOOD:
         return 1.0, False
@@ -301,7 +270,7 @@ class VotesReader:
         weight = weight_of(record, fields)
         if fields.mapped("chosen") or all(fields.present(record, name) for name in SIDES):
             sides = [fields.required(record, name) for name in SIDES]
-            shared, one, two = compare(explicit_prompt(record, fields), sides[0], sides[1], SIDES)
+            shared, one, two = compare(explicit_prompt(record, fields, sides), sides[0], sides[1], SIDES)
             first, second = weight, 0.0
         else:
             prompt, names, answers, scores = contestants(record, fields)
@@ -309,10 +278,13 @@ class VotesReader:
                 raise Reject("bad_preference", f"votes are on two answers, not on {len(answers)}")
             shared, one, two = compare(prompt, answers[0], answers[1], (names[0], names[1]))
             label = label_of(record, fields)
-            if label is None and None in scores:
+            counts = votes_of(record, fields) if label is None and None in scores else None
+            if label is None and None in scores and counts is None:
                 raise Reject("no_preference", "the row has neither a vote nor a score for each answer")
             labels = label if isinstance(label, list) else [label]
             first = second = 0.0
+            if counts is not None:
+                first, second, labels = weight * counts[0], weight * counts[1], []
             for value in labels:
                 if label is None:
                     winner = None if scores[0] == scores[1] else int(scores[0] < scores[1])
@@ -321,16 +293,14 @@ class VotesReader:
                     winner, *_ = verdict(value, key, (names[0], names[1]), record, options)
                 first += weight * (0.5 if winner is None else 1.0 - winner)
                 second += weight * (0.5 if winner is None else winner)
-            if not labels:
+            if first + second == 0:
                 raise Reject("no_preference", "the list of votes is empty")
+        shared = with_system(shared, record, fields)
         if one == two:
             raise Reject("identical", "the two answers are the same text")
         if one > two:
             one, two, first, second = two, one, second, first
-        subset = fields.optional(record, "subset")
-        named = isinstance(subset, str) or fields.mapped("subset")
-        text = clean(subset, "subset") if named else ""
-        return Vote(digest(shared, one, two), shared, (one, two), first, second, text)
+        return Vote(digest(shared, one, two), shared, (one, two), first, second, subset_of(record, fields))
 
     def drafts(self, items: list[tuple[int, Vote]], _options: Options) -> Iterator[Contribution]:
         """One pair for all items; the margin is the lead as a share of the votes."""

@@ -5,7 +5,10 @@ from itertools import combinations
 from math import lcm
 from typing import Any, Final, NamedTuple
 
-from rewardline.formats_fields import Fields, Record, number, numbers, walk
+from rewardline.formats_best import Answers, answers_of, best_of, places
+from rewardline.formats_columns import answer_columns
+from rewardline.formats_contest import is_number
+from rewardline.formats_fields import Fields, Record, number, walk
 from rewardline.formats_options import Options
 from rewardline.formats_pairs import Draft, Drafts, explicit_prompt
 from rewardline.formats_text import Message, Reject, answer, clean, kind
@@ -55,28 +58,56 @@ def crossed(one: int, two: int) -> Iterator[tuple[int, int]]:
 
 
 def ranked(record: Record, fields: Fields, options: Options) -> Drafts:
-    """Answers from best to worst, or with a score or a rank (1 is best) for each."""
+    """Answers from best to worst, or with a score or a rank (1 is best) for each, or with the best one named.
+
+    An answer without a text, a score or a rank costs only its own pairs.
+    """
     shared = _required_prompt(record, fields)
-    items = unfolded(fields.required(record, "answers"))
+    found = answers_of(record, fields)
     scores, ranks = (orders(record, fields, name) for name in ("scores", "ranks"))
-    if isinstance(items, dict) and scores is None and ranks is None:
-        scores, items = list(items.values()), list(items)  # {answer: score}
-    texts = _answers(items, "answers", options)
-    if len(texts) < 2:
-        raise Reject("one_answer", f"a ranking needs two answers; the row has {len(texts)}")
+    if isinstance(found, dict) and scores is None and ranks is None:
+        scores, found = list(found.values()), list(found)  # {answer: score}
+    if isinstance(found, str) and options.separator:
+        found = _split(found, "answers", options.separator)
+    items = found.items if isinstance(found, Answers) else found
+    if not isinstance(items, list):
+        raise Reject("not_list", f"answers is {kind(items)}, not a list of answers")
+    options.check_count(len(items))
+    if len(items) < 2:
+        raise Reject("one_answer", f"a ranking needs two answers; the row has {len(items)}")
+    if isinstance(found, Answers) and scores is None and ranks is None:
+        scores = found.scores
     if options.attributes:
         scores = [weighted(item, options.attributes, f"answer {n}") for n, item in enumerate(items, 1)]
-    elif scores is None and ranks is None and any(isinstance(item, dict) for item in items):
+    elif scores is None and ranks is None:
         scores, ranks = column(items, SCORE_KEYS), column(items, RANK_KEYS)
-        if scores is None and ranks is None:
-            raise Reject("no_order", "the answers are objects without a score or a rank: set `fields: {scores: ...}`")
-    if scores is not None:
-        values = numbers(scores, len(texts), "scores")
-    elif ranks is not None:
-        values = [-rank for rank in numbers(ranks, len(texts), "ranks")]
+    best = best_of(record, fields) if scores is None and ranks is None else None
+    if fields.mapped("best") and best is None and scores is None and ranks is None:
+        raise Reject("no_order", "nothing says which answer is the best one")
+    if scores is not None or ranks is not None:
+        values = [*_orders_in(items, scores, ranks)]
+    elif best is not None:
+        named = found if isinstance(found, Answers) else Answers(items, [()] * len(items))
+        winners = places(best, named, options.values.get("start"))
+        values = [float(n in winners) for n in range(len(items))]
+    elif any(isinstance(item, dict) for item in items) or answer_columns(tuple(record)):
+        raise Reject("no_order", "nothing says which answer is better: set `fields: {scores: ...}`")
     else:
-        values = [-float(n) for n in range(len(texts))]
-    for duel in duels(values, options):
+        values = [-float(n) for n in range(len(items))]
+    texts, kept = [], []
+    for n, (item, value) in enumerate(zip(items, values, strict=True), 1):
+        try:
+            if isinstance(value, Reject):
+                raise value
+            if not (text := answer(item, f"item {n} of answers")):
+                raise Reject("empty_answer", f"item {n} of answers is empty")
+            texts.append(text)
+            kept.append(value)
+        except Reject as reject:
+            yield reject
+    for duel in duels(kept, options):
+        if duel.tied and best is not None:
+            continue  # they are no equals: only the best one is known
         if duel.tied and options.ties == "drop":
             yield Reject("tie", "the answers are tied")
         else:
@@ -84,10 +115,35 @@ def ranked(record: Record, fields: Fields, options: Options) -> Drafts:
             yield Draft(shared, texts[duel.better], texts[duel.worse], margin, 0.5 if duel.tied else None)
 
 
+def _orders_in(items: list[Any], scores: Any, ranks: Any) -> Iterator[float | Reject]:
+    """What each answer is worth, or why that is not known; rejects scores and ranks that contradict each other."""
+    given = {name: values for name, values in (("scores", scores), ("ranks", ranks)) if values is not None}
+    for name, values in given.items():
+        if not isinstance(values, list) or len(values) != len(items):
+            has = f"{len(values)} items" if isinstance(values, list) else kind(values)
+            raise Reject("bad_number", f"{name} should be {len(items)} numbers, one for each answer, but is {has}")
+    worths: list[float | Reject] = []
+    for n in range(len(items)):
+        value = next(iter(given.values()))[n]
+        try:
+            worth = number(int(value) if isinstance(value, bool) else value, f"item {n + 1} of {next(iter(given))}")
+            worths.append(worth if scores is not None else -worth)
+        except Reject as reject:
+            worths.append(reject)
+    if scores is not None and ranks is not None:
+        both = [(worth, rank) for worth, rank in zip(worths, ranks, strict=True) if not isinstance(worth, Reject)]
+        ordered = [(worth, float(rank)) for worth, rank in both if is_number(rank)]
+        if any((one[0] - two[0]) * (one[1] - two[1]) > 0 for one, two in combinations(ordered, 2)):
+            raise Reject("contradiction", "by its scores one answer is better, by its ranks (1 is best) another")
+    yield from worths
+
+
 def orders(record: Record, fields: Fields, name: str) -> Any:
     """The scores or ranks of the answers; what has a usual name and is no list is about something else."""
     found = fields.optional(record, name)
-    return found if fields.mapped(name) or isinstance(found, list) else None
+    if fields.mapped(name) and not isinstance(found, list):
+        raise Reject("no_order", f"{name} is {kind(found)}, not a list with a number for each answer")
+    return found if isinstance(found, list) else None
 
 
 def weighted(value: Any, attributes: dict[str, float], what: str) -> float:
@@ -95,26 +151,17 @@ def weighted(value: Any, attributes: dict[str, float], what: str) -> float:
     return sum(weight * number(walk(value, path), f"{path} of {what}") for path, weight in attributes.items())
 
 
-def unfolded(items: Any) -> Any:
-    """A list of objects for an object of lists of one length, as some Parquet files hold it."""
-    if not isinstance(items, dict) or not items or not all(isinstance(value, list) for value in items.values()):
-        return items
-    size = len(next(iter(items.values())))
-    if any(len(value) != size for value in items.values()):
-        return items
-    return [dict(zip(items, values, strict=True)) for values in zip(*items.values(), strict=True)]
-
-
 def column(items: list[Any], keys: tuple[str, ...]) -> list[Any] | None:
     """The values of the one of `keys` that all of `items` have; null if there is none, or more than one."""
-    found = [key for key in keys if all(isinstance(item, dict) and item.get(key) is not None for item in items)]
+    found = [key for key in keys if all(isinstance(item, dict) and key in item for item in items)]
+    found = [key for key in found if any(item[key] is not None for item in items)]
     return [item[found[0]] for item in items] if len(found) == 1 else None
 
 
 def good_bad(record: Record, fields: Fields, options: Options) -> Drafts:
     """Good and bad answers, each with each."""
     shared = _required_prompt(record, fields)
-    good, bad = (_answers(fields.required(record, name), name, options, alone=True) for name in ("good", "bad"))
+    good, bad = (_answers(fields.required(record, name), name, options) for name in ("good", "bad"))
     options.check_count(max(len(good), len(bad)))
     for n, m in crossed(len(good), len(bad)):
         yield Draft(shared, good[n], bad[m])
@@ -125,12 +172,16 @@ def _required_prompt(record: Record, fields: Fields) -> list[Message]:
     return explicit_prompt(record, fields) or []
 
 
-def _answers(value: Any, what: str, options: Options, alone: bool = False) -> list[str]:
-    """A list of answers; `alone` allows one answer that is not in a list."""
+def _answers(value: Any, what: str, options: Options) -> list[str]:
+    """A list of answers, or one that is not in a list."""
     if isinstance(value, str) and options.separator:
-        value = [piece for piece in clean(value, what).split(options.separator) if piece.strip()]
-    elif alone and isinstance(value, str | dict):
+        value = _split(value, what, options.separator)
+    elif isinstance(value, str | dict):
         value = [value]
     if not isinstance(value, list):
         raise Reject("not_list", f"{what} is {kind(value)}, not a list of answers")
     return [answer(item, f"item {n} of {what}") for n, item in enumerate(value, 1)]
+
+
+def _split(value: str, what: str, separator: str) -> list[str]:
+    return [piece for piece in clean(value, what).split(separator) if piece.strip()]

@@ -1,6 +1,8 @@
 """What the user can choose about a format, checked."""
 
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from rewardline.cli import UserError
@@ -12,7 +14,9 @@ CODES: Final = (
     frozenset({"first", "second", "tie"}),
     frozenset({"good", "bad"}),
     frozenset({"signed"}),
+    frozenset({"start"}),
 )
+WHOLE: Final = re.compile(r"[+-]?[0-9]+\.0+")
 MOST_ANSWERS: Final = 2_000  # to one prompt: two million pairs
 
 
@@ -26,7 +30,7 @@ class Options:
     - `max_pairs` of a row; of a prompt where a row or a group holds several.
     - `values`: how preferences are coded. `{first: 1, second: [2, 3], tie: 0}`; `{signed: first}` (or `second`): which
       answer is better where the number is above 0, its size is then the margin; `{good: 1, bad: [0, -1]}` for labels
-      of single answers.
+      of single answers; `{start: 0}` (or 1): the number of the first answer where the best one is named by its number.
     - `attributes`: an answer's score is the sum of these numbers times their weights, `{helpfulness: 0.7, ...}`, as
       paths into the answer (`ranked`) or into the row (`labelled`).
     - `separator`: splits a text that holds several answers.
@@ -53,9 +57,17 @@ class Options:
             if isinstance(weight, bool) or not isinstance(weight, int | float):
                 raise UserError(f"attributes: the weight of {path} is {weight!r} but must be a number")
         if self.values and not any(set(self.values) <= names for names in CODES):
-            raise UserError("values needs first, second and tie, or good and bad, or only signed")
+            raise UserError("values needs first, second and tie, or good and bad, or only signed, or only start")
         if self.values.get("signed", "first") not in ("first", "second"):
             raise UserError("values: signed must be first or second: the better answer where the number is above 0")
+
+        if self.values.get("start", 0) not in (0, 1):
+            raise UserError("values: start must be 0 or 1: the number of the first answer")
+
+    @cached_property
+    def sides(self) -> dict[str, str]:
+        """By the code of a label, which of `values` it is: first, second, tie, good or bad."""
+        return {label: side for side, labels in self.values.items() for label in codes(labels)}
 
     def check_count(self, answers: int) -> None:
         """Reject more answers to one prompt than can be compared with each other."""
@@ -64,9 +76,10 @@ class Options:
 
 
 def code(value: Any) -> str:
-    """A label as text, in which 1, 1.0 and "1" are one, but true is none of them."""
+    """A label as text, in which 1, 1.0, "1" and "1.0" are one, but true is none of them."""
     if isinstance(value, str):
-        return value.strip().lower()
+        text = value.strip().lower()
+        return text.partition(".")[0] if WHOLE.fullmatch(text) else text
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float) and abs(value) < 1e9:

@@ -1,22 +1,26 @@
 """The formats whose row is one pair: what is better and what is worse is said by the fields' names."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from rewardline.formats_fields import ALPACA, EMPTY, Fields, Record
+from rewardline.formats_fields import EMPTY, Fields, Record, is_history
 from rewardline.formats_options import Options
 from rewardline.formats_text import (
     Message,
     Reject,
+    alternate,
     answer,
     clean,
     dialogue,
     is_conversation,
     is_dialogue,
+    is_plain,
     messages,
+    opened,
     part,
     prompt,
     speaker,
+    unmarked,
 )
 
 SIDES: Final = ("chosen", "rejected")
@@ -56,10 +60,13 @@ def implicit(record: Record, fields: Fields, _options: Options) -> Drafts:
 
     Where only the rejected answer has a name, a conversation that ends with an answer is the chosen side.
     """
-    shared = explicit_prompt(record, fields)
     answered = not fields.present(record, "chosen") and is_answered(fields.optional(record, "conversation"))
     side = "conversation" if answered else "chosen"
-    yield Draft(*compare(shared, fields.required(record, side), fields.required(record, "rejected"), SIDES))
+    sides = [opened(fields.required(record, name)) for name in (side, "rejected")]
+    if all(is_plain(texts) and len(texts) % 2 == 0 for texts in sides) and sides[0][0] == sides[1][0]:
+        sides = [alternate(texts) for texts in sides]
+    shared = explicit_prompt(record, fields, sides)
+    yield Draft(*compare(shared, sides[0], sides[1], SIDES))
 
 
 def judge(record: Record, fields: Fields, _options: Options) -> Drafts:
@@ -81,26 +88,36 @@ def _sections(text: str, name: str) -> tuple[str, str]:
     return instruction.strip(), rest.partition("\n###")[0].strip()
 
 
-def explicit_prompt(record: Record, fields: Fields) -> list[Message] | None:
-    """The row's prompt, None if it has none, with a system prompt and Alpaca's `input` and `history`."""
+def explicit_prompt(record: Record, fields: Fields, sides: Sequence[Any] = ()) -> list[Message] | None:
+    """The row's prompt with Alpaca's `input` and `history`; None if it has none, or none beside whole conversations."""
     value = fields.optional(record, "prompt")
     if value is None and not fields.present(record, "prompt"):
         return None
-    if is_answered(value) and fields.key(record, "prompt") == "messages" and not fields.mapped("prompt"):
+    if value in EMPTY and any(is_conversation(side) for side in sides):
+        return None
+    place = fields.path(record, "prompt")
+    if is_answered(value) and place == "messages" and not fields.mapped("prompt"):
         return None  # a conversation with an answer
     result = prompt(value)
-    if fields.key(record, "prompt") == "instruction" and not fields.mapped("prompt"):
-        extra, history = (record.get(key) for key in ALPACA)
-        if extra not in EMPTY and (text := clean(extra, "input")):
-            result[-1]["content"] += "\n" + text
-        if history not in EMPTY:
-            result[:0] = _history(history)
-    system = fields.optional(record, "system")
-    if system is not None and (text := clean(system, "system")):
-        if result[0]["role"] == "system":
-            raise Reject("ambiguous_field", "the prompt has a system message and the row has a system prompt as well")
-        result.insert(0, {"role": "system", "content": text})
+    extra = record.get("input")
+    if place == "instruction" and extra not in EMPTY and (text := clean(extra, "input")):
+        result[-1]["content"] += "\n" + text
+    history = record.get("history")
+    if place in record and place != "history" and (place == "instruction" or is_history(history)):
+        result[:0] = _history(history) if history not in EMPTY else ()
     return result
+
+
+def with_system(turns: list[Message], record: Record, fields: Fields) -> list[Message]:
+    """The turns of a prompt after the row's system prompt, if it has one."""
+    system = fields.optional(record, "system")
+    if system is None or not (text := clean(system, "system")):
+        return turns
+    if turns and turns[0]["role"] == "system":
+        if turns[0]["content"] == text:
+            return turns
+        raise Reject("ambiguous_field", "the prompt has a system message and the row has a system prompt as well")
+    return [{"role": "system", "content": text}, *turns]
 
 
 def _history(value: Any) -> Iterator[Message]:
@@ -126,6 +143,7 @@ def compare(
             if shared[0]["role"] == "system" and found[0]["role"] != "system":
                 found.insert(0, shared[0])
         return found, one, two
+    first, second = unmarked(first, second)
     if is_dialogue(first) and is_dialogue(second):
         raise Reject("whole_dialogue", f"{names[0]} and {names[1]} are whole dialogues: use `format: transcript`")
     if shared is None:

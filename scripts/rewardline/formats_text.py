@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
+from rewardline.raw import FLAW
+
 MAX_CHARACTERS: Final = 1_000_000
 ROLES: Final = {
     "system": "system",
@@ -16,9 +18,15 @@ ROLES: Final = {
     "chatgpt": "assistant",
     "bot": "assistant",
     "model": "assistant",
+    "ai": "assistant",
+    "tool": "user",  # what a tool returns comes from outside, as what a user says
+    "function": "user",
 }
 TEXT_KEYS: Final = ("answer", "text", "content", "response", "completion", "output")
 PROMPT_KEYS: Final = ("full_text", "text", "content", "question", "prompt")
+AS_TEXT: Final = re.compile(r"""\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
+INDENTED: Final = re.compile(r"(?:[^\S\n]*\n)*(?= {4}|\t)")
+MARKER: Final = re.compile(r"\s*Assistant:")
 TURN: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 STEERLM: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 KINDS: Final = {
@@ -33,7 +41,7 @@ KINDS: Final = {
 
 
 class Message(TypedDict):
-    """A turn of a conversation. `role` is system, user or assistant; `content` has no outer white space."""
+    """A turn of a conversation. `role` is system, user or assistant; `content` is trimmed."""
 
     role: str
     content: str
@@ -74,20 +82,28 @@ def kind(value: object) -> str:
     return KINDS.get(type(value), type(value).__name__)
 
 
+def trim(text: str) -> str:
+    """`text` without outer white space, but for the indentation of code: four spaces or a tab before its first line."""
+    blank = INDENTED.match(text)
+    return text[blank.end() :].rstrip() if blank else text.strip()
+
+
 def clean(value: object, what: str) -> str:
-    """`value` without outer white space; it may be empty. Rejects all that is not well-formed text."""
+    """`value` trimmed; it may be empty. Rejects all that is not well-formed text."""
     if not isinstance(value, str):
         raise Reject("not_text", f"{what} is {kind(value)}, not text")
     if len(value) > MAX_CHARACTERS:
         raise Reject("too_long", f"{what} has {len(value):,} characters; {MAX_CHARACTERS:,} are allowed")
     if "\0" in value:
         raise Reject("bad_text", f"{what} contains a NUL character")
+    if value.startswith(FLAW):
+        raise Reject("bad_text", f"{what}: {value.removeprefix(FLAW)}")
     if not value.isascii():
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
             raise Reject("bad_text", f"{what} contains half of a surrogate pair") from None
-    return value.strip()
+    return trim(value)
 
 
 def message(value: object, what: str) -> Message:
@@ -99,14 +115,16 @@ def message(value: object, what: str) -> Message:
     if role is None:
         shown = repr(name[:50]) if isinstance(name, str) else kind(name)
         raise Reject("bad_role", f"{what} has the role {shown}; known are {', '.join(ROLES)}")
-    content = next((value[key] for key in ("content", "value", "text") if value.get(key) is not None), None)
+    content = next((value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None), None)
     if isinstance(content, list):
         content = "".join(_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
     return {"role": role, "content": clean(content, f"the content of {what}")}
 
 
 def _part(value: object, what: str) -> str:
-    if not isinstance(value, dict) or value.get("type") != "text":
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or value.get("type", "text") != "text":
         raise Reject("not_text", f"{what} is not of type text")
     text = value.get("text") if value.get("text") is not None else value.get("value")
     if not isinstance(text, str):
@@ -152,8 +170,8 @@ def prompt(value: object, what: str = "the prompt") -> list[Message]:
     """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages."""
     if isinstance(value, list):
         result = messages(value, what)
-    elif isinstance(value, dict) and isinstance(value.get("messages"), list):
-        return prompt(value["messages"], what)  # OpenAI's preference format
+    elif opened(value) is not value:
+        return prompt(opened(value), what)  # OpenAI's preference format
     elif isinstance(value, dict) and not {"role", "from"} & value.keys():
         return [{"role": "user", "content": clean(only_text(value, PROMPT_KEYS, what), what)}]
     elif isinstance(value, dict):
@@ -162,7 +180,7 @@ def prompt(value: object, what: str = "the prompt") -> list[Message]:
         text = clean(value, what)
         if "<extra_id_1>Assistant\n" in text:
             return _steerlm(text, what)
-        if not is_dialogue(text) and not (isinstance(value, str) and value.startswith("\n\nHuman:")):
+        if not text.startswith("Human:"):
             return [{"role": "user", "content": text}]
         result = dialogue(text, what)
         if not result[-1]["content"] and result[-1]["role"] == "assistant":
@@ -190,6 +208,28 @@ def _steerlm(text: str, what: str) -> list[Message]:
     return _awaiting(result, what)
 
 
+def opened(value: Any) -> Any:
+    """A list of messages that an object holds; all else as it is."""
+    return value["messages"] if isinstance(value, dict) and isinstance(value.get("messages"), list) else value
+
+
+def is_plain(value: object) -> bool:
+    """Whether `value` is a list of texts."""
+    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+
+
+def alternate(texts: list[str]) -> list[dict[str, str]]:
+    """Messages of texts that a user and an assistant say in turn."""
+    return [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]
+
+
+def unmarked(first: Any, second: Any) -> tuple[Any, Any]:
+    """Two answers without the marker "Assistant:", if both are texts that start with it."""
+    if not all(isinstance(text, str) and MARKER.match(text) for text in (first, second)):
+        return first, second
+    return MARKER.sub("", first, count=1), MARKER.sub("", second, count=1)
+
+
 def answer(value: object, what: str) -> str:
     """One answer: text, an assistant's message (alone or as a list of one), or an object with one text in it."""
     if isinstance(value, list):
@@ -205,8 +245,13 @@ def answer(value: object, what: str) -> str:
             if read["role"] != "assistant":
                 raise Reject("bad_role", f"{what} is a {read['role']} message")
             return read["content"]
+        if isinstance(value.get("completion"), dict):
+            return answer(value["completion"], what)  # Gemini's candidates
         value = only_text(value, TEXT_KEYS, what)
-    return clean(value, what)
+    text = clean(value, what)
+    if AS_TEXT.match(text):
+        raise Reject("messages_as_text", f"{what} is text that spells a list of messages: write it as a list")
+    return text
 
 
 def only_text(value: dict[str, Any], keys: tuple[str, ...], what: str) -> str:

@@ -20,8 +20,8 @@ REJECT_SCHEMA = pa.schema(
     ]
 )
 INTENDED = (
-    "outside_share", "not_sampled", "over_cap", "duplicate", "near_duplicate", "contradiction", "in_benchmark", "tie",
-    "small_margin", "no_margin", "max_pairs", "one_sided",
+    "filtered", "outside_share", "not_sampled", "over_cap", "duplicate", "near_duplicate", "contradiction",
+    "in_benchmark", "tie", "small_margin", "no_margin", "max_pairs", "one_sided",
 )  # fmt: skip
 """Reasons that follow from the settings or from other rows, and do not count against `max_reject_fraction`."""
 EXAMPLES = 3

@@ -170,7 +170,8 @@ def test_pairs_with_alpacas_parts_and_a_system_prompt() -> None:
         user("Translate.\nchat"),
     )
     assert one("pairs", row | {"input": "", "history": []}).prompt == (system("Be brief."), user("Translate."))
-    assert one("pairs", row, {"prompt": "input"}).prompt[1:] == (user("chat"),)
+    assert one("pairs", row, {"prompt": "instruction"}) == one("pairs", row)
+    assert one("pairs", row, {"prompt": "input"}).prompt[1:] == (user("Hi"), assistant("Hello!"), user("chat"))
     assert reason("pairs", row | {"history": "Hi"}) == "not_messages"
 
 
@@ -206,7 +207,7 @@ def test_pairs_with_objects_that_hold_one_text() -> None:
         ({"prompt": ["Q"]}, "not_messages"),
         ({"prompt": [user("Q"), assistant("A")]}, "prompt_ends_with_assistant"),
         ({"prompt": "\n\nHuman: Q\n\nAssistant: Well,"}, "prompt_ends_with_assistant"),
-        ({"prompt": [{"role": "tool", "content": "Q"}]}, "bad_role"),
+        ({"prompt": [{"role": "narrator", "content": "Q"}]}, "bad_role"),
         ({"prompt": [{"content": "Q"}]}, "bad_role"),
         ({"prompt": [{"role": "user", "content": None}]}, "not_text"),
         ({"chosen": ""}, "empty_answer"),
@@ -278,7 +279,9 @@ def test_fields_name_paths() -> None:
     assert reason("pairs", row | {"w": 0}, fields) == "bad_number"
     assert reason("pairs", row | {"w": True}, fields) == "bad_number"
     assert reason("pairs", row | {"strength": "much"}, fields) == "bad_number"
-    assert reason("pairs", row, fields | {"subset": "w"}) == "not_text"
+    assert one("pairs", row, fields | {"subset": "w"}).subset == "3"
+    assert one("pairs", row | {"tags": {"category": None}}, fields).subset == ""
+    assert reason("pairs", row, fields | {"subset": "data"}) == "not_text"
 
 
 def test_fields_put_texts_together() -> None:

@@ -1,16 +1,23 @@
 """Rows in the shapes of public data sets, told apart without a word from the user: the format, and the pairs."""
 
+from typing import Any
+
 import pytest
 
-from rewardline.formats import GROUPED, Pair, converter, detect, grouping, recognise
+from rewardline.formats import GROUPED, OPTIONS, Pair, choose, converter, detect, grouping, recognise
 
 from shapes import BARE, CERTAIN, GROUPS, Row, talk
 
 
-def read(shape: str, row: Row) -> list[Pair]:
-    if shape in GROUPED:
-        return list(grouping(shape).convert([row]))
-    return list(converter(shape)(row))
+def read(rows: list[Row], **settings: Any) -> list[Pair]:
+    """The pairs of rows, by what they say of themselves."""
+    choice = choose(rows, **settings)
+    assert choice.name, choice.words
+    options = {name: value for name, value in settings.items() if name in OPTIONS} | {"values": choice.values}
+    if choice.name in GROUPED:
+        return list(grouping(choice.name, choice.fields, **options).convert(rows))
+    convert = converter(choice.name, choice.fields, **options)
+    return [pair for row in rows for pair in convert(row)]
 
 
 @pytest.mark.parametrize(("row", "shape", "more"), [item[1:] for item in CERTAIN], ids=[item[0] for item in CERTAIN])
@@ -18,7 +25,7 @@ def test_what_is_unambiguous_is_recognised(row: Row, shape: str, more: list[tupl
     assert detect(row) == shape
     name, sentence = recognise([row] * 3)
     assert name == shape and sentence.startswith(f"format {shape}: ")
-    found = [(pair.prompt[-1]["content"], pair.chosen, pair.rejected) for pair in read(shape, row)]
+    found = [(pair.prompt[-1]["content"], pair.chosen, pair.rejected) for pair in read([row])]
     assert found == [("Q", "A", "B"), *more]
 
 

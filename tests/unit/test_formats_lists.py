@@ -50,7 +50,6 @@ def reason(shape: str, row: Any, fields: dict[str, str] | None = None, **options
         ({"human_ref_A": "A", "human_ref_B": "B", "labels": 0, "score_A": 1, "score_B": 2}, ("B", "A"), 1.0),
         ({"answer_0": "A", "answer_1": "B", "score_0": -0.5, "score_1": 0.5}, ("B", "A"), 1.0),
         ({"response1": "A", "response2": "B", "overall_preference": -3}, ("A", "B"), 3.0),
-        ({"response1": "A", "response2": "B", "overall_preference": 1}, ("B", "A"), 1.0),
     ],
 )
 def test_preference(row: Row, expected: tuple[str, str], margin: float | None) -> None:
@@ -200,7 +199,11 @@ def test_ranked_by_scores() -> None:
     assert reason("ranked", row | {"scores": [2, 2, 2, 2]}) == "tie"
     assert reason("ranked", row | {"scores": [2, 2, 2, 2]}, pairing="best_worst") == "tie"
     assert reason("ranked", row | {"scores": [1, 2]}) == "bad_number"
-    assert reason("ranked", row | {"scores": [1, 2, None, 3]}) == "bad_number"
+    pairs = converter("ranked")(row | {"scores": [1, 2, None, 3]})
+    assert len(pairs) == 3 and pairs.skipped == {"bad_number": 1}  # it costs only its own pairs
+    pairs = converter("ranked")(row | {"responses": ["A", None, "C", ""], "scores": [True, True, False, True]})
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("A", "C")]
+    assert pairs.skipped == {"not_text": 1, "empty_answer": 1}
     assert texts("ranked", {"prompt": "Q", "answers": {"A": 0, "B": 1}}) == [("B", "A")]
 
 

@@ -106,8 +106,8 @@ def test_real_rmb() -> None:
             expected["identical"] += 1
         else:
             (pair,) = pairs
-            assert [(turn["role"], turn["content"]) for turn in pair.prompt] == turns
-            assert (pair.chosen, pair.rejected, pair.subset) == (better, worse, row["category_path"])
+            assert [(turn["role"], turn["content"].strip()) for turn in pair.prompt] == turns
+            assert (pair.chosen.strip(), pair.rejected.strip(), pair.subset) == (better, worse, row["category_path"])
     assert rejects == expected
     assert sum(map(len, results)) == 14543 - rejects.total() == 14522
 
@@ -118,7 +118,8 @@ def test_real_rmb_best_of_n() -> None:
     for row, pairs in zip(rows, results, strict=True):
         best = row["bon_best"]["answer"].strip()
         losers = {item["answer"].strip() for item in row["loser_list"]} - {best}
-        assert {(pair.chosen, pair.rejected) for pair in pairs} == {(best, loser) for loser in losers}
+        found = {(pair.chosen.strip(), pair.rejected.strip()) for pair in pairs}
+        assert found == {(best, loser) for loser in losers}
         assert len(pairs) == len(losers)
     assert rejects == {"identical": sum(not pairs for pairs in results)}
 

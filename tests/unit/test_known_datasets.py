@@ -7,6 +7,7 @@ import pytest
 
 from rewardline import config
 from rewardline.formats import GROUPED, OPTIONS, Pair, Reject, check, converter, grouping
+from rewardline.formats_filter import filtering
 from rewardline.formats_groups import GroupReject
 
 from shapes import SHAPES, Row, compared, shp
@@ -34,6 +35,13 @@ def pairs_of(hub: str, rows: list[Row], **keys: Any) -> tuple[list[Pair], list[s
     options = {name: shape[name] for name in OPTIONS}
     found: list[Pair] = []
     left: list[str] = []
+    keep = filtering(shape["where"])
+    every, rows = rows, []
+    for row in every:
+        try:
+            rows.append(keep(row))
+        except Reject as reject:
+            left.append(reject.reason)
     if shape["format"] in GROUPED:
         group = grouping(shape["format"], shape["fields"], **options)
         groups: dict[str, list[Row]] = {}

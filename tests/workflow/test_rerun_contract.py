@@ -90,6 +90,7 @@ CHANGES: Json = {
     "datasets.local.values": {"first": 1, "second": 2},
     "datasets.local.attributes": {"helpfulness": 1},
     "datasets.local.join": {"id": {"dataset": "made", "key": "prompt"}},
+    "datasets.local.where": {"split": "train"},
     "datasets.local.separator": "|",
     "datasets.local.subset": "other",
     "datasets.local.share": [0, 0.5],
