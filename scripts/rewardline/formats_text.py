@@ -84,7 +84,7 @@ def kind(value: object) -> str:
 
 def trim(text: str) -> str:
     """`text` without outer white space, but for the indentation of code: four spaces or a tab before its first line."""
-    blank = INDENTED.match(text)
+    blank = INDENTED.match(text) if text[:1].isspace() else None
     return text[blank.end() :].rstrip() if blank else text.strip()
 
 

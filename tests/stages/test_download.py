@@ -110,7 +110,7 @@ def test_a_literal_path_may_look_like_a_glob(here: Path) -> None:
     [
         ({"files": ["data/good.jsonl", "data/none.jsonl"]}, "data/none.jsonl does not exist"),
         ({"files": ["data/*.csv"]}, r"data/\*.csv matches no file"),
-        ({"files": ["data"]}, "data does not exist"),
+        ({"files": ["data"]}, "data is a folder"),
         ({"files": ["data/good.jsonl", "data/bad.jsonl"]}, "data/bad.jsonl: none of its 1 rows"),
         ({"files": ["data/good.jsonl", "data/empty.jsonl"]}, "data/empty.jsonl has no rows"),
         ({"files": ["data/good.jsonl", "data/a.xlsx"]}, "data/a.xlsx: unknown format"),
