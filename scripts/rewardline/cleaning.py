@@ -90,8 +90,10 @@ def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidat
     if len(pairs) == 1:
         return pairs
     first: dict[tuple[str, ...], Candidate] = {}
+    answers = dict.fromkeys(text for pair in pairs for text in (pair.chosen, pair.rejected))
+    normal = {text: normalize(text) for text in answers}
     for pair in pairs:
-        kept = first.setdefault(_key(pair), pair)
+        kept = first.setdefault(_key(pair, normal), pair)
         if kept is not pair:
             result.rejects.append((pair, "duplicate", f"equal to {kept.where}"))
     consistent = []
@@ -104,9 +106,9 @@ def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidat
     return consistent
 
 
-def _key(pair: Candidate) -> tuple[str, ...]:
+def _key(pair: Candidate, normal: dict[str, str]) -> tuple[str, ...]:
     """What equal pairs of a prompt have in common: chosen and rejected, and a third entry for a tie."""
-    chosen, rejected = normalize(pair.chosen), normalize(pair.rejected)
+    chosen, rejected = normal[pair.chosen], normal[pair.rejected]
     if chosen == rejected:  # the difference is in what is normalised away
         chosen, rejected = pair.chosen, pair.rejected
     return (*sorted((chosen, rejected)), "tie") if pair.confidence == 0.5 else (chosen, rejected)
