@@ -48,7 +48,7 @@ def scored_pairs(model_folder: Path, tokens: Path, batch_tokens: int, trust: boo
         raise UserError(f"{tokens}: has no pairs to evaluate; its benchmark or eval split is empty")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_reward_model(model_folder, trust_remote_code=trust, dtype="auto")
-    model = RewardModel(loaded).to(device)
+    model = RewardModel(loaded, max_length=data.manifest["max_length"]).to(device)
     log.info("%d pairs of %s, %s batches, on %s", data.pairs, tokens, model.batching, device)
     comparisons = (data[index] for index in range(len(data)))
     scored = score_comparisons(

@@ -55,8 +55,8 @@ class Scorer:
         known = json.loads(made.read_text(encoding="utf-8"))["tokenization"] if made.is_file() else {}
         loaded = load_reward_model(folder, dtype="auto", trust_remote_code=trust)
         tokenizer = load_tokenizer(folder, trust)
-        self._model = RewardModel(loaded, raw=raw)
         limit: Any = max_length or known.get("max_length") or getattr(loaded.config, "max_position_embeddings", 2048)
+        self._model = RewardModel(loaded, raw=raw, max_length=int(limit))
         if self._model.max_tokens is not None:
             limit = min(limit, self._model.max_tokens)
         self._encoder = ConversationEncoder(

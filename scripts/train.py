@@ -32,15 +32,14 @@ from rewardline.machine import own_gpus
 from rewardline.provenance import versions
 
 Json = dict[str, Any]
-ROUNDING = ("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching")
+ROUNDING = ("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention")
 NO_EFFECT = ("checkpoint_every", "checkpoint_minutes", "loggers")
 """Keys of the training that change no weight but by rounding, and not at all: it goes on when they have changed."""
 
 
-def resumable(settings: Json) -> Json:
-    """The settings without those that a training can go on without."""
-    kept = {key: value for key, value in settings["training"].items() if key not in ROUNDING + NO_EFFECT}
-    return {**settings, "training": kept}
+def without(settings: Json, keys: tuple[str, ...]) -> Json:
+    """The settings without some of the training's."""
+    return {**settings, "training": {key: value for key, value in settings["training"].items() if key not in keys}}
 
 
 def training_key(settings: Json, tokens: Path, base: Path) -> str:
@@ -109,8 +108,8 @@ def main(argv: list[str] | None = None) -> int:
     distributed.leave_on_terminate()
     settings = settings_argument(args.settings)
     processes = args.gpus or args.processes
-    key = training_key(settings, args.tokens, args.base)
-    folder = args.checkpoints / training_key(resumable(settings), args.tokens, args.base)
+    key = training_key(without(settings, NO_EFFECT), args.tokens, args.base)
+    folder = args.checkpoints / training_key(without(settings, NO_EFFECT + ROUNDING), args.tokens, args.base)
     threads = max(1, args.threads // processes)
 
     def train_here() -> None:

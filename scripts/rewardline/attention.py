@@ -46,13 +46,14 @@ class _FoundError(Exception):
         self.states = key, value
 
 
-def supports_shared_prefix(model: PreTrainedModel) -> str | None:
-    """None if packed rows are exact for this model, else the reason why not."""
+def supports_shared_prefix(model: PreTrainedModel, max_length: int | None = None) -> str | None:
+    """None if packed rows of sequences up to `max_length` (None: any) are exact for this model, else why not."""
     config = model.config
     if config.model_type not in VERIFIED:
         return f"{config.model_type} is not among {', '.join(sorted(VERIFIED))}"
-    if getattr(config, "use_sliding_window", True) and getattr(config, "sliding_window", None):
-        return f"its attention has a sliding window of {config.sliding_window} tokens"
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if window and (max_length is None or max_length > window):
+        return f"its attention has a sliding window of {window} tokens"
     return None
 
 

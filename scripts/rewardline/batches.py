@@ -100,11 +100,16 @@ def steps(pair_counts: Indices, visit: Indices, pairs_per_step: int) -> list[lis
     return result
 
 
-def micro_batches(sizes: Indices, pieces: Sequence[Piece], budget: int) -> list[list[Piece]]:
+def micro_batches(
+    sizes: Indices, pieces: Sequence[Piece], budget: int, rows: Indices | None = None
+) -> list[list[Piece]]:
     """Pack pieces, of comparisons of `sizes` tokens, into micro batches of at most `budget` tokens.
 
-    A larger one stands alone. Longest first, so that micro batches are even and rows of a batch have similar lengths.
+    A larger one stands alone. Longest first, so that micro batches are even. `rows`: how many rows each comparison has,
+    where all rows of a batch are padded to its longest; then rows of a batch have similar lengths.
     """
+    if rows is not None:
+        return _padded_micro_batches(sizes // rows, rows, pieces, budget)
     result: list[list[Piece]] = []
     room: list[int] = []
     for piece in sorted(pieces, key=lambda piece: -int(sizes[piece.index])):
@@ -116,6 +121,19 @@ def micro_batches(sizes: Indices, pieces: Sequence[Piece], budget: int) -> list[
         else:
             result[fit].append(piece)
             room[fit] -= size
+    return result
+
+
+def _padded_micro_batches(widths: Indices, rows: Indices, pieces: Sequence[Piece], budget: int) -> list[list[Piece]]:
+    result: list[list[Piece]] = []
+    width = held = 0
+    for piece in sorted(pieces, key=lambda piece: -int(widths[piece.index])):
+        count = int(rows[piece.index])
+        if not result or (held + count) * width > budget:
+            result.append([])
+            width, held = int(widths[piece.index]), 0
+        result[-1].append(piece)
+        held += count
     return result
 
 

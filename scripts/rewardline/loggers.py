@@ -90,11 +90,14 @@ def log_lines(path: Path) -> Iterator[Json]:
 
 
 class Curves:
-    """Hands the numbers of every line to a program: `train/NAME`, and `eval/NAME` for those of evaluations."""
+    """Hands the numbers of every line to a program: `train/NAME`, and `eval/NAME` for those of evaluations.
+
+    A program that fails is given up, with a warning: it must not cost the training.
+    """
 
     def __init__(self, write: Callable[[Json, int], None], close: Callable[[], None]) -> None:
-        self._write = write
-        self.close = close
+        self._write, self._close = write, close
+        self._works = True
 
     def write(self, line: Json) -> None:
         """Write a line's numbers."""
@@ -103,7 +106,20 @@ class Curves:
             if name != "step" and isinstance(value, int | float):
                 group, short = ("eval", name[5:]) if name.startswith("eval_") else ("train", name)
                 values[f"{group}/{short}"] = value
-        self._write(values, line["step"])
+        self._try(lambda: self._write(values, line["step"]))
+
+    def close(self) -> None:
+        """Write what still waits."""
+        self._try(self._close)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        if not self._works:
+            return
+        try:
+            action()
+        except Exception as error:
+            self._works = False
+            log.warning("a logger failed (%s: %s) and gets no more lines", type(error).__name__, error)
 
 
 def _tensorboard(_settings: Json, folder: Path) -> Curves:

@@ -40,8 +40,12 @@ class RewardModel(nn.Module):
         *,
         score: Score | None = None,
         raw: bool = False,
+        max_length: int | None = None,
     ) -> None:
-        """Prepare `model`. `score`: None takes what its configuration says; `raw` leaves out its normalisation.
+        """Prepare `model`.
+
+        `score`: None takes what its configuration says; `raw` leaves out its normalisation. `max_length`: tokens of the
+        longest sequence that will come, None if that is not known.
 
         Raises:
             UserError: `score` is not one that the model can give.
@@ -60,7 +64,7 @@ class RewardModel(nn.Module):
         self.normalization = None if raw else applied(stored(model, "normalization"))
         self.batching: Batching = batching
         if batching == "shared_prefix":
-            reason = attention.supports_shared_prefix(model) if self.is_decoder else "it is not a decoder"
+            reason = attention.supports_shared_prefix(model, max_length) if self.is_decoder else "it is not a decoder"
             if reason is None:
                 attention.use_shared_prefix(model, kernel)
             else:

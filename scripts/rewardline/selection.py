@@ -33,11 +33,11 @@ class Selection:
 
     def is_better(self, loss: float) -> bool:
         """Whether an evaluation's loss is the lowest."""
-        return self.best_loss is None or loss < self.best_loss
+        return math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
 
     def count(self, loss: float, min_delta: float) -> None:
         """Take note of an evaluation's loss for early stopping."""
-        if self.mark is None or loss < self.mark - min_delta:
+        if math.isfinite(loss) and (self.mark is None or loss < self.mark - min_delta):
             self.mark, self.stale = loss, 0
         else:
             self.stale += 1

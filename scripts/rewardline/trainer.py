@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from rewardline import batches, checkpoints, engine, loggers, selection
+from rewardline import batches, checkpoints, distributed, engine, loggers, selection
 from rewardline.batches import Batch, Piece
 from rewardline.cli import UserError, log, progress
 from rewardline.distributed import PREEMPTED
@@ -27,6 +27,8 @@ from rewardline.shards import TokenDataset
 from rewardline.throughput import Work
 
 Json = dict[str, Any]
+UNSAVED_SECONDS = 60.0
+"""How much of a training may be lost by a kill between its last step and its export."""
 EVAL_PAIRS = 512
 """Pairs of the eval split that are scored during training; the first, which are ordered by a hash of their prompt."""
 
@@ -102,8 +104,17 @@ class Trainer:
                 )
                 bar.update(1)
                 self._after_step(epoch)
+        self._save_the_end()
         for logger in self._loggers:
             logger.close()
+        distributed.leave_on_terminate()
+
+    def _save_the_end(self) -> None:
+        """Save what the last checkpoint lacks, so that a kill during the export does not cost it."""
+        wanted = bool(self.training["checkpoint_every"] or self.training["checkpoint_minutes"])
+        (late,) = self._on_any(time.monotonic() - self._saved_at >= UNSAVED_SECONDS)
+        if wanted and late:
+            checkpoints.save(self.engine, self.folder, self.totals.step, self._state())
 
     def _restore(self) -> None:
         """Take up the state of the newest checkpoint, if there is one."""
@@ -225,7 +236,8 @@ class Trainer:
         self, data: TokenDataset, pieces: list[Piece], sizes: Any, reading: Reading
     ) -> Iterator[tuple[Batch, bool]]:
         """This process's micro batches. All processes get the same number: some of them stand in, and do not count."""
-        groups = batches.micro_batches(sizes, pieces, self.training["tokens_per_micro_batch"])
+        rows = data.tail_counts if self.wrapped.batching == "padded" else None
+        groups = batches.micro_batches(sizes, pieces, self.training["tokens_per_micro_batch"], rows)
         for begin in range(0, len(groups), self.world):
             turn = groups[begin : begin + self.world]
             is_real = self.rank < len(turn)

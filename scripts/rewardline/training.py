@@ -37,6 +37,8 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     device = engine.device()
     if training["precision"] == "fp16" and device.type == "cpu":
         raise UserError("training.precision: fp16 needs a GPU; use fp32 or bf16")
+    if training["attention"] == "flex" and device.type == "cpu":
+        raise UserError("training.attention: flex needs a GPU; use auto or sdpa")
     data, held_out = TokenDataset(tokens, "train"), TokenDataset(tokens, "eval")
     tokenizer = load_tokenizer(base, settings["trust_remote_code"])
     if data.manifest.get("chat_template"):
@@ -47,8 +49,11 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     model = _base_model(settings, base, tokenizer, DTYPES[training["precision"]] if stage == 3 else torch.float32)
     if training["lora"]:
         lora.add_adapters(model, training["lora"], settings["seed"])
-    wrapped = RewardModel(model, training["batching"], training["attention"], score=training["score"], raw=True)
-    check_objective(wrapped, training, max_length=data.manifest["max_length"], eval_pairs=held_out.pairs)
+    longest = data.manifest["max_length"]
+    wrapped = RewardModel(
+        model, training["batching"], training["attention"], score=training["score"], raw=True, max_length=longest
+    )
+    check_objective(wrapped, training, max_length=longest, eval_pairs=held_out.pairs)
     if training["gradient_checkpointing"]:
         model.activation_checkpointing_enable({"use_reentrant": False})
     counts = _parameter_counts(wrapped)

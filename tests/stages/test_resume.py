@@ -6,12 +6,14 @@ import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trainings import (
     ENVIRONMENT,
@@ -177,3 +179,28 @@ def test_best_weights_are_exported_and_stopping_early_survives_a_kill(tmp_path: 
     assert "continuing after step" in log_of(tmp_path / "killed")
     assert largest_difference(again, weights) == 0.0
     assert curve(again_lines) == curve(lines)
+
+
+def test_a_failure_after_the_last_step_loses_nothing(
+    tmp_path: Path, tokens: Path, base: Path, undisturbed: Result
+) -> None:
+    settings = training(**{**SHORT, "eval_every": 0, "checkpoint_every": 400})
+    _, program, *options = command(tmp_path, tokens, base, settings)
+    broken = (
+        f"import sys; sys.path.insert(0, {str(Path(program).parent)!r}); import train;"
+        "from rewardline import trainer, training; trainer.UNSAVED_SECONDS = 0;"
+        "training._export = lambda *_: sys.exit('no room for the export');"
+        f"train.main({options!r})"
+    )
+    assert subprocess.run([sys.executable, "-c", broken], env=ENVIRONMENT, check=False).returncode
+    weights, lines = finish(tmp_path, tokens, base, checkpoint_every=400)
+    assert "step 40" in log_of(tmp_path)
+    assert curve(lines) == curve(undisturbed[1])
+    assert all(torch.equal(weights[name], undisturbed[0][name]) for name in weights)
+
+
+def test_a_change_that_matters_to_no_weight_trains_nothing_again(tmp_path: Path, tokens: Path, base: Path) -> None:
+    finish(tmp_path, tokens, base, max_steps=8)
+    made = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    finish(tmp_path, tokens, base, max_steps=8, checkpoint_every=3)
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == made

@@ -108,3 +108,17 @@ def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:100])
     with pytest.raises(UserError, match=r"train-00000\.arrow"):
         TokenDataset(tmp_path / "t", "train")
+
+
+def test_padded_micro_batches_hold_their_budget_and_rows_of_similar_lengths() -> None:
+    rng = np.random.default_rng(0)
+    rows, widths = rng.integers(2, 5, 200), rng.integers(5, 300, 200)
+    pieces = [Piece(k, 0, 1) for k in range(200)]
+    found = batches.micro_batches(rows * widths, pieces, 2_000, rows)
+    assert sorted(piece.index for group in found for piece in group) == list(range(200))
+    computed = 0
+    for group in found:
+        indices = [piece.index for piece in group]
+        computed += (size := int(rows[indices].sum() * widths[indices].max()))
+        assert size <= 2_000 or len(group) == 1
+    assert computed < 1.15 * (rows * widths).sum()

@@ -111,6 +111,19 @@ def test_models_that_cannot_share_prefixes_are_padded() -> None:
         assert np.allclose(scores, first[comparison.prompt_id], atol=1e-5)
 
 
+def test_a_sliding_window_that_no_sequence_crosses_is_no_hindrance() -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("mistral", vocab_size=90, num_labels=1, pad_token_id=0, **_small("mistral", 32))
+    model = AutoModelForSequenceClassification.from_config(config).eval()
+    assert RewardModel(copy.deepcopy(model), max_length=33).batching == "padded"
+    packed, padded = RewardModel(copy.deepcopy(model), max_length=32), RewardModel(copy.deepcopy(model), "padded")
+    assert packed.batching == "shared_prefix"
+    padded.model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        one, other = (m(collate(comparisons(), m.batching, pad_id=0)) for m in (packed, padded))
+    assert torch.allclose(one, other, atol=1e-5, rtol=0)
+
+
 def _small(family: str, window: int | None) -> dict[str, object]:
     values = {**FAMILIES[family], "sliding_window": window}
     values.pop("model_type")
