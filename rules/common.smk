@@ -12,7 +12,7 @@ SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scr
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline import config as configuration
-from rewardline import machine, summary
+from rewardline import machine, stages, summary
 from rewardline.artifacts import canonical
 from rewardline.code import program_files
 from rewardline.expand import expand_files, local_model_files
@@ -42,7 +42,7 @@ def load_config():
 def find_files():
     """The local files of every data set that the runs use, by its name."""
     files, problems = {}, []
-    for name in configuration.used_sources(CONFIG, RUNS.values()):
+    for name in stages.used_sources(CONFIG, RUNS.values()):
         section = "datasets" if name in CONFIG["datasets"] else "benchmarks"
         try:
             files[name] = expand_files(CONFIG[section][name].get("files", []))
@@ -82,13 +82,13 @@ def check_models():
 
 def base_settings(cfg, name):
     """The settings of a base model; for local files also their sizes, which catch a change with an older date."""
-    result = configuration.base_settings(cfg, name)
+    result = stages.base_settings(cfg, name)
     files = local_model_files(CONFIG["models"][name])
     return {**result, "sizes": [Path(path).stat().st_size for path in files]} if files else result
 
 
 CONFIG = load_config()
-RUNS = {run.run_id: run for run in configuration.run_table(CONFIG, selected_runs())}
+RUNS = {run.run_id: run for run in stages.run_table(CONFIG, selected_runs())}
 FILES = find_files()
 
 
@@ -98,13 +98,13 @@ def one_of(names):
 
 
 wildcard_constraints:
-    dataset=one_of(configuration.sources(CONFIG)),
+    dataset=one_of(stages.sources(CONFIG)),
     mixture=one_of([*CONFIG["mixtures"], *CONFIG["benchmarks"]]),
     model=one_of(CONFIG["models"]),
     part=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
     run=one_of(RUNS),
-    benchmark=one_of([*CONFIG["benchmarks"], configuration.EVAL]),
+    benchmark=one_of([*CONFIG["benchmarks"], stages.EVAL]),
 
 
 def code(program):
@@ -141,24 +141,24 @@ def run_settings(function, *keys):
 def file_settings(cfg, dataset, part):
     """The settings of reading one file; its size catches an edit with an older date."""
     path = dataset_parts(dataset)[part]
-    read = {key: value for key, value in configuration.download_settings(cfg, dataset).items() if key == "columns"}
+    read = {key: value for key, value in stages.download_settings(cfg, dataset).items() if key == "columns"}
     return {**read, "files": [path], "sizes": [Path(path).stat().st_size]}
 
 
 def download_settings(cfg, dataset):
     """The settings of a download; for local files, which files these are."""
-    result = configuration.download_settings(cfg, dataset)
+    result = stages.download_settings(cfg, dataset)
     return {**result, "files": FILES[dataset]} if FILES.get(dataset) else result
 
 
 def dataset_parts(dataset):
     """The local files of a data set by the name of their part; none for one from elsewhere."""
-    return configuration.file_parts(FILES.get(dataset, []))
+    return stages.file_parts(FILES.get(dataset, []))
 
 
 def part_manifests(stage, dataset):
     """The manifests of all parts of a data set, of reading (`data`) or of conversion (`candidates`)."""
-    found = dataset_parts(dataset) if stage == "data" else configuration.parts(CONFIG, dataset, FILES.get(dataset, []))
+    found = dataset_parts(dataset) if stage == "data" else stages.parts(CONFIG, dataset, FILES.get(dataset, []))
     return [f"results/shards/{stage}/{dataset}/{part}/manifest.json" for part in found]
 
 
@@ -171,30 +171,30 @@ def converted_data(wildcards):
 
 def joined_tables(wildcards):
     """The data sets whose rows stand behind ids in the rows of a data set."""
-    names = configuration.joined_sources(CONFIG, wildcards.dataset)
+    names = stages.joined_sources(CONFIG, wildcards.dataset)
     return [f"results/data/{name}/manifest.json" for name in names]
 
 
 def convert_settings(cfg, dataset, part):
     """The settings of converting a part of a data set, and which part of the rows it is."""
-    rows = configuration.parts(cfg, dataset, FILES.get(dataset, [])).get(part, "0/1")
-    return {**configuration.convert_settings(cfg, dataset), "rows": rows}
+    rows = stages.parts(cfg, dataset, FILES.get(dataset, [])).get(part, "0/1")
+    return {**stages.convert_settings(cfg, dataset), "rows": rows}
 
 
 def clean_settings(cfg, mixture, shard):
     """The settings of cleaning a shard, and which one of how many it is."""
-    count = configuration.mixture_entry(cfg, mixture)["shards"]
-    return {**configuration.clean_settings(cfg, mixture), "shard": f"{shard}/{count}"}
+    count = stages.mixture_entry(cfg, mixture)["shards"]
+    return {**stages.clean_settings(cfg, mixture), "shard": f"{shard}/{count}"}
 
 
 def mixture_datasets(mixture):
     """The data sets of a mixture; a benchmark is one by itself."""
-    return sorted(configuration.mixture_entry(CONFIG, mixture)["datasets"])
+    return sorted(stages.mixture_entry(CONFIG, mixture)["datasets"])
 
 
 def mixture_candidates(wildcards):
     """The candidates of a mixture, and of the benchmarks whose prompts must not be in its training pairs."""
-    benchmarks = configuration.benchmarks_of_mixture(CONFIG, wildcards.mixture)
+    benchmarks = stages.benchmarks_of_mixture(CONFIG, wildcards.mixture)
     return {
         key: [path for name in names for path in part_manifests("candidates", name)]
         for key, names in (("data", mixture_datasets(wildcards.mixture)), ("benchmarks", benchmarks))
@@ -208,20 +208,20 @@ def mixture_data(wildcards):
 
 def pair_shards(wildcards):
     """The shards of a mixture's pairs."""
-    count = configuration.mixture_entry(CONFIG, wildcards.mixture)["shards"]
+    count = stages.mixture_entry(CONFIG, wildcards.mixture)["shards"]
     return [f"results/shards/pairs/{wildcards.mixture}/{shard}/manifest.json" for shard in range(count)]
 
 
 def token_shards(wildcards):
     """The shards of a mixture's tokens for a model."""
-    count = configuration.mixture_entry(CONFIG, wildcards.mixture)["shards"]
+    count = stages.mixture_entry(CONFIG, wildcards.mixture)["shards"]
     folder = f"results/shards/tokens/{wildcards.mixture}/{wildcards.model}"
     return [f"{folder}/{shard}/manifest.json" for shard in range(count)]
 
 
 def shard_threads(wildcards):
     """Shards that are tokenised side by side share the cores."""
-    return max(1, all_cores() // configuration.mixture_entry(CONFIG, wildcards.mixture)["shards"])
+    return max(1, all_cores() // stages.mixture_entry(CONFIG, wildcards.mixture)["shards"])
 
 
 def base_inputs(wildcards):
@@ -246,7 +246,7 @@ def run_base(wildcards):
 def benchmark_tokens(wildcards):
     """The tokens that a run is evaluated on."""
     run = RUNS[wildcards.run]
-    data = run.mixture if wildcards.benchmark == configuration.EVAL else wildcards.benchmark
+    data = run.mixture if wildcards.benchmark == stages.EVAL else wildcards.benchmark
     return f"results/tokens/{data}/{run.model}/manifest.json"
 
 
@@ -255,7 +255,7 @@ def evaluations(name):
     paths = []
     for run in RUNS.values():
         has_eval = CONFIG["mixtures"][run.mixture]["eval_fraction"] > 0
-        for benchmark in [configuration.EVAL] * has_eval + list(run.benchmarks):
+        for benchmark in [stages.EVAL] * has_eval + list(run.benchmarks):
             paths.append(f"results/evals/{run.run_id}/{benchmark}/{name}")
     return paths
 

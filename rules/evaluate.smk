@@ -14,7 +14,7 @@ rule evaluate:
     resources:
         gpu=min(1, GPUS),
     params:
-        settings=run_settings(configuration.evaluate_settings, "benchmark"),
+        settings=run_settings(stages.evaluate_settings, "benchmark"),
     message:
         "Evaluating {wildcards.run} on {wildcards.benchmark}"
     shell:

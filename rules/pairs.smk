@@ -29,7 +29,7 @@ rule group_prompts:
     conda:
         "../envs/rewardline.yaml"
     params:
-        settings=settings(configuration.group_settings, "mixture"),
+        settings=settings(stages.group_settings, "mixture"),
     message:
         "Comparing the prompts of {wildcards.mixture}"
     shell:
@@ -72,7 +72,7 @@ rule build_pairs:
     conda:
         "../envs/rewardline.yaml"
     params:
-        settings=settings(configuration.pairs_settings, "mixture"),
+        settings=settings(stages.pairs_settings, "mixture"),
     message:
         "Building pairs of {wildcards.mixture}"
     shell:

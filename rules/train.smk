@@ -19,7 +19,7 @@ rule train:
         processes=1,
         launcher="",
     params:
-        settings=run_settings(configuration.train_settings),
+        settings=run_settings(stages.train_settings),
     message:
         "Training {wildcards.run}"
     shell:

@@ -12,6 +12,7 @@ import group_prompts
 import join_tokens
 import tokenize_pairs
 from rewardline import config as configuration
+from rewardline import stages
 from rewardline.pairs import read_pairs
 from rewardline.shards import TokenDataset
 
@@ -35,25 +36,23 @@ def write_rows(path: Path, rows: list[Any]) -> str:
 
 def convert(folder: Path, config: Json, name: str, only_read: bool = False) -> list[Path]:
     """Read and convert all parts of a data set; the manifests of its candidates (none if it is only to be read)."""
-    entry = configuration.sources(config)[name]
+    entry = stages.sources(config)[name]
     files = entry.get("files", [])
     read = {}
-    for part, file in configuration.file_parts(files).items():
+    for part, file in stages.file_parts(files).items():
         read[part] = folder / "read" / name / part
         _program(download.main, "--name", name, "--output", read[part], settings={"files": [file]})
     parts = [path / "manifest.json" for path in read.values()]
     whole = folder / "data" / name
-    settings = configuration.download_settings(config, name)
+    settings = stages.download_settings(config, name)
     _program(download.main, "--name", name, "--parts", *parts, "--output", whole, settings=settings)
     manifests: list[Path] = []
     if only_read:
         return manifests
-    for part, rows in configuration.parts(config, name, files).items():
+    for part, rows in stages.parts(config, name, files).items():
         out = folder / "candidates" / name / part
-        settings = {**configuration.convert_settings(config, name), "rows": rows}
-        tables = [
-            str(folder / "data" / other / "manifest.json") for other in configuration.joined_sources(config, name)
-        ]
+        settings = {**stages.convert_settings(config, name), "rows": rows}
+        tables = [str(folder / "data" / other / "manifest.json") for other in stages.joined_sources(config, name)]
         data = read.get(part, whole) / "manifest.json"
         _program(
             convert_rows.main, "--name", name, "--data", data, "--tables", *tables, "--output", out, settings=settings
@@ -92,19 +91,19 @@ def build(
     own = [path for name in sorted(data) for path in convert(folder, config, name)]
     others = [path for name in sorted(benchmarks or {}) for path in convert(folder, config, name)]
     prompts = folder / "prompts"
-    settings = configuration.group_settings(config, "m")
+    settings = stages.group_settings(config, "m")
     places: list[str | Path] = ["--data", *own, "--benchmarks", *others, "--output", prompts]
     _program(group_prompts.main, "--name", "m", *places, settings=settings)
     count = config["mixtures"]["m"]["shards"]
     shards = []
     for index in range(count):
         out = folder / "shards" / str(index)
-        settings = {**configuration.clean_settings(config, "m"), "shard": f"{index}/{count}"}
+        settings = {**stages.clean_settings(config, "m"), "shard": f"{index}/{count}"}
         _program(clean_pairs.main, "--prompts", prompts / "manifest.json", "--output", out, settings=settings)
         shards.append(out / "manifest.json")
     sources = [folder / "data" / name / "manifest.json" for name in data]
     places = ["--data", *sources, "--prompts", prompts / "manifest.json", "--shards", *shards]
-    settings = configuration.pairs_settings(config, "m")
+    settings = stages.pairs_settings(config, "m")
     _program(build_pairs.main, "--name", "m", *places, "--output", folder / "pairs" / "m", settings=settings)
     stats: Json = json.loads((folder / "pairs" / "m" / "stats.json").read_text())
     return stats

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rewardline import config
+from rewardline import config, stages
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = config.load_schema(ROOT / "config" / "schema.yaml")
@@ -28,7 +28,7 @@ def test_defaults_are_filled_at_every_level() -> None:
 
 def test_default_configuration_is_valid() -> None:
     loaded = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-    assert [run.run_id for run in config.run_table(config.resolve(loaded, SCHEMA))] == ["demo-seed0", "demo-seed1"]
+    assert [run.run_id for run in stages.run_table(config.resolve(loaded, SCHEMA))] == ["demo-seed0", "demo-seed1"]
 
 
 def test_number_that_yaml_reads_as_text_is_a_number() -> None:
@@ -46,7 +46,7 @@ def test_number_that_yaml_reads_as_text_is_a_number() -> None:
 def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
     cfg = base()
     cfg["runs"] = {3: {"mixture": "m", "model": "x"}}
-    assert [run.run_id for run in config.run_table(config.resolve(cfg, SCHEMA))] == ["3"]
+    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_entry_set_to_null_is_left_out() -> None:
 def test_seeds_give_run_ids() -> None:
     cfg = base()
     cfg["runs"]["r"]["seeds"] = [3, 5]
-    assert [run.run_id for run in config.run_table(config.resolve(cfg, SCHEMA))] == ["r-seed3", "r-seed5"]
+    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["r-seed3", "r-seed5"]
     cfg["runs"]["r"]["seeds"] = [3]
-    assert [run.run_id for run in config.run_table(config.resolve(cfg, SCHEMA))] == ["r"]
+    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["r"]
 
 
 def test_two_runs_cannot_share_a_run_id() -> None:

@@ -1,0 +1,173 @@
+"""What the configuration says to each stage: the trainings it means, and the settings that a stage reads."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewardline.artifacts import digest
+from rewardline.formats import GROUPED
+
+Json = dict[str, Any]
+EVAL = "eval"
+"""The benchmark that every run has: the eval split of its own mixture."""
+SOURCE_KEYS = ("hub", "revision", "config", "split", "data_files", "data_dir", "columns", "files", "demo")
+BASE_KEYS = ("path", "revision", "convert_bin", "trust_remote_code", "gguf", "init")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training with one seed; `name` is its entry in the configuration."""
+
+    run_id: str
+    name: str
+    mixture: str
+    model: str
+    seed: int
+    benchmarks: tuple[str, ...]
+
+
+def run_table(config: Json, selected: set[str] | None = None) -> list[Run]:
+    """All trainings: one for each seed of each run (of those in `selected`, if given)."""
+    table = []
+    for name, run in sorted(config["runs"].items()):
+        if selected is not None and name not in selected:
+            continue
+        for seed in run["seeds"]:
+            run_id = name if len(run["seeds"]) == 1 else f"{name}-seed{seed}"
+            table.append(Run(run_id, name, run["mixture"], run["model"], seed, tuple(run["benchmarks"])))
+    return table
+
+
+def sources(config: Json) -> Json:
+    """Everything that can be downloaded, by name: data sets and benchmarks."""
+    return {**config["datasets"], **config["benchmarks"]}
+
+
+def used_sources(config: Json, runs: Iterable[Run]) -> list[str]:
+    """The data sets and benchmarks that trainings read, directly or through the mixture of a tokenizer."""
+    names: set[str] = set()
+    for run in runs:
+        mixtures = {run.mixture}
+        init = config["models"][run.model].get("init")
+        if init is not None:
+            mixtures.add(init["tokenizer"]["mixture"])
+        for mixture in mixtures:
+            names |= set(config["mixtures"][mixture]["datasets"]) | set(benchmarks_of_mixture(config, mixture))
+    return sorted(names.union(*(joined_sources(config, name) for name in names)))
+
+
+def joined_sources(config: Json, name: str) -> list[str]:
+    """The data sets whose rows stand behind ids in the rows of a data set or benchmark."""
+    return sorted({join["dataset"] for join in sources(config)[name]["join"].values()})
+
+
+def benchmarks_of_mixture(config: Json, mixture: str) -> list[str]:
+    """The benchmarks of the runs that train on `mixture`; their prompts must not be in its training pairs."""
+    runs = (run for run in config["runs"].values() if run["mixture"] == mixture)
+    return sorted({benchmark for run in runs for benchmark in run["benchmarks"]})
+
+
+def download_settings(config: Json, dataset: str) -> Json:
+    """What the download stage reads."""
+    entry = sources(config)[dataset]
+    settings = {key: entry[key] for key in SOURCE_KEYS if key in entry}
+    if "hub" not in settings:
+        settings.pop("split", None)
+    return settings
+
+
+def file_parts(files: Sequence[str]) -> dict[str, str]:
+    """Local files by the name of the part that each of them is: readable, and different for different paths."""
+    return {f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(file).name)}-{digest(file)[:8]}": file for file in files}
+
+
+def parts(config: Json, dataset: str, files: Sequence[str] = ()) -> dict[str, str]:
+    """The parts of a data set that are converted apart, by name, with the rows that each takes, as INDEX/COUNT.
+
+    Each local file is a part. A format that takes several rows together needs them all in one part.
+    """
+    entry = sources(config)[dataset]
+    if entry["format"] in GROUPED or not files:
+        count = 1 if entry["format"] in GROUPED else entry["shards"]
+        return {"all": "0/1"} if count == 1 else {f"{k}-of-{count}": f"{k}/{count}" for k in range(count)}
+    return dict.fromkeys(file_parts(files), "0/1")
+
+
+def convert_settings(config: Json, dataset: str) -> Json:
+    """What the conversion of a data set's rows reads."""
+    return _without(sources(config)[dataset], (*SOURCE_KEYS, "shards"))
+
+
+def mixture_entry(config: Json, name: str) -> Json:
+    """A mixture; for a benchmark, the mixture that holds all of it out. Each data set has `weight` and `cap`."""
+    if name not in config["mixtures"]:
+        whole = {"eval_fraction": 1.0, "seed": 0, "max_reject_fraction": 1.0}
+        shards = config["benchmarks"][name]["shards"]
+        entry = {"weight": 1.0, "cap": None}
+        return {"datasets": {name: entry}, **whole, "near_duplicates": None, "decontamination": None, "shards": shards}
+    found = config["mixtures"][name]
+    datasets = {
+        dataset: entry if isinstance(entry, Mapping) else {"weight": entry, "cap": None}
+        for dataset, entry in found["datasets"].items()
+    }
+    return {**found, "datasets": datasets}
+
+
+def group_settings(config: Json, name: str) -> Json:
+    """What the comparison of a mixture's prompts reads."""
+    entry = mixture_entry(config, name)
+    caps = {dataset: {"cap": one["cap"]} for dataset, one in entry["datasets"].items()}
+    return {**_without(entry, ("shards",)), "datasets": caps}
+
+
+def clean_settings(config: Json, name: str) -> Json:
+    """What the cleaning of a shard reads, beside what the comparison of the prompts found."""
+    entry = mixture_entry(config, name)
+    weights = {dataset: {"weight": one["weight"]} for dataset, one in entry["datasets"].items()}
+    return {"datasets": weights, "seed": entry["seed"], "near_duplicates": entry["near_duplicates"]}
+
+
+def pairs_settings(config: Json, name: str) -> Json:
+    """What is read when the shards of a mixture are put together."""
+    return {"eval_fraction": mixture_entry(config, name)["eval_fraction"]}
+
+
+def base_settings(config: Json, model: str) -> Json:
+    """What the base model stage reads."""
+    entry = config["models"][model]
+    settings = {key: entry[key] for key in BASE_KEYS if key in entry}
+    if "path" not in settings:
+        for key in ("revision", "convert_bin", "trust_remote_code"):
+            settings.pop(key, None)
+    return settings
+
+
+def tokenize_settings(config: Json, model: str) -> Json:
+    """What the tokenize stage reads."""
+    settings = _without(config["models"][model], BASE_KEYS)
+    return {**settings, "trust_remote_code": config["models"][model]["trust_remote_code"]}
+
+
+def train_settings(config: Json, run: Run) -> Json:
+    """What the training stage reads."""
+    return {
+        "run": run.run_id,
+        "mixture": run.mixture,
+        "model": run.model,
+        "seed": run.seed,
+        "training": config["runs"][run.name]["training"],
+        "trust_remote_code": config["models"][run.model]["trust_remote_code"],
+    }
+
+
+def evaluate_settings(config: Json, run: Run, benchmark: str) -> Json:
+    """What the evaluation stage reads."""
+    trust = config["models"][run.model]["trust_remote_code"]
+    identity = {"run": run.run_id, "name": run.name, "mixture": run.mixture, "model": run.model, "seed": run.seed}
+    return {**identity, "benchmark": benchmark, "trust_remote_code": trust}
+
+
+def _without(entry: Json, keys: tuple[str, ...]) -> Json:
+    return {key: value for key, value in entry.items() if key not in keys}
