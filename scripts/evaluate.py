@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,21 +16,9 @@ from rewardline import distributed
 from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
 from rewardline.machine import own_gpus
+from rewardline.score_table import SCHEMA, read_scores, score_rows
 
 Json = dict[str, Any]
-SCHEMA = pa.schema(
-    [
-        ("pair_id", pa.string()),
-        ("prompt_id", pa.string()),
-        ("dataset", pa.string()),
-        ("subset", pa.string()),
-        ("chosen_score", pa.float32()),
-        ("rejected_score", pa.float32()),
-        ("chosen_tokens", pa.int32()),
-        ("rejected_tokens", pa.int32()),
-        ("correct", pa.float32()),
-    ]
-)
 ROWS_AT_ONCE = 4096
 
 
@@ -55,21 +42,8 @@ def scored_pairs(model_folder: Path, tokens: Path, batch_tokens: int, trust: boo
         model, comparisons, device=device, pad_id=loaded.config.pad_token_id, batch_tokens=batch_tokens
     )
     with progress(label, total=data.pairs, unit="pair") as bar:
-        for comparison, scores in scored:
-            prefix = len(comparison.prefix)
-            for pair in comparison.pairs:
-                chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
-                yield {
-                    "pair_id": pair["pair_id"],
-                    "prompt_id": comparison.prompt_id,
-                    "dataset": pair["dataset"],
-                    "subset": pair["subset"],
-                    "chosen_score": chosen,
-                    "rejected_score": rejected,
-                    "chosen_tokens": prefix + len(comparison.tails[pair["chosen"]]),
-                    "rejected_tokens": prefix + len(comparison.tails[pair["rejected"]]),
-                    "correct": float(chosen > rejected) + 0.5 * (chosen == rejected),
-                }
+        for number, (comparison, scores) in enumerate(scored):
+            yield from score_rows(comparison, number, scores)
             bar.update(len(comparison.pairs))
 
 
@@ -117,7 +91,7 @@ def evaluate(args: argparse.Namespace) -> None:
         write_scores(scored_pairs(args.model, args.tokens, args.batch_tokens, trust, label), out / "scores.parquet")
         normalization = made.get("normalization")
         scale = normalization["std"] if normalization else 1.0
-        metrics = summarize(pd.read_parquet(out / "scores.parquet"), scale)
+        metrics = summarize(read_scores(out / "scores.parquet"), scale)
         write_json(out / "metrics.json", {**settings, **metrics, "normalization": normalization})
     log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])
 

@@ -26,6 +26,10 @@ PAIR = pa.struct(
         ("margin", pa.float64()),
         ("confidence", pa.float64()),
         ("weight", pa.float64()),
+        ("chosen_source", pa.string()),
+        ("rejected_source", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
     ]
 )
 SCHEMA = pa.schema(
