@@ -147,6 +147,8 @@ class Conversion:
                     dataset=self._dataset,
                     **first,
                     others=others,
+                    chosen_source=pair.sources[0] or None,
+                    rejected_source=pair.sources[1] or None,
                 )
             )
         outside_share = Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]")

@@ -39,6 +39,8 @@ SCHEMA = pa.schema(
         ("file", pa.string()),
         ("row", pa.int64()),
         ("others", pa.list_(SOURCE)),
+        ("chosen_source", pa.string()),
+        ("rejected_source", pa.string()),
     ]
 )
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
@@ -49,6 +51,7 @@ class Candidate:
     """A pair before cleaning. `prompt` is the canonical JSON of the message list.
 
     `row` (1-based) of `file` is where it comes from; `others` are further rows that it was made of, with file and row.
+    `chosen_source` and `rejected_source` are the model or person that wrote each answer, None where no row says it.
     """
 
     prompt_id: int
@@ -63,6 +66,8 @@ class Candidate:
     file: str
     row: int
     others: Sequence[Mapping[str, Any]] = ()
+    chosen_source: str | None = None
+    rejected_source: str | None = None
 
     @property
     def pair_id(self) -> str:

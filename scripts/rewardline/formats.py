@@ -62,7 +62,7 @@ class GroupFormat(NamedTuple):
 
 _Shape = TypeVar("_Shape")
 _SHARED: Final = ("margin", "weight", "subset", "system")
-_SCORES: Final = ("chosen_score", "rejected_score", "confidence", "odds")
+_SCORES: Final = ("chosen_score", "rejected_score", "confidence", "odds", "chosen_source", "rejected_source")
 _PROMPT: Final = ("prompt",)
 _TWO: Final = ("answer_a", "answer_b", "preference", "score_a", "score_b", "votes_a", "votes_b")
 
@@ -98,13 +98,15 @@ FORMATS: Final[dict[str, Format]] = {
             "votes_b",
             "confidence",
             "odds",
+            "source_a",
+            "source_b",
             *_SHARED,
         ),
     ),
     "ranked": Format(
         ranked,
         "a prompt and a list of answers from best to worst, or with a score or a rank (1 is best) for each",
-        (*_PROMPT, "answers", "scores", "ranks", "best", *_SHARED),
+        (*_PROMPT, "answers", "scores", "ranks", "best", "sources", *_SHARED),
     ),
     "good_bad": Format(
         good_bad,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rewardline.formats_columns import answer_keys
 from rewardline.formats_fields import Fields, Record, number
-from rewardline.formats_finish import share_of
+from rewardline.formats_finish import share_of, source_of
 from rewardline.formats_options import Options, code
 from rewardline.formats_pairs import Draft, Drafts, compare, explicit_prompt
 from rewardline.formats_text import Message, Reject, clean, dialogue, is_dialogue, kind
@@ -40,6 +40,8 @@ def preference(record: Record, fields: Fields, options: Options) -> Drafts:
     shared, names, answers, scores = contestants(record, fields)
     label = label_of(record, fields)
     share = share_of(record, fields)
+    sources = [source_of(record, fields, name) for name in ("source_a", "source_b")]
+    sources = sources if len(answers) == 2 else [""] * len(answers)
     if label is None and None in scores and share is None and (counts := votes_of(record, fields)):
         share = counts[0] / sum(counts)
     if label is None and None in scores:
@@ -47,7 +49,8 @@ def preference(record: Record, fields: Fields, options: Options) -> Drafts:
             raise Reject("no_preference", "the row has neither a preference nor a score for each answer")
         if share == 0.5 and options.ties == "drop":
             raise Reject("tie", f"{names[0]} and {names[1]} are tied")
-        yield Draft(*compare(shared, answers[0], answers[1], (names[0], names[1])), None, share)
+        drafted = compare(shared, answers[0], answers[1], (names[0], names[1]))
+        yield Draft(*drafted, None, share, sources=(sources[0], sources[1]))
         return
     labels = label if isinstance(label, list) else [label]
     if len(labels) != (needed := len(answers) * (len(answers) - 1) // 2):
@@ -71,7 +74,8 @@ def preference(record: Record, fields: Fields, options: Options) -> Drafts:
         better, worse = (two, one) if winner == 1 else (one, two)
         margin = lead if lead is None or better == one else -lead
         drafted = compare(shared, answers[better], answers[worse], (names[better], names[worse]))
-        yield Draft(*drafted, margin, 0.5 if winner is None else sure)
+        written = sources[better], sources[worse]
+        yield Draft(*drafted, margin, 0.5 if winner is None else sure, sources=written)
 
 
 def label_of(record: Record, fields: Fields) -> Any:

@@ -130,6 +130,8 @@ TOGETHER: Final = (
     ("score_a", "score_b"),
     ("votes_a", "votes_b"),
     ("chosen_score", "rejected_score"),
+    ("chosen_source", "rejected_source"),
+    ("source_a", "source_b"),
 )
 PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*)*")
 PLACE: Final = re.compile(r"\{([^{}]+)\}")

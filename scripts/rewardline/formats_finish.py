@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from math import isfinite
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rewardline.formats_fields import Fields, Record, number
 from rewardline.formats_options import Options, code
@@ -10,6 +10,13 @@ from rewardline.formats_pairs import Draft
 from rewardline.formats_text import Pair, Reject, clean
 
 Rows = tuple[int, ...]
+SOURCES: Final = {
+    "chosen_source": ("chosen_source", "chosen_model"),
+    "rejected_source": ("rejected_source", "rejected_model"),
+    "source_a": ("source_a", "model_a"),
+    "source_b": ("source_b", "model_b"),
+}
+"""The usual names of what says who wrote an answer."""
 
 
 class Pairs(list[Pair]):
@@ -29,6 +36,8 @@ class Facts(NamedTuple):
     weight: float = 1.0
     subset: str = ""
     confidence: float | None = None
+    sources: tuple[str, str] = ("", "")
+    """Who wrote the chosen and the rejected answer."""
 
 
 class Collector:
@@ -72,17 +81,19 @@ class Collector:
         margin = facts.margin if draft.margin is None or facts.forced else draft.margin
         share = draft.confidence if draft.confidence is not None else facts.confidence
         share = 1.0 if share is None else share
-        chosen, rejected = draft.chosen, draft.rejected
+        sources = draft.sources if any(draft.sources) else facts.sources
+        sides = list(zip((draft.chosen, draft.rejected), sources, strict=True))
         if share < 0.5:
-            chosen, rejected, share = rejected, chosen, 1.0 - share
+            sides, share = sides[::-1], 1.0 - share
             margin = margin if margin is None else -margin
         if share == 0.5:
             if self._options.ties == "drop":
                 raise Reject("tie", "the answers are tied")
-            chosen, rejected = sorted((chosen, rejected))
+            sides.sort()
             margin = margin if margin is None else 0.0
+        (chosen, better), (rejected, worse) = sides
         _check(draft, chosen, rejected, margin, self._options.min_margin)
-        return Pair(tuple(draft.prompt), chosen, rejected, margin, facts.weight, facts.subset, share)
+        return Pair(tuple(draft.prompt), chosen, rejected, margin, facts.weight, facts.subset, share, (better, worse))
 
     def close(self) -> list[tuple[Pair, Rows]]:
         """The pairs, each with the rows that it comes from; those that contradict each other are left out."""
@@ -103,7 +114,21 @@ def facts_of(record: Record, fields: Fields) -> Facts:
     if margin is None and fields.mapped("chosen_score"):
         high, low = (number(fields.required(record, name), name) for name in ("chosen_score", "rejected_score"))
         margin = high - low
-    return Facts(margin, forced, weight_of(record, fields), subset_of(record, fields), share_of(record, fields))
+    weight, subset, share = weight_of(record, fields), subset_of(record, fields), share_of(record, fields)
+    sources = source_of(record, fields, "chosen_source"), source_of(record, fields, "rejected_source")
+    return Facts(margin, forced, weight, subset, share, sources)
+
+
+def source_of(record: Record, fields: Fields, name: str) -> str:
+    """Who wrote an answer, empty if the row does not say it."""
+    if fields.mapped(name):
+        return source_name(fields.optional(record, name))
+    return next((found for key in SOURCES.get(name, ()) if (found := source_name(record.get(key)))), "")
+
+
+def source_name(value: Any) -> str:
+    """The name of a model or person, empty for what is no name."""
+    return clean(value, "the source") if isinstance(value, str) else ""
 
 
 def subset_of(record: Record, fields: Fields) -> str:

@@ -9,12 +9,14 @@ from rewardline.formats_best import Answers, answers_of, best_of, places
 from rewardline.formats_columns import answer_columns
 from rewardline.formats_contest import is_number
 from rewardline.formats_fields import Fields, Record, number, walk
+from rewardline.formats_finish import source_name
 from rewardline.formats_options import Options
 from rewardline.formats_pairs import Draft, Drafts, explicit_prompt
 from rewardline.formats_text import Message, Reject, answer, clean, kind
 
 SCORE_KEYS: Final = ("score", "rating", "pm_score", "reward")
 RANK_KEYS: Final = ("rank",)
+SOURCE_KEYS: Final = ("model",)
 
 
 class Duel(NamedTuple):
@@ -94,7 +96,8 @@ def ranked(record: Record, fields: Fields, options: Options) -> Drafts:
         raise Reject("no_order", "nothing says which answer is better: set `fields: {scores: ...}`")
     else:
         values = [-float(n) for n in range(len(items))]
-    texts, kept = [], []
+    written = _sources(record, fields, items)
+    texts, kept, sources = [], [], []
     for n, (item, value) in enumerate(zip(items, values, strict=True), 1):
         try:
             if isinstance(value, Reject):
@@ -103,6 +106,7 @@ def ranked(record: Record, fields: Fields, options: Options) -> Drafts:
                 raise Reject("empty_answer", f"item {n} of answers is empty")
             texts.append(text)
             kept.append(value)
+            sources.append(written[n - 1])
         except Reject as reject:
             yield reject
     for duel in duels(kept, options):
@@ -112,7 +116,9 @@ def ranked(record: Record, fields: Fields, options: Options) -> Drafts:
             yield Reject("tie", "the answers are tied")
         else:
             margin = duel.margin if scores is not None else None
-            yield Draft(shared, texts[duel.better], texts[duel.worse], margin, 0.5 if duel.tied else None)
+            better, worse = duel.better, duel.worse
+            sure = 0.5 if duel.tied else None
+            yield Draft(shared, texts[better], texts[worse], margin, sure, sources=(sources[better], sources[worse]))
 
 
 def _orders_in(items: list[Any], scores: Any, ranks: Any) -> Iterator[float | Reject]:
@@ -136,6 +142,16 @@ def _orders_in(items: list[Any], scores: Any, ranks: Any) -> Iterator[float | Re
         if any((one[0] - two[0]) * (one[1] - two[1]) > 0 for one, two in combinations(ordered, 2)):
             raise Reject("contradiction", "by its scores one answer is better, by its ranks (1 is best) another")
     yield from worths
+
+
+def _sources(record: Record, fields: Fields, items: list[Any]) -> list[str]:
+    """Who wrote each answer, empty where that is not known."""
+    given = fields.required(record, "sources") if fields.mapped("sources") else column(items, SOURCE_KEYS)
+    if given is None:
+        return [""] * len(items)
+    if not isinstance(given, list) or len(given) != len(items):
+        raise Reject("bad_sources", f"sources should be a list with a name for each of the {len(items)} answers")
+    return [source_name(one) for one in given]
 
 
 def orders(record: Record, fields: Fields, name: str) -> Any:

@@ -38,6 +38,8 @@ class Draft(NamedTuple):
     """How sure it is that `chosen` is better, in [0, 1]; null: as sure as the row is."""
     node: str = ""
     """Which of its prompts, in a row or group that has several."""
+    sources: tuple[str, str] = ("", "")
+    """Who wrote `chosen` and `rejected`, as far as the row says it of them by itself."""
 
 
 Drafts = Iterator[Draft | Reject]

@@ -53,7 +53,7 @@ class Pair:
 
     `margin` is how much better `chosen` is (in the data set's own unit, never negative; null if unknown).
     `confidence` is the probability that it is better, in (0.5, 1]; 0.5 only for a tie that the user wants kept, whose
-    texts then stand in alphabetical order.
+    texts then stand in alphabetical order. `sources` are the model or person that wrote each, empty if unknown.
     """
 
     prompt: tuple[Message, ...]
@@ -63,6 +63,7 @@ class Pair:
     weight: float = 1.0
     subset: str = ""
     confidence: float = 1.0
+    sources: tuple[str, str] = ("", "")
 
 
 class Reject(Exception):  # noqa: N818 - it is an outcome to count, not a fault

@@ -30,6 +30,8 @@ PAIR_SCHEMA = pa.schema(
         ("weight", pa.float64()),
         ("file", pa.string()),
         ("row", pa.int64()),
+        ("chosen_source", pa.string()),
+        ("rejected_source", pa.string()),
     ]
 )
 BATCH_CHARACTERS = 16 << 20
@@ -122,4 +124,6 @@ def pair_row(pair: "Candidate", weight: float) -> dict[str, object]:
         "weight": pair.weight * max(1.0, weight),
         "file": pair.file,
         "row": pair.row,
+        "chosen_source": pair.chosen_source,
+        "rejected_source": pair.rejected_source,
     }

@@ -79,6 +79,14 @@ def test_ranked_answers_become_one_comparison(tmp_path: Path, base_models: Calla
     assert sorted(pair["margin"] for pair in train[0].pairs) == [1, 1, 2]
 
 
+def test_pairs_say_who_wrote_their_answers(tmp_path: Path) -> None:
+    data = [{**row, "chosen_model": "one", "rejected_model": "other"} for row in rows(20)]
+    build(tmp_path, {"a": data, "b": rows(20, 20)}, eval_fraction=0.5)
+    pairs = [pair for split in ("train", "eval") for pair in read_pairs(tmp_path / "pairs" / "m" / split)]
+    written = {(pair["dataset"], pair["chosen_source"], pair["rejected_source"]) for pair in pairs}
+    assert written == {("a", "one", "other"), ("b", None, None)}
+
+
 def test_tokens_hold_every_pair_and_decode_to_its_text(tmp_path: Path, base_models: Callable[..., Path]) -> None:
     pairs = pair_rows(30)
     write_pairs(tmp_path / "pairs" / "m", pairs[:24], pairs[24:])

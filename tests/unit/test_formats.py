@@ -310,6 +310,21 @@ def test_the_margin_may_come_from_two_scores() -> None:
     assert reason("pairs", row, min_margin=5) == "no_margin"
 
 
+def test_who_wrote_an_answer_stays_with_it() -> None:
+    row = {"prompt": "Q", "chosen": "A", "rejected": "B", "chosen_model": "m1", "rejected_model": "m2", "agree": 0.9}
+    assert one("pairs", row).sources == ("m1", "m2")
+    assert one("pairs", row | {"agree": 0.2}, {"confidence": "agree"}).sources == ("m2", "m1")
+    assert one("pairs", row, {"chosen_source": "prompt", "rejected_source": "chosen"}).sources == ("Q", "A")
+    assert one("pairs", row | {"chosen_model": 7}).sources == ("", "m2")
+    duel = {"prompt": "Q", "response_a": "A", "response_b": "B", "winner": "model_b", "model_a": "m1", "model_b": "m2"}
+    pair = one("preference", duel)
+    assert (pair.chosen, pair.sources) == ("B", ("m2", "m1"))
+    answers = [{"text": "A", "score": 1, "model": "m1"}, {"text": "B", "score": 3, "model": "m2"}]
+    assert one("ranked", {"prompt": "Q", "answers": answers}).sources == ("m2", "m1")
+    reject = reason("ranked", {"prompt": "Q", "answers": answers, "by": ["m1"]}, {"sources": "by"})
+    assert reject == "bad_sources"
+
+
 def test_a_confidence_below_a_half_swaps_the_pair() -> None:
     row = {"prompt": "Q", "chosen": "A", "rejected": "B", "agree": 0.9}
     fields = {"confidence": "agree"}
