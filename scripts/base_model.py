@@ -47,18 +47,11 @@ def take_folder(source: Path, settings: Json, out: Path, from_cache: bool = Fals
 
 def convert_bin(bins: list[Path], out: Path) -> None:
     """Convert pickled weights to safetensors; torch's restricted reader executes nothing that they contain."""
-    import torch
     from safetensors.torch import save_file
 
-    weights: dict[str, Any] = {}
-    for path in bins:
-        try:
-            weights.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
-        except Exception as error:
-            raise UserError(
-                f"{path.name} cannot be read without executing code that it contains, or is damaged; find the model's "
-                "weights as safetensors"
-            ) from error
+    from rewardline.weights import read_bins
+
+    weights = read_bins(bins)
     seen: set[int] = set()
     for name, tensor in weights.items():
         shared = tensor.data_ptr() in seen

@@ -267,19 +267,19 @@ def _parquet(path: Path, label: str) -> Iterator[Row]:
             raise UserError(f"{label} has two columns of the same name ({', '.join(sorted(names))}). Rename one")
         number = 0
         for batch in file.iter_batches(_BATCH_ROWS):
-            for value in _values(batch):
+            for value in values_of(batch):
                 number += 1
                 yield value._replace(number=number) if isinstance(value, Row) else as_row(number, value)
 
 
-def _values(batch: Any) -> list[Any]:
+def values_of(batch: Any) -> list[Any]:
     """The rows of a batch as dicts; when that fails (text that is not UTF-8, a date after 9999), row by row."""
     try:
         return cast(list[Any], batch.to_pylist())
     except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
             return [unreadable(0, f"a value that cannot be read: {error}")]
-        return [value for index in range(batch.num_rows) for value in _values(batch.slice(index, 1))]
+        return [value for index in range(batch.num_rows) for value in values_of(batch.slice(index, 1))]
 
 
 _READERS: dict[str, Callable[[Path, str], Iterator[Row]]] = {

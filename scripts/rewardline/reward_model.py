@@ -184,10 +184,25 @@ def load_reward_model(
         UserError: the folder cannot be loaded, has no score head or one of several labels.
     """
     model, info = _load(folder, dtype, trust_remote_code)
-    _refuse(folder, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
-    if model.config.num_labels != 1:
-        raise UserError(f"{folder}: has {model.config.num_labels} labels; a reward model has one")
+    check_reward_model(folder, model, info)
     return model
+
+
+def check_reward_model(folder: Path | str, model: PreTrainedModel, info: Any) -> None:
+    """Raise `UserError` unless `model` has one label, and every weight was there, and no other.
+
+    `info`: what transformers say of its loading.
+    """
+    heads = sorted(key for key in info["missing_keys"] if key.startswith(("score.", "classifier.")))
+    if heads:
+        raise UserError(
+            f"{folder}: is no reward model: its score head ({heads[0]}) is missing. Name a trained reward model; a "
+            "base model becomes one by training"
+        )
+    labels = model.config.num_labels
+    if labels != 1:
+        raise UserError(f"{folder}: is a classifier with {labels} labels; a reward model has one. Name another model")
+    _refuse(folder, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
 
 
 def _load(folder: Path | str, dtype: torch.dtype | str, trust: bool, **options: Any) -> tuple[PreTrainedModel, Any]:

@@ -115,6 +115,7 @@ class ConversationEncoder:
         # In a plain text, a token's name written by a person is text, not a token.
         self._backend.encode_special_tokens = self.template == "plain"
         self.end_id = self._end_id(end_token)
+        self._ending: list[int] = [self.end_id]
         bare = self._backend.encode("a", add_special_tokens=False).ids
         full = self._backend.encode("a", add_special_tokens=True).ids
         starts = [k for k in range(len(full)) if full[k : k + len(bare)] == bare]
@@ -193,7 +194,7 @@ class ConversationEncoder:
             else:  # the heading runs into what stands before it
                 bodies = self._ids([split.head + body for body in split.bodies])
         first = np.array(self._first, np.int32)
-        end = np.array([self.end_id], np.int32)
+        end = np.array(self._ending, np.int32)
         start = min(_common(opening, body) for body in bodies)
         sequences = []
         for body in bodies:

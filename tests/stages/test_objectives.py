@@ -17,10 +17,10 @@ from transformers import AutoModelForSequenceClassification
 import evaluate
 from rewardline import batches
 from rewardline.reward_model import RewardModel, load_base, load_reward_model
+from rewardline.scorer import Scorer
 from rewardline.scoring import score_comparisons
 from rewardline.shards import Comparison, TokenDataset
 from rewardline.tokenization import ConversationEncoder, Encoded, load_tokenizer
-from score import Scorer
 
 from conftest import random_comparison, write_tokens
 from trainings import losses, train
