@@ -1,56 +1,16 @@
-"""What scores say: pairwise accuracy with its interval, the length-only baseline, and the scores' own statistics."""
+"""What scores say: the content of `metrics.json`, made of the columns of `scores.parquet` alone."""
 
-import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-Floats = npt.NDArray[np.float64]
-RESAMPLES = 1000
-BOOTSTRAP_PROMPTS = 50_000
-"""Above this many prompts the interval comes from the cluster-robust standard error, which then equals it."""
+from rewardline.answer_metrics import best_of_n, win_rates
+from rewardline.calibration import calibration, log_loss
+from rewardline.intervals import Codes, Floats, count_prompts, mean_interval, prompt_sums, statistic_interval
+from rewardline.length_metrics import binned, length_metrics, upper_bounds
 
-
-def accuracy_interval(correct: Floats, prompts: npt.NDArray[np.int64], seed: int = 0) -> tuple[float, float]:
-    """A 95% interval of the mean of `correct` [n] by a percentile bootstrap that resamples prompts.
-
-    `prompts` [n] numbers the prompt of each pair from 0. Where all pairs agree, nothing can be resampled; the Wilson
-    interval (Wilson 1927) with one trial per prompt is given.
-    """
-    count = int(prompts.max()) + 1
-    sizes = np.bincount(prompts, minlength=count).astype(np.float64)
-    sums = np.bincount(prompts, weights=correct, minlength=count)
-    mean = float(sums.sum() / sizes.sum())
-    if count == 1 or mean in (0.0, 1.0):
-        return wilson(mean, count)
-    if count > BOOTSTRAP_PROMPTS:
-        residuals = sums - mean * sizes
-        error = math.sqrt(float((residuals**2).sum())) / float(sizes.sum())
-        return max(0.0, mean - 1.96 * error), min(1.0, mean + 1.96 * error)
-    rng = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for index in range(RESAMPLES):
-        drawn = rng.integers(0, count, count)
-        means[index] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def wilson(share: float, trials: int) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share of `trials`."""
-    z = 1.96
-    middle = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
-
-
-def half_ties(first: Floats, second: Floats) -> Floats:
-    """1 where `first` is greater, 0.5 where they are equal, else 0."""
-    result: Floats = (first > second) + 0.5 * (first == second)
-    return result
+MARGIN_BINS = 5
 
 
 def summarize(scores: pd.DataFrame, scale: float = 1.0) -> dict[str, Any]:
@@ -58,32 +18,100 @@ def summarize(scores: pd.DataFrame, scale: float = 1.0) -> dict[str, Any]:
 
     `scale`: what score differences are multiplied by to be the model's log odds, the spread that they were divided by.
     """
-    subsets = {str(name): _accuracies(part) for name, part in scores.groupby("subset", sort=True)}
-    chosen, rejected = scores["chosen_score"].to_numpy(float), scores["rejected_score"].to_numpy(float)
+    chosen, rejected = (scores[name].to_numpy(np.float64) for name in ("chosen_score", "rejected_score"))
+    longer = _numbers(scores, "chosen_tokens") - _numbers(scores, "rejected_tokens")
+    correct, prompts = _numbers(scores, "correct"), codes(scores["prompt_id"])
     margins = chosen - rejected
-    return {
-        **_accuracies(scores),
-        "prompts": int(scores["prompt_id"].nunique()),
-        "loss": float(np.logaddexp(0.0, -scale * margins).mean()),
+    means = {
         "chosen_mean": float(chosen.mean()),
         "rejected_mean": float(rejected.mean()),
         "chosen_std": float(chosen.std()),
         "rejected_std": float(rejected.std()),
         "margin_mean": float(margins.mean()),
         "margin_std": float(margins.std()),
-        "by_subset": subsets,
+    }
+    del chosen, rejected
+    return {
+        **_accuracies(correct, longer, prompts),
+        "prompts": count_prompts(prompts),
+        **_weighted(scores, correct, prompts),
+        "loss": log_loss(margins, scale),
+        **means,
+        "calibration": calibration(scale * margins, correct, prompts),
+        "length": length_metrics(margins, longer, correct, prompts),
+        "by_margin": _by_margin(scores, correct, prompts),
+        "best_of_n": best_of_n(scores, prompts),
+        "win_rates": win_rates(scores, correct),
+        "by_subset": _by_subset(scores["subset"], correct, longer, prompts),
     }
 
 
-def _accuracies(scores: pd.DataFrame) -> dict[str, Any]:
-    correct = scores["correct"].to_numpy(float)
-    prompts = pd.factorize(scores["prompt_id"])[0].astype(np.int64)
-    low, high = accuracy_interval(correct, prompts)
-    longer = half_ties(scores["chosen_tokens"].to_numpy(float), scores["rejected_tokens"].to_numpy(float))
+def codes(names: pd.Series) -> Codes:
+    """A number for each different name: int [n]."""
+    result: Codes
+    if names.dtype == np.int32:
+        result = names.to_numpy()
+    elif isinstance(names.dtype, pd.CategoricalDtype):
+        result = names.cat.codes.to_numpy()
+    else:
+        result = pd.factorize(names)[0]
+    return result
+
+
+def half_ties(differences: Floats) -> Floats:
+    """1 where a difference is above 0, 0.5 where it is 0, else 0."""
+    result: Floats = (differences > 0) + 0.5 * (differences == 0)
+    return result
+
+
+def _numbers(scores: pd.DataFrame, name: str) -> Floats:
+    result: Floats = scores[name].to_numpy(np.float64)
+    return result
+
+
+def _accuracies(correct: Floats, longer: Floats, prompts: Codes) -> dict[str, Any]:
+    low, high = mean_interval(correct, prompts)
     return {
-        "n": len(scores),
+        "n": len(correct),
         "accuracy": float(correct.mean()),
         "accuracy_low": low,
         "accuracy_high": high,
-        "length_accuracy": float(longer.mean()),
+        "length_accuracy": float(half_ties(longer).mean()),
     }
+
+
+def _by_subset(subsets: pd.Series, correct: Floats, longer: Floats, prompts: Codes) -> dict[str, Any]:
+    """The accuracy of each subset, by name."""
+    order = np.argsort(codes(subsets), kind="stable")
+    ends = np.flatnonzero(np.diff(codes(subsets)[order])) + 1
+    parts = np.split(order, ends)
+    found = {str(subsets.iloc[part[0]]): _accuracies(correct[part], longer[part], prompts[part]) for part in parts}
+    return dict(sorted(found.items()))
+
+
+def _weighted(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> dict[str, Any]:
+    """The accuracy with each pair counted by its weight in the data, where weights differ."""
+    weights = _numbers(scores, "weight") if "weight" in scores.columns else np.ones(1)
+    weights = np.where(np.isfinite(weights), weights, 1.0)
+    if weights.min() == weights.max() or weights.sum() <= 0:
+        return {}
+    value = float((weights * correct).sum() / weights.sum())
+    if count_prompts(prompts) == 1 or value in (0.0, 1.0):
+        low, high = mean_interval(correct, prompts)
+    else:
+        table = prompt_sums(prompts, weights * correct, weights)
+        low, high = statistic_interval(table, lambda sums: sums[:, 0] / sums[:, 1])
+    return {"weighted_accuracy": value, "weighted_accuracy_low": low, "weighted_accuracy_high": high}
+
+
+def _by_margin(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> list[dict[str, Any]]:
+    """The accuracy by the margin of the label, in up to five bins of about equal number; [] where there are none."""
+    if "margin" not in scores.columns:
+        return []
+    margins = _numbers(scores, "margin")
+    known = np.flatnonzero(np.isfinite(margins))
+    if not len(known):
+        return []
+    values = margins[known]
+    places = np.searchsorted(upper_bounds(values, MARGIN_BINS), values)
+    return binned(values, places, correct[known], prompts[known])

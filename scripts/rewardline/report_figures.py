@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from rewardline.evaluations import Rates
-from rewardline.metrics import wilson
+from rewardline.intervals import wilson
 from rewardline.report_data import Bins, Curve, Floats, Histogram
 from rewardline.report_style import CHOSEN, FAINT, INK, QUIET, REJECTED, panel, shade
 

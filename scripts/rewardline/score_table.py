@@ -41,11 +41,12 @@ SCHEMA = pa.schema(
 `rejected_answer` the answers within it, so that (comparison, answer) stands for one answer. `margin`, `confidence`,
 `weight`, the sources, `file` and `row` (from 1) are those of the data; null where it has none."""
 LABELS = ("pair_id", "dataset", "subset", "margin", "confidence", "weight", "chosen_source", "rejected_source")
-NAMES = ("prompt_id", "dataset", "subset", "chosen_source", "rejected_source")
-"""Columns of few or repeated texts, read as categories."""
 NEEDED = ("prompt_id", "subset", "chosen_score", "rejected_score", "chosen_tokens", "rejected_tokens", "correct")
-MEASURED = (*NEEDED, "margin", "weight", "comparison", "chosen_answer", "rejected_answer", *NAMES[3:])
+MEASURED = (*NEEDED, *("margin", "weight", "comparison", "chosen_answer", "rejected_answer", *LABELS[6:]))
 """Columns that metrics are made of; those that are not `NEEDED` may be missing."""
+NAMES = ("dataset", "subset", "chosen_source", "rejected_source", "file")
+"""Columns of texts that repeat, read as categories."""
+_BATCH = 1 << 16
 
 
 def score_rows(comparison: Comparison, number: int, scores: npt.NDArray[np.float32]) -> Iterator[dict[str, Any]]:
@@ -68,29 +69,78 @@ def score_rows(comparison: Comparison, number: int, scores: npt.NDArray[np.float
 
 
 def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> pd.DataFrame:
-    """These columns of a `scores.parquet`, texts that repeat as categories: about 60 bytes a pair.
+    """These columns of a `scores.parquet`, as far as it has them, a batch at a time: about 60 bytes a pair.
+
+    Names are categories, `prompt_id` is a number for each prompt (int32), and a missing whole number is -1.
 
     Raises:
-        UserError: the file is missing, damaged or empty, lacks a column, or holds a score that is not a finite number.
+        UserError: the file is missing, damaged or empty, lacks a needed column, or has a score that is not finite.
     """
-    again = "delete it and run the evaluate stage again"
     try:
-        with pq.ParquetFile(path, read_dictionary=[name for name in NAMES if name in columns]) as file:
-            there = set(file.schema_arrow.names)
+        with pq.ParquetFile(path) as file:
+            there = file.schema_arrow.names
             missing = [name for name in columns if name in NEEDED and name not in there]
             if missing:
-                raise UserError(f"{path} has no column {missing[0]!r}; {again}")
-            table = file.read(columns=[name for name in columns if name in there]).unify_dictionaries()
+                raise UserError(f"{path} has no column {missing[0]!r}; {_AGAIN}")
+            if not file.metadata.num_rows:
+                raise UserError(f"{path} has no pairs; the benchmark or eval split is empty")
+            found = {name: _Column(name, file.metadata.num_rows) for name in columns if name in there}
+            for batch in file.iter_batches(_BATCH, columns=list(found)):
+                for name, column in found.items():
+                    column.add(batch.column(name), path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; run the evaluate stage first") from error
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); {again}") from error
-    if not table.num_rows:
-        raise UserError(f"{path} has no pairs; the benchmark or eval split is empty")
-    for name in {"chosen_score", "rejected_score"} & set(table.column_names):
-        usable = pc.fill_null(pc.is_finite(table.column(name)), False)
-        if not pc.all(usable).as_py():
-            row = pc.index(usable, False).as_py()
-            value = table.column(name)[row].as_py()
-            raise UserError(f"{path} row {row + 1}: {name} is {value}, not a finite number; {again}")
-    return table.to_pandas(self_destruct=True, split_blocks=True)
+        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); {_AGAIN}") from error
+    return pd.DataFrame({name: column.values() for name, column in found.items()}, copy=False)
+
+
+_AGAIN = "delete it and run the evaluate stage again"
+
+
+class _Column:
+    """A column that is filled a batch at a time, in as few bytes as it needs."""
+
+    def __init__(self, name: str, rows: int) -> None:
+        self._name, self._place = name, 0
+        self._codes: dict[str, int] = {}
+        kind: Any = SCHEMA.field(name).type.to_pandas_dtype() if name in SCHEMA.names else object
+        if name == "prompt_id":
+            kind = np.uint64
+        elif name in NAMES:
+            kind = np.int32
+        self._values = np.empty(rows, dtype=kind)
+
+    def add(self, values: pa.Array, path: Path) -> None:
+        """Append a batch."""
+        name, place = self._name, self._place
+        if name.endswith("_score"):
+            usable = pc.fill_null(pc.is_finite(values), False)
+            if not pc.all(usable).as_py():
+                row = pc.index(usable, False).as_py()
+                raise UserError(f"{path} row {place + row + 1}: {name} is missing or not finite; {_AGAIN}")
+        self._values[place : place + len(values)] = self._numbers(values)
+        self._place += len(values)
+
+    def _numbers(self, values: pa.Array) -> npt.NDArray[Any]:
+        if self._name == "prompt_id" or self._name in NAMES:
+            encoded = values.cast(pa.string()).dictionary_encode()
+            texts = encoded.dictionary.to_pylist()
+            if self._name == "prompt_id":
+                codes = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
+            else:
+                codes = np.array([self._codes.setdefault(text, len(self._codes)) for text in texts] + [-1])
+            places: npt.NDArray[Any] = codes[encoded.indices.fill_null(len(texts)).to_numpy()]
+            return places
+        if pa.types.is_integer(values.type):
+            values = values.fill_null(-1)
+        numbers: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
+        return numbers
+
+    def values(self) -> Any:
+        """All that was added."""
+        if self._name == "prompt_id":
+            return np.unique(self._values, return_inverse=True)[1].astype(np.int32)
+        if self._name in NAMES:
+            return pd.Categorical.from_codes(self._values, list(self._codes))
+        return self._values
