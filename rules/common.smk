@@ -250,6 +250,12 @@ def benchmark_tokens(wildcards):
     return f"results/tokens/{data}/{run.model}/manifest.json"
 
 
+def published_stats(wildcards):
+    """The statistics of a benchmark that is counted as it was published: what was left out of it is said there."""
+    published = CONFIG["benchmarks"].get(wildcards.benchmark, {}).get("arithmetic")
+    return [f"results/pairs/{wildcards.benchmark}/stats.json"] if published else []
+
+
 def evaluations(name):
     """A file of every evaluation of every run."""
     paths = []

@@ -80,7 +80,7 @@ def clean_shard(settings: Json, prompts: Path, shard: tuple[int, int], out: Path
     readers = [CandidateReader(Path(entry["folder"])) for entry in common["data"]]
     low, high = (2**64 * (shard[0] + k) // shard[1] for k in (0, 1))
     weights = {name: float(entry["weight"]) for name, entry in settings["datasets"].items()}
-    policy = Policy(settings["seed"], weights, common["caps"], settings["near_duplicates"])
+    policy = Policy(settings["seed"], weights, common["caps"], settings["near_duplicates"], settings["keep_all"])
     groups = Groups(prompts.parent / "groups.npz")
     benchmarks = BenchmarkPrompts.load(prompts.parent)
     writers = {split: PartWriter(out / split, PAIR_SCHEMA) for split in ("train", "eval")}

@@ -38,8 +38,10 @@ from rewardline.formats_filter import filtering
 from rewardline.formats_finish import Rows
 from rewardline.formats_join import Tables, build_tables
 from rewardline.formats_options import codes
+from rewardline.formats_text import Pair, Place
 from rewardline.identity import hash_id, position, prompt_identity
 from rewardline.pairs import read_part
+from rewardline.published import mismatch
 from rewardline.rejects import RejectWriter
 
 Json = dict[str, Any]
@@ -133,6 +135,7 @@ class Conversion:
                 pairs_outside.append(used)
                 continue
             inside.update(used)
+            self._check(sources[used[0]], pair)
             first, *others = sorted((sources[k] for k in used), key=lambda row: (row["file"], row["row"]))
             self._writer.add(
                 Candidate(
@@ -149,6 +152,7 @@ class Conversion:
                     others=others,
                     chosen_source=pair.sources[0] or None,
                     rejected_source=pair.sources[1] or None,
+                    place=pair.place and pair.place._asdict(),
                 )
             )
         outside_share = Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]")
@@ -156,6 +160,13 @@ class Conversion:
             self.reject(sources[index], outside_share)
         # A row that gives nothing stands for its first pair; what else it lost is counted by pairs.
         self._lose(len(pairs_outside) - len(outside - inside), sources[0], outside_share)
+
+    def _check(self, source: Row, pair: Pair) -> None:
+        """Stop where a row is none of the published benchmark whose arithmetic is asked for."""
+        arithmetic = self._shape.get("arithmetic")
+        subset = self._shape.get("subset") or pair.subset
+        if arithmetic and (problem := mismatch(arithmetic, subset, pair.place or Place())):
+            raise UserError(f"{self._dataset}: {source['file']}:{source['row']}: {problem}")
 
     def _lose(self, count: int, source: Row, reject: Reject) -> None:
         """Count pairs that are left out of rows that are counted otherwise."""
@@ -233,6 +244,7 @@ def convert(dataset: str, shape: Json, manifest: Path, part: tuple[int, int], ta
     total = sum(entry["rows"] for entry in parts)
     characters = sum(entry["characters"] for entry in parts)
     options = {key: shape[key] for key in OPTIONS}
+    options["published"] = bool(shape.get("arithmetic"))
     writer = CandidateWriter(out, total, characters)
     rejects = RejectWriter(out)
     conversion = Conversion(dataset, shape, writer, rejects)

@@ -5,6 +5,7 @@
 """
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,26 @@ def write_scores(rows: Iterator[Json], path: Path) -> None:
         writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
 
 
+def published(arithmetic: str | None, scores: Path, tokens: Path, stats: Path | None) -> Json | None:
+    """The figures of a published benchmark by its own arithmetic, and what was left out of it; null for others."""
+    if arithmetic is None:
+        return None
+    from rewardline.published import COLUMNS, sections
+
+    left_out = Counter(read_json(tokens / "manifest.json")["dropped"])
+    if stats is not None:
+        found = read_json(stats)
+        left_out.update(Counter(found["rejects"]) + Counter(found["pair_rejects"]))
+    return sections(read_scores(scores, COLUMNS), arithmetic, dict(sorted(left_out.items())))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = parser(__doc__)
     options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
     options.add_argument("--model", required=True, type=Path, help="folder of a trained model")
     options.add_argument("--tokens", required=True, type=Path, help="folder of tokens whose eval split is scored")
+    options.add_argument("--stats", type=Path, help="stats.json of a published benchmark: what was left out of it")
     options.add_argument("--output", required=True, type=Path, help="folder to leave scores and metrics in")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--threads", type=int, default=1)
@@ -82,7 +97,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from rewardline.metrics import summarize
 
     settings = settings_argument(args.settings)
-    trust = settings.pop("trust_remote_code", False)
+    trust, arithmetic = settings.pop("trust_remote_code", False), settings.pop("arithmetic", None)
     label = f"{settings['run']}: {settings['benchmark']}"
     made = read_json(args.model / "run.json")
     if file_sha256(args.model / "model.safetensors") != made["weights_sha256"]:
@@ -92,6 +107,7 @@ def evaluate(args: argparse.Namespace) -> None:
         normalization = made.get("normalization")
         scale = normalization["std"] if normalization else 1.0
         metrics = summarize(read_scores(out / "scores.parquet"), scale)
+        metrics["sections"] = published(arithmetic, out / "scores.parquet", args.tokens, args.stats)
         write_json(out / "metrics.json", {**settings, **metrics, "normalization": normalization})
     log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])
 

@@ -22,6 +22,7 @@ from rewardline.artifacts import read_json
 from rewardline.buckets import Buckets, bucket_count, characters_of
 from rewardline.cli import UserError
 from rewardline.identity import Hashes, hash_id, normalize, stable_hash, word_hashes
+from rewardline.place import PLACE
 from rewardline.similarity import signatures, with_contexts
 
 SOURCE = pa.struct([("file", pa.string()), ("row", pa.int64())])
@@ -41,6 +42,7 @@ SCHEMA = pa.schema(
         ("others", pa.list_(SOURCE)),
         ("chosen_source", pa.string()),
         ("rejected_source", pa.string()),
+        ("place", PLACE),
     ]
 )
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
@@ -52,6 +54,7 @@ class Candidate:
 
     `row` (1-based) of `file` is where it comes from; `others` are further rows that it was made of, with file and row.
     `chosen_source` and `rejected_source` are the model or person that wrote each answer, None where no row says it.
+    `place` is where its answers stand in the row, for a benchmark with an arithmetic of its own.
     """
 
     prompt_id: int
@@ -68,6 +71,7 @@ class Candidate:
     others: Sequence[Mapping[str, Any]] = ()
     chosen_source: str | None = None
     rejected_source: str | None = None
+    place: Mapping[str, Any] | None = None
 
     @property
     def pair_id(self) -> str:

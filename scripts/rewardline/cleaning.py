@@ -27,13 +27,14 @@ class Policy:
 
     `weights` by data set: below 1 that share of its training prompts is taken. `caps`: the position below which a
     prompt of a capped data set is taken. `near_duplicates`: least similarity of texts that count as nearly the same,
-    None for equal ones alone.
+    None for equal ones alone. `keep_all`: a published benchmark, of which every pair counts as it was published.
     """
 
     seed: int
     weights: dict[str, float]
     caps: dict[str, float] = field(default_factory=dict)
     near_duplicates: float | None = None
+    keep_all: bool = False
 
 
 @dataclass
@@ -59,6 +60,9 @@ def clean(candidates: list[Candidate], held_out: bool, policy: Policy, leak: Lea
     def first(pair: Candidate) -> tuple[Any, ...]:
         return pair.prompt_id, -policy.weights[pair.dataset], *pair.order
 
+    if policy.keep_all:
+        result.eval = sorted(candidates, key=first)
+        return result
     kept: list[Candidate] = []
     for _, pairs in groupby(sorted(candidates, key=first), key=attrgetter("prompt_id")):
         kept += _without_conflicts(list(pairs), result)

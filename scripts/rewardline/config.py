@@ -45,7 +45,8 @@ def resolve(config: Mapping[str, Any], schema: Json, known: Mapping[str, Any] | 
             chosen[section] = entries
     for section in {"datasets", "benchmarks"} & chosen.keys():
         if isinstance(chosen[section], Mapping):
-            chosen[section] = {name: _with_known(entry, known or {}) for name, entry in chosen[section].items()}
+            table = known or {} if section == "benchmarks" else _without_arithmetic(known or {})
+            chosen[section] = {name: _with_known(entry, table) for name, entry in chosen[section].items()}
     filled = _fill(chosen, schema, schema)
     validator = jsonschema.Draft202012Validator(schema)
     problems = [_explain(error) for error in validator.iter_errors(filled)]
@@ -58,8 +59,16 @@ def resolve(config: Mapping[str, Any], schema: Json, known: Mapping[str, Any] | 
 
 
 def _with_known(entry: Any, known: Mapping[str, Any]) -> Any:
-    """An entry with what is known of its hub data set; the entry's own keys win, `fields` key by key."""
-    defaults = known.get(str(entry.get("hub"))) if isinstance(entry, Mapping) else None
+    """An entry with what is known of its hub data set; the entry's own keys win, `fields` key by key.
+
+    A benchmark in local files is known by its arithmetic.
+    """
+    if not isinstance(entry, Mapping):
+        return entry
+    defaults = known.get(str(entry.get("hub")))
+    if defaults is None and "hub" not in entry and entry.get("arithmetic") is not None:
+        published = (keys for keys in known.values() if keys.get("arithmetic") == entry["arithmetic"])
+        defaults = {key: value for key, value in next(published, {}).items() if key not in PLACE_KEYS}
     if defaults is None:
         return entry
     if entry.get("format", defaults.get("format")) != defaults.get("format"):
@@ -67,7 +76,11 @@ def _with_known(entry: Any, known: Mapping[str, Any]) -> Any:
     result = {**defaults, **entry}
     if isinstance(entry.get("fields"), Mapping):
         result["fields"] = {**defaults.get("fields", {}), **entry["fields"]}
-    return {**result, "hub": defaults.get("hub", entry["hub"])}
+    return {**result, "hub": defaults.get("hub", entry["hub"])} if "hub" in entry else result
+
+
+def _without_arithmetic(known: Mapping[str, Any]) -> Json:
+    return {name: {key: value for key, value in keys.items() if key != "arithmetic"} for name, keys in known.items()}
 
 
 def _fill(value: Any, schema: Json, root: Json) -> Any:

@@ -61,7 +61,7 @@ class GroupFormat(NamedTuple):
 
 
 _Shape = TypeVar("_Shape")
-_SHARED: Final = ("margin", "weight", "subset", "system")
+_SHARED: Final = ("margin", "weight", "subset", "system", "item")
 _SCORES: Final = ("chosen_score", "rejected_score", "confidence", "odds", "chosen_source", "rejected_source")
 _PROMPT: Final = ("prompt",)
 _TWO: Final = ("answer_a", "answer_b", "preference", "score_a", "score_b", "votes_a", "votes_b")
@@ -214,7 +214,7 @@ def _known(name: str, formats: Mapping[str, _Shape]) -> _Shape:
 
 
 def _options(options: dict[str, Any]) -> Options:
-    if unknown := [name for name in options if name not in OPTIONS]:
+    if unknown := [name for name in options if name not in (*OPTIONS, "published")]:
         raise UserError(f"there is no option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
     given = {name: value for name, value in options.items() if value is not None}
     chosen = Options(**given)

@@ -74,8 +74,8 @@ def preference(record: Record, fields: Fields, options: Options) -> Drafts:
         better, worse = (two, one) if winner == 1 else (one, two)
         margin = lead if lead is None or better == one else -lead
         drafted = compare(shared, answers[better], answers[worse], (names[better], names[worse]))
-        written = sources[better], sources[worse]
-        yield Draft(*drafted, margin, 0.5 if winner is None else sure, sources=written)
+        written, places = (sources[better], sources[worse]), (better, worse, len(answers))
+        yield Draft(*drafted, margin, 0.5 if winner is None else sure, sources=written, places=places)
 
 
 def label_of(record: Record, fields: Fields) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 from rewardline.formats_fields import Fields, Record, number
 from rewardline.formats_options import Options, code
 from rewardline.formats_pairs import Draft
-from rewardline.formats_text import Pair, Reject, clean
+from rewardline.formats_text import Pair, Place, Reject, clean
 
 Rows = tuple[int, ...]
 SOURCES: Final = {
@@ -38,6 +38,7 @@ class Facts(NamedTuple):
     confidence: float | None = None
     sources: tuple[str, str] = ("", "")
     """Who wrote the chosen and the rejected answer."""
+    item: str = ""
 
 
 class Collector:
@@ -45,7 +46,7 @@ class Collector:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._found: dict[tuple[str, str, str], tuple[Pair, Rows]] = {}
+        self._found: dict[tuple[str, str, str, Place | None], tuple[Pair, Rows]] = {}
         self._count: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
         self.first: Reject | None = None
@@ -59,7 +60,7 @@ class Collector:
             if isinstance(draft, Reject):
                 raise draft
             pair = self._pair(draft, facts)
-            key = draft.node, pair.chosen, pair.rejected
+            key = draft.node, pair.chosen, pair.rejected, pair.place
             if key in self._found:
                 raise Reject("duplicate", "the row gives the same pair twice")
             count = self._count.get(draft.node, 0)
@@ -82,7 +83,7 @@ class Collector:
         share = draft.confidence if draft.confidence is not None else facts.confidence
         share = 1.0 if share is None else share
         sources = draft.sources if any(draft.sources) else facts.sources
-        sides = list(zip((draft.chosen, draft.rejected), sources, strict=True))
+        sides = list(zip((draft.chosen, draft.rejected), sources, draft.places[:2], strict=True))
         if share < 0.5:
             sides, share = sides[::-1], 1.0 - share
             margin = margin if margin is None else -margin
@@ -91,14 +92,16 @@ class Collector:
                 raise Reject("tie", "the answers are tied")
             sides.sort()
             margin = margin if margin is None else 0.0
-        (chosen, better), (rejected, worse) = sides
+        (chosen, better, first), (rejected, worse, second) = sides
         _check(draft, chosen, rejected, margin, self._options.min_margin)
-        return Pair(tuple(draft.prompt), chosen, rejected, margin, facts.weight, facts.subset, share, (better, worse))
+        place = Place(facts.item, first, second, draft.places[2]) if self._options.published else None
+        sources = better, worse
+        return Pair(tuple(draft.prompt), chosen, rejected, margin, facts.weight, facts.subset, share, sources, place)
 
     def close(self) -> list[tuple[Pair, Rows]]:
         """The pairs, each with the rows that it comes from; those that contradict each other are left out."""
-        for node, chosen, rejected in [key for key in self._found if (key[0], key[2], key[1]) in self._found]:
-            _, rows = self._found.pop((node, chosen, rejected))
+        for key in [key for key in self._found if (key[0], key[2], key[1], None) in self._found]:
+            _, rows = self._found.pop(key)
             self._leave(Reject("contradiction", "the row says of each of two answers that it is the better one"), rows)
         return list(self._found.values())
 
@@ -116,7 +119,7 @@ def facts_of(record: Record, fields: Fields) -> Facts:
         margin = high - low
     weight, subset, share = weight_of(record, fields), subset_of(record, fields), share_of(record, fields)
     sources = source_of(record, fields, "chosen_source"), source_of(record, fields, "rejected_source")
-    return Facts(margin, forced, weight, subset, share, sources)
+    return Facts(margin, forced, weight, subset, share, sources, item_of(record, fields))
 
 
 def source_of(record: Record, fields: Fields, name: str) -> str:
@@ -138,6 +141,12 @@ def subset_of(record: Record, fields: Fields) -> str:
         return code(subset)
     named = isinstance(subset, str) or (fields.mapped("subset") and subset is not None)
     return clean(subset, "subset") if named else ""
+
+
+def item_of(record: Record, fields: Fields) -> str:
+    """The row's own id where it is mapped; a number counts as text."""
+    found = fields.required(record, "item") if fields.mapped("item") else ""
+    return found if isinstance(found, str) else code(found)
 
 
 def weight_of(record: Record, fields: Fields) -> float:

@@ -180,7 +180,7 @@ def good_bad(record: Record, fields: Fields, options: Options) -> Drafts:
     good, bad = (_answers(fields.required(record, name), name, options) for name in ("good", "bad"))
     options.check_count(max(len(good), len(bad)))
     for n, m in crossed(len(good), len(bad)):
-        yield Draft(shared, good[n], bad[m])
+        yield Draft(shared, good[n], bad[m], places=(n, m, len(good) + len(bad)))
 
 
 def _required_prompt(record: Record, fields: Fields) -> list[Message]:

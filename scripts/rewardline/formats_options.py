@@ -34,6 +34,8 @@ class Options:
     - `attributes`: an answer's score is the sum of these numbers times their weights, `{helpfulness: 0.7, ...}`, as
       paths into the answer (`ranked`) or into the row (`labelled`).
     - `separator`: splits a text that holds several answers.
+    - `published`: a benchmark that is counted by row: every pair knows its place in the row, and stays, also where the
+      row gives it twice.
 
     Raises `UserError` for a value that is not allowed.
     """
@@ -45,6 +47,7 @@ class Options:
     values: dict[str, Any] = field(default_factory=dict)
     attributes: dict[str, float] = field(default_factory=dict)
     separator: str | None = None
+    published: bool = False
 
     def __post_init__(self) -> None:
         if self.pairing not in ("all", "best_worst", "adjacent"):

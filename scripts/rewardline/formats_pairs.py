@@ -40,6 +40,8 @@ class Draft(NamedTuple):
     """Which of its prompts, in a row or group that has several."""
     sources: tuple[str, str] = ("", "")
     """Who wrote `chosen` and `rejected`, as far as the row says it of them by itself."""
+    places: tuple[int, int, int] = (0, 0, 2)
+    """Positions of `chosen` and `rejected` in the row, and how many answers it has; see `Place`."""
 
 
 Drafts = Iterator[Draft | Reject]

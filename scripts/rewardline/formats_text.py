@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 from rewardline.raw import FLAW
 
@@ -64,6 +64,20 @@ class Pair:
     subset: str = ""
     confidence: float = 1.0
     sources: tuple[str, str] = ("", "")
+    place: "Place | None" = None
+
+
+class Place(NamedTuple):
+    """Where a pair's answers stand in their row, for benchmarks that count by row.
+
+    `item` is the row's own id; `chosen` and `rejected` are positions, from 0, in the row's list of answers, or in the
+    lists of its good and of its bad ones; `answers` is how many answers the row has.
+    """
+
+    item: str = ""
+    chosen: int = 0
+    rejected: int = 0
+    answers: int = 2
 
 
 class Reject(Exception):  # noqa: N818 - it is an outcome to count, not a fault

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from rewardline.buckets import characters_of
 from rewardline.cli import UserError
 from rewardline.identity import id_text
+from rewardline.place import PLACE
 
 if TYPE_CHECKING:
     from rewardline.candidates import Candidate
@@ -32,6 +33,7 @@ PAIR_SCHEMA = pa.schema(
         ("row", pa.int64()),
         ("chosen_source", pa.string()),
         ("rejected_source", pa.string()),
+        ("place", PLACE),
     ]
 )
 BATCH_CHARACTERS = 16 << 20
@@ -126,4 +128,5 @@ def pair_row(pair: "Candidate", weight: float) -> dict[str, object]:
         "row": pair.row,
         "chosen_source": pair.chosen_source,
         "rejected_source": pair.rejected_source,
+        "place": pair.place,
     }

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rewardline.cli import UserError
+from rewardline.place import PLACE
 from rewardline.shards import Comparison
 
 SCHEMA = pa.schema(
@@ -35,11 +36,13 @@ SCHEMA = pa.schema(
         ("rejected_source", pa.string()),
         ("file", pa.string()),
         ("row", pa.int64()),
+        ("place", PLACE),
     ]
 )
 """`correct` is 1 or 0, or 0.5 for equal scores; `comparison` numbers the prompts among the tokens, `chosen_answer` and
 `rejected_answer` the answers within it, so that (comparison, answer) stands for one answer. `margin`, `confidence`,
-`weight`, the sources, `file` and `row` (from 1) are those of the data; null where it has none."""
+`weight`, the sources, `file` and `row` (from 1) are those of the data; null where it has none. `place`
+is where the answers stand in the row, for benchmarks that are counted by row."""
 LABELS = ("pair_id", "dataset", "subset", "margin", "confidence", "weight", "chosen_source", "rejected_source")
 NEEDED = ("prompt_id", "subset", "chosen_score", "rejected_score", "chosen_tokens", "rejected_tokens", "correct")
 MEASURED = (*NEEDED, *("margin", "weight", "comparison", "chosen_answer", "rejected_answer", *LABELS[6:]))
@@ -55,7 +58,7 @@ def score_rows(comparison: Comparison, number: int, scores: npt.NDArray[np.float
     for pair in comparison.pairs:
         chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
         yield {
-            **{key: pair.get(key) for key in (*LABELS, "file", "row")},
+            **{key: pair.get(key) for key in (*LABELS, "file", "row", "place")},
             "prompt_id": comparison.prompt_id,
             "chosen_score": chosen,
             "rejected_score": rejected,

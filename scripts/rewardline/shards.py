@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from rewardline.artifacts import file_sha256, link_or_copy, read_json
 from rewardline.cli import UserError
+from rewardline.place import PLACE
 
 Ids = npt.NDArray[np.int32]
 PAIR = pa.struct(
@@ -30,6 +31,7 @@ PAIR = pa.struct(
         ("rejected_source", pa.string()),
         ("file", pa.string()),
         ("row", pa.int64()),
+        ("place", PLACE),
     ]
 )
 SCHEMA = pa.schema(

@@ -126,7 +126,9 @@ def clean_settings(config: Json, name: str) -> Json:
     """What the cleaning of a shard reads, beside what the comparison of the prompts found."""
     entry = mixture_entry(config, name)
     weights = {dataset: {"weight": one["weight"]} for dataset, one in entry["datasets"].items()}
-    return {"datasets": weights, "seed": entry["seed"], "near_duplicates": entry["near_duplicates"]}
+    keep_all = name in config["benchmarks"] and config["benchmarks"][name]["arithmetic"] is not None
+    kept = {"seed": entry["seed"], "near_duplicates": entry["near_duplicates"], "keep_all": keep_all}
+    return {"datasets": weights, **kept}
 
 
 def pairs_settings(config: Json, name: str) -> Json:
@@ -166,7 +168,8 @@ def evaluate_settings(config: Json, run: Run, benchmark: str) -> Json:
     """What the evaluation stage reads."""
     trust = config["models"][run.model]["trust_remote_code"]
     identity = {"run": run.run_id, "name": run.name, "mixture": run.mixture, "model": run.model, "seed": run.seed}
-    return {**identity, "benchmark": benchmark, "trust_remote_code": trust}
+    arithmetic = config["benchmarks"].get(benchmark, {}).get("arithmetic")
+    return {**identity, "benchmark": benchmark, "trust_remote_code": trust, "arithmetic": arithmetic}
 
 
 def _without(entry: Json, keys: tuple[str, ...]) -> Json:

@@ -28,7 +28,9 @@ def documented(schema: dict[str, Any]) -> dict[str, tuple[str, Any]]:
     training = definitions["run"]["properties"]["training"]["properties"]
     tables = {"datasets": definitions["dataset"]["properties"], "mixtures": definitions["mixture"]["properties"]}
     tables |= {"models": definitions["model"]["properties"], "runs": definitions["run"]["properties"]}
-    tables |= {"runs.*.training": training}
+    shared = definitions["dataset"]["properties"]
+    own = {key: part for key, part in definitions["benchmark"]["properties"].items() if key not in shared}
+    tables |= {"runs.*.training": training, "benchmarks": own}
     return {f"{section}: {key}": (section, part) for section, keys in tables.items() for key, part in keys.items()}
 
 
