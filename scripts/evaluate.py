@@ -64,13 +64,15 @@ def published(arithmetic: str | None, scores: Path, tokens: Path, stats: Path | 
     """The figures of a published benchmark by its own arithmetic, and what was left out of it; null for others."""
     if arithmetic is None:
         return None
+    import pandas as pd
+
     from rewardline.published import COLUMNS, sections
 
     left_out = Counter(read_json(tokens / "manifest.json")["dropped"])
     if stats is not None:
         found = read_json(stats)
         left_out.update(Counter(found["rejects"]) + Counter(found["pair_rejects"]))
-    return sections(read_scores(scores, COLUMNS), arithmetic, dict(sorted(left_out.items())))
+    return sections(pd.read_parquet(scores, columns=list(COLUMNS)), arithmetic, dict(sorted(left_out.items())))
 
 
 def main(argv: list[str] | None = None) -> int:
