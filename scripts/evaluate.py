@@ -2,62 +2,25 @@
 
     python scripts/evaluate.py --settings '{"run": "first", "benchmark": "eval", ...}' \\
         --model results/models/first --tokens results/tokens/main/opt-350m --output results/evals/first/eval
+
+Killed at any time, the same command goes on after the last part that it has scored, to the same scores bit for bit.
+Until all is done, scores of finished parts are kept beside the output, in a folder keyed by all that they depend on.
 """
 
 import argparse
+import shutil
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from rewardline import distributed
 from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
-from rewardline.cli import UserError, log, parser, progress, run, start_logging
+from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.machine import own_gpus
-from rewardline.score_table import SCHEMA, read_scores, score_rows
+from rewardline.score_table import read_scores
+from rewardline.scored_pairs import scored_comparisons, write_scores
 
 Json = dict[str, Any]
-ROWS_AT_ONCE = 4096
-
-
-def scored_pairs(model_folder: Path, tokens: Path, batch_tokens: int, trust: bool, label: str) -> Iterator[Json]:
-    """The rows of scores.parquet, in the order of the tokens."""
-    import torch
-
-    from rewardline.reward_model import RewardModel, load_reward_model
-    from rewardline.scoring import score_comparisons
-    from rewardline.shards import TokenDataset
-
-    data = TokenDataset(tokens, "eval")
-    if not data.pairs:
-        raise UserError(f"{tokens}: has no pairs to evaluate; its benchmark or eval split is empty")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_reward_model(model_folder, trust_remote_code=trust, dtype="auto")
-    model = RewardModel(loaded, max_length=data.manifest["max_length"]).to(device)
-    log.info("%d pairs of %s, %s batches, on %s", data.pairs, tokens, model.batching, device)
-    comparisons = (data[index] for index in range(len(data)))
-    scored = score_comparisons(
-        model, comparisons, device=device, pad_id=loaded.config.pad_token_id, batch_tokens=batch_tokens
-    )
-    with progress(label, total=data.pairs, unit="pair") as bar:
-        for number, (comparison, scores) in enumerate(scored):
-            yield from score_rows(comparison, number, scores)
-            bar.update(len(comparison.pairs))
-
-
-def write_scores(rows: Iterator[Json], path: Path) -> None:
-    """Write rows as they come."""
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        waiting: list[Json] = []
-        for row in rows:
-            waiting.append(row)
-            if len(waiting) == ROWS_AT_ONCE:
-                writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
-                waiting = []
-        writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
 
 
 def published(arithmetic: str | None, scores: Path, tokens: Path, stats: Path | None) -> Json | None:
@@ -104,13 +67,24 @@ def evaluate(args: argparse.Namespace) -> None:
     made = read_json(args.model / "run.json")
     if file_sha256(args.model / "model.safetensors") != made["weights_sha256"]:
         raise UserError(f"{args.model}/model.safetensors is not what was trained; delete {args.model} and run again")
+    kept = args.output.with_name(f".{args.output.name}.parts")
     with publish(args.output) as out:
-        write_scores(scored_pairs(args.model, args.tokens, args.batch_tokens, trust, label), out / "scores.parquet")
+        scored = scored_comparisons(
+            args.model,
+            made["weights_sha256"],
+            args.tokens,
+            kept,
+            batch_tokens=args.batch_tokens,
+            trust=trust,
+            label=label,
+        )
+        write_scores(scored, out / "scores.parquet")
         normalization = made.get("normalization")
         scale = normalization["std"] if normalization else 1.0
         metrics = summarize(read_scores(out / "scores.parquet"), scale)
         metrics["sections"] = published(arithmetic, out / "scores.parquet", args.tokens, args.stats)
         write_json(out / "metrics.json", {**settings, **metrics, "normalization": normalization})
+    shutil.rmtree(kept, ignore_errors=True)
     log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])
 
 

@@ -12,9 +12,9 @@ PACKAGE = "rewardline"
 def program_files(program: Path) -> tuple[Path, ...]:
     """`program` and every module of the package that it imports, directly or not, sorted.
 
-    The package lies beside the program. Imports inside functions count too.
+    The package lies beside the program, or holds it. Imports inside functions count too.
     """
-    root = program.parent
+    root = program.parent.parent if program.parent.name == PACKAGE else program.parent
     found: set[Path] = set()
     waiting = [program]
     while waiting:
