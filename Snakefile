@@ -35,6 +35,7 @@ rule all:
         models=of_runs("results/models/{run}/model.safetensors"),
         runs=of_runs("results/models/{run}/run.json"),
         metrics=evaluations("metrics.json"),
+        cards=evaluation_cards(),
         scores=evaluations("scores.parquet"),
 
 

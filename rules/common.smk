@@ -256,20 +256,37 @@ def published_stats(wildcards):
     return [f"results/pairs/{wildcards.benchmark}/stats.json"] if published else []
 
 
-def evaluations(name):
-    """A file of every evaluation of every run."""
+def evaluations(name, runs=None):
+    """A file of every evaluation of every run, or of these runs."""
     paths = []
-    for run in RUNS.values():
+    for run in RUNS.values() if runs is None else runs:
         has_eval = CONFIG["mixtures"][run.mixture]["eval_fraction"] > 0
         for benchmark in [stages.EVAL] * has_eval + list(run.benchmarks):
             paths.append(f"results/evals/{run.run_id}/{benchmark}/{name}")
     return paths
 
 
+def run_evaluations(wildcards):
+    """The metrics of all evaluations of a run."""
+    return evaluations("metrics.json", [RUNS[wildcards.run]])
+
+
+def evaluation_cards():
+    """The card of every run that was evaluated on anything."""
+    return [f"results/models/{run.run_id}/EVALUATION.md" for run in RUNS.values() if evaluations("", [run])]
+
+
 def benchmark_pairs():
     """The statistics of all benchmarks: what was left out of them must not go unseen."""
     names = sorted({benchmark for run in RUNS.values() for benchmark in run.benchmarks})
     return [f"results/pairs/{name}/stats.json" for name in names]
+
+
+def judged_pairs():
+    """The folders of the pairs that runs are judged on; their statistics are inputs in their place."""
+    return [
+        path.replace("stats.json", "eval") for path in of_runs("results/pairs/{mixture}/stats.json") + benchmark_pairs()
+    ]
 
 
 def benchmark_manifests():

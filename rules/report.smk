@@ -14,6 +14,23 @@ rule summarize:
         program("summarize.py") + " --metrics {input.metrics:q} --output {output.summary:q} --log {log}"
 
 
+rule evaluation_card:
+    input:
+        metrics=run_evaluations,
+        model="results/models/{run}/run.json",
+        code=code("evaluation_card.py"),
+    output:
+        card="results/models/{run}/EVALUATION.md",
+    log:
+        "results/logs/evaluation_card/{run}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    message:
+        "Writing the evaluation card of {wildcards.run}"
+    shell:
+        program("evaluation_card.py") + " --metrics {input.metrics:q} --output {output.card:q} --log {log}"
+
+
 rule report:
     input:
         summary="results/summary.tsv",
@@ -32,8 +49,9 @@ rule report:
         "../envs/rewardline.yaml"
     params:
         models=of_runs("results/models/{run}"),
+        pairs=judged_pairs(),
     message:
         "Writing the report"
     shell:
         program("plot.py") + " --metrics {input.metrics:q} --scores {input.scores:q} --models {params.models:q}"
-        " --stats {input.stats:q} --tokens {input.tokens:q} --output {output.page:q} --log {log}"
+        " --stats {input.stats:q} --tokens {input.tokens:q} --pairs {params.pairs:q} --output {output.page:q} --log {log}"

@@ -5,7 +5,7 @@ The folders above the files tell which run, benchmark, mixture and model they be
 Example:
   python scripts/plot.py --metrics results/evals/*/*/metrics.json --scores results/evals/*/*/scores.parquet \\
       --models results/models/* --stats results/pairs/*/stats.json --tokens results/tokens/*/*/manifest.json \\
-      --output results/report.html
+      --pairs results/pairs/*/eval --output results/report.html
 """
 
 from pathlib import Path
@@ -22,10 +22,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--models", type=Path, nargs="*", default=[], help="folders of trained models")
     arguments.add_argument("--stats", type=Path, nargs="*", default=[], help="stats.json of each mixture")
     arguments.add_argument("--tokens", type=Path, nargs="*", default=[], help="manifest.json of each mixture and model")
+    arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were judged")
+    arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabelled")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.parse_args(argv)
     start_logging(options.log)
-    inputs = Inputs(options.metrics, options.scores, options.models, options.stats, options.tokens)
+    inputs = Inputs(
+        metrics=options.metrics,
+        scores=options.scores,
+        models=options.models,
+        stats=options.stats,
+        tokens=options.tokens,
+        pairs=options.pairs,
+        suspects=options.suspects,
+    )
     write_report(inputs, options.output)
     log.info("%s: %.0f KB", options.output, options.output.stat().st_size / 1000)
     return 0

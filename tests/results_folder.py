@@ -136,6 +136,20 @@ class Results:
         folder.mkdir(parents=True)
         (folder / "stats.json").write_text(json.dumps(value))
 
+    def texts(self, mixture: str = "demo", n: int = 400, parts: int = 2, **changes: str) -> None:
+        """The text of the pairs that `eval` scores; `changes` are for all of them."""
+        folder = self.root / "pairs" / mixture / "eval"
+        folder.mkdir(parents=True)
+        rows = []
+        for k in range(n):
+            turns = [("user", "Hello!"), ("assistant", "Hi."), ("user", f"Question {k}?")]
+            prompt = [{"role": role, "content": content} for role, content in turns]
+            place = {"dataset": "demo", "subset": SUBSETS[k % 5], "file": "data/demo.jsonl", "row": k}
+            answers = {"chosen": f"Chosen {k}.", "rejected": f"Rejected {k}.", **changes}
+            rows.append({"pair_id": f"p{k}", "prompt": prompt, **answers, **place})
+        for part in range(parts):
+            pq.write_table(pa.Table.from_pylist(rows[part::parts]), folder / f"part-{part:05d}.parquet")
+
     def tokens(self, mixture: str = "demo", model: str = "tiny", **manifest: Any) -> None:
         train = {"pairs": 4525, "comparisons": 3900, "tokens": 1_200_000, "prefix_tokens": 700_000}
         held_out = {"pairs": 400, "comparisons": 350, "tokens": 100_000, "prefix_tokens": 60_000}
@@ -157,6 +171,7 @@ class Results:
         self.eval("second", "own-test", n=150, skill=0.3, subsets=())
         self.model("second")
         self.pairs()
+        self.texts()
         self.tokens()
         return self
 
@@ -169,10 +184,13 @@ class Results:
             "models": self.root.glob("models/*"),
             "stats": self.root.glob("pairs/*/stats.json"),
             "tokens": self.root.glob("tokens/*/*/manifest.json"),
+            "pairs": self.root.glob("pairs/*/eval"),
+            "suspects": self.root.glob("suspects.parquet"),
         }
         arguments = [f"--output={output}"]
         for name, paths in found.items():
-            arguments += [f"--{name}", *map(str, paths)] if name not in without else []
+            files = [str(path) for path in paths] if name not in without else []
+            arguments += [f"--{name}", *files] if files else []
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert plot.main(arguments) == 0

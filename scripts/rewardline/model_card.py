@@ -47,6 +47,18 @@ The text must end with the end token `{end_token}`{place}. Pad on the right.
 | made with | {made_with} |
 
 All settings, versions and hashes stand in `run.json`, every step in `log.jsonl`.
+
+## Results and limits
+
+What the model gets right on held-out pairs and benchmarks stands in `EVALUATION.md` beside this card, once it has been
+evaluated.
+
+- It has learned from {train_pairs:,} pairs of {mixture}, and is known to judge text like theirs only: other tasks,
+  languages and styles need pairs of their own to test it on.
+- A prompt with its answer has at most {max_length:,} tokens: the oldest turns of a longer prompt are not seen.
+- It compares answers to one prompt. Scores of answers to different prompts, and those of another run or seed, are not
+  on one scale.
+- A policy trained against it finds what it overrates, such as length or flattery: compare with people on the way.
 """
 
 
@@ -92,6 +104,7 @@ def model_card(run: dict[str, Any]) -> str:
         normalization=_moments(normalization),
         special=special,
         end_token=tokens["end_token"],
+        max_length=tokens["max_length"],
         eval_accuracy="none was measured" if accuracy is None else f"{accuracy:.3f}",
         made_with=made_with,
     )

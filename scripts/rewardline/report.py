@@ -14,6 +14,7 @@ from rewardline.artifacts import atomic_file
 from rewardline.evaluations import Entry, Evaluation, Rates, boards, entries, read_metrics
 from rewardline.report_boards import section
 from rewardline.report_data import Curve, Training, read_object, read_training
+from rewardline.report_pairs import suspects
 from rewardline.report_style import CHOSEN, FAMILY_COLOURS, QUIET, REJECTED, Figure, shade
 from rewardline.report_tables import as_table, mixture, provenance, tokens, trainings, truncated
 from rewardline.report_template import TEMPLATE
@@ -33,6 +34,8 @@ class Inputs:
     models: Sequence[Path] = ()
     stats: Sequence[Path] = ()
     tokens: Sequence[Path] = ()
+    pairs: Sequence[Path] = ()
+    suspects: Path | None = None
 
 
 def write_report(inputs: Inputs, output: Path) -> None:
@@ -57,7 +60,9 @@ def render(inputs: Inputs) -> str:
     manifests = {
         f"{path.parent.parent.name}, {path.parent.name}": read_object(path) for path in sorted(set(inputs.tokens))
     }
-    tests = [section(board, scores, colours, f"test{k}") for k, board in enumerate(boards(evaluations), 1)]
+    pairs = {folder.parent.name: folder for folder in inputs.pairs}
+    suspected, found = suspects(inputs.suspects) if inputs.suspects else ([], 0)
+    tests = [section(board, scores, pairs, colours, f"test{k}") for k, board in enumerate(boards(evaluations), 1)]
     looks = [look for one in trained for look in about_training(one)]
     looks += [look for test in tests for look in test.looks]
     for one in mixtures:
@@ -81,6 +86,8 @@ def render(inputs: Inputs) -> str:
         trainings=as_table(trainings(trained)),
         provenance=provenance(trained),
         trained=[one.run for one in trained],
+        suspects=suspected,
+        suspects_found=found,
         chosen=CHOSEN,
         rejected=REJECTED,
     )

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from rewardline import report_figures as figures
 from rewardline.evaluations import Board, Entry, Evaluation, Rates
 from rewardline.report_data import Bins, Floats, Scores, length_edges, read_differences, read_scores
+from rewardline.report_pairs import Example, hardest
 from rewardline.report_style import Figure
 from rewardline.report_words import confidence, standing, verdict
 from rewardline.summary import percent, score
@@ -69,6 +70,8 @@ class Section:
     subsets: Subsets | None
     distributions: list[Figure]
     left_out: int
+    hardest: list[Example]
+    hardest_run: str
 
     @property
     def half(self) -> float:
@@ -77,10 +80,17 @@ class Section:
         return round(100 * (0.5 - low) / (high - low), 2)
 
 
-def section(board: Board, scores: Mapping[tuple[str, str], Path], colours: Mapping[str, str], anchor: str) -> Section:
+def section(
+    board: Board,
+    scores: Mapping[tuple[str, str], Path],
+    pairs: Mapping[str, Path],
+    colours: Mapping[str, str],
+    anchor: str,
+) -> Section:
     """Reduce the scores of a board's runs, one file at a time, and draw its figures.
 
-    `scores` are paths by run and benchmark, `colours` are by run, and `anchor` is unique on the page.
+    `scores` are paths by run and benchmark, `pairs` folders of pairs by mixture or benchmark, `colours` are by run, and
+    `anchor` is unique on the page.
     """
     members = [one for entry in board.entries for one in entry.members]
     paths = {one.run: path for one in members if (path := scores.get((one.run, board.benchmark))) is not None}
@@ -89,6 +99,7 @@ def section(board: Board, scores: Mapping[tuple[str, str], Path], colours: Mappi
     scored = [entry for entry in board.entries if all(one.run in reduced for one in entry.members)]
     compared = scored[:COMPARED]
     sure = [(entry.name, confidence(_pooled(entry, reduced)[0], entry.total)) for entry in compared]
+    folder = pairs.get(board.mixture or board.benchmark)
     track = _track([one.total for one in members])
     return Section(
         board=board,
@@ -115,6 +126,8 @@ def section(board: Board, scores: Mapping[tuple[str, str], Path], colours: Mappi
             for figure in _distributions(f"{anchor}-{k}", entry.members[0], reduced[entry.members[0].run])
         ],
         left_out=max(0, len(scored) - DISTRIBUTIONS),
+        hardest=hardest(scored[0], paths, folder) if scored and folder else [],
+        hardest_run=scored[0].name if scored else "",
     )
 
 

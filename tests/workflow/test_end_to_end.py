@@ -63,8 +63,8 @@ def test_running_again_does_nothing(finished: tuple[Project, str]) -> None:
 @pytest.mark.parametrize(
     ("lost", "expected"),
     [
-        ("models/demo-seed0/model.safetensors", {"train", "evaluate", "summarize", "report"}),
-        ("evals/demo-seed1", {"evaluate", "summarize", "report"}),
+        ("models/demo-seed0/model.safetensors", {"train", "evaluate", "evaluation_card", "summarize", "report"}),
+        ("evals/demo-seed1", {"evaluate", "evaluation_card", "summarize", "report"}),
         ("report.html", {"report"}),
         ("summary.tsv", {"summarize", "report"}),
     ],

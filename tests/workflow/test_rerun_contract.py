@@ -31,6 +31,7 @@ STAGES = {
     "train": "train.py",
     "evaluate": "evaluate.py",
     "summarize": "summarize.py",
+    "evaluation_card": "evaluation_card.py",
     "report": "plot.py",
 }
 AFTER = {
@@ -43,9 +44,10 @@ AFTER = {
     "base_model": {"tokenize_shard", "train"},
     "tokenize_shard": {"tokenize"},
     "tokenize": {"train", "evaluate", "report"},
-    "train": {"evaluate", "report"},
-    "evaluate": {"summarize", "report"},
+    "train": {"evaluate", "evaluation_card", "report"},
+    "evaluate": {"summarize", "evaluation_card", "report"},
     "summarize": {"report"},
+    "evaluation_card": set(),
     "report": set(),
 }
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}

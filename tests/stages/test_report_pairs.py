@@ -1,0 +1,101 @@
+"""Pairs with their text in the report: the hardest ones, and labels to check."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rewardline.cli import UserError
+
+from results_folder import Page, Results
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path)
+
+
+def margins(results: Results, *runs: str) -> Any:
+    tables = [pq.read_table(results.root / f"evals/{run}/eval/scores.parquet") for run in runs]
+    return np.mean([t["chosen_score"].to_numpy() - t["rejected_score"].to_numpy() for t in tables], axis=0)
+
+
+def suspects(results: Results, *rows: dict[str, Any]) -> None:
+    common = {"benchmark": "eval", "mixture": "demo", "dataset": "demo", "subset": "lists", "margin_std": 0.1}
+    texts = {"prompt": [{"role": "user", "content": "Is it so?"}], "chosen": "No.", "rejected": "Yes."}
+    places = [{"pair_id": f"p{k}", "file": "a.jsonl", "row": 1000 + k} for k in range(len(rows))]
+    full = [{**common, **texts, **place, **row} for place, row in zip(places, rows, strict=True)]
+    pq.write_table(pa.Table.from_pylist(full), results.root / "suspects.parquet")
+
+
+def test_hardest_pairs_are_those_with_the_largest_wrong_margin_over_all_seeds(results: Results) -> None:
+    results.all()
+    page = Page(results.page())
+    mean = margins(results, "first-seed0", "first-seed1")
+    worst = np.argsort(mean)[:10]
+    at = [page.text.index(f"Question {k}?") for k in worst]
+    assert at == sorted(at)
+    assert page.text.count("Rejected ") == 10
+    assert f"{mean[worst[0]]:.2f} Question {worst[0]}?" in page.text
+    assert f"data/demo.jsonl, row {worst[0]}" in page.text
+    opened = page.text[at[0] : at[1]]
+    assert re.search(rf"user Hello! assistant Hi\. user Question {worst[0]}\?", opened)
+    assert re.search(rf"chosen score -?[\d.]+ Chosen {worst[0]}\.", opened)
+
+
+def test_a_run_that_is_right_about_everything_has_no_hardest_pairs(results: Results) -> None:
+    results.eval("demo", n=50, skill=100)
+    results.texts(n=50)
+    assert "hardest pairs" not in Page(results.page()).text
+
+
+def test_texts_stay_text_and_long_ones_are_cut(results: Results) -> None:
+    results.eval("demo", skill=0)
+    attack = "<script>alert(1)</script></div>{{ 7 * 7 }}\x00\x1b[31m"
+    results.texts(chosen=attack, rejected="word " * 1000)
+    html = results.page()
+    page = Page(html)
+    assert "<script" not in html
+    assert not set("\x00\x1b") & set(html)
+    assert "<script>alert(1)</script></div>{{ 7 * 7 }}" in page.text
+    assert "and 2,500 more characters" in page.text
+    assert html.count("word ") == 10 * 500
+
+
+def test_pairs_without_text_are_left_out(results: Results) -> None:
+    results.eval("demo")
+    results.texts(n=3)
+    assert "Chosen 7." not in results.page()
+
+
+def test_suspects_are_listed_surest_first(results: Results) -> None:
+    results.eval("demo")
+    judged = [(3, 3, -1.0), (3, 3, -4.0), (3, 2, -9.0)]
+    suspects(results, *({"runs": runs, "against": against, "margin_mean": m} for runs, against, m in judged))
+    text = Page(results.page()).text
+    assert text.index("row 1,001") < text.index("row 1,000") < text.index("row 1,002")
+    assert "3 of 3 Is it so?" in text
+    assert "preferred by 66.7% of the runs, by 9.00 on average" in text
+
+
+def test_many_suspects_are_counted_and_none_leave_no_section(results: Results) -> None:
+    results.eval("demo")
+    suspects(results, *({"runs": 2, "against": 2, "margin_mean": -k / 10} for k in range(1, 50)))
+    assert "These are the first 20 of 49;" in Page(results.page()).text
+    empty = pq.read_table(results.root / "suspects.parquet").slice(0, 0)
+    pq.write_table(empty, results.root / "suspects.parquet")
+    assert "Labels to check" not in Page(results.page()).text
+
+
+@pytest.mark.parametrize("file", ["suspects.parquet", "pairs/demo/eval/part-00001.parquet"])
+def test_damaged_files_are_named(results: Results, file: str) -> None:
+    results.eval("demo")
+    results.texts()
+    suspects(results, {"runs": 2, "against": 2, "margin_mean": -1.0})
+    (results.root / file).write_text("PAR1")
+    with pytest.raises(UserError, match=re.escape(str((results.root / file).parent))):
+        results.page()
