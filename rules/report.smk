@@ -3,7 +3,12 @@ rule summarize:
         metrics=evaluations("metrics.json"),
         code=code("summarize.py"),
     output:
-        summary=report("results/summary.tsv", caption="../report/summary.rst", category="Results"),
+        summary=report(
+            "results/summary.tsv",
+            caption="../report/summary.rst",
+            category="Results",
+            labels={"what": "table of runs and benchmarks"},
+        ),
     log:
         "results/logs/summarize.log",
     conda:
@@ -20,7 +25,12 @@ rule evaluation_card:
         model="results/models/{run}/run.json",
         code=code("evaluation_card.py"),
     output:
-        card="results/models/{run}/EVALUATION.md",
+        card=report(
+            "results/models/{run}/EVALUATION.md",
+            caption="../report/evaluation_card.rst",
+            category="Evaluation cards",
+            labels={"run": "{run}"},
+        ),
     log:
         "results/logs/evaluation_card/{run}.log",
     conda:
@@ -42,7 +52,12 @@ rule report:
         tokens=of_runs("results/tokens/{mixture}/{model}/manifest.json") + benchmark_manifests(),
         code=code("plot.py"),
     output:
-        page=report("results/report.html", caption="../report/report.rst", category="Results"),
+        page=report(
+            "results/report.html",
+            caption="../report/report.rst",
+            category="Results",
+            labels={"what": "report for people"},
+        ),
     log:
         "results/logs/report.log",
     conda:

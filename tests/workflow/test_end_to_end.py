@@ -1,7 +1,9 @@
 """The whole pipeline on the default configuration, twice, and what a person does with its results."""
 
+import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -79,6 +81,17 @@ def test_what_is_lost_is_made_again(
         assert set(project.planned()) == expected
     finally:
         aside.rename(path)
+
+
+def test_snakemake_report_holds_the_page_the_table_and_the_cards(finished: tuple[Project, str]) -> None:
+    project, _ = finished
+    project.run("--report", "report.html")
+    text = (project.folder / "report.html").read_text()
+    for part in ("report for people", "table of runs and benchmarks", "Evaluation cards", "demo-seed1", "95% interval"):
+        assert part in text
+    for name in ("report.html", "summary.tsv", "models/demo-seed0/EVALUATION.md"):
+        assert base64.b64encode((project.folder / "results" / name).read_bytes()).decode() in text
+    assert not re.search(r"""<(?:script|link|img)[^>]+(?:src|href)=["']https?:""", text)
 
 
 def test_model_alone_gives_the_scores_that_were_written(finished: tuple[Project, str]) -> None:
