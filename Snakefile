@@ -37,6 +37,7 @@ rule all:
         metrics=evaluations("metrics.json"),
         cards=evaluation_cards(),
         scores=evaluations("scores.parquet"),
+    localrule: True
 
 
 onstart:

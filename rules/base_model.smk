@@ -6,6 +6,7 @@ rule base_model:
         manifest="results/base/{model}/manifest.json",
     log:
         "results/logs/base_model/{model}.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     params:

@@ -25,6 +25,7 @@ rule download:
         manifest="results/data/{dataset}/manifest.json",
     log:
         "results/logs/download/{dataset}.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     params:

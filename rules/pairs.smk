@@ -69,6 +69,7 @@ rule build_pairs:
         eval=directory("results/pairs/{mixture}/eval"),
     log:
         "results/logs/build_pairs/{mixture}.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     params:

@@ -11,6 +11,7 @@ rule summarize:
         ),
     log:
         "results/logs/summarize.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     message:
@@ -33,6 +34,7 @@ rule evaluation_card:
         ),
     log:
         "results/logs/evaluation_card/{run}.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     message:
@@ -60,6 +62,7 @@ rule report:
         ),
     log:
         "results/logs/report.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     params:

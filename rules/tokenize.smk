@@ -28,6 +28,7 @@ rule tokenize:
         manifest="results/tokens/{mixture}/{model}/manifest.json",
     log:
         "results/logs/tokenize/{mixture}/{model}.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     message:

@@ -16,6 +16,7 @@ rule train:
     threads: train_threads()
     resources:
         gpu=GPUS,
+        nodes=1,
         processes=1,
         launcher="",
     params:
@@ -28,4 +29,4 @@ rule train:
         + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
         " --base $(dirname {input.base:q}) --output results/models/{wildcards.run}"
         " --checkpoints results/checkpoints/{wildcards.run}"
-        " --threads {threads} --gpus {resources.gpu} --processes {resources.processes} --log {log}"
+        " --threads {threads} --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"

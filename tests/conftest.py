@@ -3,15 +3,19 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from rewardline.pairs import PAIR_SCHEMA, PartWriter
 from rewardline.shards import Comparison, ShardWriter
+
+if TYPE_CHECKING:
+    from slurm.cluster import Cluster
 
 os.environ["DS_ACCELERATOR"] = "cpu"  # says so less loudly than DeepSpeed does by itself
 
@@ -153,3 +157,17 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator["Cluster"]:
+    """A Slurm cluster, which ends with the tests; see tests/slurm/cluster.py."""
+    from slurm.cluster import running
+    from slurm.sandbox import UnavailableError
+
+    with ExitStack() as held:
+        try:
+            cluster = held.enter_context(running())
+        except UnavailableError as error:
+            pytest.skip(f"no Slurm cluster can be started here: {error}")
+        yield cluster
