@@ -21,6 +21,7 @@ include: "rules/base_model.smk"
 include: "rules/tokenize.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
+include: "rules/compare.smk"
 include: "rules/report.smk"
 
 
@@ -31,6 +32,8 @@ rule all:
     default_target: True
     input:
         summary="results/summary.tsv",
+        comparisons="results/comparisons.json",
+        suspects="results/suspects.parquet",
         report="results/report.html",
         models=of_runs("results/models/{run}/model.safetensors"),
         runs=of_runs("results/models/{run}/run.json"),

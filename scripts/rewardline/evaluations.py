@@ -52,6 +52,7 @@ class Evaluation:
     loss: float
     by_subset: dict[str, Rates]
     name: str | None = None
+    ensemble: bool = False
 
     @property
     def family(self) -> str:
@@ -195,6 +196,7 @@ def _evaluation(value: Any, path: Path) -> Evaluation:
         loss=reader.number("loss"),
         by_subset=_by_printable_name({name: _Reader(rates, path).rates() for name, rates in subsets.items()}),
         name=reader.text("name") if "name" in reader.value else None,
+        ensemble=bool(reader.value.get("ensemble")),
     )
 
 

@@ -49,6 +49,7 @@ MEASURED = (*NEEDED, *("margin", "weight", "comparison", "chosen_answer", "rejec
 """Columns that metrics are made of; those that are not `NEEDED` may be missing."""
 NAMES = ("dataset", "subset", "chosen_source", "rejected_source", "file")
 """Columns of texts that repeat, read as categories."""
+IDS = ("pair_id", "prompt_id")
 _BATCH = 1 << 16
 
 
@@ -72,9 +73,23 @@ def score_rows(comparison: Comparison, number: int, scores: npt.NDArray[np.float
 
 
 def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> pd.DataFrame:
-    """These columns of a `scores.parquet`, as far as it has them, a batch at a time: about 60 bytes a pair.
+    """These columns of a `scores.parquet`, as far as it has them, as a table of about 60 bytes a pair.
 
-    Names are categories, `prompt_id` is a number for each prompt (int32), and a missing whole number is -1.
+    As `read_columns`, but that `prompt_id` is a number for each prompt, from 0 (int32).
+
+    Raises:
+        UserError: as `read_columns`.
+    """
+    found = read_columns(path, columns)
+    if "prompt_id" in found:
+        found["prompt_id"] = np.unique(found["prompt_id"], return_inverse=True)[1].astype(np.int32)
+    return pd.DataFrame(found, copy=False)
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """These columns of a `scores.parquet`, as far as it has them, read a batch at a time.
+
+    Names are categories, `pair_id` and `prompt_id` the `hash_texts` of the ids, and a missing whole number is -1.
 
     Raises:
         UserError: the file is missing, damaged or empty, lacks a needed column, or has a score that is not finite.
@@ -95,7 +110,13 @@ def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> pd.DataFrame:
         raise UserError(f"{path} does not exist; run the evaluate stage first") from error
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); {_AGAIN}") from error
-    return pd.DataFrame({name: column.values() for name, column in found.items()}, copy=False)
+    return {name: column.values() for name, column in found.items()}
+
+
+def hash_texts(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each text, which stands for ids where there are millions: uint64 [n]."""
+    result: npt.NDArray[np.uint64] = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
+    return result
 
 
 _AGAIN = "delete it and run the evaluate stage again"
@@ -108,7 +129,7 @@ class _Column:
         self._name, self._place = name, 0
         self._codes: dict[str, int] = {}
         kind: Any = SCHEMA.field(name).type.to_pandas_dtype() if name in SCHEMA.names else object
-        if name == "prompt_id":
+        if name in IDS:
             kind = np.uint64
         elif name in NAMES:
             kind = np.int32
@@ -126,11 +147,12 @@ class _Column:
         self._place += len(values)
 
     def _numbers(self, values: pa.Array) -> npt.NDArray[Any]:
-        if self._name == "prompt_id" or self._name in NAMES:
+        if self._name in (*IDS, *NAMES):
             encoded = values.cast(pa.string()).dictionary_encode()
             texts = encoded.dictionary.to_pylist()
-            if self._name == "prompt_id":
-                codes = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
+            codes: npt.NDArray[Any]
+            if self._name in IDS:
+                codes = np.append(hash_texts(texts), np.uint64(0))
             else:
                 codes = np.array([self._codes.setdefault(text, len(self._codes)) for text in texts] + [-1])
             places: npt.NDArray[Any] = codes[encoded.indices.fill_null(len(texts)).to_numpy()]
@@ -142,8 +164,6 @@ class _Column:
 
     def values(self) -> Any:
         """All that was added."""
-        if self._name == "prompt_id":
-            return np.unique(self._values, return_inverse=True)[1].astype(np.int32)
         if self._name in NAMES:
             return pd.Categorical.from_codes(self._values, list(self._codes))
         return self._values
