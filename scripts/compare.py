@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = parser(__doc__)
     options.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each evaluation")
-    options.add_argument("--pairs", type=Path, nargs="+", required=True, help="folders of the pairs that were scored, results/pairs/NAME/eval")
+    options.add_argument("--pairs", type=Path, nargs="+", required=True, help="folders of the pairs that were scored")
     options.add_argument("--output", type=Path, required=True, help="the comparisons to write, JSON")
     options.add_argument("--suspects", type=Path, required=True, help="the suspects to write, Parquet")
     args = options.parse_args(argv)

@@ -45,7 +45,7 @@ def table(
     result = pd.DataFrame(rows).astype({"chosen_score": "float32", "rejected_score": "float32"})
     gap = result["chosen_score"] - result["rejected_score"]
     result["correct"] = (gap > 0) + 0.5 * (gap == 0)
-    return result[SCHEMA.names]
+    return result.assign(place=None)[SCHEMA.names]
 
 
 def stored(scores: pd.DataFrame, folder: Path) -> Path:
