@@ -1,0 +1,247 @@
+"""The scoring server as a program of its own: shapes of requests, batches, limits, the token, and its end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from transformers import AutoTokenizer
+
+import serve
+from rewardline.cli import UserError
+from rewardline.scorer import Scorer
+
+from conftest import ROOT
+from reward_models import reward_model
+
+TOKEN = "not-for-the-log"
+LIMITS = {"--window": 200, "--max-answers": 40, "--max-queue": 60, "--max-body": 20_000, "--batch": 32}
+QUESTION = "How many are 3 and 4?"
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+    scorer: Scorer
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+
+    def post(self, path: str, body: Any) -> Any:
+        with self.client() as client:
+            response = client.post(path, json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def expected(self, prompt: str, answers: list[str]) -> list[float]:
+        (found,) = self.scorer.score([[{"role": "user", "content": prompt}]], [answers])
+        assert isinstance(found, list)
+        return found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, base_models: Callable[..., Path]) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("server")
+    reward_model(base_models("llama"), root / "model")
+    limits = [str(word) for pair in LIMITS.items() for word in pair]
+    command = [sys.executable, str(ROOT / "scripts" / "serve.py"), "--model", str(root / "model"), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--threads", "1", "--log", str(root / "log"), *limits],
+        env={**os.environ, "REWARDLINE_TOKEN": TOKEN, "HF_HUB_OFFLINE": "1"},
+    )
+    scorer = Scorer(str(root / "model"))
+    try:
+        yield Server(process, _url(process, root / "log"), root / "log", scorer)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _url(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where the server is, as soon as it answers."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        found = re.search(r"http://\S+", log.read_text()) if log.exists() else None
+        if found:
+            try:
+                if httpx.get(found[0] + "/health").status_code == 200:
+                    return found[0]
+            except httpx.TransportError:
+                pass
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+def test_rows_get_the_scores_of_the_command_line(server: Server) -> None:
+    answers = ["They are 7.", "No", "They are 8."]
+    scores = server.expected(QUESTION, answers)
+    messages = [{"role": "user", "content": QUESTION}]
+    assert server.post("/score", {"prompt": QUESTION, "answers": answers})["scores"] == pytest.approx(scores, abs=1e-5)
+    several = [
+        {"prompt": messages, "answer": answers[0]},
+        {"prompt": QUESTION},
+        {"prompt": QUESTION, "chosen": answers[0], "rejected": answers[1]},
+        {"messages": [*messages, {"role": "assistant", "content": answers[2]}]},
+    ]
+    one, bad, pair, dialogue = server.post("/v1/score", several)
+    assert one == {"score": pytest.approx(scores[0], abs=1e-5)}
+    assert "neither `answer`" in bad["error"]
+    assert list(pair) == ["chosen_score", "rejected_score"]
+    assert list(pair.values()) == pytest.approx(scores[:2], abs=1e-5)
+    assert dialogue == {"score": pytest.approx(scores[2], abs=1e-5)}
+
+
+def test_trainers_of_other_projects_get_their_shapes(server: Server) -> None:
+    answers = ["They are 7.", "No"]
+    scores = server.expected(QUESTION, answers)
+    end = AutoTokenizer.from_pretrained(server.scorer.name).eos_token
+    texts = [f"Human: {QUESTION}\n\nAssistant: {answer}" for answer in answers]
+    queries = [texts[0] + end, texts[1]]
+    reply = server.post("/get_reward", {"query": queries, "prompts": ["", ""], "labels": [None, None]})
+    assert reply["rewards"] == reply["scores"] == pytest.approx(scores, abs=1e-5)
+    for path, kind in (("/classify", "probs"), ("/pooling", "data")):
+        reply = server.post(path, {"model": "any", "input": [text + end for text in texts]})
+        assert [entry["index"] for entry in reply["data"]] == [0, 1]
+        assert [entry[kind] for entry in reply["data"]] == [[pytest.approx(score, abs=1e-5)] for score in scores]
+        assert reply["usage"]["prompt_tokens"] > 10
+        one = server.post(path, {"input": texts[0] + end})
+        assert one["data"][0][kind] == [pytest.approx(scores[0], abs=1e-5)]
+    for body in (
+        {"text_1": QUESTION, "text_2": answers},
+        {"queries": [QUESTION, QUESTION], "documents": answers},
+    ):
+        reply = server.post("/score", body)
+        assert [entry["score"] for entry in reply["data"]] == pytest.approx(scores, abs=1e-5)
+        assert (reply["object"], reply["data"][1]["object"]) == ("list", "score")
+
+
+def test_requests_at_once_share_batches_and_keep_their_scores(server: Server) -> None:
+    prompts = [f"How many are {k} and {k}?" + " Say it." * (k % 4) for k in range(25)]
+    answers = [[f"They are {2 * k}.", "No" * (k % 6 + 1)] for k in range(25)]
+    with server.client() as client, ThreadPoolExecutor(25) as pool:
+        before = _metric(client.get("/metrics").text, "rewardline_batch_answers_count")
+        bodies = [{"prompt": prompt, "answers": group} for prompt, group in zip(prompts, answers, strict=True)]
+        replies = [*pool.map(lambda body: client.post("/score", json=body), bodies)]
+        after = client.get("/metrics").text
+    for prompt, group, reply in zip(prompts, answers, replies, strict=True):
+        assert reply.json()["scores"] == pytest.approx(server.expected(prompt, group), abs=1e-5)
+    assert _metric(after, "rewardline_batch_answers_count") - before < 10
+    assert _metric(after, "rewardline_answers_total") >= 50
+    assert _metric(after, "rewardline_waiting_answers") == 0
+    assert _metric(after, 'rewardline_requests_total{path="/score",status="200"}') >= 25
+
+
+def _metric(text: str, name: str) -> float:
+    return float(next(line for line in text.splitlines() if line.startswith(name + " ")).split()[-1])
+
+
+def test_what_is_too_much_or_wrong_is_refused(server: Server) -> None:
+    row = {"prompt": QUESTION, "answers": ["No"]}
+    of_json, plain = {"content-type": "application/json"}, {"content-type": "text/plain"}
+    with server.client() as client:
+        assert client.post("/score", json=row).status_code == 200
+        for status, message, request in (
+            (400, "not JSON", {"content": "{", "headers": of_json}),
+            (400, "not JSON", {"content": b'"\xff"', "headers": of_json}),
+            (400, "not JSON", {"content": "[" * 10_000, "headers": of_json}),
+            (415, "application/json", {"content": "{}", "headers": plain}),
+            (422, "must be a row", {"json": 3}),
+            (422, "no rows", {"json": []}),
+            (422, "neither `answer`", {"json": {"prompt": QUESTION}}),
+            (422, "the answer alone has", {"json": {"prompt": QUESTION, "answer": "no " * 3000}}),
+            (422, "one or as many", {"json": {"text_1": ["a", "b"], "text_2": ["c"]}}),
+            (413, "at most 40", {"json": {"prompt": QUESTION, "answers": ["No"] * 41}}),
+            (413, "20000 bytes", {"json": {"prompt": "a" * 20_000, "answer": "b"}}),
+            (
+                413,
+                "20000 bytes",
+                {"content": iter([b"a" * 15_000] * 2), "headers": of_json},
+            ),
+        ):
+            response = client.post("/score", **request)  # type: ignore[arg-type]
+            assert (response.status_code, message in response.json()["error"]) == (status, True), response.text
+        assert client.post("/get_reward", json={"query": [3]}).status_code == 422
+        assert client.get("/score").status_code == 405
+        assert client.post("/other", json=row).status_code == 404
+
+
+def test_a_full_queue_says_when_to_come_again(server: Server) -> None:
+    body = {"prompt": QUESTION, "answers": ["No"] * 35}
+    with server.client() as client, ThreadPoolExecutor(4) as pool:
+        replies = [*pool.map(lambda _: client.post("/score", json=body), range(4))]
+    codes = sorted(reply.status_code for reply in replies)
+    assert codes[0] == 200
+    assert codes[-1] == 429
+    assert all(reply.headers["retry-after"] == "1" for reply in replies if reply.status_code == 429)
+
+
+def test_only_those_with_the_token_are_served(server: Server) -> None:
+    row = {"prompt": QUESTION, "answers": ["No"]}
+    for wrong in (
+        b"",
+        b"Bearer",
+        b"Bearer other",
+        b"Bearer \xe4",
+        f"Basic {TOKEN}".encode(),
+        f"Bearer {TOKEN}x".encode(),
+    ):
+        with httpx.Client(base_url=server.url, headers=[(b"Authorization", wrong)]) as client:
+            response = client.post("/score", json=row)
+            assert response.status_code == 401
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert client.get("/metrics").status_code == 401
+            assert client.get("/health").status_code == 200
+
+
+def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
+    body = {"prompt": QUESTION, "answers": ["They are 7."]}
+    with server.client() as client, ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(lambda: client.post("/score", json=body))
+        time.sleep(0.1)  # it waits for company now
+        server.process.send_signal(signal.SIGTERM)
+        assert reply.result().json()["scores"] == pytest.approx(server.expected(QUESTION, ["They are 7."]), abs=1e-5)
+    assert server.process.wait(30) == 0
+    text = server.log.read_text()
+    assert text.rstrip().endswith("stopped")
+    assert TOKEN not in text
+    with pytest.raises(httpx.TransportError):
+        httpx.get(server.url + "/health")
+
+
+@pytest.mark.parametrize(
+    ("options", "token", "message"),
+    [
+        (["--max-queue", "5", "--max-answers", "6"], None, "must hold"),
+        (["--max-body", "0"], None, "at least 1"),
+        (["--window", "-1"], None, "milliseconds"),
+        (["--port", "70000"], None, "from 0 to 65535"),
+        (["--host", "no.such.host.invalid"], None, "choose another"),
+        ([], " ", "set but empty"),
+    ],
+)
+def test_options_that_make_no_server_are_refused_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], token: str | None, message: str
+) -> None:
+    if token is not None:
+        monkeypatch.setenv("REWARDLINE_TOKEN", token)
+    with pytest.raises(UserError, match=message):
+        serve.main(["--model", "results/models/none", *options])
+
+
+def test_a_port_that_is_taken_is_said_before_the_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        with pytest.raises(UserError, match=f"--port {port}: cannot listen there"):
+            serve.main(["--model", "results/models/none", "--port", port])
