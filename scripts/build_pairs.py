@@ -16,7 +16,7 @@ from typing import Any
 from rewardline.accounts import balance
 from rewardline.artifacts import link_or_copy, publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, run, start_logging
-from rewardline.rejects import Examples, join_rejects
+from rewardline.rejects import join_examples, join_rejects
 from rewardline.statistics import summarize
 
 Json = dict[str, Any]
@@ -49,10 +49,6 @@ def build(name: str, settings: Json, sources: list[Path], prompts: Path, shards:
     left_out, used, pair_rejects = balance(
         [(folder / "rows.npy", facts["reasons"]) for folder, facts in cleaned], datasets
     )
-    examples = Examples()
-    for facts in [*converted, *(facts for _, facts in cleaned)]:
-        for case in facts["reject_examples"]:
-            examples.add(case)
     counts = [facts["statistics"] for _, facts in cleaned]
     origins = {path.parent.name: read_json(path) for path in sources}
     by_dataset: Json = {}
@@ -84,7 +80,7 @@ def build(name: str, settings: Json, sources: list[Path], prompts: Path, shards:
         "by_dataset": by_dataset,
         **summarize(counts),
         "similar_prompts": common["groups"],
-        "reject_examples": examples.kept,
+        "reject_examples": join_examples([*converted, *(facts for _, facts in cleaned)]),
         "parts": {split: join_parts(cleaned, split, out) for split in ("train", "eval")},
     }
     for facts in [stats, *by_dataset.values()]:

@@ -8,21 +8,20 @@ clustered by prompt, `rejects.parquet`, `rows.npy` (what became of each row) and
 """
 
 from collections.abc import Iterator
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rewardline.accounts import RowAccount
-from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
-from rewardline.buckets import bucket_count
-from rewardline.candidates import Candidate, CandidateReader
+from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_manifest
+from rewardline.candidates import Candidate, CandidateReader, pair_row, ranges
 from rewardline.cleaning import Policy, clean
 from rewardline.cli import log, parser, progress, run, start_logging
 from rewardline.contamination import BenchmarkPrompts
 from rewardline.identity import position
-from rewardline.pairs import PAIR_SCHEMA, PartWriter, pair_row
+from rewardline.pairs import PAIR_SCHEMA, PartWriter
 from rewardline.rejects import RejectWriter
 from rewardline.statistics import PairStatistics
 
@@ -59,11 +58,10 @@ class Groups:
 
 
 def grouped(
-    readers: list[CandidateReader], groups: Groups, low: int, high: int, steps: int
+    readers: list[CandidateReader], groups: Groups, low: int, high: int
 ) -> Iterator[tuple[int, list[Candidate]]]:
     """Each group of prompts whose id lies in [low, high) with all its candidates, in ascending order of group ids."""
-    edges = [low + (high - low) * step // steps for step in range(steps + 1)]
-    for start, end in pairwise(edges):
+    for start, end in ranges(readers, low, high):
         strangers = groups.members(start, end)
         rows = [row for reader in readers for row in reader.between(start, end)]
         if strangers:
@@ -88,10 +86,8 @@ def clean_shard(settings: Json, prompts: Path, shard: tuple[int, int], out: Path
     account = RowAccount(sorted(weights))
     statistics = PairStatistics()
     rows = sum(reader.count(low, high) for reader in readers)
-    mean = max(1.0, sum(reader.characters for reader in readers) / max(1, sum(reader.total for reader in readers)))
-    steps = bucket_count(rows, int(rows * mean))
     with progress("clean", total=rows, unit="pair") as bar:
-        for group, candidates in grouped(readers, groups, low, high, steps):
+        for group, candidates in grouped(readers, groups, low, high):
             held_out = position(f"split {policy.seed}", group) < common["eval_below"] or groups.is_held_out(group)
             cleaned = clean(candidates, held_out, policy, benchmarks.leak)
             for split, pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
@@ -131,8 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     index, count = map(int, settings["shard"].split("/"))
     with publish(args.output) as out:
         facts = clean_shard(settings, args.prompts, (index, count), out)
-        sha256 = {name: file_sha256(out / name) for name in ("rejects.parquet", "rows.npy")}
-        write_json(out / "manifest.json", {**facts, "sha256": sha256})
+        write_manifest(out, facts)
     log.info("shard %s: %d train and %d eval pairs", settings["shard"], facts["train"], facts["eval"])
     return 0
 

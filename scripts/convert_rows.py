@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from rewardline.artifacts import canonical, file_sha256, publish, read_json, settings_argument, write_json
+from rewardline.artifacts import canonical, publish, read_json, settings_argument, write_manifest
 from rewardline.buckets import Buckets, bucket_count
 from rewardline.candidates import Candidate, CandidateWriter
 from rewardline.cli import ProgressBar, UserError, log, parser, progress, run, start_logging
@@ -296,8 +296,7 @@ def main(argv: list[str] | None = None) -> int:
     index, count = map(int, settings.pop("rows", "0/1").split("/"))
     with publish(args.output) as out:
         facts = convert(args.name, settings, args.data, (index, count), args.tables, out)
-        sha256 = {path.name: file_sha256(path) for path in sorted(out.iterdir())}
-        write_json(out / "manifest.json", {**facts, "sha256": sha256})
+        write_manifest(out, facts)
     left_out = ", ".join(f"{reason} {n}" for reason, n in facts["rejects"].items()) or "nothing"
     log.info("%s: %d rows, %d candidates; left out: %s", args.name, facts["rows_in"], facts["candidates"], left_out)
     return 0

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
-from rewardline.candidates import CandidateReader, all_words
+from rewardline.artifacts import publish, read_json, settings_argument, write_manifest
+from rewardline.candidates import CandidateReader, all_words, ranges
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.contamination import BenchmarkPrompts
 from rewardline.formats import GROUPED
@@ -28,7 +28,6 @@ from rewardline.similarity import SignatureFiles, groups, near
 Json = dict[str, Any]
 LARGE_GROUP = 50, 0.01
 """A group of more prompts than the first number, and than the second as a share of all, shares a template."""
-_STEP = 2**64 // 4096
 
 
 def check_rejects(manifests: list[Json], limit: float) -> None:
@@ -75,9 +74,9 @@ def benchmark_prompts(folders: list[tuple[str, Path]]) -> Iterator[tuple[str, in
     """The prompts of benchmarks: name, id, words."""
     for name, folder in folders:
         reader = CandidateReader(folder)
-        for low in range(0, 2**64, _STEP):
+        for low, high in ranges([reader]):
             seen = None
-            for candidate in reader.between(low, low + _STEP):
+            for candidate in reader.between(low, high):
                 if candidate.prompt_id != seen:
                     seen = candidate.prompt_id
                     yield name, seen, all_words(candidate.prompt)
@@ -199,8 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     start_logging(args.log)
     with publish(args.output) as out:
         facts = group(args.name, settings_argument(args.settings), args.data, args.benchmarks, out)
-        sha256 = {path.name: file_sha256(path) for path in sorted(out.iterdir())}
-        write_json(out / "manifest.json", {**facts, "sha256": sha256})
+        write_manifest(out, facts)
     found = facts["groups"]
     log.info(
         "%s: %d prompts; %d of them in %d groups of nearly the same",

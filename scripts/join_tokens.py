@@ -12,7 +12,7 @@ from typing import Any
 
 from rewardline.artifacts import publish, read_json, write_json
 from rewardline.cli import UserError, log, parser, run, start_logging
-from rewardline.rejects import Examples, join_rejects
+from rewardline.rejects import join_examples, join_rejects
 from rewardline.shards import join_splits
 
 Json = dict[str, Any]
@@ -26,12 +26,9 @@ def join(manifests: list[Path], out: Path, target: Path) -> Json:
         UserError: nothing is left of a split.
     """
     shards = [(path.parent, read_json(path)) for path in manifests]
-    examples = Examples()
     dropped: Counter[str] = Counter()
     for _, facts in shards:
         dropped.update(facts["dropped"])
-        for case in facts["reject_examples"]:
-            examples.add(case)
     splits = {
         split: join_splits([(folder, facts["splits"][split]) for folder, facts in shards], split, out)
         for split in ("train", "eval")
@@ -48,7 +45,7 @@ def join(manifests: list[Path], out: Path, target: Path) -> Json:
         "splits": splits,
         **{key: sum(facts[key] for _, facts in shards) for key in ("truncated_pairs", "truncated_tokens")},
         "dropped": dict(sorted(dropped.items())),
-        "reject_examples": examples.kept,
+        "reject_examples": join_examples(facts for _, facts in shards),
     }
 
 

@@ -57,6 +57,12 @@ def write_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
+    """Write `facts` and the SHA-256 of the files that lie in `folder` to its `manifest.json`."""
+    sha256 = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    write_json(folder / "manifest.json", {**facts, "sha256": sha256})
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the place of `path` when the block ends without an error."""

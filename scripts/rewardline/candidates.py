@@ -12,6 +12,8 @@ A folder of candidates, the output of `convert_rows.py`, holds
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import pyarrow as pa
 from rewardline.artifacts import read_json
 from rewardline.buckets import Buckets, bucket_count, characters_of
 from rewardline.cli import UserError
-from rewardline.identity import Hashes, hash_id, normalize, stable_hash, word_hashes
+from rewardline.identity import Hashes, hash_id, id_text, normalize, stable_hash, word_hashes
 from rewardline.place import PLACE
 from rewardline.similarity import signatures, with_contexts
 
@@ -46,6 +48,12 @@ SCHEMA = pa.schema(
     ]
 )
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
+_ORDER = "prompt_id", "prompt", "dataset", "file", "row"
+_order_of = attrgetter(*_ORDER)
+_AS_THEY_ARE = (
+    *("dataset", "subset", "chosen", "rejected", "margin", "confidence", "file", "row"),
+    *("chosen_source", "rejected_source", "place"),
+)  # what a pair has of its candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,8 @@ class Candidate:
     @property
     def order(self) -> tuple[int, str, str, str, int]:
         """Sorts candidates: by prompt, then by source."""
-        return self.prompt_id, self.prompt, self.dataset, self.file, self.row
+        key: tuple[int, str, str, str, int] = _order_of(self)
+        return key
 
 
 class CandidateWriter:
@@ -120,12 +129,12 @@ class CandidateWriter:
             (self._folder / "signatures.bin").open("wb") as stream,
         ):
             for rows in self._buckets.drain():
-                found = sorted((Candidate(**row) for row in rows), key=lambda candidate: candidate.order)
-                for batch in _batches(found):
+                rows.sort(key=itemgetter(*_ORDER))
+                for batch in _batches(rows):
                     writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
                     batches.append(batches[-1] + len(batch))
-                ids.append(np.array([one.prompt_id for one in found], dtype=np.uint64))
-                first = {one.prompt_id: one.prompt for one in reversed(found)}
+                ids.append(np.array([row["prompt_id"] for row in rows], dtype=np.uint64))
+                first = {row["prompt_id"]: row["prompt"] for row in reversed(rows)}
                 texts = [first[number] for number in sorted(first)]
                 made = with_contexts(signatures([prompt_words(text) for text in texts]), list(map(context_id, texts)))
                 stream.write(made.tobytes())
@@ -197,11 +206,29 @@ class CandidateReader:
             index += 1
 
 
-def _batches(found: list[Candidate]) -> Iterator[list[dict[str, Any]]]:
+def ranges(readers: Sequence[CandidateReader], low: int = 0, high: int = 2**64) -> Iterator[tuple[int, int]]:
+    """Parts of [low, high) in order, each with few enough rows in all folders to be held as Python objects."""
+    rows = sum(reader.count(low, high) for reader in readers)
+    mean = sum(reader.characters for reader in readers) / max(1, sum(reader.total for reader in readers))
+    steps = bucket_count(rows, int(rows * mean))
+    return pairwise(low + (high - low) * step // steps for step in range(steps + 1))
+
+
+def pair_row(pair: Candidate, weight: float) -> dict[str, object]:
+    """`pair` as a row of `pairs.PAIR_SCHEMA`; `weight` is what its data set weighs in the mixture."""
+    return {
+        "pair_id": pair.pair_id,
+        "prompt_id": id_text(pair.prompt_id),
+        "prompt": json.loads(pair.prompt),
+        "weight": pair.weight * max(1.0, weight),
+        **{name: getattr(pair, name) for name in _AS_THEY_ARE},
+    }
+
+
+def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     batch: list[dict[str, Any]] = []
     size = 0
-    for one in found:
-        row = {name: getattr(one, name) for name in SCHEMA.names}
+    for row in rows:
         if batch and (len(batch) == _BATCH or size + characters_of(row) > _BATCH_CHARACTERS):
             yield batch
             batch, size = [], 0

@@ -68,6 +68,7 @@ def clean(candidates: list[Candidate], held_out: bool, policy: Policy, leak: Lea
         kept += _without_conflicts(list(pairs), result)
     if policy.near_duplicates is not None:
         kept = _without_near_duplicates(kept, policy.near_duplicates, result)
+    kept.sort(key=attrgetter("order"))  # so that prompts that differ in writing alone do not alternate
     if held_out:
         result.eval = [pair for pair in kept if pair.confidence > 0.5]
         result.rejects += [(pair, "tie", "a tie can be trained on only") for pair in kept if pair.confidence <= 0.5]
@@ -76,17 +77,24 @@ def clean(candidates: list[Candidate], held_out: bool, policy: Policy, leak: Lea
         some = list(pairs)
         found = leak(prompt_id, partial(all_words, some[0].prompt))
         for pair in some:
-            weight = policy.weights[pair.dataset]
-            place = position(f"sample {policy.seed} {pair.dataset}", prompt_id)
             if found is not None:
                 result.rejects.append((pair, "in_benchmark", found.detail))
-            elif weight < 1 and place >= weight:
-                result.rejects.append((pair, "not_sampled", f"the mixture takes a share of {weight:g}"))
-            elif place >= policy.caps.get(pair.dataset, 1.0):
-                result.rejects.append((pair, "over_cap", "the mixture has a cap on this data set"))
+            elif (reject := _unsampled(pair, policy)) is not None:
+                result.rejects.append((pair, *reject))
             else:
                 result.train.append(pair)
     return result
+
+
+def _unsampled(pair: Candidate, policy: Policy) -> tuple[str, str] | None:
+    """Why a pair is not in the share of its data set that the mixture takes; None where it is."""
+    weight, cap = policy.weights[pair.dataset], policy.caps.get(pair.dataset, 1.0)
+    if min(weight, cap) >= 1:
+        return None
+    place = position(f"sample {policy.seed} {pair.dataset}", pair.prompt_id)
+    if place >= weight:
+        return "not_sampled", f"the mixture takes a share of {weight:g}"
+    return ("over_cap", "the mixture has a cap on this data set") if place >= cap else None
 
 
 def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidate]:
@@ -155,6 +163,7 @@ class _Texts:
         answers = list(dict.fromkeys(text for pair in pairs for text in (pair.chosen, pair.rejected)))
         self._words = {text: word_hashes(text) for text in answers}
         self._signatures = signatures(list(self._words.values()))
+        self._sets: dict[str, Hashes] = {}
         place = {text: index for index, text in enumerate(answers)}
         self._chosen = np.array([place[pair.chosen] for pair in pairs])
         self._rejected = np.array([place[pair.rejected] for pair in pairs])
@@ -180,7 +189,7 @@ class _Texts:
         """Whether two texts are equal but for case, punctuation and spacing, or share most of their word pairs."""
         if one == other:
             return True
-        first, second = (distinct_shingles(self._read(text)) for text in (one, other))
+        first, second = self._set(one), self._set(other)
         if min(len(first), len(second)) < self._least * max(len(first), len(second)):
             return False
         return jaccard(first, second) >= self._least or normalize(one) == normalize(other)
@@ -190,6 +199,9 @@ class _Texts:
             return True
         return context_id(one.prompt) == context_id(other.prompt) and self.alike(one.prompt, other.prompt)
 
-    def _read(self, text: str) -> Hashes:
-        found = self._words.get(text)
-        return found if found is not None else prompt_words(text)
+    def _set(self, text: str) -> Hashes:
+        """The shingles of an answer, or of a prompt in canonical JSON."""
+        if text not in self._sets:
+            words = self._words.get(text)
+            self._sets[text] = distinct_shingles(words if words is not None else prompt_words(text))
+        return self._sets[text]

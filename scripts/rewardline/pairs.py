@@ -1,20 +1,14 @@
 """The pairs of a mixture on disk: Parquet parts that are written and read a batch at a time."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardline.buckets import characters_of
 from rewardline.cli import UserError
-from rewardline.identity import id_text
 from rewardline.place import PLACE
-
-if TYPE_CHECKING:
-    from rewardline.candidates import Candidate
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 PAIR_SCHEMA = pa.schema(
@@ -49,10 +43,8 @@ class PartWriter:
         self._rows: list[dict[str, object]] = []
         self._characters = 0
         self._writer: pq.ParquetWriter | None = None
-        self._in_part = 0
         self._sizes: list[int] = []
         self.parts: list[Path] = []
-        self.total = 0
 
     def add(self, row: dict[str, object]) -> None:
         """Append a row."""
@@ -65,14 +57,11 @@ class PartWriter:
         if self._writer is None:
             self.parts.append(self._folder / f"part-{len(self.parts):05d}.parquet")
             self._writer = pq.ParquetWriter(self.parts[-1], self._schema, compression="zstd")
-            self._in_part = 0
             self._sizes.append(0)
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
-        self._in_part += len(self._rows)
-        self._sizes[-1] = self._in_part
-        self.total += len(self._rows)
+        self._sizes[-1] += len(self._rows)
         self._rows, self._characters = [], 0
-        if self._in_part >= self._limit:
+        if self._sizes[-1] >= self._limit:
             self._writer.close()
             self._writer = None
 
@@ -83,6 +72,11 @@ class PartWriter:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    @property
+    def total(self) -> int:
+        """How many rows were written; to be asked after `close`."""
+        return sum(self._sizes)
 
     def finished(self) -> Iterator[tuple[Path, int]]:
         """Each part with its number of rows; to be called after `close`."""
@@ -109,24 +103,3 @@ def read_part(part: Path, columns: list[str] | None = None) -> Iterator[dict[str
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{part} cannot be read ({reason}); delete its folder and run again") from error
-
-
-def pair_row(pair: "Candidate", weight: float) -> dict[str, object]:
-    """`pair` as a row of `PAIR_SCHEMA`; `weight` is what its data set weighs in the mixture."""
-    return {
-        "pair_id": pair.pair_id,
-        "prompt_id": id_text(pair.prompt_id),
-        "dataset": pair.dataset,
-        "subset": pair.subset,
-        "prompt": json.loads(pair.prompt),
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-        "margin": pair.margin,
-        "confidence": pair.confidence,
-        "weight": pair.weight * max(1.0, weight),
-        "file": pair.file,
-        "row": pair.row,
-        "chosen_source": pair.chosen_source,
-        "rejected_source": pair.rejected_source,
-        "place": pair.place,
-    }

@@ -1,7 +1,7 @@
 """What is left out: a Parquet file with every case and its reason, and a few examples for people."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ class RejectWriter:
         self._writer = PartWriter(folder / ".rejects", REJECT_SCHEMA, rows_per_part=2**62)
         self._examples = Examples()
 
-    def add(self, dataset: str, file: str, row: int | None, reason: str, detail: str) -> None:
-        """Append a case. `row` is 1-based; None where a pair was made of several."""
+    def add(self, dataset: str, file: str, row: int, reason: str, detail: str) -> None:
+        """Append a case; `row` is 1-based."""
         case: dict[str, Any] = {"dataset": dataset, "file": file, "row": row, "reason": reason, "detail": detail}
         self._writer.add(case)
         self._examples.add(case)
@@ -64,6 +64,15 @@ class Examples:
         self._seen[key] += 1
         if self._seen[key] <= EXAMPLES:
             self.kept.append(case)
+
+
+def join_examples(manifests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first few of the examples that several manifests hold."""
+    examples = Examples()
+    for facts in manifests:
+        for case in facts["reject_examples"]:
+            examples.add(case)
+    return examples.kept
 
 
 def join_rejects(folders: Sequence[Path], target: Path) -> None:

@@ -105,8 +105,8 @@ def with_contexts(found: Signatures, contexts: Sequence[int]) -> Signatures:
     return np.concatenate([found, ids.reshape(len(found), 4)], axis=1)
 
 
-def links(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs of texts that are similar, some of them several times.
+def components(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: float) -> npt.NDArray[np.int64]:
+    """The representative of each text, int64 [M]; texts that are similar, directly or through others, share theirs.
 
     In each band, the texts that agree in it are compared with the first of them. `member` says which text a signature
     is of, int64 [N]; texts that were linked once are not compared again.
@@ -126,7 +126,7 @@ def links(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: float
             near = files.similarity(ones, others) >= threshold
             for a, b in zip(member[ones[near]].tolist(), member[others[near]].tolist(), strict=True):
                 forest.join(a, b)
-                yield a, b
+    return forest.roots()
 
 
 def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[np.uint64]:
@@ -142,27 +142,20 @@ def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[
         not alone in its group.
     """
     unique, member = np.unique(ids, return_inverse=True)
-    forest = Forest(len(unique))
-    for one, other in links(member, files, threshold):
-        forest.join(one, other)
-    roots = forest.roots()
+    roots = components(member, files, threshold)
     linked = np.bincount(roots, minlength=len(unique))[roots] > 1
     return np.stack([unique[linked], unique[roots[linked]]], axis=1)
 
 
 def near(ids: Hashes, wanted: npt.NDArray[np.bool_], files: SignatureFiles, threshold: float) -> list[tuple[int, int]]:
     """The ids that are similar to one that is `wanted`, directly: (id, the index of that one's signature)."""
-    unique, member = np.unique(ids, return_inverse=True)
-    forest = Forest(len(unique))
-    for one, other in links(member, files, threshold):
-        forest.join(one, other)
-    roots = forest.roots()[member]
-    order = np.argsort(roots, kind="stable")
+    _, member = np.unique(ids, return_inverse=True)
+    roots = components(member, files, threshold)[member]
+    mixed = np.flatnonzero(np.isin(roots, roots[wanted]) & np.isin(roots, roots[~wanted]))
+    order = mixed[np.argsort(roots[mixed], kind="stable")]
     found: list[tuple[int, int]] = []
     for part in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1):
         targets, others = part[wanted[part]], part[~wanted[part]]
-        if not len(targets) or not len(others):
-            continue
         for start in range(0, len(others), 1_000):
             some = others[start : start + 1_000]
             best, which = np.zeros(len(some)), np.zeros(len(some), dtype=np.int64)

@@ -1,7 +1,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import permutations
+from itertools import groupby, permutations, product
 from typing import Any
 
 from hypothesis import given
@@ -159,6 +159,16 @@ def test_training_pairs_of_a_benchmark_go_and_eval_pairs_stay() -> None:
     assert not result.train
     assert result.eval
     assert set(reasons(result)) == {"in_benchmark"}
+
+
+def test_prompts_that_differ_in_writing_alone_do_not_alternate() -> None:
+    pairs = [
+        candidate(prompt, f"good {k}", f"bad {k}", dataset, k)
+        for k, (prompt, dataset) in enumerate(product(("What is it?", "what IS it"), ("d", "e")))
+    ]
+    kept = cleaned(pairs, held_out=0.0, weights={"d": 1.0, "e": 2.0}).train
+    assert len(kept) == 4
+    assert [len(list(group)) for _, group in groupby(pair.prompt for pair in kept)] == [2, 2]
 
 
 def test_weight_below_one_samples_training_prompts_only() -> None:
