@@ -243,17 +243,19 @@ def run_base(wildcards):
     return f"results/base/{RUNS[wildcards.run].model}/manifest.json"
 
 
+def judged_on(wildcards):
+    """The mixture or benchmark that a run is evaluated on."""
+    return RUNS[wildcards.run].mixture if wildcards.benchmark == stages.EVAL else wildcards.benchmark
+
+
 def benchmark_tokens(wildcards):
     """The tokens that a run is evaluated on."""
-    run = RUNS[wildcards.run]
-    data = run.mixture if wildcards.benchmark == stages.EVAL else wildcards.benchmark
-    return f"results/tokens/{data}/{run.model}/manifest.json"
+    return f"results/tokens/{judged_on(wildcards)}/{RUNS[wildcards.run].model}/manifest.json"
 
 
-def published_stats(wildcards):
-    """The statistics of a benchmark that is counted as it was published: what was left out of it is said there."""
-    published = CONFIG["benchmarks"].get(wildcards.benchmark, {}).get("arithmetic")
-    return [f"results/pairs/{wildcards.benchmark}/stats.json"] if published else []
+def benchmark_pair_statistics(wildcards):
+    """The pairs that these tokens were made of."""
+    return f"results/pairs/{judged_on(wildcards)}/stats.json"
 
 
 def evaluations(name, runs=None):

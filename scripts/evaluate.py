@@ -1,7 +1,8 @@
 """Score every pair of a benchmark, or of a mixture's eval split, with a trained model.
 
     python scripts/evaluate.py --settings '{"run": "first", "benchmark": "eval", ...}' \\
-        --model results/models/first --tokens results/tokens/main/opt-350m --output results/evals/first/eval
+        --model results/models/first --tokens results/tokens/main/opt-350m --pairs results/pairs/main \\
+        --output results/evals/first/eval
 
 Killed at any time, the same command goes on after the last part that it has scored, to the same scores bit for bit.
 Until all is done, scores of finished parts are kept beside the output, in a folder keyed by all that they depend on.
@@ -23,7 +24,7 @@ from rewardline.scored_pairs import scored_comparisons, write_scores
 Json = dict[str, Any]
 
 
-def published(arithmetic: str | None, scores: Path, tokens: Path, stats: Path | None) -> Json | None:
+def published(arithmetic: str | None, scores: Path, tokens: Path, pairs: Path | None) -> Json | None:
     """The figures of a published benchmark by its own arithmetic, and what was left out of it; null for others."""
     if arithmetic is None:
         return None
@@ -32,8 +33,8 @@ def published(arithmetic: str | None, scores: Path, tokens: Path, stats: Path | 
     from rewardline.published import COLUMNS, sections
 
     left_out = Counter(read_json(tokens / "manifest.json")["dropped"])
-    if stats is not None:
-        found = read_json(stats)
+    if pairs is not None:
+        found = read_json(pairs / "stats.json")
         left_out.update(Counter(found["rejects"]) + Counter(found["pair_rejects"]))
     return sections(pd.read_parquet(scores, columns=list(COLUMNS)), arithmetic, dict(sorted(left_out.items())))
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
     options.add_argument("--model", required=True, type=Path, help="folder of a trained model")
     options.add_argument("--tokens", required=True, type=Path, help="folder of tokens whose eval split is scored")
-    options.add_argument("--stats", type=Path, help="stats.json of a published benchmark: what was left out of it")
+    options.add_argument("--pairs", type=Path, help="folder of the pairs behind the tokens: where they come from")
     options.add_argument("--output", required=True, type=Path, help="folder to leave scores and metrics in")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--threads", type=int, default=1)
@@ -78,11 +79,11 @@ def evaluate(args: argparse.Namespace) -> None:
             trust=trust,
             label=label,
         )
-        write_scores(scored, out / "scores.parquet")
+        write_scores(scored, out / "scores.parquet", args.pairs)
         normalization = made.get("normalization")
         scale = normalization["std"] if normalization else 1.0
         metrics = summarize(read_scores(out / "scores.parquet"), scale)
-        metrics["sections"] = published(arithmetic, out / "scores.parquet", args.tokens, args.stats)
+        metrics["sections"] = published(arithmetic, out / "scores.parquet", args.tokens, args.pairs)
         write_json(out / "metrics.json", {**settings, **metrics, "normalization": normalization})
     shutil.rmtree(kept, ignore_errors=True)
     log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])

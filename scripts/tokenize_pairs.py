@@ -22,7 +22,7 @@ from rewardline.buckets import characters_of
 from rewardline.cli import UserError, log, parser, progress, run, start_logging
 from rewardline.pairs import read_pairs
 from rewardline.rejects import RejectWriter
-from rewardline.shards import PAIR, Comparison, Ids, ShardWriter
+from rewardline.shards import Comparison, Ids, ShardWriter
 from rewardline.templates import UnusableError
 from rewardline.tokenization import ConversationEncoder, Encoded, common_prefix, describe, load_tokenizer
 
@@ -85,9 +85,9 @@ def compare(
     places = {key: number for number, key in enumerate(sequences)}
     used = list(sequences.values())
     prefix = common_prefix(used)
-    keys = [name for name in PAIR.names if name not in ("chosen", "rejected")]
+    keys = ("pair_id", "dataset", "subset", "margin", "confidence", "weight")
     rows = [
-        {**{key: pair.get(key) for key in keys}, "chosen": places[chosen], "rejected": places[rejected]}
+        {**{key: pair[key] for key in keys}, "chosen": places[chosen], "rejected": places[rejected]}
         for pair, chosen, rejected in kept
     ]
     tails = [sequence[prefix:] for sequence in used]

@@ -43,9 +43,12 @@ SCHEMA = pa.schema(
 `rejected_answer` the answers within it, so that (comparison, answer) stands for one answer. `margin`, `confidence`,
 `weight`, the sources, `file` and `row` (from 1) are those of the data; null where it has none. `place`
 is where the answers stand in the row, for benchmarks that are counted by row."""
-LABELS = ("pair_id", "dataset", "subset", "margin", "confidence", "weight", "chosen_source", "rejected_source")
+LABELS = ("pair_id", "dataset", "subset", "margin", "confidence", "weight")
 NEEDED = ("prompt_id", "subset", "chosen_score", "rejected_score", "chosen_tokens", "rejected_tokens", "correct")
-MEASURED = (*NEEDED, *("margin", "weight", "comparison", "chosen_answer", "rejected_answer", *LABELS[6:]))
+MEASURED = (
+    *NEEDED,
+    *("margin", "weight", "comparison", "chosen_answer", "rejected_answer", "chosen_source", "rejected_source"),
+)
 """Columns that metrics are made of; those that are not `NEEDED` may be missing."""
 NAMES = ("dataset", "subset", "chosen_source", "rejected_source", "file")
 """Columns of texts that repeat, read as categories."""
@@ -54,12 +57,15 @@ _BATCH = 1 << 16
 
 
 def score_rows(comparison: Comparison, number: int, scores: npt.NDArray[np.float32]) -> Iterator[dict[str, Any]]:
-    """A row of `SCHEMA` for each pair of a comparison, which has this `number` among the tokens; `scores` is [K]."""
+    """A row for each pair of a comparison, which has this `number` among the tokens; `scores` is [K].
+
+    It lacks the columns of `SCHEMA` that `origins.with_origins` adds.
+    """
     prefix = len(comparison.prefix)
     for pair in comparison.pairs:
         chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
         yield {
-            **{key: pair.get(key) for key in (*LABELS, "file", "row", "place")},
+            **{key: pair[key] for key in LABELS},
             "prompt_id": comparison.prompt_id,
             "chosen_score": chosen,
             "rejected_score": rejected,

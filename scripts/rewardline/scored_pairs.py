@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from rewardline.artifacts import atomic_file, canonical, digest, file_sha256
 from rewardline.cli import UserError, log, progress
 from rewardline.code import program_digest
+from rewardline.origins import with_origins
 from rewardline.provenance import versions
 from rewardline.score_table import SCHEMA, score_rows
 from rewardline.shards import Comparison, TokenDataset
@@ -78,16 +80,15 @@ def parts_key(weights: str, model: Path, tokens: Path, options: Json) -> str:
     return digest(canonical(parts))
 
 
-def write_scores(scored: "Iterator[tuple[Comparison, Scores]]", path: Path) -> None:
-    """Write a row of `score_table.SCHEMA` for each pair, as they come."""
+def write_scores(scored: "Iterator[tuple[Comparison, Scores]]", path: Path, pairs: Path | None) -> None:
+    """Write a row of `score_table.SCHEMA` for each pair, as they come; `pairs`: what their tokens were made of."""
+    rows: Iterator[Json]
+    rows = (row for number, (one, scores) in enumerate(scored) for row in score_rows(one, number, scores))
+    if pairs is not None:
+        rows = with_origins(rows, pairs / "eval")
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        waiting: list[Json] = []
-        for number, (comparison, scores) in enumerate(scored):
-            waiting += score_rows(comparison, number, scores)
-            if len(waiting) >= ROWS_AT_ONCE:
-                writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
-                waiting = []
-        writer.write_table(pa.Table.from_pylist(waiting, schema=SCHEMA))
+        while chunk := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=SCHEMA))
 
 
 def scored_comparisons(

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from rewardline.artifacts import file_sha256, link_or_copy, read_json
 from rewardline.cli import UserError
-from rewardline.place import PLACE
 
 Ids = npt.NDArray[np.int32]
 PAIR = pa.struct(
@@ -27,11 +26,6 @@ PAIR = pa.struct(
         ("margin", pa.float64()),
         ("confidence", pa.float64()),
         ("weight", pa.float64()),
-        ("chosen_source", pa.string()),
-        ("rejected_source", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("place", PLACE),
     ]
 )
 SCHEMA = pa.schema(

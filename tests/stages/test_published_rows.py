@@ -108,7 +108,7 @@ def judge(folder: Path, base: Path, config: Json) -> tuple[Json, pd.DataFrame]:
     run = stages.run_table(config)[0]
     own = json.dumps(stages.evaluate_settings(config, run, "b"))
     places = ["--model", str(folder / "model"), "--tokens", str(folder / "tokens"), "--output", str(folder / "out")]
-    assert evaluate.main(["--settings", own, "--stats", str(folder / "pairs" / "stats.json"), *places]) == 0
+    assert evaluate.main(["--settings", own, "--pairs", str(folder / "pairs"), *places]) == 0
     metrics = json.loads((folder / "out" / "metrics.json").read_text())
     return metrics, pd.read_parquet(folder / "out" / "scores.parquet")
 
