@@ -3,6 +3,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,39 @@ def interval(correct: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     return accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half)
 
 
+def beyond(margins: Any, differences: Any, correct: Any) -> dict[str, Any]:
+    """What metrics say beyond accuracy, reckoned simply."""
+
+    def bins(values: Any, edges: Any) -> Iterator[dict[str, Any]]:
+        for low, high in pairwise(edges):
+            inside = (low <= values) & (values < high)
+            accuracy, bottom, top = interval(correct[inside]) if inside.any() else (None, None, None)
+            shares = {"accuracy": accuracy, "accuracy_low": bottom, "accuracy_high": top}
+            mean = float(values[inside].mean()) if inside.any() else None
+            yield {"low": float(low), "high": float(high), "n": int(inside.sum()), "confidence": mean, **shares}
+
+    sure = list(bins(1 / (1 + np.exp(-np.abs(margins))), np.linspace(0.5, 1.0, 11)))
+    gaps = [one["n"] * abs(one["accuracy"] - one["confidence"]) for one in sure if one["n"]]
+    calibration = {"ece": sum(gaps) / len(correct), "temperature": 1.25, "ece_at_temperature": 0.01, "bins": sure}
+    length = {"correlation": 0.12, "by_difference": list(bins(differences, [-999, -50, -20, 0, 1, 20, 50, 999]))}
+    controlled = dict(zip(("controlled_accuracy", "controlled_low", "controlled_high"), interval(correct), strict=True))
+    return {"calibration": calibration, "length": {**length, **controlled}}
+
+
+def seldom(n: int) -> dict[str, Any]:
+    """What only some data has: margins of labels, several answers to a prompt, named sources, published sections."""
+    shares = {"accuracy": 0.6, "accuracy_low": 0.5, "accuracy_high": 0.7}
+    sections = {"Chat": {"score": 0.9, "n": n // 2}, "Safety": {"score": 0.7, "n": n - n // 2}}
+    return {
+        "by_margin": [{"low": float(k), "high": float(k), "n": n // 3, **shares} for k in (1, 2, 3)],
+        "best_of_n": {"prompts": n // 5, "answers": 4.0, **shares, "chance": 0.25},
+        "win_rates": [
+            {"source": name, "n": n // 2, "labelled": 0.7 - k / 10, "model": 0.5} for k, name in enumerate("abc")
+        ],
+        "sections": {"arithmetic": "rewardbench", "overall": 0.8, "sections": sections},
+    }
+
+
 class Results:
     """A results folder as the other stages leave it."""
 
@@ -39,6 +73,7 @@ class Results:
         mixture: str = "demo",
         seed: int | None = 0,
         offset: float = 0.0,
+        rich: bool = False,
     ) -> dict[str, Any]:
         random = np.random.default_rng([n, *run.encode(), *benchmark.encode()])
         tokens = random.lognormal(4, 0.7, (2, n)).astype(np.int32) + 1
@@ -65,6 +100,8 @@ class Results:
             "loss": float(np.log1p(np.exp(rejected - chosen)).mean()),
             "chosen_mean": float(chosen.mean()),
             "rejected_mean": float(rejected.mean()),
+            **beyond(chosen - rejected, tokens[0].astype(float) - tokens[1], correct),
+            **(seldom(n) if rich else {}),
             "by_subset": {str(name): rates(names == name) for name in sorted(set(names))},
         }
         folder = self.root / "evals" / run / benchmark
@@ -165,10 +202,10 @@ class Results:
         """Two runs, one with two seeds, on the held-out split and a benchmark."""
         for seed, skill in enumerate((1.0, 1.1)):
             self.eval(f"first-seed{seed}", skill=skill, seed=seed)
-            self.eval(f"first-seed{seed}", "own-test", n=150, skill=skill, seed=seed, subsets=())
+            self.eval(f"first-seed{seed}", "own-test", n=150, skill=skill, seed=seed, subsets=(), rich=True)
             self.model(f"first-seed{seed}", seed=seed)
         self.eval("second", skill=0.2)
-        self.eval("second", "own-test", n=150, skill=0.3, subsets=())
+        self.eval("second", "own-test", n=150, skill=0.3, subsets=(), rich=True)
         self.model("second")
         self.pairs()
         self.texts()

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from rewardline import report_figures as figures
 from rewardline.artifacts import atomic_file
+from rewardline.details import Details, read_details
 from rewardline.evaluations import Entry, Evaluation, Rates, boards, entries, read_metrics
 from rewardline.report_boards import section
 from rewardline.report_data import Curve, Training, read_object, read_training
@@ -62,7 +63,13 @@ def render(inputs: Inputs) -> str:
     }
     pairs = {folder.parent.name: folder for folder in inputs.pairs}
     suspected, found = suspects(inputs.suspects) if inputs.suspects else ([], 0)
-    tests = [section(board, scores, pairs, colours, f"test{k}") for k, board in enumerate(boards(evaluations), 1)]
+    details: dict[str, dict[str, Details]] = {}
+    for path in inputs.metrics:
+        details.setdefault(path.parent.name, {})[path.parent.parent.name] = read_details(path)
+    tests = [
+        section(board, scores, pairs, details.get(board.benchmark, {}), colours, f"test{k}")
+        for k, board in enumerate(boards(evaluations), 1)
+    ]
     looks = [look for one in trained for look in about_training(one)]
     looks += [look for test in tests for look in test.looks]
     for one in mixtures:

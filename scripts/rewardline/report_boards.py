@@ -3,18 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from pathlib import Path
 
 from markupsafe import Markup
 
 from rewardline import report_figures as figures
+from rewardline.details import Details
 from rewardline.evaluations import Board, Entry, Evaluation, Rates
-from rewardline.report_data import Bins, Floats, Scores, length_edges, read_differences, read_scores
+from rewardline.report_data import Scores, read_scores
+from rewardline.report_judged import Judged, judged
 from rewardline.report_pairs import Example, hardest
 from rewardline.report_style import Figure
-from rewardline.report_words import confidence, standing, verdict
+from rewardline.report_words import standing, verdict
 from rewardline.summary import percent, score
 
 COMPARED = 4
@@ -65,8 +65,7 @@ class Section:
     track: tuple[float, float]
     rows: list[Row]
     legend: list[tuple[str, str]]
-    judged: list[Figure]
-    confidence: list[tuple[str, str]]
+    judged: Judged
     subsets: Subsets | None
     distributions: list[Figure]
     left_out: int
@@ -84,21 +83,20 @@ def section(
     board: Board,
     scores: Mapping[tuple[str, str], Path],
     pairs: Mapping[str, Path],
+    details: Mapping[str, Details],
     colours: Mapping[str, str],
     anchor: str,
 ) -> Section:
     """Reduce the scores of a board's runs, one file at a time, and draw its figures.
 
-    `scores` are paths by run and benchmark, `pairs` folders of pairs by mixture or benchmark, `colours` are by run, and
-    `anchor` is unique on the page.
+    `scores` are paths by run and benchmark, `pairs` folders of pairs by mixture or benchmark, `details` and `colours`
+    are by run, and `anchor` is unique on the page.
     """
     members = [one for entry in board.entries for one in entry.members]
     paths = {one.run: path for one in members if (path := scores.get((one.run, board.benchmark))) is not None}
-    edges = length_edges(read_differences(next(iter(paths.values())))) if paths else length_edges()
-    reduced = {run: read_scores(path, edges) for run, path in paths.items()}
+    reduced = {run: read_scores(path) for run, path in paths.items()}
     scored = [entry for entry in board.entries if all(one.run in reduced for one in entry.members)]
-    compared = scored[:COMPARED]
-    sure = [(entry.name, confidence(_pooled(entry, reduced)[0], entry.total)) for entry in compared]
+    found = judged(anchor, board.entries[:COMPARED], details, colours)
     folder = pairs.get(board.mixture or board.benchmark)
     track = _track([one.total for one in members])
     return Section(
@@ -111,14 +109,14 @@ def section(
             )
             for run, one in reduced.items()
             if one.unusable
-        ],
+        ]
+        + [Markup("<b>{}</b>, on the {}: it {}").format(name, board.title, text) for name, text in found.looks],
         track=track,
         rows=[row for entry in board.entries for row in _rows(entry, board, colours, track)],
         legend=[(colours[e.members[0].run], e.name) for e in board.entries[:COMPARED]]
         if len(board.entries) > 1
         else [],
-        judged=_judged(anchor, compared, reduced, colours, edges),
-        confidence=[(name, words) for name, words in sure if words],
+        judged=found,
         subsets=_subsets(board, colours, anchor),
         distributions=[
             figure
@@ -160,40 +158,6 @@ def _bar(rates: Rates, track: tuple[float, float]) -> tuple[float, ...]:
     places = [100 * (value - low) / (high - low) for value in (rates.low, rates.high, rates.accuracy, rates.length)]
     start, end, dot, length = (round(place, 2) if math.isfinite(place) else -1.0 for place in places)
     return start, round(end - start, 2), dot, length
-
-
-def _pooled(entry: Entry, reduced: Mapping[str, Scores]) -> tuple[Bins, Bins]:
-    """The bins by confidence and by length, summed over the seeds."""
-    seeds = [reduced[one.run] for one in entry.members]
-    return reduce(add, (one.confidence for one in seeds)), reduce(add, (one.length for one in seeds))
-
-
-def _judged(
-    anchor: str, compared: Sequence[Entry], reduced: Mapping[str, Scores], colours: Mapping[str, str], edges: Floats
-) -> list[Figure]:
-    pooled = [(colours[entry.members[0].run], *_pooled(entry, reduced), len(entry.members)) for entry in compared]
-    by_confidence = [(colour, bins, seeds) for colour, bins, _, seeds in pooled]
-    by_length = [(colour, bins, seeds) for colour, _, bins, seeds in pooled]
-    least = figures.LEAST_PAIRS
-    result = []
-    if any((bins.n >= least * seeds).any() for _, bins, seeds in by_confidence):
-        alt = "Reliability plot: how often the run is right against how sure it is."
-        caption = (
-            "A margin m claims to be right with probability sigmoid(|m|). On the dashed diagonal that claim holds; "
-            "below it the run is overconfident, above it too modest. Lines through the dots are 95% intervals; "
-            f"bins with fewer than {least} pairs are left out."
-        )
-        svg = figures.reliability(f"{anchor}-reliability", alt, by_confidence)
-        result.append(Figure("Is it as sure as it is right?", svg, caption))
-    if any((bins.n >= least * seeds).any() for _, bins, seeds in by_length):
-        alt = "Accuracy against how many tokens longer the chosen answer is."
-        caption = (
-            "A run that judges content is about equally right everywhere. A line that climbs to the right rewards "
-            "length itself: it fails where the shorter answer is the better one. Dashed: coin flips."
-        )
-        svg = figures.length_effect(f"{anchor}-length", alt, edges, by_length)
-        result.append(Figure("Does it reward length?", svg, caption))
-    return result
 
 
 def _subsets(board: Board, colours: Mapping[str, str], anchor: str) -> Subsets | None:

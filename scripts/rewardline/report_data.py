@@ -17,24 +17,11 @@ from rewardline.cli import UserError
 
 Floats = NDArray[np.float64]
 
-CONFIDENCE_EDGES: Floats = np.linspace(0.5, 1.0, 11)
 HISTOGRAM_BINS = (8, 40)
 CURVE_POINTS = 240
 LOGGED = tuple(
     f"{split}{field}" for split in ("", "eval_") for field in ("loss", "accuracy", "chosen_mean", "rejected_mean")
 )
-
-
-@dataclass(frozen=True)
-class Bins:
-    """Per bin the number of pairs, the number right (ties half) and the sum of the quantity that was binned."""
-
-    n: Floats
-    right: Floats
-    x_sum: Floats
-
-    def __add__(self, other: "Bins") -> "Bins":
-        return Bins(self.n + other.n, self.right + other.right, self.x_sum + other.x_sum)
 
 
 @dataclass(frozen=True)
@@ -53,8 +40,6 @@ class Scores:
     unusable: int
     scores: Histogram
     margins: Histogram
-    confidence: Bins
-    length: Bins
 
 
 @dataclass(frozen=True)
@@ -107,43 +92,16 @@ class Training:
         return self.curves.get(field, Curve(np.empty(0), np.empty(0)))
 
 
-def length_edges(differences: NDArray[np.int64] | None = None) -> Floats:
-    """Edges, symmetric about zero, that part differences in length (tokens) into up to seven bins; empty if all are 0.
-
-    Edges lie half a token below a round number, so that no difference falls on one.
-    """
-    sizes = np.abs(differences) if differences is not None else np.empty(0)
-    if not sizes.any():
-        return np.empty(0)
-    rounded = [float(f"{size:.0e}") for size in np.quantile(sizes[sizes > 0], [0.25, 0.5, 0.8])]
-    edges = np.unique(np.maximum(1.0, rounded)) - 0.5
-    return np.concatenate([-edges[::-1], edges])
-
-
-def read_differences(path: Path) -> NDArray[np.int64]:
-    """The chosen answer's length minus the rejected one's, in tokens, for each pair of a `scores.parquet`."""
-    columns = _columns(path, "chosen_tokens", "rejected_tokens")
-    return (columns[0] - columns[1]).astype(np.int64)
-
-
-def read_scores(path: Path, edges: Floats) -> Scores:
-    """Reduce a `scores.parquet`; `edges` (from `length_edges`) part the differences in length.
-
-    A `UserError` names a file that is missing, damaged or lacks a column.
-    """
-    chosen, rejected, *tokens = _columns(path, "chosen_score", "rejected_score", "chosen_tokens", "rejected_tokens")
+def read_scores(path: Path) -> Scores:
+    """Reduce a `scores.parquet`; a `UserError` names a file that is missing, damaged or lacks a column."""
+    chosen, rejected = _columns(path, "chosen_score", "rejected_score")
     usable = np.isfinite(chosen) & np.isfinite(rejected)
-    chosen, rejected, difference = chosen[usable], rejected[usable], (tokens[0] - tokens[1])[usable]
-    margin = chosen - rejected
-    right = np.where(margin > 0, 1.0, np.where(margin == 0, 0.5, 0.0))
-    confidence = 1 / (1 + np.exp(-np.abs(margin)))
+    chosen, rejected = chosen[usable], rejected[usable]
     return Scores(
         n=len(usable),
         unusable=int((~usable).sum()),
         scores=_histogram(chosen, rejected),
-        margins=_histogram(margin),
-        confidence=_bins(confidence, np.searchsorted(CONFIDENCE_EDGES[1:-1], confidence, "right"), right, 10),
-        length=_bins(difference, np.searchsorted(edges, difference, "right"), right, len(edges) + 1),
+        margins=_histogram(chosen - rejected),
     )
 
 
@@ -208,11 +166,3 @@ def _histogram(*values: Floats) -> Histogram:
     edges = width * np.arange(np.floor(low / width), np.floor(high / width) + 2)
     inside = [np.clip(one, edges[0], edges[-1]) for one in values]
     return Histogram(edges, tuple(np.histogram(one, edges)[0].astype(np.float64) for one in inside))
-
-
-def _bins(values: Floats, index: NDArray[np.intp], right: Floats, count: int) -> Bins:
-    return Bins(
-        np.bincount(index, minlength=count).astype(np.float64),
-        np.bincount(index, weights=right, minlength=count).astype(np.float64),
-        np.bincount(index, weights=values, minlength=count).astype(np.float64),
-    )

@@ -1,25 +1,32 @@
 """The report's figures. Each function returns one inline SVG; colours and captions are the caller's."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
+from rewardline.details import Bin
 from rewardline.evaluations import Rates
-from rewardline.intervals import wilson
-from rewardline.report_data import Bins, Curve, Floats, Histogram
+from rewardline.report_data import Curve, Histogram
 from rewardline.report_style import CHOSEN, FAINT, INK, QUIET, REJECTED, panel, shade
 
 LEAST_PAIRS = 10
 """A bin with fewer pairs is not drawn: its rate says nothing."""
 
-Series = Sequence[tuple[str, Bins, int]]
-"""Colour, bins summed over the seeds, and the number of seeds."""
+Series = Sequence[tuple[str, Sequence[Bin]]]
+"""Colour and bins, in order."""
 
 
-def subset_dots(name: str, alt: str, rows: Sequence[str], series: Sequence[tuple[str, Mapping[str, Rates]]]) -> Markup:
-    """Accuracy with its interval for each subset (a row, the first on top) and run, beside the length-only rule."""
+def subset_dots(
+    name: str,
+    alt: str,
+    rows: Sequence[str],
+    series: Sequence[tuple[str, Mapping[str, Rates]]],
+    label: str = "accuracy (%)",
+) -> Markup:
+    """A share with its interval for each subset (a row, the first on top) and run, beside the length-only rule."""
     labels = _labels(rows)
     left = 0.15 + 0.075 * max(map(len, labels))
     step = 0.17 + 0.07 * len(series)
@@ -36,7 +43,7 @@ def subset_dots(name: str, alt: str, rows: Sequence[str], series: Sequence[tuple
         for place, row in enumerate(rows):
             axes.vlines(length.get(row, np.nan), place - 0.36, place + 0.36, color=QUIET, linewidth=1.4, zorder=1.5)
         axes.axvline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
-        axes.set(xlim=(-1, 101), ylim=(len(rows) - 0.5, -0.5), xlabel="accuracy (%)")
+        axes.set(xlim=(-1, 101), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
         axes.set_yticks(range(len(rows)), labels)
         axes.grid(axis="y")
         axes.spines.left.set_visible(False)
@@ -107,36 +114,55 @@ def reliability(name: str, alt: str, series: Series) -> Markup:
     with panel(name, alt, height=2.8, bottom=0.55) as drawn:
         axes = drawn.axes
         axes.plot([50, 100], [50, 100], color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
-        for colour, bins, seeds in series:
-            shown = bins.n >= LEAST_PAIRS * seeds
-            x = 100 * bins.x_sum[shown] / bins.n[shown]
-            _points(axes, x, bins, seeds, shown, colour)
+        for colour, bins in series:
+            _points(axes, [100 * one.x for one in bins], bins, colour)
         axes.set(xlim=(49, 101), xlabel="mean confidence of the pairs in a bin (%)", ylabel="right (%)")
     return drawn.svg
 
 
-def length_effect(name: str, alt: str, edges: Floats, series: Series) -> Markup:
-    """The accuracy where the chosen answer is much shorter than the rejected one, up to much longer."""
+def binned(name: str, alt: str, series: Series, label: str, roots: bool = False) -> Markup:
+    """Accuracy against a quantity, a dot in the middle of each bin; `roots` draws the quantity by its square root."""
     with panel(name, alt, height=2.8, bottom=0.55) as drawn:
         axes = drawn.axes
         axes.axhline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
-        for k, (colour, bins, seeds) in enumerate(series):
-            shown = bins.n >= LEAST_PAIRS * seeds
-            x = np.flatnonzero(shown) + 0.3 * ((k + 0.5) / len(series) - 0.5)
-            _points(axes, x, bins, seeds, shown, colour)
-        axes.set_xticks(range(len(edges) + 1), _ranges(edges))
-        axes.set(xlim=(-0.5, len(edges) + 0.5), ylabel="right (%)")
-        axes.set_xlabel("chosen answer longer by (tokens)")
+        for colour, bins in series:
+            _points(
+                axes,
+                [_root(one.low) / 2 + _root(one.high) / 2 if roots else (one.low + one.high) / 2 for one in bins],
+                bins,
+                colour,
+            )
+        axes.set(xlabel=label, ylabel="right (%)")
+        if roots:
+            ticks = _round_numbers(max(max(abs(one.low), abs(one.high)) for _, bins in series for one in bins))
+            axes.set_xticks(
+                [_root(tick) for tick in ticks], [f"{tick:,.0f}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
+            )
+        else:
+            axes.locator_params(axis="x", nbins=7)
     return drawn.svg
 
 
-def _points(axes: Any, x: Any, bins: Bins, seeds: int, shown: Any, colour: str) -> None:
-    """Rates with Wilson's 95% interval. Seeds judge the same pairs, so they do not add to the count."""
-    rate = bins.right[shown] / bins.n[shown]
-    trials = bins.n[shown] / seeds
-    low, high = np.array([wilson(share, int(n)) for share, n in zip(rate, trials, strict=True)]).reshape(-1, 2).T
-    axes.vlines(x, 100 * low, 100 * high, color=colour, linewidth=0.9)
-    axes.plot(x, 100 * rate, "o-", color=colour, markersize=3.6, markeredgewidth=0, linewidth=0.8)
+def _root(value: float) -> float:
+    """The square root of a size, with the sign of the value."""
+    return math.copysign(math.sqrt(abs(value)), value)
+
+
+def _round_numbers(largest: float) -> list[float]:
+    """Zero, and up to three round numbers on each side that part the square roots up to `largest` about evenly."""
+    found: list[float] = []
+    for share in (1.0, 0.4, 0.08):
+        size = 10.0 ** math.floor(math.log10(max(1.0, share * largest)))
+        found += [next(size * k for k in (5, 2, 1) if size * k <= max(1.0, share * largest))]
+    sides = sorted(set(found))
+    return [*(-size for size in reversed(sides)), 0.0, *sides]
+
+
+def _points(axes: Any, x: Sequence[float], bins: Sequence[Bin], colour: str) -> None:
+    """Rates with their 95% intervals."""
+    percent = 100 * np.array([(one.rates.accuracy, one.rates.low, one.rates.high) for one in bins]).reshape(-1, 3)
+    axes.vlines(x, percent[:, 1], percent[:, 2], color=colour, linewidth=0.9)
+    axes.plot(x, percent[:, 0], "o-", color=colour, markersize=3.6, markeredgewidth=0, linewidth=0.8)
     axes.set_ylim(-3, 103)
     axes.set_yticks(range(0, 101, 25))
     axes.grid(axis="y")
@@ -149,21 +175,6 @@ def _labels(rows: Sequence[str], most: int = 28) -> list[str]:
         shared = next((k for k, letters in enumerate(zip(*rows, strict=False)) if len(set(letters)) > 1), 0)
         rows = [dots + row[shared:] for row in rows] if shared > 1 else rows
     return [row if len(row) <= most else f"{row[:half]}{dots}{row[1 - half :]}" for row in rows]
-
-
-def _ranges(edges: Floats) -> list[str]:
-    """Each bin as the whole numbers that it holds; below zero with a true minus sign."""
-    if not edges.size:
-        return ["0"]
-    first = [f"\N{LESS-THAN OR EQUAL TO} {np.floor(edges[0]):.0f}"]
-    inner = [
-        f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
-        for low, high in zip(np.ceil(edges[:-1]), np.floor(edges[1:]), strict=True)
-    ]
-    last = [f"\N{GREATER-THAN OR EQUAL TO} {np.ceil(edges[-1]):.0f}"]
-    return [
-        text.replace("-0", "0").replace("-", "\N{MINUS SIGN}").replace(" to ", "\nto ") for text in first + inner + last
-    ]
 
 
 def _steps(axes: Any) -> None:

@@ -96,7 +96,7 @@ def _share(row: Mapping[str, Any]) -> float:
 
 def _by(row: Mapping[str, Any]) -> str:
     margin = number(row.get("margin_mean"))
-    return "" if margin is None else f", by {score(-margin)} on average"
+    return "" if margin is None else f", by {score(-margin)} times their usual margin"
 
 
 def _facts(row: Mapping[str, Any]) -> str:

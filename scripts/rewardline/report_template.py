@@ -146,19 +146,32 @@ Overlapping intervals mean that this table does not tell two runs apart, not tha
 pairs, so a comparison pair by pair may still find a difference.
 {% endif %}
 </p>
-{% if test.legend and (test.judged or test.subsets) %}
+{% if test.legend and (test.judged.figures or test.subsets) %}
 {{ swatches(test.legend) }}
 {% if test.board.entries|length > test.legend|length %}
 <p class="quiet">The figures show the best {{ test.legend|length }} of {{ test.board.entries|length }} runs.</p>
 {% endif %}
 {% endif %}
-{% if test.judged %}{{ figures(test.judged) }}{% endif %}
-{% if test.confidence %}
-<ul class="plain quiet">
-{% for name, words in test.confidence %}
-<li><b>{{ name }}</b> is {{ words }}.</li>
-{% endfor %}
-</ul>
+{% if test.judged.figures %}{{ figures(test.judged.figures) }}{% endif %}
+{% if test.judged.head %}
+{{ table(test.judged.head, test.judged.rows) }}
+<details><summary>What these numbers mean</summary>
+<ul class="quiet">
+<li><b>Sure on average</b>: the mean probability that the run gives to the answers it prefers. Far above
+<b>right</b> it is overconfident. The <b>calibration error</b> is the mean distance between the two over ten bins.</li>
+<li><b>Best temperature</b>: margins divided by it fit the labels best; above 1 the run is too sure, below 1 too modest.
+<b>Error at it</b> is the calibration error that is left then.</li>
+<li><b>Length taken out</b>: the accuracy with pairs whose longer answer is chosen and pairs whose shorter one is
+counting the same. A run that sees only length gets 50%.</li>
+<li><b>Score follows length</b>: the rank correlation of differences in score and in length, from &minus;1 to 1.</li>
+<li><b>Best of several</b>: how often the best of three or more answers to a prompt has the highest score, and what
+<b>chance</b> would give.</li>
+</ul></details>
+{% endif %}
+{% if test.judged.sections %}
+<h3>As published</h3>
+<p>The benchmark's own figures, by its own arithmetic: compare these with a public leaderboard.</p>
+{{ table(*test.judged.sections) }}
 {% endif %}
 {% if test.subsets %}
 <h3>By subset</h3>

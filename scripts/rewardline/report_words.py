@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from rewardline.evaluations import Board, Entry, Rates
-from rewardline.report_data import Bins, Training
+from rewardline.report_data import Training
 from rewardline.summary import interval, percent, score
 
 FEW_PAIRS = 30
@@ -136,17 +136,6 @@ def standing(entry: Entry, board: Board) -> str:
     if math.isnan(entry.total.accuracy) or math.isnan(best.total.low + entry.total.high):
         return ""
     return f"{points}, within noise" if entry.total.overlaps(best.total) else f"{points}, intervals apart"
-
-
-def confidence(bins: Bins, rates: Rates) -> str:
-    """Whether a run is as sure as it is right, on average; empty for few pairs."""
-    if bins.n.sum() < FEW_PAIRS:
-        return ""
-    sure = float(bins.x_sum.sum() / bins.n.sum())
-    error = float(np.abs(bins.right - bins.x_sum).sum() / bins.n.sum())
-    word = "overconfident" if sure > rates.high else "underconfident" if sure < rates.low else "well calibrated overall"
-    right = f"{percent(sure)} sure on average and right in {percent(rates.accuracy)}"
-    return f"{right}: {word} (expected calibration error {percent(error)})"
 
 
 def about_training(trained: Training) -> list[Markup]:

@@ -318,6 +318,6 @@ def test_damaged_files_are_named_and_an_old_report_stays(
 def test_scores_without_a_column_are_named(results: Results) -> None:
     results.eval("demo")
     path = results.root / "evals/demo/eval/scores.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["chosen_tokens"]), path)
+    pq.write_table(pq.read_table(path).drop_columns(["chosen_score"]), path)
     with pytest.raises(UserError, match=re.escape(str(path))):
         results.page()

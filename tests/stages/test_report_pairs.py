@@ -79,7 +79,7 @@ def test_suspects_are_listed_surest_first(results: Results) -> None:
     text = Page(results.page()).text
     assert text.index("row 1,001") < text.index("row 1,000") < text.index("row 1,002")
     assert "3 of 3 Is it so?" in text
-    assert "preferred by 66.7% of the runs, by 9.00 on average" in text
+    assert "preferred by 66.7% of the runs, by 9.00 times their usual margin" in text
 
 
 def test_many_suspects_are_counted_and_none_leave_no_section(results: Results) -> None:
