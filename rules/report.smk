@@ -52,6 +52,7 @@ rule report:
         logs=of_runs("results/models/{run}/log.jsonl"),
         stats=of_runs("results/pairs/{mixture}/stats.json") + benchmark_pairs(),
         tokens=of_runs("results/tokens/{mixture}/{model}/manifest.json") + benchmark_manifests(),
+        comparisons="results/comparisons.json",
         suspects="results/suspects.parquet",
         code=code("plot.py"),
     output:
@@ -74,4 +75,5 @@ rule report:
     shell:
         program("plot.py") + " --metrics {input.metrics:q} --scores {input.scores:q} --models {params.models:q}"
         " --stats {input.stats:q} --tokens {input.tokens:q} --pairs {params.pairs:q} --suspects {input.suspects:q}"
+        " --comparisons {input.comparisons:q}"
         " --output {output.page:q} --log {log}"

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--tokens", type=Path, nargs="*", default=[], help="manifest.json of each mixture and model")
     arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were judged")
     arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabelled")
+    arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.parse_args(argv)
     start_logging(options.log)
@@ -35,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         tokens=options.tokens,
         pairs=options.pairs,
         suspects=options.suspects,
+        comparisons=options.comparisons,
     )
     write_report(inputs, options.output)
     log.info("%s: %.0f KB", options.output, options.output.stat().st_size / 1000)

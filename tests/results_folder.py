@@ -223,6 +223,7 @@ class Results:
             "tokens": self.root.glob("tokens/*/*/manifest.json"),
             "pairs": self.root.glob("pairs/*/eval"),
             "suspects": self.root.glob("suspects.parquet"),
+            "comparisons": self.root.glob("comparisons.json"),
         }
         arguments = [f"--output={output}"]
         for name, paths in found.items():

@@ -14,6 +14,7 @@ from rewardline.artifacts import atomic_file
 from rewardline.details import Details, read_details
 from rewardline.evaluations import Entry, Evaluation, Rates, boards, entries, read_metrics
 from rewardline.report_boards import section
+from rewardline.report_compare import of_board, read_comparisons, signed
 from rewardline.report_data import Curve, Training, read_object, read_training
 from rewardline.report_pairs import suspects
 from rewardline.report_style import CHOSEN, FAMILY_COLOURS, QUIET, REJECTED, Figure, shade
@@ -37,6 +38,7 @@ class Inputs:
     tokens: Sequence[Path] = ()
     pairs: Sequence[Path] = ()
     suspects: Path | None = None
+    comparisons: Path | None = None
 
 
 def write_report(inputs: Inputs, output: Path) -> None:
@@ -62,12 +64,13 @@ def render(inputs: Inputs) -> str:
         f"{path.parent.parent.name}, {path.parent.name}": read_object(path) for path in sorted(set(inputs.tokens))
     }
     pairs = {folder.parent.name: folder for folder in inputs.pairs}
+    paired = read_comparisons(inputs.comparisons) if inputs.comparisons else {}
     suspected, found = suspects(inputs.suspects) if inputs.suspects else ([], 0)
     details: dict[str, dict[str, Details]] = {}
     for path in inputs.metrics:
         details.setdefault(path.parent.name, {})[path.parent.parent.name] = read_details(path)
     tests = [
-        section(board, scores, pairs, details.get(board.benchmark, {}), colours, f"test{k}")
+        section(board, scores, pairs, details.get(board.benchmark, {}), colours, of_board(board, paired), f"test{k}")
         for k, board in enumerate(boards(evaluations), 1)
     ]
     looks = [look for one in trained for look in about_training(one)]
@@ -177,7 +180,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=percent, count=count, span=span, sentence=_sentence)
+    environment.filters.update(percent=percent, count=count, span=span, points=signed, sentence=_sentence)
     return environment.from_string(TEMPLATE)
 
 

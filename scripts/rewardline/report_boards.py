@@ -10,6 +10,8 @@ from markupsafe import Markup
 from rewardline import report_figures as figures
 from rewardline.details import Details
 from rewardline.evaluations import Board, Entry, Evaluation, Rates
+from rewardline.report_compare import Differences, table
+from rewardline.report_compare import Row as Compared
 from rewardline.report_data import Scores, read_scores
 from rewardline.report_judged import Judged, judged
 from rewardline.report_pairs import Example, hardest
@@ -56,7 +58,11 @@ class Subsets:
 
 @dataclass(frozen=True)
 class Section:
-    """All that the report says about one board. `track` is the range of the leaderboard's bars, as shares."""
+    """All that the report says about one board. `track` is the range of the leaderboard's bars, as shares.
+
+    `differences` are between every two entries, `zero` is where on their track 0 lies, in percent, `undrawn` how many
+    are left out; `paired` says whether the leaderboard compares pair by pair.
+    """
 
     board: Board
     anchor: str
@@ -64,6 +70,10 @@ class Section:
     looks: list[Markup]
     track: tuple[float, float]
     rows: list[Row]
+    differences: list[Compared]
+    zero: float
+    undrawn: int
+    paired: bool
     legend: list[tuple[str, str]]
     judged: Judged
     subsets: Subsets | None
@@ -85,6 +95,7 @@ def section(
     pairs: Mapping[str, Path],
     details: Mapping[str, Details],
     colours: Mapping[str, str],
+    differences: Differences,
     anchor: str,
 ) -> Section:
     """Reduce the scores of a board's runs, one file at a time, and draw its figures.
@@ -98,11 +109,12 @@ def section(
     scored = [entry for entry in board.entries if all(one.run in reduced for one in entry.members)]
     found = judged(anchor, board.entries[:COMPARED], details, colours)
     folder = pairs.get(board.mixture or board.benchmark)
+    between_all, zero, undrawn = table(board, differences)
     track = _track([one.total for one in members])
     return Section(
         board=board,
         anchor=anchor,
-        verdict=verdict(board),
+        verdict=verdict(board, differences),
         looks=[
             Markup("<b>{}</b>: on the {}, {:,} of {:,} pairs have a score that is not a finite number.").format(
                 run, board.title, one.unusable, one.n
@@ -112,7 +124,13 @@ def section(
         ]
         + [Markup("<b>{}</b>, on the {}: it {}").format(name, board.title, text) for name, text in found.looks],
         track=track,
-        rows=[row for entry in board.entries for row in _rows(entry, board, colours, track)],
+        rows=[
+            row for entry in board.entries for row in _rows(entry, standing(entry, board, differences), colours, track)
+        ],
+        differences=between_all,
+        zero=zero,
+        undrawn=undrawn,
+        paired=bool(differences),
         legend=[(colours[e.members[0].run], e.name) for e in board.entries[:COMPARED]]
         if len(board.entries) > 1
         else [],
@@ -129,12 +147,12 @@ def section(
     )
 
 
-def _rows(entry: Entry, board: Board, colours: Mapping[str, str], track: tuple[float, float]) -> list[Row]:
+def _rows(entry: Entry, against: str, colours: Mapping[str, str], track: tuple[float, float]) -> list[Row]:
     means = (score(entry.mean("chosen_mean")), score(entry.mean("rejected_mean")))
     name = entry.name if len(entry.members) == 1 else f"{entry.name}, mean of {len(entry.members)} seeds"
     colour, rates = colours[entry.members[0].run], entry.total
     numbers = (_loss(entry.mean("loss")), *means)
-    rows = [Row(name, colour, False, rates, standing(entry, board), numbers, _bar(rates, track))]
+    rows = [Row(name, colour, False, rates, against, numbers, _bar(rates, track))]
     for one in entry.members if len(entry.members) > 1 else ():
         numbers = (_loss(one.loss), score(one.chosen_mean), score(one.rejected_mean))
         rows.append(Row(one.run, colours[one.run], True, one.total, "", numbers, _bar(one.total, track)))

@@ -139,7 +139,9 @@ def binned(name: str, alt: str, series: Series, label: str, roots: bool = False)
                 [_root(tick) for tick in ticks], [f"{tick:,.0f}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
             )
         else:
-            axes.locator_params(axis="x", nbins=7)
+            middles = sorted({(one.low + one.high) / 2 for _, bins in series for one in bins})
+            if len(middles) <= 7:
+                axes.set_xticks(middles, [f"{middle:.3g}" for middle in middles])
     return drawn.svg
 
 

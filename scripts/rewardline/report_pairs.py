@@ -77,6 +77,7 @@ def hardest(entry: Entry, scores: Mapping[str, Path], pairs: Path) -> list[Examp
 def suspects(path: Path) -> tuple[list[Example], int]:
     """The pairs most likely mislabelled, those that most runs are surest about first, and how many there are in all."""
     rows = _read(lambda: pq.read_table(path), path, "compare").to_pylist()
+    rows = [row for row in rows if (number(row.get("runs")) or 0) > 1]  # what one run is against are its hardest pairs
     rows.sort(key=lambda row: (-_share(row), number(row.get("margin_mean")) or 0.0, str(row.get("pair_id"))))
     return [
         _example(

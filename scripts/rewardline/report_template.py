@@ -141,11 +141,29 @@ longer answer. Dashed: 50%, coin flips.
 {% if test.rows|selectattr("is_seed")|list %}
 The row above its seeds has the means of their accuracies and of their intervals.
 {% endif %}
-{% if several %}
+{% if several and test.paired %}
+Against the best: the difference in accuracy pair by pair, in points, with its 95% interval; within noise where that
+holds 0. It is sharper than two intervals side by side, as all runs judge the same pairs; for a run with several seeds it
+has the chance between seeds in it, which few seeds leave wide.
+{% elif several %}
 Overlapping intervals mean that this table does not tell two runs apart, not that they are equal: both judge the same
 pairs, so a comparison pair by pair may still find a difference.
 {% endif %}
 </p>
+{% if test.differences %}
+<details><summary>All differences, pair by pair</summary>
+<div class="wide"><table><thead><tr><th class="name">run</th><th class="name">against</th><th>points</th>
+<th>95% interval</th><th></th><th class="words"></th></tr></thead><tbody>
+{% for row in test.differences %}
+<tr><td class="name">{{ row.shown.first }}</td><td class="name">{{ row.shown.second }}</td>
+<td><b>{{ row.shown.value|points }}</b></td><td>{{ row.shown.points }}</td>
+<td>{{ track(row.bar + (-1,), test.zero, "#333333") }}</td>
+<td class="words">{{ "within noise" if row.shown.within_noise }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% if test.undrawn %}<p class="quiet">... and {{ test.undrawn }} more in <code>comparisons.json</code>.</p>{% endif %}
+</details>
+{% endif %}
 {% if test.legend and (test.judged.figures or test.subsets) %}
 {{ swatches(test.legend) }}
 {% if test.board.entries|length > test.legend|length %}

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from rewardline.evaluations import Board, Entry, Rates
+from rewardline.report_compare import Differences, between, signed
 from rewardline.report_data import Training
 from rewardline.summary import interval, percent, score
 
@@ -72,7 +73,7 @@ def names(entries: Iterable[Entry], most: int = 4) -> Markup:
     return shown[0] if len(shown) == 1 else Markup(", ").join(shown[:-1]) + " and " + shown[-1]
 
 
-def verdict(board: Board) -> Markup:
+def verdict(board: Board, differences: Differences = ()) -> Markup:
     """What one board shows: the best run, its accuracy, and what that is worth, in a few sentences."""
     best = board.entries[0]
     rates = best.total
@@ -85,7 +86,7 @@ def verdict(board: Board) -> Markup:
         told.append(escape("That is too few pairs to judge a reward model by."))
     elif not math.isnan(rates.low + rates.high):
         told += map(escape, _against_length(rates) + _against_chance(rates))
-        told += [_against_others(best, board.entries[1:])] if len(board.entries) > 1 else []
+        told += [_against_others(best, board.entries[1:], differences)] if len(board.entries) > 1 else []
     return Markup(" ").join(told)
 
 
@@ -118,7 +119,16 @@ def _against_chance(rates: Rates) -> list[str]:
     return []
 
 
-def _against_others(best: Entry, others: Sequence[Entry]) -> Markup:
+def _against_others(best: Entry, others: Sequence[Entry], differences: Differences) -> Markup:
+    paired = [(entry, between(best, entry, differences)) for entry in others]
+    if all(one is not None for _, one in paired):
+        noise = [(entry, one.seeds) for entry, one in paired if one is not None and one.within_noise]
+        if not noise:
+            return Markup("Pair by pair it beats {} by more than noise.").format(names(others))
+        told = "Its lead over {} is within noise: these pairs do not tell them apart."
+        if any(seeds for _, seeds in noise):
+            told = "Its lead over {} is within noise, that between seeds included: another seed may reverse it."
+        return Markup(told).format(names(entry for entry, _ in noise))
     close = [entry for entry in others if entry.total.overlaps(best.total)]
     if not close:
         below = "The interval of {} lies below." if len(others) == 1 else "The intervals of {} lie below."
@@ -127,11 +137,14 @@ def _against_others(best: Entry, others: Sequence[Entry]) -> Markup:
     return Markup(f"{told} with it, so this test alone does not tell them apart.").format(names(close))
 
 
-def standing(entry: Entry, board: Board) -> str:
-    """How an entry of a board stands to the best one."""
+def standing(entry: Entry, board: Board, differences: Differences = ()) -> str:
+    """How an entry of a board stands to the best one, in percentage points; pair by pair where that is known."""
     best = board.entries[0]
     if entry is best:
         return "best" if len(board.entries) > 1 else ""
+    if (paired := between(entry, best, differences)) is not None:
+        noise = ", within noise" if paired.within_noise else ""
+        return f"{signed(paired.value)} ({paired.points}){noise}"
     points = f"{100 * (best.total.accuracy - entry.total.accuracy):.1f} lower"
     if math.isnan(entry.total.accuracy) or math.isnan(best.total.low + entry.total.high):
         return ""
