@@ -143,8 +143,8 @@ The row above its seeds has the means of their accuracies and of their intervals
 {% endif %}
 {% if several and test.paired %}
 Against the best: the difference in accuracy pair by pair, in points, with its 95% interval; within noise where that
-holds 0. It is sharper than two intervals side by side, as all runs judge the same pairs; for a run with several seeds it
-has the chance between seeds in it, which few seeds leave wide.
+holds 0. It is sharper than two intervals side by side, as all runs judge the same pairs; for a run with several
+seeds it has the chance between seeds in it, which few seeds leave wide.
 {% elif several %}
 Overlapping intervals mean that this table does not tell two runs apart, not that they are equal: both judge the same
 pairs, so a comparison pair by pair may still find a difference.
@@ -213,6 +213,7 @@ counting the same. A run that sees only length gets 50%.</li>
 {% endif %}
 {% if test.distributions %}
 <h3>Scores and margins</h3>
+<details{% if loop.first %} open{% endif %}><summary>How the scores lie</summary>
 <p>The further apart the two humps, the better; only differences count, the zero point is arbitrary. Margins left of 0,
 dark, are the pairs that a run gets wrong. The outermost bars hold all that lies beyond. Of several seeds the first is
 shown.</p>
@@ -224,6 +225,7 @@ shown.</p>
 {% if test.left_out %}<p class="quiet">... and {{ test.left_out }} more runs.</p>{% endif %}
 </details>
 {% endif %}
+</details>
 {% endif %}
 {% if test.hardest %}
 <h3>The hardest pairs</h3>
@@ -239,8 +241,9 @@ _SUSPECTS = """
 {% if suspects %}
 <section id="suspects">
 <h2>Labels to check</h2>
-<p>Pairs whose rejected answer most of the runs prefer, and by far: the ones most likely mislabelled. How many of the
-runs say so stands first.{% if suspects_found > suspects|length %} These are the first {{ suspects|length }} of
+<p>Pairs whose rejected answer most of the runs prefer, and by far: the ones most likely mislabelled if the runs
+are good, and what they all find hard if not. How many of the runs say so stands first.
+{% if suspects_found > suspects|length %} These are the first {{ suspects|length }} of
 {{ suspects_found|count }}; all are in <code>suspects.parquet</code>.{% endif %}</p>
 {% for one in suspects %}{{ example(one) }}{% endfor %}
 </section>
