@@ -45,12 +45,12 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--max-body", type=int, default=8 << 20, metavar="BYTES", help="largest body of a request")
     options.add_argument("--max-answers", type=int, default=1024, metavar="N", help="most answers of a request")
     options.add_argument("--max-queue", type=int, default=4096, metavar="N", help="most answers that wait; 429 beyond")
-    options.add_argument("--max-connections", type=int, default=512, metavar="N", help="at once; 503 beyond")
+    options.add_argument("--max-requests", type=int, default=1024, metavar="N", help="most at once; 503 beyond")
     options.add_argument("--batch", type=int, default=512, metavar="N", help="most answers computed at once")
     options.add_argument("--window", type=float, default=5, metavar="MS", help="how long an idle model waits for more")
     args = options.parse_args(argv)
     start_logging(args.log)
-    for name in ("max_body", "max_answers", "max_queue", "max_connections", "batch"):
+    for name in ("max_body", "max_answers", "max_queue", "max_requests", "batch"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     if args.max_queue < args.max_answers:
@@ -71,14 +71,13 @@ def main(argv: list[str] | None = None) -> int:
 
     from rewardline.serving import Limits, Service
 
-    limits = Limits(args.max_body, args.max_answers, args.max_queue, args.window / 1000, args.batch)
+    limits = Limits(args.max_body, args.max_answers, args.max_queue, args.max_requests, args.window / 1000, args.batch)
     app = Service(scorer, limits, token.strip() if token else None).app()
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=args.max_connections,
         timeout_graceful_shutdown=GRACE,
     )
     host, port = listening.getsockname()[:2]

@@ -74,6 +74,14 @@ def fetch_model(repo: str, revision: str, patterns: list[str]) -> tuple[str, Pat
         return commit, Path(snapshot_download(repo, revision=commit, allow_patterns=patterns))
 
 
+def cached_model(repo: str, revision: str, patterns: list[str]) -> Path:
+    """As `fetch_model`, for a use that need not be repeated: a branch is no matter, and a cache serves offline."""
+    from huggingface_hub import snapshot_download
+
+    with _explained(repo, revision, "model"):
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
+
+
 def _resolve(repo: str, revision: str) -> str:
     if _COMMIT.fullmatch(revision):
         return revision

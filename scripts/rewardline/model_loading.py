@@ -10,36 +10,55 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from rewardline.cli import UserError, log
 from rewardline.deepspeed_chat import is_deepspeed_chat, renamed
+from rewardline.hub import cached_model
 from rewardline.reward_model import DTYPES, check_reward_model, load_reward_model
 from rewardline.weights import read_bins
 
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 
 
+KEPT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+
+
+def model_folder(model: str, *, revision: str = "main", code: bool = False, bins: bool = False) -> Path:
+    """The folder of a model: itself, or what the hub has by that name, in its cache.
+
+    `code` and `bins`: fetch the model's own code, and weights in .bin, as well.
+
+    Raises:
+        UserError: there is no such folder, or the hub cannot give it.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists() or model.startswith((".", "/", "~", "results/")) or model.count("/") > 1:
+        raise UserError(f"--model {model} is not a folder")
+    more = [*(["*.py"] if code else []), *(["pytorch_model*.bin"] if bins else [])]
+    return cached_model(model, revision, [*KEPT, *more])
+
+
 def load_any(
-    model: str, *, dtype: Dtype = "auto", trust_remote_code: bool = False, convert_bin: bool = False
+    folder: Path, *, dtype: Dtype = "auto", trust_remote_code: bool = False, convert_bin: bool = False
 ) -> tuple[PreTrainedModel, bool]:
-    """The reward model of a folder or of the hub, and whether DeepSpeed-Chat saved it.
+    """The reward model of a folder, and whether DeepSpeed-Chat saved it.
 
     `dtype`: auto keeps that of the weights, but for fp16 on a CPU, which becomes fp32. `convert_bin`: read weights that
     exist only as .bin, without executing what they contain.
 
     Raises:
-        UserError: there is no such folder; it is no reward model, or a weight is missing, left over or not finite.
+        UserError: it is no reward model, or a weight is missing, left over or not finite.
     """
-    folder = Path(model).expanduser()
     wanted: Any = "auto" if dtype == "auto" else DTYPES[dtype]
-    if not folder.is_dir():
-        if folder.exists() or model.startswith((".", "/", "~", "results/")) or model.count("/") > 1:
-            raise UserError(f"--model {model} is not a folder")
-        return _checked(model, load_reward_model(model, wanted, trust_remote_code)), False
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: {_without_config(folder)}")
+    if any(folder.glob("*.safetensors")):
+        return _checked(folder, load_reward_model(folder, wanted, trust_remote_code)), False
     bins = sorted(folder.glob("pytorch_model*.bin"))
-    if any(folder.glob("*.safetensors")) or not bins:
-        if not any(folder.glob("*.safetensors")):
-            raise UserError(f"{folder}: has no weights; expected *.safetensors beside config.json")
-        return _checked(model, load_reward_model(folder, wanted, trust_remote_code)), False
+    if not bins:
+        raise UserError(
+            f"{folder}: has no weights as safetensors beside config.json; with --convert-bin, pytorch_model*.bin would "
+            "be read as well"
+        )
     if not convert_bin:
         raise UserError(
             f"{folder}: its weights exist only as {bins[0].name}, a pickle. Give --convert-bin to read them without "
@@ -47,7 +66,7 @@ def load_any(
         )
     weights = read_bins(bins)
     ours = _from_weights(folder, weights, wanted, trust_remote_code)
-    return _checked(model, ours), is_deepspeed_chat(weights)
+    return _checked(folder, ours), is_deepspeed_chat(weights)
 
 
 def _without_config(folder: Path) -> str:
@@ -78,7 +97,7 @@ def _from_weights(folder: Path, weights: Mapping[str, Tensor], dtype: Any, trust
     return model
 
 
-def _checked(name: str, model: PreTrainedModel) -> PreTrainedModel:
+def _checked(name: Path, model: PreTrainedModel) -> PreTrainedModel:
     """The model ready to score; fails on weights that are not finite."""
     for key, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):

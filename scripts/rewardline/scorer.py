@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from rewardline.artifacts import read_json
 from rewardline.cli import UserError, log
 from rewardline.deepspeed_chat import TurnsEncoder
-from rewardline.model_loading import Dtype, load_any
+from rewardline.model_loading import Dtype, load_any, model_folder
 from rewardline.model_text import PublishedEncoder, TextEncoder
 from rewardline.normalization import KEY
 from rewardline.reward_model import RewardModel
@@ -41,8 +41,9 @@ class Scorer:
         dtype: Dtype = "auto",
         tokenizer: str | None = None,
         num_padding_at_beginning: int | None = None,
+        revision: str = "main",
     ) -> None:
-        """Load a model from a folder or the hub.
+        """Load a model from a folder, or `revision` of one from the hub.
 
         `batch_tokens`: most tokens computed at once. `max_length`: most tokens of a prompt with an answer; None takes
         what the model was trained with or has positions for. `template`: chat or plain; None takes what it was trained
@@ -52,9 +53,10 @@ class Scorer:
         Raises:
             UserError: the model or its tokenizer cannot be used.
         """
-        loaded, chat = load_any(model, dtype=dtype, trust_remote_code=trust, convert_bin=convert_bin)
-        words = load_tokenizer(tokenizer or _home_of_tokenizer(model, chat), trust)
-        made = Path(model) / "run.json"
+        folder = model_folder(model, revision=revision, code=trust, bins=convert_bin)
+        loaded, chat = load_any(folder, dtype=dtype, trust_remote_code=trust, convert_bin=convert_bin)
+        words = load_tokenizer(tokenizer or _home_of_tokenizer(folder, chat), trust)
+        made = folder / "run.json"
         known = read_json(made)["tokenization"] if made.is_file() else {}
         length = _length(loaded, words, max_length, known.get("max_length"))
         encoder = _encoder(words, known, template, length, num_padding_at_beginning, chat)
@@ -150,12 +152,12 @@ def _encoder(
     )
 
 
-def _home_of_tokenizer(model: str, chat: bool) -> str:
+def _home_of_tokenizer(model: Path, chat: bool) -> Path | str:
     """Where the tokenizer is: with the model, but for DeepSpeed-Chat, which keeps no more than a vocabulary."""
-    if not chat or any((Path(model) / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+    if not chat or any((model / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         return model
-    origin = str(read_json(Path(model) / "config.json").get("_name_or_path") or "")
-    if origin in ("", model):
+    origin = str(read_json(model / "config.json").get("_name_or_path") or "")
+    if origin in ("", str(model)):
         raise UserError(
             f"{model}: holds no whole tokenizer, as DeepSpeed-Chat saves a vocabulary alone; give --tokenizer with the "
             "folder or the name of the base model"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def add_model_options(options: argparse.ArgumentParser) -> None:
     """Add them."""
     options.add_argument("--model", required=True, help="folder of a trained reward model, or its name on the hub")
+    options.add_argument("--revision", default="main", help="commit, tag or branch of a model on the hub")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--max-length", type=int, help="most tokens of prompt and answer; the model's own by default")
     options.add_argument("--template", choices=["chat", "plain"], help="how a conversation becomes text")
@@ -49,4 +50,5 @@ def load_scorer(args: argparse.Namespace) -> "Scorer":
         dtype=args.dtype,
         tokenizer=args.tokenizer,
         num_padding_at_beginning=args.num_padding_at_beginning,
+        revision=args.revision,
     )

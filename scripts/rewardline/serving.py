@@ -32,14 +32,15 @@ SHAPES: dict[str, Shape] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes: bytes of a body, answers of a request, answers that wait; and how requests are batched.
+    """What the server takes: bytes of a body, answers of a request, answers that wait, requests at once.
 
-    `window` in seconds; `batch` is how many answers are computed at once.
+    And how it batches them: `window` in seconds; `batch` is how many answers are computed at once.
     """
 
     body: int = 8 << 20
     answers: int = 1024
     queue: int = 4096
+    requests: int = 1024
     window: float = 0.005
     batch: int = 512
 
@@ -79,6 +80,7 @@ class Service:
         self._token = token
         self.metrics = Metrics()
         self._batcher: Batcher | None = None
+        self._active = 0
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -104,7 +106,10 @@ class Service:
     async def _serve(self, shape: Shape, request: Request) -> Response:
         start = perf_counter()
         path = request.url.path
+        self._active += 1
         try:
+            if self._active > self._limits.requests:
+                raise RefusedError(503, "too many requests at once; try again", Retry_After="1")
             self._authorize(request)
             parsed = self._parse(shape, await self._body(request))
             response: Response = JSONResponse(await self._scored(parsed))
@@ -115,6 +120,8 @@ class Service:
         except Exception:
             log.exception("%s failed", path)
             response = JSONResponse({"error": "the server failed; its log says why"}, 500)
+        finally:
+            self._active -= 1
         self.metrics.requests.labels(path, response.status_code).inc()
         self.metrics.seconds.labels(path).observe(perf_counter() - start)
         return response

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import zstandard
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from huggingface_hub import constants
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import score
 from rewardline.cli import UserError
@@ -276,6 +277,45 @@ def test_a_model_of_another_tool_is_read_where_its_chat_template_ends(
         ids = tokenizer.apply_chat_template(messages, return_tensors="pt", return_dict=True)
         with torch.inference_mode():
             assert number == pytest.approx(loaded(**ids).logits[0, 0].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "bert"])
+def test_neither_a_padding_token_nor_a_decoder_is_needed(
+    tmp_path: Path, base_models: Callable[..., Path], kind: str
+) -> None:
+    base = base_models("llama")
+    folder = tmp_path / "model"
+    if kind == "bert":
+        shutil.copytree(base, folder)
+        (folder / "model.safetensors").unlink()
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+        words = len(AutoTokenizer.from_pretrained(base))
+        config = AutoConfig.for_model("bert", vocab_size=words, num_labels=1, pad_token_id=1, **sizes)
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    else:
+        reward_model(base, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "pad_token": None}))
+    assert AutoTokenizer.from_pretrained(folder).pad_token is None
+    answers = ["They are 7.", "No", "They are 8, are they not?"]
+    (found,) = Scorer(str(folder)).score([[{"role": "user", "content": "How many are 3 and 4?"}]], [answers])
+    assert found == pytest.approx(plain_scores(folder, "How many are 3 and 4?", answers), abs=1e-5)
+
+
+def test_a_model_of_the_hub_is_taken_from_its_cache(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "models--someone--reward"
+    shutil.copytree(model, home / "snapshots" / ("c" * 40))
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("c" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (found,) = Scorer("someone/reward").score([[{"role": "user", "content": "How many are 3 and 4?"}]], [["No"]])
+    assert found == pytest.approx(plain_scores(model, "How many are 3 and 4?", ["No"]), abs=1e-5)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, and someone/other"):
+        Scorer("someone/other")
 
 
 def test_a_score_that_is_no_number_costs_its_row_alone(tmp_path: Path, base_models: Callable[..., Path]) -> None:

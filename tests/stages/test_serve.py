@@ -25,7 +25,14 @@ from conftest import ROOT
 from reward_models import reward_model
 
 TOKEN = "not-for-the-log"
-LIMITS = {"--window": 200, "--max-answers": 40, "--max-queue": 60, "--max-body": 20_000, "--batch": 32}
+LIMITS = {
+    "--window": 200,
+    "--max-answers": 40,
+    "--max-queue": 60,
+    "--max-body": 20_000,
+    "--max-requests": 30,
+    "--batch": 32,
+}
 QUESTION = "How many are 3 and 4?"
 
 
@@ -185,6 +192,33 @@ def test_a_full_queue_says_when_to_come_again(server: Server) -> None:
     assert codes[0] == 200
     assert codes[-1] == 429
     assert all(reply.headers["retry-after"] == "1" for reply in replies if reply.status_code == 429)
+
+
+def test_requests_that_are_slow_to_come_leave_others_told_when_to_come_again(server: Server) -> None:
+    address = httpx.URL(server.url)
+    head = (
+        f"POST /score HTTP/1.1\r\nHost: {address.host}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    )
+    slow = [socket.create_connection((address.host, address.port or 80)) for _ in range(LIMITS["--max-requests"])]
+    for connection in slow:
+        connection.sendall(head.encode())
+    with server.client() as client:
+        refused = _until(503, client)
+        assert refused.headers["retry-after"] == "1"
+        for connection in slow:
+            connection.close()
+        _until(200, client)
+
+
+def _until(status: int, client: httpx.Client) -> httpx.Response:
+    """The first reply of that status."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        response = client.post("/score", json={"prompt": QUESTION, "answers": ["No"]})
+        if response.status_code == status:
+            return response
+    raise AssertionError(response.text)
 
 
 def test_only_those_with_the_token_are_served(server: Server) -> None:
