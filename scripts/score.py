@@ -1,6 +1,6 @@
 """Score answers to prompts with a trained reward model.
 
-One prompt with some answers, as a table, best first:
+One prompt with some answers, as a table, best first; or several prompts, each followed by its answers:
     python scripts/score.py --model results/models/demo-seed0 --prompt "2 + 2?" --answer "4." --answer "5."
 
 A file of rows (JSON Lines, CSV or Parquet; - for the terminal), keeping all their columns and adding scores:
@@ -14,11 +14,32 @@ The model is a folder, or a name on the hub, of any reward model that transforme
 label; or a folder that the second step of DeepSpeed-Chat saved, with --convert-bin.
 """
 
+import argparse
 import textwrap
+from typing import Any
 
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.score_files import check_files, score_file
 from rewardline.scorer_options import add_model_options, load_scorer
+
+
+class Ask(argparse.Action):
+    """Collects [prompt, answers] from --prompt and --answer: an answer belongs to the prompt before it.
+
+    Answers in front of the first prompt are the first prompt's.
+    """
+
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, value: Any, _option: str | None = None) -> None:
+        """Take one value of --prompt or --answer."""
+        asked: list[tuple[str | None, list[str]]] = namespace.asked
+        if self.metavar == "ANSWER":
+            if not asked:
+                asked.append((None, []))
+            asked[-1][1].append(value)
+        elif asked and asked[-1][0] is None:
+            asked[-1] = (value, asked[-1][1])
+        else:
+            asked.append((value, []))
 
 
 def table(rows: list[tuple[str, str, float]], width: int = 100) -> str:
@@ -39,31 +60,37 @@ def table(rows: list[tuple[str, str, float]], width: int = 100) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Score a prompt's answers or a file."""
     options = parser(__doc__)
-    options.add_argument("--prompt", help="the prompt")
-    options.add_argument("--answer", action="append", default=[], help="an answer; may be given several times")
+    asks: dict[str, Any] = {"action": Ask, "dest": "asked", "default": []}
+    options.add_argument("--prompt", metavar="PROMPT", help="a prompt", **asks)
+    options.add_argument("--answer", metavar="ANSWER", help="an answer to the prompt before; any number", **asks)
     options.add_argument("--input", help="file of rows, as their ending says (also .gz and .zst), or - for stdin")
     options.add_argument("--output", default="-", help="where the rows with scores go, or - for stdout")
     options.add_argument("--prefix", default="", help="what the names of the new columns begin with")
     add_model_options(options)
-    args = options.parse_args(argv)
+    args = options.parse_args(argv, argparse.Namespace(asked=[]))
     start_logging(args.log)
-    if (args.prompt is None) == (args.input is None):
+    if bool(args.asked) == (args.input is not None):
         raise UserError("give either --prompt with --answer, or --input with --output")
-    if args.prompt is not None and not (args.prompt.strip() and args.answer):
-        raise UserError("--prompt needs some text and at least one --answer")
+    if not all(prompt and prompt.strip() and answers for prompt, answers in args.asked):
+        raise UserError("each --prompt needs some text and at least one --answer")
     if args.input is not None:
         check_files(args.input, args.output)
     scorer = load_scorer(args)
-    if args.prompt is not None:
-        (scores,) = scorer.score([[{"role": "user", "content": args.prompt}]], [args.answer])
-        if isinstance(scores, Exception):
-            raise UserError(str(scores))
-        ranked = sorted(zip(args.answer, scores, strict=True), key=lambda pair: -pair[1])
-        print(table([(args.prompt, answer, score) for answer, score in ranked]))
+    if args.asked:
+        prompts = [[{"role": "user", "content": prompt}] for prompt, _ in args.asked]
+        rows = []
+        for (prompt, answers), scores in zip(
+            args.asked, scorer.score(prompts, [answers for _, answers in args.asked]), strict=True
+        ):
+            if isinstance(scores, Exception):
+                raise UserError(f"{prompt}: {scores}")
+            ranked = sorted(zip(answers, scores, strict=True), key=lambda pair: -pair[1])
+            rows += [(prompt, answer, score) for answer, score in ranked]
+        print(table(rows))
         return 0
-    rows, errors = score_file(args.input, args.output, scorer, args.prefix)
+    count, errors = score_file(args.input, args.output, scorer, args.prefix)
     if errors:
-        log.warning("%d of %d rows could not be scored; each says why in `%serror`", errors, rows, args.prefix)
+        log.warning("%d of %d rows could not be scored; each says why in `%serror`", errors, count, args.prefix)
     return 1 if errors else 0
 
 

@@ -79,20 +79,30 @@ def scored(model: Path, source: Path | str, target: Path, *more: str) -> tuple[i
 
 
 def test_the_table_shows_query_answer_and_score_best_first(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options, expected = [], []
     for prompt, answers in SEED_TABLE.items():
-        score.main(["--model", str(model), "--prompt", prompt, *[f"--answer={answer}" for answer in answers]])
-        printed = capsys.readouterr().out
-        lines = printed.splitlines()
-        assert lines[0].split() == ["query", "answer", "score"]
-        assert max(map(len, lines)) <= 100
-        rules = [index for index, line in enumerate(lines) if set(line) == {"-"}]
-        blocks = [lines[begin + 1 : end] for begin, end in pairwise(rules)]
-        expected = sorted(zip(plain_scores(model, prompt, list(answers)), answers, strict=True), reverse=True)
-        assert len(blocks) == len(expected)
-        for block, (number, answer) in zip(blocks, expected, strict=True):
-            assert float(block[0].split()[-1]) == pytest.approx(number, abs=1e-4)
-            assert " ".join(line[:43].strip() for line in block).strip() == prompt
-            assert " ".join(line[45:88].strip() for line in block).strip() == answer
+        options += [f"--prompt={prompt}", *[f"--answer={answer}" for answer in answers]]
+        ranked = sorted(zip(plain_scores(model, prompt, list(answers)), answers, strict=True), reverse=True)
+        expected += [(prompt, answer, number) for number, answer in ranked]
+    assert score.main(["--model", str(model), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["query", "answer", "score"]
+    assert max(map(len, lines)) <= 100
+    rules = [index for index, line in enumerate(lines) if set(line) == {"-"}]
+    blocks = [lines[begin + 1 : end] for begin, end in pairwise(rules)]
+    assert len(blocks) == len(expected) == 4
+    for block, (prompt, answer, number) in zip(blocks, expected, strict=True):
+        assert float(block[0].split()[-1]) == pytest.approx(number, abs=1e-4)
+        assert " ".join(line[:43].strip() for line in block).strip() == prompt
+        assert " ".join(line[45:88].strip() for line in block).strip() == answer
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--answer=a"], ["--prompt=a"], ["--prompt= ", "--answer=a"], ["--prompt=a", "--input=b"]]
+)
+def test_a_prompt_needs_text_and_answers(model: Path, options: list[str]) -> None:
+    with pytest.raises(UserError, match="--prompt"):
+        score.main(["--model", str(model), *options])
 
 
 def test_every_shape_of_row_gets_the_scores_that_transformers_give(model: Path, tmp_path: Path) -> None:
