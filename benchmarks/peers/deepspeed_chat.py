@@ -1,5 +1,7 @@
 """The procedure of DeepSpeed-Chat's second step on the pairs of benchmarks/train.py: python deepspeed_chat.py JOB.json
 
+benchmarks/evaluate.py uses its model.
+
 Every sequence is padded to the full length; chosen and rejected ones are the two halves of a batch; a linear head
 scores every token, and a loop over the pairs takes the mean logistic loss over the tokens from the first one that
 differs to the end of the longer answer, padding of the shorter one included (Yao et al. 2023, arXiv 2308.01320).
@@ -28,13 +30,13 @@ class RewardModel(nn.Module):
         whole = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
         self.transformer, self.head, self.pad_id = whole.base_model, whole.score, pad_id
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and the loss of the scores at the end tokens alone, for comparison; ids are int64 [2P, L]."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, and the scores [P] of chosen and rejected sequences at their end tokens; ids are int64 [2P, L]."""
         hidden = self.transformer(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)[0]
         rewards = self.head(hidden).squeeze(-1)
         pairs = len(input_ids) // 2
-        total = torch.zeros(())
-        differences = []
+        total = torch.zeros((), device=rewards.device)
+        chosen_scores, rejected_scores = [], []
         for row in range(pairs):
             chosen, rejected = input_ids[row], input_ids[pairs + row]
             chosen_end, rejected_end = self._end(chosen), self._end(rejected)
@@ -42,8 +44,9 @@ class RewardModel(nn.Module):
             begin = int((chosen != rejected).nonzero()[0].item())
             chosen_part, rejected_part = rewards[row, begin:end], rewards[pairs + row, begin:end]
             total = total - functional.logsigmoid(chosen_part - rejected_part).mean()
-            differences.append(rewards[row, chosen_end - 1] - rewards[pairs + row, rejected_end - 1])
-        return total / pairs, -functional.logsigmoid(torch.stack(differences)).mean().detach()
+            chosen_scores.append(rewards[row, chosen_end - 1])
+            rejected_scores.append(rewards[pairs + row, rejected_end - 1])
+        return total / pairs, torch.stack(chosen_scores), torch.stack(rejected_scores)
 
     def _end(self, ids: Tensor) -> int:
         padding = (ids == self.pad_id).nonzero()
@@ -85,7 +88,8 @@ def main() -> None:
         for group in engine.optimizer.param_groups:
             group["lr"] = job["learning_rate"] * (1 - step / job["steps"])
         rows = pairs[step * job["pairs_per_step"] : (step + 1) * job["pairs_per_step"]]
-        loss, end_loss = engine(*collate(rows, job["max_length"], job["pad_id"]))
+        loss, chosen, rejected = engine(*collate(rows, job["max_length"], job["pad_id"]))
+        end_loss = -functional.logsigmoid((chosen - rejected).detach()).mean()
         engine.backward(loss)
         engine.step()
         with (out / "log.jsonl").open("a", encoding="utf-8") as stream:

@@ -1,0 +1,85 @@
+"""The memory that scripts/evaluate.py takes for many pairs: python benchmarks/evaluate_memory.py --pairs 50000 200000
+
+Random tokens, two answers a prompt, and a random Llama that is too small to matter; what is printed is the largest
+resident memory of the whole stage, metrics included, and its rate.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from rewardline.artifacts import file_sha256, write_json  # noqa: E402
+from rewardline.shards import Comparison, ShardWriter  # noqa: E402
+
+VOCABULARY = 1000
+
+
+def write_tokens(folder: Path, pairs: int) -> None:
+    """A folder as the tokenize stage leaves it."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    splits = {}
+    for split, count in (("train", 1), ("eval", pairs)):
+        writer = ShardWriter(folder, split)
+        for number in range(count):
+            ids = [rng.integers(5, VOCABULARY, rng.integers(4, 20)).astype(np.int32) for _ in range(3)]
+            labels = {"pair_id": f"{number:016x}", "dataset": "d", "subset": f"subset {number % 50}", "weight": 1.0}
+            places = {"file": f"part-{number % 8}.jsonl", "row": number + 1}
+            pair = {**labels, **places, "chosen": 0, "rejected": 1, "margin": None, "confidence": 1.0}
+            writer.add(Comparison(f"{number:016x}", ids[0], ids[1:], [pair]))
+        splits[split] = writer.close()
+    facts = {"template": "plain", "end_token": "<|end|>", "pad_id": 0, "max_length": 64, "dropped": {}}
+    write_json(folder / "manifest.json", {**facts, "splits": splits})
+
+
+def write_model(folder: Path) -> None:
+    """A folder as the training leaves it, as far as the evaluation reads it."""
+    from transformers import AutoModelForSequenceClassification, LlamaConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=VOCABULARY, num_labels=1, pad_token_id=0, **sizes)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    write_json(folder / "run.json", {"weights_sha256": file_sha256(folder / "model.safetensors")})
+
+
+def measure(folder: Path, pairs: int) -> str:
+    """A row of the table."""
+    write_tokens(folder / "tokens", pairs)
+    settings = {"run": "r", "name": "r", "mixture": "m", "model": "x", "seed": 0, "benchmark": "eval"}
+    places = {"--model": folder / "model", "--tokens": folder / "tokens", "--output": folder / "out"}
+    options = [str(part) for option in places.items() for part in option]
+    program = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--settings", json.dumps(settings)]
+    begin = time.perf_counter()
+    child = subprocess.Popen([*program, *options])
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit("evaluate.py failed")
+    seconds = time.perf_counter() - begin
+    return f"| {pairs:,} | {usage.ru_maxrss / 1024:.0f} MiB | {pairs / seconds:,.0f} |"
+
+
+def main() -> int:
+    """Measure each number of pairs."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--pairs", type=int, nargs="+", default=[50_000, 200_000])
+    lines = ["| pairs | peak RSS | pairs/s, start-up included |", "|---|---|---|"]
+    for pairs in options.parse_args().pairs:
+        with tempfile.TemporaryDirectory() as temporary:
+            write_model(Path(temporary) / "model")
+            lines.append(measure(Path(temporary), pairs))
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
