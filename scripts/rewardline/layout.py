@@ -5,6 +5,7 @@ A packed row is [prefix, tail, tail, ..., prefix, tail, tail, ...] without paddi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,10 +26,21 @@ class Segment:
     tails: tuple[int, ...]
     pads: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def length(self) -> int:
         """All tokens of the comparison."""
         return self.prefix + sum(self.tails)
+
+    @cached_property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """For each token its part, and that as others see it: 0 the prefix, 1 the first tail and so on."""
+        counts = torch.tensor([self.prefix, *self.tails])
+        parts = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        ends = counts.cumsum(0).tolist()[1:]
+        seen = parts.clone()
+        for end, pads in zip(ends, self.pads, strict=bool(self.pads)):
+            seen[end - pads : end] = FILLING
+        return parts, seen
 
     @property
     def is_long(self) -> bool:
@@ -211,13 +223,15 @@ def layout(segments: Sequence[Segment], wanted: Sequence[int] | None) -> Layout:
 def _groups(members: list[Member]) -> list[list[Member]]:
     """Comparisons of similar length together, longest first."""
     groups: list[list[Member]] = []
+    needed = 0  # by the last group
     for member in sorted(members, key=lambda m: (-m.segment.length, m.segment.start)):
+        length = member.segment.length
         group = groups[-1] if groups else []
-        needed = sum(other.segment.length for other in group) + member.segment.length
-        if not group or group[0].segment.length * (len(group) + 1) > WASTE * needed:
-            groups.append([member])
-        else:
-            group.append(member)
+        if not group or group[0].segment.length * (len(group) + 1) > WASTE * (needed + length):
+            groups.append([])
+            needed = 0
+        groups[-1].append(member)
+        needed += length
     return groups
 
 
@@ -235,7 +249,7 @@ def _group(members: Sequence[Member]) -> Group:
     keys = torch.arange(max(member.segment.length for member in members))
     # A padded query stands for the first token; what it gives goes nowhere.
     queries = pad_sequence([member.queries for member in members], batch_first=True)
-    parts = [_parts(member.segment) for member in members]
+    parts = [member.segment.parts for member in members]
     # A number of its own for what fills the group up.
     seen = pad_sequence([part for _, part in parts], batch_first=True, padding_value=FILLING)[:, None, :]
     own = pad_sequence([part for part, _ in parts], batch_first=True).gather(1, queries)[:, :, None]
@@ -243,22 +257,11 @@ def _group(members: Sequence[Member]) -> Group:
     return Group(mask[:, None])
 
 
-def _parts(segment: Segment) -> tuple[Tensor, Tensor]:
-    """For each token the part that it belongs to, and as others see it: 0 the prefix, 1 the first tail and so on."""
-    counts = torch.tensor([segment.prefix, *segment.tails])
-    parts = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    ends = counts.cumsum(0).tolist()[1:]
-    seen = parts.clone()
-    for end, pads in zip(ends, segment.pads, strict=bool(segment.pads)):
-        seen[end - pads : end] = FILLING
-    return parts, seen
-
-
 def _sight(segments: Sequence[Segment]) -> Tensor:
     """`Layout.parts`: int64 [3, T]."""
     columns, first = [], 0
     for segment in segments:
-        own, seen = _parts(segment)
+        own, seen = segment.parts
         columns.append(torch.stack([own + first, seen.where(seen < 0, seen + first), torch.full_like(own, first)]))
         first += 1 + len(segment.tails)
     return torch.cat(columns, dim=1)
