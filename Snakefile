@@ -40,6 +40,7 @@ rule all:
         metrics=evaluations("metrics.json"),
         cards=evaluation_cards(),
         scores=evaluations("scores.parquet"),
+        gate=["results/gate.json"] if gated()[1] else [],
     localrule: True
 
 

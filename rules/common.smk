@@ -100,6 +100,7 @@ def one_of(names):
 wildcard_constraints:
     dataset=one_of(stages.sources(CONFIG)),
     mixture=one_of([*CONFIG["mixtures"], *CONFIG["benchmarks"]]),
+    probes=one_of(stages.probe_benchmarks(CONFIG)),
     model=one_of(CONFIG["models"]),
     part=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
@@ -187,6 +188,11 @@ def clean_settings(cfg, mixture, shard):
     return {**stages.clean_settings(cfg, mixture), "shard": f"{shard}/{count}"}
 
 
+def of_data():
+    """The mixtures and benchmarks whose pairs are made of data, which is all but probes."""
+    return one_of([*CONFIG["mixtures"], *(name for name in CONFIG["benchmarks"] if name in stages.sources(CONFIG))])
+
+
 def mixture_datasets(mixture):
     """The data sets of a mixture; a benchmark is one by itself."""
     return sorted(stages.mixture_entry(CONFIG, mixture)["datasets"])
@@ -256,6 +262,12 @@ def benchmark_tokens(wildcards):
 def benchmark_pair_statistics(wildcards):
     """The pairs that these tokens were made of."""
     return f"results/pairs/{judged_on(wildcards)}/stats.json"
+
+
+def gated():
+    """What is asked for in `fail_below`, and the metrics that show whether it holds."""
+    wanted = stages.limits(CONFIG, RUNS.values())
+    return wanted, [f"results/evals/{run}/{name}/metrics.json" for run, own in wanted.items() for name in own]
 
 
 def evaluations(name, runs=None):

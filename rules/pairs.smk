@@ -26,6 +26,8 @@ rule group_prompts:
         manifest="results/shards/prompts/{mixture}/manifest.json",
     log:
         "results/logs/group_prompts/{mixture}.log",
+    wildcard_constraints:
+        mixture=of_data(),
     conda:
         "../envs/rewardline.yaml"
     params:
@@ -45,6 +47,8 @@ rule clean_pairs:
         manifest="results/shards/pairs/{mixture}/{shard}/manifest.json",
     log:
         "results/logs/clean_pairs/{mixture}/{shard}.log",
+    wildcard_constraints:
+        mixture=of_data(),
     conda:
         "../envs/rewardline.yaml"
     params:
@@ -69,6 +73,8 @@ rule build_pairs:
         eval=directory("results/pairs/{mixture}/eval"),
     log:
         "results/logs/build_pairs/{mixture}.log",
+    wildcard_constraints:
+        mixture=of_data(),
     localrule: True
     conda:
         "../envs/rewardline.yaml"
@@ -79,3 +85,26 @@ rule build_pairs:
     shell:
         program("build_pairs.py") + " --name {wildcards.mixture} --settings {params.settings:q} --data {input.data}"
         " --prompts {input.prompts} --shards {input.shards} --output results/pairs/{wildcards.mixture} --log {log}"
+
+
+rule build_probes:
+    input:
+        pairs=lambda wildcards: f"results/pairs/{CONFIG['benchmarks'][wildcards.probes]['probes']['mixture']}/stats.json",
+        code=code("build_probes.py"),
+    output:
+        manifest="results/shards/pairs/{probes}/0/manifest.json",
+        stats="results/pairs/{probes}/stats.json",
+        rejects="results/pairs/{probes}/rejects.parquet",
+    log:
+        "results/logs/build_probes/{probes}.log",
+    localrule: True
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=settings(stages.probe_settings, "probes"),
+    message:
+        "Making probes {wildcards.probes}"
+    shell:
+        program("build_probes.py") + " --name {wildcards.probes} --settings {params.settings:q}"
+        " --pairs $(dirname {input.pairs:q}) --shard results/shards/pairs/{wildcards.probes}/0"
+        " --output results/pairs/{wildcards.probes} --log {log}"

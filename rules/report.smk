@@ -77,3 +77,24 @@ rule report:
         " --stats {input.stats:q} --tokens {input.tokens:q} --pairs {params.pairs:q} --suspects {input.suspects:q}"
         " --comparisons {input.comparisons:q}"
         " --output {output.page:q} --log {log}"
+
+
+rule gate:
+    input:
+        metrics=gated()[1],
+        report="results/report.html",
+        code=code("gate.py"),
+    output:
+        verdicts="results/gate.json",
+    log:
+        "results/logs/gate.log",
+    localrule: True
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=canonical(gated()[0]),
+    message:
+        "Comparing accuracies with fail_below"
+    shell:
+        program("gate.py") + " --settings {params.settings:q} --metrics {input.metrics:q}"
+        " --output {output.verdicts:q} --log {log}"

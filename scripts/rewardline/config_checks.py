@@ -2,16 +2,17 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rewardline.deepspeed_keys import owned_keys
-from rewardline.stages import EVAL, run_table
+from rewardline.stages import EVAL, probe_benchmarks, run_table
 
 Json = dict[str, Any]
 SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 DATASET_SOURCES = ("hub", "files", "demo")
+BENCHMARK_SOURCES = (*DATASET_SOURCES, "probes")
 MODEL_SOURCES = ("path", "gguf", "init")
 
 
@@ -26,7 +27,7 @@ def cross_check(config: Json) -> Iterator[str]:
     for section in ("datasets", "benchmarks"):
         for name, entry in config[section].items():
             where = f"{section}.{name}"
-            yield from _one_source(where, entry, DATASET_SOURCES)
+            yield from _one_source(where, entry, DATASET_SOURCES if section == "datasets" else BENCHMARK_SOURCES)
             if "hub" in entry and "revision" not in entry:
                 yield f"{where}: a hub data set needs `revision`, the commit to read"
             for path, join in entry["join"].items():
@@ -36,6 +37,7 @@ def cross_check(config: Json) -> Iterator[str]:
     for name, entry in config["mixtures"].items():
         for dataset in entry["datasets"]:
             yield from _known(f"mixtures.{name}.datasets", dataset, config["datasets"])
+    yield from _check_probes(config)
     for name, entry in config["models"].items():
         yield from _one_source(f"models.{name}", entry, MODEL_SOURCES)
         if "init" in entry:
@@ -57,6 +59,9 @@ def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
     for benchmark in run["benchmarks"]:
         yield from _known(f"{where}.benchmarks", benchmark, config["benchmarks"])
     mixture = config["mixtures"].get(run["mixture"])
+    judged = [EVAL] * (mixture is None or mixture["eval_fraction"] > 0) + run["benchmarks"]
+    for benchmark in run["fail_below"]:
+        yield from _known(f"{where}.fail_below", benchmark, judged)
     if mixture is not None and mixture["eval_fraction"] == 0 and not run["benchmarks"]:
         yield f"{where}: there is nothing to judge it on; name a benchmark, or set the mixture's eval_fraction above 0"
     training = run["training"]
@@ -87,13 +92,30 @@ def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
         yield f"{where}.training.warmup: {training['warmup']} is neither a share below 1 nor a whole number of steps"
 
 
+def _check_probes(config: Json) -> Iterator[str]:
+    """Probes are made of pairs that a mixture holds out, and judge runs on that mixture."""
+    for name, entry in probe_benchmarks(config).items():
+        where, mixture = f"benchmarks.{name}.probes", entry["probes"]["mixture"]
+        yield from _known(f"{where}.mixture", mixture, config["mixtures"])
+        if config["mixtures"].get(mixture, {}).get("eval_fraction") == 0:
+            yield f"{where}.mixture: {mixture!r} holds nothing out; set its eval_fraction above 0"
+        if entry["arithmetic"] is not None:
+            yield f"benchmarks.{name}.arithmetic: {entry['arithmetic']!r} is of a published benchmark, not of probes"
+        for run, one in config["runs"].items():
+            if name in one["benchmarks"] and one["mixture"] != mixture:
+                yield (
+                    f"runs.{run}.benchmarks: {name} is made of {mixture}, whose held-out prompts the run's mixture "
+                    f"{one['mixture']} may train on; name probes of {one['mixture']}"
+                )
+
+
 def _one_source(where: str, entry: Json, known: tuple[str, ...]) -> Iterator[str]:
     found = [key for key in known if key in entry]
     if len(found) != 1:
         yield f"{where}: has {' and '.join(found) or 'no source'}; expected exactly one of {', '.join(known)}"
 
 
-def _known(where: str, name: str, entries: Json) -> Iterator[str]:
+def _known(where: str, name: str, entries: Iterable[str]) -> Iterator[str]:
     if name not in entries:
         yield f"{where}: {name!r} is not defined{nearest(name, list(entries))}"
 

@@ -41,8 +41,14 @@ def run_table(config: Json, selected: set[str] | None = None) -> list[Run]:
 
 
 def sources(config: Json) -> Json:
-    """Everything that can be downloaded, by name: data sets and benchmarks."""
-    return {**config["datasets"], **config["benchmarks"]}
+    """Everything that can be downloaded, by name: data sets and benchmarks, but for probes, which are made."""
+    made = probe_benchmarks(config)
+    return {**config["datasets"], **{name: one for name, one in config["benchmarks"].items() if name not in made}}
+
+
+def probe_benchmarks(config: Json) -> Json:
+    """The benchmarks that are made of a mixture's held-out pairs, by name."""
+    return {name: entry for name, entry in config["benchmarks"].items() if "probes" in entry}
 
 
 def used_sources(config: Json, runs: Iterable[Run]) -> list[str]:
@@ -64,9 +70,12 @@ def joined_sources(config: Json, name: str) -> list[str]:
 
 
 def benchmarks_of_mixture(config: Json, mixture: str) -> list[str]:
-    """The benchmarks of the runs that train on `mixture`; their prompts must not be in its training pairs."""
+    """The benchmarks of the runs that train on `mixture`; their prompts must not be in its training pairs.
+
+    Probes are not among them: they are made of what the mixture holds out.
+    """
     runs = (run for run in config["runs"].values() if run["mixture"] == mixture)
-    return sorted({benchmark for run in runs for benchmark in run["benchmarks"]})
+    return sorted({benchmark for run in runs for benchmark in run["benchmarks"]} - probe_benchmarks(config).keys())
 
 
 def download_settings(config: Json, dataset: str) -> Json:
@@ -104,7 +113,7 @@ def mixture_entry(config: Json, name: str) -> Json:
     """A mixture; for a benchmark, the mixture that holds all of it out. Each data set has `weight` and `cap`."""
     if name not in config["mixtures"]:
         whole = {"eval_fraction": 1.0, "seed": 0, "max_reject_fraction": 1.0}
-        shards = config["benchmarks"][name]["shards"]
+        shards = 1 if name in probe_benchmarks(config) else config["benchmarks"][name]["shards"]
         entry = {"weight": 1.0, "cap": None}
         return {"datasets": {name: entry}, **whole, "near_duplicates": None, "decontamination": None, "shards": shards}
     found = config["mixtures"][name]
@@ -134,6 +143,12 @@ def clean_settings(config: Json, name: str) -> Json:
 def pairs_settings(config: Json, name: str) -> Json:
     """What is read when the shards of a mixture are put together."""
     return {"eval_fraction": mixture_entry(config, name)["eval_fraction"]}
+
+
+def probe_settings(config: Json, name: str) -> Json:
+    """What the making of probes reads."""
+    settings: Json = config["benchmarks"][name]["probes"]
+    return settings
 
 
 def base_settings(config: Json, model: str) -> Json:
@@ -170,6 +185,12 @@ def evaluate_settings(config: Json, run: Run, benchmark: str) -> Json:
     identity = {"run": run.run_id, "name": run.name, "mixture": run.mixture, "model": run.model, "seed": run.seed}
     arithmetic = config["benchmarks"].get(benchmark, {}).get("arithmetic")
     return {**identity, "benchmark": benchmark, "trust_remote_code": trust, "arithmetic": arithmetic}
+
+
+def limits(config: Json, runs: Iterable[Run]) -> dict[str, dict[str, float]]:
+    """The least accuracy that is asked for, by run id and benchmark."""
+    found = {run.run_id: dict(config["runs"][run.name]["fail_below"]) for run in runs}
+    return {run_id: own for run_id, own in found.items() if own}
 
 
 def _without(entry: Json, keys: tuple[str, ...]) -> Json:

@@ -25,6 +25,7 @@ STAGES = {
     "group_prompts": "group_prompts.py",
     "clean_pairs": "clean_pairs.py",
     "build_pairs": "build_pairs.py",
+    "build_probes": "build_probes.py",
     "base_model": "base_model.py",
     "tokenize_shard": "tokenize_pairs.py",
     "tokenize": "join_tokens.py",
@@ -34,6 +35,7 @@ STAGES = {
     "summarize": "summarize.py",
     "evaluation_card": "evaluation_card.py",
     "report": "plot.py",
+    "gate": "gate.py",
 }
 AFTER = {
     "download_file": {"download", "convert_rows"},
@@ -41,7 +43,8 @@ AFTER = {
     "convert_rows": {"group_prompts"},
     "group_prompts": {"clean_pairs", "build_pairs"},
     "clean_pairs": {"build_pairs", "tokenize_shard"},
-    "build_pairs": {"base_model", "compare", "report"},
+    "build_pairs": {"base_model", "build_probes", "compare", "report"},
+    "build_probes": {"tokenize_shard", "compare", "report"},
     "base_model": {"tokenize_shard", "train"},
     "tokenize_shard": {"tokenize"},
     "tokenize": {"train", "evaluate", "report"},
@@ -50,7 +53,8 @@ AFTER = {
     "compare": {"report"},
     "summarize": {"report"},
     "evaluation_card": set(),
-    "report": set(),
+    "report": {"gate"},
+    "gate": set(),
 }
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
 CONFIG: Json = {
@@ -66,13 +70,14 @@ CONFIG: Json = {
         "new": {"init": INIT},
     },
     "runs": {
-        "r": {"mixture": "m", "model": "pathed", "benchmarks": ["t"]},
+        "r": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "fail_below": {"eval": 0.5}},
         "s": {"mixture": "m", "model": "ggufed"},
         "w": {"mixture": "n", "model": "ggufed"},
         "u": {"mixture": "m", "model": "new", "benchmarks": ["t"]},
         "v": {"mixture": "n", "model": "new"},
+        "x": {"mixture": "m", "model": "ggufed", "benchmarks": ["p"]},
     },
-    "benchmarks": {"t": {"files": ["data/test.tsv"]}, "extra": {"demo": {}}},
+    "benchmarks": {"t": {"files": ["data/test.tsv"]}, "extra": {"demo": {}}, "p": {"probes": {"mixture": "m"}}},
 }
 CHANGES: Json = {
     "datasets.hubbed.hub": "owner/other",
@@ -102,6 +107,9 @@ CHANGES: Json = {
     "benchmarks.t.files": ["data/more.tsv"],
     "benchmarks.t.share": [0, 0.5],
     "benchmarks.t.arithmetic": "judgebench",
+    "benchmarks.p.probes.mixture": "n",
+    "benchmarks.p.probes.prompts": 7,
+    "benchmarks.p.probes.seed": 7,
     "mixtures.m.datasets": {"hubbed": 1.0, "local": {"weight": 0.5, "cap": 100}, "made": 1.0},
     "mixtures.m.near_duplicates": 0.9,
     "mixtures.m.decontamination.ngram": 13,
@@ -132,6 +140,7 @@ CHANGES: Json = {
     "runs.r.model": "new",
     "runs.r.seeds": [3],
     "runs.r.benchmarks": ["t", "extra"],
+    "runs.r.fail_below": {"eval": 0.6, "t": 0.7},
     "runs.r.training.learning_rate": 1.0e-3,
     "runs.r.training.epochs": 3,
     "runs.r.training.max_steps": 7,
@@ -182,7 +191,8 @@ def table() -> list[tuple[list[str], set[str]]]:
 def row_of(key: str) -> set[str]:
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
     assert len(found) == 1, f"{key} stands in {len(found)} rows of the README's table"
-    return closure(found[0])
+    after = closure(found[0])
+    return after - {"train"} if found[0] == {"build_probes"} else after  # no training reads probes
 
 
 def schema_keys(node: Json, root: Json, path: str = "") -> Iterator[str]:
@@ -208,6 +218,8 @@ def changed(key: str) -> Json:
     place[last] = CHANGES[key]
     if key in ("runs.r.training.offload", "runs.r.training.precision"):
         place["zero_stage"] = 1
+    if key == "benchmarks.p.probes.mixture":  # probes judge runs on the mixture that they are made of
+        config["runs"]["x"]["mixture"] = CHANGES[key]
     return config
 
 
