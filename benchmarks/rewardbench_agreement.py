@@ -1,0 +1,153 @@
+"""Does the `rewardbench` package say the same of a model as rewardline does?
+
+    python -m venv rb && rb/bin/pip install --no-deps rewardbench==0.1.4
+    rb/bin/pip install torch transformers==4.51.0 "trl<0.20" "setuptools<81" accelerate datasets fschat tiktoken wandb
+    python benchmarks/rewardbench_agreement.py --peer rb/bin/python --model results/models/demo-seed0 \\
+        --pairs results/pairs/demo --scores results/evals/demo-seed0/eval/scores.parquet
+
+The package scores the first held-out pairs with its own command; its scores are compared with those of scores.parquet.
+Its functions then make the figures of RewardBench and RewardBench 2 of random scores, which are compared with ours.
+
+The model is copied, and two files of the copy are made fit for the package, which wants transformers 4.51 and writes
+no end token: the tokenizer's class has the name that it had there, and a tokenizer without a chat template gets ours,
+`Human: ... Assistant: ...` and the end token, as one.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from rewardline.pairs import read_pairs
+from rewardline.published import PROMPTS, SECTIONS, TIES, sections
+
+Json = dict[str, Any]
+PEER = Path(__file__).parent / "peers" / "rewardbench_peer.py"
+PLAIN = (
+    "{% for m in messages %}{{ {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'}[m.role] }}: "
+    "{{ m.content }}{{ eos_token if loop.last else '\n\n' }}{% endfor %}"
+)
+PLACES = {"--model": "folder of the model", "--pairs": "folder of the mixture's pairs", "--scores": "scores.parquet"}
+
+
+def copied(model: Path, folder: Path) -> None:
+    """A copy of the model that the package can read."""
+    shutil.copytree(model, folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if not (folder / "chat_template.jinja").exists():
+        settings.setdefault("chat_template", PLAIN)
+    path.write_text(json.dumps(settings))
+
+
+def random_rows(seed: int) -> tuple[list[Json], list[Json]]:
+    """Scored pairs of all subsets of RewardBench, and scored rows of RewardBench 2; whole numbers, so that some tie."""
+    rng = np.random.default_rng(seed)
+    subsets = [name for part in PROMPTS.values() for name in part]
+    first = [
+        {"subset": name, "chosen_score": float(rng.integers(5)), "rejected_score": float(rng.integers(4))}
+        for name in subsets
+        for _ in range(rng.integers(5, 60))
+    ]
+    second = []
+    for subset in SECTIONS["rewardbench2"]:
+        for number in range(40):
+            kind, right = ("ref:", 1) if number % 2 else ("tied:", 1 + int(rng.integers(5)))
+            name = f"{kind}{number // 2}" if subset == TIES else f"{subset}-{number}"
+            right = right if subset == TIES else 1
+            scores = [*(rng.integers(3, 9, right) * 1.0), *(rng.integers(0, 7, 3) * 1.0)]
+            second.append({"subset": subset, "id": name, "num_correct": right, "scores": scores})
+    return first, second
+
+
+def our_figures(first: list[Json], second: list[Json]) -> tuple[Json, Json]:
+    """What rewardline makes of the same scores."""
+    place = {"item": "", "chosen": 0, "rejected": 0, "answers": 2}
+    pairs = [{**pair, "file": "f", "row": k, "place": place} for k, pair in enumerate(first)]
+    rows = [
+        {
+            "subset": row["subset"],
+            "file": "f",
+            "row": k,
+            "chosen_score": row["scores"][n],
+            "rejected_score": row["scores"][m],
+            "place": {
+                "item": row["id"],
+                "chosen": n,
+                "rejected": m - row["num_correct"],
+                "answers": len(row["scores"]),
+            },
+        }
+        for k, row in enumerate(second)
+        for n in range(row["num_correct"])
+        for m in range(row["num_correct"], len(row["scores"]))
+    ]
+    found = [sections(pd.DataFrame(pairs), "rewardbench"), sections(pd.DataFrame(rows), "rewardbench2")]
+    one, two = ({**{n: s["score"] for n, s in f["sections"].items()}, "overall": f["overall"]} for f in found)
+    return one, two
+
+
+def main() -> int:
+    """Run the peer and print how far it is from us; 1 where it does not agree."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--peer", required=True, help="python of an environment with rewardbench")
+    options.add_argument("--count", type=int, default=200, help="pairs to score")
+    for name, what in PLACES.items():
+        options.add_argument(name, type=Path, required=True, help=what)
+    args = options.parse_args()
+    pairs: list[Json] = list(islice(read_pairs(args.pairs / "eval"), args.count))
+    first, second = random_rows(0)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        copied(args.model, work / "model")
+        with (work / "pairs.jsonl").open("w", encoding="utf-8") as stream:
+            for pair in pairs:
+                sides = {side: [*pair["prompt"], {"role": "assistant", "content": pair[side]}] for side in SIDES}
+                stream.write(json.dumps({"pair_id": pair["pair_id"], **sides}) + "\n")
+        (work / "job.json").write_text(json.dumps({"first": first, "second": second}))
+        offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "disabled", "HF_HOME": str(work)}
+        command = [args.peer, str(PEER), "job.json"]
+        done = subprocess.run(
+            command, cwd=work, env={**os.environ, **offline}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            print(done.stdout[-2000:], done.stderr[-4000:], file=sys.stderr)
+            return 1
+        theirs = pd.read_json(work / "out" / "model_outputs.jsonl", lines=True, dtype={"pair_id": str})
+        accuracy = json.loads((work / "out" / "model.json").read_text())["accuracy"]
+        figures = json.loads((work / "figures.json").read_text())
+    scores = pd.read_parquet(args.scores).set_index("pair_id").loc[[pair["pair_id"] for pair in pairs]]
+    ours = scores[["chosen_score", "rejected_score"]].to_numpy()
+    gap = float(np.abs(ours - theirs[["scores_chosen", "scores_rejected"]].to_numpy()).max())
+    own = float((scores["chosen_score"] > scores["rejected_score"]).mean())
+    one, two = our_figures(first, second)
+    rows = [("scores of a model", len(pairs), f"{gap:.1e}"), ("its accuracy", len(pairs), f"{abs(accuracy - own):.1e}")]
+    apart = [
+        max(abs(mine[key] - value) for key, value in figures[name].items())
+        for name, mine in (("first", one), ("second", two))
+    ]
+    rows += [
+        ("RewardBench's sections", len(first), f"{apart[0]:.1e}"),
+        ("RewardBench 2's", len(second), f"{apart[1]:.1e}"),
+    ]
+    print("| | n | largest difference |\n|---|---|---|")
+    for what, count, value in rows:
+        print(f"| {what} | {count} | {value} |")
+    return int(gap > 1e-4 or max(abs(accuracy - own), *apart) > 1e-9)
+
+
+SIDES = ("chosen", "rejected")
+
+if __name__ == "__main__":
+    sys.exit(main())
