@@ -5,12 +5,13 @@
     python benchmarks/rewardbench_agreement.py --peer rb/bin/python --model results/models/demo-seed0 \\
         --pairs results/pairs/demo --scores results/evals/demo-seed0/eval/scores.parquet
 
-The package scores the first held-out pairs with its own command; its scores are compared with those of scores.parquet.
-Its functions then make the figures of RewardBench and RewardBench 2 of random scores, which are compared with ours.
+The package scores the first held-out pairs that it can read with its own command; its scores are compared with those
+of scores.parquet. Its functions then make the figures of RewardBench and RewardBench 2 of random scores, which are
+compared with ours.
 
-The model is copied, and two files of the copy are made fit for the package, which wants transformers 4.51 and writes
-no end token: the tokenizer's class has the name that it had there, and a tokenizer without a chat template gets ours,
-`Human: ... Assistant: ...` and the end token, as one.
+The model is copied, and the tokenizer's settings in the copy are made fit for the package, which wants transformers
+4.51 and writes no end token: its class has the name that it had there and makes no token types, and a tokenizer
+without a chat template gets ours, `Human: ... Assistant: ...` and the end token, as one.
 """
 
 import argparse
@@ -46,9 +47,16 @@ def copied(model: Path, folder: Path) -> None:
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text())
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["model_input_names"] = ["input_ids", "attention_mask"]
     if not (folder / "chat_template.jinja").exists():
         settings.setdefault("chat_template", PLAIN)
     path.write_text(json.dumps(settings))
+
+
+def takes_turns(pair: Json) -> bool:
+    """Whether a prompt is of user and assistant in turns: the package reads no other, so none with a system message."""
+    roles = [turn["role"] for turn in pair["prompt"]]
+    return roles == [("user", "assistant")[k % 2] for k in range(len(roles))]
 
 
 def random_rows(seed: int) -> tuple[list[Json], list[Json]]:
@@ -106,7 +114,7 @@ def main() -> int:
     for name, what in PLACES.items():
         options.add_argument(name, type=Path, required=True, help=what)
     args = options.parse_args()
-    pairs: list[Json] = list(islice(read_pairs(args.pairs / "eval"), args.count))
+    pairs: list[Json] = list(islice(filter(takes_turns, read_pairs(args.pairs / "eval")), args.count))
     first, second = random_rows(0)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rewardline.artifacts import canonical, file_sha256, link_or_copy, publish, settings_argument, write_json
-from rewardline.candidates import Candidate
+from rewardline.candidates import Candidate, pair_row
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.identity import position
-from rewardline.pairs import PAIR_SCHEMA, PartWriter, pair_row, read_pairs
+from rewardline.pairs import PAIR_SCHEMA, PartWriter, read_pairs
 from rewardline.probes import hacks
 from rewardline.rejects import RejectWriter
 from rewardline.statistics import PairStatistics, summarize
