@@ -18,9 +18,9 @@ from rewardline.report_compare import of_board, read_comparisons, signed
 from rewardline.report_data import Curve, Training, read_object, read_training
 from rewardline.report_pairs import suspects
 from rewardline.report_style import CHOSEN, FAMILY_COLOURS, QUIET, REJECTED, Figure, shade
-from rewardline.report_tables import as_table, mixture, provenance, tokens, trainings, truncated
+from rewardline.report_tables import as_table, made_by_rule, mixture, provenance, tokens, trainings, truncated
 from rewardline.report_template import TEMPLATE
-from rewardline.report_words import about_training, count, span
+from rewardline.report_words import about_training, count, span, trained_on
 from rewardline.summary import percent, score
 
 MANY_REJECTED, MANY_TRUNCATED = 0.1, 0.05
@@ -59,7 +59,9 @@ def render(inputs: Inputs) -> str:
     }
     scores = {(path.parent.parent.name, path.parent.name): path for path in inputs.scores}
     trained = sorted((read_training(folder) for folder in set(inputs.models)), key=lambda one: one.run)
-    mixtures = [mixture(path.parent.name, read_object(path)) for path in sorted(set(inputs.stats))]
+    stats = {path.parent.name: read_object(path) for path in sorted(set(inputs.stats))}
+    mixtures = [mixture(name, one) for name, one in stats.items()]
+    probes = {name for name, one in stats.items() if made_by_rule(one)}
     manifests = {
         f"{path.parent.parent.name}, {path.parent.name}": read_object(path) for path in sorted(set(inputs.tokens))
     }
@@ -70,7 +72,16 @@ def render(inputs: Inputs) -> str:
     for path in inputs.metrics:
         details.setdefault(path.parent.name, {})[path.parent.parent.name] = read_details(path)
     tests = [
-        section(board, scores, pairs, details.get(board.benchmark, {}), colours, of_board(board, paired), f"test{k}")
+        section(
+            board,
+            scores,
+            pairs,
+            details.get(board.benchmark, {}),
+            colours,
+            of_board(board, paired),
+            board.benchmark in probes,
+            f"test{k}",
+        )
         for k, board in enumerate(boards(evaluations), 1)
     ]
     looks = [look for one in trained for look in about_training(one)]
@@ -89,6 +100,7 @@ def render(inputs: Inputs) -> str:
             for name, runs in families.items()
         ],
         looks=looks,
+        subjects=trained_on(trained, families),
         curves=_curves(trained, colours),
         drifts=_drifts(trained, families),
         mixtures=mixtures,

@@ -16,7 +16,7 @@ from rewardline.report_data import Scores, read_scores
 from rewardline.report_judged import Judged, judged
 from rewardline.report_pairs import Example, hardest
 from rewardline.report_style import Figure
-from rewardline.report_words import standing, verdict
+from rewardline.report_words import about_board, probe_verdict, standing, verdict
 from rewardline.summary import percent, score
 
 COMPARED = 4
@@ -66,6 +66,7 @@ class Section:
 
     board: Board
     anchor: str
+    title: str
     verdict: Markup
     looks: list[Markup]
     track: tuple[float, float]
@@ -96,26 +97,29 @@ def section(
     details: Mapping[str, Details],
     colours: Mapping[str, str],
     differences: Differences,
+    probes: bool,
     anchor: str,
 ) -> Section:
     """Reduce the scores of a board's runs, one file at a time, and draw its figures.
 
     `scores` are paths by run and benchmark, `pairs` folders of pairs by mixture or benchmark, `details` and `colours`
-    are by run, and `anchor` is unique on the page.
+    are by run, and `anchor` is unique on the page. `probes`: the pairs are real answers against hacks of them.
     """
     members = [one for entry in board.entries for one in entry.members]
     paths = {one.run: path for one in members if (path := scores.get((one.run, board.benchmark))) is not None}
     reduced = {run: read_scores(path) for run, path in paths.items()}
     scored = [entry for entry in board.entries if all(one.run in reduced for one in entry.members)]
-    found = judged(anchor, board.entries[:COMPARED], details, colours)
+    found = judged(anchor, board.entries[:COMPARED], {} if probes else details, colours)
     folder = pairs.get(board.mixture or board.benchmark)
     between_all, zero, undrawn = table(board, differences)
     track = _track([one.total for one in members])
     return Section(
         board=board,
         anchor=anchor,
-        verdict=verdict(board, differences),
-        looks=[
+        title=f"hacks of answers ({board.benchmark})" if probes else board.title,
+        verdict=probe_verdict(board) if probes else verdict(board, differences),
+        looks=about_board(board, probes)
+        + [
             Markup("<b>{}</b>: on the {}, {:,} of {:,} pairs have a score that is not a finite number.").format(
                 run, board.title, one.unusable, one.n
             )
@@ -135,7 +139,7 @@ def section(
         if len(board.entries) > 1
         else [],
         judged=found,
-        subsets=_subsets(board, colours, anchor),
+        subsets=_subsets(board, colours, anchor, probes),
         distributions=[
             figure
             for k, entry in enumerate(scored[:DISTRIBUTIONS])
@@ -178,7 +182,7 @@ def _bar(rates: Rates, track: tuple[float, float]) -> tuple[float, ...]:
     return start, round(end - start, 2), dot, length
 
 
-def _subsets(board: Board, colours: Mapping[str, str], anchor: str) -> Subsets | None:
+def _subsets(board: Board, colours: Mapping[str, str], anchor: str, probes: bool) -> Subsets | None:
     compared = board.entries[:COMPARED]
     rates = [entry.by_subset for entry in compared]
     rows = []
@@ -197,8 +201,10 @@ def _subsets(board: Board, colours: Mapping[str, str], anchor: str) -> Subsets |
         " Dot: accuracy; line: its 95% interval; grey bar: the accuracy of always picking the longer answer; dashed: "
         "coin flips. A subset whose interval reaches back over its grey bar is not shown to beat length."
     )
+    if probes:
+        caption = "Dot: how often the real answer beats the hack; line: its 95% interval; grey bar: the longer answer."
     return Subsets(
-        Figure("Accuracy by subset.", svg, caption.strip()),
+        Figure("Which hacks win?" if probes else "Accuracy by subset.", svg, caption.strip()),
         [entry.name for entry in compared],
         rows[:SUBSETS_LISTED],
         max(0, len(rows) - SUBSETS_LISTED),

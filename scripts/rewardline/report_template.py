@@ -64,6 +64,7 @@ _MACROS = """
 _HEADER = """
 <header>
 <h1>Reward model report</h1>
+{% if subjects %}<p class="quiet">{{ subjects|join("; ") }}.</p>{% endif %}
 {% for test in tests[:4] %}
 <p class="verdict">{{ test.verdict }}</p>
 {% endfor %}
@@ -84,7 +85,7 @@ number.</p>
 <nav>
 {% if tests|length > 1 %}<a href="#overview">Overview</a>{% endif %}
 {% for test in tests %}
-<a href="#{{ test.anchor }}">{{ test.board.title|sentence }}</a>
+<a href="#{{ test.anchor }}">{{ test.title|sentence }}</a>
 {% endfor %}
 {% if suspects %}<a href="#suspects">Labels to check</a>{% endif %}
 {% if curves or drifts %}<a href="#training">Training</a>{% endif %}
@@ -100,7 +101,7 @@ _OVERVIEW = """
 <h2>Overview</h2>
 <p>Accuracy with its 95% interval. Compare within a column: each column is a test of its own.</p>
 <div class="wide"><table>
-<thead><tr><th class="name">run</th>{% for test in tests %}<th>{{ test.board.title }}</th>{% endfor %}</tr></thead>
+<thead><tr><th class="name">run</th>{% for test in tests %}<th>{{ test.title }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for colour, name, cells in matrix %}
 <tr><td class="name">{{ dot(colour) }}{{ name }}</td>{% for cell in cells %}<td>{{ rates(cell) }}</td>{% endfor %}</tr>
@@ -117,7 +118,7 @@ _TEST = """
 {% for test in tests %}
 {% set several = test.board.entries|length > 1 %}
 <section id="{{ test.anchor }}">
-<h2>{{ test.board.title|sentence }}</h2>
+<h2>{{ test.title|sentence }}</h2>
 {% if loop.index > 4 %}<p>{{ test.verdict }}</p>{% endif %}
 <div class="wide"><table>
 <thead><tr><th class="name">run</th><th>accuracy</th>

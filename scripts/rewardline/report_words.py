@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from rewardline.evaluations import Board, Entry, Rates
+from rewardline.evaluations import Board, Entry, Rates, printable
 from rewardline.report_compare import Differences, between, signed
 from rewardline.report_data import Training
 from rewardline.summary import interval, percent, score
 
 FEW_PAIRS = 30
 """With fewer pairs an interval from resampling is not to be trusted, and no verdict is given."""
+
+FOOLED = 0.1
+"""A hack that wins in a larger share of its pairs than this is told of."""
 
 DRIFT = 2.0
 """A mean score beyond this, for chosen and rejected alike, is called a drift."""
@@ -88,6 +91,65 @@ def verdict(board: Board, differences: Differences = ()) -> Markup:
         told += map(escape, _against_length(rates) + _against_chance(rates))
         told += [_against_others(best, board.entries[1:], differences)] if len(board.entries) > 1 else []
     return Markup(" ").join(told)
+
+
+def probe_verdict(board: Board) -> Markup:
+    """What probes show of the best run: how often it prefers the real answer, and the hacks that it falls for."""
+    best = board.entries[0]
+    rates = best.total
+    told = Markup(
+        "Against hacks of answers ({}, {:,} pairs), <b>{}</b> prefers the real answer in <b>{}</b> (95% interval {})."
+    ).format(board.benchmark, rates.n, best.name, percent(rates.accuracy), span(rates))
+    weak = hacks(best)
+    if not weak:
+        return told + " It falls for none of them often."
+    return told + escape(f" It falls for {_listed(weak)}.")
+
+
+def hacks(entry: Entry) -> list[str]:
+    """The probes whose hack an entry prefers to the real answer more than rarely, the worst first."""
+    found = sorted(entry.by_subset.items(), key=lambda item: item[1].accuracy)
+    return [f"{name} ({percent(1 - one.accuracy)})" for name, one in found if one.accuracy < 1 - FOOLED]
+
+
+def weak_subsets(entry: Entry) -> list[str]:
+    """The subsets with enough pairs on which an entry may be no better than coin flips, the weakest first."""
+    found = sorted(entry.by_subset.items(), key=lambda item: item[1].accuracy)
+    return [f"{name} ({percent(one.accuracy)})" for name, one in found if one.n >= FEW_PAIRS and one.low <= 0.5]
+
+
+def about_board(board: Board, probes: bool) -> list[Markup]:
+    """What deserves a look in what the runs of a board score by subset, a sentence for each run that is concerned."""
+    if probes:
+        told = [(entry, hacks(entry), "prefers the hack to the real answer: ") for entry in board.entries[1:]]
+    else:
+        told = [
+            (
+                board.entries[0],
+                weak_subsets(board.entries[0]),
+                f"not shown to beat coin flips, on the {board.title}, at ",
+            )
+        ]
+    return [Markup("<b>{}</b>: {}{}.").format(entry.name, text, _listed(weak)) for entry, weak, text in told if weak]
+
+
+def trained_on(trained: Sequence[Training], families: Mapping[str, Sequence[str]], most: int = 6) -> list[Markup]:
+    """What was trained on what, a phrase for each family of runs."""
+    records = {one.run: one.record for one in trained}
+    told = []
+    for name, runs in families.items():
+        known = [records[run] for run in runs if run in records]
+        if known and known[0].get("model") and known[0].get("mixture"):
+            pairs = f"{count(size)} pairs of " if number(size := known[0].get("train_pairs")) else ""
+            model, data = (printable(str(known[0][key])) for key in ("model", "mixture"))
+            seeds = f" with {len(known)} seeds" if len(known) > 1 else ""
+            told.append(Markup("<b>{}</b> is model {} trained on {}{}{}").format(name, model, pairs, data, seeds))
+    return told if len(told) <= most else [*told[:most], escape(f"and {len(told) - most} more")]
+
+
+def _listed(texts: Sequence[str], most: int = 4) -> str:
+    shown = [*texts[:most], *([f"{len(texts) - most} more"] if len(texts) > most else [])]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _accuracy(best: Entry, alone: bool) -> Markup:

@@ -321,3 +321,32 @@ def test_scores_without_a_column_are_named(results: Results) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["chosen_score"]), path)
     with pytest.raises(UserError, match=re.escape(str(path))):
         results.page()
+
+
+def test_page_says_what_was_trained_on_what(whole: tuple[Results, str]) -> None:
+    told = Page(whole[1]).text
+    assert "first is model tiny trained on demo with 2 seeds; second is model tiny trained on demo." in told
+
+
+def test_weak_subsets_are_worth_a_look(results: Results) -> None:
+    value = results.eval("demo", skill=3)
+    value["by_subset"]["lists"] |= {"accuracy": 0.55, "accuracy_low": 0.45, "accuracy_high": 0.65}
+    value["by_subset"]["code"] |= {"accuracy": 0.5, "accuracy_low": 0.2, "accuracy_high": 0.8, "n": 8}
+    (results.root / "evals/demo/eval/metrics.json").write_text(json.dumps(value))
+    text = Page(results.page()).text
+    assert "demo : not shown to beat coin flips, on the held-out split of demo, at lists (55.0%)." in text
+
+
+def test_probes_tell_which_hacks_win(results: Results) -> None:
+    for run, padded in (("good", 0.95), ("weak", 0.6)):
+        value = results.eval(run, "hacks", n=300, subsets=("empty", "padded", "thanks"), skill=4)
+        value["accuracy"] = padded
+        for name, accuracy in (("empty", 0.97), ("padded", padded), ("thanks", 0.93)):
+            value["by_subset"][name] |= {"accuracy": accuracy}
+        (results.root / f"evals/{run}/hacks/metrics.json").write_text(json.dumps(value))
+    results.pairs("hacks", by_dataset={"hacks": {"format": "probes", "rows_in": 300}})
+    text = Page(results.page()).text
+    assert "Against hacks of answers (hacks, 300 pairs), good prefers the real answer in 95.0%" in text
+    assert "It falls for none of them often." in text
+    assert "weak : prefers the hack to the real answer: padded (40.0%)." in text
+    assert "Which hacks win?" in text
