@@ -65,8 +65,11 @@ def test_running_again_does_nothing(finished: tuple[Project, str]) -> None:
 @pytest.mark.parametrize(
     ("lost", "expected"),
     [
-        ("models/demo-seed0/model.safetensors", {"train", "evaluate", "evaluation_card", "summarize", "report"}),
-        ("evals/demo-seed1", {"evaluate", "evaluation_card", "summarize", "report"}),
+        (
+            "models/demo-seed0/model.safetensors",
+            {"train", "evaluate", "evaluation_card", "compare", "summarize", "report"},
+        ),
+        ("evals/demo-seed1", {"evaluate", "evaluation_card", "compare", "summarize", "report"}),
         ("report.html", {"report"}),
         ("summary.tsv", {"summarize", "report"}),
     ],
