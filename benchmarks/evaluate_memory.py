@@ -72,12 +72,11 @@ def main() -> int:
     """Measure each number of pairs."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pairs", type=int, nargs="+", default=[50_000, 200_000])
-    lines = ["| pairs | peak RSS | pairs/s, start-up included |", "|---|---|---|"]
+    print("| pairs | peak RSS | pairs/s, start-up included |\n|---|---|---|")
     for pairs in options.parse_args().pairs:
         with tempfile.TemporaryDirectory() as temporary:
             write_model(Path(temporary) / "model")
-            lines.append(measure(Path(temporary), pairs))
-    print("\n".join(lines))
+            print(measure(Path(temporary), pairs), flush=True)
     return 0
 
 
