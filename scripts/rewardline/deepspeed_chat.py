@@ -3,6 +3,7 @@
 Such a folder holds the base model's config.json and a pytorch_model.bin with `rwtransformer.*` and `v_head.weight`. A
 text is "Human: <prompt> Assistant: <answer><|endoftext|>", and its score is the value at the last token before the
 padding. Where `<|endoftext|>` is the padding token as well (GPT-2 and its like), that is the answer's last token.
+A text that holds the name of the padding token is read to its end here, where DeepSpeed-Chat stops at that token.
 """
 
 from collections.abc import Mapping, Sequence
