@@ -22,6 +22,7 @@ from conftest import ROOT
 from project import ENVIRONMENT, Project
 
 Json = dict[str, Any]
+JUDGED = {"evaluate", "evaluation_card", "compare", "summarize", "report"}
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,12 @@ def test_default_learns_and_says_where_everything_is(finished: tuple[Project, st
     summary = pd.read_csv(project.folder / "results" / "summary.tsv", sep="\t")
     expected = "run mixture model seed benchmark n accuracy accuracy_low accuracy_high chosen_mean rejected_mean"
     assert list(summary.columns)[:11] == expected.split()
-    assert list(summary.run) == ["demo-seed0", "demo-seed1"]
-    assert (summary.accuracy_low > 0.6).all()
-    assert (summary.length_accuracy - 0.5).abs().max() < 0.06
+    assert sorted(zip(summary.benchmark, summary.run, strict=True)) == [
+        (benchmark, run) for benchmark in ("eval", "probes") for run in ("demo-seed0", "demo-seed1")
+    ]
+    held_out = summary[summary.benchmark == "eval"]
+    assert (held_out.accuracy_low > 0.6).all()
+    assert (held_out.length_accuracy - 0.5).abs().max() < 0.06
     metrics = json.loads((project.folder / "results/evals/demo-seed0/eval/metrics.json").read_text())
     assert {"wrong_number", "refusal", "broken_off", "rude", "off_question"} <= set(metrics["by_subset"])
     for part in ("demo, 2 seeds", "wrong_number", "results/report.html", "results/models/demo-seed0"):
@@ -65,11 +69,8 @@ def test_running_again_does_nothing(finished: tuple[Project, str]) -> None:
 @pytest.mark.parametrize(
     ("lost", "expected"),
     [
-        (
-            "models/demo-seed0/model.safetensors",
-            {"train", "evaluate", "evaluation_card", "compare", "summarize", "report"},
-        ),
-        ("evals/demo-seed1", {"evaluate", "evaluation_card", "compare", "summarize", "report"}),
+        ("models/demo-seed0/model.safetensors", {"train", *JUDGED}),
+        ("evals/demo-seed1", JUDGED),
         ("report.html", {"report"}),
         ("summary.tsv", {"summarize", "report"}),
     ],
