@@ -89,6 +89,7 @@ def base_settings(cfg, name):
 
 CONFIG = load_config()
 RUNS = {run.run_id: run for run in stages.run_table(CONFIG, selected_runs())}
+ENSEMBLES = {one.run_id: one for one in stages.ensemble_table(CONFIG, selected_runs())}
 FILES = find_files()
 
 
@@ -105,6 +106,7 @@ wildcard_constraints:
     part=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
     run=one_of(RUNS),
+    ensemble=one_of(ENSEMBLES),
     benchmark=one_of([*CONFIG["benchmarks"], stages.EVAL]),
 
 
@@ -271,13 +273,27 @@ def gated():
 
 
 def evaluations(name, runs=None):
-    """A file of every evaluation of every run, or of these runs."""
+    """A file of every evaluation of every run and ensemble, or of these runs."""
     paths = []
-    for run in RUNS.values() if runs is None else runs:
-        has_eval = CONFIG["mixtures"][run.mixture]["eval_fraction"] > 0
-        for benchmark in [stages.EVAL] * has_eval + list(run.benchmarks):
+    for run in [*RUNS.values(), *ENSEMBLES.values()] if runs is None else runs:
+        for benchmark in [stages.EVAL] * stages.has_eval(CONFIG, run) + list(run.benchmarks):
             paths.append(f"results/evals/{run.run_id}/{benchmark}/{name}")
     return paths
+
+
+def member_evaluations(name):
+    """An input function: a file of the same evaluation of each member of an ensemble."""
+
+    def paths(wildcards):
+        members = ENSEMBLES[wildcards.ensemble].members
+        return [f"results/evals/{run}/{wildcards.benchmark}/{name}" for run in members]
+
+    return paths
+
+
+def ensemble_settings(wildcards):
+    """The settings of evaluating an ensemble."""
+    return canonical(stages.ensemble_settings(CONFIG, ENSEMBLES[wildcards.ensemble], wildcards.benchmark))
 
 
 def run_evaluations(wildcards):

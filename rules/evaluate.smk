@@ -23,3 +23,25 @@ rule evaluate:
         " --tokens $(dirname {input.tokens:q}) --pairs $(dirname {input.pairs:q})"
         " --output results/evals/{wildcards.run}/{wildcards.benchmark}"
         " --threads {threads} --gpus {resources.gpu} --log {log}"
+
+
+rule evaluate_ensemble:
+    input:
+        metrics=member_evaluations("metrics.json"),
+        scores=member_evaluations("scores.parquet"),
+        code=code("evaluate_ensemble.py"),
+    output:
+        scores="results/evals/{ensemble}/{benchmark}/scores.parquet",
+        metrics="results/evals/{ensemble}/{benchmark}/metrics.json",
+    log:
+        "results/logs/evaluate_ensemble/{ensemble}/{benchmark}.log",
+    conda:
+        "../envs/rewardline.yaml"
+    params:
+        settings=ensemble_settings,
+        members=lambda wildcards, input: [str(Path(path).parent) for path in input.metrics],
+    message:
+        "Evaluating {wildcards.ensemble} on {wildcards.benchmark}"
+    shell:
+        program("evaluate_ensemble.py") + " --settings {params.settings:q} --members {params.members:q}"
+        " --output results/evals/{wildcards.ensemble}/{wildcards.benchmark} --log {log}"

@@ -9,6 +9,7 @@ import jsonschema
 import yaml
 
 from rewardline.config_checks import SECTIONS, cross_check, nearest
+from rewardline.config_ensembles import mixed_runs, part_ensembles
 
 Json = dict[str, Any]
 PLACE_KEYS = ("hub", "config", "split", "data_files", "data_dir", "columns")
@@ -34,6 +35,8 @@ def load_known(path: Path) -> Json:
 def resolve(config: Mapping[str, Any], schema: Json, known: Mapping[str, Any] | None = None) -> Json:
     """The configuration with every default filled in; `known` has those of public data sets, by their name on the hub.
 
+    Runs that are ensembles stand under `ensembles`, all others under `runs`.
+
     Raises:
         ConfigError: names each wrong key with its value, what is allowed and the nearest known key.
     """
@@ -47,10 +50,13 @@ def resolve(config: Mapping[str, Any], schema: Json, known: Mapping[str, Any] | 
         if isinstance(chosen[section], Mapping):
             table = known or {} if section == "benchmarks" else _without_arithmetic(known or {})
             chosen[section] = {name: _with_known(entry, table) for name, entry in chosen[section].items()}
+    misplaced = list(mixed_runs(chosen.get("runs")))
     filled = _fill(chosen, schema, schema)
     validator = jsonschema.Draft202012Validator(schema)
     problems = [_explain(error) for error in validator.iter_errors(filled)]
+    problems += misplaced
     if not problems:
+        part_ensembles(filled)
         problems = list(cross_check(filled))
     if problems:
         raise ConfigError("\n".join(sorted(set(problems))))

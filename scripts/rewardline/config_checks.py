@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rewardline.deepspeed_keys import owned_keys
-from rewardline.stages import EVAL, probe_benchmarks, run_table
+from rewardline.stages import EVAL, ensemble_table, probe_benchmarks, run_table
 
 Json = dict[str, Any]
 SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
@@ -51,6 +51,7 @@ def cross_check(config: Json) -> Iterator[str]:
         for run in run_table(config, {name}):
             if ids.setdefault(run.run_id, name) != name:
                 yield f"runs.{name}: its run id {run.run_id} is also that of runs.{ids[run.run_id]}; rename one"
+    yield from _check_ensembles(config)
 
 
 def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
@@ -107,6 +108,36 @@ def _check_probes(config: Json) -> Iterator[str]:
                     f"runs.{run}.benchmarks: {name} is made of {mixture}, whose held-out prompts the run's mixture "
                     f"{one['mixture']} may train on; name probes of {one['mixture']}"
                 )
+
+
+def _check_ensembles(config: Json) -> Iterator[str]:
+    """Members that are not trained here, and benchmarks that not all of them are judged on."""
+    table = run_table(config)
+    known = {name for run in table for name in (run.name, run.run_id)}
+    unknown = False
+    for name, entry in config["ensembles"].items():
+        for member in entry["ensemble"]:
+            if member not in known:
+                unknown = True
+                what = "an ensemble itself" if member in config["ensembles"] else "no run and no run id"
+                yield f"runs.{name}.ensemble: {member!r} is {what}; known: {', '.join(sorted(known)) or 'none'}"
+        if name in known:
+            yield f"runs.{name}: its run id {name} is also that of a training; rename one"
+    if unknown:
+        return
+    by_id = {run.run_id: run for run in table}
+    for ensemble in ensemble_table(config):
+        where = f"runs.{ensemble.run_id}"
+        if len(ensemble.members) < 2:
+            yield f"{where}.ensemble: has one member, {ensemble.members[0]}; expected two or more"
+        for benchmark in ensemble.benchmarks:
+            without = [run_id for run_id in ensemble.members if benchmark not in by_id[run_id].benchmarks]
+            if without:
+                run = by_id[without[0]].name
+                yield f"{where}.benchmarks: {run} is not judged on {benchmark!r}; add it to runs.{run}.benchmarks"
+        shared = config["mixtures"].get(ensemble.mixture)
+        if not ensemble.benchmarks and (shared is None or shared["eval_fraction"] == 0):
+            yield f"{where}: its members have no {EVAL} split in common; name a benchmark that all are judged on"
 
 
 def _one_source(where: str, entry: Json, known: tuple[str, ...]) -> Iterator[str]:

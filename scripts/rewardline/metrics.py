@@ -35,6 +35,7 @@ def summarize(scores: pd.DataFrame, scale: float = 1.0) -> dict[str, Any]:
         **_accuracies(correct, longer, prompts),
         "prompts": count_prompts(prompts),
         **_weighted(scores, correct, prompts),
+        "scale": scale,
         "loss": log_loss(margins, scale),
         **means,
         "calibration": calibration(scale * margins, correct, prompts),

@@ -29,15 +29,53 @@ class Run:
 
 
 def run_table(config: Json, selected: set[str] | None = None) -> list[Run]:
-    """All trainings: one for each seed of each run (of those in `selected`, if given)."""
+    """All trainings: one for each seed of each run (of those in `selected`, or in an ensemble of it, if given)."""
     table = []
+    chosen = config["ensembles"].keys() & (selected or set())
+    members = {run_id for name in chosen for run_id in members_of(config, name)}
     for name, run in sorted(config["runs"].items()):
-        if selected is not None and name not in selected:
-            continue
         for seed in run["seeds"]:
             run_id = name if len(run["seeds"]) == 1 else f"{name}-seed{seed}"
-            table.append(Run(run_id, name, run["mixture"], run["model"], seed, tuple(run["benchmarks"])))
+            if selected is None or name in selected or run_id in members:
+                table.append(Run(run_id, name, run["mixture"], run["model"], seed, tuple(run["benchmarks"])))
     return table
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Trainings whose scores are combined; `mixture` and `model` are those of all members, joined by `+`."""
+
+    run_id: str
+    members: tuple[str, ...]
+    mixture: str
+    model: str
+    benchmarks: tuple[str, ...]
+
+
+def ensemble_table(config: Json, selected: set[str] | None = None) -> list[Ensemble]:
+    """All ensembles (of those in `selected`, if given)."""
+    table = []
+    by_id = {run.run_id: run for run in run_table(config)}
+    for name, entry in sorted(config["ensembles"].items()):
+        if selected is not None and name not in selected:
+            continue
+        members = [by_id[run_id] for run_id in members_of(config, name)]
+        mixture, model = ("+".join(sorted({getattr(run, key) for run in members})) for key in ("mixture", "model"))
+        table.append(Ensemble(name, tuple(run.run_id for run in members), mixture, model, tuple(entry["benchmarks"])))
+    return table
+
+
+def members_of(config: Json, ensemble: str) -> list[str]:
+    """The ids of the trainings of an ensemble; a run's name stands for all its seeds. Unknown names are left out."""
+    table = run_table(config)
+    wanted = config["ensembles"][ensemble]["ensemble"]
+    found = [run.run_id for name in wanted for run in table if name in (run.name, run.run_id)]
+    return list(dict.fromkeys(found))
+
+
+def has_eval(config: Json, run: Run | Ensemble) -> bool:
+    """Whether a run is judged on an eval split: that of its mixture, which the members of an ensemble must share."""
+    return bool(config["mixtures"].get(run.mixture, {}).get("eval_fraction", 0) > 0)
 
 
 def sources(config: Json) -> Json:
@@ -191,6 +229,15 @@ def limits(config: Json, runs: Iterable[Run]) -> dict[str, dict[str, float]]:
     """The least accuracy that is asked for, by run id and benchmark."""
     found = {run.run_id: dict(config["runs"][run.name]["fail_below"]) for run in runs}
     return {run_id: own for run_id, own in found.items() if own}
+
+
+def ensemble_settings(config: Json, ensemble: Ensemble, benchmark: str) -> Json:
+    """What the evaluation of an ensemble reads."""
+    name, entry = ensemble.run_id, config["ensembles"][ensemble.run_id]
+    identity = {"run": name, "name": name, "mixture": ensemble.mixture, "model": ensemble.model, "seed": None}
+    how = {"ensemble": list(ensemble.members), **{key: entry[key] for key in ("combine", "variance_weight")}}
+    arithmetic = config["benchmarks"].get(benchmark, {}).get("arithmetic")
+    return {**identity, "benchmark": benchmark, **how, "arithmetic": arithmetic}
 
 
 def _without(entry: Json, keys: tuple[str, ...]) -> Json:
