@@ -50,3 +50,7 @@ onstart:
 
 onsuccess:
     print(last_screen())
+
+
+onerror:
+    print(failed_screen())

@@ -367,7 +367,21 @@ def last_screen():
     metrics = [Path(path) for path in evaluations("metrics.json") if Path(path).exists()]
     models = " ".join(f"results/models/{run}" for run in RUNS)
     try:
-        table = summary.screen(Path("results/summary.tsv"), metrics)
+        table = summary.screen(Path("results/summary.tsv"), metrics, comparisons=Path("results/comparisons.json"))
     except UserError as error:
         return f"no summary: {error}"
     return f"\n{table}\n\nreport  results/report.html\nmodels  {models}\n"
+
+
+def failed_screen():
+    """What is there all the same when jobs failed, and what is not: results of an earlier run do not count."""
+    unfinished = list(workflow.dag.needrun_jobs())
+    missing = {str(path) for job in unfinished for path in job.output}
+    metrics = [Path(path) for path in evaluations("metrics.json") if path not in missing and Path(path).exists()]
+    first = [job for job in unfinished if not any(other in unfinished for other in workflow.dag.dependencies[job])]
+    lines = [f"failed  {job.rule.name} {' '.join(job.wildcards)}; see {' '.join(job.log)}" for job in first]
+    try:
+        table = f"\n{summary.screen(None, metrics)}\n" if metrics else "\nno run has been evaluated"
+    except UserError as error:
+        table = f"\nno summary: {error}"
+    return "\n".join([table, *lines, "The same command goes on where this one ended.\n"])

@@ -5,10 +5,11 @@ import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from rewardline.artifacts import atomic_file
+from rewardline.artifacts import atomic_file, read_json
 from rewardline.cli import UserError
-from rewardline.evaluations import Board, Entry, Evaluation, Rates, boards, entries, read_metrics
+from rewardline.evaluations import Board, Entry, Evaluation, Rates, boards, entries, printable, read_metrics
 
 COLUMNS = (
     *("run", "mixture", "model", "seed", "benchmark", "n", "accuracy", "accuracy_low", "accuracy_high"),
@@ -18,6 +19,7 @@ COLUMNS = (
 
 SUBSETS_SHOWN = 12
 ENTRIES_SHOWN = 4
+NAMED = 3
 
 
 def write_summary(evaluations: Iterable[Evaluation], path: Path) -> None:
@@ -44,14 +46,32 @@ def read_summary(path: Path) -> list[Evaluation]:
         raise UserError(f"{path} is damaged ({error}); delete it and run the summarize stage again") from error
 
 
-def screen(summary: Path, metrics: Sequence[Path], width: int = 100) -> str:
+def screen(summary: Path | None, metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None) -> str:
     """The last screen of a run: a table of the rows of `summary`, then the accuracy by subset from `metrics`.
 
-    Plain text without colour; lines fit `width` columns as long as the numbers leave room for the names.
+    Without a summary the rows are those of `metrics`. `comparisons` says which differences are noise. Plain text
+    without colour; lines fit `width` columns as long as the numbers leave room for the names.
     """
-    parts = [_results(read_summary(summary), width)]
+    parts = [_results(read_metrics(metrics) if summary is None else read_summary(summary), width)]
+    if comparisons is not None and (lines := noise(read_json(comparisons), width)):
+        parts[0] += "\n" + "\n".join(lines)
     parts += [_by_subset(board, width) for board in boards(read_metrics(metrics)) if len(board.subsets) > 1]
     return "\n\n".join(parts)
+
+
+def noise(comparisons: dict[str, Any], width: int = 100) -> list[str]:
+    """For each board of `comparisons.json` with two runs or more, a line on the differences within the noise."""
+    lines = []
+    for board in comparisons["boards"]:
+        runs = [one for one in board["differences"] if "seeds" not in one]
+        within = [f"{one['first']} and {one['second']}" for one in runs if one["within_noise"]]
+        name = board["benchmark"] if board["mixture"] is None else f"{board['benchmark']} of {board['mixture']}"
+        if not within and runs:
+            lines.append(f"{name}: " + ("the two runs" if len(runs) == 1 else "all runs") + " differ beyond the noise")
+        elif within:
+            more = f"; and {len(within) - NAMED:,} more" if len(within) > NAMED else ""
+            lines.append(f"{name}: within the noise, {'; '.join(within[:NAMED])}{more}")
+    return [_shorten(printable(line), width) for line in lines]
 
 
 def percent(share: float) -> str:

@@ -11,7 +11,7 @@ import pytest
 import summarize
 from rewardline.cli import UserError
 from rewardline.evaluations import boards, read_metrics
-from rewardline.summary import screen
+from rewardline.summary import noise, screen
 
 COLUMNS = (
     "run mixture model seed benchmark n accuracy accuracy_low accuracy_high chosen_mean rejected_mean "
@@ -197,6 +197,28 @@ def test_boards_hold_what_can_be_compared_best_first(tmp_path: Path) -> None:
         ("held-out split of n", ["c"]),
         ("benchmark shared", ["a", "c"]),
     ]
+
+
+def test_differences_within_the_noise_are_named() -> None:
+    def difference(first: str, second: str, within: bool, **more: Any) -> dict[str, Any]:
+        return {"first": first, "second": second, "within_noise": within, **more}
+
+    boards = [
+        {"benchmark": "eval", "mixture": "m", "differences": [difference("a", "b", True), difference("a", "c", False)]},
+        {"benchmark": "t", "mixture": None, "differences": [difference("a", "b", False)]},
+        {"benchmark": "u", "mixture": None, "differences": []},
+        {"benchmark": "v", "mixture": None, "differences": [difference(f"r{k}", "z", True) for k in range(9)]},
+    ]
+    assert noise({"boards": boards}) == [
+        "eval of m: within the noise, a and b",
+        "t: the two runs differ beyond the noise",
+        "v: within the noise, r0 and z; r1 and z; r2 and z; and 6 more",
+    ]
+
+
+def test_the_screen_of_a_failed_run_shows_what_is_there(tmp_path: Path) -> None:
+    text = screen(None, [metrics(tmp_path, "first", accuracy=0.7)])
+    assert "70.0%" in text
 
 
 def test_the_screen_needs_nothing_slow() -> None:
