@@ -64,14 +64,19 @@ def noise(comparisons: dict[str, Any], width: int = 100) -> list[str]:
     lines = []
     for board in comparisons["boards"]:
         runs = [one for one in board["differences"] if "seeds" not in one]
+        if not runs:
+            continue
         within = [f"{one['first']} and {one['second']}" for one in runs if one["within_noise"]]
+        text = f"within the noise: {', '.join(within)}"
+        if not within:
+            text = "all runs differ beyond the noise"
+        elif len(within) == len(runs) > 1:
+            text = "no two runs differ beyond the noise"
+        elif len(within) > NAMED:
+            text = f"{len(within):,} of {len(runs):,} differences between runs are within the noise"
         name = board["benchmark"] if board["mixture"] is None else f"{board['benchmark']} of {board['mixture']}"
-        if not within and runs:
-            lines.append(f"{name}: " + ("the two runs" if len(runs) == 1 else "all runs") + " differ beyond the noise")
-        elif within:
-            more = f"; and {len(within) - NAMED:,} more" if len(within) > NAMED else ""
-            lines.append(f"{name}: within the noise, {'; '.join(within[:NAMED])}{more}")
-    return [_shorten(printable(line), width) for line in lines]
+        lines.append(_shorten(printable(f"{name}: {text}"), width))
+    return lines
 
 
 def percent(share: float) -> str:

@@ -208,11 +208,13 @@ def test_differences_within_the_noise_are_named() -> None:
         {"benchmark": "t", "mixture": None, "differences": [difference("a", "b", False)]},
         {"benchmark": "u", "mixture": None, "differences": []},
         {"benchmark": "v", "mixture": None, "differences": [difference(f"r{k}", "z", True) for k in range(9)]},
+        {"benchmark": "w", "mixture": None, "differences": [difference(f"r{k}", "z", k > 0) for k in range(5)]},
     ]
     assert noise({"boards": boards}) == [
-        "eval of m: within the noise, a and b",
-        "t: the two runs differ beyond the noise",
-        "v: within the noise, r0 and z; r1 and z; r2 and z; and 6 more",
+        "eval of m: within the noise: a and b",
+        "t: all runs differ beyond the noise",
+        "v: no two runs differ beyond the noise",
+        "w: 4 of 5 differences between runs are within the noise",
     ]
 
 

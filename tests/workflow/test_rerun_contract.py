@@ -73,12 +73,13 @@ CONFIG: Json = {
     },
     "runs": {
         "r": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "fail_below": {"eval": 0.5}},
-        "s": {"mixture": "m", "model": "ggufed"},
+        "s": {"mixture": "m", "model": "ggufed", "benchmarks": ["t"]},
         "w": {"mixture": "n", "model": "ggufed"},
         "u": {"mixture": "m", "model": "new", "benchmarks": ["t"]},
-        "v": {"mixture": "n", "model": "new"},
-        "x": {"mixture": "m", "model": "ggufed", "benchmarks": ["p"]},
-        "e": {"ensemble": ["r", "u"], "benchmarks": ["t"]},
+        "v": {"mixture": "n", "model": "new", "benchmarks": ["t"]},
+        "x": {"mixture": "m", "model": "ggufed", "seeds": [0, 1], "benchmarks": ["p"]},
+        "e": {"ensemble": ["r", "s", "u"], "benchmarks": ["t"]},
+        "f": {"ensemble": ["x"], "benchmarks": ["p"]},
     },
     "benchmarks": {"t": {"files": ["data/test.tsv"]}, "extra": {"demo": {}}, "p": {"probes": {"mixture": "m"}}},
 }
