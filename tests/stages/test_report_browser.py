@@ -59,6 +59,10 @@ def test_page_opens_without_network_or_complaints_and_shows_its_figures(
     assert chromium.value(WIDER) <= 0, "the page must not be wider than the window"
 
 
-def test_page_prints(chromium: Browser, page: Path) -> None:
-    chromium.open(page)
+def test_page_fits_on_paper(chromium: Browser, page: Path) -> None:
+    chromium.open(page, width=718)  # A4 within the browser's margins
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    rightmost = "Math.max(...[...document.querySelectorAll('table, svg')].map(x => x.getBoundingClientRect().right))"
+    assert chromium.value(rightmost) <= 718
     assert chromium.pdf().startswith(b"%PDF")
+    chromium.call("Emulation.setEmulatedMedia", media="")
