@@ -60,7 +60,8 @@ ul.plain { list-style: none; padding: 0; }
 .answers { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: .5rem 1.5rem; }
 @media (max-width: 40rem) { body { padding: 1rem; } table { font-size: .85rem; } .track { width: 7rem; } }
 @media print {
-  html { font-size: 10.5px; } body { max-width: none; padding: 0; font-size: 1rem; } figure, tr, .pair, .turn { break-inside: avoid; }
+  html { font-size: 10.5px; } body { max-width: none; padding: 0; font-size: 1rem; }
+  figure, tr, .pair, .turn { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .tall, .text { max-height: none; } .wide { overflow: visible; } nav { display: none; }
 }
 """
