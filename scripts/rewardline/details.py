@@ -41,7 +41,8 @@ class WinRate:
 class Details:
     """Numbers are NaN and lists are empty where unknown. `controlled` and `best_of_n` have accuracy and interval.
 
-    `answers` is the mean number of answers to a prompt of `best_of_n`, and `chance` what guessing gets right there.
+    `answers` is the mean number of answers to a prompt of `best_of_n`, and `chance` what guessing gets right there. An
+    ensemble combines the scores of the runs `ensemble`, by `combine`; a trained run has neither.
     """
 
     ece: float
@@ -60,6 +61,8 @@ class Details:
     arithmetic: str
     overall: float
     sections: tuple[tuple[str, float, int], ...]
+    ensemble: tuple[str, ...]
+    combine: str
 
 
 def read_details(path: Path) -> Details:
@@ -100,6 +103,8 @@ def details(metrics: Any) -> Details:
             (printable(str(name)), real(mapping(one).get("score")), whole(mapping(one).get("n")))
             for name, one in mapping(published.get("sections")).items()
         ),
+        ensemble=tuple(printable(str(name)) for name in value.get("ensemble") or []),
+        combine=printable(str(value.get("combine") or "")).replace("_", " "),
     )
 
 

@@ -100,7 +100,9 @@ def render(inputs: Inputs) -> str:
             for name, runs in families.items()
         ],
         looks=looks,
-        subjects=trained_on(trained, families),
+        subjects=trained_on(
+            trained, {run: one for by_run in details.values() for run, one in by_run.items()}, families
+        ),
         curves=_curves(trained, colours),
         drifts=_drifts(trained, families),
         mixtures=mixtures,

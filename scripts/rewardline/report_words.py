@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from rewardline.details import Details
 from rewardline.evaluations import Board, Entry, Rates, printable
 from rewardline.report_compare import Differences, between, signed
 from rewardline.report_data import Training
@@ -133,8 +134,13 @@ def about_board(board: Board, probes: bool) -> list[Markup]:
     return [Markup("<b>{}</b>: {}{}.").format(entry.name, text, _listed(weak)) for entry, weak, text in told if weak]
 
 
-def trained_on(trained: Sequence[Training], families: Mapping[str, Sequence[str]], most: int = 6) -> list[Markup]:
-    """What was trained on what, a phrase for each family of runs."""
+def trained_on(
+    trained: Sequence[Training],
+    ensembles: Mapping[str, Details],
+    families: Mapping[str, Sequence[str]],
+    most: int = 6,
+) -> list[Markup]:
+    """What was trained on what, or made of which runs, a phrase for each family of runs; `ensembles` are by run."""
     records = {one.run: one.record for one in trained}
     told = []
     for name, runs in families.items():
@@ -144,6 +150,9 @@ def trained_on(trained: Sequence[Training], families: Mapping[str, Sequence[str]
             model, data = (printable(str(known[0][key])) for key in ("model", "mixture"))
             seeds = f" with {len(known)} seeds" if len(known) > 1 else ""
             told.append(Markup("<b>{}</b> is model {} trained on {}{}{}").format(name, model, pairs, data, seeds))
+        elif (one := ensembles.get(runs[0])) is not None and one.ensemble:
+            text = Markup("<b>{}</b> is an ensemble of {}, combined by {}")
+            told.append(text.format(name, _listed(one.ensemble), one.combine or "an unknown rule"))
     return told if len(told) <= most else [*told[:most], escape(f"and {len(told) - most} more")]
 
 

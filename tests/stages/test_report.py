@@ -328,6 +328,17 @@ def test_page_says_what_was_trained_on_what(whole: tuple[Results, str]) -> None:
     assert "first is model tiny trained on demo with 2 seeds; second is model tiny trained on demo." in told
 
 
+def test_an_ensemble_is_shown_as_a_run(results: Results) -> None:
+    for run in ("a", "b"):
+        results.eval(run)
+        results.model(run)
+    value = results.eval("committee") | {"ensemble": ["a", "b"], "combine": "mean_minus_variance"}
+    (results.root / "evals/committee/eval/metrics.json").write_text(json.dumps(value))
+    page = Page(results.page())
+    assert "committee is an ensemble of a and b, combined by mean minus variance" in page.text
+    assert page.row("committee")[1].startswith(percent(value["accuracy"]))
+
+
 def test_weak_subsets_are_worth_a_look(results: Results) -> None:
     value = results.eval("demo", skill=3)
     value["by_subset"]["lists"] |= {"accuracy": 0.55, "accuracy_low": 0.45, "accuracy_high": 0.65}
