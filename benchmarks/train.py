@@ -36,7 +36,8 @@ PUBLISHED = "per_token_published"
 class Result:
     """One training: seconds from its start to each finished step and to its end, and the losses.
 
-    `rss`: the largest resident memory in GB; `gpu`: the largest GPU memory in GB.
+    `rss`: the largest resident memory in GB; `gpu`: the largest GPU memory in GB; `flops`: what the model needs for the
+    whole training, where run.json says it.
     """
 
     steps: list[float]
@@ -45,6 +46,7 @@ class Result:
     end_losses: list[float]
     rss: float
     gpu: float
+    flops: float | None = None
 
     def rate(self, tokens: Sequence[int], warm: int) -> float:
         """Real tokens a second after the first `warm` steps; `tokens` of each step."""
@@ -86,7 +88,9 @@ def run(command: list[str], log: Callable[[], Path | None], output: Path, gpu: b
     rows = [json.loads(line) for line in final.read_text(encoding="utf-8").splitlines()]
     losses = [row["loss"] for row in rows if "loss" in row]
     ends = [row.get("end_loss", row["loss"]) for row in rows if "loss" in row]
-    return Result(times, now, losses, ends, usage.ru_maxrss * 1024 / 1e9, memory)
+    facts = output / "model" / "run.json"
+    flops = json.loads(facts.read_text(encoding="utf-8"))["model_flops"] if facts.exists() else None
+    return Result(times, now, losses, ends, usage.ru_maxrss * 1024 / 1e9, memory, flops)
 
 
 def _gpu_memory() -> float:
@@ -171,8 +175,8 @@ def table(work: Work, results: dict[str, list[Result]], peak: Sequence[float], w
         tokens = computed(work, name)
         padding = 1 - sum(real) / sum(tokens) if name != OURS else 0.0
         jobs, steps = [sum(real) / r.seconds for r in runs], [r.rate(real, warm) for r in runs]
-        flops = [6 * work.parameters * rate * sum(tokens) / sum(real) / top
-                 for rate, top in zip(steps, peak, strict=True)]  # fmt: skip
+        needed = [6 * work.parameters * sum(tokens) if r.flops is None else r.flops for r in runs]
+        flops = [need * rate / sum(real) / top for need, rate, top in zip(needed, steps, peak, strict=True)]
         faster = [r.seconds / o.seconds for r, o in zip(runs, results[OURS], strict=True)]
         quicker = [o.rate(real, warm) / r.rate(real, warm) for r, o in zip(runs, results[OURS], strict=True)]
         cells = [
@@ -228,8 +232,9 @@ def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, t
         "",
         table(work, results, peak, warm),
         "",
-        "Medians (range over rounds). Ratios are ours against the peer in the same round. Utilisation: 6 x "
-        "parameters x computed tokens/s, of the rate of matrix products.",
+        "Medians (range over rounds). Ratios are ours against the peer in the same round. Utilisation: the FLOPs of "
+        "what is computed, of the rate of matrix products; for ours `model_flops` of run.json, which leaves out what "
+        "the last layer does not compute; for the others 6 x parameters x computed tokens.",
         *curves(work, results, threads),
     ]
     return "\n".join(facts)
@@ -241,10 +246,13 @@ def on_gpu(work: Work, warm: int, peak: float) -> str:
     size = work.settings["training"]["pairs_per_step"]
     real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
     rate, share = result.rate(real, warm), sum(computed(work, OURS)) / sum(real)
-    flops = 6 * work.parameters * rate
+    assert result.flops is not None
+    # As if every token of every answer had to be computed, as without shared prefixes.
+    naive = 6 * work.parameters * rate
     cells = [
-        f"{work.parameters / 1e6:.0f}M", f"{rate:,.0f}", f"{rate * share:,.0f}", f"{flops * share / peak:.1%}",
-        f"{flops / peak:.1%}", f"{result.steps[0]:.1f}", f"{result.gpu:.1f}",
+        f"{work.parameters / 1e6:.0f}M", f"{rate:,.0f}", f"{rate * share:,.0f}",
+        f"{result.flops / sum(real) * rate / peak:.1%}", f"{naive / peak:.1%}", f"{result.steps[0]:.1f}",
+        f"{result.gpu:.1f}",
     ]  # fmt: skip
     head = "parameters | real tokens/s | computed tokens/s | utilisation | per real token | to first step, s | GPU GB"
     return f"| {head} |\n{'|---' * len(cells)}|\n| {' | '.join(cells)} |"
@@ -257,9 +265,9 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--model", default="tiny", help=f"a model folder, or one of {', '.join(SHAPES)} (random)")
     options.add_argument("--peer-python", help="Python with TRL; without it TRL is left out")
     options.add_argument("--no-peers", action="store_true", help="this project alone")
-    options.add_argument("--pairs", type=int, default=160)
-    options.add_argument("--pairs-per-step", type=int, default=4)
-    options.add_argument("--micro-batch-tokens", type=int, default=2048)
+    options.add_argument("--pairs", type=int, help="default: 160; on a GPU 2048")
+    options.add_argument("--pairs-per-step", type=int, help="default: 4; on a GPU 64")
+    options.add_argument("--micro-batch-tokens", type=int, help="default: 2048; on a GPU 16384")
     options.add_argument("--max-length", type=int, default=512)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
@@ -269,11 +277,15 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--peak", type=float, default=989e12, help="bf16 FLOP/s of the GPU; default: an H100's")
     args = options.parse_args(argv)
     gpu = args.device == "cuda"
+    args.pairs = args.pairs or (2048 if gpu else 160)
+    args.pairs_per_step = args.pairs_per_step or (64 if gpu else 4)
+    args.micro_batch_tokens = args.micro_batch_tokens or (16384 if gpu else 2048)
     training = {
         "pairs_per_step": args.pairs_per_step,
         "max_steps": args.pairs // args.pairs_per_step,
         "tokens_per_micro_batch": args.micro_batch_tokens,
         "precision": "bf16" if gpu else "fp32",
+        "zero_stage": int(gpu),  # bf16 needs one
         "learning_rate": 5e-5,
         "schedule": "linear",
         "warmup": 0,

@@ -5,8 +5,9 @@
 
 Killed at any time, the same command continues from the newest checkpoint, also with another number of processes or
 another ZeRO stage. The folder of checkpoints is keyed by everything that the weights depend on beyond rounding; a
-training that is already done is not repeated. After a SIGTERM it saves a checkpoint and ends with code 75: start it
-again. With a task on each of several machines under Slurm (`srun --ntasks-per-node=1`), they train together.
+training that is already done is not repeated. After a SIGTERM it saves a checkpoint and ends with code 75, after a
+Ctrl-C with 130 (a second one ends it at once): start it again. With a task on each of several machines under Slurm
+(`srun --ntasks-per-node=1`), they train together.
 """
 
 import logging
@@ -45,12 +46,13 @@ def without(settings: Json, keys: tuple[str, ...]) -> Json:
 def training_key(settings: Json, tokens: Path, base: Path) -> str:
     """A hash of what the trained weights depend on: settings, tokens, base model, code and versions."""
     found = versions()
+    relevant = ["torch", "deepspeed", "transformers", *(["peft"] if settings["training"]["lora"] else [])]
     parts = {
         "settings": settings,
         "tokens": file_sha256(tokens / "manifest.json"),
         "base": read_json(base / "manifest.json")["files"],
         "code": program_digest(Path(__file__)),
-        "versions": {name: found[name] for name in ("torch", "deepspeed", "transformers")},
+        "versions": {name: found[name] for name in relevant},
     }
     return digest(canonical(parts))
 

@@ -37,6 +37,10 @@ FAMILIES: dict[str, Json] = {
     "qwen2": {**LLAMA, "model_type": "qwen2"},
     "qwen3": {**LLAMA, "model_type": "qwen3", "head_dim": 8},
     "gemma": {**LLAMA, "model_type": "gemma", "head_dim": 8},
+    "gemma3_text": {**LLAMA, "model_type": "gemma3_text", "head_dim": 8, "sliding_window": 64},
+    "smollm3": {**LLAMA, "model_type": "smollm3", "no_rope_layers": [1, 0]},
+    "phi3": {**LLAMA, "model_type": "phi3"},
+    "olmo2": {**LLAMA, "model_type": "olmo2"},
     "gpt2": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 4},
     "gpt_neox": {
         "model_type": "gpt_neox",
@@ -58,6 +62,26 @@ FAMILIES: dict[str, Json] = {
         "max_position_embeddings": 128,
     },
 }
+PADDED: dict[str, Json] = {
+    "bloom": {"model_type": "bloom", "hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "bert": {
+        "model_type": "bert",
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+}
+"""Models that cannot share prefixes."""
+
+
+@pytest.fixture(scope="module")
+def one_process() -> Iterator[None]:
+    """The process group of a lone process, for engines in the test's own process."""
+    import engines
+
+    with engines.one_process():
+        yield
 
 
 @pytest.fixture
@@ -149,7 +173,7 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         work = root / f"{folder.name}.work"
         write_pairs(work / "results" / "pairs" / "m", pair_rows(60), [])
         wanted = {"mixture": "m", "vocab_size": 400, "bos_token": None, "eos_token": "<|end|>", "pad_token": "<|pad|>"}
-        settings = {"init": {"config": FAMILIES[family], "seed": 0, "tokenizer": {**wanted, **tokenizer}}}
+        settings = {"init": {"config": {**FAMILIES, **PADDED}[family], "seed": 0, "tokenizer": {**wanted, **tokenizer}}}
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(work)
             assert base_model.main(["--settings", json.dumps(settings), "--output", str(folder)]) == 0

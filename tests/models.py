@@ -9,17 +9,20 @@ from rewardline.shards import Comparison
 
 from conftest import FAMILIES, random_comparison
 
+LONGEST = 64
+"""More tokens than any sequence has in `comparisons`."""
 
-def random_model(family: str) -> RewardModel:
+
+def random_model(family: str, **changes: int) -> RewardModel:
     torch.manual_seed(0)
-    values = dict(FAMILIES[family])
+    values = {**FAMILIES[family], **changes}
     config = AutoConfig.for_model(
         values.pop("model_type"), vocab_size=90, num_labels=1, pad_token_id=0, bos_token_id=1, eos_token_id=2, **values
     )
     model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
         model.score.weight.normal_()
-    return RewardModel(model)
+    return RewardModel(model, max_length=LONGEST)
 
 
 def encoder(kind: str) -> PreTrainedModel:

@@ -21,7 +21,22 @@ from rewardline.layout import Group, Layout, Segment, collect, spread
 
 NAME, FLEX = "shared_prefix", "shared_prefix_flex"
 Kernel = Literal["auto", "sdpa", "flex"]
-VERIFIED = frozenset({"gemma", "llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "opt"})
+VERIFIED = frozenset(
+    {
+        "gemma",
+        "gemma3_text",
+        "gpt2",
+        "gpt_neox",
+        "llama",
+        "mistral",
+        "olmo2",
+        "opt",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+    }
+)
 """Model types whose scores in packed rows equal those of padded rows; each is tested."""
 
 
@@ -57,26 +72,38 @@ def supports_shared_prefix(model: PreTrainedModel, max_length: int | None = None
     return None
 
 
-def choose(kernel: Kernel, dtype: torch.dtype) -> str:
+def choose(kernel: Kernel, dtype: torch.dtype, heads: flex.Heads) -> str:
     """What computes the attention of packed rows: `sdpa`, or `flex`, which `auto` takes on a GPU that it works on."""
     if kernel != "auto":
         return kernel
     if not torch.cuda.is_available():
         return "sdpa"
-    problem = flex.problem(torch.device("cuda"), dtype)
+    problem = flex.problem(torch.device("cuda"), dtype, heads)
     if problem:
         log.warning("attention in segments, since flex_attention does not work here: %s", problem)
     return "sdpa" if problem else "flex"
 
 
-def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa") -> None:
-    """Make `model` compute its attention by the current layout from now on, and its last layer where it is read."""
-    model.set_attn_implementation(FLEX if choose(kernel, model.dtype) == "flex" else NAME)
+def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa", dtype: torch.dtype | None = None) -> bool:
+    """Make `model` compute its attention by the current layout from now on, and its last layer where it is read.
+
+    `dtype`: that of the computation, None for the model's own. False if it still computes its last layer everywhere.
+    """
+    model.set_attn_implementation(FLEX if choose(kernel, dtype or model.dtype, _heads(model)) == "flex" else NAME)
     # ZeRO-3 counts the modules that it enters and leaves, and has its own parameters at hand only in between.
-    if not any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
-        layers = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
-        last = next(m for m in layers if len(m) == model.config.num_hidden_layers)[-1]
-        last.forward = MethodType(_last_layer, last)
+    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+        return False
+    layers = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
+    last = next(m for m in layers if len(m) == model.config.num_hidden_layers)[-1]
+    last.forward = MethodType(_last_layer, last)
+    return True
+
+
+def _heads(model: PreTrainedModel) -> flex.Heads:
+    config = model.config
+    heads = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    return flex.Heads(heads, groups, getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
 @contextmanager
@@ -142,6 +169,8 @@ def shared_prefix_attention(
     Shapes: query [1, heads, T, d]; key and value [1, key heads, T, d]; the result is [1, T, heads, d].
     """
     layout, key, value = _current(key, value)
+    if not layout.groups and not layout.long:
+        raise RuntimeError("the layout of the packed row has no masks")
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)

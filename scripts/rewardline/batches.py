@@ -166,10 +166,17 @@ def sizes_for(data: TokenDataset, batching: Batching, reading: Reading = END) ->
     return padded
 
 
-def collate(comparisons: Sequence[Comparison], batching: Batching, pad_id: int, reading: Reading = END) -> Batch:
-    """The tensors of a micro batch. Where a score is read follows from lengths alone, never from a token's id."""
-    make = _packed if batching == "shared_prefix" else _padded
-    rows, where, ends = make(comparisons, pad_id, reading)
+def collate(
+    comparisons: Sequence[Comparison], batching: Batching, pad_id: int, reading: Reading = END, masks: bool = True
+) -> Batch:
+    """The tensors of a micro batch. Where a score is read follows from lengths alone, never from a token's id.
+
+    `masks` as in `layout`.
+    """
+    packed = batching == "shared_prefix"
+    rows, where, ends = (
+        _packed(comparisons, pad_id, reading, masks) if packed else _padded(comparisons, pad_id, reading)
+    )
     places, reads = score_places(comparisons, where, reading, ends)
     first = np.cumsum([0, *(len(c.tails) for c in comparisons)])
     pairs = [(base, pair) for base, c in zip(first, comparisons, strict=False) for pair in c.pairs]
@@ -199,7 +206,7 @@ Rows = tuple[dict[str, Any], Sequences, list[int]]
 """The batch's rows by their names in `Batch`, where the sequences stand in them, and where they end."""
 
 
-def _packed(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) -> Rows:
+def _packed(comparisons: Sequence[Comparison], pad_id: int, reading: Reading, masks: bool) -> Rows:
     ids, positions, segments = [], [], []
     heads, starts, ends = [], [], []
     start = 0
@@ -226,7 +233,7 @@ def _packed(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) ->
     every = reading.span is not None or reading.score == "mean"
     wanted = None if every else [end + (reading.score == "first_padding") for end in ends]
     rows = {"input_ids": flat[None], "position_ids": places[None], "attention_mask": None}
-    return {**rows, "layout": layout(segments, wanted)}, Sequences(heads, starts), ends
+    return {**rows, "layout": layout(segments, wanted, masks)}, Sequences(heads, starts), ends
 
 
 def _padded(comparisons: Sequence[Comparison], pad_id: int, reading: Reading) -> Rows:

@@ -2,7 +2,7 @@
 
 A checkpoint is a folder of safetensors files, written by all processes at once, that hold runs of elements of the fp32
 weights and Adam's moments (the idea of a universal checkpoint: Lian et al. 2024, arXiv 2406.18820), and `state.json`
-with the rest and every file's size and hash. The newest two are kept.
+with the rest, every file's size and hash, and a hash of its own. The newest two are kept; damaged ones do not count.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rewardline import optimizer_state
-from rewardline.artifacts import file_sha256, read_json, write_json
+from rewardline.artifacts import canonical, digest, file_sha256, read_json, write_json
 from rewardline.cli import UserError, log
 from rewardline.optimizer_state import Fragment
 
@@ -57,8 +57,8 @@ def save(engine: Any, folder: Path, step: int, state: Json) -> bool:
     def end() -> None:
         facts = {"step": step, "processes": _world(), "zero_stage": engine.zero_optimization_stage()}
         facts |= {"state": state, "counters": counters, "files": {k: v for part in written for k, v in part.items()}}
-        write_json(unfinished / _FACTS, facts)
-        shutil.rmtree(target, ignore_errors=True)  # one that could not be read stands there still
+        write_json(unfinished / _FACTS, {**facts, "hash": digest(canonical(facts))})
+        shutil.rmtree(target, ignore_errors=True)
         unfinished.replace(target)
         for old in steps(folder)[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
@@ -89,8 +89,8 @@ def states(folder: Path) -> Iterator[Json]:
     """The `state` of every complete checkpoint whose description can be read."""
     for path in steps(folder):
         try:
-            yield read_json(path / _FACTS)["state"]
-        except (UserError, KeyError, TypeError):
+            yield _facts(path)["state"]
+        except DamagedError:
             continue
 
 
@@ -104,13 +104,18 @@ def restore(engine: Any, folder: Path) -> Json | None:
         OSError: a file cannot be read, for a reason other than damage.
     """
     found = together(lambda: steps(folder))[0]
+    damaged: list[Path] = []
     for path in reversed(found):
         try:
             facts = together(partial(_check, path))[0]
             together(partial(_load, engine, path, facts))
         except DamagedError as error:
             log.warning("checkpoint %s cannot be read (%s); trying the one before", path, error)
+            damaged.append(path)
             continue
+        if _rank() == 0:
+            for other in damaged:  # else they would count among those that are kept
+                shutil.rmtree(other, ignore_errors=True)
         optimizer_state.publish(engine, facts["counters"])
         state: Json = facts["state"]
         log.info("continuing after step %d from %s", facts["step"], path)
@@ -189,15 +194,22 @@ def _write(folder: Path, parts: list[Fragment]) -> Json:
     return files
 
 
-def _check(path: Path) -> Json:
-    """The checkpoint's description. Its files are checked by all processes, a share each."""
+def _facts(path: Path) -> Json:
+    """The checkpoint's description."""
     try:
         facts: Json = read_json(path / _FACTS)
-        files = sorted(facts["files"].items())
-        _ = facts["step"], facts["processes"], facts["zero_stage"], facts["state"], facts["counters"]
+        expected = facts.pop("hash")
     except (UserError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{_FACTS} is missing or damaged") from error
-    for name, expected in files[_rank() :: _world()]:
+    if digest(canonical(facts)) != expected:
+        raise DamagedError(f"{_FACTS} has another content than was saved")
+    return facts
+
+
+def _check(path: Path) -> Json:
+    """The checkpoint's description. Its files are checked by all processes, a share each."""
+    facts = _facts(path)
+    for name, expected in sorted(facts["files"].items())[_rank() :: _world()]:
         file = path / name
         if not file.is_file():
             raise DamagedError(f"{name} is missing")

@@ -66,7 +66,7 @@ def _check_run(where: str, run: Json, config: Json) -> Iterator[str]:
     if mixture is not None and mixture["eval_fraction"] == 0 and not run["benchmarks"]:
         yield f"{where}: there is nothing to judge it on; name a benchmark, or set the mixture's eval_fraction above 0"
     training = run["training"]
-    for problem in owned_keys(training["deepspeed"]):
+    for problem in owned_keys(training["deepspeed"], training["offload"]):
         yield f"{where}.{problem}"
     if training["precision"] != "fp32" and training["zero_stage"] == 0:
         yield (

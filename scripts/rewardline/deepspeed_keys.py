@@ -8,23 +8,40 @@ OWNED = {
     "train_micro_batch_size_per_gpu": "tokens_per_micro_batch",
     "gradient_accumulation_steps": "tokens_per_micro_batch",
     "managed_gradient_accumulation": "tokens_per_micro_batch",
-    "optimizer": "learning_rate and weight_decay",
+    "optimizer": "learning_rate, betas, eps and weight_decay",
     "scheduler": "schedule and warmup",
     "gradient_clipping": "clip",
     "bf16.enabled": "precision",
     "fp16.enabled": "precision",
     "zero_optimization.stage": "zero_stage",
-    "zero_optimization.offload_optimizer": "offload",
-    "zero_optimization.offload_param": "offload",
+    "zero_optimization.offload_optimizer.device": "offload",
+    "zero_optimization.offload_param.device": "offload",
 }
 """Dotted DeepSpeed keys, and the training's keys to set instead."""
+DETAILS = {
+    "zero_optimization.offload_optimizer": ("optimizer", "all"),
+    "zero_optimization.offload_param": ("all",),
+}
+"""Sections that say how something is offloaded, and with which `offload` it is."""
+REFUSED = {
+    "nvme_path": "state on NVMe is not part of the checkpoints",
+    "ratio": "DeepSpeed's own AdamW alone can leave part of the state on the GPU",
+}
+"""Details that do not go together with this program, and why."""
 
 
-def owned_keys(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """What is wrong with a user's own DeepSpeed settings: one message for each key that is decided elsewhere."""
+def owned_keys(settings: dict[str, Any], offload: str, prefix: str = "") -> Iterator[str]:
+    """What is wrong with a user's own DeepSpeed settings: a message for each key that contradicts another."""
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if name in OWNED:
             yield f"training.deepspeed.{name}: is decided by training.{OWNED[name]}; set that instead"
+        elif prefix.rstrip(".") in DETAILS and key in REFUSED:
+            yield f"training.deepspeed.{name}: {REFUSED[key]}; leave it out"
+        elif name in DETAILS and not isinstance(value, dict):
+            yield f"training.deepspeed.{name}: is decided by training.offload; set that instead"
+        elif name in DETAILS and offload not in DETAILS[name] and "device" not in value:
+            needed = " or ".join(DETAILS[name])
+            yield f"training.deepspeed.{name}: has no effect with training.offload {offload}; expected {needed}"
         elif isinstance(value, dict):
-            yield from owned_keys(value, f"{name}.")
+            yield from owned_keys(value, offload, f"{name}.")

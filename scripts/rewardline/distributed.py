@@ -7,12 +7,15 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 
 from rewardline.machine import visible_gpus
 
 PREEMPTED = 75
 """Exit code after a SIGTERM (EX_TEMPFAIL of sysexits.h): work is saved, and the same command goes on from it."""
+INTERRUPTED = 130
+"""Exit code after a Ctrl-C, as of any program that a SIGINT ends."""
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -55,6 +58,8 @@ def prepare(gpus: int, threads: int) -> None:
     if not gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     quiet(threads)
+    if gpus:
+        os.environ["DS_ACCELERATOR"] = "cuda"  # whatever a shell says
     keep_memory()
 
 
@@ -67,8 +72,25 @@ def keep_memory() -> None:
 
 
 def leave_on_terminate() -> None:
-    """Until a training has its own way to save: a SIGTERM ends the program with the code that asks for a retry."""
+    """Until a training has its own way to save: a SIGTERM ends the program with the code that asks for a retry.
+
+    A Ctrl-C ends it at once.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))
+    interrupt_at_once()
+
+
+def interrupt_at_once() -> None:
+    """From now on a Ctrl-C ends the program at once."""
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def on_stop(handler: Callable[[int, object], None]) -> None:
+    """Have a SIGTERM and a Ctrl-C call `handler` with the signal's number."""
+    signal.signal(signal.SIGTERM, handler)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, handler)
 
 
 def quiet(threads: int) -> None:

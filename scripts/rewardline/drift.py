@@ -1,5 +1,6 @@
 """A warning when scores leave zero: only their differences are trained, so nothing holds their mean where it was."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from rewardline.cli import log
@@ -10,21 +11,24 @@ SPREADS = 3.0
 """How many standard deviations of the scores it must be from 0."""
 
 
+@dataclass
 class DriftWatch:
-    """Says once that the mean score of the steps has drifted."""
+    """Says once that the mean score of the steps has drifted; saved with each checkpoint.
 
-    def __init__(self) -> None:
-        self._first: float | None = None
-        self._said = False
+    `first`: how far from 0 the mean score was at the first step.
+    """
+
+    first: float | None = None
+    told: bool = False
 
     def see(self, line: dict[str, Any]) -> bool:
         """Look at a step's line of the log; whether it was the one that a warning was given for."""
         mean, spread = (line["chosen_mean"] + line["rejected_mean"]) / 2, line["score_std"]
-        if self._first is None:
-            self._first = abs(mean)
-        if self._said or abs(mean) < max(self._first + FAR, SPREADS * spread):
+        if self.first is None:
+            self.first = abs(mean)
+        if self.told or abs(mean) < max(self.first + FAR, SPREADS * spread):
             return False
-        self._said = True
+        self.told = True
         log.warning(
             "the mean score has drifted to %.2f at step %d, with a spread of %.2f between answers. Differences between "
             "answers to a prompt still mean something, but numbers far from 0 lose digits (in bf16 above all) and "

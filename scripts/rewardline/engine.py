@@ -14,7 +14,6 @@ from rewardline.cli import UserError, log
 from rewardline.deepspeed_keys import owned_keys
 
 Json = dict[str, Any]
-BETAS = (0.9, 0.95)
 
 
 def start_processes() -> None:
@@ -58,7 +57,7 @@ def deepspeed_config(training: Json) -> Json:
     }
     if training["precision"] != "fp32":
         config[training["precision"]] = {"enabled": True}
-    if problems := list(owned_keys(training["deepspeed"])):
+    if problems := list(owned_keys(training["deepspeed"], offload)):
         raise UserError("\n".join(problems))
     return merge(config, training["deepspeed"], "")
 
@@ -94,7 +93,8 @@ def create(model: nn.Module, training: Json) -> Any:
     """The engine around `model`, with fused AdamW as its optimiser."""
     groups = parameter_groups(model, training["weight_decay"])
     # Handed over rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
-    optimizer = torch.optim.AdamW(groups, lr=training["learning_rate"], betas=BETAS, fused=True)
+    options = {"lr": training["learning_rate"], "betas": tuple(training["betas"]), "eps": training["eps"]}
+    optimizer = torch.optim.AdamW(groups, **options, fused=True)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(training))
     if training["zero_stage"] == 0:
         engine.enable_backward_allreduce = False  # `clip_gradients` does it, so that the norm is known

@@ -21,7 +21,7 @@ from typing import Any
 
 from rewardline.artifacts import write_json
 from rewardline.cli import UserError, explain, log, terminal_of_children
-from rewardline.distributed import PREEMPTED, WORKER, die_with_parent, free_port
+from rewardline.distributed import INTERRUPTED, PREEMPTED, WORKER, die_with_parent, free_port, on_stop
 
 Json = dict[str, Any]
 ERRORS = "REWARDLINE_ERRORS"
@@ -31,6 +31,8 @@ SETTLE_SECONDS = 0.5
 LEAVE_SECONDS = 60
 """How long processes may take to end after the first of them has ended on a SIGTERM."""
 MEET_SECONDS = 900
+TERM = -signal.SIGTERM
+"""Exit code of a process that a SIGTERM ended before it could do anything."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +89,27 @@ def join_meeting(nodes: Nodes, path: Path) -> Meeting | None:
 
 
 def launch(program: Path, arguments: Sequence[str], processes: int, nodes: Nodes, meeting: Meeting) -> int:
-    """Run a program in several processes on this machine and wait for them; 0, or `PREEMPTED` after a SIGTERM.
+    """Run a program in several processes on this machine and wait for them.
+
+    Returns 0; after a SIGTERM `PREEMPTED`, after a Ctrl-C `INTERRUPTED`. A second Ctrl-C ends them at once.
 
     Raises:
         UserError: a process failed.
     """
     with tempfile.TemporaryDirectory(prefix="rewardline-") as errors:
         children: list[subprocess.Popen[bytes]] = []
-        terminated = False
+        stopped_by: list[int] = []
 
-        def forward(*_: object) -> None:
-            nonlocal terminated
-            terminated = True
+        def forward(number: int, _: object) -> None:
+            stopped_by.append(number)
+            if stopped_by.count(signal.SIGINT) > 1:
+                raise KeyboardInterrupt
             for child in children:
                 if child.poll() is None:
                     child.send_signal(signal.SIGTERM)
 
-        previous = signal.signal(signal.SIGTERM, forward)
+        previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        on_stop(forward)
         try:
             for local in range(processes):
                 rank = nodes.index * processes + local
@@ -116,16 +122,18 @@ def launch(program: Path, arguments: Sequence[str], processes: int, nodes: Nodes
                 }
                 environment |= {WORKER: "1", ERRORS: errors}
                 children.append(_start([sys.executable, str(program), *arguments], environment))
-            if terminated:  # while some were not yet started
-                forward()
+            if stopped_by:  # while some were not yet started
+                forward(signal.SIGTERM, None)
             codes = _wait(children)
         finally:
             for child in children:
                 child.kill()
                 child.wait()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         first = nodes.index * processes
-        return _judge(codes, terminated, [first + k for k in range(processes)], Path(errors))
+        code = _judge(codes, bool(stopped_by), [first + k for k in range(processes)], Path(errors))
+        return INTERRUPTED if code == PREEMPTED and signal.SIGINT in stopped_by else code
 
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -159,19 +167,28 @@ def _judge(codes: list[int | None], terminated: bool, ranks: list[int], errors: 
     if all(code == 0 for code in codes):
         return 0
     killed = [(rank, -code) for rank, code in zip(ranks, codes, strict=True) if code is not None and code < 0]
+    if terminated:
+        killed = [(rank, number) for rank, number in killed if number != -TERM]
     reports: list[Any] = [json.loads(path.read_text(encoding="utf-8")) for path in errors.glob("*.json")]
-    if PREEMPTED in codes and not reports:
-        return PREEMPTED
-    if terminated and {number for _, number in killed} == {signal.SIGTERM}:  # before it could do anything
+    failures = [report for report in reports if not report["left"]]
+    silent = {rank for rank, code in zip(ranks, codes, strict=True) if code is not None and code > 0}
+    silent -= {report["rank"] for report in reports}
+    leaving = {
+        rank for rank, code in zip(ranks, codes, strict=True) if code == PREEMPTED or (terminated and code == TERM)
+    }
+    times = {report["rank"]: report["time"] for report in reports if report["left"]}
+    # Who leaves on request may make others fail; who failed before that has failed all the same.
+    left = min((times.get(rank, 0.0) for rank in leaving), default=float("inf"))
+    if leaving and not killed and not silent - leaving and all(left < report["time"] for report in failures):
         return PREEMPTED
     if killed:  # then the others failed because it was gone
         rank, number = killed[0]
         hint = "; was there too little memory?" if number == signal.SIGKILL else ""
         raise UserError(f"training process {rank} was ended by {signal.Signals(number).name}{hint}")
-    if not reports:
-        failed = [(rank, code) for rank, code in zip(ranks, codes, strict=True) if code]
+    if not failures:
+        failed = [(rank, code) for rank, code in zip(ranks, codes, strict=True) if rank in silent - leaving]
         raise UserError(f"training process {failed[0][0]} ended with code {failed[0][1]} and said nothing")
-    first = min(reports, key=lambda report: report["time"])
+    first = min(failures, key=lambda report: report["time"])
     if first["message"] is not None:
         raise UserError(first["message"])
     log.error("%s", first["traceback"].rstrip())
@@ -183,16 +200,17 @@ def reporting() -> Iterator[None]:
     """In a process that the launcher started: leave it to the launcher to show what goes wrong, and end at once."""
     try:
         yield
-    except SystemExit:
+    except SystemExit as leaving:
+        if leaving.code == PREEMPTED:
+            _report(left=True)
         raise
     except BaseException as error:
-        rank = int(os.environ["RANK"])
         # Written before the others can notice that this process is gone, so that the cause has the earliest time.
-        report = {
-            "time": time.monotonic(),
-            "rank": rank,
-            "message": explain(error),
-            "traceback": traceback.format_exc(),
-        }
-        write_json(Path(os.environ[ERRORS]) / f"{rank}.json", report)
+        _report(message=explain(error), traceback=traceback.format_exc())
         os._exit(1)
+
+
+def _report(**facts: Any) -> None:
+    rank = int(os.environ["RANK"])
+    report = {"time": time.monotonic(), "rank": rank, "left": False, **facts}
+    write_json(Path(os.environ[ERRORS]) / f"{rank}.json", report)

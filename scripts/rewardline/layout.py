@@ -154,6 +154,11 @@ class Layout:
     parts: Tensor
     last: "Layout | None" = None
 
+    @property
+    def is_real(self) -> Tensor:
+        """Bool [T]: which rows are no padding."""
+        return self.parts[1] >= 0
+
     def to(self, device: torch.device) -> "Layout":
         """The layout with its tensors on `device`."""
         keys = self.keys.to(device)
@@ -185,13 +190,19 @@ FILLING = -1
 """In place of the part of a comparison, for what no other token sees."""
 
 
-def layout(segments: Sequence[Segment], wanted: Sequence[int] | None) -> Layout:
+def layout(segments: Sequence[Segment], wanted: Sequence[int] | None, masks: bool = True) -> Layout:
     """The layout of a packed row that these comparisons fill from its first to its last token.
 
     `wanted`: the rows whose last hidden states are read, in any order; None for all. That must not follow from the
-    data: ZeRO takes for granted that gradients become ready in the same order in all processes.
+    data: ZeRO takes for granted that gradients become ready in the same order in all processes. Without `masks`, for
+    flex_attention, there are no groups.
     """
     total = sum(segment.length for segment in segments)
+    if not masks:
+        none = torch.zeros(0, dtype=torch.long)
+        nowhere = Spread(none, none, none, none)
+        bare = Layout(nowhere, nowhere, (), (), torch.arange(total), _sight(segments))
+        return bare if wanted is None else replace(bare, last=replace(bare, rows=torch.tensor(sorted(set(wanted)))))
     every = [Member(s, torch.arange(s.length), torch.arange(s.start, s.stop)) for s in segments]
     long = [member for member in every if member.segment.is_long]
     groups = _groups([member for member in every if not member.segment.is_long])
@@ -253,7 +264,12 @@ def _group(members: Sequence[Member]) -> Group:
     # A number of its own for what fills the group up.
     seen = pad_sequence([part for _, part in parts], batch_first=True, padding_value=FILLING)[:, None, :]
     own = pad_sequence([part for part, _ in parts], batch_first=True).gather(1, queries)[:, :, None]
-    mask = ((seen == own) | (seen == 0)) & (keys <= queries[:, :, None])
+    # The masks are large: numbers of few bytes, and no copies.
+    small = torch.int16 if len(keys) < 2**15 else torch.int32
+    seen, own = seen.to(small), own.to(small)
+    mask = seen == own
+    mask |= seen == 0
+    mask &= keys.to(small) <= queries.to(small)[:, :, None]
     return Group(mask[:, None])
 
 

@@ -36,8 +36,26 @@ def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> "Pe
         raise UserError(f"training.lora: {str(error).splitlines()[0]}") from error
 
 
+_CARD = """---
+library_name: peft
+---
+
+# {run}, adapters
+
+Low-rank adapters and the score head of {run}, for the base model {model} of its configuration. The merged model is in
+the folder above. These give the raw score{raw}.
+"""
+
+
 def merge_adapters(peft_model: "PeftModel", folder: Path) -> PreTrainedModel:
     """Save the adapters alone to `folder`, and return the plain model with the adapters added to its weights."""
     peft_model.save_pretrained(folder)
     merged: PreTrainedModel = peft_model.merge_and_unload()
     return merged
+
+
+def describe_adapters(folder: Path, run: str, model: str, normalization: dict[str, Any] | None) -> None:
+    """Say beside the saved adapters what their scores are: a normalisation is not part of them, folded or not."""
+    raw = "" if normalization is None else ", and the merged model (raw - {mean:.6g}) / {std:.6g}"
+    text = _CARD.format(run=run, model=model, raw=raw.format(**(normalization or {})))
+    (folder / "README.md").write_text(text, encoding="utf-8")

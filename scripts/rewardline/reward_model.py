@@ -41,11 +41,13 @@ class RewardModel(nn.Module):
         score: Score | None = None,
         raw: bool = False,
         max_length: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Prepare `model`.
 
         `score`: None takes what its configuration says; `raw` leaves out its normalisation. `max_length`: tokens of the
-        longest sequence that will come, None if that is not known.
+        longest sequence that will come, None if that is not known; `dtype`: that of the computation, None for the
+        model's own. `kernel`: what computes the attention of packed rows, as `attention.choose` has it.
 
         Raises:
             UserError: `score` is not one that the model can give.
@@ -63,10 +65,11 @@ class RewardModel(nn.Module):
         self.reading = Reading(score, pad_position=-1 if model.config.model_type == "opt" else None)
         self.normalization = None if raw else applied(stored(model, "normalization"))
         self.batching: Batching = batching
+        self.reads_some = False
         if batching == "shared_prefix":
             reason = attention.supports_shared_prefix(model, max_length) if self.is_decoder else "it is not a decoder"
             if reason is None:
-                attention.use_shared_prefix(model, kernel)
+                self.reads_some = attention.use_shared_prefix(model, kernel, dtype)
             else:
                 log.info("padded batches, since shared prefixes are not exact for this model: %s", reason)
                 self.batching = "padded"

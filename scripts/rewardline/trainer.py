@@ -12,19 +12,20 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from rewardline import batches, checkpoints, distributed, engine, loggers, selection
+from rewardline import attention, batches, checkpoints, distributed, engine, loggers, selection
 from rewardline.batches import Batch, Piece
 from rewardline.cli import UserError, log, progress
-from rewardline.distributed import PREEMPTED
+from rewardline.distributed import INTERRUPTED, PREEMPTED
 from rewardline.drift import DriftWatch
 from rewardline.normalization import Normalization, moments
 from rewardline.objective import pair_losses, pair_sums
+from rewardline.plan import Plan
 from rewardline.reading import Reading
 from rewardline.reward_model import RewardModel, scores_of
 from rewardline.schedule import learning_rate, warmup_steps
 from rewardline.selection import Chance, Selection
 from rewardline.shards import TokenDataset
-from rewardline.throughput import Work
+from rewardline.throughput import Counts, Work
 
 Json = dict[str, Any]
 UNSAVED_SECONDS = 60.0
@@ -64,10 +65,11 @@ class Trainer:
     totals: Totals = field(default_factory=Totals)
     selection: Selection = field(default_factory=Selection)
     chance: Chance = field(default_factory=Chance)
+    drift: DriftWatch = field(default_factory=DriftWatch)
     work: Work = field(default_factory=Work)
     continued: list[Json] = field(default_factory=list)
     _loggers: list[loggers.Logger] = field(default_factory=list)
-    _terminated: bool = False
+    _stopped_by: int | None = None
     _saved_at: float = 0.0
 
     def __post_init__(self) -> None:
@@ -75,30 +77,30 @@ class Trainer:
         loss = self.training["loss"]
         self._reading = replace(self.wrapped.reading, span=loss if loss.startswith("per_token") else None)
         self._sizes = batches.sizes_for(self.data, self.wrapped.batching, self._reading)
+        # flex_attention needs none, but knows no dropout.
+        self._masks = self.wrapped.attention != attention.FLEX or self.training["dropout"] != 0
         self._by_prompt = loss == "kwise"
         self._mean_weight = self.data.mean_weight(self._by_prompt)
-        self._drift = DriftWatch()
-        self._per_epoch = self._epoch_steps(0)
-        whole = math.ceil(self.training["epochs"] * len(self._per_epoch))
-        self.total_steps = min(whole, self.training["max_steps"] or whole)
+        self._plan = Plan(self.data, self.training, self.settings["seed"])
+        self.total_steps = self._plan.total_steps()
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end."""
-        signal.signal(signal.SIGTERM, self._on_terminate)
+        distributed.on_stop(self._on_stop)
         self._restore()
         if self.rank == 0:
             self._loggers = loggers.start(self.training["loggers"], self.settings, self.folder, self.totals.step)
         self._saved_at = time.monotonic()
         self.engine.train()
         with progress(self.settings["run"], self.total_steps, "step", self.totals.step, self.rank > 0) as bar:
-            for epoch, pieces in self._plan():
+            for epoch, pieces in self._plan.steps(self.totals.step, self.total_steps):
                 if self._is_stopped_early():
                     break
                 line = self._step(epoch, pieces)
                 self._write(line)
                 self._compare_with_chance(line)
                 if self.rank == 0:
-                    self._drift.see(line)
+                    self.drift.see(line)
                 bar.set_postfix_str(
                     f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tokens/s", refresh=False
                 )
@@ -124,7 +126,8 @@ class Trainer:
         self.totals = Totals(**state["totals"])
         self.selection = Selection(**state["selection"])
         self.chance = Chance(**state["chance"])
-        self.work = Work(tuple(state["work"]))
+        self.drift = DriftWatch(**state["drift"])
+        self.work = Work(Counts(*state["work"]))
         here = {"step": self.totals.step, "world_size": self.world, "zero_stage": self.training["zero_stage"]}
         self.continued = [*state["continued"], here]
         if self.selection.best_sha256 is not None and not checkpoints.agreed(
@@ -135,7 +138,7 @@ class Trainer:
 
     def _state(self) -> Json:
         """What `_restore` takes up."""
-        parts = {"totals": self.totals, "selection": self.selection, "chance": self.chance}
+        parts = {"totals": self.totals, "selection": self.selection, "chance": self.chance, "drift": self.drift}
         state: Json = {name: dict(vars(part)) for name, part in parts.items()}
         return {**state, "work": self.work.total(self.device), "continued": self.continued}
 
@@ -156,20 +159,6 @@ class Trainer:
             if message and self.rank == 0:
                 log.warning("%s", message)
 
-    def _plan(self) -> Iterator[tuple[float, list[Piece]]]:
-        """The steps that are still to do, each with the epoch that it ends at."""
-        epoch, plan, first = 0, self._per_epoch, 0
-        for step in range(self.total_steps):
-            if step - first == len(plan):
-                epoch, first = epoch + 1, step
-                plan = self._epoch_steps(epoch)
-            if step >= self.totals.step:
-                yield round(epoch + (step - first + 1) / len(plan), 4), plan[step - first]
-
-    def _epoch_steps(self, epoch: int) -> list[list[Piece]]:
-        visit = batches.order(self.data, self.settings["seed"], epoch)
-        return batches.steps(self.data.pair_counts, visit, self.training["pairs_per_step"])
-
     def _step(self, epoch: float, pieces: list[Piece]) -> Json:
         begin = time.perf_counter()
         # Dropout draws from (seed, step, process) alone, so that a step is the same after a resume.
@@ -189,7 +178,7 @@ class Trainer:
             loss = (losses * batch.weight).sum() * (self.world * is_real / (count * self._mean_weight))
             self.engine.backward(loss)
             if is_real:
-                self.work.add(batch)
+                self.work.add(batch, self.wrapped.reads_some)
                 sums[:7] += pair_sums(scores, losses, batch)
                 sums[7:] += torch.tensor([batch.full_tokens, batch.tokens], dtype=torch.float64, device=self.device)
         norm = engine.clip_gradients(self.engine, self.training["clip"], self.world)
@@ -243,7 +232,7 @@ class Trainer:
             is_real = self.rank < len(turn)
             group = turn[self.rank] if is_real else turn[-1][-1:]
             comparisons = [batches.cut(data[piece.index], piece) for piece in group]
-            batch = batches.collate(comparisons, self.wrapped.batching, self.pad_id, reading)
+            batch = batches.collate(comparisons, self.wrapped.batching, self.pad_id, reading, self._masks)
             if data is self.data and self._by_prompt:
                 batch.weight /= torch.tensor([self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)])
             yield batch.to(self.device), is_real
@@ -272,13 +261,14 @@ class Trainer:
             self._select(step, found["eval_loss"])
         minutes, every = self.training["checkpoint_minutes"], self.training["checkpoint_every"]
         late = minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
-        terminated, late = self._on_any(self._terminated, late)
-        if terminated or (not last and (late or (every and step % every == 0))):
+        stopped, late = self._on_any(self._stopped_by is not None, late)
+        if stopped or (not last and (late or (every and step % every == 0))):
             saved = checkpoints.save(self.engine, self.folder, step, self._state())
             self._saved_at = time.monotonic()
-            if terminated:
-                log.warning("stopped by SIGTERM after step %d%s", step, "; a checkpoint is saved" if saved else "")
-                raise SystemExit(PREEMPTED)
+            if stopped:
+                log.warning("stopped on request after step %d%s", step, "; a checkpoint is saved" if saved else "")
+                alone = self._stopped_by == signal.SIGINT and not distributed.is_worker()
+                raise SystemExit(INTERRUPTED if alone else PREEMPTED)
 
     def _select(self, step: int, loss: float) -> None:
         """Take note of an evaluation, and keep the weights if they are the best so far and wanted."""
@@ -340,8 +330,9 @@ class Trainer:
                     yield scores, batch
         self.engine.train()
 
-    def _on_terminate(self, *_: object) -> None:
-        self._terminated = True
+    def _on_stop(self, number: int, _: object) -> None:
+        self._stopped_by = number
+        distributed.interrupt_at_once()  # a second Ctrl-C does not wait for the step
 
     def _on_any(self, *here: bool) -> list[bool]:
         """Which of these hold on some process."""

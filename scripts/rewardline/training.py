@@ -20,6 +20,7 @@ from rewardline.normalization import Normalization, normalize
 from rewardline.objective import check_objective
 from rewardline.reward_model import DTYPES, RewardModel, load_base, save_reward_model
 from rewardline.shards import TokenDataset
+from rewardline.throughput import Counts
 from rewardline.tokenization import load_tokenizer
 from rewardline.trainer import Trainer
 
@@ -51,8 +52,9 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
         lora.add_adapters(model, training["lora"], settings["seed"])
     longest = data.manifest["max_length"]
     wrapped = RewardModel(
-        model, training["batching"], training["attention"], score=training["score"], raw=True, max_length=longest
-    )
+        model, training["batching"], training["attention"], score=training["score"], raw=True, max_length=longest,
+        dtype=DTYPES[training["precision"]],
+    )  # fmt: skip
     check_objective(wrapped, training, max_length=longest, eval_pairs=held_out.pairs)
     if training["gradient_checkpointing"]:
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -149,6 +151,8 @@ def _export(
     else:
         model.load_state_dict(state, strict=True)
     facts["normalization"] = normalize(model, normalization, training["normalize"] == "fold")
+    if training["lora"]:
+        lora.describe_adapters(partial / "adapter", settings["run"], settings["model"], facts["normalization"])
     save_reward_model(model, tokenizer, partial, score=training["score"], normalization=facts["normalization"])
     shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
     if (folder / "tensorboard").is_dir():
@@ -160,20 +164,20 @@ def _export(
     partial.replace(folder / "model")
 
 
-def _use_of_the_machine(trainer: Trainer, work: tuple[float, float, float], peak: tuple[float, str]) -> Json:
+def _use_of_the_machine(trainer: Trainer, work: Counts, peak: tuple[float, str]) -> Json:
     """What `run.json` says of speed: shares of what need not be computed, and utilisation.
 
-    The peak is that of all processes; `work` as `Work.total`, `peak` as `peak_flops`.
+    The peak is that of all processes; `peak` as `peak_flops`.
     """
-    places, real, context = work
+    real = work.real
     totals, model = trainer.totals, trainer.wrapped
-    flops = throughput.model_flops(model.model, real, context, causal=model.is_decoder)
+    flops = throughput.model_flops(model.model, work, causal=model.is_decoder)
     available = peak[0] * trainer.world
     seconds = max(totals.seconds, 1e-9)
     return {
         "computed_tokens": int(real),
         "shared_share": round(1 - real / max(totals.tokens, 1), 4),
-        "padding_share": round(1 - real / max(places, 1), 4),
+        "padding_share": round(1 - real / max(work.places, 1), 4),
         "model_flops": flops,
         "flops_per_second": round(flops / seconds),
         "peak_flops_per_second": round(available),

@@ -1,7 +1,13 @@
 """The same training on a GPU: skipped where there is none."""
 
 import copy
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,20 +17,26 @@ from rewardline.objective import pair_losses, pair_sums
 from rewardline.reading import Reading, Score, Span
 from rewardline.reward_model import RewardModel, scores_of
 
+from conftest import random_comparison
 from models import comparisons, random_model
+from trainings import finish, largest_difference, losses, start, stop_at_step, train, write_small_tokens
+
+WIDE = {"hidden_size": 128}
+"""Four heads of 32; flex_attention on a GPU needs 16 or more."""
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 def test_flex_attention_works_here_and_is_chosen() -> None:
-    assert flex.problem(torch.device("cuda"), torch.bfloat16) is None
-    assert attention.choose("auto", torch.bfloat16) == "flex"
+    heads = flex.Heads(9, 3, 64)
+    assert flex.problem(torch.device("cuda"), torch.bfloat16, heads) is None
+    assert attention.choose("auto", torch.bfloat16, heads) == "flex"
 
 
 @pytest.mark.parametrize("kernel", ["sdpa", "flex"])
 def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Kernel) -> None:
     device = torch.device("cuda")
-    packed = random_model("llama").to(device)
+    packed = random_model("llama", **WIDE).to(device)
     attention.use_shared_prefix(packed.model, kernel)
     padded = RewardModel(copy.deepcopy(packed.model), "padded")
     padded.model.set_attn_implementation("sdpa")
@@ -42,7 +54,7 @@ def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Kernel) ->
 @pytest.mark.parametrize("span", [None, "per_token", "per_token_published"])
 @pytest.mark.parametrize("score", ["end", "first_padding", "mean"])
 def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None:
-    model = RewardModel(random_model("llama").model, score=score).cuda()
+    model = RewardModel(random_model("llama", **WIDE).model, score=score).cuda()
     batch = collate(comparisons(), "shared_prefix", 0, Reading(score, span)).to(torch.device("cuda"))
     output = model(batch)
     torch.cuda.set_sync_debug_mode("error")
@@ -55,12 +67,31 @@ def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None
 
 
 def test_rows_of_many_lengths_do_not_compile_anew() -> None:
-    device = torch.device("cuda")
-    model = random_model("llama").to(device)
+    device, rng = torch.device("cuda"), np.random.default_rng(0)
+    model = random_model("llama", **WIDE).to(device)
     attention.use_shared_prefix(model.model, "flex")
     compiled = []
-    for seed in range(6):
-        batch = collate(comparisons(seed)[: 2 + seed % 4], model.batching, 0).to(device)
+    for seed in range(16):
+        long = [random_comparison(rng, int(n), [40, 9]) for n in rng.integers(10, 300, seed % 8)]
+        rows = [*comparisons(seed)[: 2 + seed % 4], *long]
+        batch = collate(rows, model.batching, 0, masks=False).to(device)
         torch.autograd.backward(pair_losses(model(batch), batch).mean())
         compiled.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-    assert compiled[-1] == compiled[2]
+    assert compiled[-1] == compiled[8], "rows of the second half are like those of the first"
+
+
+@pytest.mark.parametrize("options", [{"zero_stage": 1}, {"zero_stage": 2, "offload": "optimizer"}, {"zero_stage": 3}])
+def test_a_training_in_bf16_follows_that_in_fp32_and_resumes(
+    tmp_path: Path, base_models: Callable[..., Path], options: dict[str, Any]
+) -> None:
+    write_small_tokens(tmp_path / "t")
+    base, gpu = base_models("llama"), ("--gpus", "1")
+    _, expected = train(tmp_path / "fp32", tmp_path / "t", base, *gpu)
+    _, lines = train(tmp_path / "bf16", tmp_path / "t", base, *gpu, precision="bf16", **options)
+    assert losses(lines) == pytest.approx(losses(expected), abs=0.05)
+    assert json.loads((tmp_path / "bf16" / "out" / "run.json").read_text())["peak_flops_per_second"] > 1e13
+    stopped = tmp_path / "stopped"
+    assert stop_at_step(start(stopped, tmp_path / "t", base, *gpu, **options), stopped, 6, signal.SIGTERM) == 75
+    weights, _ = finish(stopped, tmp_path / "t", base, *gpu, **options)
+    whole, _ = finish(tmp_path / "whole", tmp_path / "t", base, *gpu, **options)
+    assert largest_difference(weights, whole) < 1e-4

@@ -97,7 +97,8 @@ def test_training_goes_on_with_other_processes_and_another_zero_stage(
     folder = tmp_path / "moved"
     one: Json = {"zero_stage": 2, "offload": "optimizer", "gradient_checkpointing": True}
     stop_at_step(start(folder, tokens, base, *TWO, zero_stage=1), folder, 6, signal.SIGKILL)
-    assert stop_at_step(start(folder, tokens, base, **one), folder, 14, signal.SIGTERM) == 75
+    assert stop_at_step(start(folder, tokens, base, **one), folder, 14, signal.SIGINT) == 130
+    assert "a checkpoint is saved" in log_of(folder)
     assert "it was saved by 2 process(es) with ZeRO 1" in log_of(folder)
     weights, lines = finish(folder, tokens, base, *TWO, zero_stage=3)
     assert largest_difference(weights, undisturbed[0]) <= MOVED

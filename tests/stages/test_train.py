@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
+
+from rewardline import batches
+from rewardline.reward_model import load_base
+from rewardline.shards import TokenDataset
+from rewardline.tokenization import load_tokenizer
 
 from trainings import ENVIRONMENT, command, largest_difference, losses, train, training, write_small_tokens
 
@@ -56,17 +62,13 @@ def test_run_json_and_model_card_say_what_was_computed(
         run["model_flops"] / run["seconds"] / run["peak_flops_per_second"], rel=0.1
     )
     assert {"versions", "git", "hardware", "training", "data", "base", "weights_sha256", "peak_source"} <= set(run)
+    assert len(list((tmp_path / "out" / "tensorboard").glob("events.out.tfevents.*"))) == 1
     card = (tmp_path / "out" / "README.md").read_text()
     for part in (f"| weights | of step {run['steps']}", f"{run['shared_share']:.1%} less", run["peak_source"]):
         assert part in card
 
 
 def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base_models: Callable[..., Path], reference: Any) -> None:
-    from rewardline import batches
-    from rewardline.reward_model import load_base
-    from rewardline.shards import TokenDataset
-    from rewardline.tokenization import load_tokenizer
-
     base = base_models("llama")
     model = load_base(base, load_tokenizer(base), seed=1).eval()
     data = TokenDataset(tokens, "train")
@@ -156,7 +158,7 @@ def test_lora_trains_adapters_and_exports_a_plain_model(
     tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
 ) -> None:
     base = base_models("llama")
-    weights, lines = train(tmp_path, tokens, base, zero_stage=2, lora={"rank": 4, "alpha": 8})
+    weights, lines = train(tmp_path, tokens, base, zero_stage=2, lora={"rank": 4, "alpha": 8}, normalize="fold")
     assert not [name for name in weights if "lora" in name]
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["trained_parameters"] < run["parameters"] / 4
@@ -166,7 +168,14 @@ def test_lora_trains_adapters_and_exports_a_plain_model(
     name = "model.layers.0.mlp.up_proj.weight"
     assert (weights[name] - before[name]).abs().max() > 0
     assert torch.equal(weights["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
-    assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").is_file()
+    # The kept adapters give the raw score, and say how the merged model's follows from it.
+    mean, std = (run["normalization"][name] for name in ("mean", "std"))
+    assert f"(raw - {mean:.6g}) / {std:.6g}" in (tmp_path / "out" / "adapter" / "README.md").read_text()
+    bare = load_base(base, load_tokenizer(base), seed=1)
+    adapted = PeftModel.from_pretrained(bare, str(tmp_path / "out" / "adapter")).eval()
+    ids = torch.tensor([[7, 8, 9, 10]])
+    raw, folded = (model(ids).logits.item() for model in (adapted, plain.eval()))
+    assert folded - run["normalization"]["mean_left"] == pytest.approx((raw - mean) / std, abs=1e-4)
     assert losses(lines)[-1] < losses(lines)[0]
 
 
@@ -184,6 +193,28 @@ def test_opt_with_its_peculiarities_trains_and_loads_in_plain_transformers(
     assert losses(lines)[-1] < losses(lines)[0]
     config = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config
     assert (config.model_type, config.word_embed_proj_dim, config.num_labels) == ("opt", 16, 1)
+
+
+@pytest.mark.parametrize(("family", "stage"), [("bloom", 3), ("bert", 2)])
+def test_models_that_cannot_share_prefixes_train_in_padded_batches(
+    tmp_path: Path, tokens: Path, base_models: Callable[..., Path], family: str, stage: int
+) -> None:
+    base = base_models(family)
+    weights, lines = train(tmp_path, tokens, base, zero_stage=stage, learning_rate=3e-3, dropout=0.0)
+    assert "padded batches, since shared prefixes are not exact" in (tmp_path / "log").read_text()
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["batching"] == "padded"
+    assert 0 < run["padding_share"] < 1
+    plain = load_base(base, load_tokenizer(base), seed=1).eval()
+    data = TokenDataset(tokens, "train")
+    values = []
+    for row in (data[piece.index] for piece in batches.steps(data.pair_counts, batches.order(data, 1, 0), 8)[0]):
+        ids = [torch.from_numpy(np.concatenate([row.prefix, tail]).astype(int))[None] for tail in row.tails]
+        scores = [plain(input_ids=one).logits.item() for one in ids]
+        values += [np.log1p(np.exp(scores[pair["rejected"]] - scores[pair["chosen"]])) for pair in row.pairs]
+    assert losses(lines)[0] == pytest.approx(np.mean(values), abs=1e-6)
+    assert losses(lines)[-1] < losses(lines)[0]
+    assert set(AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").state_dict()) == set(weights)
 
 
 @pytest.mark.parametrize(

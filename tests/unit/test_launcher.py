@@ -21,6 +21,10 @@ from rewardline.distributed import is_worker, leave_on_terminate, rank
 
 place = Path({place!r})
 
+def is_at_work(said):
+    pid = said.read_text() if said.exists() else ""
+    return not pid or Path("/proc", pid).exists() and Path("/proc", pid, "stat").read_text().split()[2] != "Z"
+
 def worker(what):
     leave_on_terminate()
     (place / f"{{os.environ['RANK']}} {{os.environ['LOCAL_RANK']}}").write_text(str(os.getpid()))
@@ -33,6 +37,13 @@ def worker(what):
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "ends":
             os._exit(3)
+        if what == "fails while the others leave":
+            signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGSEGV))
+        if what == "fails since the others left":
+            signal.signal(signal.SIGTERM, lambda *_: None)
+            while is_at_work(place / "0 0"):
+                time.sleep(0.01)
+            raise ConnectionError("the other process is gone")
     if what == "raises" or what == "is killed":
         time.sleep(0.2)
         raise RuntimeError("the other process is gone")
@@ -120,6 +131,25 @@ def test_sigterm_reaches_every_process_and_asks_for_a_retry(program: Path) -> No
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 75
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+@pytest.mark.parametrize(
+    ("what", "number", "code"),
+    [
+        ("waits", signal.SIGINT, 130),
+        ("fails while the others leave", signal.SIGTERM, 1),
+        ("fails since the others left", signal.SIGTERM, 75),
+    ],
+)
+def test_what_a_stop_came_to(program: Path, what: str, number: int, code: int) -> None:
+    process = start(program, what)
+    pids = workers(program.parent)
+    time.sleep(0.3)
+    process.send_signal(number)
+    text = process.communicate(timeout=30)[0]
+    assert process.returncode == code, text
+    assert "Traceback" not in text
     assert not [pid for pid in pids if is_alive(pid)]
 
 

@@ -75,19 +75,35 @@ def test_flex_attention_is_the_same(wanted: list[int] | None) -> None:
     assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_a_model_scores_alike_with_flex_attention() -> None:
-    model = random_model("llama")
-    batch = collate(comparisons(), "shared_prefix", 0)
-    with torch.no_grad():
-        expected = model(batch)
-        attention.use_shared_prefix(model.model, "flex")
-        assert torch.allclose(model(batch), expected, atol=1e-5)
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_a_model_has_the_same_scores_and_gradients_with_flex_attention(
+    monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """On the CPU PyTorch refuses the gradient, though its plain form is there: enough to test what we hand to it."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    found = []
+    for kernel in ("sdpa", "flex"):
+        model = random_model(family)
+        attention.use_shared_prefix(model.model, kernel)
+        scores = model(collate(comparisons(), "shared_prefix", 0, model.reading, masks=kernel == "sdpa"))
+        torch.autograd.backward(scores.square().sum())
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        found.append((scores.detach(), torch.cat(gradients)))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert (found[0][1] - found[1][1]).norm() / found[0][1].norm() < 1e-5
 
 
 def test_where_flex_attention_does_not_work_the_reason_is_known() -> None:
     """The CPU's has no gradient."""
-    assert "backward" in str(flex.problem(torch.device("cpu"), torch.float32))
-    assert attention.choose("auto", torch.float32) == ("flex" if torch.cuda.is_available() else "sdpa")
+    heads = flex.Heads(4, 2, 8)
+    assert "backward" in str(flex.problem(torch.device("cpu"), torch.float32, heads))
+    expected = "flex" if torch.cuda.is_available() else "sdpa"
+    assert attention.choose("auto", torch.float32, heads) == expected
+
+
+def test_a_row_without_masks_is_refused_where_they_are_needed() -> None:
+    with pytest.raises(RuntimeError, match="no masks"):
+        random_model("llama")(collate(comparisons(), "shared_prefix", 0, masks=False))
 
 
 def test_moving_rows_to_places_and_back_are_each_others_gradient() -> None:

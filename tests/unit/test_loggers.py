@@ -89,7 +89,6 @@ def test_mlflow_gets_every_number_and_a_resume_continues_its_run(tmp_path: Path,
 
 
 def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tmp_path / "log.jsonl").write_text('{"step": 3, "loss": 0.75}\n{"step": 4, "loss": 0.7}\n{"step": 5, "lo')

@@ -18,7 +18,7 @@ from rewardline.scoring import score_comparisons
 from rewardline.shards import Comparison
 
 from conftest import FAMILIES, random_comparison
-from models import comparisons, random_model
+from models import LONGEST, comparisons, random_model
 
 CPU = torch.device("cpu")
 SCORES: tuple[Score, ...] = ("end", "first_padding", "mean")
@@ -48,7 +48,7 @@ def rows(seed: int = 0) -> list[Comparison]:
 
 
 def batched(family: str, batching: str, score: Score = "end") -> RewardModel:
-    model = RewardModel(random_model(family).model, batching, score=score)  # type: ignore[arg-type]
+    model = RewardModel(random_model(family).model, batching, score=score, max_length=LONGEST)  # type: ignore[arg-type]
     if batching == "padded":
         model.model.set_attn_implementation("sdpa")
     assert model.batching == batching

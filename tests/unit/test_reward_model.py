@@ -96,6 +96,24 @@ def test_gradient_checkpointing_changes_nothing() -> None:
     assert torch.equal(gradient(plain), gradient(checkpointed))
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "opt"])
+def test_dropout_is_overridden_everywhere_or_left_as_it_is(base_models: Callable[..., Path], family: str) -> None:
+    base = base_models(family)
+    tokenizer = load_tokenizer(base)
+    own, all_alike = (load_base(base, tokenizer, seed=0, dropout=rate) for rate in (None, 0.3))
+
+    def rates(model: torch.nn.Module) -> list[float]:
+        modules = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
+        plain = [vars(m).get("dropout") for m in model.modules()] + [
+            vars(m).get("attention_dropout") for m in model.modules()
+        ]
+        return modules + [rate for rate in plain if isinstance(rate, float)]
+
+    assert rates(all_alike)
+    assert set(rates(all_alike)) == {0.3}
+    assert set(rates(own)) == {0.1 if family in ("gpt2", "opt") else 0.0} | ({0.0} if family == "opt" else set())
+
+
 def test_models_that_cannot_share_prefixes_are_padded() -> None:
     config = AutoConfig.for_model("mistral", vocab_size=90, num_labels=1, pad_token_id=0, **_small("mistral", 8))
     assert RewardModel(AutoModelForSequenceClassification.from_config(config)).batching == "padded"

@@ -156,6 +156,8 @@ CHANGES: Json = {
     "runs.r.training.schedule": "linear",
     "runs.r.training.warmup": 7,
     "runs.r.training.weight_decay": 0.7,
+    "runs.r.training.betas": [0.8, 0.9],
+    "runs.r.training.eps": 1.0e-7,
     "runs.r.training.clip": 0.7,
     "runs.r.training.dropout": 0.2,
     "runs.r.training.loss": "kwise",
@@ -181,7 +183,7 @@ CHANGES: Json = {
     "runs.r.training.early_stopping": {},
     "runs.r.training.early_stopping.patience": 7,
     "runs.r.training.early_stopping.min_delta": 0.1,
-    "runs.r.training.loggers": ["tensorboard"],
+    "runs.r.training.loggers": [],
     "runs.r.training.eval_every": 7,
     "runs.r.training.deepspeed": {"zero_optimization": {"overlap_comm": True}},
 }
