@@ -381,7 +381,7 @@ def failed_screen():
     first = [job for job in unfinished if not any(other in unfinished for other in workflow.dag.dependencies[job])]
     lines = [f"failed  {job.rule.name} {' '.join(job.wildcards)}; see {' '.join(job.log)}" for job in first]
     try:
-        table = f"\n{summary.screen(None, metrics)}\n" if metrics else "\nno run has been evaluated"
+        table = f"\n{summary.screen(None, metrics)}\n" if metrics else "\nno evaluation is up to date"
     except UserError as error:
         table = f"\nno summary: {error}"
     return "\n".join([table, *lines, "The same command goes on where this one ended.\n"])

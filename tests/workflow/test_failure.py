@@ -1,0 +1,37 @@
+"""A benchmark that fails does not throw away the results of the others."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from project import Project
+
+CONFIG = {
+    "datasets": {"made": {"demo": {}}},
+    "mixtures": {"m": {"datasets": {"made": 1.0}}},
+    "models": {"x": {"path": "owner/name"}},
+    "benchmarks": {"good": {"demo": {}}, "bad": {"demo": {"seed": 2}}},
+    "runs": {"r": {"mixture": "m", "model": "x"}, "s": {"mixture": "m", "model": "x", "benchmarks": ["good", "bad"]}},
+}
+
+
+def test_results_that_did_not_fail_are_shown(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    for run, benchmark in (("r", "eval"), ("s", "eval"), ("s", "good"), ("s", "bad")):
+        folder = project.folder / "results" / "evals" / run / benchmark
+        folder.mkdir(parents=True)
+        value = {"run": run, "mixture": "m", "model": "x", "seed": 0, "benchmark": benchmark, "n": 7}
+        (folder / "metrics.json").write_text(json.dumps({**value, "accuracy": 0.75}))
+    project.pretend()
+    for name in ("metrics.json", "scores.parquet"):
+        (project.folder / "results" / "evals" / "s" / "bad" / name).unlink()
+    done = project.run("--cores", "2", check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    shown = done.stdout[done.stdout.index("run  benchmark") :].splitlines()
+    assert [line.split()[:2] for line in shown[1:4]] == [["r", "eval"], ["s", "eval"], ["s", "good"]]
+    assert not shown[4].startswith("s ")
+    (failed,) = [line for line in shown if line.startswith("failed")]
+    assert failed == "failed  evaluate s bad; see results/logs/evaluate/s/bad.log"
