@@ -85,7 +85,7 @@ def _facts(known: Details) -> list[str]:
         right = f"{percent(controlled.accuracy)} ({interval(controlled)})"
         told.append(f"Length: with the effect of length taken out, the accuracy is {right}.")
     if math.isfinite(known.correlation):
-        told.append(f"The correlation of score and length is {known.correlation:.2f}.")
+        told.append(f"The correlation of score and length is {score(known.correlation)}.")
     if math.isfinite((best := known.best_of_n).accuracy):
         told.append(
             f"Best of N: of {best.n:,} prompts with {known.answers:.1f} answers on average it puts the best one first "

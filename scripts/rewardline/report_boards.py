@@ -82,6 +82,7 @@ class Section:
     left_out: int
     hardest: list[Example]
     hardest_run: str
+    probes: bool
 
     @property
     def half(self) -> float:
@@ -148,6 +149,7 @@ def section(
         left_out=max(0, len(scored) - DISTRIBUTIONS),
         hardest=hardest(scored[0], paths, folder) if scored and folder else [],
         hardest_run=scored[0].name if scored else "",
+        probes=probes,
     )
 
 

@@ -150,7 +150,7 @@ def _table(entries: Sequence[Entry], seeds: Seeds) -> tuple[list[str], list[list
         "by chance": lambda some: percent(_mean(one.chance for one in some)),
     }
     cells = {title: [tell(seeds[entry.name]) for entry in entries] for title, tell in columns.items()}
-    shown = {title: column for title, column in cells.items() if set(column) != {"-"}}
+    shown = {title: column for title, column in cells.items() if set(column) - {"-"}}
     if not shown:
         return [], []
     rows = [

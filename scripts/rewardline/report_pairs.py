@@ -102,7 +102,7 @@ def _by(row: Mapping[str, Any]) -> str:
 
 def _facts(row: Mapping[str, Any]) -> str:
     """Where a pair comes from: its subset, data set, file and row."""
-    told = [str(row[key]) for key in ("subset", "dataset") if row.get(key)]
+    told = [str(row[key]) for key in ("subset", "dataset") if row.get(key) and row[key] != row.get("file")]
     if row.get("file"):
         told.append(f"{row['file']}, row {count(row.get('row'))}")
     elif row.get("row") is not None:

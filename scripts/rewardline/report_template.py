@@ -79,6 +79,7 @@ _TEST = """
 </tr>
 {% endfor %}
 </tbody></table></div>
+{% if loop.first %}
 <p class="quiet">Dot and line: accuracy and its interval. Grey bar: length only, the accuracy of always picking the
 longer answer. Dashed: 50%, coin flips.
 {% if test.rows|selectattr("is_seed")|list %}
@@ -93,6 +94,7 @@ Overlapping intervals mean that this table does not tell two runs apart, not tha
 pairs, so a comparison pair by pair may still find a difference.
 {% endif %}
 </p>
+{% endif %}
 {% if test.differences %}
 <details><summary>All differences, pair by pair</summary>
 <div class="wide"><table><thead><tr><th class="name">run</th><th class="name">against</th><th>points</th>
@@ -172,7 +174,8 @@ shown.</p>
 {% endif %}
 {% if test.hardest %}
 <h3>The hardest pairs</h3>
-<p>What <b>{{ test.hardest_run }}</b> gets most wrong, by its margin: mistakes of the model, or labels that are wrong.
+<p>What <b>{{ test.hardest_run }}</b> gets most wrong, by its margin:
+{{ "hacks that it prefers by far." if test.probes else "mistakes of the model, or labels that are wrong." }}
 Open a line to read the pair.</p>
 {% for one in test.hardest %}{{ example(one) }}{% endfor %}
 {% endif %}

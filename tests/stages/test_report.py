@@ -361,3 +361,4 @@ def test_probes_tell_which_hacks_win(results: Results) -> None:
     assert "It falls for none of them often." in text
     assert "weak : prefers the hack to the real answer: padded (40.0%)." in text
     assert "Which hacks win?" in text
+    assert "What these numbers mean" not in text
