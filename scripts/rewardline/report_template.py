@@ -15,10 +15,18 @@ _HEADER = """
 {% endif %}
 {% if looks %}
 <div class="look"><b>Worth a look</b><ul>
-{% for look in looks %}
+{% for look in looks[:8] %}
 <li>{{ look }}</li>
 {% endfor %}
-</ul></div>
+</ul>
+{% if looks|length > 8 %}
+<details><summary>{{ looks|length - 8 }} more</summary><ul>
+{% for look in looks[8:] %}
+<li>{{ look }}</li>
+{% endfor %}
+</ul></details>
+{% endif %}
+</div>
 {% endif %}
 <p class="quiet">A reward model gives each answer a score. It is right about a pair when the answer that was chosen
 scores higher than the one that was rejected; accuracy is the share of pairs that it is right about, ties half.
