@@ -2,7 +2,7 @@
 
 Pairs of one prompt are not independent, so that whole prompts are drawn (cluster bootstrap, Davison and Hinkley 1997,
 section 3.8). The quantiles are those of the expanded percentile interval (Hesterberg 2015, arXiv 1411.5279),
-which makes up for the bootstrap's narrowness where there are few prompts.
+which makes up for the bootstrap's narrowness where there are few prompts, or where a few hold most of the pairs.
 """
 
 import math
@@ -20,37 +20,39 @@ RESAMPLES = 2000
 GROUPS = 2000
 """More prompts than this are first put together at random into so many groups, which are as independent as prompts are:
 the interval is that of the prompts up to a fiftieth of its width, and the work is bounded."""
+FEW = 6
+"""With fewer prompts than this there is too little to resample."""
 Z = NormalDist().inv_cdf(0.975)
 
 
 def mean_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
-    """A 95% interval of the mean of `values` [n] in [0, 1]; `prompts` [n] numbers the prompt of each.
-
-    Where all values are 0 or all are 1, nothing can be resampled; the Wilson interval with a trial for each prompt is
-    given, as also where there is but one prompt.
-    """
+    """A 95% interval of the mean of `values` [n] in [0, 1]; `prompts` [n] numbers the prompt of each."""
     table = prompt_sums(prompts, values, np.ones(len(values)))
-    mean = float(values.mean())
-    if len(table) == 1 or mean in (0.0, 1.0):
-        return wilson(mean, count_prompts(prompts))
-    return statistic_interval(table, lambda sums: sums[:, 0] / sums[:, 1])
+    return statistic_interval(table, ratio, float(values.mean()), effective_prompts(prompts))
 
 
 def difference_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
     """A 95% interval of the mean of `values` [n] in [-1, 1], such as paired differences of `correct`.
 
-    Where all values are equal, bounds follow from the Wilson interval of a share: values that are all 0 still leave
-    room for a difference on other prompts.
+    Values that are all 0 still leave room for a difference on other prompts: as much as the Wilson interval of 0.
     """
-    table = prompt_sums(prompts, values, np.ones(len(values)))
-    mean = float(values.mean())
-    if len(table) == 1 or values.min() == values.max():
-        if mean == 0:
-            bound = wilson(0.0, count_prompts(prompts))[1]
-            return -bound, bound
-        low, high = wilson((mean + 1) / 2, count_prompts(prompts))
-        return 2 * low - 1, 2 * high - 1
-    return statistic_interval(table, lambda sums: sums[:, 0] / sums[:, 1])
+    if not values.any():
+        bound = wilson(0.0, effective_prompts(prompts))[1]
+        return -bound, bound
+    low, high = mean_interval((values + 1) / 2, prompts)
+    return 2 * low - 1, 2 * high - 1
+
+
+def ratio(sums: Floats) -> Floats:
+    """The first column of sums [resamples, 2], divided by the second."""
+    result: Floats = sums[:, 0] / sums[:, 1]
+    return result
+
+
+def effective_prompts(prompts: Codes, weights: Floats | None = None) -> float:
+    """How many prompts of equal weight say as much as these, whose pairs weigh 1 each or `weights` (Kish 1965)."""
+    sizes = np.bincount(prompts, weights)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def prompt_sums(prompts: Codes, *columns: Floats) -> Floats:
@@ -71,18 +73,23 @@ def prompt_groups(prompts: Codes) -> tuple[Codes, int]:
     return place, min(count, GROUPS)
 
 
-def statistic_interval(table: Floats, statistic: Callable[[Floats], Floats]) -> tuple[float, float]:
-    """A 95% interval of `statistic`, which maps sums over prompts [resamples, k] to values [resamples].
+def statistic_interval(
+    table: Floats, statistic: Callable[[Floats], Floats], value: float, prompts: float
+) -> tuple[float, float]:
+    """A 95% interval of `statistic`, which maps sums over prompts [resamples, k] to values in [0, 1] [resamples].
 
-    `table` [prompts, k] has each prompt's part of the sums. A resample without a value (NaN) is left out.
+    `table` [prompts, k] has each prompt's part of the sums, `value` is the statistic of all, and `prompts` their
+    effective number, from which the quantiles follow. A resample without a value (NaN) is left out. Where resampling
+    tells nothing, as prompts are few or all alike, it is the Wilson interval with a trial for each effective prompt.
     """
-    count = len(table)
+    if prompts < FEW:
+        return wilson(value, prompts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = statistic(_draws(count) @ table)
+        values = statistic(_draws(len(table)) @ table)
     values = values[np.isfinite(values)]
-    tail = NormalDist().cdf(-math.sqrt(count / (count - 1)) * student_t(count - 1))
+    tail = NormalDist().cdf(-math.sqrt(prompts / (prompts - 1)) * student_t(prompts - 1))
     low, high = np.quantile(values, [tail, 1 - tail])
-    return float(low), float(high)
+    return (float(low), float(high)) if high - low > 1e-9 else wilson(value, prompts)
 
 
 @lru_cache(maxsize=2)
@@ -95,11 +102,14 @@ def _draws(count: int) -> Floats:
     return result
 
 
-def student_t(freedom: int) -> float:
-    """The 97.5% quantile of Student's t distribution (Abramowitz and Stegun 26.7.5), 1% low at 3 degrees of freedom."""
+def student_t(freedom: float) -> float:
+    """The 97.5% quantile of Student's t distribution (Abramowitz and Stegun 26.7.5), 1% low at 3 degrees of freedom.
+
+    `freedom`: 1, 2, or any number from 3.
+    """
     if freedom < 3:
-        return (12.706, 4.303)[freedom - 1]
-    z, n = Z, float(freedom)
+        return {1: 12.706, 2: 4.303}[freedom]
+    z, n = Z, freedom
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
@@ -113,7 +123,7 @@ def count_prompts(prompts: Codes) -> int:
     return int(seen.sum())
 
 
-def wilson(share: float, trials: int) -> tuple[float, float]:
+def wilson(share: float, trials: float) -> tuple[float, float]:
     """The 95% Wilson score interval of a share of `trials` (Wilson 1927)."""
     middle = share + Z * Z / (2 * trials)
     spread = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials))

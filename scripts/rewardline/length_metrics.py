@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from rewardline.intervals import Codes, Floats, mean_interval, prompt_groups, statistic_interval, wilson
+from rewardline.intervals import Codes, Floats, effective_prompts, mean_interval, prompt_groups, statistic_interval
 
 SIDES = 4
 """Bins of pairs whose chosen answer is longer, and as many of those whose rejected one is."""
@@ -65,10 +65,7 @@ def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> dict
     value, pairs = (float(part[0]) for part in _standardised(table.sum(axis=0, keepdims=True)))
     if not pairs:
         return dict.fromkeys(("controlled_accuracy", "controlled_low", "controlled_high")) | {"controlled_pairs": 0}
-    if len(table) == 1 or value in (0.0, 1.0):
-        low, high = wilson(value, len(table))
-    else:
-        low, high = statistic_interval(table, lambda sums: _standardised(sums)[0])
+    low, high = statistic_interval(table, lambda sums: _standardised(sums)[0], value, effective_prompts(prompts))
     return {
         "controlled_accuracy": value,
         "controlled_low": low,

@@ -7,7 +7,16 @@ import pandas as pd
 
 from rewardline.answer_metrics import best_of_n, win_rates
 from rewardline.calibration import calibration, log_loss
-from rewardline.intervals import Codes, Floats, count_prompts, mean_interval, prompt_sums, statistic_interval
+from rewardline.intervals import (
+    Codes,
+    Floats,
+    count_prompts,
+    effective_prompts,
+    mean_interval,
+    prompt_sums,
+    ratio,
+    statistic_interval,
+)
 from rewardline.length_metrics import binned, length_metrics, upper_bounds
 
 MARGIN_BINS = 5
@@ -97,11 +106,8 @@ def _weighted(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> dict[str
     if weights.min() == weights.max() or weights.sum() <= 0:
         return {}
     value = float((weights * correct).sum() / weights.sum())
-    if count_prompts(prompts) == 1 or value in (0.0, 1.0):
-        low, high = mean_interval(correct, prompts)
-    else:
-        table = prompt_sums(prompts, weights * correct, weights)
-        low, high = statistic_interval(table, lambda sums: sums[:, 0] / sums[:, 1])
+    table = prompt_sums(prompts, weights * correct, weights)
+    low, high = statistic_interval(table, ratio, value, effective_prompts(prompts, weights))
     return {"weighted_accuracy": value, "weighted_accuracy_low": low, "weighted_accuracy_high": high}
 
 
