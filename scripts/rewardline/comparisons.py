@@ -28,6 +28,7 @@ class Judgements:
     Attributes:
         pairs: hash of each pair's id, uint64 [n], ascending.
         prompts: number of its prompt, or group of prompts, int [n].
+        times: how often it stands in the benchmark, int [n]; published ones repeat pairs.
         verdicts: by run, twice `correct` of each pair, uint8 [n]; MISSING where the run has no score.
         judges: how many trained runs scored it, int [n]; ensembles say nothing that their members do not say.
         against: how many of them prefer the rejected answer, int [n].
@@ -36,6 +37,7 @@ class Judgements:
 
     pairs: npt.NDArray[np.uint64]
     prompts: Codes
+    times: npt.NDArray[np.int64]
     verdicts: dict[str, npt.NDArray[np.uint8]]
     judges: npt.NDArray[np.int32]
     against: npt.NDArray[np.int32]
@@ -57,7 +59,7 @@ def read_judgements(scores: Mapping[str, Path], ensembles: Sequence[str] = ()) -
     prompts, _ = prompt_groups(np.unique(owners, return_inverse=True)[1])
     count = len(pairs)
     judges, against = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
-    total, squares = np.zeros(count), np.zeros(count)
+    total, squares, times = np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64)
     verdicts = {}
     for run, path in scores.items():
         found = read_columns(path, ("pair_id", "chosen_score", "rejected_score"))
@@ -65,6 +67,7 @@ def read_judgements(scores: Mapping[str, Path], ensembles: Sequence[str] = ()) -
         margin = found["chosen_score"].astype(np.float64) - found["rejected_score"]
         verdicts[run] = np.full(count, MISSING, dtype=np.uint8)
         verdicts[run][place] = 1 + np.sign(margin)
+        times = np.maximum(times, np.bincount(place, minlength=count))
         if run in ensembles:
             continue
         scaled = margin / (math.sqrt(float((margin**2).mean())) or 1.0)
@@ -74,7 +77,7 @@ def read_judgements(scores: Mapping[str, Path], ensembles: Sequence[str] = ()) -
         squares[place] += scaled**2
     mean = total / np.maximum(judges, 1)
     spread = np.sqrt(np.maximum(squares / np.maximum(judges, 1) - mean**2, 0.0))
-    return Judgements(pairs, prompts, verdicts, judges, against, mean, spread)
+    return Judgements(pairs, prompts, times, verdicts, judges, against, mean, spread)
 
 
 def compare(board: Board, judgements: Judgements) -> Json:
@@ -122,7 +125,7 @@ def compared(board: Board) -> list[str]:
 
 def _runs(first: str, second: str, judgements: Judgements) -> Json | None:
     one, other = judgements.verdicts[first], judgements.verdicts[second]
-    common = np.flatnonzero((one != MISSING) & (other != MISSING))
+    common = _common([one, other], judgements)
     if not len(common):
         return None
     values = (one[common].astype(np.float64) - other[common]) / 2
@@ -133,7 +136,7 @@ def _runs(first: str, second: str, judgements: Judgements) -> Json | None:
 def _families(first: Entry, second: Entry, judgements: Judgements) -> Json | None:
     """The difference of the means over seeds, with both sources of chance: prompts, and seeds (pooled, Student's t)."""
     sides = [[judgements.verdicts[one.run] for one in entry.members] for entry in (first, second)]
-    common = np.flatnonzero(np.logical_and.reduce([verdict != MISSING for side in sides for verdict in side]))
+    common = _common([verdict for side in sides for verdict in side], judgements)
     if not len(common):
         return None
     rates = [[float(verdict[common].mean()) / 2 for verdict in side] for side in sides]
@@ -147,6 +150,12 @@ def _families(first: Entry, second: Entry, judgements: Judgements) -> Json | Non
     low, high = mean - math.hypot(mean - low, wider), mean + math.hypot(high - mean, wider)
     result = _difference(first.name, second.name, len(common), mean, max(-1.0, low), min(1.0, high))
     return {**result, "seeds": [len(side) for side in sides]}
+
+
+def _common(verdicts: Sequence[npt.NDArray[np.uint8]], judgements: Judgements) -> Codes:
+    """The places of the pairs that all have scored, each as often as it stands in the benchmark."""
+    places = np.flatnonzero(np.logical_and.reduce([verdict != MISSING for verdict in verdicts]))
+    return np.repeat(places, judgements.times[places])
 
 
 def _seed_error(rates: list[list[float]]) -> float:

@@ -108,7 +108,7 @@ def student_t(freedom: float) -> float:
     `freedom`: 1, 2, or any number from 3.
     """
     if freedom < 3:
-        return {1: 12.706, 2: 4.303}[freedom]
+        return 12.706 if freedom == 1 else 4.303
     z, n = Z, freedom
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -230,7 +230,8 @@ def ties_score(items: list[Item]) -> float:
 
     0.3 of the accuracy of each kind (every right answer above every wrong one), and over the prompts that have both
     kinds 0.2 of how often the margin of right over wrong answers exceeds the spread among the right ones, 0.2 of how
-    often the smaller of both rows' margins does, and 0.01 of the mean of tanh(smaller margin / spread - 1).
+    often the smaller of both rows' margins does, and 0.01 of the mean of tanh(smaller margin / spread - 1), which is
+    1 or -1 where the spread is 0, and 0 where the margin is 0 too.
     """
     margins: dict[str, dict[int, float]] = {"ref": {}, "tied": {}}
     spreads: dict[int, float] = {}
@@ -242,7 +243,10 @@ def ties_score(items: list[Item]) -> float:
             spreads[int(number)] = max(right) - min(right)
     both = [number for number in spreads if number in margins["ref"]]
     smaller = {number: min(margins["ref"][number], margins["tied"][number]) for number in both}
-    ratios = [math.tanh(smaller[number] / spreads[number] - 1) for number in both if spreads[number] > 0]
+    ratios = [
+        math.tanh(smaller[number] / spreads[number] - 1) if spreads[number] else float(np.sign(smaller[number]))
+        for number in both
+    ]
     return (
         0.3 * _mean([margin > 0 for margin in margins["tied"].values()])
         + 0.3 * _mean([margin > 0 for margin in margins["ref"].values()])

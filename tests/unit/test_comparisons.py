@@ -71,6 +71,21 @@ def test_a_difference_is_that_of_the_common_pairs(tmp_path: Path) -> None:
     }
 
 
+def test_a_pair_that_a_benchmark_repeats_counts_as_often(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, 40, "bench")
+    folder.table = folder.table.iloc[[*range(40), *[0] * 20]]
+    first, second = np.ones(60), np.ones(60)
+    second[[0, *range(40, 60)]] = -1
+    folder.run("a", first)
+    folder.run("b", second)
+    board, suspects = folder.compare()
+    (one,) = board["differences"]
+    assert (one["n"], one["difference"]) == (60, pytest.approx(21 / 60))
+    assert suspects == []
+    folder.run("c", second)
+    assert [row["pair_id"] for row in folder.compare()[1]] == [folder.pairs[0]["pair_id"]]
+
+
 def test_equal_runs_and_noise_are_within_noise(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     folder = Folder(tmp_path, 200)

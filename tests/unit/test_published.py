@@ -76,6 +76,17 @@ def test_rewardbench_2_shares_ties_and_counts_its_ties_subset_by_margins() -> No
     assert found["missing"] == ["Precise IF", "Math", "Safety", "Focus"]
 
 
+def test_equal_right_answers_of_ties_count_by_the_sign_of_their_margin() -> None:
+    """As in the published code, where tanh(margin / 0 - 1) is 1 or -1, and 0 / 0 counts as 0."""
+    good = row(1, "Ties", [3], [1], "ref:0") + row(2, "Ties", [4, 4], [2], "tied:0")
+    bad = row(3, "Ties", [3], [1], "ref:1") + row(4, "Ties", [4, 4], [5], "tied:1")
+    none = row(5, "Ties", [1], [1], "ref:2") + row(6, "Ties", [4, 4], [2], "tied:2")
+    score = measured("rewardbench2", good)["overall"]
+    assert score == pytest.approx(0.3 + 0.3 + 0.2 + 0.2 + 0.01)
+    found = measured("rewardbench2", good, bad, none)["overall"]
+    assert found == pytest.approx(0.3 * 2 / 3 + 0.3 * 2 / 3 + 0.2 * 2 / 3 + 0.2 / 3 + 0.01 * (1 - 1 + 0) / 3)
+
+
 def test_a_row_without_the_scores_of_all_its_answers_is_counted_apart() -> None:
     whole = row(1, "Math", [2], [1, 0, -1])
     found = measured("rewardbench2", whole, row(2, "Math", [9], [1, 0, -1])[:2], answer_too_long=1)
