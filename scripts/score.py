@@ -68,14 +68,15 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--prefix", default="", help="what the names of the new columns begin with")
     add_model_options(options)
     args = options.parse_args(argv, argparse.Namespace(asked=[]))
-    start_logging(args.log)
-    if bool(args.asked) == (args.input is not None):
+    start_logging(args.log, keep_stdout=True)
+    if bool(args.asked) == (args.input is not None) or (args.asked and args.output != "-"):
         raise UserError("give either --prompt with --answer, or --input with --output")
     if not all(prompt and prompt.strip() and answers for prompt, answers in args.asked):
         raise UserError("each --prompt needs some text and at least one --answer")
     if args.input is not None:
         check_files(args.input, args.output)
     scorer = load_scorer(args)
+    count = errors = 0
     if args.asked:
         prompts = [[{"role": "user", "content": prompt}] for prompt, _ in args.asked]
         rows = []
@@ -87,8 +88,10 @@ def main(argv: list[str] | None = None) -> int:
             ranked = sorted(zip(answers, scores, strict=True), key=lambda pair: -pair[1])
             rows += [(prompt, answer, score) for answer, score in ranked]
         print(table(rows))
-        return 0
-    count, errors = score_file(args.input, args.output, scorer, args.prefix)
+    else:
+        count, errors = score_file(args.input, args.output, scorer, args.prefix)
+    if scorer.cut:
+        log.warning("%d prompts lost their beginning, to fit into %d tokens", scorer.cut, scorer.max_length)
     if errors:
         log.warning("%d of %d rows could not be scored; each says why in `%serror`", errors, count, args.prefix)
     return 1 if errors else 0

@@ -31,6 +31,15 @@ def bound(host: str, port: int) -> socket.socket:
     return found
 
 
+def listen(taken: socket.socket) -> None:
+    """Let clients in. Another server may have come first, where both had taken the address."""
+    try:
+        taken.listen(2048)
+    except OSError as error:
+        host, port = taken.getsockname()[:2]
+        raise UserError(f"--host {host} --port {port}: cannot listen there: {error}; choose another") from error
+
+
 def loopback(listening: socket.socket) -> bool:
     """Whether a socket is for this machine alone."""
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
@@ -46,6 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--max-answers", type=int, default=1024, metavar="N", help="most answers of a request")
     options.add_argument("--max-queue", type=int, default=4096, metavar="N", help="most answers that wait; 429 beyond")
     options.add_argument("--max-requests", type=int, default=1024, metavar="N", help="most at once; 503 beyond")
+    options.add_argument(
+        "--max-seconds", type=float, default=30, metavar="S", help="longest for a body to come; 408 beyond"
+    )
     options.add_argument("--batch", type=int, default=512, metavar="N", help="most answers computed at once")
     options.add_argument("--window", type=float, default=5, metavar="MS", help="how long an idle model waits for more")
     args = options.parse_args(argv)
@@ -57,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--max-queue {args.max_queue}: must hold a request's --max-answers {args.max_answers}")
     if not 0 <= args.window <= 10_000:
         raise UserError(f"--window {args.window}: must be from 0 to 10000 milliseconds")
+    if not 0 < args.max_seconds < GRACE:
+        raise UserError(f"--max-seconds {args.max_seconds}: must be above 0 and below {GRACE}")
     if not 0 <= args.port <= 65535:
         raise UserError(f"--port {args.port}: must be from 0 to 65535")
     token = os.environ.get(TOKEN)
@@ -71,8 +85,16 @@ def main(argv: list[str] | None = None) -> int:
 
     from rewardline.serving import Limits, Service
 
-    limits = Limits(args.max_body, args.max_answers, args.max_queue, args.max_requests, args.window / 1000, args.batch)
-    app = Service(scorer, limits, token.strip() if token else None).app()
+    limits = Limits(
+        body=args.max_body,
+        answers=args.max_answers,
+        queue=args.max_queue,
+        requests=args.max_requests,
+        seconds=args.max_seconds,
+        window=args.window / 1000,
+        batch=args.batch,
+    )
+    app = Service(scorer, limits, os.fsencode(token.strip()) if token else None).app()
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -80,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
+    listen(listening)
     host, port = listening.getsockname()[:2]
     log.info("serving %s on http://%s:%d", args.model, f"[{host}]" if ":" in host else host, port)
     # uvicorn raises the signal again after it has ended well; that end is no failure.

@@ -54,20 +54,19 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     return result
 
 
-def start_logging(path: Path | None, append: bool = False) -> None:
+def start_logging(path: Path | None, append: bool = False, keep_stdout: bool = False) -> None:
     """Send messages, and all that libraries print, to `path`; only progress stays on the terminal.
 
-    Without a path everything goes to stderr.
+    Without a path messages go to stderr. `keep_stdout`: stdout is for the program's results, and stays what it is.
     """
     global _terminal
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _terminal = _open_terminal()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if append else os.O_TRUNC), 0o644)
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (sys.stderr,) if keep_stdout else (sys.stdout, sys.stderr):
             stream.flush()
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
+            os.dup2(descriptor, 2 if stream is sys.stderr else 1)
         os.close(descriptor)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

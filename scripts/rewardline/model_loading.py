@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from rewardline.cli import UserError, log
 from rewardline.deepspeed_chat import is_deepspeed_chat, renamed
@@ -15,8 +16,6 @@ from rewardline.reward_model import DTYPES, check_reward_model, load_reward_mode
 from rewardline.weights import read_bins
 
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]
-
-
 KEPT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
@@ -49,8 +48,12 @@ def load_any(
         UserError: it is no reward model, or a weight is missing, left over or not finite.
     """
     wanted: Any = "auto" if dtype == "auto" else DTYPES[dtype]
+    if (folder / "adapter_config.json").is_file() and not any(folder.glob("model*.safetensors")):
+        raise UserError(
+            f"{folder}: holds a LoRA adapter alone; merge it into its base (merge_and_unload of peft) and save that"
+        )
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: {_without_config(folder)}")
+        raise UserError(f"{folder}: has no config.json; name the folder of a trained reward model")
     if any(folder.glob("*.safetensors")):
         return _checked(folder, load_reward_model(folder, wanted, trust_remote_code)), False
     bins = sorted(folder.glob("pytorch_model*.bin"))
@@ -69,15 +72,10 @@ def load_any(
     return _checked(folder, ours), is_deepspeed_chat(weights)
 
 
-def _without_config(folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
-        return "holds a LoRA adapter alone; merge it into its base model (merge_and_unload of peft) and save that"
-    return "has no config.json; name the folder of a trained reward model"
-
-
 def _from_weights(folder: Path, weights: Mapping[str, Tensor], dtype: Any, trust: bool) -> PreTrainedModel:
     """A sequence classifier with these weights, as strictly as from a file."""
     chat = is_deepspeed_chat(weights)
+    transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust)
         if chat:

@@ -10,6 +10,7 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -41,7 +42,7 @@ def read(path: Path, label: str | None = None, columns: Sequence[str] | None = N
     label = label or str(path)
     count = readable = last = mended = 0
     first = None
-    try:
+    with damage_explained(label, lambda: last):
         for item in reader(path, label, columns)(path, label):
             count += 1
             last = item.number
@@ -49,10 +50,6 @@ def read(path: Path, label: str | None = None, columns: Sequence[str] | None = N
             mended += item.mended
             first = first or item
             yield item
-    except (EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # the system's word (no permission, ...), not the file's content
-            raise
-        raise UserError(f"{label} is damaged after row {last}: {error}. Copy or download it again") from error
     if mended:
         log.warning(
             "%s: %d rows hold NaN, infinite numbers, NUL characters or broken UTF-8, which cost a row where read",
@@ -66,6 +63,17 @@ def read(path: Path, label: str | None = None, columns: Sequence[str] | None = N
             f"{label}: none of its {count} rows can be read; row {first.number}: {first.error}. "
             "Check that the extension tells the format and that the text is UTF-8"
         )
+
+
+@contextmanager
+def damage_explained(label: str, last: Callable[[], int]) -> Iterator[None]:
+    """Turn what a damaged file raises into a `UserError` that names it; `last` tells the last row that was read."""
+    try:
+        yield
+    except (EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # the system's word (no permission, ...), not the file's content
+            raise
+        raise UserError(f"{label} is damaged after row {last()}: {error}. Copy or download it again") from error
 
 
 def _json_lines(path: Path, _label: str) -> Iterator[Row]:
@@ -257,19 +265,24 @@ def _quoting(path: Path) -> int:
 
 
 def _parquet(path: Path, label: str) -> Iterator[Row]:
-    try:
-        file = pq.ParquetFile(path, pre_buffer=False)  # halves the memory
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{label} is not a Parquet file, or damaged: {error}. Copy or download it again") from error
-    with file:
-        names = file.schema_arrow.names
-        if len(set(names)) < len(names):
-            raise UserError(f"{label} has two columns of the same name ({', '.join(sorted(names))}). Rename one")
+    with open_parquet(path, label) as file:
         number = 0
         for batch in file.iter_batches(_BATCH_ROWS):
             for value in values_of(batch):
                 number += 1
                 yield value._replace(number=number) if isinstance(value, Row) else as_row(number, value)
+
+
+def open_parquet(path: Path, label: str) -> Any:
+    """The `ParquetFile` at `path`; a `UserError` if it is none, or has two columns of the same name."""
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False)  # halves the memory
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{label} is not a Parquet file, or damaged: {error}. Copy or download it again") from error
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise UserError(f"{label} has two columns of the same name ({', '.join(sorted(names))}). Rename one")
+    return file
 
 
 def values_of(batch: Any) -> list[Any]:

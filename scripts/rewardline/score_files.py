@@ -16,7 +16,7 @@ import zstandard
 from rewardline.artifacts import atomic_file
 from rewardline.cli import ProgressBar, UserError, log, progress
 from rewardline.raw import Row
-from rewardline.readers import reader, values_of
+from rewardline.readers import damage_explained, open_parquet, reader, values_of
 from rewardline.score_rows import COLUMNS, Item, Json, UnscorableError, item_of, names_for
 
 if TYPE_CHECKING:
@@ -93,14 +93,17 @@ def score_file(source: str, target: str, scorer: "Scorer", prefix: str = "") -> 
     path = Path("/dev/stdin") if source == "-" else Path(source)
     read = check_files(source, target)
     with ExitStack() as stack:
-        total = _rows_of(path) if is_parquet(source) else None
+        total = open_parquet(path, label).metadata.num_rows if is_parquet(source) else None
         job = Job(label, scorer, prefix, stack.enter_context(progress("scoring", total=total)))
+        stack.enter_context(damage_explained(label, lambda: job.rows))
         if is_parquet(target):
-            _to_parquet(path, stack.enter_context(atomic_file(Path(target))), job)
+            _to_parquet(path, stack.enter_context(_place(target)), job)
         else:
             out = stack.enter_context(_lines(target))
             for line in _scored_lines(read(path, label), job):
                 out.write(line + "\n")
+    if not job.rows:
+        log.warning("%s has no rows", label)
     return job.rows, job.errors
 
 
@@ -109,21 +112,18 @@ def check_files(source: str, target: str) -> Callable[[Path, str], Iterator[Row]
     path = Path(source)
     if source != "-" and not path.is_file():
         raise UserError(f"--input {source} is not a file" if path.exists() else f"--input {source} does not exist")
+    if target != "-" and Path(target).is_dir():
+        raise UserError(f"--output {target} is a folder; name a file in it")
     if is_parquet(target) and not is_parquet(source):
         raise UserError(f"--output {target}: only rows from Parquet go to Parquet; name it .jsonl")
+    if Path(target.lower().removesuffix(".gz").removesuffix(".zst")).suffix in (".json", ".csv", ".tsv"):
+        raise UserError(f"--output {target}: the rows are written as JSON Lines; name it .jsonl")
     return reader(Path("stdin.jsonl") if source == "-" else path, source)
 
 
 def is_parquet(name: str) -> bool:
     """Whether a file is Parquet, by its name."""
     return name.lower().endswith(".parquet")
-
-
-def _rows_of(path: Path) -> int:
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except pa.ArrowException as error:
-        raise UserError(f"{path} is not a Parquet file, or damaged: {error}. Copy or download it again") from error
 
 
 def _scored_lines(rows: Iterator[Row], job: Job) -> Iterator[str]:
@@ -161,7 +161,7 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 def _to_parquet(source: Path, target: Path, job: Job) -> None:
     """Stream a Parquet file into another, its columns untouched."""
-    with pq.ParquetFile(source, pre_buffer=False) as file:
+    with open_parquet(source, job.label) as file:
         schema = file.schema_arrow
         names = names_for(schema.names)
         if not names:
@@ -188,12 +188,23 @@ def _to_parquet(source: Path, target: Path, job: Job) -> None:
 
 
 @contextmanager
+def _place(target: str) -> Iterator[Path]:
+    """Where to write what shall appear in `target` as a whole; a pipe or a device is written to itself."""
+    path = Path(target)
+    if path.exists() and not path.is_file():
+        yield path
+    else:
+        with atomic_file(path.resolve()) as partial:  # a link stays one
+            yield partial
+
+
+@contextmanager
 def _lines(target: str) -> Iterator[TextIO]:
     """A text file to write lines to, compressed as its ending says; - is stdout."""
     if target == "-":
         yield sys.stdout
         return
-    with atomic_file(Path(target)) as partial:
+    with _place(target) as partial:
         if target.endswith(".gz"):
             with gzip.open(partial, "wt", encoding="utf-8") as stream:
                 yield cast(TextIO, stream)

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from rewardline.formats_text import MAX_CHARACTERS
 from rewardline.raw import FLAW
 from rewardline.templates import Prompt
 
@@ -66,11 +67,18 @@ def item_of(row: Json) -> Item:
     for text in [*answers, *(turn["content"] for turn in prompt)]:
         if text.startswith(FLAW):
             raise UnscorableError(f"cannot be read: {text[len(FLAW) :]}")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            raise UnscorableError("has a lone surrogate, which is not text") from None
+        check_text(text)
     return Item(prompt, answers, names)
+
+
+def check_text(text: str) -> None:
+    """Raise `UnscorableError` for what no tokenizer takes, or not in a reasonable time."""
+    if len(text) > MAX_CHARACTERS:
+        raise UnscorableError(f"has a text of {len(text):,} characters; {MAX_CHARACTERS:,} are allowed")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UnscorableError("has a lone surrogate, which is not text") from None
 
 
 def _answers(row: Json) -> tuple[list[Any], tuple[str, ...]]:
@@ -106,7 +114,8 @@ def _messages(value: Any, otherwise: str) -> Prompt:
         if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
             raise UnscorableError(otherwise)
         if turn.get("role") not in ROLES:
-            raise UnscorableError(f"has a message of the role {turn.get('role')!r}; known are {', '.join(ROLES)}")
+            role = repr(turn.get("role"))[:50]
+            raise UnscorableError(f"has a message of the role {role}; known are {', '.join(ROLES)}")
     return [{"role": turn["role"], "content": turn["content"]} for turn in value]
 
 

@@ -57,7 +57,8 @@ class Scorer:
         loaded, chat = load_any(folder, dtype=dtype, trust_remote_code=trust, convert_bin=convert_bin)
         words = load_tokenizer(tokenizer or _home_of_tokenizer(folder, chat), trust)
         made = folder / "run.json"
-        known = read_json(made)["tokenization"] if made.is_file() else {}
+        run = read_json(made) if made.is_file() else {}
+        known = run.get("tokenization", {}) if isinstance(run, dict) else {}
         length = _length(loaded, words, max_length, known.get("max_length"))
         encoder = _encoder(words, known, template, length, num_padding_at_beginning, chat)
         if isinstance(encoder, TurnsEncoder):
@@ -67,7 +68,8 @@ class Scorer:
         if self._model.max_tokens is not None:
             encoder.max_length = min(encoder.max_length, self._model.max_tokens)
         self._encoder = encoder
-        self.texts = TextEncoder(words, encoder.end_id, encoder.max_length)
+        self._cut = 0
+        self._texts = TextEncoder(words, encoder.end_id, encoder.max_length)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)
         self._batch_tokens = batch_tokens
@@ -77,6 +79,11 @@ class Scorer:
     def max_length(self) -> int:
         """The most tokens of a prompt with an answer."""
         return self._encoder.max_length
+
+    @property
+    def cut(self) -> int:
+        """How many prompts and whole texts have lost their beginning so far, to fit into `max_length`."""
+        return self._cut + self._texts.cut
 
     def score(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[float] | UnscorableError]:
         """The scores of each prompt's answers; an `UnscorableError` where an answer does not fit into the model."""
@@ -91,6 +98,7 @@ class Scorer:
                 where = f"; the model takes {self.max_length} with its prompt" if hasattr(unfit, "length") else ""
                 results.append(UnscorableError(f"{unfit}{where}"))
             elif isinstance(item, Encoded):
+                self._cut += item.cut_tokens > 0
                 results.append(_comparison(item))
         return results
 
@@ -99,7 +107,7 @@ class Scorer:
         if self._model.reading.score == "mean":
             reason = "the model's score is a mean over the answer, and a whole text does not say where that begins"
             return [UnscorableError(f"{reason}; give prompt and answer") for _ in texts]
-        return [_comparison(Encoded([ids], 0)) for ids in self.texts.encode(texts, ended)]
+        return [_comparison(Encoded([ids], 0)) for ids in self._texts.encode(texts, ended)]
 
     def score_encoded(self, items: Sequence[Comparison | UnscorableError]) -> list[list[float] | UnscorableError]:
         """The scores of what was encoded, in the same order; an error stays, or says that a score is not finite."""
@@ -154,8 +162,11 @@ def _encoder(
 
 def _home_of_tokenizer(model: Path, chat: bool) -> Path | str:
     """Where the tokenizer is: with the model, but for DeepSpeed-Chat, which keeps no more than a vocabulary."""
-    if not chat or any((model / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+    names = ["tokenizer.json", "tokenizer_config.json", *([] if chat else ["vocab.*", "*.model"])]
+    if any(any(model.glob(name)) for name in names):
         return model
+    if not chat:
+        raise UserError(f"{model}: holds no tokenizer; give --tokenizer with the folder or the name of its base model")
     origin = str(read_json(model / "config.json").get("_name_or_path") or "")
     if origin in ("", str(model)):
         raise UserError(

@@ -1,8 +1,9 @@
 """A scorer behind HTTP: requests are checked, batched and scored, and counted for Prometheus."""
 
+import asyncio
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,13 +35,15 @@ SHAPES: dict[str, Shape] = {
 class Limits:
     """What the server takes: bytes of a body, answers of a request, answers that wait, requests at once.
 
-    And how it batches them: `window` in seconds; `batch` is how many answers are computed at once.
+    `seconds`: how long a body may take to come. And how it batches them: `window` in seconds; `batch` is how many
+    answers are computed at once.
     """
 
     body: int = 8 << 20
     answers: int = 1024
     queue: int = 4096
     requests: int = 1024
+    seconds: float = 30
     window: float = 0.005
     batch: int = 512
 
@@ -65,7 +68,9 @@ class Metrics:
         self.answers = Counter("rewardline_answers", "Answers and texts scored", **own)
         self.tokens = Counter("rewardline_tokens", "Tokens of what was scored, prompts for each answer", **own)
         self.waiting = Gauge("rewardline_waiting_answers", "Answers that wait or are computed", **own)
-        self.cut = Gauge("rewardline_cut_texts", "Whole texts that lost their beginning, since the start", **own)
+        self.cut = Gauge(
+            "rewardline_cut_texts", "Prompts and whole texts cut at their beginning, since the start", **own
+        )
         sizes = [2**k for k in range(13)]
         self.batches = Histogram("rewardline_batch_answers", "Answers computed at once", buckets=sizes, **own)
 
@@ -73,7 +78,7 @@ class Metrics:
 class Service:
     """The endpoints of one scorer."""
 
-    def __init__(self, scorer: Scorer, limits: Limits, token: str | None = None) -> None:
+    def __init__(self, scorer: Scorer, limits: Limits, token: bytes | None = None) -> None:
         """`token`: what clients must send as bearer token; None asks for none."""
         self._scorer = scorer
         self._limits = limits
@@ -100,7 +105,7 @@ class Service:
         async with batcher:
             self._batcher = batcher
             self.metrics.waiting.set_function(lambda: batcher.waiting)
-            self.metrics.cut.set_function(lambda: self._scorer.texts.cut)
+            self.metrics.cut.set_function(lambda: self._scorer.cut)
             yield
 
     async def _serve(self, shape: Shape, request: Request) -> Response:
@@ -112,7 +117,7 @@ class Service:
                 raise RefusedError(503, "too many requests at once; try again", Retry_After="1")
             self._authorize(request)
             parsed = self._parse(shape, await self._body(request))
-            response: Response = JSONResponse(await self._scored(parsed))
+            response: Response = JSONResponse(await self._unless_gone(request, self._scored(parsed)))
         except RefusedError as refused:
             response = JSONResponse({"error": str(refused)}, refused.status, refused.headers)
         except ClientDisconnect:
@@ -130,7 +135,7 @@ class Service:
         if self._token is None:
             return
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._token.encode()):
+        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
             raise RefusedError(
                 401, "needs the server's token as `Authorization: Bearer ...`", WWW_Authenticate="Bearer"
             )
@@ -147,10 +152,15 @@ class Service:
         if length.isdigit() and int(length) > most:
             raise large
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise large
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > most:
+                        raise large
+        except TimeoutError:
+            reason = f"the body took longer than {self._limits.seconds:g} seconds; send it faster"
+            raise RefusedError(408, reason, Connection="close") from None
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
@@ -165,6 +175,18 @@ class Service:
         if count > self._limits.answers:
             raise RefusedError(413, f"has {count} answers; send at most {self._limits.answers} at once")
         return parsed
+
+    async def _unless_gone(self, request: Request, reply: Coroutine[Any, Any, Any]) -> Any:
+        """The reply, or `ClientDisconnect`: what a trainer has given up on, and asks again, is not computed twice."""
+        scoring, gone = asyncio.ensure_future(reply), asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait((scoring, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not scoring.done():
+                raise ClientDisconnect
+            return scoring.result()
+        finally:
+            scoring.cancel()
+            gone.cancel()
 
     async def _scored(self, parsed: Parsed) -> Any:
         assert self._batcher is not None

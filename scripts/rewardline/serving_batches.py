@@ -50,7 +50,7 @@ def score_works(scorer: Scorer, works: Sequence[Work]) -> list[Scored]:
     return [Scored(*pair) for pair in zip(scorer.score_encoded(ready), tokens, strict=True)]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     works: Sequence[Work]
     size: int
@@ -104,7 +104,7 @@ class Batcher:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def submit(self, works: Sequence[Work]) -> list[Scored]:
-        """The scores of some work, when they are there.
+        """The scores of some work, when they are there. Work that is cancelled while it waits is not computed.
 
         Raises:
             FullError: too many answers wait already.
@@ -116,7 +116,12 @@ class Batcher:
         self._jobs.append(job)
         self.waiting += size
         self._arrived.set()
-        return await job.done
+        try:
+            return await job.done
+        finally:
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self.waiting -= size
 
     async def _run(self) -> None:
         while True:
@@ -125,6 +130,8 @@ class Batcher:
                 await self._arrived.wait()
                 if self.waiting < self._most:
                     await asyncio.sleep(self._window)
+                if not self._jobs:
+                    continue
             batch = [self._jobs.popleft()]
             size = batch[0].size
             while self._jobs and size + self._jobs[0].size <= self._most:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from rewardline.score_rows import Item, Json, UnscorableError, item_of
+from rewardline.score_rows import Item, Json, UnscorableError, check_text, item_of
 from rewardline.serving_batches import Scored, Text, Work
 
 SIDES = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
@@ -151,9 +151,10 @@ def _texts(value: Any, name: str) -> list[str]:
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
         raise RequestError(f"`{name}` must be a text or a list of texts")
     try:
-        "".join(texts).encode("utf-8")
-    except UnicodeEncodeError:
-        raise RequestError(f"`{name}` has a lone surrogate, which is not text") from None
+        for text in texts:
+            check_text(text)
+    except UnscorableError as error:
+        raise RequestError(f"`{name}` {error}") from None
     return texts
 
 

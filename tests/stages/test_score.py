@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,15 @@ def test_the_table_shows_query_answer_and_score_best_first(model: Path, capsys: 
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--answer=a"], ["--prompt=a"], ["--prompt= ", "--answer=a"], ["--prompt=a", "--input=b"]]
+    "options",
+    [
+        [],
+        ["--answer=a"],
+        ["--prompt=a"],
+        ["--prompt= ", "--answer=a"],
+        ["--prompt=a", "--input=b"],
+        ["--prompt=a", "--answer=b", "--output=c"],
+    ],
 )
 def test_a_prompt_needs_text_and_answers(model: Path, options: list[str]) -> None:
     with pytest.raises(UserError, match="--prompt"):
@@ -147,6 +157,7 @@ def test_bad_rows_say_why_and_where_and_cost_nothing_else(
         '{"prompt": "a", "answer": 3}': "must be texts",
         '{"prompt": "a", "answer": "\\ud800"}': "lone surrogate",
         '{"prompt": "a", "answer": "' + "word " * 3000 + '"}': "the answer alone has",
+        '{"prompt": "a", "answer": "' + "a" * 1_000_001 + '"}': "1,000,000 are allowed",
         '{"prompt": [{"role": "judge", "content": "a"}], "answer": "a"}': "role 'judge'",
         '{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "a"}]}': "assistant's",
         '{"prompt": "a", "answer": "a", "score": 1}': "",
@@ -156,13 +167,13 @@ def test_bad_rows_say_why_and_where_and_cost_nothing_else(
     (tmp_path / "in.jsonl").write_text("\n".join(lines))
     code, rows = scored(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert code == 1
-    assert [row["score"] for row in rows[1::2]] == pytest.approx([rows[1]["score"]] * 11, abs=1e-5)
+    assert [row["score"] for row in rows[1::2]] == pytest.approx([rows[1]["score"]] * (len(bad) - 1), abs=1e-5)
     for row, reason in zip(rows[::2], bad.values(), strict=False):
         assert reason in row["error"]
     assert rows[6]["note"] == 1, "a bad row keeps its columns"
     messages = capsys.readouterr().err
     assert "in.jsonl row 1: not JSON" in messages
-    assert "11 of 22 rows could not be scored" in messages
+    assert "12 of 24 rows could not be scored" in messages
     (tmp_path / "in.jsonl").write_text("\n".join([good, list(bad)[-1]]))
     with pytest.raises(UserError, match=r"in\.jsonl row 2 has `score` already; give --prefix"):
         scored(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
@@ -216,8 +227,40 @@ def test_compressed_files_and_the_terminal_are_read_and_written(model: Path, tmp
     with zstandard.open(tmp_path / "o.jsonl.zst", "rt") as stream:
         expected = stream.read()
     command = [sys.executable, str(ROOT / "scripts" / "score.py"), "--model", str(model), "--input", "-"]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
-    assert [*map(json.loads, done.stdout.splitlines())] == [*map(json.loads, expected.splitlines())]
+    log = ["--log", str(tmp_path / "log")]
+    done = subprocess.run([*command, *log], input=text + "3", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = [*map(json.loads, done.stdout.splitlines())]
+    assert lines[:-1] == [*map(json.loads, expected.splitlines())]
+    assert lines[-1] == {"row": 6, "error": "not an object: integer"}
+    assert "stdin row 6: not an object" in (tmp_path / "log").read_text()
+
+
+def test_a_pipe_is_written_to_and_a_link_is_followed(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps(ROWS[0]))
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        score.main(["--model", str(model), "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "pipe")])
+        assert "score" in json.loads(read.result())
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "elsewhere.jsonl")
+    scored(model, tmp_path / "in.jsonl", tmp_path / "link.jsonl")
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert "score" in json.loads((tmp_path / "elsewhere.jsonl").read_text())
+
+
+def test_prompts_that_are_cut_are_counted_and_no_rows_are_no_secret(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "Say it. " * count, "answer": "They are 7."} for count in (1, 100, 200)]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    code, found = scored(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--max-length", "64")
+    assert (code, len({row["score"] for row in found})) == (0, 2)
+    assert "2 prompts lost their beginning, to fit into 64 tokens" in capsys.readouterr().err
+    (tmp_path / "in.jsonl").write_text("")
+    assert scored(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl") == (0, [])
+    assert "in.jsonl has no rows" in capsys.readouterr().err
 
 
 def test_files_that_cannot_be_read_or_written_leave_no_output(model: Path, tmp_path: Path) -> None:
@@ -225,6 +268,16 @@ def test_files_that_cannot_be_read_or_written_leave_no_output(model: Path, tmp_p
     (tmp_path / "rows.xyz").write_text("")
     (tmp_path / "bad.parquet").write_text("no")
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "other.parquet")
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, ["prompt", "answer", "prompt"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    text = "".join(json.dumps({"prompt": f"{k * k}", "answer": "b"}) + "\n" for k in range(2000))
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(text.encode())[:-2000])
+    long = pa.table({"prompt": [f"{k * k}" for k in range(20_000)], "answer": ["b"] * 20_000})
+    pq.write_table(long, tmp_path / "spoilt.parquet", use_dictionary=False)
+    with (tmp_path / "spoilt.parquet").open("r+b") as stream:
+        stream.seek(100)
+        stream.write(b"spoilt" * 500)
+    (tmp_path / "folder.jsonl").mkdir()
     for source, target, message in (
         ("missing.jsonl", "out.jsonl", "does not exist"),
         (".", "out.jsonl", "is not a file"),
@@ -232,6 +285,11 @@ def test_files_that_cannot_be_read_or_written_leave_no_output(model: Path, tmp_p
         ("rows.jsonl", "out.parquet", "only rows from Parquet"),
         ("bad.parquet", "out.parquet", "damaged"),
         ("other.parquet", "out.parquet", "its columns are text"),
+        ("twice.parquet", "out.parquet", "two columns of the same name"),
+        ("cut.jsonl.gz", "out.jsonl", r"cut\.jsonl\.gz is damaged after row \d+"),
+        ("spoilt.parquet", "out.parquet", "spoilt.parquet is damaged after row 0"),
+        ("rows.jsonl", "out.csv.gz", "name it .jsonl"),
+        ("rows.jsonl", "folder.jsonl", "is a folder"),
     ):
         with pytest.raises(UserError, match=message):
             score.main(["--model", str(model), "--input", str(tmp_path / source), "--output", str(tmp_path / target)])
@@ -255,8 +313,12 @@ def test_models_that_cannot_score_are_refused(model: Path, tmp_path: Path, base_
     with torch.no_grad():
         loaded.get_submodule("score").weight[0, 3] = float("nan")
     loaded.save_pretrained(broken)
-    (tmp_path / "adapter").mkdir()
+    adapter = edited(model, tmp_path / "adapter", "config.json")
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter" / "model.safetensors").rename(tmp_path / "adapter" / "adapter_model.safetensors")
+    wordless = edited(model, tmp_path / "wordless", "config.json")
+    for path in (tmp_path / "wordless").glob("tokenizer*"):
+        path.unlink()
     (tmp_path / "empty").mkdir()
     for folder, message in (
         (str(base), "score head .* is missing"),
@@ -264,7 +326,8 @@ def test_models_that_cannot_score_are_refused(model: Path, tmp_path: Path, base_
         (endless, "no end token"),
         (str(broken), "score.weight holds values that are not finite"),
         (str(tmp_path / "nowhere"), "is not a folder"),
-        (str(tmp_path / "adapter"), "LoRA adapter"),
+        (adapter, "LoRA adapter"),
+        (wordless, "no tokenizer; give --tokenizer"),
         (str(tmp_path / "empty"), "no config.json"),
         (edited(model, tmp_path / "wide", "config.json", hidden_size=16), "another shape|cannot be loaded"),
     ):

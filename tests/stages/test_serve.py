@@ -1,5 +1,6 @@
 """The scoring server as a program of its own: shapes of requests, batches, limits, the token, and its end."""
 
+import json
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from rewardline.scorer import Scorer
 from conftest import ROOT
 from reward_models import reward_model
 
-TOKEN = "not-for-the-log"
+TOKEN = "nöt-for-the-log"
 LIMITS = {
     "--window": 200,
     "--max-answers": 40,
@@ -32,6 +33,7 @@ LIMITS = {
     "--max-body": 20_000,
     "--max-requests": 30,
     "--batch": 32,
+    "--max-seconds": 3,
 }
 QUESTION = "How many are 3 and 4?"
 
@@ -44,7 +46,15 @@ class Server:
     scorer: Scorer
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+        return httpx.Client(base_url=self.url, headers=[(b"Authorization", f"Bearer {TOKEN}".encode())], timeout=60)
+
+    def connection(self, length: int) -> socket.socket:
+        """A connection over which the head of a request has gone whose body has `length` bytes."""
+        address = httpx.URL(self.url)
+        connection = socket.create_connection((address.host, address.port or 80), timeout=60)
+        head = f"POST /score HTTP/1.1\r\nHost: {address.host}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        connection.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode())
+        return connection
 
     def post(self, path: str, body: Any) -> Any:
         with self.client() as client:
@@ -194,21 +204,33 @@ def test_a_full_queue_says_when_to_come_again(server: Server) -> None:
     assert all(reply.headers["retry-after"] == "1" for reply in replies if reply.status_code == 429)
 
 
-def test_requests_that_are_slow_to_come_leave_others_told_when_to_come_again(server: Server) -> None:
-    address = httpx.URL(server.url)
-    head = (
-        f"POST /score HTTP/1.1\r\nHost: {address.host}\r\nAuthorization: Bearer {TOKEN}\r\n"
-        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n"
-    )
-    slow = [socket.create_connection((address.host, address.port or 80)) for _ in range(LIMITS["--max-requests"])]
-    for connection in slow:
-        connection.sendall(head.encode())
+def test_requests_that_are_slow_to_come_are_ended_and_others_told_when_to_come_again(server: Server) -> None:
+    slow = [server.connection(100) for _ in range(LIMITS["--max-requests"])]
     with server.client() as client:
         refused = _until(503, client)
         assert refused.headers["retry-after"] == "1"
         for connection in slow:
+            assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
             connection.close()
         _until(200, client)
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed(server: Server) -> None:
+    body = json.dumps({"prompt": QUESTION, "answers": ["No"] * 20}).encode()
+    gone = 'rewardline_requests_total{path="/score",status="499"}'
+    with server.client() as client:
+        before = client.get("/metrics").text
+        connection = server.connection(len(body))
+        connection.sendall(body)
+        connection.close()
+        deadline = time.monotonic() + 30
+        while gone not in (after := client.get("/metrics").text):
+            assert time.monotonic() < deadline
+        assert _metric(after, "rewardline_waiting_answers") == 0
+        assert client.post("/score", json={"prompt": QUESTION, "answer": "No"}).status_code == 200
+        after = client.get("/metrics").text
+    answers = "rewardline_batch_answers_sum"
+    assert _metric(after, answers) - _metric(before, answers) == 1
 
 
 def _until(status: int, client: httpx.Client) -> httpx.Response:
@@ -260,6 +282,7 @@ def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
         (["--max-queue", "5", "--max-answers", "6"], None, "must hold"),
         (["--max-body", "0"], None, "at least 1"),
         (["--window", "-1"], None, "milliseconds"),
+        (["--max-seconds", "0"], None, "above 0"),
         (["--port", "70000"], None, "from 0 to 65535"),
         (["--host", "no.such.host.invalid"], None, "choose another"),
         ([], " ", "set but empty"),
@@ -272,6 +295,15 @@ def test_options_that_make_no_server_are_refused_before_the_model_is_loaded(
         monkeypatch.setenv("REWARDLINE_TOKEN", token)
     with pytest.raises(UserError, match=message):
         serve.main(["--model", "results/models/none", *options])
+
+
+def test_of_two_servers_that_take_a_port_at_once_the_second_says_so() -> None:
+    with serve.bound("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with serve.bound("127.0.0.1", port) as second:
+            serve.listen(first)
+            with pytest.raises(UserError, match=f"--port {port}: cannot listen there"):
+                serve.listen(second)
 
 
 def test_a_port_that_is_taken_is_said_before_the_model_is_loaded() -> None:
