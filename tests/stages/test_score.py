@@ -371,6 +371,7 @@ def test_neither_a_padding_token_nor_a_decoder_is_needed(
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "pad_token": None}))
     assert AutoTokenizer.from_pretrained(folder).pad_token is None
+    (folder / "run.json").write_text("[]")  # another tool's
     answers = ["They are 7.", "No", "They are 8, are they not?"]
     (found,) = Scorer(str(folder)).score([[{"role": "user", "content": "How many are 3 and 4?"}]], [answers])
     assert found == pytest.approx(plain_scores(folder, "How many are 3 and 4?", answers), abs=1e-5)
