@@ -31,6 +31,7 @@ report: "report/workflow.rst"
 rule all:
     default_target: True
     input:
+        artefacts=artefacts(),
         summary="results/summary.tsv",
         comparisons="results/comparisons.json",
         suspects="results/suspects.parquet",

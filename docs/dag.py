@@ -20,7 +20,10 @@ def rule_graph() -> str:
     lines = text[text.index("flowchart") :].splitlines()
     names = dict(line.strip().rstrip("]").split("[", 1) for line in lines if "[" in line and not line.startswith("---"))
     arrows = [line.strip().split(" --> ") for line in lines if "-->" in line]
-    drawn = sorted(f"    {names[one]} --> {names[other]}" for one, other in arrows)
+    edges = {(names[one], names[other]) for one, other in arrows}
+    used = {one for one, other in edges if other != "all"}
+    # `all` asks for every artefact; what others are made of needs no arrow of its own to it.
+    drawn = sorted(f"    {one} --> {other}" for one, other in edges if other != "all" or one not in used)
     return "\n".join(["flowchart LR", *drawn])
 
 

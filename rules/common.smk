@@ -2,6 +2,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 from snakemake.exceptions import WorkflowError
@@ -328,6 +329,31 @@ def benchmark_manifests():
 def of_runs(pattern):
     """`pattern` filled in for every run, without repetitions."""
     paths = [pattern.format(run=run.run_id, mixture=run.mixture, model=run.model) for run in RUNS.values()]
+    return list(dict.fromkeys(paths))
+
+
+def artefacts():
+    """What every stage leaves behind, from the first on.
+
+    A file that a failed or killed job took away counts as no longer needed as long as the files made of it are there.
+    Asked for by name, it is made again, and so is all that follows from it.
+    """
+    runs = list(RUNS.values())
+    benchmarks = {name for run in runs for name in run.benchmarks}
+    tokenizers = {CONFIG["models"][run.model].get("init", {}).get("tokenizer", {}).get("mixture") for run in runs}
+    mixtures = sorted({run.mixture for run in runs} | benchmarks | tokenizers - {None})
+    tokens = sorted({(name, run.model) for run in runs for name in (run.mixture, *run.benchmarks)})
+    paths = [f"results/base/{run.model}/manifest.json" for run in runs]
+    for name in stages.used_sources(CONFIG, runs):
+        paths += [f"results/data/{name}/manifest.json", *part_manifests("data", name)]
+    for name in mixtures:
+        paths += [f"results/pairs/{name}/stats.json", *pair_shards(SimpleNamespace(mixture=name))]
+        if name not in stages.probe_benchmarks(CONFIG):
+            candidates = mixture_candidates(SimpleNamespace(mixture=name))
+            paths += [f"results/shards/prompts/{name}/manifest.json", *candidates["data"], *candidates["benchmarks"]]
+    for name, model in tokens:
+        paths.append(f"results/tokens/{name}/{model}/manifest.json")
+        paths += token_shards(SimpleNamespace(mixture=name, model=model))
     return list(dict.fromkeys(paths))
 
 

@@ -35,3 +35,20 @@ def test_results_that_did_not_fail_are_shown(tmp_path: Path) -> None:
     assert not shown[4].startswith("s ")
     (failed,) = [line for line in shown if line.startswith("failed")]
     assert failed == "failed  evaluate s bad; see results/logs/evaluate/s/bad.log"
+
+
+def test_what_a_failed_job_took_away_is_made_again(tmp_path: Path) -> None:
+    """Not taken for something that nobody needs, as long as what was made of it before is there."""
+    project = Project(tmp_path / "project")
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    project.pretend()
+    for path, rule in (
+        ("data/made", "download"),
+        ("shards/candidates/bad/all", "convert_rows"),
+        ("base/x", "base_model"),
+    ):
+        lost = project.folder / "results" / path / "manifest.json"
+        content = lost.read_bytes()
+        lost.unlink()
+        assert rule in project.planned()
+        lost.write_bytes(content)
