@@ -61,6 +61,8 @@ class Scorer:
         known = run.get("tokenization", {}) if isinstance(run, dict) else {}
         length = _length(loaded, words, max_length, known.get("max_length"))
         encoder = _encoder(words, known, template, length, num_padding_at_beginning, chat)
+        if not known and not chat and template is None and encoder.template == "plain":
+            log.info("%s has no chat template: it reads `Human: ...`, `Assistant: ...`, trained so or not", model)
         if isinstance(encoder, TurnsEncoder):
             setattr(loaded.config, KEY, {"score": encoder.place.score})
         self._pad_id = _padding(loaded, words, chat)
