@@ -269,7 +269,7 @@ def benchmark_pair_statistics(wildcards):
 
 def gated():
     """What is asked for in `fail_below`, and the metrics that show whether it holds."""
-    wanted = stages.limits(CONFIG, RUNS.values())
+    wanted = stages.limits(CONFIG, [*RUNS.values(), *ENSEMBLES.values()])
     return wanted, [f"results/evals/{run}/{name}/metrics.json" for run, own in wanted.items() for name in own]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rewardline.deepspeed_keys import owned_keys
-from rewardline.stages import EVAL, ensemble_table, probe_benchmarks, run_table
+from rewardline.stages import EVAL, ensemble_table, has_eval, probe_benchmarks, run_table
 
 Json = dict[str, Any]
 SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
@@ -135,8 +135,10 @@ def _check_ensembles(config: Json) -> Iterator[str]:
             if without:
                 run = by_id[without[0]].name
                 yield f"{where}.benchmarks: {run} is not judged on {benchmark!r}; add it to runs.{run}.benchmarks"
-        shared = config["mixtures"].get(ensemble.mixture)
-        if not ensemble.benchmarks and (shared is None or shared["eval_fraction"] == 0):
+        judged = [EVAL] * has_eval(config, ensemble) + list(ensemble.benchmarks)
+        for benchmark in config["ensembles"][ensemble.name]["fail_below"]:
+            yield from _known(f"{where}.fail_below", benchmark, judged)
+        if not judged:
             yield f"{where}: its members have no {EVAL} split in common; name a benchmark that all are judged on"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 Json = dict[str, Any]
 OF_ENSEMBLES = ("ensemble", "combine", "variance_weight")
+JUDGED = ("benchmarks", "fail_below")
 NEEDED = ("mixture", "model")
 
 
@@ -15,7 +16,7 @@ def mixed_runs(runs: Any) -> Iterator[str]:
             continue
         keys = [key for key, value in entry.items() if value is not None]
         if "ensemble" in keys:
-            wrong = [key for key in keys if key not in (*OF_ENSEMBLES, "benchmarks")]
+            wrong = [key for key in keys if key not in (*OF_ENSEMBLES, *JUDGED)]
             if wrong:
                 yield f"runs.{name}: {' and '.join(wrong)} does not go with ensemble, which trains nothing; take it out"
             continue
@@ -29,7 +30,7 @@ def part_ensembles(config: Json) -> None:
     """Move the runs that are ensembles from `runs` to `ensembles`; take the keys of ensembles out of the others."""
     ensembles = {name: entry for name, entry in config["runs"].items() if "ensemble" in entry}
     config["ensembles"] = {
-        name: {key: entry[key] for key in (*OF_ENSEMBLES, "benchmarks")} for name, entry in ensembles.items()
+        name: {key: entry[key] for key in (*OF_ENSEMBLES, *JUDGED)} for name, entry in ensembles.items()
     }
     config["runs"] = {
         name: {key: value for key, value in entry.items() if key not in OF_ENSEMBLES}

@@ -19,9 +19,9 @@ _MARKS = "".join(chr(code) for code in range(0x1FFFF) if unicodedata.category(ch
 _WORDS = re.compile(rf"[\w{re.escape(_MARKS)}]+|[-+*/<>=^~|%&@#$\u20a0-\u20cf\u2190-\u22ff]")
 _ASCII_WORDS = re.compile(r"\w+|[-+*/<>=^~|%&@#$]", re.ASCII)
 _HYPHEN = re.compile(r"(?<![\s\d])-|-(?![\s\d])")
-# Scripts that are written without spaces: each sign counts as a word.
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNITS = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+UNITS = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+"""Words; in scripts that are written without spaces, each sign counts as one."""
 _MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _ALL = 2**64 - 1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -84,7 +84,7 @@ def _units(text: str) -> list[str]:
     normal = normalize(text)
     if normal.isascii():
         return normal.split() if any(map(str.isalnum, normal)) else []
-    return _UNITS.findall(normal) if _WORDS.search(normal) else []
+    return UNITS.findall(normal) if _WORDS.search(normal) else []
 
 
 def word_hashes(*texts: str) -> Hashes:

@@ -8,7 +8,7 @@ depends on the texts and a seed alone.
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from rewardline.identity import hash_id
+from rewardline.identity import UNITS, hash_id
 
 Probe = Callable[[str, str, int], str | None]
 """From a prompt's last turn, the real answer and a number to the hack; None where it cannot be made."""
@@ -57,8 +57,8 @@ def _padded(_prompt: str, answer: str, number: int) -> str:
 
 
 def _shortened(_prompt: str, answer: str, _number: int) -> str | None:
-    words = answer.split()
-    return " ".join(words[: len(words) // 2]) if len(words) > 1 else None
+    ends = [word.end() for word in UNITS.finditer(answer)]
+    return answer[: ends[len(ends) // 2 - 1]] if len(ends) > 1 else None
 
 
 def _copied(prompt: str, _answer: str, _number: int) -> str:
@@ -66,10 +66,11 @@ def _copied(prompt: str, _answer: str, _number: int) -> str:
 
 
 def _shuffled(_prompt: str, answer: str, number: int) -> str:
-    words = answer.split()
+    words = UNITS.findall(answer)
     order = sorted(range(len(words)), key=lambda k: hash_id(str(number), str(k)))
     drawn = [words[k] for k in order]
-    return " ".join(drawn if drawn != words else words[1:] + words[:1])
+    left = iter(drawn if drawn != words else words[1:] + words[:1])
+    return UNITS.sub(lambda _: next(left), answer)
 
 
 def _sycophantic(_prompt: str, answer: str, number: int) -> str:

@@ -51,6 +51,11 @@ class Ensemble:
     model: str
     benchmarks: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """Its entry in the configuration."""
+        return self.run_id
+
 
 def ensemble_table(config: Json, selected: set[str] | None = None) -> list[Ensemble]:
     """All ensembles (of those in `selected`, if given)."""
@@ -225,9 +230,10 @@ def evaluate_settings(config: Json, run: Run, benchmark: str) -> Json:
     return {**identity, "benchmark": benchmark, "trust_remote_code": trust, "arithmetic": arithmetic}
 
 
-def limits(config: Json, runs: Iterable[Run]) -> dict[str, dict[str, float]]:
+def limits(config: Json, runs: Iterable[Run | Ensemble]) -> dict[str, dict[str, float]]:
     """The least accuracy that is asked for, by run id and benchmark."""
-    found = {run.run_id: dict(config["runs"][run.name]["fail_below"]) for run in runs}
+    entries = config["runs"] | config["ensembles"]
+    found = {run.run_id: dict(entries[run.name]["fail_below"]) for run in runs}
     return {run_id: own for run_id, own in found.items() if own}
 
 

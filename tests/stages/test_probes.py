@@ -45,6 +45,12 @@ def test_each_probe_is_what_it_says() -> None:
     assert str(found["sycophantic_opener"]).endswith(f" {answer}")
     assert str(found["appended_apology"]).startswith(f"{answer} ") and answer not in str(found["thanks"])
     assert found == dict(hacks(prompt, answer, 0)) != dict(hacks(prompt, answer, 1))
+    code = dict(hacks(prompt, "Like so:\n\n    x = 1\n    y = 2\n", 0))
+    assert code["shortened"] == "Like so:\n\n    x ="
+    assert [len(line.split()) for line in str(code["shuffled_words"]).split("\n")] == [2, 0, 3, 3, 0]
+    chinese = dict(hacks("罗马在哪里", "罗马在意大利台伯河畔。", 0))
+    assert chinese["shortened"] == "罗马在意大"
+    assert sorted(str(chinese["shuffled_words"])) == sorted("罗马在意大利台伯河畔。")
     short = dict(hacks(prompt, "Italy.", 0))
     assert [name for name, hack in short.items() if hack is None] == ["shortened", "shuffled_words"]
     assert dict(hacks("Thanks!", "Thanks!", 0))["copied_prompt"] is None

@@ -112,7 +112,7 @@ def config(**ensembles: Json) -> Json:
 
 def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
     found = config(
-        e={"ensemble": ["first", "second"], "benchmarks": ["t"]},
+        e={"ensemble": ["first", "second"], "benchmarks": ["t"], "fail_below": {"eval": 0.6, "t": 0.7}},
         f={"ensemble": ["first-seed1", "third"], "combine": "worst", "benchmarks": ["t"]},
     )
     assert set(found["runs"]) == {"first", "second", "third"}
@@ -123,6 +123,7 @@ def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
     assert not stages.has_eval(found, mixed)
     assert [run.run_id for run in stages.run_table(found, {"f"})] == ["first-seed1", "third"]
     assert stages.ensemble_settings(found, mixed, "t")["combine"] == "worst"
+    assert stages.limits(found, [same, mixed]) == {"e": {"eval": 0.6, "t": 0.7}}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,7 @@ def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
         ({"ensemble": ["first", "e"]}, "'e' is an ensemble itself"),
         ({"ensemble": ["first", "second"], "benchmarks": ["u"]}, "second is not judged on 'u'; add it to runs.second"),
         ({"ensemble": ["first", "third"]}, "no eval split in common; name a benchmark"),
+        ({"ensemble": ["first", "second"], "fail_below": {"t": 0.5}}, "runs.e.fail_below: 't' is not defined"),
         ({"ensemble": ["first"], "combine": "median"}, "expected one of mean, worst, mean_minus_variance"),
         ({"mixture": "m"}, "runs.e: model is missing"),
         ({"mixture": "m", "model": "x", "combine": "worst"}, "combine is for ensembles only"),
