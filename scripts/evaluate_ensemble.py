@@ -4,9 +4,11 @@
         --members results/evals/first/eval results/evals/second/eval --output results/evals/committee/eval
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 from rewardline.artifacts import publish, read_json, settings_argument, write_json
@@ -37,8 +39,11 @@ def main(argv: list[str] | None = None) -> int:
                 writer.write_table(table)
         metrics = summarize(read_scores(out / "scores.parquet"), log_odds_scale(combined.standards, found))
         if arithmetic is not None:
-            left_out = (found[0].get("sections") or {}).get("left_out")
-            metrics["sections"] = sections(read_scores(out / "scores.parquet", COLUMNS), arithmetic, left_out)
+            left_out: Counter[str] = Counter()
+            for one in found:
+                left_out |= Counter(one["sections"]["left_out"])  # the most that a member left out for a reason
+            pairs = pd.read_parquet(out / "scores.parquet", columns=list(COLUMNS))
+            metrics["sections"] = sections(pairs, arithmetic, dict(sorted(left_out.items())))
         standards = {name: {"mean": mean, "std": std} for name, (mean, std) in combined.standards.items()}
         write_json(out / "metrics.json", {**settings, **metrics, "standards": standards, "unscored": combined.unscored})
     log.info("accuracy %.4f on %d pairs, %d not scored by all", metrics["accuracy"], metrics["n"], combined.unscored)

@@ -92,6 +92,24 @@ def test_members_without_a_common_pair_are_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "e").exists()
 
 
+def test_a_published_benchmark_says_what_any_member_left_out(tmp_path: Path) -> None:
+    scores = table(np.random.default_rng(2), 20)
+    scores["subset"] = "mmlu-pro"
+    scores["place"] = [{"item": "", "chosen": 0, "rejected": 1, "answers": 2}] * 20
+    for name, dropped, rows in (("a", {"answer_too_long": 3}, 20), ("b", {"answer_too_long": 5, "same": 1}, 18)):
+        (tmp_path / name).mkdir()
+        stored(scores.iloc[:rows], tmp_path / name)
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"sections": {"left_out": dropped}}))
+    settings = {**SETTINGS, "ensemble": ["a", "b"], "combine": "mean", "variance_weight": 0.5}
+    own = json.dumps({**settings, "arithmetic": "judgebench"})
+    folders = [str(tmp_path / name) for name in "ab"]
+    assert evaluate_ensemble.main(["--settings", own, "--members", *folders, "--output", str(tmp_path / "e")]) == 0
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["sections"]["left_out"] == {"answer_too_long": 5, "same": 1}
+    assert metrics["sections"]["sections"]["mmlu-pro"] == {"score": pytest.approx(metrics["accuracy"]), "n": 18}
+    assert metrics["unscored"] == 2
+
+
 CONFIG = """
 datasets: {d: {demo: {}}}
 mixtures: {m: {datasets: {d: 1.0}}, n: {datasets: {d: 1.0}}}
