@@ -14,6 +14,10 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+# Read with --sdm apptainer alone; envs/rewardline.def makes it.
+container: "envs/rewardline.sif"
+
+
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/pairs.smk"
@@ -47,6 +51,7 @@ rule all:
 
 onstart:
     refuse_second_instance()
+    check_cluster()
 
 
 onsuccess:

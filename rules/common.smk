@@ -13,7 +13,7 @@ SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scr
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline import config as configuration
-from rewardline import machine, stages, summary
+from rewardline import machine, slurm, stages, summary
 from rewardline.artifacts import canonical
 from rewardline.code import program_files
 from rewardline.expand import expand_files, local_model_files
@@ -371,8 +371,8 @@ def train_threads():
 
 
 GPUS = machine.visible_gpus()
-if GPUS:
-    # Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
+if GPUS and workflow.resource_settings.nodes is None and workflow.is_main_process:
+    # Those of a cluster's machines are counted by it. Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
     workflow.global_resources.setdefault("gpu", GPUS)
 
 
@@ -384,6 +384,57 @@ def refuse_second_instance():
     except UserError as error:
         logger.error(str(error))
         os._exit(1)
+
+
+def check_cluster():
+    """Refuse what the cluster cannot run, and end jobs of this folder that an earlier run left behind."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    try:
+        requests = slurm_requests()
+        problems = slurm.problems(requests, slurm.read_machines(), slurm.read_accounts())
+        places = {(request.partition, request.account) for request in requests}
+        folder = Path.cwd()
+        if not problems and any(slurm.unseen(folder, *place) for place in places):
+            problems = [f"the cluster's machines do not see {folder}: move the project to a folder that all share"]
+        if problems:
+            raise UserError("\n".join(["Slurm cannot run this; see --workflow-profile.", *problems]))
+        slurm.cancel_old_jobs(folder)
+        workflow.scheduler._executor._failed_nodes = slurm.Fixed(workflow.scheduler._executor._failed_nodes)
+    except UserError as error:
+        logger.error(str(error))
+        os._exit(1)
+
+
+def slurm_requests():
+    """What each rule that will run as a job asks for, at each attempt."""
+    jobs = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+    found = []
+    for job in jobs.values():
+        for attempt in range(1, workflow.execution_settings.retries + 2):
+            job.attempt = attempt
+            found.append(slurm_request(job, attempt))
+        job.attempt = 1
+    return found
+
+
+def slurm_request(job, attempt):
+    """What a job asks for at an attempt."""
+    ask = job.resources.get
+    return slurm.Request(
+        job.rule.name,
+        attempt,
+        partition=str(ask("slurm_partition") or "") or None,
+        account=str(ask("slurm_account") or "") or None,
+        machines=ask("nodes", 1),
+        cores=ask("cpus_per_task", job.threads),
+        memory=ask("mem_mb", 0),
+        gpus=ask("gpu", 0),
+        minutes=ask("runtime", 0),
+        launcher=ask("launcher", ""),
+        tasks=ask("tasks"),
+        tasks_per_gpu=ask("tasks_per_gpu"),
+    )
 
 
 def last_screen():

@@ -9,6 +9,7 @@ rule compare:
         suspects="results/suspects.parquet",
     log:
         "results/logs/compare.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     params:

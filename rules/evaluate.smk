@@ -35,6 +35,7 @@ rule evaluate_ensemble:
         metrics="results/evals/{ensemble}/{benchmark}/metrics.json",
     log:
         "results/logs/evaluate_ensemble/{ensemble}/{benchmark}.log",
+    localrule: True
     conda:
         "../envs/rewardline.yaml"
     params:

@@ -195,3 +195,14 @@ def cluster() -> Iterator["Cluster"]:
         except UnavailableError as error:
             pytest.skip(f"no Slurm cluster can be started here: {error}")
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def run_on_one_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a project whose small run has ended, on this machine, with what profiles/slurm says of threads."""
+    from project import Project
+    from slurm.runs import PROFILE_THREADS, TINY
+
+    project = Project(tmp_path_factory.mktemp("one-machine") / "project")
+    project.run("--cores", "2", "--configfile", str(project.overlay(TINY)), "--set-threads", *PROFILE_THREADS)
+    return project.folder

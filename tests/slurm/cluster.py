@@ -23,6 +23,10 @@ from slurm.sandbox import Sandbox, UnavailableError, fetch_packages, inner_pid
 
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "slurmdbd", "munge", "mariadb-server", "iproute2"]
 HOME = "/run/cluster"
+SMALL_DISK = "/run/small"
+"""A file system of 100 MB that all nodes share."""
+UNSHARED = "/run/login"
+"""A file system of the login host that nodes do not see."""
 CONTROL = "10.77.0.1"
 NODES = {f"node{k}": f"10.77.0.{10 + k}" for k in (1, 2)}
 CPUS, MEMORY, GPUS = 4, 16_000, 2
@@ -109,6 +113,9 @@ class Cluster(Sandbox):
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         try:
             self._write_files()
+            for folder in (SMALL_DISK, UNSHARED):
+                self.run("mkdir", folder)
+                self.run("mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", folder)
             self.run("munged", *(f"--{key}={HOME}/munge.{value}" for key, value in MUNGE.items()), "--num-threads=10")
             self._start_accounting()
             self.start_controller()
@@ -184,7 +191,8 @@ class Cluster(Sandbox):
         """
         if not self.path(f"/run/netns/{name}").exists():
             self.run("sh", "-e", "-c", network)
-        boot = f"mount -t proc proc /proc; hostname {name}; slurmd -N {name}; exec {sys.executable} -S {REAPER}"
+        boot = f"mount -t proc proc /proc; mount -t tmpfs tmpfs {UNSHARED}; hostname {name}; slurmd -N {name}"
+        boot += f"; exec {sys.executable} -S {REAPER}"
         spaces = ["unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "sh", "-e", "-c", boot]
         self._nodes[name] = self.start("nsenter", f"--net=/run/netns/{name}", *spaces)
 
@@ -217,7 +225,7 @@ class Cluster(Sandbox):
         end = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < end, f"{what} did not come in {seconds} s"
-            time.sleep(0.1)
+            time.sleep(0.02)
 
     def logs(self, lines: int = 15) -> str:
         """The ends of the daemons' logs."""

@@ -40,7 +40,8 @@ def fetch_packages(names: Sequence[str], folder: Path) -> None:
         raise UnavailableError("there is no apt-get, with which Slurm is fetched")
     (folder / "partial").mkdir(parents=True)
     get = ["apt-get", "--yes", "--quiet", "--no-install-recommends", "--download-only", "--reinstall"]
-    get += [f"--option=Dir::Cache::archives={folder}", "--option=APT::Sandbox::User=root", "install", *names]
+    get += [f"--option=Dir::Cache::archives={folder}", "--option=APT::Sandbox::User=root"]
+    get += ["--option=Debug::NoLocking=true", "install", *names]  # nothing is installed, and others may do the same
     for command in (get, ["apt-get", "--quiet", "update"], get):
         done = _run(command)
         if command is get and done.returncode == 0:

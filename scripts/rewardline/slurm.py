@@ -1,0 +1,229 @@
+"""What a Slurm cluster has, whether it can run what a workflow asks for, and jobs that an earlier run left behind."""
+
+import getpass
+import math
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewardline.cli import UserError, log
+
+ANSWER_SECONDS = 60
+PROBE_SECONDS = 10
+CANCEL_SECONDS = 180
+JOB_NAME = re.compile(r"([\w-]+_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""How the Slurm plugin of snakemake names its jobs."""
+
+
+class Fixed(set[str]):
+    """A set to which nothing can be added, for the machines that the plugin keeps jobs away from.
+
+    When a machine fails, the plugin would keep all machines of its job in it, and a training over all machines of a
+    partition could not start again. Slurm takes the one that failed out of service itself.
+    """
+
+    def add(self, element: str) -> None:
+        """Leave the set as it is."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Equal machines of a partition: cores, memory in MB and GPUs of each; time limit in minutes."""
+
+    partition: str
+    is_default: bool
+    count: int
+    cores: int
+    memory: int
+    gpus: int
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a rule asks for at one of its attempts: of each machine, but for `gpus`, which are those of all machines."""
+
+    rule: str
+    attempt: int = 1
+    partition: str | None = None
+    account: str | None = None
+    machines: int = 1
+    cores: int = 1
+    memory: int = 0
+    gpus: int = 0
+    minutes: float = 0
+    launcher: str = ""
+    tasks: int | None = None
+    tasks_per_gpu: int | None = None
+
+
+def ask(*command: str, seconds: float = ANSWER_SECONDS) -> str:
+    """What a program of Slurm prints.
+
+    Raises:
+        UserError: it is not there, or fails.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no {command[0]} on this host: start snakemake on a login host of the cluster, or without"
+            " --workflow-profile profiles/slurm to run on this machine alone"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"Slurm does not answer: {command[0]} took more than {seconds:.0f} s") from error
+    if done.returncode:
+        raise UserError(f"Slurm does not answer: {' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def read_machines() -> list[Machines]:
+    """All machines of the cluster, by partition, whatever state they are in."""
+    return parse_machines(ask("sinfo", "--noheader", "--exact", "--all", "--format=%P|%D|%c|%m|%G|%l"))
+
+
+def parse_machines(text: str) -> list[Machines]:
+    """The machines in the output of `sinfo --exact --format=%P|%D|%c|%m|%G|%l`."""
+    found = []
+    for line in text.splitlines():
+        name, count, cores, memory, devices, limit = line.strip().split("|")
+        gpus = sum(int(number) for number in re.findall(r"gpu:(?:[^:,()]+:)?(\d+)", devices))
+        figures = (int(count), _number(cores), _number(memory), gpus)
+        found.append(Machines(name.rstrip("*"), name.endswith("*"), *figures, parse_minutes(limit)))
+    return found
+
+
+def _number(text: str) -> int:
+    return int(text.rstrip("+"))
+
+
+def parse_minutes(limit: str) -> float:
+    """A time limit as Slurm prints it, `[days-]hours:minutes:seconds` or `infinite`, in minutes."""
+    if not limit[:1].isdigit():
+        return math.inf
+    days, _, rest = limit.rpartition("-")
+    seconds = 0
+    for part in rest.split(":"):
+        seconds = 60 * seconds + int(part)
+    return int(days or 0) * 1440 + seconds / 60
+
+
+def read_accounts() -> set[str]:
+    """The accounts that this user may charge jobs to; none where the cluster keeps no accounts."""
+    user = getpass.getuser()
+    try:
+        return set(
+            ask("sacctmgr", "--noheader", "--parsable2", "show", "user", user, "withassoc", "format=account").split()
+        )
+    except UserError:
+        return set()
+
+
+def problems(requests: Iterable[Request], machines: Sequence[Machines], accounts: set[str]) -> list[str]:
+    """What no machine of the cluster can give, as sentences that say what to change; each once for a rule."""
+    found: dict[tuple[str, str], str] = {}
+    for request in requests:
+        for key, text in _problems(request, machines, accounts):
+            when = f" at attempt {request.attempt}" if request.attempt > 1 else ""
+            found.setdefault((request.rule, key), f"{request.rule}{when}: {text}")
+    return list(found.values())
+
+
+def _problems(request: Request, machines: Sequence[Machines], accounts: set[str]) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    if request.account and accounts and request.account.lower() not in {name.lower() for name in accounts}:
+        found.append(("account", f"slurm_account {request.account!r} is not one of yours: {_listed(accounts)}"))
+    names = {entry.partition for entry in machines}
+    if request.partition and not set(request.partition.split(",")) <= names:
+        return [*found, ("partition", f"there is no slurm_partition {request.partition!r}; there are {_listed(names)}")]
+    asked = request.partition.split(",") if request.partition else None
+    fits = [entry for entry in machines if (entry.partition in asked if asked else entry.is_default)]
+    if not fits:
+        if not asked and machines:
+            found.append(("partition", f"the cluster has no default; set slurm_partition to one of {_listed(names)}"))
+        return found
+    where = f"partition {_listed({entry.partition for entry in fits})}"
+    gpus = math.ceil(request.gpus / request.machines)
+    for key, wanted, most, unit in (
+        ("threads", request.cores, max(entry.cores for entry in fits), "cores"),
+        ("mem_mb", request.memory, max(entry.memory for entry in fits), "MB of memory"),
+        ("gpu", gpus, max(entry.gpus for entry in fits), "GPUs"),
+    ):
+        if wanted > most:
+            found.append(
+                (key, f"{key} asks for {wanted} {unit} of a machine, and none of {where} has more than {most}")
+            )
+    limit = max(entry.minutes for entry in fits)
+    if request.minutes > limit:
+        text = f"runtime asks for {request.minutes:.0f} minutes, and {where} allows {limit:.0f}"
+        found.append(("runtime", f"{text}; write min(..., {limit:.0f}) in the profile"))
+    count = sum(entry.count for entry in fits)
+    if request.machines > count:
+        found.append(("nodes", f"nodes asks for {request.machines} machines, and {where} has {count}"))
+    return found + _mistakes(request)
+
+
+def _mistakes(request: Request) -> list[tuple[str, str]]:
+    """Combinations of resources with which a job waits for ever, or leaves machines idle."""
+    found = []
+    if request.gpus and (request.tasks or 1) > 1 and request.tasks_per_gpu != 0:
+        found.append(("tasks", "with gpu and tasks, Slurm waits for a task on each GPU; add tasks_per_gpu: 0"))
+    if request.machines > 1 and "srun" not in request.launcher:
+        found.append(("launcher", "asks for several machines and has no launcher, so that one would do all the work"))
+    if request.machines > 1 and (request.tasks or 1) != request.machines:
+        found.append(("tasks", f"tasks must be {request.machines}, as many as nodes"))
+    return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def unseen(folder: Path, partition: str | None, account: str | None) -> bool:
+    """Whether a machine of a partition lacks `folder`; False where none is free to tell at once."""
+    place = [f"--partition={partition}"] if partition else []
+    place += [f"--account={account}"] if account else []
+    command = ["srun", "--quiet", "--job-name=rewardline-check", "--ntasks=1", "--mem=50", "--time=1", *place]
+    command += [f"--immediate={PROBE_SECONDS}", "--chdir=/", "--input=none"]
+    try:
+        done = subprocess.run(
+            [*command, "sh", "-c", 'test -e "$0" || exit 44', str(folder.resolve())],
+            capture_output=True,
+            timeout=ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 44
+
+
+def cancel_old_jobs(folder: Path) -> None:
+    """Cancel what an earlier snakemake, which is no more, left in Slurm for `folder`, and wait until it is gone.
+
+    A training among it saves a checkpoint first.
+
+    Raises:
+        UserError: some jobs do not end.
+    """
+    old = old_jobs(folder)
+    if not old:
+        return
+    log.warning("cancelling jobs that an earlier run left behind: %s", " ".join(old))
+    ask("scancel", *old)
+    end = time.monotonic() + CANCEL_SECONDS
+    while left := old_jobs(folder):
+        if time.monotonic() > end:
+            raise UserError(f"jobs of an earlier run do not end: {' '.join(left)}; see squeue, and cancel them")
+        time.sleep(1)
+
+
+def old_jobs(folder: Path) -> list[str]:
+    """The jobs of this user that snakemake submitted from `folder`, by id."""
+    here, own = str(folder.resolve()), os.environ.get("SLURM_JOB_ID")
+    listed = ask("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%j|%Z")
+    jobs = [line.strip().split("|", 2) for line in listed.splitlines()]
+    return [number for number, name, place in jobs if place == here and JOB_NAME.fullmatch(name) and number != own]
