@@ -34,7 +34,7 @@ def new_engine(settings: Json) -> Any:
     model.set_attn_implementation("sdpa")
     if settings["lora"]:
         model = lora.add_adapters(model, settings["lora"], seed=0)
-    return engine.create(model, settings)
+    return engine.create(model, settings, engine.deepspeed_config(settings))
 
 
 def steps(running: Any, first: int, count: int, clip: float = 0.0) -> None:

@@ -1,5 +1,6 @@
-"""DeepSpeed settings that the training's own keys decide."""
+"""DeepSpeed settings that the training's own keys decide, and those that DeepSpeed knows."""
 
+import difflib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ OWNED = {
     "gradient_clipping": "clip",
     "bf16.enabled": "precision",
     "fp16.enabled": "precision",
+    "torch_autocast": "precision",
     "zero_optimization.stage": "zero_stage",
     "zero_optimization.offload_optimizer.device": "offload",
     "zero_optimization.offload_param.device": "offload",
@@ -28,6 +30,16 @@ REFUSED = {
     "ratio": "DeepSpeed's own AdamW alone can leave part of the state on the GPU",
 }
 """Details that do not go together with this program, and why."""
+FREE = frozenset(
+    {
+        "activation_checkpointing", "aio", "bf16", "checkpoint", "comet", "comms_logger", "communication_data_type",
+        "compile", "csv_monitor", "data_types", "disable_allgather", "disable_python_gc", "dump_state",
+        "flops_profiler", "fp16", "gradient_predivide_factor", "log_level", "memory_breakdown", "prescale_gradients",
+        "steps_per_print", "tensorboard", "timers", "use_node_local_storage", "wall_clock_breakdown", "wandb",
+        "weight_quantization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "zero_optimization",
+    }
+)  # fmt: skip
+"""What else may stand at the top: DeepSpeed itself would pass over a key that it does not know."""
 
 
 def owned_keys(settings: dict[str, Any], offload: str, prefix: str = "") -> Iterator[str]:
@@ -43,5 +55,8 @@ def owned_keys(settings: dict[str, Any], offload: str, prefix: str = "") -> Iter
         elif name in DETAILS and offload not in DETAILS[name] and "device" not in value:
             needed = " or ".join(DETAILS[name])
             yield f"training.deepspeed.{name}: has no effect with training.offload {offload}; expected {needed}"
+        elif not prefix and key not in FREE:
+            near = difflib.get_close_matches(key, FREE, n=1)
+            yield f"training.deepspeed.{key}: has no effect here{f'; did you mean {near[0]}?' if near else ''}"
         elif isinstance(value, dict):
             yield from owned_keys(value, offload, f"{name}.")

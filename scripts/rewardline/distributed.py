@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,16 +73,17 @@ def keep_memory() -> None:
 def leave_on_terminate() -> None:
     """Until a training has its own way to save: a SIGTERM ends the program with the code that asks for a retry.
 
-    A Ctrl-C ends it at once.
+    A Ctrl-C ends it too. Both at once and like a kill, as an exception would be lost in a library that catches all, or
+    in a finaliser.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(PREEMPTED))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(PREEMPTED))
     interrupt_at_once()
 
 
 def interrupt_at_once() -> None:
     """From now on a Ctrl-C ends the program at once."""
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a shell
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 def on_stop(handler: Callable[[int, object], None]) -> None:

@@ -1,13 +1,14 @@
 """The DeepSpeed engine of a training: its configuration, its optimiser, and its weights gathered for export."""
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import deepspeed
 import torch
 from deepspeed.ops import __compatible_ops__
+from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from torch import Tensor, nn
 
 from rewardline.cli import UserError, log
@@ -36,7 +37,7 @@ def deepspeed_config(training: Json) -> Json:
     """The DeepSpeed configuration that follows from the training's settings, with the user's own merged over it.
 
     Raises:
-        UserError: the user's part sets what a key of the training decides.
+        UserError: the user's part sets what a key of the training decides, or what DeepSpeed does not take.
     """
     stage, offload = training["zero_stage"], training["offload"]
     zero: Json = {"stage": stage}
@@ -59,7 +60,22 @@ def deepspeed_config(training: Json) -> Json:
         config[training["precision"]] = {"enabled": True}
     if problems := list(owned_keys(training["deepspeed"], offload)):
         raise UserError("\n".join(problems))
-    return merge(config, training["deepspeed"], "")
+    merged = merge(config, training["deepspeed"], "")
+    with _refusals(training):
+        DeepSpeedConfig(merged)
+    return merged
+
+
+@contextmanager
+def _refusals(training: Json) -> Iterator[None]:
+    """What DeepSpeed says against the user's own settings is a message, no traceback."""
+    try:
+        yield
+    except (DeepSpeedConfigError, AssertionError, ValueError) as error:
+        if not training["deepspeed"]:
+            raise
+        reason = " ".join(line.strip() for line in str(error).splitlines() if "https://errors." not in line)
+        raise UserError(f"training.deepspeed: DeepSpeed does not take it: {reason}") from error
 
 
 def merge(base: Json, over: Json, where: str) -> Json:
@@ -89,13 +105,18 @@ def _dimensions(parameter: nn.Parameter) -> int:
     return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
-def create(model: nn.Module, training: Json) -> Any:
-    """The engine around `model`, with fused AdamW as its optimiser."""
+def create(model: nn.Module, training: Json, config: Json) -> Any:
+    """The engine around `model`, with fused AdamW as its optimiser; `config` as `deepspeed_config` gives it.
+
+    Raises:
+        UserError: DeepSpeed does not take the user's own settings.
+    """
     groups = parameter_groups(model, training["weight_decay"])
     # Handed over rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
     options = {"lr": training["learning_rate"], "betas": tuple(training["betas"]), "eps": training["eps"]}
     optimizer = torch.optim.AdamW(groups, **options, fused=True)
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_config(training))
+    with _refusals(training):
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     if training["zero_stage"] == 0:
         engine.enable_backward_allreduce = False  # `clip_gradients` does it, so that the norm is known
     return engine

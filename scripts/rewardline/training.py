@@ -40,13 +40,14 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
         raise UserError("training.precision: fp16 needs a GPU; use fp32 or bf16")
     if training["attention"] == "flex" and device.type == "cpu":
         raise UserError("training.attention: flex needs a GPU; use auto or sdpa")
+    config = engine.deepspeed_config(training)
     data, held_out = TokenDataset(tokens, "train"), TokenDataset(tokens, "eval")
     tokenizer = load_tokenizer(base, settings["trust_remote_code"])
     if data.manifest.get("chat_template"):
         tokenizer.chat_template = data.manifest["chat_template"]
     stage = training["zero_stage"]
     # While this object lives, transformers loads weights straight into ZeRO-3's shares.
-    zero3 = HfDeepSpeedConfig(engine.deepspeed_config(training)) if stage == 3 else None
+    zero3 = HfDeepSpeedConfig(config) if stage == 3 else None
     model = _base_model(settings, base, tokenizer, DTYPES[training["precision"]] if stage == 3 else torch.float32)
     if training["lora"]:
         lora.add_adapters(model, training["lora"], settings["seed"])
@@ -59,7 +60,7 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     if training["gradient_checkpointing"]:
         model.activation_checkpointing_enable({"use_reentrant": False})
     counts = _parameter_counts(wrapped)
-    ds_engine = engine.create(wrapped, training)
+    ds_engine = engine.create(wrapped, training, config)
     pad_id = int(tokenizer.pad_token_id)
     peak = throughput.peak_flops(device, training["precision"])
     trainer = Trainer(wrapped, ds_engine, settings, data, held_out, folder, pad_id, rank(), world_size(), device)

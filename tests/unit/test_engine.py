@@ -80,6 +80,8 @@ def test_own_settings_are_merged_and_what_they_replace_is_said(
         ({"zero_optimization": {"offload_param": {"pin_memory": True}}}, "all", None),
         ({"zero_optimization": {"offload_optimizer": {"pin_memory": True}}}, "all", None),
         ({"fp16": {"initial_scale_power": 8}, "train_batch_size": 8}, "none", "train_batch_size: is decided by"),
+        ({"torch_autocast": {"enabled": True}}, "none", "torch_autocast: is decided by training.precision"),
+        ({"zero_optimizatoin": {}}, "none", "no effect here; did you mean zero_optimization?"),
     ],
 )
 def test_settings_that_contradict_the_configuration_are_named(own: Json, offload: str, message: str | None) -> None:
@@ -91,3 +93,17 @@ def test_settings_that_contradict_the_configuration_are_named(own: Json, offload
     assert message in found[0]
     with pytest.raises(UserError, match=r"training\.deepspeed"):
         engine.deepspeed_config(training(zero_stage=3, offload=offload) | {"deepspeed": own})
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"zero_optimization": {"overlap_com": True}}, "overlap_com Extra inputs are not permitted"),
+        ({"wall_clock_breakdown": True, "data_types": {"grad_accum_dtype": "fp31"}}, "fp31"),
+        ({"prescale_gradients": True}, "pre-scale gradients is not yet supported"),
+    ],
+)
+def test_what_deepspeed_does_not_take_is_a_message(own: Json, message: str) -> None:
+    with pytest.raises(UserError, match=rf"training\.deepspeed: DeepSpeed does not take it: .*{message}"):
+        new_engine(training(zero_stage=2, deepspeed=own))
