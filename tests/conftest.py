@@ -187,6 +187,22 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small comparisons as the tokenize stage leaves them."""
+    from trainings import write_small_tokens
+
+    folder = tmp_path_factory.mktemp("data") / "m" / "x"
+    write_small_tokens(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base(base_models: Callable[..., Path]) -> Path:
+    """A tiny Llama to start from."""
+    return base_models("llama")
+
+
+@pytest.fixture(scope="session")
 def cluster() -> Iterator["Cluster"]:
     """A Slurm cluster, which ends with the tests; see tests/slurm/cluster.py."""
     from slurm.cluster import running

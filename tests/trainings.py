@@ -86,8 +86,9 @@ def finish(folder: Path, tokens: Path, base: Path, *more: str, **options: Any) -
 
 def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> None:
     """Until a training has logged a step, or has ended."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
+    deadline = time.monotonic() + 300
+    while process.poll() is None:
+        assert time.monotonic() < deadline, f"step {step} was not reached"
         logs = list((folder / "checkpoints").glob("*/log.jsonl"))
         if logs and f'"step": {step},' in logs[0].read_text():
             return

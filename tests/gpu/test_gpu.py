@@ -3,7 +3,6 @@
 import copy
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from rewardline.reward_model import RewardModel, scores_of
 
 from conftest import random_comparison
 from models import comparisons, random_model
-from trainings import finish, largest_difference, losses, start, stop_at_step, train, write_small_tokens
+from trainings import finish, largest_difference, losses, start, stop_at_step, train
 
 WIDE = {"hidden_size": 128}
 """Four heads of 32; flex_attention on a GPU needs 16 or more."""
@@ -82,16 +81,15 @@ def test_rows_of_many_lengths_do_not_compile_anew() -> None:
 
 @pytest.mark.parametrize("options", [{"zero_stage": 1}, {"zero_stage": 2, "offload": "optimizer"}, {"zero_stage": 3}])
 def test_a_training_in_bf16_follows_that_in_fp32_and_resumes(
-    tmp_path: Path, base_models: Callable[..., Path], options: dict[str, Any]
+    tmp_path: Path, tokens: Path, base: Path, options: dict[str, Any]
 ) -> None:
-    write_small_tokens(tmp_path / "t")
-    base, gpu = base_models("llama"), ("--gpus", "1")
-    _, expected = train(tmp_path / "fp32", tmp_path / "t", base, *gpu)
-    _, lines = train(tmp_path / "bf16", tmp_path / "t", base, *gpu, precision="bf16", **options)
+    gpu = ("--gpus", "1")
+    _, expected = train(tmp_path / "fp32", tokens, base, *gpu)
+    _, lines = train(tmp_path / "bf16", tokens, base, *gpu, precision="bf16", **options)
     assert losses(lines) == pytest.approx(losses(expected), abs=0.05)
     assert json.loads((tmp_path / "bf16" / "out" / "run.json").read_text())["peak_flops_per_second"] > 1e13
     stopped = tmp_path / "stopped"
-    assert stop_at_step(start(stopped, tmp_path / "t", base, *gpu, **options), stopped, 6, signal.SIGTERM) == 75
-    weights, _ = finish(stopped, tmp_path / "t", base, *gpu, **options)
-    whole, _ = finish(tmp_path / "whole", tmp_path / "t", base, *gpu, **options)
+    assert stop_at_step(start(stopped, tokens, base, *gpu, **options), stopped, 6, signal.SIGTERM) == 75
+    weights, _ = finish(stopped, tokens, base, *gpu, **options)
+    whole, _ = finish(tmp_path / "whole", tokens, base, *gpu, **options)
     assert largest_difference(weights, whole) < 1e-4

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,12 @@ from trainings import (
     stop_at_step,
     training,
     wait_for_step,
-    write_small_tokens,
 )
 
 Json = dict[str, Any]
 MOVED = 1e-5
 """How far a weight may be from that of an undisturbed run, after 40 steps at a rate of 0.001, where processes or ZeRO
 stage changed on the way: sums are then taken in another order."""
-
-
-@pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "m" / "x"
-    write_small_tokens(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def base(base_models: Callable[..., Path]) -> Path:
-    return base_models("llama")
 
 
 @pytest.fixture(scope="module")

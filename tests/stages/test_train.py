@@ -18,21 +18,14 @@ from rewardline.reward_model import load_base
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer
 
-from trainings import ENVIRONMENT, command, largest_difference, losses, train, training, write_small_tokens
+from trainings import ENVIRONMENT, command, largest_difference, losses, train, training
 
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "m" / "x"
-    write_small_tokens(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory, tokens: Path, base_models: Callable[..., Path]) -> Any:
-    return train(tmp_path_factory.mktemp("reference"), tokens, base_models("llama"))
+def reference(tmp_path_factory: pytest.TempPathFactory, tokens: Path, base: Path) -> Any:
+    return train(tmp_path_factory.mktemp("reference"), tokens, base)
 
 
 def test_log_has_a_line_for_every_step_and_evaluation(reference: Any) -> None:
@@ -48,10 +41,8 @@ def test_log_has_a_line_for_every_step_and_evaluation(reference: Any) -> None:
     assert all(line["grad_norm"] > 0 for line in steps)
 
 
-def test_run_json_and_model_card_say_what_was_computed(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
-) -> None:
-    _, lines = train(tmp_path, tokens, base_models("llama"))
+def test_run_json_and_model_card_say_what_was_computed(tmp_path: Path, tokens: Path, base: Path) -> None:
+    _, lines = train(tmp_path, tokens, base)
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     full = sum(line["tokens"] for line in lines if "loss" in line)
     assert run["tokens"] == full > run["computed_tokens"] == sum(x["computed_tokens"] for x in lines if "loss" in x)
@@ -68,8 +59,7 @@ def test_run_json_and_model_card_say_what_was_computed(
         assert part in card
 
 
-def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base_models: Callable[..., Path], reference: Any) -> None:
-    base = base_models("llama")
+def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base: Path, reference: Any) -> None:
     model = load_base(base, load_tokenizer(base), seed=1).eval()
     data = TokenDataset(tokens, "train")
     step = batches.steps(data.pair_counts, batches.order(data, 1, 0), 8)[0]
@@ -104,23 +94,20 @@ def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base_models: Callable[
 def test_how_a_training_is_shared_out_does_not_change_it(
     tmp_path: Path,
     tokens: Path,
-    base_models: Callable[..., Path],
+    base: Path,
     reference: Any,
     options: Json,
     more: tuple[str, ...],
     tolerance: float,
 ) -> None:
-    weights, lines = train(tmp_path, tokens, base_models("llama"), *more, **options)
+    weights, lines = train(tmp_path, tokens, base, *more, **options)
     assert losses(lines) == pytest.approx(losses(reference[1]), abs=1e-5)
     assert largest_difference(weights, reference[0]) <= tolerance
     norms = [[line["grad_norm"] for line in found if "grad_norm" in line] for found in (lines, reference[1])]
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
-def test_finished_training_is_not_repeated_under_the_same_key(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
-) -> None:
-    base = base_models("llama")
+def test_finished_training_is_not_repeated_under_the_same_key(tmp_path: Path, tokens: Path, base: Path) -> None:
     first, _ = train(tmp_path, tokens, base)
     inode = (tmp_path / "out" / "model.safetensors").stat().st_ino
     again, _ = train(tmp_path, tokens, base)
@@ -132,20 +119,15 @@ def test_finished_training_is_not_repeated_under_the_same_key(
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
-def test_without_a_terminal_progress_is_a_few_plain_lines(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
-) -> None:
+def test_without_a_terminal_progress_is_a_few_plain_lines(tmp_path: Path, tokens: Path, base: Path) -> None:
     options = {"max_steps": 60, "epochs": 20, "pairs_per_step": 8, "tokens_per_micro_batch": 60}
-    run = command(tmp_path, tokens, base_models("llama"), training(**options))
+    run = command(tmp_path, tokens, base, training(**options))
     done = subprocess.run(run, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert "\r" not in done.stderr
     assert len(done.stderr.splitlines()) < 12
 
 
-def test_damaged_finished_model_is_trained_again(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
-) -> None:
-    base = base_models("llama")
+def test_damaged_finished_model_is_trained_again(tmp_path: Path, tokens: Path, base: Path) -> None:
     first, _ = train(tmp_path, tokens, base)
     path = next((tmp_path / "checkpoints").glob("*/model/model.safetensors"))
     path.write_bytes(path.read_bytes()[:-4] + b"oops")
@@ -154,10 +136,7 @@ def test_damaged_finished_model_is_trained_again(
     assert largest_difference(first, again) == 0.0
 
 
-def test_lora_trains_adapters_and_exports_a_plain_model(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
-) -> None:
-    base = base_models("llama")
+def test_lora_trains_adapters_and_exports_a_plain_model(tmp_path: Path, tokens: Path, base: Path) -> None:
     weights, lines = train(tmp_path, tokens, base, zero_stage=2, lora={"rank": 4, "alpha": 8}, normalize="fold")
     assert not [name for name in weights if "lora" in name]
     run = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -179,8 +158,8 @@ def test_lora_trains_adapters_and_exports_a_plain_model(
     assert losses(lines)[-1] < losses(lines)[0]
 
 
-def test_bf16_trains(tmp_path: Path, tokens: Path, base_models: Callable[..., Path], reference: Any) -> None:
-    weights, lines = train(tmp_path, tokens, base_models("llama"), precision="bf16", zero_stage=2)
+def test_bf16_trains(tmp_path: Path, tokens: Path, base: Path, reference: Any) -> None:
+    weights, lines = train(tmp_path, tokens, base, precision="bf16", zero_stage=2)
     assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
     assert losses(lines) == pytest.approx(losses(reference[1]), abs=0.05)
 
@@ -226,10 +205,8 @@ def test_models_that_cannot_share_prefixes_train_in_padded_batches(
         ({"loggers": ["wandb"]}, "training.loggers: wandb is not installed; run: pip install wandb"),
     ],
 )
-def test_mistakes_end_with_one_message(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path], options: Json, message: str
-) -> None:
-    run = command(tmp_path, tokens, base_models("llama"), training(**{"max_steps": 20, "epochs": 5, **options}))
+def test_mistakes_end_with_one_message(tmp_path: Path, tokens: Path, base: Path, options: Json, message: str) -> None:
+    run = command(tmp_path, tokens, base, training(**{"max_steps": 20, "epochs": 5, **options}))
     assert subprocess.run(run, env=ENVIRONMENT, check=False).returncode == 1
     text = (tmp_path / "log").read_text()
     assert f"error: {message}" in text
