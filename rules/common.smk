@@ -456,9 +456,14 @@ def failed_screen():
     missing = {str(path) for job in unfinished for path in job.output}
     metrics = [Path(path) for path in evaluations("metrics.json") if path not in missing and Path(path).exists()]
     first = [job for job in unfinished if not any(other in unfinished for other in workflow.dag.dependencies[job])]
-    lines = [f"failed  {job.rule.name} {' '.join(job.wildcards)}; see {' '.join(job.log)}" for job in first]
+    lines = []
+    for job in first:
+        lines.append(f"failed  {' '.join([job.rule.name, *job.wildcards])}; see {' '.join(job.log)}")
+        lines += [f"  {line}" for path in job.log for line in summary.failure(Path(path))]
+    if {job.rule.name for job in first} != {"gate"}:
+        lines.append("The same command goes on where this one ended.")
     try:
         table = f"\n{summary.screen(None, metrics)}\n" if metrics else "\nno evaluation is up to date"
     except UserError as error:
         table = f"\nno summary: {error}"
-    return "\n".join([table, *lines, "The same command goes on where this one ended.\n"])
+    return "\n".join([table, *lines, ""])

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ COLUMNS = (
 SUBSETS_SHOWN = 12
 ENTRIES_SHOWN = 4
 NAMED = 3
+FAILURE_LINES = 12
 
 
 def write_summary(evaluations: Iterable[Evaluation], path: Path) -> None:
@@ -77,6 +79,16 @@ def noise(comparisons: dict[str, Any], width: int = 100) -> list[str]:
         name = board["benchmark"] if board["mixture"] is None else f"{board['benchmark']} of {board['mixture']}"
         lines.append(_shorten(printable(f"{name}: {text}"), width))
     return lines
+
+
+def failure(log: Path) -> list[str]:
+    """The first lines of the message with which a stage's log ends; [] where there is none."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    message = re.split(r"^\d\d:\d\d:\d\d error: ", text, flags=re.MULTILINE)[1:]
+    return [printable(line) for line in message[-1].splitlines()[:FAILURE_LINES]] if message else []
 
 
 def percent(share: float) -> str:

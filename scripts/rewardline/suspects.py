@@ -42,12 +42,14 @@ MOST = 200
 def find_suspects(judgements: Judgements) -> list[tuple[int, Json]]:
     """The pairs that most runs are against, by the hash of their id: first those with the largest share against.
 
-    Among equal shares, those that runs are surest about (confident disagreement, after Northcutt et al. 2021, arXiv
-    1911.00068). At most MOST.
+    Among equal shares, those that more runs judged, then those that runs are surest about (confident disagreement,
+    after Northcutt et al. 2021, arXiv 1911.00068). At most MOST.
     """
     share = judgements.against / np.maximum(judgements.judges, 1)
     found = np.flatnonzero(share > 0.5)
-    order = np.lexsort((judgements.pairs[found], judgements.margin_mean[found], -share[found]))[:MOST]
+    order = np.lexsort(
+        (judgements.pairs[found], judgements.margin_mean[found], -judgements.judges[found], -share[found])
+    )[:MOST]
     return [
         (
             int(judgements.pairs[k]),

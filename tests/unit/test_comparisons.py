@@ -154,6 +154,20 @@ def test_wrong_labels_are_found_with_their_texts(tmp_path: Path) -> None:
     assert [row["margin_mean"] for row in suspects] == sorted(row["margin_mean"] for row in suspects)
 
 
+def test_what_more_runs_are_against_comes_first(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, 20)
+    first, second = np.ones(20), np.ones(20)
+    first[[0, 19]] = -1, -9
+    second[0] = -1
+    folder.run("a", first)
+    folder.run("b", second, without=1)
+    _, suspects = folder.compare()
+    assert [(row["pair_id"], row["runs"]) for row in suspects] == [
+        (folder.pairs[0]["pair_id"], 2),
+        (folder.pairs[19]["pair_id"], 1),
+    ]
+
+
 def test_many_runs_are_bounded_and_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     folder = Folder(tmp_path, 40)

@@ -33,6 +33,9 @@ def test_results_that_did_not_fail_are_shown(tmp_path: Path) -> None:
     shown = done.stdout[done.stdout.index("run  benchmark") :].splitlines()
     assert [line.split()[:2] for line in shown[1:4]] == [["r", "eval"], ["s", "eval"], ["s", "good"]]
     assert not shown[4].startswith("s ")
+    place = shown.index("failed  evaluate s bad; see results/logs/evaluate/s/bad.log")
+    assert shown[place + 1].startswith("  results/models/s/run.json is damaged")
+    assert shown[place + 2] == "The same command goes on where this one ended."
     (failed,) = [line for line in shown if line.startswith("failed")]
     assert failed == "failed  evaluate s bad; see results/logs/evaluate/s/bad.log"
 
