@@ -247,9 +247,12 @@ class Trainer:
 
     def _stop(self, pieces: list[Piece], what: str) -> NoReturn:
         ids = [pair["pair_id"] for piece in pieces for pair in batches.cut(self.data[piece.index], piece).pairs]
+        advice = "Try a lower learning_rate, a longer warmup, clip 1.0, or bf16 for fp16"
+        if not self.totals.step and self.training["precision"] != "fp16":
+            advice = "No weight has been changed yet: look for such values in those of the base model"
         raise UserError(
             f"{what} at step {self.totals.step + 1}. Its pairs: {', '.join(ids[:16])}"
-            f"{' ...' if len(ids) > 16 else ''}. Try a lower learning_rate, a longer warmup, clip 1.0, or bf16 for fp16"
+            f"{' ...' if len(ids) > 16 else ''}. {advice}"
         )
 
     def _after_step(self, epoch: float) -> None:

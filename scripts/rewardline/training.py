@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.integrations import HfDeepSpeedConfig
 
@@ -79,7 +80,10 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
         facts = _facts(settings, trainer, step, counts, data, device, key)
         facts |= {"base": read_json(base / "manifest.json")["files"]}
         facts |= _use_of_the_machine(trainer, work, peak)
-        _export(settings, base, tokenizer, state, folder, facts, normalization)
+        try:
+            _export(settings, base, tokenizer, state, folder, facts, normalization)
+        except SafetensorError as error:  # as on a full disk
+            raise OSError(f"the model cannot be written below {folder}: {error}") from error
     if world_size() > 1:
         dist.barrier()
     dist.destroy_process_group()

@@ -168,18 +168,28 @@ def test_best_weights_are_exported_and_stopping_early_survives_a_kill(tmp_path: 
     assert curve(again_lines) == curve(lines)
 
 
-def test_a_failure_after_the_last_step_loses_nothing(
+def test_a_disk_that_is_full_after_the_last_step_loses_nothing(
     tmp_path: Path, tokens: Path, base: Path, undisturbed: Result
 ) -> None:
     settings = training(**{**SHORT, "eval_every": 0, "checkpoint_every": 400})
     _, program, *options = command(tmp_path, tokens, base, settings)
-    broken = (
-        f"import sys; sys.path.insert(0, {str(Path(program).parent)!r}); import train;"
-        "from rewardline import trainer, training; trainer.UNSAVED_SECONDS = 0;"
-        "training._export = lambda *_: sys.exit('no room for the export');"
-        f"train.main({options!r})"
-    )
-    assert subprocess.run([sys.executable, "-c", broken], env=ENVIRONMENT, check=False).returncode
+    broken = f"""
+import sys
+sys.path.insert(0, {str(Path(program).parent)!r})
+sys.argv = {[program, *options]!r}
+import train
+from rewardline import cli, trainer, training
+from safetensors import SafetensorError
+
+def full(*_, **__):
+    raise SafetensorError("No space left on device")
+
+trainer.UNSAVED_SECONDS, training.save_reward_model = 0, full
+cli.run(train.main)
+"""
+    assert subprocess.run([sys.executable, "-c", broken], env=ENVIRONMENT, check=False).returncode == 1
+    assert "error: the model cannot be written below" in log_of(tmp_path)
+    assert "Traceback" not in log_of(tmp_path)
     weights, lines = finish(tmp_path, tokens, base, checkpoint_every=400)
     assert "step 40" in log_of(tmp_path)
     assert curve(lines) == curve(undisturbed[1])

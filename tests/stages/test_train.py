@@ -1,6 +1,7 @@
 """Real trainings of a tiny model: equal for every ZeRO stage and number of processes."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from rewardline import batches
@@ -212,3 +213,17 @@ def test_mistakes_end_with_one_message(tmp_path: Path, tokens: Path, base: Path,
     assert f"error: {message}" in text
     assert "Traceback" not in text
     assert not (tmp_path / "out").exists()
+
+
+def test_a_base_model_that_is_no_number_is_named_as_the_cause(tmp_path: Path, tokens: Path, base: Path) -> None:
+    broken = shutil.copytree(base, tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"][3] = torch.nan
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    done = subprocess.run(command(tmp_path, tokens, broken, training()), env=ENVIRONMENT, check=False)
+    assert done.returncode == 1
+    text = (tmp_path / "log").read_text()
+    assert "error: the loss is not finite at step 1. Its pairs: " in text
+    data = TokenDataset(tokens, "train")
+    assert data[int(batches.order(data, 1, 0)[0])].pairs[0]["pair_id"] in text
+    assert "those of the base model" in text
