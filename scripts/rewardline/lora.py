@@ -31,7 +31,8 @@ def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> "Pe
     )
     torch.manual_seed(seed)
     try:
-        return get_peft_model(model, config)
+        # In the model's dtype, as ZeRO-3 takes one alone; the engine keeps trained weights in fp32 anyway.
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise UserError(f"training.lora: {str(error).splitlines()[0]}") from error
 
