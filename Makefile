@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run test setup lint dag clean

@@ -41,8 +41,8 @@ def test_pipeline_gives_the_results_of_one_machine(cluster: Cluster, run_on_one_
     assert contents(project.folder / "results") == expected
     assert {Path(name).suffix for name in expected} >= {".parquet", ".arrow", ".safetensors", ".tsv"}
     assert cluster.jobs() == []
-    ran = cluster.run("sacct", "--noheader", "--allocations", "--format=Comment%60,State").stdout
-    rules = [line.split()[0].split("_wildcards")[0] for line in ran.splitlines() if line.startswith(" rule")]
+    ran = cluster.run("sacct", "--noheader", "--allocations", "--parsable2", "--format=Comment").stdout
+    rules = [line.split("_wildcards")[0] for line in ran.splitlines() if line.startswith("rule")]
     heavy = ["convert_rows", "clean_pairs", "tokenize_shard"] * 2 + ["group_prompts", "train", "evaluate"]
     assert sorted(rules) == sorted(f"rule_{name}" for name in heavy)
 
