@@ -7,6 +7,7 @@ Each stage is a program in scripts/, its rule in rules/ says what it depends on,
 """
 
 from snakemake.utils import min_version
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 min_version("9.27")
 
@@ -14,8 +15,10 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
-# Read with --sdm apptainer alone; envs/rewardline.def makes it.
-container: "envs/rewardline.sif"
+if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
+
+    # envs/rewardline.def makes it.
+    container: "envs/rewardline.sif"
 
 
 include: "rules/common.smk"

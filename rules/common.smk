@@ -370,9 +370,11 @@ def train_threads():
     return max(1, all_cores() // max(1, len(RUNS)))
 
 
-GPUS = machine.visible_gpus()
-if GPUS and workflow.resource_settings.nodes is None and workflow.is_main_process:
-    # Those of a cluster's machines are counted by it. Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
+# A cluster's jobs get the GPUs that its profile asks for, not as many as the login host or a job's machine shows.
+ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
+GPUS = 0 if ON_CLUSTER else machine.visible_gpus()
+if GPUS and workflow.is_main_process:
+    # Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
     workflow.global_resources.setdefault("gpu", GPUS)
 
 
@@ -399,7 +401,7 @@ def check_cluster():
             problems = [f"the cluster's machines do not see {folder}: move the project to a folder that all share"]
         if problems:
             raise UserError("\n".join(["Slurm cannot run this; see --workflow-profile.", *problems]))
-        slurm.cancel_old_jobs(folder)
+        slurm.cancel_old_jobs(folder, workflow.executor_settings.jobname_prefix)
         workflow.scheduler._executor._failed_nodes = slurm.Fixed(workflow.scheduler._executor._failed_nodes)
     except UserError as error:
         logger.error(str(error))

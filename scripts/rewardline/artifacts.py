@@ -1,5 +1,6 @@
 """Artefacts: folders that appear whole or not at all, canonical JSON and content hashes."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -8,9 +9,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rewardline.cli import UserError, log
+
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
+"""What locking fails with on file systems without locks, such as Lustre mounted without `-o flock`."""
 
 
 def canonical(value: Any) -> str:
@@ -75,14 +79,25 @@ def atomic_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def lock_at_once(stream: IO[str], path: Path) -> bool:
+    """Whether the lock of an open file was free, and is now held; True, with a warning, where there are no locks."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("the file system of %s has no locks: see that nothing else works on the same results", path)
+    return True
+
+
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; wait while another process holds it. The system frees it when a process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_at_once(stream, path):
             stream.seek(0)
             log.warning("waiting for process %s, which works on the same artefact", stream.read().strip() or "?")
             fcntl.flock(stream, fcntl.LOCK_EX)

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
+from rewardline.artifacts import lock_at_once
 from rewardline.cli import UserError, log
 
 
@@ -106,15 +107,11 @@ def hold_folder(folder: Path) -> IO[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     stream = (folder / ".instance.lock").open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock_at_once(stream, folder):
         stream.seek(0)
         other = stream.read().strip() or "?"
         stream.close()
-        raise UserError(
-            f"process {other} is already working on {folder.resolve()}; wait for it, or stop it first"
-        ) from None
+        raise UserError(f"process {other} is already working on {folder.resolve()}; wait for it, or stop it first")
     stream.truncate(0)
     stream.write(str(os.getpid()))
     stream.flush()

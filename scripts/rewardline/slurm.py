@@ -2,7 +2,6 @@
 
 import getpass
 import math
-import os
 import re
 import subprocess
 import time
@@ -15,8 +14,8 @@ from rewardline.cli import UserError, log
 ANSWER_SECONDS = 60
 PROBE_SECONDS = 10
 CANCEL_SECONDS = 180
-JOB_NAME = re.compile(r"([\w-]+_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-"""How the Slurm plugin of snakemake names its jobs."""
+RUN_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""How the Slurm plugin of snakemake names its jobs, after a prefix of the profile: by the run that submitted them."""
 
 
 class Fixed(set[str]):
@@ -90,15 +89,19 @@ def parse_machines(text: str) -> list[Machines]:
     """The machines in the output of `sinfo --exact --format=%P|%D|%c|%m|%G|%l`."""
     found = []
     for line in text.splitlines():
-        name, count, cores, memory, devices, limit = line.strip().split("|")
-        gpus = sum(int(number) for number in re.findall(r"gpu:(?:[^:,()]+:)?(\d+)", devices))
-        figures = (int(count), _number(cores), _number(memory), gpus)
+        fields = line.strip().split("|")
+        if len(fields) != 6:  # the name of a cluster in a federation
+            continue
+        name, count, cores, memory, devices, limit = fields
+        figures = (int(count), int(cores.rstrip("+")), int(memory.rstrip("+")), _gpus(devices))
         found.append(Machines(name.rstrip("*"), name.endswith("*"), *figures, parse_minutes(limit)))
     return found
 
 
-def _number(text: str) -> int:
-    return int(text.rstrip("+"))
+def _gpus(devices: str) -> int:
+    """How many GPUs are in a list such as `gpu:a100:4(S:0,1),mps:400`."""
+    parts = [device.split(":") for device in re.sub(r"\([^)]*\)", "", devices).split(",")]
+    return sum(int(part[-1]) if part[-1].isdigit() else 1 for part in parts if part[0] == "gpu")
 
 
 def parse_minutes(limit: str) -> float:
@@ -135,7 +138,8 @@ def problems(requests: Iterable[Request], machines: Sequence[Machines], accounts
 
 def _problems(request: Request, machines: Sequence[Machines], accounts: set[str]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    if request.account and accounts and request.account.lower() not in {name.lower() for name in accounts}:
+    named = set(re.split(r"[,\s]+", (request.account or "").lower())) - {""}  # the plugin takes the first of several
+    if accounts and not named <= {name.lower() for name in accounts}:
         found.append(("account", f"slurm_account {request.account!r} is not one of yours: {_listed(accounts)}"))
     names = {entry.partition for entry in machines}
     if request.partition and not set(request.partition.split(",")) <= names:
@@ -154,9 +158,8 @@ def _problems(request: Request, machines: Sequence[Machines], accounts: set[str]
         ("gpu", gpus, max(entry.gpus for entry in fits), "GPUs"),
     ):
         if wanted > most:
-            found.append(
-                (key, f"{key} asks for {wanted} {unit} of a machine, and none of {where} has more than {most}")
-            )
+            text = f"{key} asks for {wanted} {unit} of a machine, and none of {where} has more than {most}"
+            found.append((key, text + (f"; write min(..., {most}) in the profile" if request.attempt > 1 else "")))
     limit = max(entry.minutes for entry in fits)
     if request.minutes > limit:
         text = f"runtime asks for {request.minutes:.0f} minutes, and {where} allows {limit:.0f}"
@@ -201,29 +204,34 @@ def unseen(folder: Path, partition: str | None, account: str | None) -> bool:
     return done.returncode == 44
 
 
-def cancel_old_jobs(folder: Path) -> None:
+def cancel_old_jobs(folder: Path, prefix: str) -> None:
     """Cancel what an earlier snakemake, which is no more, left in Slurm for `folder`, and wait until it is gone.
 
-    A training among it saves a checkpoint first.
+    A training among it saves a checkpoint first. `prefix` is that of the jobs' names, which other workflows in the same
+    folder do not have.
 
     Raises:
         UserError: some jobs do not end.
     """
-    old = old_jobs(folder)
+    old = old_jobs(folder, prefix)
     if not old:
         return
     log.warning("cancelling jobs that an earlier run left behind: %s", " ".join(old))
     ask("scancel", *old)
     end = time.monotonic() + CANCEL_SECONDS
-    while left := old_jobs(folder):
+    while left := old_jobs(folder, prefix):
         if time.monotonic() > end:
             raise UserError(f"jobs of an earlier run do not end: {' '.join(left)}; see squeue, and cancel them")
         time.sleep(1)
 
 
-def old_jobs(folder: Path) -> list[str]:
+def old_jobs(folder: Path, prefix: str) -> list[str]:
     """The jobs of this user that snakemake submitted from `folder`, by id."""
-    here, own = str(folder.resolve()), os.environ.get("SLURM_JOB_ID")
-    listed = ask("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%j|%Z")
-    jobs = [line.strip().split("|", 2) for line in listed.splitlines()]
-    return [number for number, name, place in jobs if place == here and JOB_NAME.fullmatch(name) and number != own]
+    return parse_jobs(ask("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%j|%Z"), folder, prefix)
+
+
+def parse_jobs(text: str, folder: Path, prefix: str) -> list[str]:
+    """The jobs that snakemake submitted from `folder` in the output of `squeue --format=%A|%j|%Z`, by id."""
+    name_of_ours = re.compile((re.escape(prefix) + "_" if prefix else "") + RUN_ID)
+    jobs = [fields for line in text.splitlines() if len(fields := line.strip().split("|", 2)) == 3]
+    return [number for number, name, place in jobs if name_of_ours.fullmatch(name) and Path(place) == folder.resolve()]

@@ -7,7 +7,6 @@ The cluster lives as long as the command. A node is a namespace of its own, so t
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from slurm.sandbox import Sandbox, UnavailableError, fetch_packages, inner_pid
 
 PACKAGES = ["slurmctld", "slurmd", "slurm-client", "slurmdbd", "munge", "mariadb-server", "iproute2"]
 HOME = "/run/cluster"
+TEMPORARY = "/run/temporary"
+"""Where programs on the cluster leave temporary files, which go with it."""
 SMALL_DISK = "/run/small"
 """A file system of 100 MB that all nodes share."""
 UNSHARED = "/run/login"
@@ -129,6 +130,7 @@ class Cluster(Sandbox):
 
     def _write_files(self) -> None:
         home = self.path(HOME)
+        self.path(TEMPORARY).mkdir()
         for folder in ("state", "gpu", "cgroup", *(f"spool.{name}" for name in NODES)):
             (home / folder).mkdir(parents=True)
         lines = [f"{CONTROL} control", *(f"{address} {name}" for name, address in NODES.items())]
@@ -243,13 +245,11 @@ def running() -> Iterator[Cluster]:
     Raises:
         UnavailableError: this machine cannot have one.
     """
-    packages = Path(tempfile.mkdtemp(prefix="slurm-packages-"))
-    try:
-        fetch_packages(PACKAGES, packages)
-        with Cluster(packages) as cluster:
-            yield cluster
-    finally:
-        shutil.rmtree(packages, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="slurm-packages-") as packages:  # the sandbox unpacks them for itself
+        fetch_packages(PACKAGES, Path(packages))
+        cluster = Cluster(Path(packages))
+    with cluster:
+        yield cluster
 
 
 def main(command: list[str]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from project import ENVIRONMENT, Project
-from slurm.cluster import Cluster
+from slurm.cluster import TEMPORARY, Cluster
 from slurm.sandbox import inner_pid
 
 SNAKEMAKE = [sys.executable, str(Path(__file__).with_name("impatient.py")), "--workflow-profile", "profiles/slurm"]
@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {
     },
 }
 OVERLAY = "overlay.yaml"
+INSIDE = {**ENVIRONMENT, "TMPDIR": TEMPORARY}
 CONTENT = {".parquet", ".arrow", ".safetensors", ".tsv"}
 
 
@@ -42,7 +43,7 @@ class ClusterProject(Project):
     def run(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """`snakemake --workflow-profile profiles/slurm ARGUMENTS`, with stdout and stderr together."""
         command = [*SNAKEMAKE, *arguments]
-        done = self.cluster.run(*command, folder=self.inside, env=ENVIRONMENT, check=False, timeout=timeout)
+        done = self.cluster.run(*command, folder=self.inside, env=INSIDE, check=False, timeout=timeout)
         assert not check or done.returncode == 0, done.stdout + self.slurm_logs()
         return done
 
@@ -50,7 +51,7 @@ class ClusterProject(Project):
         """The same in the background, with what it says in a file `said`."""
         with (self.folder / "said").open("ab") as said:
             process = self.cluster.start(
-                *SNAKEMAKE, *arguments, folder=self.inside, env=ENVIRONMENT, stdout=said, stderr=subprocess.STDOUT
+                *SNAKEMAKE, *arguments, folder=self.inside, env=INSIDE, stdout=said, stderr=subprocess.STDOUT
             )
         self.started.append(process)
         return process

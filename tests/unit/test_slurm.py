@@ -1,12 +1,14 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from rewardline.slurm import JOB_NAME, Request, parse_machines, parse_minutes, problems
+from rewardline.slurm import Request, parse_jobs, parse_machines, parse_minutes, problems
 
-SINFO = """short*|8|64|257000|(null)|4:00:00
+SINFO = """CLUSTER: here
+short*|8|64|257000|(null)|4:00:00
 long|8|64|257000|(null)|7-00:00:00
-gpu|2|32|515000|gpu:a100:4(S:0-1),mps:400|2-00:00:00
+gpu|2|32|515000|gpu:a100:4(S:0,1),mps:400|2-00:00:00
 gpu|1|48|1031000|gpu:h100:8|2-00:00:00
 """
 MACHINES = parse_machines(SINFO)
@@ -29,6 +31,7 @@ def test_partitions_are_read() -> None:
         replace(TRAIN, gpus=8, cores=48, memory=1_000_000),
         replace(TRAIN, gpus=12, machines=3, tasks=3, tasks_per_gpu=0, launcher="srun"),
         replace(TRAIN, partition="short,gpu"),
+        replace(TRAIN, account="Lab, lab"),
     ],
 )
 def test_what_some_machine_has_is_accepted(request_: Request) -> None:
@@ -62,6 +65,12 @@ def test_growth_beyond_a_limit_is_found_before_the_first_retry() -> None:
     assert text.startswith("train at attempt 3: runtime asks for 4320 minutes")
 
 
+def test_devices_of_other_kinds_and_without_a_number() -> None:
+    devices = {"gpu": 1, "gpu:a100": 1, "gpu:2": 2, "gpu:1g.5gb:7(S:0-1)": 7, "gpu:a:4,gpu:b:2": 6, "vgpu:3,mps:5": 0}
+    text = "".join(f"p|1|8|1000|{device}|infinite\n" for device in devices)
+    assert [entry.gpus for entry in parse_machines(text)] == list(devices.values())
+
+
 def test_cluster_without_a_default_asks_for_a_partition() -> None:
     machines = parse_machines(SINFO.replace("*", ""))
     assert problems([Request("evaluate")], machines, set()) == [
@@ -70,6 +79,15 @@ def test_cluster_without_a_default_asks_for_a_partition() -> None:
 
 
 def test_only_jobs_of_snakemake_are_taken_for_its_own() -> None:
-    assert JOB_NAME.fullmatch("5c5a077c-cb0e-4b01-b24c-798eabba62c5")
-    assert JOB_NAME.fullmatch("mine_5c5a077c-cb0e-4b01-b24c-798eabba62c5")
-    assert not JOB_NAME.fullmatch("interactive")
+    run = "5c5a077c-cb0e-4b01-b24c-798eabba62c5"
+    folder = Path("/home/x").resolve()
+    text = f"""CLUSTER: here
+1|rewardline_{run}|{folder}
+2|rewardline_{run}|{folder}/other
+3|{run}|{folder}
+4|mine_{run}|{folder}
+5|interactive|{folder}
+6|a|name|{folder}
+"""
+    assert parse_jobs(text, folder, "rewardline") == ["1"]
+    assert parse_jobs(text, folder, "") == ["3"]

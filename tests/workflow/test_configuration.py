@@ -100,6 +100,15 @@ def test_mistake_is_one_message_without_a_traceback(
     assert not (project.folder / "results" / "summary.tsv").exists()
 
 
+@pytest.mark.parametrize(("where", "gpus"), [(["--workflow-profile", "profiles/slurm"], 0), (["--cores", "2"], 2)])
+def test_gpus_of_a_login_host_are_not_asked_of_its_cluster(
+    project: Project, monkeypatch: pytest.MonkeyPatch, where: list[str], gpus: int
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "0,1")
+    text = project.run("--dry-run", "--printshellcmds", *where, "results/models/demo-seed0/run.json").stdout
+    assert f"--gpus $(({gpus} / 1))" in text
+
+
 def test_picture_in_the_readme_is_current(project: Project) -> None:
     script = [sys.executable, str(project.folder / "docs" / "dag.py")]
     done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, check=False)
