@@ -22,6 +22,8 @@ if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
+include: "rules/session.smk"
 include: "rules/download.smk"
 include: "rules/pairs.smk"
 include: "rules/base_model.smk"

@@ -1,0 +1,98 @@
+# What happens around the jobs: this machine or cluster, one instance at a time, and the last screen.
+GPUS = 0 if ON_CLUSTER else machine.visible_gpus()
+if GPUS and workflow.is_main_process:
+    # Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
+    workflow.global_resources.setdefault("gpu", GPUS)
+
+
+def refuse_second_instance():
+    """Hold the results folder as long as this process lives."""
+    global INSTANCE
+    try:
+        INSTANCE = machine.hold_folder(Path("results"))
+    except UserError as error:
+        logger.error(str(error))
+        os._exit(1)
+
+
+def check_cluster():
+    """Refuse what the cluster cannot run, and end jobs of this folder that an earlier run left behind."""
+    if workflow.executor_plugin.name != "slurm":
+        return
+    try:
+        requests = slurm_requests()
+        problems = slurm.problems(requests, slurm.read_machines(), slurm.read_accounts())
+        places = {(request.partition, request.account) for request in requests}
+        folder = Path.cwd()
+        if not problems and any(slurm.unseen(folder, *place) for place in places):
+            problems = [f"the cluster's machines do not see {folder}: move the project to a folder that all share"]
+        if problems:
+            raise UserError("\n".join(["Slurm cannot run this; see --workflow-profile.", *problems]))
+        slurm.cancel_old_jobs(folder, workflow.executor_settings.jobname_prefix)
+        workflow.scheduler._executor._failed_nodes = slurm.Fixed(workflow.scheduler._executor._failed_nodes)
+    except UserError as error:
+        logger.error(str(error))
+        os._exit(1)
+
+
+def slurm_requests():
+    """What each rule that will run as a job asks for, at each attempt."""
+    jobs = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
+    found = []
+    for job in jobs.values():
+        for attempt in range(1, workflow.execution_settings.retries + 2):
+            job.attempt = attempt
+            found.append(slurm_request(job, attempt))
+        job.attempt = 1
+    return found
+
+
+def slurm_request(job, attempt):
+    """What a job asks for at an attempt."""
+    ask = job.resources.get
+    return slurm.Request(
+        job.rule.name,
+        attempt,
+        partition=str(ask("slurm_partition") or "") or None,
+        account=str(ask("slurm_account") or "") or None,
+        machines=ask("nodes", 1),
+        cores=ask("cpus_per_task", job.threads),
+        memory=ask("mem_mb", 0),
+        gpus=ask("gpu", 0),
+        minutes=ask("runtime", 0),
+        launcher=ask("launcher", ""),
+        tasks=ask("tasks"),
+        tasks_per_gpu=ask("tasks_per_gpu"),
+    )
+
+
+def last_screen():
+    """The summary and where the results lie."""
+    if not Path("results/summary.tsv").exists():
+        return ""
+    metrics = [Path(path) for path in evaluations("metrics.json") if Path(path).exists()]
+    models = " ".join(f"results/models/{run}" for run in RUNS)
+    try:
+        table = summary.screen(Path("results/summary.tsv"), metrics, comparisons=Path("results/comparisons.json"))
+    except UserError as error:
+        return f"no summary: {error}"
+    return f"\n{table}\n\nreport  results/report.html\nmodels  {models}\n"
+
+
+def failed_screen():
+    """What is there all the same when jobs failed, and what is not: results of an earlier run do not count."""
+    unfinished = list(workflow.dag.needrun_jobs())
+    missing = {str(path) for job in unfinished for path in job.output}
+    metrics = [Path(path) for path in evaluations("metrics.json") if path not in missing and Path(path).exists()]
+    first = [job for job in unfinished if not any(other in unfinished for other in workflow.dag.dependencies[job])]
+    lines = []
+    for job in first:
+        lines.append(f"failed  {' '.join([job.rule.name, *job.wildcards])}; see {' '.join(job.log)}")
+        lines += [f"  {line}" for path in job.log for line in summary.failure(Path(path))]
+    if {job.rule.name for job in first} != {"gate"}:
+        lines.append("The same command goes on where this one ended.")
+    try:
+        table = f"\n{summary.screen(None, metrics)}\n" if metrics else "\nno evaluation is up to date"
+    except UserError as error:
+        table = f"\nno summary: {error}"
+    return "\n".join([table, *lines, ""])
