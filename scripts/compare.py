@@ -17,14 +17,8 @@ from rewardline.artifacts import atomic_file, read_json, write_json
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.comparisons import compare, compared, read_judgements
 from rewardline.evaluations import HELD_OUT, boards, read_metrics
+from rewardline.probes import made_by_rule
 from rewardline.suspects import SCHEMA, find_suspects, with_texts
-
-
-def made_by_rule(pairs: Path) -> bool:
-    """Whether pairs are probes, of which no label is in doubt."""
-    stats = pairs.parent / "stats.json"
-    datasets = read_json(stats).get("by_dataset", {}) if stats.exists() else {}
-    return {one["format"] for one in datasets.values()} == {"probes"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
             name = board.mixture if board.benchmark == HELD_OUT else board.benchmark
             if name not in pairs:
                 raise UserError(f"--pairs lacks the folder of {name!r}")
-            suspects = [] if made_by_rule(pairs[name]) else find_suspects(judgements)
+            stats = pairs[name].parent / "stats.json"
+            by_rule = stats.exists() and made_by_rule(read_json(stats))  # no label is in doubt
+            suspects = [] if by_rule else find_suspects(judgements)
             rows = [{**place, **row} for row in with_texts(suspects, pairs[name])]
             writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             log.info("%s: %d differences, %d suspects", board.title, len(found[-1]["differences"]), len(rows))

@@ -5,8 +5,8 @@ Each probe is a hack that policies are known to find (Gao et al. 2023, arXiv 221
 depends on the texts and a seed alone.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from rewardline.identity import UNITS, hash_id
 
@@ -100,3 +100,11 @@ def hacks(prompt: str, answer: str, seed: int) -> Iterator[tuple[str, str | None
     for name, probe in PROBES.items():
         hack = probe(prompt, answer, hash_id(name, str(seed), prompt, answer))
         yield name, None if hack is None or hack.split() == answer.split() else hack
+
+
+def made_by_rule(stats: Mapping[str, Any]) -> bool:
+    """Whether a mixture's `stats.json` is that of probes; false where it is malformed."""
+    datasets = stats.get("by_dataset")
+    if not isinstance(datasets, Mapping) or not datasets:
+        return False
+    return all(isinstance(one, Mapping) and one.get("format") == "probes" for one in datasets.values())

@@ -13,12 +13,13 @@ from rewardline import report_figures as figures
 from rewardline.artifacts import atomic_file
 from rewardline.details import Details, read_details
 from rewardline.evaluations import Entry, Evaluation, Rates, boards, entries, read_metrics
+from rewardline.probes import made_by_rule
 from rewardline.report_boards import section
 from rewardline.report_compare import of_board, read_comparisons, signed
 from rewardline.report_data import Curve, Training, read_object, read_training
 from rewardline.report_pairs import suspects
 from rewardline.report_style import CHOSEN, FAMILY_COLOURS, QUIET, REJECTED, Figure, shade
-from rewardline.report_tables import as_table, made_by_rule, mixture, provenance, tokens, trainings, truncated
+from rewardline.report_tables import as_table, mixture, provenance, tokens, trainings, truncated
 from rewardline.report_template import TEMPLATE
 from rewardline.report_words import about_training, count, span, trained_on
 from rewardline.summary import percent, score

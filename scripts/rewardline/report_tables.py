@@ -83,12 +83,6 @@ def mixture(name: str, stats: Mapping[str, Any]) -> Mixture:
     )
 
 
-def made_by_rule(stats: Mapping[str, Any]) -> bool:
-    """Whether pairs are probes: real answers against hacks of them."""
-    formats = {_mapping(one).get("format") for one in _mapping(stats.get("by_dataset")).values()}
-    return formats == {"probes"}
-
-
 def tokens(name: str, manifest: Mapping[str, Any]) -> dict[str, str]:
     """Read the `manifest.json` of tokens: a label and a value per fact, `-` where unknown."""
     splits = [_mapping(split) for split in _mapping(manifest.get("splits")).values()]
