@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import canonical, file_sha256, link_or_copy, publish, settings_argument, write_json
+from rewardline.artifacts import canonical, link_or_copy, publish, settings_argument, write_json
 from rewardline.candidates import Candidate, pair_row
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.identity import position
@@ -82,10 +82,7 @@ def build(name: str, settings: Json, pairs: Path, shard: Path, out: Path) -> Jso
         writer.close()
     if not prompts:
         raise UserError(f"{pairs} holds no pairs out that probes could be made of; raise the mixture's eval_fraction")
-    parts: dict[str, list[Json]] = {
-        split: [{"file": part.name, "rows": rows, "sha256": file_sha256(part)} for part, rows in writer.finished()]
-        for split, writer in writers.items()
-    }
+    parts = {split: writer.entries() for split, writer in writers.items()}
     for split, entries in parts.items():
         (out / split).mkdir()
         for entry in entries:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rewardline.accounts import RowAccount
-from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_manifest
+from rewardline.artifacts import publish, read_json, settings_argument, write_manifest
 from rewardline.candidates import Candidate, CandidateReader, pair_row, ranges
 from rewardline.cleaning import Policy, clean
 from rewardline.cli import log, parser, progress, run, start_logging
@@ -108,10 +108,7 @@ def clean_shard(settings: Json, prompts: Path, shard: tuple[int, int], out: Path
         "statistics": statistics.counts(),
         "reasons": reasons,
         "reject_examples": rejects.close(),
-        "parts": {
-            split: [{"file": part.name, "rows": rows, "sha256": file_sha256(part)} for part, rows in writer.finished()]
-            for split, writer in writers.items()
-        },
+        "parts": {split: writer.entries() for split, writer in writers.items()},
     }
 
 

@@ -24,6 +24,7 @@ from rewardline.artifacts import read_json
 from rewardline.buckets import Buckets, bucket_count, characters_of
 from rewardline.cli import UserError
 from rewardline.identity import Hashes, hash_id, id_text, normalize, stable_hash, word_hashes
+from rewardline.pairs import reading
 from rewardline.place import PLACE
 from rewardline.similarity import signatures, with_contexts
 
@@ -190,11 +191,8 @@ class CandidateReader:
         ranges = [(start, end) for start, end in ranges if start < end]
         if not ranges:
             return []
-        try:
-            with pa.OSFile(str(self._path)) as source, pa.ipc.open_file(source) as reader:
-                return [candidate for start, end in ranges for candidate in self._slice(reader, start, end)]
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{self._path} cannot be read ({error}); delete its folder and run again") from error
+        with reading(self._path), pa.OSFile(str(self._path)) as source, pa.ipc.open_file(source) as reader:
+            return [candidate for start, end in ranges for candidate in self._slice(reader, start, end)]
 
     def _slice(self, reader: Any, start: int, end: int) -> Iterator[Candidate]:
         index = int(np.searchsorted(self._batches, start, side="right")) - 1

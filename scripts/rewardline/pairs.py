@@ -1,11 +1,14 @@
 """The pairs of a mixture on disk: Parquet parts that are written and read a batch at a time."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rewardline.artifacts import file_sha256
 from rewardline.buckets import characters_of
 from rewardline.cli import UserError
 from rewardline.place import PLACE
@@ -78,9 +81,12 @@ class PartWriter:
         """How many rows were written; to be asked after `close`."""
         return sum(self._sizes)
 
-    def finished(self) -> Iterator[tuple[Path, int]]:
-        """Each part with its number of rows; to be called after `close`."""
-        return zip(self.parts, self._sizes, strict=True)
+    def entries(self) -> list[dict[str, Any]]:
+        """What a manifest says of each part: `file`, `rows` and `sha256`; to be called after `close`."""
+        return [
+            {"file": part.name, "rows": rows, "sha256": file_sha256(part)}
+            for part, rows in zip(self.parts, self._sizes, strict=True)
+        ]
 
 
 def read_pairs(folder: Path, columns: list[str] | None = None) -> Iterator[dict[str, object]]:
@@ -95,11 +101,21 @@ def read_part(part: Path, columns: list[str] | None = None) -> Iterator[dict[str
     Raises:
         UserError: it is missing or damaged.
     """
+    with reading(part), pq.ParquetFile(part) as file:
+        for group in range(file.num_row_groups):  # each of bounded size, as it was written
+            for batch in file.read_row_group(group, columns=columns).to_batches(max_chunksize=200):
+                yield from batch.to_pylist()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Say what to do about a file that the block cannot read.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
-        with pq.ParquetFile(part) as file:
-            for group in range(file.num_row_groups):  # each of bounded size, as it was written
-                for batch in file.read_row_group(group, columns=columns).to_batches(max_chunksize=200):
-                    yield from batch.to_pylist()
+        yield
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{part} cannot be read ({reason}); delete its folder and run again") from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} cannot be read ({reason}); delete its folder and run again") from error

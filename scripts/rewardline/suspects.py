@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rewardline.cli import UserError
 from rewardline.comparisons import Judgements
-from rewardline.pairs import MESSAGES
+from rewardline.pairs import MESSAGES, reading
 from rewardline.score_table import hash_texts
 
 Json = dict[str, Any]
@@ -81,14 +81,10 @@ def with_texts(suspects: list[tuple[int, Json]], pairs: Path) -> Iterator[Json]:
 
 
 def _texts(part: Path, wanted: Any) -> Iterator[tuple[int, Json]]:
-    try:
-        with pq.ParquetFile(part) as file:
-            for group in range(file.num_row_groups):
-                ids = hash_texts(file.read_row_group(group, columns=["pair_id"]).column(0).to_pylist())
-                rows = np.flatnonzero(np.isin(ids, wanted))
-                if len(rows):
-                    table = file.read_row_group(group, columns=TEXTS).take(rows)
-                    yield from zip(ids[rows].tolist(), table.to_pylist(), strict=True)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{part} cannot be read ({reason}); delete its folder and run again") from error
+    with reading(part), pq.ParquetFile(part) as file:
+        for group in range(file.num_row_groups):
+            ids = hash_texts(file.read_row_group(group, columns=["pair_id"]).column(0).to_pylist())
+            rows = np.flatnonzero(np.isin(ids, wanted))
+            if len(rows):
+                table = file.read_row_group(group, columns=TEXTS).take(rows)
+                yield from zip(ids[rows].tolist(), table.to_pylist(), strict=True)
