@@ -18,6 +18,7 @@ from rewardline import distributed
 from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
 from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.machine import own_gpus
+from rewardline.published import sections_of
 from rewardline.score_table import read_scores
 from rewardline.scored_pairs import scored_comparisons, write_scores
 
@@ -28,15 +29,11 @@ def published(arithmetic: str | None, scores: Path, tokens: Path, pairs: Path | 
     """The figures of a published benchmark by its own arithmetic, and what was left out of it; null for others."""
     if arithmetic is None:
         return None
-    import pandas as pd
-
-    from rewardline.published import COLUMNS, sections
-
     left_out = Counter(read_json(tokens / "manifest.json")["dropped"])
     if pairs is not None:
         found = read_json(pairs / "stats.json")
         left_out.update(Counter(found["rejects"]) + Counter(found["pair_rejects"]))
-    return sections(pd.read_parquet(scores, columns=list(COLUMNS)), arithmetic, dict(sorted(left_out.items())))
+    return sections_of(scores, arithmetic, left_out)
 
 
 def main(argv: list[str] | None = None) -> int:

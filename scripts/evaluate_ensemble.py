@@ -8,14 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow.parquet as pq
 
 from rewardline.artifacts import publish, read_json, settings_argument, write_json
 from rewardline.cli import log, parser, run, start_logging
 from rewardline.ensembles import combine, log_odds_scale, rows
 from rewardline.metrics import summarize
-from rewardline.published import COLUMNS, sections
+from rewardline.published import sections_of
 from rewardline.score_table import SCHEMA, read_scores
 
 
@@ -42,8 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             left_out: Counter[str] = Counter()
             for one in found:
                 left_out |= Counter(one["sections"]["left_out"])  # the most that a member left out for a reason
-            pairs = pd.read_parquet(out / "scores.parquet", columns=list(COLUMNS))
-            metrics["sections"] = sections(pairs, arithmetic, dict(sorted(left_out.items())))
+            metrics["sections"] = sections_of(out / "scores.parquet", arithmetic, left_out)
         standards = {name: {"mean": mean, "std": std} for name, (mean, std) in combined.standards.items()}
         write_json(out / "metrics.json", {**settings, **metrics, "standards": standards, "unscored": combined.unscored})
     log.info("accuracy %.4f on %d pairs, %d not scored by all", metrics["accuracy"], metrics["n"], combined.unscored)

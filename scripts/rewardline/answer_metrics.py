@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rewardline.intervals import Codes, Floats, mean_interval
+from rewardline.intervals import Codes, Floats, accuracy
 
 PAIRS_AT_ONCE = 100_000
 
@@ -24,13 +24,10 @@ def best_of_n(scores: pd.DataFrame, prompts: Codes) -> dict[str, Any] | None:
     success, answers, rows = (np.concatenate(column) for column in zip(*found, strict=True))
     if not len(success):
         return None
-    low, high = mean_interval(success, prompts[rows])
     return {
         "prompts": len(success),
         "answers": float(answers.mean()),
-        "accuracy": float(success.mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **accuracy(success, prompts[rows]),
         "chance": float((1 / answers).mean()),
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from rewardline.intervals import Codes, Floats, mean_interval
+from rewardline.intervals import Codes, Floats, accuracy
 
 BINS = 10
 
@@ -94,17 +94,13 @@ def _reliability(margins: Floats, correct: Floats, prompts: Codes) -> tuple[list
     bins = []
     for place in range(BINS):
         inside = np.flatnonzero(places == place)
-        right = correct[inside]
-        low, high = mean_interval(right, prompts[inside]) if len(inside) else (None, None)
         bins.append(
             {
                 "low": round(0.5 + place / (2 * BINS), 6),
                 "high": round(0.5 + (place + 1) / (2 * BINS), 6),
                 "n": len(inside),
                 "confidence": float(confidence[inside].mean()) if len(inside) else None,
-                "accuracy": float(right.mean()) if len(inside) else None,
-                "accuracy_low": low,
-                "accuracy_high": high,
+                **accuracy(correct[inside], prompts[inside]),
             }
         )
     return bins, _error(confidence, correct)

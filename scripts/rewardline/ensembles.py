@@ -79,12 +79,20 @@ def combine(members: Mapping[str, Path], how: str, variance_weight: float) -> Co
 def _aligned(path: Path, common: npt.NDArray[np.uint64]) -> Floats:
     """A member's scores of the pairs in common, chosen and rejected: [2, n]."""
     found = read_columns(path, _COLUMNS)
-    place = np.minimum(np.searchsorted(common, found["pair_id"]), len(common) - 1)
-    there = common[place] == found["pair_id"]
+    there, place = _places(found["pair_id"], common)
     scores = np.empty((2, len(common)))
     for side, name in enumerate(_COLUMNS[1:]):
-        scores[side, place[there]] = found[name][there]
+        scores[side, place] = found[name][there]
     return scores
+
+
+def _places(
+    pairs: npt.NDArray[np.uint64], common: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Which of `pairs` [n] are among the ascending `common`, bool [n], and the places of those there."""
+    place = np.minimum(np.searchsorted(common, pairs), len(common) - 1)
+    there = common[place] == pairs
+    return there, place[there]
 
 
 def rows(first: Path, combined: Combined) -> Iterator[pa.Table]:
@@ -92,10 +100,8 @@ def rows(first: Path, combined: Combined) -> Iterator[pa.Table]:
     with pq.ParquetFile(first) as file:
         for batch in file.iter_batches(_BATCH):
             table = pa.Table.from_batches([batch])
-            ids = hash_texts(table.column("pair_id").to_pylist())
-            place = np.minimum(np.searchsorted(combined.pairs, ids), len(combined.pairs) - 1)
-            there = combined.pairs[place] == ids
-            chosen, rejected = combined.scores[:, place[there]]
+            there, place = _places(hash_texts(table.column("pair_id").to_pylist()), combined.pairs)
+            chosen, rejected = combined.scores[:, place]
             new = {
                 "chosen_score": chosen,
                 "rejected_score": rejected,

@@ -31,6 +31,14 @@ def mean_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
     return statistic_interval(table, ratio, float(values.mean()), effective_prompts(prompts))
 
 
+def accuracy(correct: Floats, prompts: Codes) -> dict[str, float | None]:
+    """The mean of `correct` [n] in [0, 1] and its 95% interval, as in `metrics.json`; None where there are no pairs."""
+    if not len(correct):
+        return dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"))
+    low, high = mean_interval(correct, prompts)
+    return {"accuracy": float(correct.mean()), "accuracy_low": low, "accuracy_high": high}
+
+
 def difference_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
     """A 95% interval of the mean of `values` [n] in [-1, 1], such as paired differences of `correct`.
 
@@ -63,9 +71,7 @@ def prompt_sums(prompts: Codes, *columns: Floats) -> Floats:
 
 def prompt_groups(prompts: Codes) -> tuple[Codes, int]:
     """The number of each prompt, or group of prompts, from 0: int [n]; and how many there are, at most GROUPS."""
-    seen = np.zeros(int(prompts.max()) + 1, dtype=bool)
-    seen[prompts] = True
-    ranks: Codes = np.cumsum(seen, dtype=np.int32) - 1
+    ranks: Codes = np.cumsum(_seen(prompts), dtype=np.int32) - 1
     count = int(ranks[-1]) + 1
     if count > GROUPS:
         ranks = np.random.default_rng(0).integers(0, GROUPS, count, dtype=np.int32)[ranks]
@@ -118,9 +124,14 @@ def student_t(freedom: float) -> float:
 
 def count_prompts(prompts: Codes) -> int:
     """How many different prompts there are."""
-    seen = np.zeros(int(prompts.max()) + 1, dtype=bool)
-    seen[prompts] = True
-    return int(seen.sum())
+    return int(_seen(prompts).sum())
+
+
+def _seen(prompts: Codes) -> npt.NDArray[np.bool_]:
+    """Whether each number from 0 to the greatest is that of a prompt; faster than sorting them."""
+    result = np.zeros(int(prompts.max()) + 1, dtype=np.bool_)
+    result[prompts] = True
+    return result
 
 
 def wilson(share: float, trials: float) -> tuple[float, float]:

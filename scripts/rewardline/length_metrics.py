@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from rewardline.intervals import Codes, Floats, effective_prompts, mean_interval, prompt_groups, statistic_interval
+from rewardline.intervals import Codes, Floats, accuracy, effective_prompts, prompt_groups, statistic_interval
 
 SIDES = 4
 """Bins of pairs whose chosen answer is longer, and as many of those whose rejected one is."""
@@ -113,15 +113,12 @@ def binned(values: Floats, places: Codes, correct: Floats, prompts: Codes) -> li
     result = []
     for place in np.unique(places):
         inside = np.flatnonzero(places == place)
-        low, high = mean_interval(correct[inside], prompts[inside])
         result.append(
             {
                 "low": float(values[inside].min()),
                 "high": float(values[inside].max()),
                 "n": len(inside),
-                "accuracy": float(correct[inside].mean()),
-                "accuracy_low": low,
-                "accuracy_high": high,
+                **accuracy(correct[inside], prompts[inside]),
             }
         )
     return result

@@ -10,9 +10,9 @@ from rewardline.calibration import calibration, log_loss
 from rewardline.intervals import (
     Codes,
     Floats,
+    accuracy,
     count_prompts,
     effective_prompts,
-    mean_interval,
     prompt_sums,
     ratio,
     statistic_interval,
@@ -80,12 +80,9 @@ def _numbers(scores: pd.DataFrame, name: str) -> Floats:
 
 
 def _accuracies(correct: Floats, longer: Floats, prompts: Codes) -> dict[str, Any]:
-    low, high = mean_interval(correct, prompts)
     return {
         "n": len(correct),
-        "accuracy": float(correct.mean()),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        **accuracy(correct, prompts),
         "length_accuracy": float(half_ties(longer).mean()),
     }
 

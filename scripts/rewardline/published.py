@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -176,6 +177,13 @@ def sections(scores: "pd.DataFrame", arithmetic: str, left_out: Mapping[str, int
         "incomplete": incomplete,
         "left_out": dict(left_out or {}),
     }
+
+
+def sections_of(scores: Path, arithmetic: str, left_out: Mapping[str, int]) -> Json:
+    """`sections` of a `scores.parquet`, with what was left out by name."""
+    import pandas as pd  # here alone: rows are converted without it
+
+    return sections(pd.read_parquet(scores, columns=list(COLUMNS)), arithmetic, dict(sorted(left_out.items())))
 
 
 def _right(row: Any) -> bool:
