@@ -17,9 +17,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rewardline.cli import log
-from rewardline.score_rows import Item
 from rewardline.scorer import Scorer
-from rewardline.serving_batches import Batcher, FullError, score_works
+from rewardline.serving_batches import Batcher, FullError, count_answers, score_works
 from rewardline.serving_shapes import Parsed, RequestError, Shape, openrlhf, rows, vllm_classify, vllm_pooling
 
 SHAPES: dict[str, Shape] = {
@@ -171,7 +170,7 @@ class Service:
             parsed = shape(body, self._scorer.name)
         except RequestError as error:
             raise RefusedError(422, str(error)) from error
-        count = sum(len(work.answers) if isinstance(work, Item) else 1 for work in parsed.works)
+        count = count_answers(parsed.works)
         if count > self._limits.answers:
             raise RefusedError(413, f"has {count} answers; send at most {self._limits.answers} at once")
         return parsed

@@ -34,6 +34,11 @@ class FullError(Exception):
     """There is no room in the queue."""
 
 
+def count_answers(works: Sequence[Work]) -> int:
+    """How many answers works have together; a text counts as one."""
+    return sum(len(work.answers) if isinstance(work, Item) else 1 for work in works)
+
+
 def score_works(scorer: Scorer, works: Sequence[Work]) -> list[Scored]:
     """Score items and texts together, in the order given."""
     items = [work for work in works if isinstance(work, Item)]
@@ -109,7 +114,7 @@ class Batcher:
         Raises:
             FullError: too many answers wait already.
         """
-        size = sum(len(work.answers) if isinstance(work, Item) else 1 for work in works)
+        size = count_answers(works)
         if self.waiting + size > self._limit:
             raise FullError
         job = _Job(works, size, asyncio.get_running_loop().create_future())

@@ -178,7 +178,7 @@ def clean_settings(config: Json, name: str) -> Json:
     """What the cleaning of a shard reads, beside what the comparison of the prompts found."""
     entry = mixture_entry(config, name)
     weights = {dataset: {"weight": one["weight"]} for dataset, one in entry["datasets"].items()}
-    keep_all = name in config["benchmarks"] and config["benchmarks"][name]["arithmetic"] is not None
+    keep_all = _arithmetic(config, name) is not None
     kept = {"seed": entry["seed"], "near_duplicates": entry["near_duplicates"], "keep_all": keep_all}
     return {"datasets": weights, **kept}
 
@@ -224,9 +224,8 @@ def train_settings(config: Json, run: Run) -> Json:
 
 def evaluate_settings(config: Json, run: Run, benchmark: str) -> Json:
     """What the evaluation stage reads."""
-    trust = config["models"][run.model]["trust_remote_code"]
+    trust, arithmetic = config["models"][run.model]["trust_remote_code"], _arithmetic(config, benchmark)
     identity = {"run": run.run_id, "name": run.name, "mixture": run.mixture, "model": run.model, "seed": run.seed}
-    arithmetic = config["benchmarks"].get(benchmark, {}).get("arithmetic")
     return {**identity, "benchmark": benchmark, "trust_remote_code": trust, "arithmetic": arithmetic}
 
 
@@ -242,8 +241,13 @@ def ensemble_settings(config: Json, ensemble: Ensemble, benchmark: str) -> Json:
     name, entry = ensemble.run_id, config["ensembles"][ensemble.run_id]
     identity = {"run": name, "name": name, "mixture": ensemble.mixture, "model": ensemble.model, "seed": None}
     how = {"ensemble": list(ensemble.members), **{key: entry[key] for key in ("combine", "variance_weight")}}
-    arithmetic = config["benchmarks"].get(benchmark, {}).get("arithmetic")
-    return {**identity, "benchmark": benchmark, **how, "arithmetic": arithmetic}
+    return {**identity, "benchmark": benchmark, **how, "arithmetic": _arithmetic(config, benchmark)}
+
+
+def _arithmetic(config: Json, name: str) -> str | None:
+    """The arithmetic of a published benchmark; None for others, and for mixtures."""
+    found: str | None = config["benchmarks"].get(name, {}).get("arithmetic")
+    return found
 
 
 def _without(entry: Json, keys: tuple[str, ...]) -> Json:
