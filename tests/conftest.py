@@ -17,6 +17,7 @@ from rewardline.shards import Comparison, ShardWriter
 
 if TYPE_CHECKING:
     from slurm.cluster import Cluster
+    from slurm.runs import ClusterProject
 
 os.environ["DS_ACCELERATOR"] = "cpu"  # says so less loudly than DeepSpeed does by itself
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; programs would inherit it
@@ -225,3 +226,16 @@ def run_on_one_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = Project(tmp_path_factory.mktemp("one-machine") / "project")
     project.run("--cores", "2", "--configfile", str(project.overlay(TINY)), "--set-threads", *PROFILE_THREADS)
     return project.folder
+
+
+@pytest.fixture
+def project(cluster: "Cluster", run_on_one_machine: Path, tmp_path: Path) -> Iterator["ClusterProject"]:
+    """A project on the cluster with its data, in which the training and what comes after it is still to do."""
+    from slurm.runs import TINY, ClusterProject
+
+    project = ClusterProject(tmp_path / "project", cluster)
+    project.start_from(run_on_one_machine, "models", "checkpoints", "evals")
+    project.overlay(TINY)
+    cluster.clear()
+    yield project
+    project.close()

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,6 @@ MACHINES = {
     "mpi": "'srun'",
     "launcher": "f'srun --nodes=2 --ntasks=2 --cpus-per-task={threads} --kill-on-bad-exit=1'",
 }
-
-
-@pytest.fixture
-def project(cluster: Cluster, run_on_one_machine: Path, tmp_path: Path) -> Iterator[ClusterProject]:
-    """A project with its data, in which the training and what comes after it is still to do."""
-    project = ClusterProject(tmp_path / "project", cluster)
-    project.start_from(run_on_one_machine, "models", "checkpoints", "evals")
-    project.overlay(TINY)
-    cluster.clear()
-    yield project
-    project.close()
 
 
 def test_pipeline_gives_the_results_of_one_machine(cluster: Cluster, run_on_one_machine: Path, tmp_path: Path) -> None:

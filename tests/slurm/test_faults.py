@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,6 @@ from slurm.cluster import SMALL_DISK, Cluster
 from slurm.runs import OVERLAY, TINY, ClusterProject, contents
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-
-@pytest.fixture
-def project(cluster: Cluster, run_on_one_machine: Path, tmp_path: Path) -> Iterator[ClusterProject]:
-    """A project with its data, in which the training and what comes after it is still to do."""
-    project = ClusterProject(tmp_path / "project", cluster)
-    project.start_from(run_on_one_machine, "models", "checkpoints", "evals")
-    project.overlay(TINY)
-    cluster.clear()
-    yield project
-    project.close()
 
 
 def states(cluster: Cluster, rule: str = "rule_train") -> list[str]:
