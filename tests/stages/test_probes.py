@@ -12,7 +12,7 @@ import join_tokens
 import tokenize_pairs
 from rewardline.cli import UserError
 from rewardline.pairs import read_pairs
-from rewardline.probes import PROBES, hacks
+from rewardline.probes import PROBES, hacks, made_by_rule
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import ConversationEncoder, load_tokenizer
 
@@ -54,6 +54,13 @@ def test_each_probe_is_what_it_says() -> None:
     short = dict(hacks(prompt, "Italy.", 0))
     assert [name for name, hack in short.items() if hack is None] == ["shortened", "shuffled_words"]
     assert dict(hacks("Thanks!", "Thanks!", 0))["copied_prompt"] is None
+
+
+def test_pairs_are_probes_by_what_is_said_of_each_data_set() -> None:
+    assert made_by_rule({"by_dataset": {"p": {"format": "probes"}}})
+    others: list[Any] = [None, [], {}, {"p": None}, {"p": {}}, {"p": {"format": "probes"}, "d": {"format": "pairs"}}]
+    assert not any(made_by_rule({"by_dataset": one}) for one in others)
+    assert not made_by_rule({})
 
 
 def test_held_out_pairs_give_a_pair_for_each_probe(tmp_path: Path) -> None:

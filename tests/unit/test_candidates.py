@@ -8,7 +8,9 @@ from rewardline.accounts import RowAccount, balance
 from rewardline.artifacts import canonical, write_json
 from rewardline.buckets import bucket_count
 from rewardline.candidates import Candidate, CandidateReader, CandidateWriter
+from rewardline.cli import UserError
 from rewardline.identity import prompt_identity
+from rewardline.pairs import read_part
 
 
 def candidate(number: int, row: int, dataset: str = "d", rows: int = 1) -> Candidate:
@@ -57,6 +59,21 @@ def test_nothing_is_left_beside_the_files_and_no_rows_are_fine(tmp_path: Path) -
     assert written(tmp_path / "c", [], 0).between(0, 2**64) == []
     names = {"candidates.arrow", "rows.npy", "prompts.npy", "signatures.bin", "manifest.json", "batches.npy"}
     assert {path.name for path in (tmp_path / "c").iterdir()} == names
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1"])
+def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, content: bytes | None) -> None:
+    reader = written(tmp_path / "c", [candidate(1, 1)], 1)
+    rows, part = tmp_path / "c" / "candidates.arrow", tmp_path / "part-00000.parquet"
+    rows.unlink()
+    if content is not None:
+        rows.write_bytes(content)
+        part.write_bytes(content)
+    remedy = r"cannot be read \(.+\); delete its folder and run again$"
+    with pytest.raises(UserError, match=rf"{rows} {remedy}"):
+        reader.between(0, 2**64)
+    with pytest.raises(UserError, match=rf"{part} {remedy}"):
+        list(read_part(part))
 
 
 def test_buckets_are_bounded_by_rows_and_by_text() -> None:
