@@ -1,4 +1,5 @@
 # What each rule reads, and in how many jobs and threads.
+from functools import cache
 from types import SimpleNamespace
 
 
@@ -15,14 +16,21 @@ def download_settings(cfg, dataset):
     return {**result, "files": FILES[dataset]} if FILES.get(dataset) else result
 
 
+@cache  # each of the data set's jobs asks for it
 def dataset_parts(dataset):
     """The local files of a data set by the name of their part; none for one from elsewhere."""
     return stages.file_parts(FILES.get(dataset, []))
 
 
+@cache
+def candidate_parts(dataset):
+    """The parts of a data set that are converted apart, with the rows that each takes."""
+    return stages.parts(CONFIG, dataset, FILES.get(dataset, []))
+
+
 def part_manifests(stage, dataset):
     """The manifests of all parts of a data set, of reading (`data`) or of conversion (`candidates`)."""
-    found = dataset_parts(dataset) if stage == "data" else stages.parts(CONFIG, dataset, FILES.get(dataset, []))
+    found = dataset_parts(dataset) if stage == "data" else candidate_parts(dataset)
     return [f"results/shards/{stage}/{dataset}/{part}/manifest.json" for part in found]
 
 
@@ -41,8 +49,7 @@ def joined_tables(wildcards):
 
 def convert_settings(cfg, dataset, part):
     """The settings of converting a part of a data set, and which part of the rows it is."""
-    rows = stages.parts(cfg, dataset, FILES.get(dataset, [])).get(part, "0/1")
-    return {**stages.convert_settings(cfg, dataset), "rows": rows}
+    return {**stages.convert_settings(cfg, dataset), "rows": candidate_parts(dataset).get(part, "0/1")}
 
 
 def clean_settings(cfg, mixture, shard):
@@ -228,7 +235,3 @@ def all_cores():
 def train_threads():
     """Trainings share the cores when several can run side by side."""
     return max(1, all_cores() // max(1, len(RUNS)))
-
-
-# A cluster's jobs get the GPUs that its profile asks for, not as many as the login host or a job's machine shows.
-ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
