@@ -59,16 +59,16 @@ def training_key(settings: Json, tokens: Path, base: Path) -> str:
 
 def is_whole(model: Path, key: str) -> bool:
     """Whether a finished model stands in a folder, trained under `key`, with the weights that it was finished with."""
-    if not model.is_dir():
-        return False
-    facts = read_json(model / "run.json")
-    if facts["key"] != key:
-        log.info("%s was trained with other settings; training again", model)
-    elif file_sha256(model / "model.safetensors") == facts["weights_sha256"]:
-        return True
-    else:
-        log.warning("%s is damaged; training again", model)
-    shutil.rmtree(model)
+    about, weights = model / "run.json", model / "model.safetensors"
+    if about.is_file() and weights.is_file():
+        facts = read_json(about)
+        if facts["key"] != key:
+            log.info("%s was trained with other settings; training again", model)
+        elif file_sha256(weights) == facts["weights_sha256"]:
+            return True
+        else:
+            log.warning("%s is damaged; training again", model)
+    shutil.rmtree(model, ignore_errors=True)  # also what a kill has left of an earlier removal
     return False
 
 

@@ -21,6 +21,8 @@ def start_processes() -> None:
     """Join the other processes of this training."""
     # Only inference uses this CPU kernel, and building it takes minutes and a compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
+    # Said once more, it holds: else MKL may take fewer threads for a product, which rounds in another order.
+    torch.set_num_threads(torch.get_num_threads())
     deepspeed.init_distributed(verbose=False)
 
 

@@ -110,23 +110,31 @@ def test_model_that_cannot_be_had_ends_with_one_message(tmp_path: Path) -> None:
 
 
 def outcome(project: Project) -> dict[str, bytes]:
-    """What must not depend on how often a run was interrupted: weights, scores and the summary."""
+    """What must not depend on how often a run was interrupted, in the order in which it is made."""
     results = project.folder / "results"
-    files = [*results.glob("models/*/model.safetensors"), *results.glob("evals/*/*/*"), results / "summary.tsv"]
-    files += [*results.glob("pairs/*/*/part-*"), *results.glob("tokens/*/*/*"), *results.glob("data/*/*")]
-    return {str(path.relative_to(results)): path.read_bytes() for path in files}
+    patterns = ("data/*/*", "pairs/*/*/part-*", "base/*/*", "tokens/*/*/*", "models/*/model.safetensors", "evals/*/*/*")
+    files = [path for pattern in patterns for path in sorted(results.glob(pattern))]
+    return {str(path.relative_to(results)): path.read_bytes() for path in [*files, results / "summary.tsv"]}
+
+
+def training(project: Project) -> str:
+    """How the training went, for the message of a test that fails."""
+    folder = project.folder / "results/models/small"
+    facts = json.loads((folder / "run.json").read_text())
+    found = {name: facts[name] for name in ("threads", "world_size", "steps", "continued", "key")}
+    return f"{found}\n{(folder / 'log.jsonl').read_text()}"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("undisturbed") / "project")
     project.run("--cores", "2", "--configfile", str(project.overlay(small())))
-    return outcome(project)
+    return project
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["all processes", "snakemake alone"])
 def test_killed_at_random_moments_the_same_command_gives_the_same_results(
-    tmp_path: Path, undisturbed: dict[str, bytes], everything: bool
+    tmp_path: Path, undisturbed: Project, everything: bool
 ) -> None:
     project = Project(tmp_path / "project")
     arguments = ["--cores", "2", "--configfile", str(project.overlay(small()))]
@@ -140,9 +148,10 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_results(
             process.kill()
         process.wait()
     project.run(*arguments)
-    found = outcome(project)
-    assert found.keys() == undisturbed.keys()
-    assert [name for name in found if found[name] != undisturbed[name]] == []
+    found, expected = outcome(project), outcome(undisturbed)
+    assert found.keys() == expected.keys()
+    different = [name for name in found if found[name] != expected[name]]
+    assert not different, f"{different}\n{training(project)}\n{training(undisturbed)}"
 
 
 def test_second_instance_is_refused(tmp_path: Path) -> None:
