@@ -16,7 +16,8 @@ def download_settings(cfg, dataset):
     return {**result, "files": FILES[dataset]} if FILES.get(dataset) else result
 
 
-@cache  # each of the data set's jobs asks for it
+# Each of a data set's jobs asks for its parts.
+@cache
 def dataset_parts(dataset):
     """The local files of a data set by the name of their part; none for one from elsewhere."""
     return stages.file_parts(FILES.get(dataset, []))
@@ -24,7 +25,7 @@ def dataset_parts(dataset):
 
 @cache
 def candidate_parts(dataset):
-    """The parts of a data set that are converted apart, with the rows that each takes."""
+    """The parts of a data set of the configuration that are converted apart, with the rows that each takes."""
     return stages.parts(CONFIG, dataset, FILES.get(dataset, []))
 
 

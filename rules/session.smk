@@ -1,4 +1,5 @@
 # What happens around the jobs: this machine or cluster, one instance at a time, and the last screen.
+
 # A cluster's jobs get the GPUs that its profile asks for, not as many as the login host or a job's machine shows.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
 GPUS = 0 if ON_CLUSTER else machine.visible_gpus()

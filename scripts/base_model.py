@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardline.artifacts import file_sha256, link_or_copy, publish, settings_argument, write_json
-from rewardline.cli import UserError, log, parser, run, start_logging
+from rewardline.cli import UserError, first_line, log, parser, run, start_logging
 
 Json = dict[str, Any]
 KEPT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -103,8 +103,7 @@ def take_gguf(settings: Json, out: Path) -> None:
             AutoTokenizer.from_pretrained(**where).save_pretrained(out)
             model = AutoModelForCausalLM.from_pretrained(**where)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"gguf.file: {path.name} cannot be converted: {reason}") from error
+            raise UserError(f"gguf.file: {path.name} cannot be converted: {first_line(error)}") from error
     # What was dequantised is a plain model, and is saved as one.
     model.hf_quantizer = None
     model.is_quantized = False
@@ -131,7 +130,7 @@ def make_new(settings: Json, out: Path) -> None:
         torch.manual_seed(init["seed"])
         model = AutoModelForCausalLM.from_config(config)
     except Exception as error:
-        raise UserError(f"init.config: no model can be made of it: {str(error).splitlines()[0]}") from error
+        raise UserError(f"init.config: no model can be made of it: {first_line(error)}") from error
     model.save_pretrained(out, max_shard_size="1TB")
 
 
@@ -145,7 +144,7 @@ def check(out: Path, settings: Json) -> Json:
     try:
         config = AutoConfig.from_pretrained(str(out), trust_remote_code=trust)
     except Exception as error:
-        raise UserError(f"{settings}: its config.json cannot be used: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{settings}: its config.json cannot be used: {first_line(error)}") from error
     return {"model_type": config.model_type, "vocabulary": len(load_tokenizer(out, trust))}
 
 

@@ -68,7 +68,11 @@ def is_whole(model: Path, key: str) -> bool:
             return True
         else:
             log.warning("%s is damaged; training again", model)
-    shutil.rmtree(model, ignore_errors=True)  # also what a kill has left of an earlier removal
+    elif model.exists():
+        log.warning("%s is not whole; training again", model)
+    if model.exists():
+        about.unlink(missing_ok=True)  # first: without it, what a kill leaves of the rest is no model
+        shutil.rmtree(model)
     return False
 
 

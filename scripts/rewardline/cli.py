@@ -20,6 +20,11 @@ class UserError(Exception):
     """Something the user can mend. Shown as one message that says what, where and how; never as a traceback."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 class ProgressBar(Protocol):
     """What `progress` hands out."""
 

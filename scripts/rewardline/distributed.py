@@ -86,6 +86,17 @@ def interrupt_at_once() -> None:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
+def hold_threads() -> None:
+    """Have MKL use the threads of torch for every product, as its guide to reproducible results wants it.
+
+    Left to itself (MKL_DYNAMIC) it may take fewer, and a sum in another order has other last bits. Said to torch once
+    torch is there, since the variable would also lift MKL's limit of one thread for each physical core.
+    """
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def on_stop(handler: Callable[[int, object], None]) -> None:
     """Have a SIGTERM and a Ctrl-C call `handler` with the signal's number."""
     signal.signal(signal.SIGTERM, handler)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rewardline.cli import UserError, log
 from rewardline.deepspeed_keys import owned_keys
+from rewardline.distributed import hold_threads
 
 Json = dict[str, Any]
 
@@ -21,8 +22,7 @@ def start_processes() -> None:
     """Join the other processes of this training."""
     # Only inference uses this CPU kernel, and building it takes minutes and a compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
-    # Said once more, it holds: else MKL may take fewer threads for a product, which rounds in another order.
-    torch.set_num_threads(torch.get_num_threads())
+    hold_threads()
     deepspeed.init_distributed(verbose=False)
 
 

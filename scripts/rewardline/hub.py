@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from rewardline.artifacts import read_json, write_json
-from rewardline.cli import UserError, log, progress
+from rewardline.cli import UserError, first_line, log, progress
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 15.0  # seconds until a hub that does not answer counts as unreachable
@@ -244,8 +244,7 @@ def _explained(repo: str, revision: str, kind: str = "data set") -> Iterator[Non
                 f"Unset it, or fetch the {kind} once where there is network, with its full commit as `revision:`, "
                 + instead
             ) from error
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"the hub at {constants.ENDPOINT} cannot be reached for {repo}: {reason}. Try again, set HF_ENDPOINT to a "
-            f"mirror, {instead}"
+            f"the hub at {constants.ENDPOINT} cannot be reached for {repo}: {first_line(error)}. "
+            f"Try again, set HF_ENDPOINT to a mirror, {instead}"
         ) from error

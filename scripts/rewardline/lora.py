@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
-from rewardline.cli import UserError
+from rewardline.cli import UserError, first_line
 
 if TYPE_CHECKING:  # peft is imported where adapters are asked for: it takes a while
     from peft import PeftModel
@@ -34,7 +34,7 @@ def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> "Pe
         # In the model's dtype, as ZeRO-3 takes one alone; the engine keeps trained weights in fp32 anyway.
         return get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
-        raise UserError(f"training.lora: {str(error).splitlines()[0]}") from error
+        raise UserError(f"training.lora: {first_line(error)}") from error
 
 
 _CARD = """---

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rewardline.artifacts import file_sha256
 from rewardline.buckets import characters_of
-from rewardline.cli import UserError
+from rewardline.cli import UserError, first_line
 from rewardline.place import PLACE
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -117,5 +117,4 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read ({reason}); delete its folder and run again") from error
+        raise UserError(f"{path} cannot be read ({first_line(error)}); delete its folder and run again") from error

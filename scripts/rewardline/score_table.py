@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rewardline.cli import UserError
+from rewardline.cli import UserError, first_line
 from rewardline.place import PLACE
 from rewardline.shards import Comparison
 
@@ -115,7 +115,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; run the evaluate stage first") from error
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0]}); {_AGAIN}") from error
+        raise UserError(f"{path} is damaged ({first_line(error)}); {_AGAIN}") from error
     return {name: column.values() for name, column in found.items()}
 
 

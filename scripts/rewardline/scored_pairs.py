@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from rewardline.artifacts import atomic_file, canonical, digest, file_sha256
 from rewardline.cli import UserError, log, progress
 from rewardline.code import program_digest
+from rewardline.distributed import hold_threads
 from rewardline.origins import with_origins
 from rewardline.provenance import versions
 from rewardline.score_table import SCHEMA, score_rows
@@ -136,6 +137,7 @@ def _scorer(
     from rewardline.reward_model import RewardModel, load_reward_model
     from rewardline.scoring import score_window
 
+    hold_threads()
     loaded = load_reward_model(folder, trust_remote_code=trust, dtype="auto")
     model = RewardModel(loaded, max_length=max_length).to(device)
     log.info("%s batches of up to %d tokens, on %s", model.batching, batch_tokens, device)

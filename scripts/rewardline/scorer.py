@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from rewardline.artifacts import read_json
 from rewardline.cli import UserError, log
 from rewardline.deepspeed_chat import TurnsEncoder
+from rewardline.distributed import hold_threads
 from rewardline.model_loading import Dtype, load_any, model_folder
 from rewardline.model_text import PublishedEncoder, TextEncoder
 from rewardline.normalization import KEY
@@ -66,6 +67,7 @@ class Scorer:
         if isinstance(encoder, TurnsEncoder):
             setattr(loaded.config, KEY, {"score": encoder.place.score})
         self._pad_id = _padding(loaded, words, chat)
+        hold_threads()
         self._model = RewardModel(loaded, raw=raw, max_length=length)
         if self._model.max_tokens is not None:
             encoder.max_length = min(encoder.max_length, self._model.max_tokens)

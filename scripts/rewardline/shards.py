@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rewardline.artifacts import file_sha256, link_or_copy, read_json
-from rewardline.cli import UserError
+from rewardline.cli import UserError, first_line
 
 Ids = npt.NDArray[np.int32]
 PAIR = pa.struct(
@@ -186,8 +186,10 @@ class TokenDataset:
             try:
                 reader = pa.ipc.open_file(pa.memory_map(str(path)))
                 self._batches += [reader.get_batch(index) for index in range(reader.num_record_batches)]
-            except (OSError, pa.ArrowInvalid) as error:
-                raise UserError(f"{path} cannot be read ({error}); delete {folder} and run again") from error
+            except (OSError, pa.ArrowException) as error:
+                raise UserError(
+                    f"{path} cannot be read ({first_line(error)}); delete {folder} and run again"
+                ) from error
         starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._starts: npt.NDArray[np.int64] = starts.astype(np.int64)
         self.prefix_lengths = self._gather(lambda batch: _lengths(batch.column("prefix_ids")))

@@ -201,12 +201,3 @@ def test_a_change_that_matters_to_no_weight_trains_nothing_again(tmp_path: Path,
     made = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
     finish(tmp_path, tokens, base, max_steps=8, checkpoint_every=3)
     assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == made
-
-
-def test_a_model_that_a_kill_has_half_removed_is_trained_again(tmp_path: Path, tokens: Path, base: Path) -> None:
-    weights, _ = finish(tmp_path, tokens, base, max_steps=8)
-    (about,) = (tmp_path / "checkpoints").glob("*/model/run.json")
-    about.unlink()
-    again, _ = finish(tmp_path, tokens, base, max_steps=8)
-    assert about.is_file()
-    assert largest_difference(again, weights) == 0.0

@@ -1,5 +1,9 @@
 """The engine: what DeepSpeed is told, and that its steps are those of plain AdamW."""
 
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ from rewardline import engine
 from rewardline.cli import UserError, log
 from rewardline.deepspeed_keys import owned_keys
 
+from conftest import ROOT
 from engines import new_engine, steps
 from models import random_model
 from trainings import training
@@ -106,3 +111,19 @@ def test_settings_that_contradict_the_configuration_are_named(own: Json, offload
 def test_what_deepspeed_does_not_take_is_a_message(own: Json, message: str) -> None:
     with pytest.raises(UserError, match=rf"training\.deepspeed: DeepSpeed does not take it: .*{message}"):
         new_engine(training(zero_stage=2, deepspeed=own))
+
+
+def test_mkl_takes_no_fewer_threads_than_torch_has() -> None:
+    library = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
+    if not hasattr(ctypes.CDLL(library), "mkl_serv_get_dynamic"):
+        pytest.skip("torch without MKL")
+    program = f"""
+import ctypes
+from rewardline.distributed import hold_threads
+hold_threads()
+print(ctypes.CDLL({library!r}).mkl_serv_get_dynamic())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT / "scripts", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"
