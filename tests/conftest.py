@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from slurm.cluster import Cluster
     from slurm.runs import ClusterProject
 
-# Several processes share the cores: where a thread's waiting is spinning, steps of trainings take six times as long.
+# Several processes share the cores here, where threads that spin while they wait make a step take six times as long. A
+# training that has its cores for itself is faster with spinning, so the pipeline leaves it on.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["DS_ACCELERATOR"] = "cpu"  # says so less loudly than DeepSpeed does by itself
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; programs would inherit it
