@@ -28,7 +28,7 @@ from rewardline.artifacts import (
     settings_argument,
 )
 from rewardline.cli import log, parser, run, start_logging
-from rewardline.code import program_digest
+from rewardline.code import code_digest
 from rewardline.machine import own_gpus
 from rewardline.provenance import versions
 
@@ -51,7 +51,7 @@ def training_key(settings: Json, tokens: Path, base: Path) -> str:
         "settings": settings,
         "tokens": file_sha256(tokens / "manifest.json"),
         "base": read_json(base / "manifest.json")["files"],
-        "code": program_digest(Path(__file__)),
+        "code": code_digest(Path(__file__)),
         "versions": {name: found[name] for name in relevant},
     }
     return digest(canonical(parts))

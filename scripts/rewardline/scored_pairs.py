@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from rewardline.artifacts import atomic_file, canonical, digest, file_sha256
 from rewardline.cli import UserError, log, progress
-from rewardline.code import program_digest
+from rewardline.code import code_digest
 from rewardline.distributed import hold_threads
 from rewardline.origins import with_origins
 from rewardline.provenance import versions
@@ -75,7 +75,7 @@ def parts_key(weights: str, model: Path, tokens: Path, options: Json) -> str:
         "config": file_sha256(model / "config.json"),
         "tokens": file_sha256(tokens / "manifest.json"),
         "options": options,
-        "code": program_digest(Path(__file__).with_name("scoring.py")),
+        "code": code_digest(Path(__file__).with_name("scoring.py")),
         "versions": {name: found[name] for name in ("torch", "transformers", "numpy")},
     }
     return digest(canonical(parts))
