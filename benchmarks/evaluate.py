@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from preparation import SHAPES, prepare  # noqa: E402
+from preparation import SHAPES, prepare
 
 OURS, PLAIN, CHAT = "rewardline", "Hugging Face, plain loop", "DeepSpeed-Chat"
 TRAINING = {"pairs_per_step": 1, "max_steps": 1}

@@ -18,8 +18,9 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from rewardline.artifacts import file_sha256, write_json  # noqa: E402
-from rewardline.shards import Comparison, ShardWriter  # noqa: E402
+from rewardline.core.files import write_json
+from rewardline.core.hashing import file_sha256
+from rewardline.shards import Comparison, ShardWriter
 
 VOCABULARY = 1000
 

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from preparation import SHAPES, Work, prepare  # noqa: E402
+from preparation import SHAPES, Work, prepare
 
 Json = dict[str, Any]
 OURS, TRL, CHAT = "rewardline", "TRL RewardTrainer", "DeepSpeed-Chat"

@@ -12,15 +12,17 @@ SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scr
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline import config as configuration
-from rewardline import machine, slurm, stages, summary
-from rewardline.artifacts import canonical
+from rewardline import slurm, stages, summary
+from rewardline.core import gpus, locks
+from rewardline.core.hashing import canonical
 from rewardline.code import program_files
+from rewardline.session import use_own_python
 from rewardline.expand import expand_files, local_model_files
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats import OPTIONS, check
 from rewardline.formats_join import check_joins
 
-machine.use_own_python()
+use_own_python()
 
 
 def selected_runs():

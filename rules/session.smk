@@ -2,7 +2,7 @@
 
 # A cluster's jobs get the GPUs that its profile asks for, not as many as the login host or a job's machine shows.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
-GPUS = 0 if ON_CLUSTER else machine.visible_gpus()
+GPUS = 0 if ON_CLUSTER else gpus.visible_gpus()
 if GPUS and workflow.is_main_process:
     # Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
     workflow.global_resources.setdefault("gpu", GPUS)
@@ -12,7 +12,7 @@ def refuse_second_instance():
     """Hold the results folder as long as this process lives."""
     global INSTANCE
     try:
-        INSTANCE = machine.hold_folder(Path("results"))
+        INSTANCE = locks.hold_folder(Path("results"))
     except UserError as error:
         logger.error(str(error))
         os._exit(1)

@@ -15,8 +15,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import file_sha256, link_or_copy, publish, settings_argument, write_json
-from rewardline.cli import UserError, first_line, log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError, first_line
+from rewardline.core.files import link_or_copy, publish, write_json
+from rewardline.core.hashing import file_sha256
 
 Json = dict[str, Any]
 KEPT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from rewardline.accounts import balance
-from rewardline.artifacts import link_or_copy, publish, read_json, settings_argument, write_json
-from rewardline.cli import UserError, log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import link_or_copy, publish, read_json, write_json
 from rewardline.rejects import join_examples, join_rejects
 from rewardline.statistics import summarize
 

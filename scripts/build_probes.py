@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import canonical, link_or_copy, publish, settings_argument, write_json
 from rewardline.candidates import Candidate, pair_row
-from rewardline.cli import UserError, log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import link_or_copy, publish, write_json
+from rewardline.core.hashing import canonical
 from rewardline.identity import position
 from rewardline.pairs import PAIR_SCHEMA, PartWriter, read_pairs
 from rewardline.probes import hacks

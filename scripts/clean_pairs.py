@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from rewardline.accounts import RowAccount
-from rewardline.artifacts import publish, read_json, settings_argument, write_manifest
 from rewardline.candidates import Candidate, CandidateReader, pair_row, ranges
 from rewardline.cleaning import Policy, clean
-from rewardline.cli import log, parser, progress, run, start_logging
 from rewardline.contamination import BenchmarkPrompts
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.files import publish, read_json, write_manifest
+from rewardline.core.progress import progress
 from rewardline.identity import position
 from rewardline.pairs import PAIR_SCHEMA, PartWriter
 from rewardline.rejects import RejectWriter

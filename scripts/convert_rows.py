@@ -17,10 +17,13 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from rewardline.artifacts import canonical, publish, read_json, settings_argument, write_manifest
 from rewardline.buckets import Buckets, bucket_count
 from rewardline.candidates import Candidate, CandidateWriter
-from rewardline.cli import ProgressBar, UserError, log, parser, progress, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import publish, read_json, write_manifest
+from rewardline.core.hashing import canonical
+from rewardline.core.progress import ProgressBar, progress
 from rewardline.formats import (
     GROUPED,
     OPTIONS,

@@ -23,16 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from rewardline import hub, readers
-from rewardline.artifacts import (
-    canonical,
-    file_sha256,
-    link_or_copy,
-    publish,
-    read_json,
-    settings_argument,
-    write_json,
-)
-from rewardline.cli import UserError, log, parser, progress, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import link_or_copy, publish, read_json, write_json
+from rewardline.core.hashing import canonical, file_sha256
+from rewardline.core.progress import progress
 from rewardline.expand import expand_files
 from rewardline.raw import Parts, Row, as_row, json_type
 

@@ -14,10 +14,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rewardline import distributed
-from rewardline.artifacts import file_sha256, publish, read_json, settings_argument, write_json
-from rewardline.cli import UserError, log, parser, run, start_logging
-from rewardline.machine import own_gpus
+from rewardline.core import runtime
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import publish, read_json, write_json
+from rewardline.core.gpus import own_gpus
+from rewardline.core.hashing import file_sha256
 from rewardline.published import sections_of
 from rewardline.score_table import read_scores
 from rewardline.scored_pairs import scored_comparisons, write_scores
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Score, measure, and leave both."""
-    distributed.prepare(args.gpus, args.threads)
+    runtime.prepare(args.gpus, args.threads)
     from rewardline.metrics import summarize
 
     settings = settings_argument(args.settings)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rewardline.artifacts import publish, read_json, settings_argument, write_json
-from rewardline.cli import log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.files import publish, read_json, write_json
 from rewardline.ensembles import combine, log_odds_scale, rows
 from rewardline.metrics import summarize
 from rewardline.published import sections_of

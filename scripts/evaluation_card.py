@@ -7,8 +7,8 @@ Example:
 
 from pathlib import Path
 
-from rewardline.artifacts import atomic_file
-from rewardline.cli import log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.files import atomic_file
 from rewardline.evaluation_card import evaluation_card
 
 

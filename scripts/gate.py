@@ -10,8 +10,9 @@ it does not.
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import settings_argument, write_json
-from rewardline.cli import UserError, log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import write_json
 from rewardline.evaluations import Evaluation, read_metrics
 
 Json = dict[str, Any]

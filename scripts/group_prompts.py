@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.artifacts import publish, read_json, settings_argument, write_manifest
 from rewardline.candidates import CandidateReader, all_words, ranges
-from rewardline.cli import UserError, log, parser, run, start_logging
 from rewardline.contamination import BenchmarkPrompts
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import publish, read_json, write_manifest
 from rewardline.formats import GROUPED
 from rewardline.identity import Hashes, positions
 from rewardline.rejects import INTENDED

@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import publish, read_json, write_json
-from rewardline.cli import UserError, log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import publish, read_json, write_json
 from rewardline.rejects import join_examples, join_rejects
 from rewardline.shards import join_splits
 

@@ -10,7 +10,7 @@ Example:
 
 from pathlib import Path
 
-from rewardline.cli import log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, start_logging
 from rewardline.report import Inputs, write_report
 
 

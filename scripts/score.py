@@ -18,7 +18,8 @@ import argparse
 import textwrap
 from typing import Any
 
-from rewardline.cli import UserError, log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.errors import UserError
 from rewardline.score_files import check_files, score_file
 from rewardline.scorer_options import add_model_options, load_scorer
 

@@ -12,7 +12,8 @@ import os
 import signal
 import socket
 
-from rewardline.cli import UserError, log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.errors import UserError
 from rewardline.scorer_options import add_model_options, load_scorer
 
 TOKEN = "REWARDLINE_TOKEN"

@@ -9,7 +9,7 @@ Example:
 
 from pathlib import Path
 
-from rewardline.cli import log, parser, run, start_logging
+from rewardline.core.cli import log, parser, run, start_logging
 from rewardline.evaluations import read_metrics
 from rewardline.summary import write_summary
 

@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from rewardline.artifacts import publish, read_json, settings_argument, write_json
 from rewardline.buckets import characters_of
-from rewardline.cli import UserError, log, parser, progress, run, start_logging
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.errors import UserError
+from rewardline.core.files import publish, read_json, write_json
+from rewardline.core.progress import progress
 from rewardline.pairs import read_pairs
 from rewardline.rejects import RejectWriter
 from rewardline.shards import Comparison, Ids, ShardWriter

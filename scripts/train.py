@@ -16,20 +16,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rewardline import distributed, launcher, loggers
-from rewardline.artifacts import (
-    canonical,
-    digest,
-    exclusive,
-    file_sha256,
-    link_or_copy,
-    publish,
-    read_json,
-    settings_argument,
-)
-from rewardline.cli import log, parser, run, start_logging
+from rewardline import launcher, loggers, signals
 from rewardline.code import code_digest
-from rewardline.machine import own_gpus
+from rewardline.core import runtime
+from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.files import link_or_copy, publish, read_json
+from rewardline.core.gpus import own_gpus
+from rewardline.core.hashing import canonical, digest, file_sha256
+from rewardline.core.locks import exclusive
 from rewardline.provenance import versions
 
 Json = dict[str, Any]
@@ -108,10 +102,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     args = options.parse_args(arguments)
     nodes = launcher.slurm_nodes()
-    start_logging(args.log, append=distributed.is_worker() or nodes.index > 0)
-    if distributed.rank() > 0:
+    start_logging(args.log, append=runtime.is_worker() or nodes.index > 0)
+    if runtime.rank() > 0:
         log.setLevel(logging.ERROR)  # the first process speaks for all
-    distributed.leave_on_terminate()
+    signals.leave_on_terminate()
     settings = settings_argument(args.settings)
     processes = args.gpus or args.processes
     key = training_key(without(settings, NO_EFFECT), args.tokens, args.base)
@@ -119,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     threads = max(1, args.threads // processes)
 
     def train_here() -> None:
-        distributed.prepare(args.gpus, threads)
+        runtime.prepare(args.gpus, threads)
         from rewardline.training import train  # only now, as torch and deepspeed read the environment
 
         train(settings, args.tokens, args.base, folder, key)
@@ -131,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
             train_here()
         return 0
 
-    if distributed.is_worker():
+    if runtime.is_worker():
         with launcher.reporting():
             train_here()
         return 0

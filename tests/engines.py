@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from rewardline import distributed, engine, lora
+from rewardline import engine, lora
+from rewardline.core import runtime
 
 from models import random_model
 
@@ -23,7 +24,7 @@ def one_process() -> Iterator[None]:
             patch.setenv(name, "")
         for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "DS_ACCELERATOR"):
             patch.setenv(name, "")
-        distributed.prepare(0, 1)
+        runtime.prepare(0, 1)
         if not dist.is_initialized():
             engine.start_processes()
         yield

@@ -4,6 +4,7 @@ A tail sees its own prefix and itself, never another tail; positions continue fr
 hidden state is the one that the whole conversation alone would give, and a prompt is computed once for all answers.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from rewardline import flex
-from rewardline.cli import log
 from rewardline.layout import Group, Layout, Segment, collect, spread
+
+log = logging.getLogger(__name__)
 
 NAME, FLEX = "shared_prefix", "shared_prefix_flex"
 Kernel = Literal["auto", "sdpa", "flex"]

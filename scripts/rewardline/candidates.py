@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rewardline.artifacts import read_json
 from rewardline.buckets import Buckets, bucket_count, characters_of
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
+from rewardline.core.files import read_json
 from rewardline.identity import Hashes, hash_id, id_text, normalize, stable_hash, word_hashes
 from rewardline.pairs import reading
 from rewardline.place import PLACE

@@ -5,6 +5,7 @@ weights and Adam's moments (the idea of a universal checkpoint: Lian et al. 2024
 with the rest, every file's size and hash, and a hash of its own. The newest two are kept; damaged ones do not count.
 """
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,9 +19,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rewardline import optimizer_state
-from rewardline.artifacts import canonical, digest, file_sha256, read_json, write_json
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
+from rewardline.core.files import read_json, write_json
+from rewardline.core.hashing import canonical, digest, file_sha256
 from rewardline.optimizer_state import Fragment
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 KEPT = 2

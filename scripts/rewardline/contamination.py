@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.artifacts import read_json, write_json
+from rewardline.core.files import read_json, write_json
 from rewardline.identity import Hashes, grams
 
 _FILE = "benchmarks.npz"

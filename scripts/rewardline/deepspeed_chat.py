@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.reading import Score
 from rewardline.templates import SPEAKERS, PlainTemplate, Prompt, Split
 from rewardline.tokenization import ConversationEncoder

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rewardline.artifacts import read_json
+from rewardline.core.files import read_json
 from rewardline.evaluations import Rates, printable
 
 

@@ -1,9 +1,11 @@
 """A warning when scores leave zero: only their differences are trained, so nothing holds their mean where it was."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
-from rewardline.cli import log
+log = logging.getLogger(__name__)
+
 
 FAR = 2.0
 """How much farther from 0 than at the start a mean score must be."""

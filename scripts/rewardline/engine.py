@@ -1,5 +1,6 @@
 """The DeepSpeed engine of a training: its configuration, its optimiser, and its weights gathered for export."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,9 +12,11 @@ from deepspeed.ops import __compatible_ops__
 from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from torch import Tensor, nn
 
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
+from rewardline.core.runtime import hold_threads
 from rewardline.deepspeed_keys import owned_keys
-from rewardline.distributed import hold_threads
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.intervals import Floats
 from rewardline.score_table import SCHEMA, hash_texts, read_columns
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.details import Details, read_details
 from rewardline.evaluations import HELD_OUT, Evaluation, Rates, nan_last, read_metrics
 from rewardline.summary import percent, score

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from rewardline.artifacts import read_json
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
+from rewardline.core.files import read_json
 
 HELD_OUT = "eval"
 """The benchmark that every run has: the eval split of its own mixture."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 
 def expand_files(patterns: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, TypeVar
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats_choice import Choice, Survey
 from rewardline.formats_contest import preference
 from rewardline.formats_fields import Fields, Record, steps_of

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Final
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats_text import Reject, kind
 
 Record = dict[str, Any]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats_fields import Record, steps_of, walk
 from rewardline.formats_options import code
 from rewardline.formats_text import Reject, kind

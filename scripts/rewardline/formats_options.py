@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats_text import Reject, kind
 
 OPTIONS: Final = ("pairing", "ties", "min_margin", "max_pairs", "values", "attributes", "separator")

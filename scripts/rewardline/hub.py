@@ -7,6 +7,7 @@ that an interrupted download had finished are not fetched again, and a pinned da
 network. A token comes from the environment (HF_TOKEN).
 """
 
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from rewardline.artifacts import read_json, write_json
-from rewardline.cli import UserError, first_line, log, progress
+from rewardline.core.errors import UserError, first_line
+from rewardline.core.files import read_json, write_json
+from rewardline.core.progress import progress
+
+log = logging.getLogger(__name__)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TIMEOUT = 15.0  # seconds until a hub that does not answer counts as unreachable

@@ -5,6 +5,7 @@ when it was gone. None outlives the launcher, however that ends.
 """
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,9 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import write_json
-from rewardline.cli import UserError, explain, log, terminal_of_children
-from rewardline.distributed import INTERRUPTED, PREEMPTED, WORKER, die_with_parent, free_port, on_stop
+from rewardline.core.errors import UserError, explain
+from rewardline.core.files import write_json
+from rewardline.core.progress import terminal_of_children
+from rewardline.core.runtime import WORKER, free_port
+from rewardline.signals import INTERRUPTED, PREEMPTED, die_with_parent, on_stop
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 ERRORS = "REWARDLINE_ERRORS"

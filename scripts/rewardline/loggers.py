@@ -2,13 +2,16 @@
 
 import importlib.util
 import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rewardline.artifacts import atomic_file
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
+from rewardline.core.files import atomic_file
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}

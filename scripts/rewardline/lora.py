@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
-from rewardline.cli import UserError, first_line
+from rewardline.core.errors import UserError, first_line
 
 if TYPE_CHECKING:  # peft is imported where adapters are asked for: it takes a while
     from peft import PeftModel

@@ -1,5 +1,6 @@
 """Reward models from anywhere, loaded strictly: folders and names on the hub, and what DeepSpeed-Chat saved."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,11 +10,13 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
 from rewardline.deepspeed_chat import is_deepspeed_chat, renamed
 from rewardline.hub import cached_model
 from rewardline.reward_model import DTYPES, check_reward_model, load_reward_model
 from rewardline.weights import read_bins
+
+log = logging.getLogger(__name__)
 
 Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 KEPT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")

@@ -1,5 +1,6 @@
 """Scores in units of their own spread: mean 0 and standard deviation 1 on the eval split, kept with the model."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rewardline.cli import log
+log = logging.getLogger(__name__)
+
 
 KEY = "rewardline"
 """What config.json holds under this key says how a model's scores are read."""

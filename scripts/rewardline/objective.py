@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rewardline.batches import Batch
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.reading import segment_means
 from rewardline.reward_model import RewardModel
 

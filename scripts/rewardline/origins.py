@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.pairs import read_pairs
 
 COLUMNS = ("pair_id", "chosen_source", "rejected_source", "file", "row", "place")

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.artifacts import file_sha256
 from rewardline.buckets import characters_of
-from rewardline.cli import UserError, first_line
+from rewardline.core.errors import UserError, first_line
+from rewardline.core.hashing import file_sha256
 from rewardline.place import PLACE
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))

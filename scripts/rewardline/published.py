@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.artifacts import file_sha256
+from rewardline.core.hashing import file_sha256
 
 SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("record", pa.string()), ("error", pa.string())])
 PART_ROWS = 50_000

@@ -8,6 +8,7 @@
 import csv
 import io
 import json
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,11 @@ import pyarrow.parquet as pq
 import zstandard
 
 from rewardline.cells import Parser, parsed, parser_of
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
 from rewardline.raw import Row, as_row, decode, json_type, unreadable
 from rewardline.streams import open_bytes
+
+log = logging.getLogger(__name__)
 
 _BOM = b"\xef\xbb\xbf"
 _BATCH_ROWS = 500  # of a Parquet file, in memory as Python objects

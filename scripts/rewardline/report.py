@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from rewardline import report_figures as figures
-from rewardline.artifacts import atomic_file
+from rewardline.core.files import atomic_file
 from rewardline.details import Details, read_details
 from rewardline.evaluations import Entry, Evaluation, Rates, boards, entries, read_metrics
 from rewardline.probes import made_by_rule

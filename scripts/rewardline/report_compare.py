@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import read_json
+from rewardline.core.files import read_json
 from rewardline.details import mapping, real, whole
 from rewardline.evaluations import HELD_OUT, Board, Entry, printable
 

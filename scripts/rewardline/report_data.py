@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from rewardline.artifacts import read_json
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
+from rewardline.core.files import read_json
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.evaluations import Entry, printable
 from rewardline.report_words import count, number
 from rewardline.summary import percent, score

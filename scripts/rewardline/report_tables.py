@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewardline.artifacts import canonical
+from rewardline.core.hashing import canonical
 from rewardline.evaluations import printable
 from rewardline.report_data import Training
 from rewardline.report_words import compact, count, duration, number, ratio

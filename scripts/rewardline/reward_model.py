@@ -1,5 +1,6 @@
 """The reward model: a transformer with a score head, loaded strictly, read in one way everywhere, saved for anyone."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,9 +13,11 @@ from transformers.utils import logging as transformers_logging
 
 from rewardline import attention
 from rewardline.batches import Batch, Batching
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
 from rewardline.normalization import KEY, applied, stored
 from rewardline.reading import Reading, Score, segment_means
+
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LM_HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions.")

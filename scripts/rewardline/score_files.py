@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,11 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from rewardline.artifacts import atomic_file
-from rewardline.cli import ProgressBar, UserError, log, progress
+from rewardline.core.errors import UserError
+from rewardline.core.files import atomic_file
+from rewardline.core.progress import ProgressBar, progress
 from rewardline.raw import Row
 from rewardline.readers import damage_explained, open_parquet, reader, values_of
 from rewardline.score_rows import COLUMNS, Item, Json, UnscorableError, item_of, names_for
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rewardline.scorer import Scorer

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rewardline.cli import UserError, first_line
+from rewardline.core.errors import UserError, first_line
 from rewardline.place import PLACE
 from rewardline.shards import Comparison
 

@@ -1,6 +1,7 @@
 """The scores of a benchmark's pairs: streamed, in bounded memory, and kept part by part until all are there."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -11,14 +12,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.artifacts import atomic_file, canonical, digest, file_sha256
-from rewardline.cli import UserError, log, progress
 from rewardline.code import code_digest
-from rewardline.distributed import hold_threads
+from rewardline.core.errors import UserError
+from rewardline.core.files import atomic_file
+from rewardline.core.hashing import canonical, digest, file_sha256
+from rewardline.core.progress import progress
+from rewardline.core.runtime import hold_threads
 from rewardline.origins import with_origins
 from rewardline.provenance import versions
 from rewardline.score_table import SCHEMA, score_rows
 from rewardline.shards import Comparison, TokenDataset
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch

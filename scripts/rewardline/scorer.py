@@ -1,5 +1,6 @@
 """A reward model with its tokenizer: texts in, scores out, the same as the pipeline's own evaluation gives."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from rewardline.artifacts import read_json
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
+from rewardline.core.files import read_json
+from rewardline.core.runtime import hold_threads
 from rewardline.deepspeed_chat import TurnsEncoder
-from rewardline.distributed import hold_threads
 from rewardline.model_loading import Dtype, load_any, model_folder
 from rewardline.model_text import PublishedEncoder, TextEncoder
 from rewardline.normalization import KEY
@@ -20,6 +21,8 @@ from rewardline.scoring import score_comparisons
 from rewardline.shards import Comparison
 from rewardline.templates import Prompt
 from rewardline.tokenization import ConversationEncoder, Encoded, common_prefix, load_tokenizer
+
+log = logging.getLogger(__name__)
 
 MOST = 1 << 30  # a tokenizer that names more tokens knows no limit
 DEFAULT_LENGTH = 2048

@@ -3,8 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from rewardline import distributed
-from rewardline.cli import UserError
+from rewardline.core import runtime
+from rewardline.core.errors import UserError
 
 if TYPE_CHECKING:
     from rewardline.scorer import Scorer
@@ -20,7 +20,7 @@ def add_model_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--tokenizer", help="folder or name of another tokenizer than the one beside the model")
     options.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help="of the weights")
     options.add_argument("--raw", action="store_true", help="leave out the normalisation that is stored with the model")
-    options.add_argument("--threads", type=int, default=len(distributed.cores()))
+    options.add_argument("--threads", type=int, default=len(runtime.cores()))
     options.add_argument("--trust-remote-code", action="store_true", help="execute the model repository's own code")
     options.add_argument(
         "--convert-bin", action="store_true", help="read weights that exist only as .bin, without executing code"
@@ -36,7 +36,7 @@ def load_scorer(args: argparse.Namespace) -> "Scorer":
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-    distributed.quiet(args.threads)
+    runtime.quiet(args.threads)
     from rewardline.scorer import Scorer
 
     return Scorer(

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from rewardline.batches import collate
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.reward_model import RewardModel
 from rewardline.shards import Comparison
 

@@ -1,5 +1,6 @@
 """Which step's weights a training leaves, and whether it goes on: best evaluation, early stopping, stuck at chance."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rewardline.artifacts import atomic_file, file_sha256
-from rewardline.cli import log
+from rewardline.core.files import atomic_file
+from rewardline.core.hashing import file_sha256
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 CHANCE_STEPS = 200

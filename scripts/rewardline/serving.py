@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import json
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from rewardline.cli import log
 from rewardline.scorer import Scorer
 from rewardline.serving_batches import Batcher, FullError, count_answers, score_works
 from rewardline.serving_shapes import Parsed, RequestError, Shape, openrlhf, rows, vllm_classify, vllm_pooling
+
+log = logging.getLogger(__name__)
 
 SHAPES: dict[str, Shape] = {
     "/score": rows,

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rewardline.artifacts import file_sha256, link_or_copy, read_json
-from rewardline.cli import UserError, first_line
+from rewardline.core.errors import UserError, first_line
+from rewardline.core.files import link_or_copy, read_json
+from rewardline.core.hashing import file_sha256
 
 Ids = npt.NDArray[np.int32]
 PAIR = pa.struct(

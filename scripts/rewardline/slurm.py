@@ -1,6 +1,7 @@
 """What a Slurm cluster has, whether it can run what a workflow asks for, and jobs that an earlier run left behind."""
 
 import getpass
+import logging
 import math
 import re
 import subprocess
@@ -9,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
+
+log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 60
 PROBE_SECONDS = 10

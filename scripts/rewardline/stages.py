@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import digest
+from rewardline.core.hashing import digest
 from rewardline.formats import GROUPED
 
 Json = dict[str, Any]

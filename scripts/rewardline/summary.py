@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewardline.artifacts import atomic_file, read_json
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
+from rewardline.core.files import atomic_file, read_json
 from rewardline.evaluations import Board, Entry, Evaluation, Rates, boards, entries, printable, read_metrics
 
 COLUMNS = (

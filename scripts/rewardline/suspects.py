@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.cli import UserError
 from rewardline.comparisons import Judgements
+from rewardline.core.errors import UserError
 from rewardline.pairs import MESSAGES, reading
 from rewardline.score_table import hash_texts
 

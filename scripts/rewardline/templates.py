@@ -15,7 +15,7 @@ from jinja2 import Environment, TemplateSyntaxError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 Prompt = list[dict[str, str]]
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.templates import (
     PLAIN,
     ChatTemplate,

@@ -1,5 +1,6 @@
 """The training loop: the same steps for any number of processes, resumable at any checkpoint."""
 
+import logging
 import math
 import signal
 import time
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from rewardline import attention, batches, checkpoints, distributed, engine, loggers, selection
+from rewardline import attention, batches, checkpoints, engine, loggers, selection, signals
 from rewardline.batches import Batch, Piece
-from rewardline.cli import UserError, log, progress
-from rewardline.distributed import INTERRUPTED, PREEMPTED
+from rewardline.core import runtime
+from rewardline.core.errors import UserError
+from rewardline.core.progress import progress
 from rewardline.drift import DriftWatch
 from rewardline.normalization import Normalization, moments
 from rewardline.objective import pair_losses, pair_sums
@@ -25,7 +27,10 @@ from rewardline.reward_model import RewardModel, scores_of
 from rewardline.schedule import learning_rate, warmup_steps
 from rewardline.selection import Chance, Selection
 from rewardline.shards import TokenDataset
+from rewardline.signals import INTERRUPTED, PREEMPTED
 from rewardline.throughput import Counts, Work
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 UNSAVED_SECONDS = 60.0
@@ -86,7 +91,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train from the newest checkpoint, or from the start, to the end."""
-        distributed.on_stop(self._on_stop)
+        signals.on_stop(self._on_stop)
         self._restore()
         if self.rank == 0:
             self._loggers = loggers.start(self.training["loggers"], self.settings, self.folder, self.totals.step)
@@ -109,7 +114,7 @@ class Trainer:
         self._save_the_end()
         for logger in self._loggers:
             logger.close()
-        distributed.leave_on_terminate()
+        signals.leave_on_terminate()
 
     def _save_the_end(self) -> None:
         """Save what the last checkpoint lacks, so that a kill during the export does not cost it."""
@@ -270,7 +275,7 @@ class Trainer:
             self._saved_at = time.monotonic()
             if stopped:
                 log.warning("stopped on request after step %d%s", step, "; a checkpoint is saved" if saved else "")
-                alone = self._stopped_by == signal.SIGINT and not distributed.is_worker()
+                alone = self._stopped_by == signal.SIGINT and not runtime.is_worker()
                 raise SystemExit(INTERRUPTED if alone else PREEMPTED)
 
     def _select(self, step: int, loss: float) -> None:
@@ -335,7 +340,7 @@ class Trainer:
 
     def _on_stop(self, number: int, _: object) -> None:
         self._stopped_by = number
-        distributed.interrupt_at_once()  # a second Ctrl-C does not wait for the step
+        signals.interrupt_at_once()  # a second Ctrl-C does not wait for the step
 
     def _on_any(self, *here: bool) -> list[bool]:
         """Which of these hold on some process."""

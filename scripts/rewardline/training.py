@@ -1,5 +1,6 @@
 """A training as one process sees it: from the base model to the exported reward model."""
 
+import logging
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -13,9 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline import checkpoints, engine, loggers, lora, provenance, selection, throughput
-from rewardline.artifacts import file_sha256, read_json, share, write_json
-from rewardline.cli import UserError, log
-from rewardline.distributed import rank, world_size
+from rewardline.core.errors import UserError
+from rewardline.core.files import read_json, share, write_json
+from rewardline.core.hashing import file_sha256
+from rewardline.core.runtime import rank, world_size
 from rewardline.model_card import model_card
 from rewardline.normalization import Normalization, normalize
 from rewardline.objective import check_objective
@@ -24,6 +26,8 @@ from rewardline.shards import TokenDataset
 from rewardline.throughput import Counts
 from rewardline.tokenization import load_tokenizer
 from rewardline.trainer import Trainer
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 

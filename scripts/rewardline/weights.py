@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 
 def read_bins(paths: Sequence[Path]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import base_model
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.reward_model import load_base
 from rewardline.tokenization import load_tokenizer
 

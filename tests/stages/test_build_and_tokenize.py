@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.pairs import read_pairs
 from rewardline.shards import TokenDataset
 from rewardline.tokenization import load_tokenizer

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import download
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.raw import Row, as_row
 
 SCRIPTS = Path(download.__file__).parent

@@ -18,7 +18,8 @@ from huggingface_hub import constants, hf_hub_download
 
 import download
 from rewardline import hub
-from rewardline.cli import UserError, log
+from rewardline.core.cli import log
+from rewardline.core.errors import UserError
 
 REPO = "someone/preferences"
 COMMIT = "c" * 40

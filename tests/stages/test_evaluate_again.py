@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rewardline.artifacts import file_sha256
+from rewardline.core.hashing import file_sha256
 from rewardline.reward_model import load_base, save_reward_model
 from rewardline.tokenization import load_tokenizer
 

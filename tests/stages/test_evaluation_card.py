@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import evaluation_card
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 from results_folder import Results
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import gate
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 
 def metrics(folder: Path, benchmark: str, accuracy: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 from data_stages import build, pairs, tokenize, write_rows
 

@@ -10,7 +10,7 @@ import pytest
 import build_probes
 import join_tokens
 import tokenize_pairs
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.pairs import read_pairs
 from rewardline.probes import PROBES, hacks, made_by_rule
 from rewardline.shards import TokenDataset

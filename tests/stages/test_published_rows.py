@@ -18,8 +18,8 @@ import join_tokens
 import tokenize_pairs
 from rewardline import config as configuration
 from rewardline import stages
-from rewardline.artifacts import file_sha256
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
+from rewardline.core.hashing import file_sha256
 
 from conftest import ROOT
 from data_stages import SCHEMA, convert, write_rows

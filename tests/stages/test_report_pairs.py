@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 from results_folder import Page, Results
 

@@ -178,7 +178,8 @@ import sys
 sys.path.insert(0, {str(Path(program).parent)!r})
 sys.argv = {[program, *options]!r}
 import train
-from rewardline import cli, trainer, training
+from rewardline import trainer, training
+from rewardline.core import cli
 from safetensors import SafetensorError
 
 def full(*_, **__):

@@ -21,7 +21,7 @@ from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import score
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.scorer import Scorer
 
 from conftest import ROOT

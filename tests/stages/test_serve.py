@@ -19,7 +19,7 @@ import pytest
 from transformers import AutoTokenizer
 
 import serve
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.scorer import Scorer
 
 from conftest import ROOT

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 from data_stages import build, pairs, write_rows
 

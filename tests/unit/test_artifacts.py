@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.artifacts import canonical, exclusive, publish, read_json, settings_argument, write_json
-from rewardline.cli import UserError
+from rewardline.core.cli import settings_argument
+from rewardline.core.errors import UserError
+from rewardline.core.files import publish, read_json, write_json
+from rewardline.core.hashing import canonical
+from rewardline.core.locks import exclusive
 
 
 def test_published_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rewardline import batches
 from rewardline.batches import Piece
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.shards import Comparison, ShardWriter, TokenDataset
 
 from conftest import random_comparison, write_tokens

@@ -5,10 +5,11 @@ import pytest
 
 from rewardline import candidates
 from rewardline.accounts import RowAccount, balance
-from rewardline.artifacts import canonical, write_json
 from rewardline.buckets import bucket_count
 from rewardline.candidates import Candidate, CandidateReader, CandidateWriter
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
+from rewardline.core.files import write_json
+from rewardline.core.hashing import canonical
 from rewardline.identity import prompt_identity
 from rewardline.pairs import read_part
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from rewardline import checkpoints, optimizer_state
-from rewardline.cli import UserError, log
+from rewardline.core.cli import log
+from rewardline.core.errors import UserError
 
 from engines import equal, new_engine, steps, weights
 from trainings import training

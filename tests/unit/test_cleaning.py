@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardline.artifacts import canonical
 from rewardline.candidates import Candidate
 from rewardline.cleaning import Cleaned, Policy, clean
 from rewardline.contamination import Leak
+from rewardline.core.hashing import canonical
 from rewardline.identity import Hashes, position, prompt_identity
 
 LONG = "the ship left the harbour early in the morning and came back with a heavy load of fish before noon"

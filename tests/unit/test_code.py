@@ -61,8 +61,9 @@ def test_packages_below_packages_are_followed_from_programs_and_from_modules(tmp
 
 
 def test_imports_for_type_checkers_alone_do_not_count(tmp_path: Path) -> None:
-    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rewardline import a\nelse:\n    from rewardline import b\n"
-    write(tmp_path, {**PACKAGES, "stage.py": text, "rewardline/a.py": "", "rewardline/b.py": ""})
+    condition = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rewardline import a\n"
+    stage = condition + "else:\n    from rewardline import b\n"
+    write(tmp_path, {**PACKAGES, "stage.py": stage, "rewardline/a.py": "", "rewardline/b.py": ""})
     assert names(tmp_path, "stage.py") == {"stage.py", "rewardline/__init__.py", "rewardline/b.py"}
 
 

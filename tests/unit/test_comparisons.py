@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import compare
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 from conftest import pair_rows, write_pairs
 from score_tables import stored, table

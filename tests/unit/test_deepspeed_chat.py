@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.scorer import Scorer
 
 from reward_models import deepspeed_chat

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from rewardline import engine
-from rewardline.cli import UserError, log
+from rewardline.core.cli import log
+from rewardline.core.errors import UserError
 from rewardline.deepspeed_keys import owned_keys
 
 from conftest import ROOT
@@ -119,7 +120,7 @@ def test_mkl_takes_no_fewer_threads_than_torch_has() -> None:
         pytest.skip("torch without MKL")
     program = f"""
 import ctypes
-from rewardline.distributed import hold_threads
+from rewardline.core.runtime import hold_threads
 hold_threads()
 print(ctypes.CDLL({library!r}).mkl_serv_get_dynamic())
 """

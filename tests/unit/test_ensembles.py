@@ -11,8 +11,8 @@ import yaml
 
 import evaluate_ensemble
 from rewardline import stages
-from rewardline.cli import UserError
 from rewardline.config import ConfigError, load_schema, resolve
+from rewardline.core.errors import UserError
 
 from conftest import ROOT
 from score_tables import stored, table

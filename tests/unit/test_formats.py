@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats import FORMATS, GROUPED, Pair, Reject, converter, detect
 from rewardline.formats_fields import SYNONYMS
 

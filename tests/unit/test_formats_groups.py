@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats import GROUPED, GroupPairs, Pair, Reject, check, converter, detect, grouping
 from rewardline.formats_groups import GroupReject
 

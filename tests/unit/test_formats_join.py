@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rewardline import readers
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats import Reject, converter, grouping
 from rewardline.formats_join import Tables, build_tables, check_joins
 

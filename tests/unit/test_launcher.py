@@ -16,8 +16,10 @@ import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {scripts!r})
 from rewardline import launcher
-from rewardline.cli import UserError, run, start_logging
-from rewardline.distributed import is_worker, leave_on_terminate, rank
+from rewardline.core.errors import UserError
+from rewardline.core.cli import run, start_logging
+from rewardline.core.runtime import is_worker, rank
+from rewardline.signals import leave_on_terminate
 
 place = Path({place!r})
 

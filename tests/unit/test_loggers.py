@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rewardline import loggers
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 
 LINES: list[dict[str, Any]] = [
     {"step": 4, "epoch": 0.5, "loss": 0.25, "pairs": 8, "grad_norm": None},

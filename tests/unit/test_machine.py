@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.cli import UserError
-from rewardline.machine import claimed, gpu_names, own_gpus
+from rewardline.core.errors import UserError
+from rewardline.core.gpus import claimed, gpu_names, own_gpus
 
 from conftest import ROOT
 
@@ -27,7 +27,7 @@ def test_a_program_waits_until_enough_are_free_and_holds_none_meanwhile(tmp_path
 import sys
 sys.path.insert(0, {str(ROOT / "scripts")!r})
 from pathlib import Path
-from rewardline.machine import claimed
+from rewardline.core.gpus import claimed
 with claimed(["0", "1"], 2, Path({str(tmp_path)!r}), pause=0.05) as names:
     print(*names)
 """

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.intervals import difference_interval, mean_interval, student_t, wilson
 from rewardline.length_metrics import correlation
 from rewardline.metrics import summarize

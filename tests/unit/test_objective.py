@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rewardline.batches import Batch, collate
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.objective import check_objective, pair_losses, pair_sums
 from rewardline.reading import Score
 from rewardline.reward_model import RewardModel

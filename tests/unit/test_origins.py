@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.origins import with_origins
 from rewardline.pairs import PAIR_SCHEMA, PartWriter
 

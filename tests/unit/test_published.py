@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats_text import Place
 from rewardline.published import SECTIONS, mismatch, sections
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardline import readers
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.formats import Reject, converter
 from rewardline.raw import FLAW, Row
 

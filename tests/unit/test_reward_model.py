@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceC
 
 from rewardline import attention
 from rewardline.batches import collate
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.objective import pair_losses
 from rewardline.reward_model import RewardModel, load_base, load_reward_model, save_reward_model
 from rewardline.scoring import score_comparisons

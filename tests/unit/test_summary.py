@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import summarize
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.evaluations import boards, read_metrics
 from rewardline.summary import noise, screen
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewardline.cli import UserError
+from rewardline.core.errors import UserError
 from rewardline.tokenization import ConversationEncoder, DoesNotFitError, Encoded, common_prefix, load_tokenizer
 
 CHAT = (

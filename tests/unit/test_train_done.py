@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.artifacts import file_sha256, write_json
+from rewardline.core.files import write_json
+from rewardline.core.hashing import file_sha256
 from train import is_whole
 
 

@@ -1,23 +1,19 @@
-"""The environment of a training's processes; call `prepare` before torch and deepspeed are imported."""
+"""The environment of programs that compute with torch: processes, threads, memory.
+
+`prepare` and `quiet` must be called before torch and deepspeed are imported.
+"""
 
 import ctypes
 import logging
 import os
-import signal
 import socket
 import warnings
-from collections.abc import Callable
 from contextlib import suppress
 
-from rewardline.machine import visible_gpus
+from rewardline.core.gpus import visible_gpus
 
-PREEMPTED = 75
-"""Exit code after a SIGTERM (EX_TEMPFAIL of sysexits.h): work is saved, and the same command goes on from it."""
-INTERRUPTED = 130
-"""Exit code after a Ctrl-C, as of any program that a SIGINT ends."""
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _NO_TRIM, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
 
 
@@ -34,11 +30,6 @@ def rank() -> int:
 def world_size() -> int:
     """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -70,22 +61,6 @@ def keep_memory() -> None:
         mallopt(_MAPPED_BLOCKS, 0)
 
 
-def leave_on_terminate() -> None:
-    """Until a training has its own way to save: a SIGTERM ends the program with the code that asks for a retry.
-
-    A Ctrl-C ends it too. Both at once and like a kill, as an exception would be lost in a library that catches all, or
-    in a finaliser.
-    """
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(PREEMPTED))
-    interrupt_at_once()
-
-
-def interrupt_at_once() -> None:
-    """From now on a Ctrl-C ends the program at once."""
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as in the background of a shell
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-
-
 def hold_threads() -> None:
     """Have MKL use the threads of torch for every product, as its guide to reproducible results wants it.
 
@@ -95,13 +70,6 @@ def hold_threads() -> None:
     import torch
 
     torch.set_num_threads(torch.get_num_threads())
-
-
-def on_stop(handler: Callable[[int, object], None]) -> None:
-    """Have a SIGTERM and a Ctrl-C call `handler` with the signal's number."""
-    signal.signal(signal.SIGTERM, handler)
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, handler)
 
 
 def quiet(threads: int) -> None:

@@ -1,48 +1,16 @@
-"""Artefacts: folders that appear whole or not at all, canonical JSON and content hashes."""
+"""Files and folders that appear complete or not at all, and JSON on disk."""
 
-import errno
-import fcntl
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from rewardline.cli import UserError, log
-
-NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
-"""What locking fails with on file systems without locks, such as Lustre mounted without `-o flock`."""
-
-
-def canonical(value: Any) -> str:
-    """`value` as JSON that does not depend on the order of keys, so that equal settings are equal strings."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-def settings_argument(text: str) -> dict[str, Any]:
-    """The value of a `--settings` option: a JSON object, or `@` and the path of a file that holds one."""
-    source = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
-    try:
-        value = json.loads(source)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--settings is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError("--settings must be a JSON object")
-    return value
-
-
-def digest(text: str) -> str:
-    """The first 16 hex digits of the SHA-256 of `text`."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+from rewardline.core.errors import UserError
+from rewardline.core.hashing import file_sha256
+from rewardline.core.locks import exclusive
 
 
 def read_json(path: Path) -> Any:
@@ -77,34 +45,6 @@ def atomic_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def lock_at_once(stream: IO[str], path: Path) -> bool:
-    """Whether the lock of an open file was free, and is now held; True, with a warning, where there are no locks."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        log.warning("the file system of %s has no locks: see that nothing else works on the same results", path)
-    return True
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; wait while another process holds it. The system frees it when a process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as stream:
-        if not lock_at_once(stream, path):
-            stream.seek(0)
-            log.warning("waiting for process %s, which works on the same artefact", stream.read().strip() or "?")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
 
 
 @contextmanager

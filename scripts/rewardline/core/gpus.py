@@ -1,23 +1,18 @@
-"""The machine that the pipeline runs on: its programs, its GPUs, and the one instance that may work on a folder."""
+"""The GPUs of this machine, and locks that keep programs from using one together."""
 
 import fcntl
+import logging
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
-from rewardline.artifacts import lock_at_once
-from rewardline.cli import UserError, log
+from rewardline.core.errors import UserError
 
-
-def use_own_python() -> None:
-    """Have stages run in the environment that this process runs in; what snakemake activates itself comes before."""
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+log = logging.getLogger(__name__)
 
 
 def visible_gpus() -> int:
@@ -97,22 +92,3 @@ def _lock(folder: Path, name: str, held: ExitStack) -> bool:
         return False
     held.callback(os.close, descriptor)
     return True
-
-
-def hold_folder(folder: Path) -> IO[str]:
-    """Take a lock on `folder` that lasts as long as this process, and goes however the process ends.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    stream = (folder / ".instance.lock").open("a+", encoding="utf-8")
-    if not lock_at_once(stream, folder):
-        stream.seek(0)
-        other = stream.read().strip() or "?"
-        stream.close()
-        raise UserError(f"process {other} is already working on {folder.resolve()}; wait for it, or stop it first")
-    stream.truncate(0)
-    stream.write(str(os.getpid()))
-    stream.flush()
-    return stream

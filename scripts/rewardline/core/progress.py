@@ -1,0 +1,84 @@
+"""Progress bars: on a terminal, even where a program's output goes to a log file; elsewhere plain lines."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+TERMINAL = "REWARDLINE_TERMINAL"
+"""Environment variable with the file that child processes show their progress on."""
+_terminal: TextIO = sys.stderr
+
+
+class ProgressBar(Protocol):
+    """What `progress` hands out."""
+
+    def update(self, n: int) -> object:
+        """Count `n` more units as done."""
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> object:
+        """Show `text` behind the rate; without `refresh` when the bar is drawn next."""
+
+
+class _Lines:
+    """A stream for tqdm that turns each redrawn bar into a line of its own, for pipes and files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if text := text.replace("\r", "").strip():
+            self._stream.write(text + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def keep_terminal() -> None:
+    """Keep showing progress where stderr goes now, or where the parent process shows it, if stderr is redirected."""
+    global _terminal
+    try:
+        _terminal = Path(os.environ[TERMINAL]).open("a", encoding="utf-8")  # noqa: SIM115 - open until the program ends
+    except (KeyError, OSError):
+        _terminal = os.fdopen(os.dup(2), "w")
+
+
+def terminal_of_children() -> dict[str, str]:
+    """What to add to the environment of programs that shall show their progress where this one does."""
+    return {TERMINAL: f"/proc/{os.getpid()}/fd/{_terminal.fileno()}"}
+
+
+@contextmanager
+def progress(
+    label: str, total: int | None = None, unit: str = "row", start: int = 0, hidden: bool = False
+) -> Iterator[ProgressBar]:
+    """A bar with rate and time left on a terminal; elsewhere a plain line every ten seconds.
+
+    `total` and `start` are in `unit`s. `hidden` shows nothing, for all but one of several processes.
+    """
+    terminal = _terminal.isatty()
+    bar: tqdm[Any] = tqdm(
+        total=total,
+        initial=start,
+        desc=label,
+        unit=unit,
+        unit_scale=total is None or total >= 10_000,
+        file=_terminal if terminal else _Lines(_terminal),
+        mininterval=0.5 if terminal else 10.0,
+        maxinterval=10.0,
+        dynamic_ncols=terminal,
+        ncols=None if terminal else 100,
+        leave=not terminal,
+        delay=0.0 if terminal else 2.0,
+        ascii=not terminal,
+        disable=hidden,
+    )
+    try:
+        yield bar
+    finally:
+        bar.close()
