@@ -35,6 +35,7 @@ lint: $(VENV)/.test
 	ruff check .
 	ruff format --check .
 	mypy
+	PYTHONPATH=scripts lint-imports
 	snakefmt --check Snakefile rules
 	snakemake --lint
 

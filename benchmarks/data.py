@@ -123,8 +123,8 @@ def run_pipeline(folder: Path, config: Path, target: str, cores: int) -> Memory:
 
 def texts(part: Path, whole: bool) -> Iterator[list[str]]:
     """Texts of a folder of pairs in batches of 512 pairs: prompt with each answer, or prompt and answers apart."""
-    from rewardline.pairs import read_pairs
-    from rewardline.templates import PLAIN
+    from rewardline.data.pairs.store import read_pairs
+    from rewardline.tokens.templates import PLAIN
 
     rows: Iterator[Any] = iter(read_pairs(part / "train"))
     while batch := list(islice(rows, 512)):
@@ -143,7 +143,7 @@ def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
     from tokenizers import Tokenizer
 
     import tokenize_pairs
-    from rewardline.pairs import PAIR_SCHEMA, PartWriter, read_pairs
+    from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter, read_pairs
 
     logging.disable(logging.INFO)
     base, part = job

@@ -41,7 +41,7 @@ class Contest:
     def __init__(self, tokens: Path, base: Path, pairs: int, device: str, sizes: argparse.Namespace) -> None:
         import torch
 
-        from rewardline.shards import TokenDataset
+        from rewardline.tokens.store import TokenDataset
 
         self.data = TokenDataset(tokens, "train")
         self.base, self.device, self.sizes = base, torch.device(device), sizes
@@ -89,8 +89,8 @@ class Contest:
         return {OURS: self._ours, PLAIN: self._plain, CHAT: self._chat}[name]()
 
     def _ours(self) -> Way:
-        from rewardline.reward_model import RewardModel, load_reward_model
-        from rewardline.scoring import score_comparisons
+        from rewardline.model.reward_model import RewardModel, load_reward_model
+        from rewardline.scoring.batched import score_comparisons
 
         model = RewardModel(load_reward_model(self.base, self.dtype), max_length=self.max_length).to(self.device)
 

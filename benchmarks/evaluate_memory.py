@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.core.files import write_json
 from rewardline.core.hashing import file_sha256
-from rewardline.shards import Comparison, ShardWriter
+from rewardline.tokens.store import Comparison, ShardWriter
 
 VOCABULARY = 1000
 

@@ -110,7 +110,7 @@ def _make_model(folder: Path, name: str) -> int:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    from rewardline.new_tokenizer import train_tokenizer
+    from rewardline.tokens.train_tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     if name in SHAPES:
@@ -134,9 +134,9 @@ def _make_model(folder: Path, name: str) -> int:
 
 
 def _work(folder: Path, config: Json, parameters: int) -> Work:
-    from rewardline import batches
-    from rewardline import config as configuration
-    from rewardline.shards import TokenDataset
+    from rewardline.model import batch as batches
+    from rewardline.tokens.store import TokenDataset
+    from rewardline.workflow import config as configuration
 
     resolved = configuration.resolve(config, configuration.load_schema(ROOT / "config" / "schema.yaml"))
     training = resolved["runs"]["r"]["training"]

@@ -195,7 +195,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> str:
 
 def curves(work: Work, results: dict[str, list[Result]], threads: int) -> list[str]:
     """What the loss curves of peers have in common with ours."""
-    from rewardline.config import load_schema
+    from rewardline.workflow.config import load_schema
 
     lines = []
     mine = results[OURS][0].losses

@@ -11,16 +11,17 @@ ROOT = Path(str(workflow.current_basedir)).parent
 SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scripts"
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from rewardline import config as configuration
-from rewardline import slurm, stages, summary
+from rewardline.workflow import config as configuration
+from rewardline.workflow import slurm, settings as stages
+from rewardline.report import summary
 from rewardline.core import gpus, locks
 from rewardline.core.hashing import canonical
-from rewardline.code import program_files
-from rewardline.session import use_own_python
-from rewardline.expand import expand_files, local_model_files
+from rewardline.core.provenance import program_files
+from rewardline.workflow.session import use_own_python
+from rewardline.data.sources.local_files import expand_files, local_model_files
 from rewardline.core.errors import UserError
-from rewardline.formats import OPTIONS, check
-from rewardline.formats_join import check_joins
+from rewardline.data.formats.registry import OPTIONS, check
+from rewardline.data.formats.joins import check_joins
 
 use_own_python()
 

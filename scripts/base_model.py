@@ -51,7 +51,7 @@ def convert_bin(bins: list[Path], out: Path) -> None:
     """Convert pickled weights to safetensors; torch's restricted reader executes nothing that they contain."""
     from safetensors.torch import save_file
 
-    from rewardline.weights import read_bins
+    from rewardline.model.pickled_weights import read_bins
 
     weights = read_bins(bins)
     seen: set[int] = set()
@@ -66,7 +66,7 @@ def convert_bin(bins: list[Path], out: Path) -> None:
 
 def take_hub(settings: Json, out: Path) -> str:
     """Fetch a model from the hub into its cache, which resumes, and take it over. Returns the commit."""
-    from rewardline.hub import fetch_model
+    from rewardline.data.sources.hub import fetch_model
 
     patterns = [*KEPT, *(["*.py"] if settings["trust_remote_code"] else [])]
     patterns += list(PICKLES) if settings["convert_bin"] else []
@@ -119,7 +119,7 @@ def make_new(settings: Json, out: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from rewardline.new_tokenizer import train_tokenizer
+    from rewardline.tokens.train_tokenizer import train_tokenizer
 
     init = settings["init"]
     wanted = init["tokenizer"]
@@ -140,7 +140,7 @@ def check(out: Path, settings: Json) -> Json:
     """What the manifest says of the model; fails on a folder that cannot be used."""
     from transformers import AutoConfig
 
-    from rewardline.tokenization import load_tokenizer
+    from rewardline.tokens.encoder import load_tokenizer
 
     trust = bool(settings.get("trust_remote_code", False))
     try:

@@ -13,12 +13,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rewardline.accounts import balance
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import link_or_copy, publish, read_json, write_json
-from rewardline.rejects import join_examples, join_rejects
-from rewardline.statistics import summarize
+from rewardline.data.pairs.accounting import balance
+from rewardline.data.pairs.pair_statistics import summarize
+from rewardline.data.pairs.rejects import join_examples, join_rejects
 
 Json = dict[str, Any]
 

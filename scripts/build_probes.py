@@ -13,16 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rewardline.candidates import Candidate, pair_row
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import link_or_copy, publish, write_json
 from rewardline.core.hashing import canonical
-from rewardline.identity import position
-from rewardline.pairs import PAIR_SCHEMA, PartWriter, read_pairs
-from rewardline.probes import hacks
-from rewardline.rejects import RejectWriter
-from rewardline.statistics import PairStatistics, summarize
+from rewardline.data.pairs.candidates import Candidate, pair_row
+from rewardline.data.pairs.identity import position
+from rewardline.data.pairs.pair_statistics import PairStatistics, summarize
+from rewardline.data.pairs.probes import hacks
+from rewardline.data.pairs.rejects import RejectWriter
+from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter, read_pairs
 
 Json = dict[str, Any]
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from rewardline.accounts import RowAccount
-from rewardline.candidates import Candidate, CandidateReader, pair_row, ranges
-from rewardline.cleaning import Policy, clean
-from rewardline.contamination import BenchmarkPrompts
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.files import publish, read_json, write_manifest
 from rewardline.core.progress import progress
-from rewardline.identity import position
-from rewardline.pairs import PAIR_SCHEMA, PartWriter
-from rewardline.rejects import RejectWriter
-from rewardline.statistics import PairStatistics
+from rewardline.data.pairs.accounting import RowAccount
+from rewardline.data.pairs.candidates import Candidate, CandidateReader, pair_row, ranges
+from rewardline.data.pairs.cleaning import Policy, clean
+from rewardline.data.pairs.decontamination import BenchmarkPrompts
+from rewardline.data.pairs.identity import position
+from rewardline.data.pairs.pair_statistics import PairStatistics
+from rewardline.data.pairs.rejects import RejectWriter
+from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter
 
 Json = dict[str, Any]
 

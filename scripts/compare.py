@@ -13,13 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.comparisons import compare, compared, read_judgements
 from rewardline.core.cli import log, parser, run, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file, read_json, write_json
-from rewardline.evaluations import HELD_OUT, boards, read_metrics
-from rewardline.probes import made_by_rule
-from rewardline.suspects import SCHEMA, find_suspects, with_texts
+from rewardline.data.pairs.probes import made_by_rule
+from rewardline.evaluation.comparisons import compare, compared, read_judgements
+from rewardline.evaluation.results import HELD_OUT, boards, read_metrics
+from rewardline.evaluation.suspects import SCHEMA, find_suspects, with_texts
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,14 +17,16 @@ from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from rewardline.buckets import Buckets, bucket_count
-from rewardline.candidates import Candidate, CandidateWriter
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import publish, read_json, write_manifest
 from rewardline.core.hashing import canonical
 from rewardline.core.progress import ProgressBar, progress
-from rewardline.formats import (
+from rewardline.data.conversation import Pair, Place
+from rewardline.data.formats.drafts import Rows
+from rewardline.data.formats.joins import Tables, build_tables
+from rewardline.data.formats.options import codes
+from rewardline.data.formats.registry import (
     GROUPED,
     OPTIONS,
     Choice,
@@ -36,16 +38,14 @@ from rewardline.formats import (
     converter,
     grouping,
 )
-from rewardline.formats_contest import is_number
-from rewardline.formats_filter import filtering
-from rewardline.formats_finish import Rows
-from rewardline.formats_join import Tables, build_tables
-from rewardline.formats_options import codes
-from rewardline.formats_text import Pair, Place
-from rewardline.identity import hash_id, position, prompt_identity
-from rewardline.pairs import read_part
-from rewardline.published import mismatch
-from rewardline.rejects import RejectWriter
+from rewardline.data.formats.row_filter import filtering
+from rewardline.data.formats.two_answers import is_number
+from rewardline.data.pairs.candidates import Candidate, CandidateWriter
+from rewardline.data.pairs.external_sort import Buckets, bucket_count
+from rewardline.data.pairs.identity import hash_id, position, prompt_identity
+from rewardline.data.pairs.rejects import RejectWriter
+from rewardline.data.pairs.store import read_part
+from rewardline.evaluation.published import mismatch
 
 Json = dict[str, Any]
 LOOKED_AT = 50  # rows that `format: auto` goes by

@@ -22,14 +22,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from rewardline import hub, readers
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import link_or_copy, publish, read_json, write_json
 from rewardline.core.hashing import canonical, file_sha256
 from rewardline.core.progress import progress
-from rewardline.expand import expand_files
-from rewardline.raw import Parts, Row, as_row, json_type
+from rewardline.data.sources import hub, readers
+from rewardline.data.sources.local_files import expand_files
+from rewardline.data.sources.rows import Parts, Row, as_row, json_type
 
 _OPTIONS = {
     "demo": {"demo"},
@@ -102,10 +102,10 @@ def _inputs(name: str, settings: dict[str, Any]) -> tuple[str | None, list[Input
             f"{name}: unknown settings {sorted(unknown)} beside {kind!r}; known are {sorted(_OPTIONS[kind])}"
         )
     if kind == "demo":
-        from rewardline import demo
+        from rewardline.data.demo import generator
 
         try:
-            values = demo.generate(**settings["demo"])
+            values = generator.generate(**settings["demo"])
         except TypeError as error:
             raise UserError(f"{name}: `demo` takes pairs and seed, as whole numbers: {error}") from error
         return None, [Input("demo", None, map(as_row, count(1), values))]

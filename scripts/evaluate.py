@@ -20,9 +20,9 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import publish, read_json, write_json
 from rewardline.core.gpus import own_gpus
 from rewardline.core.hashing import file_sha256
-from rewardline.published import sections_of
-from rewardline.score_table import read_scores
-from rewardline.scored_pairs import scored_comparisons, write_scores
+from rewardline.evaluation.published import sections_of
+from rewardline.evaluation.score_pairs import scored_comparisons, write_scores
+from rewardline.evaluation.scores import read_scores
 
 Json = dict[str, Any]
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 def evaluate(args: argparse.Namespace) -> None:
     """Score, measure, and leave both."""
     runtime.prepare(args.gpus, args.threads)
-    from rewardline.metrics import summarize
+    from rewardline.evaluation.metrics.summarize import summarize
 
     settings = settings_argument(args.settings)
     trust, arithmetic = settings.pop("trust_remote_code", False), settings.pop("arithmetic", None)

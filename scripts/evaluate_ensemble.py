@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.files import publish, read_json, write_json
-from rewardline.ensembles import combine, log_odds_scale, rows
-from rewardline.metrics import summarize
-from rewardline.published import sections_of
-from rewardline.score_table import SCHEMA, read_scores
+from rewardline.evaluation.ensembles import combine, log_odds_scale, rows
+from rewardline.evaluation.metrics.summarize import summarize
+from rewardline.evaluation.published import sections_of
+from rewardline.evaluation.scores import SCHEMA, read_scores
 
 
 def main(argv: list[str] | None = None) -> int:

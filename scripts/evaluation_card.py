@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rewardline.core.cli import log, parser, run, start_logging
 from rewardline.core.files import atomic_file
-from rewardline.evaluation_card import evaluation_card
+from rewardline.report.evaluation_card import evaluation_card
 
 
 def main(argv: list[str] | None = None) -> int:

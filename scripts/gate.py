@@ -13,7 +13,7 @@ from typing import Any
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import write_json
-from rewardline.evaluations import Evaluation, read_metrics
+from rewardline.evaluation.results import Evaluation, read_metrics
 
 Json = dict[str, Any]
 

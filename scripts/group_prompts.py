@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.candidates import CandidateReader, all_words, ranges
-from rewardline.contamination import BenchmarkPrompts
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import publish, read_json, write_manifest
-from rewardline.formats import GROUPED
-from rewardline.identity import Hashes, positions
-from rewardline.rejects import INTENDED
-from rewardline.similarity import SignatureFiles, groups, near
+from rewardline.data.formats.registry import GROUPED
+from rewardline.data.pairs.candidates import CandidateReader, all_words, ranges
+from rewardline.data.pairs.decontamination import BenchmarkPrompts
+from rewardline.data.pairs.identity import Hashes, positions
+from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, near
+from rewardline.data.pairs.rejects import INTENDED
 
 Json = dict[str, Any]
 LARGE_GROUP = 50, 0.01

@@ -13,8 +13,8 @@ from typing import Any
 from rewardline.core.cli import log, parser, run, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import publish, read_json, write_json
-from rewardline.rejects import join_examples, join_rejects
-from rewardline.shards import join_splits
+from rewardline.data.pairs.rejects import join_examples, join_rejects
+from rewardline.tokens.store import join_splits
 
 Json = dict[str, Any]
 LEFT_OUT = ("splits", "dropped", "reject_examples", "seconds")  # of a shard alone

@@ -11,7 +11,7 @@ Example:
 from pathlib import Path
 
 from rewardline.core.cli import log, parser, run, start_logging
-from rewardline.report import Inputs, write_report
+from rewardline.report.page import Inputs, write_report
 
 
 def main(argv: list[str] | None = None) -> int:

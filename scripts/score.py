@@ -20,8 +20,8 @@ from typing import Any
 
 from rewardline.core.cli import log, parser, run, start_logging
 from rewardline.core.errors import UserError
-from rewardline.score_files import check_files, score_file
-from rewardline.scorer_options import add_model_options, load_scorer
+from rewardline.scoring.files import check_files, score_file
+from rewardline.scoring.options import add_model_options, load_scorer
 
 
 class Ask(argparse.Action):

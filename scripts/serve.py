@@ -14,7 +14,7 @@ import socket
 
 from rewardline.core.cli import log, parser, run, start_logging
 from rewardline.core.errors import UserError
-from rewardline.scorer_options import add_model_options, load_scorer
+from rewardline.scoring.options import add_model_options, load_scorer
 
 TOKEN = "REWARDLINE_TOKEN"
 GRACE = 60  # seconds that requests have to end after a SIGTERM
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
 
     import uvicorn
 
-    from rewardline.serving import Limits, Service
+    from rewardline.scoring.server.app import Limits, Service
 
     limits = Limits(
         body=args.max_body,

@@ -10,8 +10,8 @@ Example:
 from pathlib import Path
 
 from rewardline.core.cli import log, parser, run, start_logging
-from rewardline.evaluations import read_metrics
-from rewardline.summary import write_summary
+from rewardline.evaluation.results import read_metrics
+from rewardline.report.summary import write_summary
 
 
 def main(argv: list[str] | None = None) -> int:

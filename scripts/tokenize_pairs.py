@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from rewardline.buckets import characters_of
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.errors import UserError
 from rewardline.core.files import publish, read_json, write_json
 from rewardline.core.progress import progress
-from rewardline.pairs import read_pairs
-from rewardline.rejects import RejectWriter
-from rewardline.shards import Comparison, Ids, ShardWriter
-from rewardline.templates import UnusableError
-from rewardline.tokenization import ConversationEncoder, Encoded, common_prefix, describe, load_tokenizer
+from rewardline.data.pairs.external_sort import characters_of
+from rewardline.data.pairs.rejects import RejectWriter
+from rewardline.data.pairs.store import read_pairs
+from rewardline.tokens.encoder import ConversationEncoder, Encoded, common_prefix, describe, load_tokenizer
+from rewardline.tokens.store import Comparison, Ids, ShardWriter
+from rewardline.tokens.templates import UnusableError
 
 Json = dict[str, Any]
 PROMPTS_AT_ONCE, CHARACTERS_AT_ONCE = 512, 2 << 20

@@ -16,15 +16,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rewardline import launcher, loggers, signals
-from rewardline.code import code_digest
 from rewardline.core import runtime
 from rewardline.core.cli import log, parser, run, settings_argument, start_logging
 from rewardline.core.files import link_or_copy, publish, read_json
 from rewardline.core.gpus import own_gpus
 from rewardline.core.hashing import canonical, digest, file_sha256
 from rewardline.core.locks import exclusive
-from rewardline.provenance import versions
+from rewardline.core.provenance import code_digest
+from rewardline.core.versions import versions
+from rewardline.training import launcher, loggers, signals
 
 Json = dict[str, Any]
 ROUNDING = ("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention")
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def train_here() -> None:
         runtime.prepare(args.gpus, threads)
-        from rewardline.training import train  # only now, as torch and deepspeed read the environment
+        from rewardline.training.train import train  # only now, as torch and deepspeed read the environment
 
         train(settings, args.tokens, args.base, folder, key)
 

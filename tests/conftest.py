@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from rewardline.pairs import PAIR_SCHEMA, PartWriter
-from rewardline.shards import Comparison, ShardWriter
+from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter
+from rewardline.tokens.store import Comparison, ShardWriter
 
 if TYPE_CHECKING:
     from slurm.cluster import Cluster

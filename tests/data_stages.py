@@ -11,10 +11,10 @@ import download
 import group_prompts
 import join_tokens
 import tokenize_pairs
-from rewardline import config as configuration
-from rewardline import stages
-from rewardline.pairs import read_pairs
-from rewardline.shards import TokenDataset
+from rewardline.data.pairs.store import read_pairs
+from rewardline.tokens.store import TokenDataset
+from rewardline.workflow import config as configuration
+from rewardline.workflow import settings as stages
 
 from conftest import ROOT
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from rewardline import engine, lora
 from rewardline.core import runtime
+from rewardline.model import lora
+from rewardline.training import engine
 
 from models import random_model
 

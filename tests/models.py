@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from rewardline.reward_model import RewardModel
-from rewardline.shards import Comparison
+from rewardline.model.reward_model import RewardModel
+from rewardline.tokens.store import Comparison
 
 from conftest import FAMILIES, random_comparison
 

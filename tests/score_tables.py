@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.score_table import SCHEMA
+from rewardline.evaluation.scores import SCHEMA
 
 
 def table(

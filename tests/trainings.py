@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from rewardline.config import load_schema, resolve
+from rewardline.workflow.config import load_schema, resolve
 
 from conftest import ROOT, random_comparison, write_tokens
 

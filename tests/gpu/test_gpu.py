@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from rewardline import attention, flex
-from rewardline.batches import collate
-from rewardline.objective import pair_losses, pair_sums
-from rewardline.reading import Reading, Score, Span
-from rewardline.reward_model import RewardModel, scores_of
+from rewardline.model.batch import collate
+from rewardline.model.packing import attention, flex
+from rewardline.model.reward_model import RewardModel, scores_of
+from rewardline.model.score_positions import Reading, Score, Span
+from rewardline.training.loss import pair_losses, pair_sums
 
 from conftest import random_comparison
 from models import comparisons, random_model

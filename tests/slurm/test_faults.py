@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.slurm import parse_minutes
+from rewardline.workflow.slurm import parse_minutes
 
 from slurm.cluster import SMALL_DISK, Cluster
 from slurm.runs import OVERLAY, TINY, ClusterProject, contents

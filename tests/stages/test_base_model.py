@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 
 import base_model
 from rewardline.core.errors import UserError
-from rewardline.reward_model import load_base
-from rewardline.tokenization import load_tokenizer
+from rewardline.model.reward_model import load_base
+from rewardline.tokens.encoder import load_tokenizer
 
 from conftest import FAMILIES, pair_rows, write_pairs
 

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.pairs import read_pairs
-from rewardline.shards import TokenDataset
-from rewardline.tokenization import load_tokenizer
+from rewardline.data.pairs.store import read_pairs
+from rewardline.tokens.encoder import load_tokenizer
+from rewardline.tokens.store import TokenDataset
 
 from conftest import ROOT, pair_rows, write_pairs
 from data_stages import build, prompts, tokenize, write_rows

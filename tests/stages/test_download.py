@@ -13,7 +13,7 @@ import pytest
 
 import download
 from rewardline.core.errors import UserError
-from rewardline.raw import Row, as_row
+from rewardline.data.sources.rows import Row, as_row
 
 SCRIPTS = Path(download.__file__).parent
 

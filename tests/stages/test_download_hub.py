@@ -17,9 +17,9 @@ import pytest
 from huggingface_hub import constants, hf_hub_download
 
 import download
-from rewardline import hub
 from rewardline.core.cli import log
 from rewardline.core.errors import UserError
+from rewardline.data.sources import hub
 
 REPO = "someone/preferences"
 COMMIT = "c" * 40

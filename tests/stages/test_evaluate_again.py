@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardline.core.hashing import file_sha256
-from rewardline.reward_model import load_base, save_reward_model
-from rewardline.tokenization import load_tokenizer
+from rewardline.model.reward_model import load_base, save_reward_model
+from rewardline.tokens.encoder import load_tokenizer
 
 from conftest import ROOT, random_comparison, write_tokens
 from trainings import ENVIRONMENT

@@ -15,12 +15,12 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
 import evaluate
-from rewardline import batches
-from rewardline.reward_model import RewardModel, load_base, load_reward_model
-from rewardline.scorer import Scorer
-from rewardline.scoring import score_comparisons
-from rewardline.shards import Comparison, TokenDataset
-from rewardline.tokenization import ConversationEncoder, Encoded, load_tokenizer
+from rewardline.model import batch as batches
+from rewardline.model.reward_model import RewardModel, load_base, load_reward_model
+from rewardline.scoring.batched import score_comparisons
+from rewardline.scoring.scorer import Scorer
+from rewardline.tokens.encoder import ConversationEncoder, Encoded, load_tokenizer
+from rewardline.tokens.store import Comparison, TokenDataset
 
 from conftest import random_comparison, write_tokens
 from trainings import losses, train

@@ -11,10 +11,10 @@ import build_probes
 import join_tokens
 import tokenize_pairs
 from rewardline.core.errors import UserError
-from rewardline.pairs import read_pairs
-from rewardline.probes import PROBES, hacks, made_by_rule
-from rewardline.shards import TokenDataset
-from rewardline.tokenization import ConversationEncoder, load_tokenizer
+from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
+from rewardline.data.pairs.store import read_pairs
+from rewardline.tokens.encoder import ConversationEncoder, load_tokenizer
+from rewardline.tokens.store import TokenDataset
 
 from conftest import pair_rows, write_pairs
 

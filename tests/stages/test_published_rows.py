@@ -16,10 +16,10 @@ import evaluate
 import group_prompts
 import join_tokens
 import tokenize_pairs
-from rewardline import config as configuration
-from rewardline import stages
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import file_sha256
+from rewardline.workflow import config as configuration
+from rewardline.workflow import settings as stages
 
 from conftest import ROOT
 from data_stages import SCHEMA, convert, write_rows

@@ -178,14 +178,14 @@ import sys
 sys.path.insert(0, {str(Path(program).parent)!r})
 sys.argv = {[program, *options]!r}
 import train
-from rewardline import trainer, training
+from rewardline.training import loop, train
 from rewardline.core import cli
 from safetensors import SafetensorError
 
 def full(*_, **__):
     raise SafetensorError("No space left on device")
 
-trainer.UNSAVED_SECONDS, training.save_reward_model = 0, full
+loop.UNSAVED_SECONDS, train_module.save_reward_model = 0, full
 cli.run(train.main)
 """
     assert subprocess.run([sys.executable, "-c", broken], env=ENVIRONMENT, check=False).returncode == 1

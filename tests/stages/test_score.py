@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import score
 from rewardline.core.errors import UserError
-from rewardline.scorer import Scorer
+from rewardline.scoring.scorer import Scorer
 
 from conftest import ROOT
 from reward_models import reward_model

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer
 
 import serve
 from rewardline.core.errors import UserError
-from rewardline.scorer import Scorer
+from rewardline.scoring.scorer import Scorer
 
 from conftest import ROOT
 from reward_models import reward_model

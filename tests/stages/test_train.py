@@ -14,10 +14,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from rewardline import batches
-from rewardline.reward_model import load_base
-from rewardline.shards import TokenDataset
-from rewardline.tokenization import load_tokenizer
+from rewardline.model import batch as batches
+from rewardline.model.reward_model import load_base
+from rewardline.tokens.encoder import load_tokenizer
+from rewardline.tokens.store import TokenDataset
 
 from trainings import ENVIRONMENT, Result, command, largest_difference, losses, train, training
 

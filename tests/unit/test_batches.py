@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewardline import batches
-from rewardline.batches import Piece
 from rewardline.core.errors import UserError
-from rewardline.shards import Comparison, ShardWriter, TokenDataset
+from rewardline.model import batch as batches
+from rewardline.model.batch import Piece
+from rewardline.tokens.store import Comparison, ShardWriter, TokenDataset
 
 from conftest import random_comparison, write_tokens
 

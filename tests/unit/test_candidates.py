@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from rewardline import candidates
-from rewardline.accounts import RowAccount, balance
-from rewardline.buckets import bucket_count
-from rewardline.candidates import Candidate, CandidateReader, CandidateWriter
 from rewardline.core.errors import UserError
 from rewardline.core.files import write_json
 from rewardline.core.hashing import canonical
-from rewardline.identity import prompt_identity
-from rewardline.pairs import read_part
+from rewardline.data.pairs import candidates
+from rewardline.data.pairs.accounting import RowAccount, balance
+from rewardline.data.pairs.candidates import Candidate, CandidateReader, CandidateWriter
+from rewardline.data.pairs.external_sort import bucket_count
+from rewardline.data.pairs.identity import prompt_identity
+from rewardline.data.pairs.store import read_part
 
 
 def candidate(number: int, row: int, dataset: str = "d", rows: int = 1) -> Candidate:

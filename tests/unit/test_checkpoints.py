@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from rewardline import checkpoints, optimizer_state
 from rewardline.core.cli import log
 from rewardline.core.errors import UserError
+from rewardline.training import checkpoints, optimizer_state
 
 from engines import equal, new_engine, steps, weights
 from trainings import training

@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardline.candidates import Candidate
-from rewardline.cleaning import Cleaned, Policy, clean
-from rewardline.contamination import Leak
 from rewardline.core.hashing import canonical
-from rewardline.identity import Hashes, position, prompt_identity
+from rewardline.data.pairs.candidates import Candidate
+from rewardline.data.pairs.cleaning import Cleaned, Policy, clean
+from rewardline.data.pairs.decontamination import Leak
+from rewardline.data.pairs.identity import Hashes, position, prompt_identity
 
 LONG = "the ship left the harbour early in the morning and came back with a heavy load of fish before noon"
 

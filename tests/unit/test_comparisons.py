@@ -123,7 +123,7 @@ def test_seeds_make_a_family_whose_interval_holds_their_spread(tmp_path: Path) -
 
 
 def test_differences_of_noise_cover_zero_as_often_as_they_claim() -> None:
-    from rewardline.intervals import difference_interval
+    from rewardline.evaluation.metrics.intervals import difference_interval
 
     rng = np.random.default_rng(4)
     hits = []

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rewardline import config, stages
+from rewardline.workflow import config
+from rewardline.workflow import settings as stages
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = config.load_schema(ROOT / "config" / "schema.yaml")

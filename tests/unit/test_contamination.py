@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.contamination import BenchmarkPrompts
-from rewardline.identity import word_hashes
+from rewardline.data.pairs.decontamination import BenchmarkPrompts
+from rewardline.data.pairs.identity import word_hashes
 
 QUESTION = "why does the moon look larger when it stands near the horizon than when it stands high in the sky"
 

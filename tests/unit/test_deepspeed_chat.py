@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from rewardline.core.errors import UserError
-from rewardline.scorer import Scorer
+from rewardline.scoring.scorer import Scorer
 
 from reward_models import deepspeed_chat
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rewardline.demo import SHARES, generate
+from rewardline.data.demo.generator import SHARES, generate
 
 Row = dict[str, Any]
 SCRIPTS = Path(__file__).parents[2] / "scripts"

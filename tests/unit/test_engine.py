@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from rewardline import engine
 from rewardline.core.cli import log
 from rewardline.core.errors import UserError
-from rewardline.deepspeed_keys import owned_keys
+from rewardline.training import engine
+from rewardline.training.deepspeed_options import owned_keys
 
 from conftest import ROOT
 from engines import new_engine, steps

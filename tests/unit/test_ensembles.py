@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 import evaluate_ensemble
-from rewardline import stages
-from rewardline.config import ConfigError, load_schema, resolve
 from rewardline.core.errors import UserError
+from rewardline.workflow import settings as stages
+from rewardline.workflow.config import ConfigError, load_schema, resolve
 
 from conftest import ROOT
 from score_tables import stored, table

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.expand import expand_files
+from rewardline.data.sources.local_files import expand_files
 
 
 def test_a_path_that_exists_is_no_glob(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardline.core.errors import UserError
-from rewardline.formats import FORMATS, GROUPED, Pair, Reject, converter, detect
-from rewardline.formats_fields import SYNONYMS
+from rewardline.data.formats.fields import SYNONYMS
+from rewardline.data.formats.registry import FORMATS, GROUPED, Pair, Reject, converter, detect
 
 Row = dict[str, Any]
 

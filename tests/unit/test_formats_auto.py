@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rewardline.formats import GROUPED, OPTIONS, Pair, choose, converter, detect, grouping, recognise
+from rewardline.data.formats.registry import GROUPED, OPTIONS, Pair, choose, converter, detect, grouping, recognise
 
 from shapes import BARE, CERTAIN, GROUPS, Row, talk
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rewardline.formats import FORMATS, GROUPED, Pair, Reject, converter, detect, grouping, recognise
-from rewardline.formats_fields import SYNONYMS
-from rewardline.formats_groups import GroupReject
+from rewardline.data.formats.fields import SYNONYMS
+from rewardline.data.formats.grouped import GroupReject
+from rewardline.data.formats.registry import FORMATS, GROUPED, Pair, Reject, converter, detect, grouping, recognise
 
 from shapes import CERTAIN, GROUPS, SHAPES, Row
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.formats import GROUPED, GroupPairs, Pair, Reject, check, converter, detect, grouping
-from rewardline.formats_groups import GroupReject
+from rewardline.data.formats.grouped import GroupReject
+from rewardline.data.formats.registry import GROUPED, GroupPairs, Pair, Reject, check, converter, detect, grouping
 
 Row = dict[str, Any]
 

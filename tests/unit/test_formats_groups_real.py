@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rewardline.formats import GroupPairs, Reject, converter, detect, grouping, recognise
-from rewardline.formats_groups import Grouping, GroupReject
+from rewardline.data.formats.grouped import Grouping, GroupReject
+from rewardline.data.formats.registry import GroupPairs, Reject, converter, detect, grouping, recognise
 
 from real_data import load
 

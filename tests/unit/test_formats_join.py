@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from rewardline import readers
 from rewardline.core.errors import UserError
-from rewardline.formats import Reject, converter, grouping
-from rewardline.formats_join import Tables, build_tables, check_joins
+from rewardline.data.formats.joins import Tables, build_tables, check_joins
+from rewardline.data.formats.registry import Reject, converter, grouping
+from rewardline.data.sources import readers
 
 from real_data import DATA, load, load_all
 

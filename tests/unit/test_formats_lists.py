@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardline.formats import Pair, Reject, converter, detect
+from rewardline.data.formats.registry import Pair, Reject, converter, detect
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rewardline.formats import Pair, Reject, converter, detect
+from rewardline.data.formats.registry import Pair, Reject, converter, detect
 
 from real_data import DATA, load, load_all
 

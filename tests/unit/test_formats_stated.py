@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rewardline.formats import GROUPED, OPTIONS, Pair, Reject, choose, converter, grouping
+from rewardline.data.formats.registry import GROUPED, OPTIONS, Pair, Reject, choose, converter, grouping
 
 from shapes import Row, assistant, talk, user
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardline.identity import grams, normalize, position, positions, prompt_identity, word_hashes
+from rewardline.data.pairs.identity import grams, normalize, position, positions, prompt_identity, word_hashes
 
 
 def identity(text: str) -> int:

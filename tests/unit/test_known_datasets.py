@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from rewardline import config
-from rewardline.formats import GROUPED, OPTIONS, Pair, Reject, check, converter, grouping
-from rewardline.formats_filter import filtering
-from rewardline.formats_groups import GroupReject
+from rewardline.data.formats.grouped import GroupReject
+from rewardline.data.formats.registry import GROUPED, OPTIONS, Pair, Reject, check, converter, grouping
+from rewardline.data.formats.row_filter import filtering
+from rewardline.workflow import config
 
 from shapes import SHAPES, Row, compared, shp
 

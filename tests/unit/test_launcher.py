@@ -15,11 +15,11 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {scripts!r})
-from rewardline import launcher
+from rewardline.training import launcher
 from rewardline.core.errors import UserError
 from rewardline.core.cli import run, start_logging
 from rewardline.core.runtime import is_worker, rank
-from rewardline.signals import leave_on_terminate
+from rewardline.training.signals import leave_on_terminate
 
 place = Path({place!r})
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rewardline import attention, flex, layout
-from rewardline.batches import collate
-from rewardline.layout import Segment, collect, spread
-from rewardline.objective import pair_losses
-from rewardline.reward_model import RewardModel
+from rewardline.model.batch import collate
+from rewardline.model.packing import attention, flex, layout
+from rewardline.model.packing.layout import Segment, collect, spread
+from rewardline.model.reward_model import RewardModel
+from rewardline.training.loss import pair_losses
 
 from conftest import FAMILIES
 from models import comparisons, random_model

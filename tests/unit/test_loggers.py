@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rewardline import loggers
 from rewardline.core.errors import UserError
+from rewardline.training import loggers
 
 LINES: list[dict[str, Any]] = [
     {"step": 4, "epoch": 0.5, "loss": 0.25, "pairs": 8, "grad_norm": None},

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rewardline import layout
-from rewardline.batches import Batch, collate, sizes_for
-from rewardline.objective import pair_losses, pair_sums
-from rewardline.reading import Reading, Score, Span
-from rewardline.reward_model import RewardModel, scores_of
-from rewardline.scoring import score_comparisons
-from rewardline.shards import Comparison
+from rewardline.model.batch import Batch, collate, sizes_for
+from rewardline.model.packing import layout
+from rewardline.model.reward_model import RewardModel, scores_of
+from rewardline.model.score_positions import Reading, Score, Span
+from rewardline.scoring.batched import score_comparisons
+from rewardline.tokens.store import Comparison
+from rewardline.training.loss import pair_losses, pair_sums
 
 from conftest import FAMILIES, random_comparison
 from models import LONGEST, comparisons, random_model
@@ -296,7 +296,7 @@ def test_loss_is_float32_whatever_the_models_dtype(dtype: torch.dtype, span: Spa
 @pytest.mark.parametrize("span", [None, *SPANS])
 @pytest.mark.parametrize("score", SCORES)
 def test_sizes_count_all_that_is_computed(tmp_path: Any, score: Score, span: Span | None) -> None:
-    from rewardline.shards import TokenDataset
+    from rewardline.tokens.store import TokenDataset
 
     from conftest import write_tokens
 

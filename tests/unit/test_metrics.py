@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.intervals import difference_interval, mean_interval, student_t, wilson
-from rewardline.length_metrics import correlation
-from rewardline.metrics import summarize
-from rewardline.score_table import SCHEMA, read_scores
+from rewardline.evaluation.metrics.intervals import difference_interval, mean_interval, student_t, wilson
+from rewardline.evaluation.metrics.length import correlation
+from rewardline.evaluation.metrics.summarize import summarize
+from rewardline.evaluation.scores import SCHEMA, read_scores
 
 from score_tables import stored, table
 

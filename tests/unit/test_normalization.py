@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from rewardline.drift import DriftWatch
-from rewardline.normalization import Normalization, moments, normalize
-from rewardline.reward_model import RewardModel, load_reward_model, save_reward_model
-from rewardline.scoring import score_comparisons
-from rewardline.tokenization import load_tokenizer
+from rewardline.model.normalization import Normalization, moments, normalize
+from rewardline.model.reward_model import RewardModel, load_reward_model, save_reward_model
+from rewardline.scoring.batched import score_comparisons
+from rewardline.tokens.encoder import load_tokenizer
+from rewardline.training.health import DriftWatch
 
 from conftest import FAMILIES
 from models import LONGEST, comparisons, encoder, random_model

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from rewardline.batches import Batch, collate
 from rewardline.core.errors import UserError
-from rewardline.objective import check_objective, pair_losses, pair_sums
-from rewardline.reading import Score
-from rewardline.reward_model import RewardModel
-from rewardline.schedule import learning_rate
+from rewardline.model.batch import Batch, collate
+from rewardline.model.reward_model import RewardModel
+from rewardline.model.score_positions import Score
+from rewardline.training.loss import check_objective, pair_losses, pair_sums
+from rewardline.training.schedule import learning_rate
 
 from conftest import random_comparison
 from models import encoder, random_model

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.origins import with_origins
-from rewardline.pairs import PAIR_SCHEMA, PartWriter
+from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter
+from rewardline.evaluation.origins import with_origins
 
 
 def written(folder: Path, count: int) -> Path:

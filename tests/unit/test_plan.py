@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewardline.plan import Plan
-from rewardline.shards import TokenDataset
+from rewardline.tokens.store import TokenDataset
+from rewardline.training.batching import Plan
 
 from conftest import random_comparison, write_tokens
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.formats_text import Place
-from rewardline.published import SECTIONS, mismatch, sections
+from rewardline.data.conversation import Place
+from rewardline.evaluation.published import SECTIONS, mismatch, sections
 
 Json = dict[str, Any]
 

@@ -15,10 +15,10 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rewardline import readers
 from rewardline.core.errors import UserError
-from rewardline.formats import Reject, converter
-from rewardline.raw import FLAW, Row
+from rewardline.data.formats.registry import Reject, converter
+from rewardline.data.sources import readers
+from rewardline.data.sources.rows import FLAW, Row
 
 GIVEN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))

@@ -11,14 +11,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rewardline import attention
-from rewardline.batches import collate
 from rewardline.core.errors import UserError
-from rewardline.objective import pair_losses
-from rewardline.reward_model import RewardModel, load_base, load_reward_model, save_reward_model
-from rewardline.scoring import score_comparisons
-from rewardline.shards import Comparison
-from rewardline.tokenization import load_tokenizer
+from rewardline.model.batch import collate
+from rewardline.model.packing import attention
+from rewardline.model.reward_model import RewardModel, load_base, load_reward_model, save_reward_model
+from rewardline.scoring.batched import score_comparisons
+from rewardline.tokens.encoder import load_tokenizer
+from rewardline.tokens.store import Comparison
+from rewardline.training.loss import pair_losses
 
 from conftest import FAMILIES
 from models import comparisons, random_model

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rewardline.batches import Batch
-from rewardline.reward_model import RewardModel
-from rewardline.scoring import WINDOW, WINDOW_BATCHES, score_comparisons, windows
+from rewardline.model.batch import Batch
+from rewardline.model.reward_model import RewardModel
+from rewardline.scoring.batched import WINDOW, WINDOW_BATCHES, score_comparisons, windows
 
 from conftest import random_comparison
 from models import encoder, random_model

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rewardline.selection import Chance, Selection, best_file, is_kept, keep_weights, kept_weights
+from rewardline.training.early_stopping import Chance, Selection, best_file, is_kept, keep_weights, kept_weights
 
 
 def test_early_stopping_counts_evaluations_without_enough_improvement() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rewardline.identity import Hashes, word_hashes
-from rewardline.similarity import (
+from rewardline.data.pairs.identity import Hashes, word_hashes
+from rewardline.data.pairs.near_duplicates import (
     SIGNATURE,
     SignatureFiles,
     distinct_shingles,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.slurm import Request, parse_jobs, parse_machines, parse_minutes, problems
+from rewardline.workflow.slurm import Request, parse_jobs, parse_machines, parse_minutes, problems
 
 SINFO = """CLUSTER: here
 short*|8|64|257000|(null)|4:00:00

@@ -10,8 +10,8 @@ import pytest
 
 import summarize
 from rewardline.core.errors import UserError
-from rewardline.evaluations import boards, read_metrics
-from rewardline.summary import noise, screen
+from rewardline.evaluation.results import boards, read_metrics
+from rewardline.report.summary import noise, screen
 
 COLUMNS = (
     "run mixture model seed benchmark n accuracy accuracy_low accuracy_high chosen_mean rejected_mean "
@@ -225,7 +225,7 @@ def test_the_screen_of_a_failed_run_shows_what_is_there(tmp_path: Path) -> None:
 
 def test_the_screen_needs_nothing_slow() -> None:
     slow = {"numpy", "pandas", "pyarrow", "matplotlib", "jinja2", "torch"}
-    code = f"import sys, rewardline.summary; print(*{slow} & set(sys.modules))"
+    code = f"import sys, rewardline.report.summary; print(*{slow} & set(sys.modules))"
     scripts = Path(summarize.__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

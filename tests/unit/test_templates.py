@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rewardline.templates import ChatTemplate, TemplateRefusedError
-from rewardline.tokenization import ConversationEncoder, Encoded
+from rewardline.tokens.encoder import ConversationEncoder, Encoded
+from rewardline.tokens.templates import ChatTemplate, TemplateRefusedError
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"

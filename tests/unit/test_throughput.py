@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from rewardline import throughput
-from rewardline.batches import collate
-from rewardline.reading import Reading
-from rewardline.throughput import Counts, Work
+from rewardline.model.batch import collate
+from rewardline.model.score_positions import Reading
+from rewardline.training import throughput
+from rewardline.training.throughput import Counts, Work
 
 from models import comparisons, random_model
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.tokenization import ConversationEncoder, DoesNotFitError, Encoded, common_prefix, load_tokenizer
+from rewardline.tokens.encoder import ConversationEncoder, DoesNotFitError, Encoded, common_prefix, load_tokenizer
 
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}\n{% endfor %}"

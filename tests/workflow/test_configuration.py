@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rewardline.formats import FORMATS, GROUPED
+from rewardline.data.formats.registry import FORMATS, GROUPED
 
 from conftest import ROOT
 from project import ENVIRONMENT, Project

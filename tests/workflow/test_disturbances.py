@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rewardline.pairs import read_pairs
+from rewardline.data.pairs.store import read_pairs
 
 from project import Project
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rewardline.pairs import read_pairs
-from rewardline.templates import SPEAKERS
+from rewardline.data.pairs.store import read_pairs
+from rewardline.tokens.templates import SPEAKERS
 
 from conftest import ROOT
 from project import ENVIRONMENT, Project

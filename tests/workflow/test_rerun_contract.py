@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 
@@ -283,38 +285,38 @@ def test_every_module_that_a_stage_imports_is_an_input_of_it(project: Project) -
     assert tracked == {stage: _modules(project.folder / "scripts" / name) for stage, name in STAGES.items()}
 
 
-@pytest.mark.parametrize("name", ["rewardline/statistics.py", "rewardline/templates.py", "rewardline/engine.py"])
+@pytest.mark.parametrize(
+    "name",
+    ["rewardline/data/pairs/pair_statistics.py", "rewardline/tokens/templates.py", "rewardline/training/engine.py"],
+)
 def test_an_edited_module_runs_again_the_stages_that_import_it(project: Project, tmp_path: Path, name: str) -> None:
     edited = Project.at(tmp_path / "edited")
     shutil.copytree(project.folder, edited.folder)
-    with (edited.folder / "scripts" / name).open("a") as stream:
+    with (edited.folder / "scripts" / "rewardline" / name).open("a") as stream:
         stream.write("\n# edited\n")
-    importing = {stage for stage, main in STAGES.items() if name in _modules(project.folder / "scripts" / main)}
+    importing = {
+        stage for stage, main in STAGES.items() if f"rewardline/{name}" in _modules(project.folder / "scripts" / main)
+    }
     assert importing
     assert set(edited.planned()) == closure(importing)
 
 
-IMPORT = re.compile(r"^\s*(?:from rewardline[\w.]* import (?:\([^)]*\)|[^\n(]*)|import rewardline[^\n]*)", re.MULTILINE)
+@cache
+def _imports() -> grimp.ImportGraph:
+    return grimp.build_graph("rewardline", exclude_type_checking_imports=True, cache_dir=None)
 
 
 def _modules(program: Path) -> set[str]:
-    """The project files that a program consists of, found by following the words of its import statements."""
-    root = program.parent
-    found: set[str] = set()
-    waiting = [program]
-    while waiting:
-        path = waiting.pop()
-        name = str(path.relative_to(root))
-        if name in found:
-            continue
-        found.add(name)
-        for statement in IMPORT.findall(path.read_text()):
-            found.add("rewardline/__init__.py")
-            package, _, names = statement.partition(" import ")
-            words = names if package.split()[-1] == "rewardline" else package
-            modules = (root / "rewardline" / f"{word}.py" for word in re.findall(r"\w+", words))
-            waiting += [module for module in modules if module.is_file()]
-    return found
+    """The project files that a program consists of, as found by grimp."""
+    graph = _imports()
+    statements = re.findall(r"^\s*from (rewardline[\w.]*) import (\([^)]*\)|[^\n]*)", program.read_text(), re.MULTILINE)
+    named = {f"{package}.{name}" for package, names in statements for name in re.findall(r"\w+", names)}
+    direct = graph.modules & (named | {package for package, _ in statements})
+    modules = direct.union(*(graph.find_upstream_modules(name) for name in direct))
+    modules |= {name.rsplit(".", depth)[0] for name in modules for depth in range(1, name.count(".") + 1)}
+    paths = (Path(*name.split(".")) for name in modules)
+    files = (path / "__init__.py" if (program.parent / path).is_dir() else path.with_suffix(".py") for path in paths)
+    return {program.name, *map(str, files)}
 
 
 def test_what_does_not_matter_runs_nothing_again(project: Project, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Preference data: from files and hub datasets to cleaned pairs."""

@@ -1,0 +1,1 @@
+"""The embedded generator of demo preference data."""

@@ -1,0 +1,1 @@
+"""Shapes of rows, and how each becomes pairs."""

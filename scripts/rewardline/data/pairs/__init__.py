@@ -1,0 +1,1 @@
+"""Pairs of a mixture: compared, cleaned, split and stored."""

@@ -1,0 +1,252 @@
+"""Pairs before cleaning, on disk: sorted by prompt, found by prompt, with what is needed to compare prompts.
+
+A folder of candidates, the output of `convert_rows.py`, holds
+
+- `candidates.arrow`: rows of `SCHEMA`, sorted by prompt id;
+- `rows.npy`: the prompt id of each row, uint64 [rows], ascending; `batches.npy`: the first row of each record batch;
+- `prompts.npy`: each prompt id once, uint64 [prompts], ascending;
+- `signatures.bin`: the MinHash signature of each of these prompts, in the context of its system message;
+- `rejects.parquet` and `manifest.json`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from operator import attrgetter, itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rewardline.core.errors import UserError
+from rewardline.core.files import read_json
+from rewardline.data.pairs.external_sort import Buckets, bucket_count, characters_of
+from rewardline.data.pairs.identity import Hashes, hash_id, id_text, normalize, stable_hash, word_hashes
+from rewardline.data.pairs.near_duplicates import signatures, with_contexts
+from rewardline.data.pairs.store import reading
+from rewardline.data.schema import PLACE
+
+SOURCE = pa.struct([("file", pa.string()), ("row", pa.int64())])
+SCHEMA = pa.schema(
+    [
+        ("prompt_id", pa.uint64()),
+        ("prompt", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("margin", pa.float64()),
+        ("confidence", pa.float64()),
+        ("weight", pa.float64()),
+        ("subset", pa.string()),
+        ("dataset", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("others", pa.list_(SOURCE)),
+        ("chosen_source", pa.string()),
+        ("rejected_source", pa.string()),
+        ("place", PLACE),
+    ]
+)
+_BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
+_ORDER = "prompt_id", "prompt", "dataset", "file", "row"
+_order_of = attrgetter(*_ORDER)
+_AS_THEY_ARE = (
+    *("dataset", "subset", "chosen", "rejected", "margin", "confidence", "file", "row"),
+    *("chosen_source", "rejected_source", "place"),
+)  # what a pair has of its candidate
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A pair before cleaning. `prompt` is the canonical JSON of the message list.
+
+    `row` (1-based) of `file` is where it comes from; `others` are further rows that it was made of, with file and row.
+    `chosen_source` and `rejected_source` are the model or person that wrote each answer, None where no row says it.
+    `place` is where its answers stand in the row, for a benchmark with an arithmetic of its own.
+    """
+
+    prompt_id: int
+    prompt: str
+    chosen: str
+    rejected: str
+    margin: float | None
+    confidence: float
+    weight: float
+    subset: str
+    dataset: str
+    file: str
+    row: int
+    others: Sequence[Mapping[str, Any]] = ()
+    chosen_source: str | None = None
+    rejected_source: str | None = None
+    place: Mapping[str, Any] | None = None
+
+    @property
+    def pair_id(self) -> str:
+        """A stable hash of the pair's content."""
+        return stable_hash(self.prompt, self.chosen, self.rejected)
+
+    @property
+    def sources(self) -> list[tuple[str, int]]:
+        """File and row of each row that it was made of."""
+        return [(self.file, self.row), *((other["file"], other["row"]) for other in self.others)]
+
+    @property
+    def where(self) -> str:
+        """The row it comes from, for people."""
+        return f"{self.dataset} {self.file}:{self.row}"
+
+    @property
+    def order(self) -> tuple[int, str, str, str, int]:
+        """Sorts candidates: by prompt, then by source."""
+        key: tuple[int, str, str, str, int] = _order_of(self)
+        return key
+
+
+class CandidateWriter:
+    """Writes a folder of candidates, in memory that does not grow with their number."""
+
+    def __init__(self, folder: Path, rows: int, characters: int) -> None:
+        """`rows` and `characters` are about what is to come."""
+        self._folder = folder
+        self._buckets = Buckets(folder / ".sort", SCHEMA, bucket_count(rows, characters))
+        self.rows = 0
+        self.characters = 0
+
+    def add(self, candidate: Candidate) -> None:
+        """Append a candidate."""
+        self.rows += 1
+        self.characters += len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected)
+        self._buckets.add(candidate.prompt_id, {name: getattr(candidate, name) for name in SCHEMA.names})
+
+    def close(self) -> None:
+        """Sort and write."""
+        ids: list[Hashes] = []
+        batches = [0]
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        with (
+            pa.ipc.new_file(self._folder / "candidates.arrow", SCHEMA, options=options) as writer,
+            (self._folder / "signatures.bin").open("wb") as stream,
+        ):
+            for rows in self._buckets.drain():
+                rows.sort(key=itemgetter(*_ORDER))
+                for batch in _batches(rows):
+                    writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
+                    batches.append(batches[-1] + len(batch))
+                ids.append(np.array([row["prompt_id"] for row in rows], dtype=np.uint64))
+                first = {row["prompt_id"]: row["prompt"] for row in reversed(rows)}
+                texts = [first[number] for number in sorted(first)]
+                made = with_contexts(signatures([prompt_words(text) for text in texts]), list(map(context_id, texts)))
+                stream.write(made.tobytes())
+        np.save(self._folder / "batches.npy", np.array(batches, dtype=np.int64))
+        everything = np.concatenate(ids) if ids else np.zeros(0, dtype=np.uint64)
+        np.save(self._folder / "rows.npy", everything)
+        np.save(self._folder / "prompts.npy", np.unique(everything))
+
+
+class CandidateReader:
+    """Reads a folder of candidates by ranges of prompt ids, or prompt by prompt."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the index.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        self._path = folder / "candidates.arrow"
+        try:
+            self._ids: Hashes = np.load(folder / "rows.npy", mmap_mode="r")
+            self._batches = np.load(folder / "batches.npy")
+            self.characters = int(read_json(folder / "manifest.json")["characters"])
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} is damaged ({error}); delete it and run again") from error
+
+    @property
+    def total(self) -> int:
+        """How many rows there are."""
+        return len(self._ids)
+
+    def count(self, low: int, high: int) -> int:
+        """How many rows have a prompt id in [low, high)."""
+        start, end = self._range(low, high)
+        return end - start
+
+    def between(self, low: int, high: int) -> list[Candidate]:
+        """The rows with a prompt id in [low, high), in order."""
+        return self._rows([self._range(low, high)])
+
+    def of(self, prompts: list[int]) -> list[Candidate]:
+        """The rows of these prompts."""
+        ids = np.array(sorted(prompts), dtype=np.uint64)
+        starts, ends = (np.searchsorted(self._ids, ids, side=side) for side in ("left", "right"))
+        return self._rows(list(zip(starts.tolist(), ends.tolist(), strict=True)))
+
+    def _range(self, low: int, high: int) -> tuple[int, int]:
+        start = int(np.searchsorted(self._ids, np.uint64(low)))
+        end = len(self._ids) if high >= 2**64 else int(np.searchsorted(self._ids, np.uint64(high)))
+        return start, end
+
+    def _rows(self, ranges: list[tuple[int, int]]) -> list[Candidate]:
+        ranges = [(start, end) for start, end in ranges if start < end]
+        if not ranges:
+            return []
+        with reading(self._path), pa.OSFile(str(self._path)) as source, pa.ipc.open_file(source) as reader:
+            return [candidate for start, end in ranges for candidate in self._slice(reader, start, end)]
+
+    def _slice(self, reader: Any, start: int, end: int) -> Iterator[Candidate]:
+        index = int(np.searchsorted(self._batches, start, side="right")) - 1
+        while self._batches[index] < end:
+            first = int(self._batches[index])
+            low, high = max(0, start - first), min(int(self._batches[index + 1]), end) - first
+            for row in reader.get_batch(index).slice(low, high - low).to_pylist():
+                yield Candidate(**row)
+            index += 1
+
+
+def ranges(readers: Sequence[CandidateReader], low: int = 0, high: int = 2**64) -> Iterator[tuple[int, int]]:
+    """Parts of [low, high) in order, each with few enough rows in all folders to be held as Python objects."""
+    rows = sum(reader.count(low, high) for reader in readers)
+    mean = sum(reader.characters for reader in readers) / max(1, sum(reader.total for reader in readers))
+    steps = bucket_count(rows, int(rows * mean))
+    return pairwise(low + (high - low) * step // steps for step in range(steps + 1))
+
+
+def pair_row(pair: Candidate, weight: float) -> dict[str, object]:
+    """`pair` as a row of `pairs.PAIR_SCHEMA`; `weight` is what its data set weighs in the mixture."""
+    return {
+        "pair_id": pair.pair_id,
+        "prompt_id": id_text(pair.prompt_id),
+        "prompt": json.loads(pair.prompt),
+        "weight": pair.weight * max(1.0, weight),
+        **{name: getattr(pair, name) for name in _AS_THEY_ARE},
+    }
+
+
+def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        if batch and (len(batch) == _BATCH or size + characters_of(row) > _BATCH_CHARACTERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += characters_of(row)
+    if batch:
+        yield batch
+
+
+def prompt_words(prompt: str) -> Hashes:
+    """The words of a prompt in canonical JSON, without those of the system: they are its context."""
+    return word_hashes(*(turn["content"] for turn in json.loads(prompt) if turn["role"] != "system"))
+
+
+def all_words(prompt: str) -> Hashes:
+    """The words of a prompt in canonical JSON."""
+    return word_hashes(*(turn["content"] for turn in json.loads(prompt)))
+
+
+def context_id(prompt: str) -> int:
+    """The system messages of a prompt in canonical JSON, normalised, as a number below 2^64; 0 without any."""
+    system = [normalize(turn["content"]) for turn in json.loads(prompt) if turn["role"] == "system"]
+    return hash_id(*system) if system else 0

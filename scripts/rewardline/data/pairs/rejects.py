@@ -1,0 +1,84 @@
+"""What is left out: a Parquet file with every case and its reason, and a few examples for people."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewardline.data.pairs.store import PartWriter
+
+REJECT_SCHEMA = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+INTENDED = (
+    "filtered", "outside_share", "not_sampled", "over_cap", "duplicate", "near_duplicate", "contradiction",
+    "in_benchmark", "tie", "small_margin", "no_margin", "max_pairs", "one_sided",
+)  # fmt: skip
+"""Reasons that follow from the settings or from other rows, and do not count against `max_reject_fraction`."""
+EXAMPLES = 3
+"""Examples kept for each reason and data set."""
+FILE = "rejects.parquet"
+
+
+class RejectWriter:
+    """Writes `rejects.parquet` into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer = PartWriter(folder / ".rejects", REJECT_SCHEMA, rows_per_part=2**62)
+        self._examples = Examples()
+
+    def add(self, dataset: str, file: str, row: int, reason: str, detail: str) -> None:
+        """Append a case; `row` is 1-based."""
+        case: dict[str, Any] = {"dataset": dataset, "file": file, "row": row, "reason": reason, "detail": detail}
+        self._writer.add(case)
+        self._examples.add(case)
+
+    def close(self) -> list[dict[str, Any]]:
+        """Finish the file; the examples."""
+        self._writer.close()
+        self._writer.parts[0].replace(self._folder / FILE)
+        (self._folder / ".rejects").rmdir()
+        return self._examples.kept
+
+
+class Examples:
+    """The first few cases for each data set and reason."""
+
+    def __init__(self) -> None:
+        self.kept: list[dict[str, Any]] = []
+        self._seen: Counter[tuple[str, str]] = Counter()
+
+    def add(self, case: dict[str, Any]) -> None:
+        """Keep a case if there are not enough like it."""
+        key = case["dataset"], case["reason"]
+        self._seen[key] += 1
+        if self._seen[key] <= EXAMPLES:
+            self.kept.append(case)
+
+
+def join_examples(manifests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first few of the examples that several manifests hold."""
+    examples = Examples()
+    for facts in manifests:
+        for case in facts["reject_examples"]:
+            examples.add(case)
+    return examples.kept
+
+
+def join_rejects(folders: Sequence[Path], target: Path) -> None:
+    """Write the rejects of all folders to `rejects.parquet` in `target`."""
+    with pq.ParquetWriter(target / FILE, REJECT_SCHEMA, compression="zstd") as writer:
+        for folder in folders:
+            with pq.ParquetFile(folder / FILE) as file:
+                for batch in file.iter_batches(batch_size=20_000):
+                    writer.write_batch(batch)

@@ -1,0 +1,1 @@
+"""Rows of datasets, as files and the hub hold them."""

@@ -1,0 +1,1 @@
+"""Scored pairs, their metrics, and comparisons of runs."""

@@ -1,0 +1,122 @@
+"""Scores of an ensemble, from the scores of its members, in memory that does not grow with the number of members."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewardline.core.errors import UserError
+from rewardline.evaluation.metrics.intervals import Floats
+from rewardline.evaluation.scores import SCHEMA, hash_texts, read_columns
+
+_COLUMNS = ("pair_id", "chosen_score", "rejected_score")
+_BATCH = 1 << 14
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The scores of an ensemble for the pairs that all members scored.
+
+    Attributes:
+        pairs: hash of each pair's id, uint64 [n], ascending.
+        scores: of the chosen and of the rejected answer, float32 [2, n].
+        standards: by member, mean and standard deviation of its scores over all these answers.
+        unscored: pairs that some members scored, and others did not.
+    """
+
+    pairs: npt.NDArray[np.uint64]
+    scores: npt.NDArray[np.float32]
+    standards: dict[str, tuple[float, float]]
+    unscored: int
+
+
+def combine(members: Mapping[str, Path], how: str, variance_weight: float) -> Combined:
+    """Combine the `scores.parquet` of each member (Coste et al. 2023, arXiv 2310.02743).
+
+    Scores of different trainings differ in origin and spread, which say nothing. So each member's are standardised
+    first: minus their mean, divided by their standard deviation, over both answers of all pairs in common. Labels have
+    no part in that. Then an answer's score is the `mean` over members, the `worst` (least), or the mean minus
+    `variance_weight` times the variance between members.
+
+    Raises:
+        UserError: a file is missing or damaged, or there is no pair that all members scored.
+    """
+    common, known = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64)
+    for number, path in enumerate(members.values()):
+        pairs = read_columns(path, ("pair_id",))["pair_id"]
+        common = np.intersect1d(common, pairs) if number else np.unique(pairs)
+        known = np.union1d(known, pairs)
+    if not len(common):
+        paths = ", ".join(map(str, members.values()))
+        raise UserError(f"{paths} have no pair in common, so that nothing can be combined; evaluate them anew")
+    total, squares = np.zeros((2, len(common))), np.zeros((2, len(common)))
+    worst = np.full((2, len(common)), np.inf)
+    standards = {}
+    for member, path in members.items():
+        scores = _aligned(path, common)
+        mean, spread = float(scores.mean()), float(scores.std())
+        standards[member] = (mean, spread)
+        scores = (scores - mean) / (spread or 1.0)
+        total += scores
+        squares += scores**2
+        np.minimum(worst, scores, out=worst)
+    mean_score = total / len(members)
+    if how == "worst":
+        result = worst
+    elif how == "mean_minus_variance":
+        result = mean_score - variance_weight * np.maximum(squares / len(members) - mean_score**2, 0.0)
+    else:
+        result = mean_score
+    return Combined(common, result.astype(np.float32), standards, len(known) - len(common))
+
+
+def _aligned(path: Path, common: npt.NDArray[np.uint64]) -> Floats:
+    """A member's scores of the pairs in common, chosen and rejected: [2, n]."""
+    found = read_columns(path, _COLUMNS)
+    there, place = _places(found["pair_id"], common)
+    scores = np.empty((2, len(common)))
+    for side, name in enumerate(_COLUMNS[1:]):
+        scores[side, place] = found[name][there]
+    return scores
+
+
+def _places(
+    pairs: npt.NDArray[np.uint64], common: npt.NDArray[np.uint64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Which of `pairs` [n] are among the ascending `common`, bool [n], and the places of those there."""
+    place = np.minimum(np.searchsorted(common, pairs), len(common) - 1)
+    there = common[place] == pairs
+    return there, place[there]
+
+
+def rows(first: Path, combined: Combined) -> Iterator[pa.Table]:
+    """The rows of `scores.parquet`: those of the first member, with the ensemble's scores, a batch at a time."""
+    with pq.ParquetFile(first) as file:
+        for batch in file.iter_batches(_BATCH):
+            table = pa.Table.from_batches([batch])
+            there, place = _places(hash_texts(table.column("pair_id").to_pylist()), combined.pairs)
+            chosen, rejected = combined.scores[:, place]
+            new = {
+                "chosen_score": chosen,
+                "rejected_score": rejected,
+                "correct": ((chosen > rejected) + 0.5 * (chosen == rejected)).astype(np.float32),
+            }
+            table = table.filter(pa.array(there))
+            for name, values in new.items():
+                table = table.set_column(table.column_names.index(name), name, pa.array(values))
+            yield table.select(SCHEMA.names).cast(SCHEMA)
+
+
+def log_odds_scale(standards: Mapping[str, tuple[float, float]], metrics: Sequence[Mapping[str, Any]]) -> float:
+    """What differences of an ensemble's scores are multiplied by to be log odds: the members' mean spread in log odds.
+
+    For the mean of members with equal spread these are the mean log odds. `metrics` are those of each member.
+    """
+    scales = [float((one.get("normalization") or {}).get("std", 1.0)) for one in metrics]
+    return math.fsum(std * scale for (_, std), scale in zip(standards.values(), scales, strict=True)) / len(scales)

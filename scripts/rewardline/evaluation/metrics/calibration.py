@@ -1,0 +1,106 @@
+"""Whether a model is as sure as it is right: reliability bins, expected calibration error, fitted temperature."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rewardline.evaluation.metrics.intervals import Codes, Floats, accuracy
+
+BINS = 10
+
+
+def calibration(margins: Floats, correct: Floats, prompts: Codes) -> dict[str, Any]:
+    """The calibration of score differences `margins` [n], in log odds, chosen minus rejected.
+
+    A pair's confidence is the probability that the model gives to the answer it prefers, sigmoid(|margin|). `ece` is
+    the expected calibration error over ten bins of equal width (Guo et al. 2017, arXiv 1706.04599). `temperature` is
+    the T > 0 for which sigmoid(margin / T) has the least log loss; None where that is a limit: T towards 0 where no
+    pair is wrong, T without bound where the scores say nothing. `loss_at_temperature` and `ece_at_temperature` are
+    then those of the limit.
+    """
+    inverse = inverse_temperature(margins)
+    bins, ece = _reliability(margins, correct, prompts)
+    return {
+        "ece": ece,
+        "temperature": 1 / inverse if 0 < inverse < math.inf else None,
+        "loss_at_temperature": log_loss(margins, inverse),
+        "ece_at_temperature": _error(_confidence(_scaled(margins, inverse)), correct),
+        "bins": bins,
+    }
+
+
+def log_loss(margins: Floats, inverse: float = 1.0) -> float:
+    """The mean of log(1 + exp(-inverse * margin)), also for an infinite `inverse`."""
+    return float(np.logaddexp(0.0, -_scaled(margins, inverse)).mean())
+
+
+def inverse_temperature(margins: Floats) -> float:
+    """The b >= 0 with the least mean of log(1 + exp(-b * margin)), a convex function: 0 and infinity are possible.
+
+    Newton's method, kept inside a bracket of the slope's zero.
+    """
+    spread = float(np.abs(margins).max())
+    if margins.mean() <= 0 or spread == 0:
+        return 0.0
+    if margins.min() >= 0:
+        return math.inf
+    scaled = margins / spread
+    low, high = 0.0, 1.0
+    while _slope(scaled, high)[0] < 0:
+        low, high = high, 2 * high
+    point = high
+    for _ in range(100):
+        slope, curvature = _slope(scaled, point)
+        low, high = (point, high) if slope < 0 else (low, point)
+        step = point - slope / curvature if curvature > 0 else high
+        step = step if low < step < high else (low + high) / 2
+        if abs(step - point) <= 1e-12 * step:
+            break
+        point = step
+    return point / spread
+
+
+def _slope(margins: Floats, inverse: float) -> tuple[float, float]:
+    """First and second derivative of the mean log loss with respect to `inverse`."""
+    wrong = 1 / (1 + np.exp(np.minimum(inverse * margins, 700.0)))
+    return -float((margins * wrong).mean()), float((margins**2 * wrong * (1 - wrong)).mean())
+
+
+def _scaled(margins: Floats, inverse: float) -> Floats:
+    if math.isinf(inverse):
+        return np.sign(margins) * np.where(margins == 0, 0.0, np.inf)
+    return inverse * margins
+
+
+def _confidence(margins: Floats) -> Floats:
+    result: Floats = 1 / (1 + np.exp(-np.abs(margins)))
+    return result
+
+
+def _places(confidence: Floats) -> Codes:
+    return np.minimum((confidence - 0.5) * 2 * BINS, BINS - 1).astype(np.int8)
+
+
+def _error(confidence: Floats, correct: Floats) -> float:
+    """The expected calibration error: the mean distance of accuracy from confidence over bins, by number of pairs."""
+    gaps = np.bincount(_places(confidence), weights=confidence - correct, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(correct))
+
+
+def _reliability(margins: Floats, correct: Floats, prompts: Codes) -> tuple[list[dict[str, Any]], float]:
+    confidence = _confidence(margins)
+    places = _places(confidence)
+    bins = []
+    for place in range(BINS):
+        inside = np.flatnonzero(places == place)
+        bins.append(
+            {
+                "low": round(0.5 + place / (2 * BINS), 6),
+                "high": round(0.5 + (place + 1) / (2 * BINS), 6),
+                "n": len(inside),
+                "confidence": float(confidence[inside].mean()) if len(inside) else None,
+                **accuracy(correct[inside], prompts[inside]),
+            }
+        )
+    return bins, _error(confidence, correct)

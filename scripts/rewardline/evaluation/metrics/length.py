@@ -1,0 +1,131 @@
+"""What length has to do with the scores: correlation, accuracy by difference in length, length-controlled accuracy."""
+
+from typing import Any
+
+import numpy as np
+
+from rewardline.evaluation.metrics.intervals import (
+    Codes,
+    Floats,
+    accuracy,
+    effective_prompts,
+    prompt_groups,
+    statistic_interval,
+)
+
+SIDES = 4
+"""Bins of pairs whose chosen answer is longer, and as many of those whose rejected one is."""
+STRATA, PAIRS_PER_STRATUM = 10, 50
+
+
+def length_metrics(margins: Floats, longer: Floats, correct: Floats, prompts: Codes) -> dict[str, Any]:
+    """`margins` [n] are score differences, `longer` [n] differences in tokens, both chosen minus rejected."""
+    return {
+        "correlation": correlation(margins, longer),
+        **controlled_accuracy(longer, correct, prompts),
+        "by_difference": by_difference(longer, correct, prompts),
+    }
+
+
+def correlation(first: Floats, second: Floats) -> float | None:
+    """Spearman's rank correlation of the differences between a pair's two answers, in score and in length.
+
+    Differences of two answers to one prompt, so that prompts do not matter; and taken both ways round, so that the
+    label does not matter either: each pair stands for (x, y) and (-x, -y). 1 where the score rises with the length and
+    with nothing else, None where one of the two never differs.
+    """
+    left, right = _signed_ranks(first), _signed_ranks(second)
+    spread = float(np.sqrt((left**2).sum() * (right**2).sum()))
+    return float((left * right).sum() / spread) if spread > 0 else None
+
+
+def _signed_ranks(values: Floats) -> Floats:
+    """Ranks among the values and their negatives, with 0 in the middle."""
+    _, place, counts = np.unique(np.abs(values), return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - counts / 2
+    result: Floats = np.sign(values) * ranks[place]
+    return result
+
+
+def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> dict[str, Any]:
+    """The accuracy if length said nothing about the label: `controlled_accuracy`, with its interval.
+
+    Pairs are parted by how much their answers differ in length (up to ten strata of about equal number, fewer where
+    they would have fewer than 50 pairs). In each, pairs whose chosen answer is the longer one and pairs whose rejected
+    one is weigh the same: the balanced accuracy (Brodersen et al. 2010) with the direction of the difference as the
+    class, put together over strata by their number of pairs (direct standardisation). A preference for longer answers,
+    or for shorter ones, gives 0.5. Pairs of equal length count as they are. Strata with pairs of one direction only are
+    left out; `controlled_pairs` counts what is left. None where that is nothing.
+    """
+    sizes = np.abs(longer)
+    different = sizes > 0
+    count = int(np.clip(different.sum() // PAIRS_PER_STRATUM, 1, STRATA))
+    strata = np.zeros(len(sizes), dtype=np.int64)
+    if different.any():
+        strata[different] = 1 + np.searchsorted(upper_bounds(sizes[different], count), sizes[different])
+    cells = 2 * strata + (longer > 0)  # of equal length: cell 0, and cell 1 empty
+    owner, prompt_count = prompt_groups(prompts)
+    width = 2 * count + 2
+    place, size = owner * width + cells, prompt_count * width
+    sums = [np.bincount(place, weights=weights, minlength=size) for weights in (correct, None)]
+    table: Floats = np.stack(sums, axis=1).reshape(prompt_count, 2 * width).astype(np.float64)
+    value, pairs = (float(part[0]) for part in _standardised(table.sum(axis=0, keepdims=True)))
+    if not pairs:
+        return dict.fromkeys(("controlled_accuracy", "controlled_low", "controlled_high")) | {"controlled_pairs": 0}
+    low, high = statistic_interval(table, lambda sums: _standardised(sums)[0], value, effective_prompts(prompts))
+    return {
+        "controlled_accuracy": value,
+        "controlled_low": low,
+        "controlled_high": high,
+        "controlled_pairs": round(pairs),
+    }
+
+
+def _standardised(sums: Floats) -> tuple[Floats, Floats]:
+    """The standardised accuracy, and its number of pairs, of sums [resamples, cells x (correct, pairs)]."""
+    cells = sums.reshape(len(sums), -1, 2, 2)  # resamples, strata, direction, (correct, pairs)
+    right, pairs = cells[..., 0], cells[..., 1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates = right / pairs
+    balanced = rates.mean(axis=2)
+    balanced[:, 0] = rates[:, 0, 0]
+    usable = np.isfinite(balanced)
+    weights = np.where(usable, pairs.sum(axis=2), 0.0)
+    total = weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result = (np.where(usable, balanced, 0.0) * weights).sum(axis=1) / total
+    return result, total
+
+
+def by_difference(longer: Floats, correct: Floats, prompts: Codes) -> list[dict[str, Any]]:
+    """The accuracy by `longer` [n], chosen minus rejected tokens: bins below 0, those of 0, and the same bins above."""
+    sizes = np.abs(longer)
+    if not sizes.any():
+        return binned(longer, np.zeros(len(longer), dtype=np.int64), correct, prompts)
+    bounds = upper_bounds(sizes[sizes > 0], SIDES)
+    places = np.sign(longer).astype(np.int64) * (1 + np.searchsorted(bounds, sizes))
+    return binned(longer, places + len(bounds), correct, prompts)
+
+
+def upper_bounds(values: Floats, count: int) -> Floats:
+    """The greatest value of each of up to `count` bins of about equal number; few different values get a bin each."""
+    different = np.unique(values)
+    if len(different) <= count:
+        return different
+    return np.unique(np.quantile(values, np.arange(1, count + 1) / count, method="inverted_cdf"))
+
+
+def binned(values: Floats, places: Codes, correct: Floats, prompts: Codes) -> list[dict[str, Any]]:
+    """The accuracy of the pairs of each bin `places` [n]; `low` and `high` are its least and greatest value."""
+    result = []
+    for place in np.unique(places):
+        inside = np.flatnonzero(places == place)
+        result.append(
+            {
+                "low": float(values[inside].min()),
+                "high": float(values[inside].max()),
+                "n": len(inside),
+                **accuracy(correct[inside], prompts[inside]),
+            }
+        )
+    return result

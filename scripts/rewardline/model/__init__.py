@@ -1,0 +1,1 @@
+"""The reward model: loading, packing, and where scores are read."""

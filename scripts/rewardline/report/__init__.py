@@ -1,0 +1,1 @@
+"""The report, the summary and the cards."""

@@ -1,0 +1,196 @@
+"""The report's figures. Each function returns one inline SVG; colours and captions are the caller's."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from rewardline.evaluation.details import Bin
+from rewardline.evaluation.results import Rates
+from rewardline.report.figure_style import CHOSEN, FAINT, INK, QUIET, REJECTED, panel, shade
+from rewardline.report.training import Curve, Histogram
+
+LEAST_PAIRS = 10
+"""A bin with fewer pairs is not drawn: its rate says nothing."""
+
+Series = Sequence[tuple[str, Sequence[Bin]]]
+"""Colour and bins, in order."""
+
+
+def subset_dots(
+    name: str,
+    alt: str,
+    rows: Sequence[str],
+    series: Sequence[tuple[str, Mapping[str, Rates]]],
+    label: str = "accuracy (%)",
+) -> Markup:
+    """A share with its interval for each subset (a row, the first on top) and run, beside the length-only rule."""
+    labels = _labels(rows)
+    left = 0.15 + 0.075 * max(map(len, labels))
+    step = 0.17 + 0.07 * len(series)
+    with panel(name, alt, 4.2, 0.62 + step * len(rows), left) as drawn:
+        axes = drawn.axes
+        for k, (colour, by_subset) in enumerate(series):
+            known = [(place, by_subset[row]) for place, row in enumerate(rows) if row in by_subset]
+            y = np.array([place for place, _ in known]) + 0.6 * ((k + 0.5) / len(series) - 0.5)
+            rates = [(one.accuracy, one.low, one.high) for _, one in known]
+            percent = 100 * np.array(rates).reshape(-1, 3)
+            axes.hlines(y, percent[:, 1], percent[:, 2], color=colour, linewidth=1)
+            axes.plot(percent[:, 0], y, "o", color=colour, markersize=3.6, markeredgewidth=0)
+        length = {row: 100 * one[row].length for _, one in reversed(series) for row in rows if row in one}
+        for place, row in enumerate(rows):
+            axes.vlines(length.get(row, np.nan), place - 0.36, place + 0.36, color=QUIET, linewidth=1.4, zorder=1.5)
+        axes.axvline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.set(xlim=(-1, 101), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
+        axes.set_yticks(range(len(rows)), labels)
+        axes.grid(axis="y")
+        axes.spines.left.set_visible(False)
+    return drawn.svg
+
+
+def curves(
+    name: str, alt: str, series: Sequence[tuple[str, Curve, Curve]], label: str, chance: float, unit: float = 1
+) -> Markup:
+    """Training values, smoothed, as lines and held-out values as dots over steps; a dashed line at `chance`.
+
+    Values are multiplied by `unit`.
+    """
+    with panel(name, alt) as drawn:
+        axes = drawn.axes
+        axes.axhline(chance * unit, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for colour, train, held_out in series:
+            line = train.smoothed().thinned()
+            axes.plot(line.steps, line.values * unit, color=colour)
+            dots = held_out.thinned()
+            axes.plot(
+                dots.steps, dots.values * unit, "o-", color=colour, markersize=3.4, markeredgewidth=0, linewidth=0.5
+            )
+        _steps(axes)
+        axes.set_ylabel(label)
+    return drawn.svg
+
+
+def drift(name: str, alt: str, seeds: Sequence[tuple[Curve, Curve]]) -> Markup:
+    """The mean chosen and rejected score over steps, smoothed; seeds after the first are lighter."""
+    with panel(name, alt) as drawn:
+        axes = drawn.axes
+        axes.axhline(0, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for k, means in reversed(list(enumerate(seeds))):
+            for colour, curve in zip((CHOSEN, REJECTED), means, strict=True):
+                line = curve.smoothed().thinned()
+                axes.plot(line.steps, line.values, color=shade(colour, k))
+        _steps(axes)
+        axes.set_ylabel("mean score")
+    return drawn.svg
+
+
+def score_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
+    """How the scores of the chosen and of the rejected answers lie."""
+    with panel(name, alt, height=2.2) as drawn:
+        for colour, counts in zip((CHOSEN, REJECTED), histogram.counts, strict=True):
+            drawn.axes.stairs(counts, histogram.edges, fill=True, color=colour, alpha=0.18)
+            drawn.axes.stairs(counts, histogram.edges, color=colour, linewidth=1)
+        _counts(drawn.axes, "score")
+    return drawn.svg
+
+
+def margin_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
+    """How the margins lie; the bars left of zero are the pairs that the run gets wrong."""
+    edges, counts = histogram.edges, histogram.counts[0]
+    with panel(name, alt, height=2.2) as drawn:
+        wrong = np.where(edges[:-1] < 0, counts, 0)
+        drawn.axes.stairs(counts, edges, fill=True, color=INK, alpha=0.15)
+        drawn.axes.stairs(wrong, edges, fill=True, color=INK, alpha=0.3)
+        drawn.axes.stairs(counts, edges, color=INK, linewidth=1)
+        drawn.axes.axvline(0, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        _counts(drawn.axes, "margin: chosen score minus rejected score")
+    return drawn.svg
+
+
+def reliability(name: str, alt: str, series: Series) -> Markup:
+    """How often a run is right against how sure it is; on the diagonal it is as sure as it should be."""
+    with panel(name, alt, height=2.8, bottom=0.55) as drawn:
+        axes = drawn.axes
+        axes.plot([50, 100], [50, 100], color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for colour, bins in series:
+            _points(axes, [100 * one.x for one in bins], bins, colour)
+        axes.set(xlim=(49, 101), xlabel="mean confidence of the pairs in a bin (%)", ylabel="right (%)")
+    return drawn.svg
+
+
+def binned(name: str, alt: str, series: Series, label: str, roots: bool = False) -> Markup:
+    """Accuracy against a quantity, a dot in the middle of each bin; `roots` draws the quantity by its square root."""
+    with panel(name, alt, height=2.8, bottom=0.55) as drawn:
+        axes = drawn.axes
+        axes.axhline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        for colour, bins in series:
+            _points(
+                axes,
+                [_root(one.low) / 2 + _root(one.high) / 2 if roots else (one.low + one.high) / 2 for one in bins],
+                bins,
+                colour,
+            )
+        axes.set(xlabel=label, ylabel="right (%)")
+        if roots:
+            ticks = _round_numbers(max(max(abs(one.low), abs(one.high)) for _, bins in series for one in bins))
+            axes.set_xticks(
+                [_root(tick) for tick in ticks], [f"{tick:,.0f}".replace("-", "\N{MINUS SIGN}") for tick in ticks]
+            )
+        else:
+            middles = sorted({(one.low + one.high) / 2 for _, bins in series for one in bins})
+            if len(middles) <= 7:
+                axes.set_xticks(middles, [f"{middle:.3g}" for middle in middles])
+    return drawn.svg
+
+
+def _root(value: float) -> float:
+    """The square root of a size, with the sign of the value."""
+    return math.copysign(math.sqrt(abs(value)), value)
+
+
+def _round_numbers(largest: float) -> list[float]:
+    """Zero, and up to three round numbers on each side that part the square roots up to `largest` about evenly."""
+    found: list[float] = []
+    for share in (1.0, 0.4, 0.08):
+        size = 10.0 ** math.floor(math.log10(max(1.0, share * largest)))
+        found += [next(size * k for k in (5, 2, 1) if size * k <= max(1.0, share * largest))]
+    sides = sorted(set(found))
+    return [*(-size for size in reversed(sides)), 0.0, *sides]
+
+
+def _points(axes: Any, x: Sequence[float], bins: Sequence[Bin], colour: str) -> None:
+    """Rates with their 95% intervals."""
+    percent = 100 * np.array([(one.rates.accuracy, one.rates.low, one.rates.high) for one in bins]).reshape(-1, 3)
+    axes.vlines(x, percent[:, 1], percent[:, 2], color=colour, linewidth=0.9)
+    axes.plot(x, percent[:, 0], "o-", color=colour, markersize=3.6, markeredgewidth=0, linewidth=0.8)
+    axes.set_ylim(-3, 103)
+    axes.set_yticks(range(0, 101, 25))
+    axes.grid(axis="y")
+
+
+def _labels(rows: Sequence[str], most: int = 28) -> list[str]:
+    """The names in at most `most` characters: long ones lose the start that all share, then their middle."""
+    dots, half = "\N{HORIZONTAL ELLIPSIS}", most // 2
+    if max(map(len, rows)) > most:
+        shared = next((k for k, letters in enumerate(zip(*rows, strict=False)) if len(set(letters)) > 1), 0)
+        rows = [dots + row[shared:] for row in rows] if shared > 1 else rows
+    return [row if len(row) <= most else f"{row[:half]}{dots}{row[1 - half :]}" for row in rows]
+
+
+def _steps(axes: Any) -> None:
+    axes.set_xlabel("optimiser step")
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.locator_params(axis="y", nbins=6)
+    axes.grid(axis="y")
+
+
+def _counts(axes: Any, label: str) -> None:
+    axes.set(xlabel=label, ylabel="pairs")
+    axes.locator_params(axis="y", nbins=5, integer=True)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylim(bottom=0)
+    axes.set_facecolor("none")
+    axes.spines.left.set_color(FAINT)

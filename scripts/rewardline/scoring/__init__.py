@@ -1,0 +1,1 @@
+"""Scores of texts: the one scorer, for files, benchmarks and the server."""

@@ -1,0 +1,129 @@
+"""Scores of whole data sets of comparisons, in bounded memory, the same whatever the batches."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rewardline.core.errors import UserError
+from rewardline.model.batch import collate
+from rewardline.model.reward_model import RewardModel
+from rewardline.tokens.store import Comparison
+
+Scores = npt.NDArray[np.float32]
+WINDOW, WINDOW_BATCHES = 2048, 16
+"""Most comparisons, and most batches full of tokens, that are sorted by length together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Tails `begin` to `end` of a window's comparison `index`, which are computed together.
+
+    `size`: the tokens that it takes, padding that is read included.
+    """
+
+    index: int
+    begin: int
+    end: int
+    size: int
+
+
+def score_comparisons(
+    model: RewardModel,
+    comparisons: Iterable[Comparison],
+    *,
+    device: torch.device,
+    pad_id: int,
+    batch_tokens: int = 8192,
+) -> Iterator[tuple[Comparison, Scores]]:
+    """Yield each comparison with the float32 [K] scores of its tails, in the order given.
+
+    At most `batch_tokens` tokens, padding included, are computed at once, unless one prompt with one answer alone has
+    more.
+
+    Raises:
+        UserError: a score is not a number.
+    """
+    for window in windows(comparisons, batch_tokens):
+        results = score_window(model, window, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
+        yield from zip(window, results, strict=True)
+
+
+def windows(comparisons: Iterable[Comparison], batch_tokens: int) -> Iterator[list[Comparison]]:
+    """The comparisons that are sorted by length together: the same for the same comparisons and `batch_tokens`."""
+    window: list[Comparison] = []
+    tokens = 0
+    for comparison in comparisons:
+        if len(window) == WINDOW or (window and tokens + comparison.tokens > WINDOW_BATCHES * batch_tokens):
+            yield window
+            window, tokens = [], 0
+        window.append(comparison)
+        tokens += comparison.tokens
+    if window:
+        yield window
+
+
+def score_window(
+    model: RewardModel, window: Sequence[Comparison], *, device: torch.device, pad_id: int, batch_tokens: int
+) -> list[Scores]:
+    """The scores of each comparison's tails, float32 [K]; see `score_comparisons`."""
+    model.eval()
+    results: list[Scores] = [np.full(len(c.tails), np.nan, dtype=np.float32) for c in window]
+    packed = model.batching == "shared_prefix"
+    extra = int(model.reading.score == "first_padding")
+    cut = _packed_parts if packed else _padded_parts
+    parts = [part for index, c in enumerate(window) for part in cut(index, c, extra, batch_tokens)]
+    found = []
+    with torch.inference_mode():
+        for group in _groups(parts, batch_tokens, padded=not packed):
+            pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
+            found.append((group, model(collate(pieces, model.batching, pad_id, model.reading).to(device))))
+    # Only now: a GPU is not waited for between batches.
+    for group, tensor in found:
+        scores, place = tensor.cpu().numpy(), 0
+        for part in group:
+            results[part.index][part.begin : part.end] = scores[place : place + part.end - part.begin]
+            place += part.end - part.begin
+    for comparison, result in zip(window, results, strict=True):
+        if not np.isfinite(result).all():
+            ids = ", ".join(pair["pair_id"] for pair in comparison.pairs[:3])
+            raise UserError(f"the model gives {result.tolist()} to the answers of pairs {ids}: not a finite score")
+    return results
+
+
+def _packed_parts(index: int, comparison: Comparison, extra: int, limit: int) -> Iterator[Part]:
+    """As many tails as fit into `limit` tokens together with the prefix: usually all of them."""
+    begin, size = 0, len(comparison.prefix)
+    for number, tail in enumerate(comparison.tails):
+        if number > begin and size + len(tail) + extra > limit:
+            yield Part(index, begin, number, size)
+            begin, size = number, len(comparison.prefix)
+        size += len(tail) + extra
+    yield Part(index, begin, len(comparison.tails), size)
+
+
+def _padded_parts(index: int, comparison: Comparison, extra: int, _limit: int) -> Iterator[Part]:
+    """Each tail by itself, as nothing is shared."""
+    for number, tail in enumerate(comparison.tails):
+        yield Part(index, number, number + 1, len(comparison.prefix) + len(tail) + extra)
+
+
+def _groups(parts: Sequence[Part], limit: int, padded: bool) -> Iterator[list[Part]]:
+    """Batches of parts of similar size, longest first, of at most `limit` tokens.
+
+    `padded`: each part is a row of its batch, filled up to the longest.
+    """
+    group: list[Part] = []
+    tokens = 0
+    for part in sorted(parts, key=lambda part: (-part.size, part.index, part.begin)):
+        # The first part of a batch is its longest.
+        needed = group[0].size * (len(group) + 1) if group and padded else tokens + part.size
+        if group and needed > limit:
+            yield group
+            group, tokens = [], 0
+        group.append(part)
+        tokens += part.size
+    if group:
+        yield group

@@ -1,0 +1,54 @@
+"""The command line options that say which model scores, and how: the same for a file and for a server."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rewardline.core import runtime
+from rewardline.core.errors import UserError
+
+if TYPE_CHECKING:
+    from rewardline.scoring.scorer import Scorer
+
+
+def add_model_options(options: argparse.ArgumentParser) -> None:
+    """Add them."""
+    options.add_argument("--model", required=True, help="folder of a trained reward model, or its name on the hub")
+    options.add_argument("--revision", default="main", help="commit, tag or branch of a model on the hub")
+    options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
+    options.add_argument("--max-length", type=int, help="most tokens of prompt and answer; the model's own by default")
+    options.add_argument("--template", choices=["chat", "plain"], help="how a conversation becomes text")
+    options.add_argument("--tokenizer", help="folder or name of another tokenizer than the one beside the model")
+    options.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help="of the weights")
+    options.add_argument("--raw", action="store_true", help="leave out the normalisation that is stored with the model")
+    options.add_argument("--threads", type=int, default=len(runtime.cores()))
+    options.add_argument("--trust-remote-code", action="store_true", help="execute the model repository's own code")
+    options.add_argument(
+        "--convert-bin", action="store_true", help="read weights that exist only as .bin, without executing code"
+    )
+    options.add_argument(
+        "--num-padding-at-beginning", type=int, metavar="N", help="as given to DeepSpeed-Chat for its folder"
+    )
+
+
+def load_scorer(args: argparse.Namespace) -> "Scorer":
+    """The scorer that the options ask for."""
+    for name in ("batch_tokens", "max_length", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+    runtime.quiet(args.threads)
+    from rewardline.scoring.scorer import Scorer
+
+    return Scorer(
+        args.model,
+        batch_tokens=args.batch_tokens,
+        max_length=args.max_length,
+        template=args.template,
+        trust=args.trust_remote_code,
+        raw=args.raw,
+        convert_bin=args.convert_bin,
+        dtype=args.dtype,
+        tokenizer=args.tokenizer,
+        num_padding_at_beginning=args.num_padding_at_beginning,
+        revision=args.revision,
+    )

@@ -1,0 +1,132 @@
+"""How much of what the machine can compute a training uses: model FLOPs, and the machine's peak.
+
+Model FLOPs utilisation as in Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): what the model's mathematics
+needs, whatever is recomputed or padded, over what the hardware could have done in that time.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from rewardline.model.batch import Batch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PEAKS = {
+    "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H800": 989e12, "GH200": 989e12,
+    "B200": 2250e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12, "A40": 150e12,
+    "A10G": 70e12, "A10": 125e12, "RTX 4090": 165e12, "RTX 3090": 71e12,
+}  # fmt: skip
+"""Dense bf16 FLOP/s of GPUs as their makers' data sheets give them, by a part of their name; the first that fits."""
+
+
+class Counts(NamedTuple):
+    """What was computed: places of the batches with padding, tokens, and for every token the places up to its own.
+
+    `read`, `read_context`: the same two of the tokens that go through all of the last layer, where only some are read.
+    """
+
+    places: float = 0.0
+    real: float = 0.0
+    context: float = 0.0
+    read: float = 0.0
+    read_context: float = 0.0
+
+
+NOTHING = Counts()
+
+
+@dataclass
+class Work:
+    """What a training has computed: counted on the device, without waiting for it; saved with each checkpoint.
+
+    `before` are the counts of all processes up to the last checkpoint.
+    """
+
+    before: Counts = NOTHING
+    _here: torch.Tensor | None = field(default=None, repr=False)
+
+    def add(self, batch: Batch, reads_some: bool) -> None:
+        """Count a micro batch of this process; `reads_some`: whether the last layer computes only what is read."""
+        seen, mask = batch.position_ids + 1, batch.attention_mask
+        if mask is None:
+            assert batch.layout is not None
+            mask = batch.layout.is_real[None].long()
+        real, context = mask.sum(), (seen * mask).sum()
+        read, read_context = real, context
+        if reads_some and batch.layout is not None and batch.layout.last is not None:
+            rows = batch.layout.last.rows
+            read, read_context = torch.full_like(real, len(rows)), seen[0].index_select(0, rows).sum()
+        places = torch.full_like(real, seen.numel())
+        sums = torch.stack([places, real, context, read, read_context]).double()
+        self._here = sums if self._here is None else self._here + sums
+
+    def total(self, device: torch.device) -> Counts:
+        """The counts of all processes; every process must call it."""
+        here = torch.zeros(len(self.before), dtype=torch.float64, device=device)
+        if self._here is not None:
+            here += self._here
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(here)
+        return Counts(*(a + b for a, b in zip(self.before, here.tolist(), strict=True)))
+
+
+KEYS_AND_VALUES = ("k_proj", "v_proj")
+FUSED = ("c_attn", "query_key_value", "qkv_proj")
+"""Names of what gives keys and values, alone and together with the queries."""
+
+
+def model_flops(model: nn.Module, work: Counts, causal: bool) -> float:
+    """FLOPs of the forward and backward passes over what was computed, padding aside.
+
+    6 a token for each trained parameter outside the embeddings (2 forward, 4 backward), 4 for each frozen one, whose
+    gradient is not needed, and 12 * layers * hidden size for each place attended to: the 12 L H Q T of PaLM's appendix,
+    with the places that a token sees in place of T: those up to its own (`causal`), or twice as many. In the last layer
+    all tokens need keys and values, and those that are read the rest, as they do the head.
+    """
+    config: Any = model.config
+    heads, width = config.num_attention_heads, getattr(config, "head_dim", None)
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    stacks = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers]
+    last = {id(p) for stack in stacks[:1] for p in stack[-1].parameters()}
+    products = 0.0
+    for name, parameter in model.named_parameters():
+        if id(parameter) in embeddings:
+            continue
+        share = 1.0  # of the tokens that are not read, how many go through it
+        if id(parameter) in last or name.startswith("score."):
+            fused = any(part in name for part in FUSED)
+            share = 2 * groups / (heads + 2 * groups) if fused else float(any(part in name for part in KEYS_AND_VALUES))
+        size = getattr(parameter, "ds_numel", parameter.numel()) * (6 if parameter.requires_grad else 4)
+        products += size * (work.read + share * (work.real - work.read))
+    attended = 12 * (heads * width if width else config.hidden_size) * (1 if causal else 2)
+    return float(products + attended * ((config.num_hidden_layers - 1) * work.context + work.read_context))
+
+
+def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
+    """FLOP/s that a process can reach in matrix products, and where the number comes from.
+
+    For known GPUs in 16 bits the data sheet's; else the best rate of products measured here, for under a second.
+    """
+    if device.type == "cuda" and precision != "fp32":
+        name = torch.cuda.get_device_name(device)
+        for part, peak in PEAKS.items():
+            if part in name:
+                return peak, f"data sheet of {part}, dense bf16"
+    size = 1024 if device.type == "cpu" else 8192
+    left = torch.ones(size, size, device=device, dtype=DTYPES[precision])
+    right = torch.ones(size, size, device=device, dtype=DTYPES[precision])
+    best, end = float("inf"), time.perf_counter() + 0.25
+    with torch.no_grad():
+        while best == float("inf") or time.perf_counter() < end:
+            begin = time.perf_counter()
+            torch.mm(left, right)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - begin)
+    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return 2 * size**3 / best, f"measured at start, products of {size} x {size} in {precision}, {where}"

@@ -1,0 +1,1 @@
+"""What the rules read: configuration, settings, runs, Slurm."""
