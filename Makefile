@@ -28,7 +28,7 @@ $(VENV)/.test: $(VENV)/.run envs/requirements-dev.txt
 	touch $@
 
 test: $(VENV)/.test lint
-	tests/install_browser.sh
+	tests/support/install_browser.sh
 	pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test

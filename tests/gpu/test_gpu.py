@@ -16,9 +16,9 @@ from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Reading, Score, Span
 from rewardline.training.loss import pair_losses, pair_sums
 
-from conftest import random_comparison
-from models import comparisons, random_model
-from trainings import finish, largest_difference, losses, start, stop_at_step, train
+from support.models import comparisons, random_model
+from support.tokens import random_comparison
+from support.training_runs import finish, largest_difference, losses, start, stop_at_step, train
 
 WIDE = {"hidden_size": 128}
 """Four heads of 32; flex_attention on a GPU needs 16 or more."""

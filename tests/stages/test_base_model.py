@@ -16,7 +16,8 @@ from rewardline.core.errors import UserError
 from rewardline.model.reward_model import load_base
 from rewardline.tokens.encoder import load_tokenizer
 
-from conftest import FAMILIES, pair_rows, write_pairs
+from support.families import FAMILIES
+from support.pairs import pair_rows, write_pairs
 
 
 def take(source: Path | str, out: Path, **settings: Any) -> dict[str, Any]:

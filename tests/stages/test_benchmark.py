@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
+from support.paths import ROOT
 
 
 def test_the_benchmark_of_training_measures_this_project(tmp_path: Path) -> None:

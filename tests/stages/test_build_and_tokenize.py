@@ -17,8 +17,9 @@ from rewardline.data.pairs.store import read_pairs
 from rewardline.tokens.encoder import load_tokenizer
 from rewardline.tokens.store import TokenDataset
 
-from conftest import ROOT, pair_rows, write_pairs
-from data_stages import build, prompts, tokenize, write_rows
+from support.data_stages import build, prompts, tokenize, write_rows
+from support.pairs import pair_rows, write_pairs
+from support.paths import ROOT
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_stages import build, pairs, prompts, tokenize, write_rows
+from support.data_stages import build, pairs, prompts, tokenize, write_rows
 
 Json = dict[str, Any]
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "r", "s", "l", "t", "nd")]

@@ -15,8 +15,9 @@ from rewardline.core.hashing import file_sha256
 from rewardline.model.reward_model import load_base, save_reward_model
 from rewardline.tokens.encoder import load_tokenizer
 
-from conftest import ROOT, random_comparison, write_tokens
-from trainings import ENVIRONMENT
+from support.paths import ROOT
+from support.tokens import random_comparison, write_tokens
+from support.training_runs import ENVIRONMENT
 
 
 def write_model(folder: Path, base: Path, seed: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 import evaluation_card
 from rewardline.core.errors import UserError
 
-from results_folder import Results
+from support.results_folder import Results
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from rewardline.core.errors import UserError
 
-from data_stages import build, pairs, tokenize, write_rows
+from support.data_stages import build, pairs, tokenize, write_rows
 
 Json = dict[str, Any]
 

@@ -22,8 +22,8 @@ from rewardline.scoring.scorer import Scorer
 from rewardline.tokens.encoder import ConversationEncoder, Encoded, load_tokenizer
 from rewardline.tokens.store import Comparison, TokenDataset
 
-from conftest import random_comparison, write_tokens
-from trainings import losses, train
+from support.tokens import random_comparison, write_tokens
+from support.training_runs import losses, train
 
 Json = dict[str, Any]
 CPU = torch.device("cpu")

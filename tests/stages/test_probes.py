@@ -16,7 +16,7 @@ from rewardline.data.pairs.store import read_pairs
 from rewardline.tokens.encoder import ConversationEncoder, load_tokenizer
 from rewardline.tokens.store import TokenDataset
 
-from conftest import pair_rows, write_pairs
+from support.pairs import pair_rows, write_pairs
 
 Json = dict[str, Any]
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|end|>{% endfor %}"

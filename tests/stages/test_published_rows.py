@@ -21,8 +21,8 @@ from rewardline.core.hashing import file_sha256
 from rewardline.workflow import config as configuration
 from rewardline.workflow import settings as stages
 
-from conftest import ROOT
-from data_stages import SCHEMA, convert, write_rows
+from support.data_stages import SCHEMA, convert, write_rows
+from support.paths import ROOT
 
 Json = dict[str, Any]
 KNOWN = configuration.load_known(ROOT / "config" / "datasets.yaml")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from browser import Browser, browser
-
-from results_folder import Results
+from support.browser import Browser, browser
+from support.results_folder import Results
 
 FIGURES = """
 [...document.querySelectorAll('figure svg')].map(svg => {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from results_folder import Page, Results
+from support.results_folder import Page, Results
 
 RUNS = {"a": 0.70, "b": 0.69, "c": 0.55}
 

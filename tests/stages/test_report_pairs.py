@@ -11,7 +11,7 @@ import pytest
 
 from rewardline.core.errors import UserError
 
-from results_folder import Page, Results
+from support.results_folder import Page, Results
 
 
 @pytest.fixture

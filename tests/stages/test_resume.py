@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainings import (
+from support.training_runs import (
     ENVIRONMENT,
     SHORT,
     TWO,
@@ -177,16 +177,16 @@ def test_a_disk_that_is_full_after_the_last_step_loses_nothing(
 import sys
 sys.path.insert(0, {str(Path(program).parent)!r})
 sys.argv = {[program, *options]!r}
-import train
-from rewardline.training import loop, train
+import train as program
 from rewardline.core import cli
+from rewardline.training import loop, train
 from safetensors import SafetensorError
 
 def full(*_, **__):
     raise SafetensorError("No space left on device")
 
-loop.UNSAVED_SECONDS, train_module.save_reward_model = 0, full
-cli.run(train.main)
+loop.UNSAVED_SECONDS, train.save_reward_model = 0, full
+cli.run(program.main)
 """
     assert subprocess.run([sys.executable, "-c", broken], env=ENVIRONMENT, check=False).returncode == 1
     assert "error: the model cannot be written below" in log_of(tmp_path)

@@ -24,8 +24,8 @@ import score
 from rewardline.core.errors import UserError
 from rewardline.scoring.scorer import Scorer
 
-from conftest import ROOT
-from reward_models import reward_model
+from support.paths import ROOT
+from support.reward_models import reward_model
 
 Json = dict[str, Any]
 SEED_TABLE = {

@@ -22,8 +22,8 @@ import serve
 from rewardline.core.errors import UserError
 from rewardline.scoring.scorer import Scorer
 
-from conftest import ROOT
-from reward_models import reward_model
+from support.paths import ROOT
+from support.reward_models import reward_model
 
 TOKEN = "nöt-for-the-log"
 LIMITS = {

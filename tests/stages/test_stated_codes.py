@@ -9,7 +9,7 @@ import pytest
 
 from rewardline.core.errors import UserError
 
-from data_stages import build, pairs, write_rows
+from support.data_stages import build, pairs, write_rows
 
 Json = dict[str, Any]
 

@@ -19,7 +19,7 @@ from rewardline.model.reward_model import load_base
 from rewardline.tokens.encoder import load_tokenizer
 from rewardline.tokens.store import TokenDataset
 
-from trainings import ENVIRONMENT, Result, command, largest_difference, losses, train, training
+from support.training_runs import ENVIRONMENT, Result, command, largest_difference, losses, train, training
 
 Json = dict[str, Any]
 

@@ -11,8 +11,8 @@ import yaml
 
 from rewardline.data.formats.registry import FORMATS, GROUPED
 
-from conftest import ROOT
-from project import ENVIRONMENT, Project
+from support.paths import ROOT
+from support.project import ENVIRONMENT, Project
 
 EXAMPLES = sorted((ROOT / "config" / "examples").glob("*.yaml"))
 

@@ -14,7 +14,7 @@ import pytest
 
 from rewardline.data.pairs.store import read_pairs
 
-from project import Project
+from support.project import Project
 
 Json = dict[str, Any]
 

@@ -18,8 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rewardline.data.pairs.store import read_pairs
 from rewardline.tokens.templates import SPEAKERS
 
-from conftest import ROOT
-from project import ENVIRONMENT, Project
+from support.paths import ROOT
+from support.project import ENVIRONMENT, Project
 
 Json = dict[str, Any]
 JUDGED = {"evaluate", "evaluation_card", "compare", "summarize", "report"}

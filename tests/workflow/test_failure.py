@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from project import Project
+from support.project import Project
 
 CONFIG = {
     "datasets": {"made": {"demo": {}}},

@@ -16,8 +16,8 @@ import grimp
 import pytest
 import yaml
 
-from conftest import ROOT
-from project import Project
+from support.paths import ROOT
+from support.project import Project
 
 Json = dict[str, Any]
 STAGES = {

@@ -1,0 +1,1 @@
+"""Helpers of the tests: projects, data, models, training runs, a Slurm cluster."""

@@ -1,0 +1,132 @@
+"""The data stages as the rules run them, one after the other, in a folder of a test's own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import build_pairs
+import clean_pairs
+import convert_rows
+import download
+import group_prompts
+import join_tokens
+import tokenize_pairs
+from rewardline.data.pairs.store import read_pairs
+from rewardline.tokens.store import TokenDataset
+from rewardline.workflow import config as configuration
+from rewardline.workflow import settings as stages
+
+from support.paths import ROOT
+
+Json = dict[str, Any]
+SCHEMA = configuration.load_schema(ROOT / "config" / "schema.yaml")
+
+
+def _program(main: Any, *options: str | Path, settings: Json | None = None) -> None:
+    given = ["--settings", json.dumps(settings)] if settings is not None else []
+    assert main([*given, *map(str, options)]) == 0
+
+
+def write_rows(path: Path, rows: list[Any]) -> str:
+    """A JSON Lines file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def convert(folder: Path, config: Json, name: str, only_read: bool = False) -> list[Path]:
+    """Read and convert all parts of a data set; the manifests of its candidates (none if it is only to be read)."""
+    entry = stages.sources(config)[name]
+    files = entry.get("files", [])
+    read = {}
+    for part, file in stages.file_parts(files).items():
+        read[part] = folder / "read" / name / part
+        _program(download.main, "--name", name, "--output", read[part], settings={"files": [file]})
+    parts = [path / "manifest.json" for path in read.values()]
+    whole = folder / "data" / name
+    settings = stages.download_settings(config, name)
+    _program(download.main, "--name", name, "--parts", *parts, "--output", whole, settings=settings)
+    manifests: list[Path] = []
+    if only_read:
+        return manifests
+    for part, rows in stages.parts(config, name, files).items():
+        out = folder / "candidates" / name / part
+        settings = {**stages.convert_settings(config, name), "rows": rows}
+        tables = [str(folder / "data" / other / "manifest.json") for other in stages.joined_sources(config, name)]
+        data = read.get(part, whole) / "manifest.json"
+        _program(
+            convert_rows.main, "--name", name, "--data", data, "--tables", *tables, "--output", out, settings=settings
+        )
+        manifests.append(out / "manifest.json")
+    return manifests
+
+
+def build(
+    folder: Path,
+    data: dict[str, list[Any]],
+    shapes: dict[str, Json] | None = None,
+    benchmarks: dict[str, list[Any]] | None = None,
+    tables: dict[str, list[Any]] | None = None,
+    **mixture: Any,
+) -> Json:
+    """Build the pairs of the mixture `m` of rows, or of files where a row is a path; its stats.json."""
+
+    def entry(name: str, rows: list[Any]) -> Json:
+        files = rows if rows and isinstance(rows[0], str) else [write_rows(folder / f"{name}.jsonl", rows)]
+        return {"files": files, **(shapes or {}).get(name, {})}
+
+    weights = mixture.pop("weights", {})
+    config = configuration.resolve(
+        {
+            "datasets": {name: entry(name, rows) for name, rows in {**data, **(tables or {})}.items()},
+            "benchmarks": {name: entry(name, rows) for name, rows in (benchmarks or {}).items()},
+            "mixtures": {"m": {"datasets": {name: weights.get(name, 1.0) for name in data}, **mixture}},
+            "models": {"x": {"path": "x"}},
+            "runs": {"r": {"mixture": "m", "model": "x", "benchmarks": list(benchmarks or {})}},
+        },
+        SCHEMA,
+    )
+    for name in tables or {}:
+        convert(folder, config, name, only_read=True)
+    own = [path for name in sorted(data) for path in convert(folder, config, name)]
+    others = [path for name in sorted(benchmarks or {}) for path in convert(folder, config, name)]
+    prompts = folder / "prompts"
+    settings = stages.group_settings(config, "m")
+    places: list[str | Path] = ["--data", *own, "--benchmarks", *others, "--output", prompts]
+    _program(group_prompts.main, "--name", "m", *places, settings=settings)
+    count = config["mixtures"]["m"]["shards"]
+    shards = []
+    for index in range(count):
+        out = folder / "shards" / str(index)
+        settings = {**stages.clean_settings(config, "m"), "shard": f"{index}/{count}"}
+        _program(clean_pairs.main, "--prompts", prompts / "manifest.json", "--output", out, settings=settings)
+        shards.append(out / "manifest.json")
+    sources = [folder / "data" / name / "manifest.json" for name in data]
+    places = ["--data", *sources, "--prompts", prompts / "manifest.json", "--shards", *shards]
+    settings = stages.pairs_settings(config, "m")
+    _program(build_pairs.main, "--name", "m", *places, "--output", folder / "pairs" / "m", settings=settings)
+    stats: Json = json.loads((folder / "pairs" / "m" / "stats.json").read_text())
+    return stats
+
+
+def tokenize(folder: Path, base: Path, split: str = "train", **settings: Any) -> TokenDataset:
+    """Tokenise the shards that `build` left, or the pairs of `pairs/m`."""
+    options = {"max_length": 64, "template": "plain", "end_token": None, "num_padding_at_beginning": None, **settings}
+    parts = sorted((folder / "shards").glob("[0-9]*")) or [folder / "pairs" / "m"]
+    manifests = []
+    for index, part in enumerate(parts):
+        out = folder / "token-shards" / str(index)
+        _program(tokenize_pairs.main, "--pairs", part, "--base", base, "--output", out, settings=options)
+        manifests.append(out / "manifest.json")
+    _program(join_tokens.main, "--shards", *manifests, "--output", folder / "tokens")
+    return TokenDataset(folder / "tokens", split)
+
+
+def pairs(folder: Path, split: str) -> list[Json]:
+    """The pairs of a split of the mixture."""
+    return list(read_pairs(folder / "pairs" / "m" / split))
+
+
+def prompts(folder: Path, split: str) -> set[str]:
+    """The last turns of the prompts of a split."""
+    return {row["prompt"][-1]["content"] for row in pairs(folder, split)}

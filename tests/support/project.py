@@ -1,0 +1,96 @@
+"""A copy of the project in a folder of its own, and what snakemake would do or does in it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from support.paths import ROOT
+
+ENVIRONMENT = {
+    **{key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "PYTEST"))},
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+class Project:
+    """A checkout as a person has it after cloning: the files that git knows or would add, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        listing = ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"]
+        for name in subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split("\0"):
+            if name and (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(ROOT / name, folder / name)
+
+    @classmethod
+    def at(cls, folder: Path) -> "Project":
+        """The project that stands in a folder already."""
+        project = cls.__new__(cls)
+        project.folder = folder
+        return project
+
+    def run(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """`snakemake ARGUMENTS`, with stdout and stderr together."""
+        done = subprocess.run(
+            ["snakemake", *arguments],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+        assert not check or done.returncode == 0, done.stdout
+        return done
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """`snakemake ARGUMENTS` in the background, in a process group of its own."""
+        return subprocess.Popen(
+            ["snakemake", *arguments],
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def overlay(self, config: dict[str, Any], name: str = "overlay.yaml") -> Path:
+        """Write a configuration file."""
+        path = self.folder / name
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule a dry-run announces; none says that there is nothing to be done."""
+        text = self.run("--cores", "2", "--dry-run", *arguments).stdout
+        table = re.search(r"^job +count\n-+ +-+\n(.*?)^total ", text, re.DOTALL | re.MULTILINE)
+        if table is None:
+            assert "Nothing to be done" in text, text
+            return {}
+        jobs = dict(line.split() for line in table.group(1).splitlines())
+        return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
+
+    def pretend(self, *arguments: str) -> None:
+        """Have every output stand there, recorded as made by the present rules, without running a stage."""
+        text = self.run("--cores", "2", "--detailed-summary", *arguments).stdout
+        for line in text.splitlines()[1:]:
+            name = line.split("\t")[0]
+            if not name.startswith("results/"):
+                continue
+            path = self.folder / name
+            if path.name in ("train", "eval") and path.parent.parent.name == "pairs":
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        self.run("--cores", "2", "--touch", "--forceall", *arguments)
+        assert self.planned(*arguments) == {}

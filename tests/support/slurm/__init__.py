@@ -1,0 +1,1 @@
+"""A Slurm cluster in namespaces of this machine."""

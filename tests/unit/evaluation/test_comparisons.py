@@ -1,0 +1,192 @@
+"""Runs with planted differences, and pairs with planted wrong labels."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import compare
+from rewardline.core.errors import UserError
+
+from support.pairs import pair_rows, write_pairs
+from support.score_tables import stored, table
+
+Json = dict[str, Any]
+
+
+class Folder:
+    """Evaluations of runs on the same pairs, as the stages leave them."""
+
+    def __init__(self, root: Path, prompts: int, benchmark: str = "eval") -> None:
+        self.root, self.benchmark = root, benchmark
+        self.pairs = pair_rows(prompts)
+        self.table = table(np.random.default_rng(0), prompts)
+        self.table["pair_id"] = [row["pair_id"] for row in self.pairs]
+        self.table["prompt_id"] = [row["prompt_id"] for row in self.pairs]
+        write_pairs(root / "pairs" / ("m" if benchmark == "eval" else benchmark), [], self.pairs)
+
+    def run(self, run: str, margins: Any, seed: int = 0, name: str | None = None, without: int = 0) -> None:
+        """An evaluation with these score differences; the last `without` pairs have no score."""
+        folder = self.root / "evals" / run / self.benchmark
+        folder.mkdir(parents=True)
+        scores = self.table.assign(chosen_score=margins, rejected_score=0.0).iloc[: len(margins) - without]
+        scores["correct"] = (scores["chosen_score"] > 0) + 0.5 * (scores["chosen_score"] == 0)
+        stored(scores, folder)
+        value = {"run": run, "name": name or run, "mixture": "m", "model": "x", "seed": seed}
+        value |= {"benchmark": self.benchmark, "n": len(scores), "accuracy": float(scores["correct"].mean())}
+        (folder / "metrics.json").write_text(json.dumps(value))
+
+    def compare(self) -> tuple[Json, list[Json]]:
+        paths = [str(path) for path in self.root.glob("evals/*/*/metrics.json")]
+        output, suspects = self.root / "comparisons.json", self.root / "suspects.parquet"
+        pairs = [str(path / "eval") for path in (self.root / "pairs").iterdir()]
+        assert (
+            compare.main(["--metrics", *paths, "--pairs", *pairs, f"--output={output}", f"--suspects={suspects}"]) == 0
+        )
+        (board,) = json.loads(output.read_text())["boards"]
+        return board, pq.read_table(suspects).to_pylist()
+
+
+def test_a_difference_is_that_of_the_common_pairs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    good, bad = rng.normal(1.5, 1, 400), rng.normal(0.2, 1, 400)
+    folder = Folder(tmp_path, 400, "bench")
+    folder.run("bad", bad, without=100)
+    folder.run("good", good)
+    board, _ = folder.compare()
+    assert (board["benchmark"], board["mixture"]) == ("bench", None)
+    (one,) = board["differences"]
+    assert (one["first"], one["second"], one["n"]) == ("good", "bad", 300)
+    assert one["difference"] == pytest.approx((good[:300] > 0).mean() - (bad[:300] > 0).mean())
+    assert 0 < one["low"] < one["difference"] < one["high"]
+    assert not one["within_noise"]
+    assert board["families"][0] == {
+        "name": "good",
+        "runs": ["good"],
+        "mean": pytest.approx((good > 0).mean()),
+        "std": None,
+    }
+
+
+def test_a_pair_that_a_benchmark_repeats_counts_as_often(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, 40, "bench")
+    folder.table = folder.table.iloc[[*range(40), *[0] * 20]]
+    first, second = np.ones(60), np.ones(60)
+    second[[0, *range(40, 60)]] = -1
+    folder.run("a", first)
+    folder.run("b", second)
+    board, suspects = folder.compare()
+    (one,) = board["differences"]
+    assert (one["n"], one["difference"]) == (60, pytest.approx(21 / 60))
+    assert suspects == []
+    folder.run("c", second)
+    assert [row["pair_id"] for row in folder.compare()[1]] == [folder.pairs[0]["pair_id"]]
+
+
+def test_equal_runs_and_noise_are_within_noise(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    folder = Folder(tmp_path, 200)
+    same = rng.normal(0.5, 1, 200)
+    folder.run("a", same)
+    folder.run("b", same)
+    folder.run("noise", rng.normal(0.5, 1, 200))
+    board, _ = folder.compare()
+    assert board["mixture"] == "m"
+    assert len(board["differences"]) == 3
+    assert all(one["within_noise"] for one in board["differences"])
+    twins = next(one for one in board["differences"] if {one["first"], one["second"]} == {"a", "b"})
+    assert twins["difference"] == 0
+    assert 0 < twins["high"] < 0.05
+
+
+def test_seeds_make_a_family_whose_interval_holds_their_spread(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    folder = Folder(tmp_path, 300)
+    base = rng.normal(0.5, 1, 300)
+    for seed, shift in enumerate((-0.3, 0.0, 0.5)):
+        folder.run(f"x-seed{seed}", base + shift, seed=seed, name="x")
+    folder.run("y", base - 0.1)
+    board, _ = folder.compare()
+    family = next(one for one in board["families"] if one["name"] == "x")
+    rates = [float((base + shift > 0).mean()) for shift in (-0.3, 0.0, 0.5)]
+    assert family["mean"] == pytest.approx(np.mean(rates))
+    assert family["std"] == pytest.approx(np.std(rates, ddof=1))
+    of_families = next(one for one in board["differences"] if "seeds" in one)
+    assert {of_families["first"], of_families["second"]} == {"x", "y"}
+    assert abs(of_families["difference"]) == pytest.approx(abs(np.mean(rates) - (base > 0.1).mean()))
+    assert of_families["high"] - of_families["low"] > 2 * 2 * np.std(rates, ddof=1)
+    assert of_families["within_noise"]
+    assert len(board["differences"]) == 6 + 1
+
+
+def test_differences_of_noise_cover_zero_as_often_as_they_claim() -> None:
+    from rewardline.evaluation.metrics.intervals import difference_interval
+
+    rng = np.random.default_rng(4)
+    hits = []
+    for _ in range(300):
+        first, second = (rng.random((2, 50)) < 0.6).astype(np.float64)
+        low, high = difference_interval(first - second, np.arange(50))
+        hits.append(low <= 0 <= high)
+    assert 0.92 <= np.mean(hits) <= 0.99
+
+
+def test_wrong_labels_are_found_with_their_texts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    folder = Folder(tmp_path, 300)
+    wrong = rng.choice(300, 10, replace=False)
+    for run in range(3):
+        margins = np.abs(rng.normal(1, 0.5, 300)) * (run + 1)
+        margins[wrong] *= -1
+        margins[(wrong[0] + 1 + run) % 300] = -5.0  # of one run alone
+        folder.run(f"r{run}", margins)
+    _, suspects = folder.compare()
+    assert {row["pair_id"] for row in suspects} == {folder.pairs[k]["pair_id"] for k in wrong}
+    for row in suspects:
+        pair = next(pair for pair in folder.pairs if pair["pair_id"] == row["pair_id"])
+        assert row["runs"] == row["against"] == 3
+        assert {key: row[key] for key in ("prompt", "chosen", "rejected", "file", "row", "subset")} == {
+            key: pair[key] for key in ("prompt", "chosen", "rejected", "file", "row", "subset")
+        }
+    assert [row["margin_mean"] for row in suspects] == sorted(row["margin_mean"] for row in suspects)
+
+
+def test_what_more_runs_are_against_comes_first(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, 20)
+    first, second = np.ones(20), np.ones(20)
+    first[[0, 19]] = -1, -9
+    second[0] = -1
+    folder.run("a", first)
+    folder.run("b", second, without=1)
+    _, suspects = folder.compare()
+    assert [(row["pair_id"], row["runs"]) for row in suspects] == [
+        (folder.pairs[0]["pair_id"], 2),
+        (folder.pairs[19]["pair_id"], 1),
+    ]
+
+
+def test_many_runs_are_bounded_and_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    folder = Folder(tmp_path, 40)
+    for run in range(20):
+        folder.run(f"r{run:02}", rng.normal(run / 10, 1, 40))
+    board, _ = folder.compare()
+    assert len(board["differences"]) == 16 * 15 / 2
+    assert len(board["families"]) == 20
+    assert len(board["left_out"]) == 4
+    worst = sorted(board["families"], key=lambda one: one["mean"])[:4]
+    assert max(one["mean"] for one in worst) <= min(
+        one["mean"] for one in board["families"] if one["name"] not in board["left_out"]
+    )
+
+
+def test_a_pair_that_is_gone_is_said(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, 20)
+    folder.run("r", -np.ones(20))
+    folder.table["pair_id"] = "unknown"
+    (tmp_path / "pairs" / "m" / "eval" / "part-00000.parquet").unlink()
+    with pytest.raises(UserError, match="lacks a pair that was scored; delete"):
+        folder.compare()

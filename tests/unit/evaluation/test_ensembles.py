@@ -1,0 +1,165 @@
+"""Ensembles of runs: their scores against a plain computation, and what the configuration says of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import evaluate_ensemble
+from rewardline.core.errors import UserError
+from rewardline.workflow import settings as stages
+from rewardline.workflow.config import ConfigError, load_schema, resolve
+
+from support.paths import ROOT
+from support.score_tables import stored, table
+
+Json = dict[str, Any]
+SETTINGS = {"run": "e", "name": "e", "mixture": "m", "model": "x", "seed": None, "benchmark": "eval"}
+
+
+def members(folder: Path) -> list[pd.DataFrame]:
+    """Three runs that scored the same answers in different units; the second lacks the last ten pairs."""
+    rng = np.random.default_rng(0)
+    first = table(rng, 200, answers=3)
+    tables = []
+    for name, unit, origin in (("a", 1.0, 0.0), ("b", 40.0, -100.0), ("c", 0.01, 3.0)):
+        scores = first.copy()
+        noise = rng.normal(0, 0.7, (2, len(first)))
+        for side, extra in zip(("chosen", "rejected"), noise, strict=True):
+            scores[f"{side}_score"] = unit * (first[f"{side}_score"] + extra) + origin
+        scores = scores.sample(frac=1, random_state=1) if name == "c" else scores
+        scores = scores.iloc[:-10] if name == "b" else scores
+        (folder / name).mkdir()
+        stored(scores, folder / name)
+        (folder / name / "metrics.json").write_text(
+            json.dumps({"normalization": {"std": 2.0} if name == "a" else None})
+        )
+        tables.append(scores.set_index("pair_id"))
+    return tables
+
+
+@pytest.mark.parametrize("combine", ["mean", "worst", "mean_minus_variance"])
+def test_scores_equal_a_plain_computation(tmp_path: Path, combine: str) -> None:
+    tables = members(tmp_path)
+    settings = {**SETTINGS, "ensemble": ["a", "b", "c"], "combine": combine, "variance_weight": 0.3}
+    folders = [str(tmp_path / name) for name in "abc"]
+    assert (
+        evaluate_ensemble.main(
+            ["--settings", json.dumps(settings), "--members", *folders, "--output", str(tmp_path / "e")]
+        )
+        == 0
+    )
+    found = pd.read_parquet(tmp_path / "e" / "scores.parquet").set_index("pair_id")
+    common = tables[1].index
+    assert list(found.index) == list(common)
+    standard, scale = [], 0.0
+    for scores, unit in zip(tables, (2.0, 1.0, 1.0), strict=True):
+        both = scores.loc[common, ["chosen_score", "rejected_score"]].to_numpy(np.float64)
+        standard.append((both - both.mean()) / both.std())
+        scale += both.std() * unit / 3
+    stack = np.stack(standard)
+    expected = {
+        "mean": stack.mean(axis=0),
+        "worst": stack.min(axis=0),
+        "mean_minus_variance": stack.mean(axis=0) - 0.3 * stack.var(axis=0),
+    }[combine]
+    assert found[["chosen_score", "rejected_score"]].to_numpy() == pytest.approx(expected, abs=1e-4)
+    right = expected[:, 0] > expected[:, 1]
+    assert found["correct"].to_numpy() == pytest.approx(right.astype(float))
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["n"] == len(common)
+    assert metrics["unscored"] == 10
+    assert metrics["accuracy"] == pytest.approx(right.mean())
+    assert metrics["scale"] == pytest.approx(scale, rel=1e-3)
+    assert metrics["ensemble"] == ["a", "b", "c"]
+
+
+def test_members_without_a_common_pair_are_an_error(tmp_path: Path) -> None:
+    members(tmp_path)
+    other = table(np.random.default_rng(1), 5)
+    other["pair_id"] = [f"other{k}" for k in range(5)]
+    stored(other, tmp_path / "b")
+    settings = {**SETTINGS, "ensemble": ["a", "b"], "combine": "mean", "variance_weight": 0.5}
+    folders = [str(tmp_path / name) for name in "ab"]
+    with pytest.raises(UserError, match="have no pair in common"):
+        evaluate_ensemble.main(
+            ["--settings", json.dumps(settings), "--members", *folders, "--output", str(tmp_path / "e")]
+        )
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_published_benchmark_says_what_any_member_left_out(tmp_path: Path) -> None:
+    scores = table(np.random.default_rng(2), 20)
+    scores["subset"] = "mmlu-pro"
+    scores["place"] = [{"item": "", "chosen": 0, "rejected": 1, "answers": 2}] * 20
+    for name, dropped, rows in (("a", {"answer_too_long": 3}, 20), ("b", {"answer_too_long": 5, "same": 1}, 18)):
+        (tmp_path / name).mkdir()
+        stored(scores.iloc[:rows], tmp_path / name)
+        (tmp_path / name / "metrics.json").write_text(json.dumps({"sections": {"left_out": dropped}}))
+    settings = {**SETTINGS, "ensemble": ["a", "b"], "combine": "mean", "variance_weight": 0.5}
+    own = json.dumps({**settings, "arithmetic": "judgebench"})
+    folders = [str(tmp_path / name) for name in "ab"]
+    assert evaluate_ensemble.main(["--settings", own, "--members", *folders, "--output", str(tmp_path / "e")]) == 0
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["sections"]["left_out"] == {"answer_too_long": 5, "same": 1}
+    assert metrics["sections"]["sections"]["mmlu-pro"] == {"score": pytest.approx(metrics["accuracy"]), "n": 18}
+    assert metrics["unscored"] == 2
+
+
+CONFIG = """
+datasets: {d: {demo: {}}}
+mixtures: {m: {datasets: {d: 1.0}}, n: {datasets: {d: 1.0}}}
+models: {x: {path: some/model}}
+benchmarks: {t: {demo: {seed: 2}}, u: {demo: {seed: 3}}}
+runs:
+  first: {mixture: m, model: x, seeds: [0, 1], benchmarks: [t, u]}
+  second: {mixture: m, model: x, benchmarks: [t]}
+  third: {mixture: n, model: x, benchmarks: [t]}
+"""
+
+
+def config(**ensembles: Json) -> Json:
+    wanted = yaml.safe_load(CONFIG)
+    wanted["runs"] |= ensembles
+    return resolve(wanted, load_schema(ROOT / "config" / "schema.yaml"))
+
+
+def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
+    found = config(
+        e={"ensemble": ["first", "second"], "benchmarks": ["t"], "fail_below": {"eval": 0.6, "t": 0.7}},
+        f={"ensemble": ["first-seed1", "third"], "combine": "worst", "benchmarks": ["t"]},
+    )
+    assert set(found["runs"]) == {"first", "second", "third"}
+    same, mixed = stages.ensemble_table(found)
+    assert same.members == ("first-seed0", "first-seed1", "second")
+    assert (same.mixture, same.model, stages.has_eval(found, same)) == ("m", "x", True)
+    assert (mixed.members, mixed.mixture) == (("first-seed1", "third"), "m+n")
+    assert not stages.has_eval(found, mixed)
+    assert [run.run_id for run in stages.run_table(found, {"f"})] == ["first-seed1", "third"]
+    assert stages.ensemble_settings(found, mixed, "t")["combine"] == "worst"
+    assert stages.limits(found, [same, mixed]) == {"e": {"eval": 0.6, "t": 0.7}}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"ensemble": ["first"], "mixture": "m", "seeds": [1]}, "mixture and seeds does not go with ensemble"),
+        ({"ensemble": ["fist"]}, "runs.e.ensemble: 'fist' is no run and no run id; known: first, first-seed0"),
+        ({"ensemble": ["second"]}, "has one member, second; expected two or more"),
+        ({"ensemble": ["first", "e"]}, "'e' is an ensemble itself"),
+        ({"ensemble": ["first", "second"], "benchmarks": ["u"]}, "second is not judged on 'u'; add it to runs.second"),
+        ({"ensemble": ["first", "third"]}, "no eval split in common; name a benchmark"),
+        ({"ensemble": ["first", "second"], "fail_below": {"t": 0.5}}, "runs.e.fail_below: 't' is not defined"),
+        ({"ensemble": ["first"], "combine": "median"}, "expected one of mean, worst, mean_minus_variance"),
+        ({"mixture": "m"}, "runs.e: model is missing"),
+        ({"mixture": "m", "model": "x", "combine": "worst"}, "combine is for ensembles only"),
+    ],
+)
+def test_mistakes_in_ensembles_are_named(entry: Json, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(e=entry)
+    assert message in str(caught.value)

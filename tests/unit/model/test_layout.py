@@ -1,0 +1,165 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from rewardline.model.batch import collate
+from rewardline.model.packing import attention, flex, layout
+from rewardline.model.packing.layout import Segment, collect, spread
+from rewardline.model.reward_model import RewardModel
+from rewardline.training.loss import pair_losses
+
+from support.families import FAMILIES
+from support.models import comparisons, random_model
+
+SEGMENTS = [
+    Segment(0, 10, (5, 7), pads=(2, 0)),
+    Segment(22, 0, (3, 4)),
+    Segment(29, 12, (1, 1)),
+    Segment(43, 5, (9, 2, 6, 1)),
+]
+TOTAL = 66
+
+
+def sees(query: int, key: int) -> bool:
+    """Whether a token sees another, told one by one."""
+    for segment in SEGMENTS:
+        parts = [segment.prefix, *segment.tails]
+        owner = [part for part, count in enumerate(parts) for _ in range(count)]
+        q, k = query - segment.start, key - segment.start
+        if 0 <= q < segment.length:
+            if not 0 <= k <= q:
+                return False
+            part = owner[k]
+            end = sum(parts[: part + 1])
+            padded = part > 0 and k >= end - (segment.pads[part - 1] if segment.pads else 0)
+            return part in (0, owner[q]) and not padded
+    raise AssertionError(query)
+
+
+@pytest.mark.parametrize("long", [512, 15])
+@pytest.mark.parametrize("wanted", [[21, 14], [65, 0, 30, 12, 41], list(range(0, TOTAL, 2))])
+def test_every_query_sees_its_prefix_and_its_own_tail(
+    monkeypatch: pytest.MonkeyPatch, long: int, wanted: list[int]
+) -> None:
+    monkeypatch.setattr(layout, "LONG", long)
+    found = layout.layout(SEGMENTS, wanted)
+    assert layout.layout(SEGMENTS, None).last is None
+    # Values that tell the keys, and equal logits: the result tells who was seen.
+    values = torch.eye(TOTAL)[None, None]
+    zeros = torch.zeros(1, 1, TOTAL, 8)
+    module = torch.nn.Module().eval()
+    expected = torch.tensor([[sees(q, k) for k in range(TOTAL)] for q in range(TOTAL)])
+    with attention.using(found):
+        result, _ = attention.shared_prefix_attention(module, zeros, zeros, values, None)
+    assert torch.equal(result[0, :, 0] > 0, expected)
+    assert found.last is not None
+    with attention.using(found.last):
+        few = zeros[:, :, : len(wanted)]
+        result, _ = attention.shared_prefix_attention(module, few, zeros, values, None)
+    assert found.last.rows.tolist() == sorted(wanted)
+    assert torch.equal(result[0, :, 0] > 0, expected[found.last.rows])
+
+
+@pytest.mark.parametrize("wanted", [[21, 14, 8], None])
+def test_flex_attention_is_the_same(wanted: list[int] | None) -> None:
+    found = layout.layout(SEGMENTS, wanted)
+    current = found.last or found
+    query = torch.randn(1, 4, len(current.rows), 8)
+    key, value = torch.randn(2, 1, 2, TOTAL, 8)
+    module = torch.nn.Module().eval()
+    with attention.using(current):
+        one, _ = attention.shared_prefix_attention(module, query, key, value, None, 0.3)
+        other, _ = attention.flex_shared_prefix_attention(module, query, key, value, None, 0.3)
+    assert torch.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["llama", "opt"])
+def test_a_model_has_the_same_scores_and_gradients_with_flex_attention(
+    monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """On the CPU PyTorch refuses the gradient, though its plain form is there: enough to test what we hand to it."""
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    found = []
+    for kernel in ("sdpa", "flex"):
+        model = random_model(family)
+        attention.use_shared_prefix(model.model, kernel)
+        scores = model(collate(comparisons(), "shared_prefix", 0, model.reading, masks=kernel == "sdpa"))
+        torch.autograd.backward(scores.square().sum())
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        found.append((scores.detach(), torch.cat(gradients)))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    assert (found[0][1] - found[1][1]).norm() / found[0][1].norm() < 1e-5
+
+
+def test_where_flex_attention_does_not_work_the_reason_is_known() -> None:
+    """The CPU's has no gradient."""
+    heads = flex.Heads(4, 2, 8)
+    assert "backward" in str(flex.problem(torch.device("cpu"), torch.float32, heads))
+    expected = "flex" if torch.cuda.is_available() else "sdpa"
+    assert attention.choose("auto", torch.float32, heads) == expected
+
+
+def test_a_row_without_masks_is_refused_where_they_are_needed() -> None:
+    with pytest.raises(RuntimeError, match="no masks"):
+        random_model("llama")(collate(comparisons(), "shared_prefix", 0, masks=False))
+
+
+def test_moving_rows_to_places_and_back_are_each_others_gradient() -> None:
+    by = layout.layout(SEGMENTS, [0]).keys
+    rows, places = torch.randn(TOTAL, 3, dtype=torch.double), torch.randn(len(by.rows), 3, dtype=torch.double)
+    assert torch.equal(collect(spread(rows, by), by), rows)
+    assert torch.autograd.gradcheck(lambda x: spread(x, by), rows.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: collect(x, by), places.requires_grad_())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_layer_at_some_rows_is_the_whole_one_there(family: str) -> None:
+    model = random_model(family).model
+    batch = collate(comparisons(), "shared_prefix", 0)
+    segments, start = [], 0
+    for comparison in comparisons():
+        segments.append(Segment(start, len(comparison.prefix), tuple(map(len, comparison.tails))))
+        start += comparison.tokens
+    wanted = [3, 9, 20, 21, 22, 60, start - 1]
+    states: list[Tensor] = []
+    gradients: list[Tensor] = []
+    for rows in (wanted, None):
+        model.zero_grad()
+        with attention.using(layout.layout(segments, rows)):
+            hidden = model.base_model(
+                input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+            ).last_hidden_state
+        read = hidden[0, wanted]
+        torch.autograd.backward(read.square().sum())
+        states.append(read.detach())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.base_model.parameters() if p.grad is not None]))
+    assert torch.allclose(states[0], states[1], atol=1e-5)
+    assert (gradients[0] - gradients[1]).norm() / gradients[1].norm() < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_long_comparisons_equal_padded_rows(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+    monkeypatch.setattr(layout, "LONG", 15)
+    packed = random_model(family)
+    padded = RewardModel(copy.deepcopy(packed.model), "padded")
+    padded.model.set_attn_implementation("sdpa")
+    losses = []
+    for model in (packed, padded):
+        batch = collate(comparisons(), model.batching, pad_id=0)
+        assert batch.layout is None or len(batch.layout.long) > 1
+        losses.append(pair_losses(model(batch), batch).mean().item())
+    assert abs(losses[0] - losses[1]) < 1e-6
+
+
+def test_a_copy_of_a_model_has_a_last_layer_of_its_own() -> None:
+    model = random_model("llama")
+    batch = collate(comparisons(), "shared_prefix", 0)
+    before = model(batch)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter.zero_()
+    assert torch.equal(model(batch), before)
+    assert not torch.equal(other(batch), before)

@@ -1,0 +1,130 @@
+"""The engine: what DeepSpeed is told, and that its steps are those of plain AdamW."""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rewardline.core.cli import log
+from rewardline.core.errors import UserError
+from rewardline.training import engine
+from rewardline.training.deepspeed_options import owned_keys
+
+from support.engines import new_engine, steps
+from support.models import random_model
+from support.paths import ROOT
+from support.training_runs import training
+
+Json = dict[str, Any]
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_steps_are_those_of_adamw_with_decay_of_matrices_alone(stage: int) -> None:
+    chosen: Json = {"betas": [0.5, 0.7], "eps": 1e-3, "weight_decay": 0.3, "learning_rate": 1e-2, "clip": 0.05}
+    running = new_engine(training(zero_stage=stage, **chosen))
+    plain = random_model("llama").model
+    plain.set_attn_implementation("sdpa")
+    matrices = [p for p in plain.parameters() if p.ndim == 2]
+    vectors = [p for p in plain.parameters() if p.ndim == 1]
+    assert matrices
+    assert vectors
+    groups = [{"params": matrices, "weight_decay": 0.3}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2, betas=(0.5, 0.7), eps=1e-3)
+    for step in range(3):
+        ids = torch.randint(5, 90, (4, 12), generator=torch.Generator().manual_seed(step))
+        torch.autograd.backward(plain(input_ids=ids).logits.square().mean())
+        norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.05)
+        assert norm > 0.05, "clipping matters"
+        optimizer.step()
+        optimizer.zero_grad()
+    steps(running, 0, 3, clip=0.05)
+    found = engine.full_state(running.module, stage, keep=True)
+    for name, parameter in plain.named_parameters():
+        assert torch.allclose(found[name], parameter, atol=2e-6), name
+
+
+def test_own_settings_are_merged_and_what_they_replace_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    own = {
+        "zero_optimization": {"overlap_comm": True, "offload_optimizer": {"pin_memory": False}},
+        "bf16": {"immediate_grad_update": True},
+        "steps_per_print": 5,
+        "wall_clock_breakdown": True,
+    }
+    options = {"zero_stage": 2, "offload": "optimizer", "precision": "bf16", "clip": 0.5}
+    config = engine.deepspeed_config(training(**options, deepspeed=own))
+    assert config["zero_optimization"] == {
+        "stage": 2, "overlap_comm": True, "offload_optimizer": {"device": "cpu", "pin_memory": False},
+    }  # fmt: skip
+    assert config["bf16"] == {"enabled": True, "immediate_grad_update": True}
+    assert (config["steps_per_print"], config["wall_clock_breakdown"], config["gradient_clipping"]) == (5, True, 0.5)
+    messages = {record.getMessage() for record in caplog.records}
+    assert messages == {"training.deepspeed.steps_per_print: 5 replaces 1000000000"}
+
+
+@pytest.mark.parametrize(
+    ("own", "offload", "message"),
+    [
+        ({"zero_optimization": {"stage": 3}}, "none", "zero_optimization.stage: is decided by training.zero_stage"),
+        ({"optimizer": {"type": "Adam"}}, "none", "optimizer: is decided by training.learning_rate, betas, eps"),
+        ({"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}, "optimizer", "device: is decided by"),
+        ({"zero_optimization": {"offload_optimizer": {"nvme_path": "/x"}}}, "optimizer", "nvme_path: state on NVMe"),
+        ({"zero_optimization": {"offload_optimizer": None}}, "optimizer", "offload_optimizer: is decided by"),
+        (
+            {"zero_optimization": {"offload_param": {"pin_memory": True}}},
+            "optimizer",
+            "no effect with training.offload",
+        ),
+        ({"zero_optimization": {"offload_param": {"pin_memory": True}}}, "all", None),
+        ({"zero_optimization": {"offload_optimizer": {"pin_memory": True}}}, "all", None),
+        ({"fp16": {"initial_scale_power": 8}, "train_batch_size": 8}, "none", "train_batch_size: is decided by"),
+        ({"torch_autocast": {"enabled": True}}, "none", "torch_autocast: is decided by training.precision"),
+        ({"zero_optimizatoin": {}}, "none", "no effect here; did you mean zero_optimization?"),
+    ],
+)
+def test_settings_that_contradict_the_configuration_are_named(own: Json, offload: str, message: str | None) -> None:
+    found = list(owned_keys(own, offload))
+    if message is None:
+        assert found == []
+        return
+    assert len(found) == 1
+    assert message in found[0]
+    with pytest.raises(UserError, match=r"training\.deepspeed"):
+        engine.deepspeed_config(training(zero_stage=3, offload=offload) | {"deepspeed": own})
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"zero_optimization": {"overlap_com": True}}, "overlap_com Extra inputs are not permitted"),
+        ({"wall_clock_breakdown": True, "data_types": {"grad_accum_dtype": "fp31"}}, "fp31"),
+        ({"prescale_gradients": True}, "pre-scale gradients is not yet supported"),
+    ],
+)
+def test_what_deepspeed_does_not_take_is_a_message(own: Json, message: str) -> None:
+    with pytest.raises(UserError, match=rf"training\.deepspeed: DeepSpeed does not take it: .*{message}"):
+        new_engine(training(zero_stage=2, deepspeed=own))
+
+
+def test_mkl_takes_no_fewer_threads_than_torch_has() -> None:
+    library = str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")
+    if not hasattr(ctypes.CDLL(library), "mkl_serv_get_dynamic"):
+        pytest.skip("torch without MKL")
+    program = f"""
+import ctypes
+from rewardline.core.runtime import hold_threads
+hold_threads()
+print(ctypes.CDLL({library!r}).mkl_serv_get_dynamic())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT / "scripts", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "0\n"

@@ -1,0 +1,146 @@
+import pytest
+import yaml
+
+from rewardline.workflow import config
+from rewardline.workflow import settings as stages
+
+from support.paths import ROOT
+
+SCHEMA = config.load_schema(ROOT / "config" / "schema.yaml")
+
+
+def base() -> config.Json:
+    return {
+        "datasets": {"d": {"files": ["a.jsonl"]}},
+        "mixtures": {"m": {"datasets": {"d": 1.0}}},
+        "models": {"x": {"path": "owner/name"}},
+        "runs": {"r": {"mixture": "m", "model": "x", "training": {}}},
+    }
+
+
+def test_defaults_are_filled_at_every_level() -> None:
+    result = config.resolve(base(), SCHEMA)
+    assert result["benchmarks"] == {}
+    assert result["mixtures"]["m"]["eval_fraction"] == 0.05
+    assert result["runs"]["r"]["seeds"] == [0]
+    assert result["runs"]["r"]["training"]["schedule"] == "cosine"
+
+
+def test_default_configuration_is_valid() -> None:
+    loaded = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    assert [run.run_id for run in stages.run_table(config.resolve(loaded, SCHEMA))] == ["demo-seed0", "demo-seed1"]
+
+
+def test_number_that_yaml_reads_as_text_is_a_number() -> None:
+    text = yaml.safe_load("learning_rate: 5e-5")
+    assert isinstance(text["learning_rate"], str)
+    cfg = base()
+    cfg["runs"]["r"]["training"] = text
+    assert config.resolve(cfg, SCHEMA)["runs"]["r"]["training"]["learning_rate"] == 5e-5
+    cfg["runs"]["r"]["training"] = {"dropout": "1e-1", "pairs_per_step": 8.0, "max_steps": "10"}
+    training = config.resolve(cfg, SCHEMA)["runs"]["r"]["training"]
+    assert (training["dropout"], training["pairs_per_step"], training["max_steps"]) == (0.1, 8, 10)
+    assert isinstance(training["pairs_per_step"], int)
+
+
+def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
+    cfg = base()
+    cfg["runs"] = {3: {"mixture": "m", "model": "x"}}
+    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("runs.r.training.learnin_rate", 1e-4, ["runs.r.training.learnin_rate", "unknown key", "learning_rate"]),
+        ("runs.r.training.schedule", "cosin", ["runs.r.training.schedule", "'cosin'", "linear", "cosine"]),
+        ("runs.r.training.learning_rate", -1, ["runs.r.training.learning_rate", "-1", "more than 0"]),
+        ("runs.r.training.learning_rate", "fast", ["runs.r.training.learning_rate", "'fast'", "number"]),
+        ("runs.r.mixture", "n", ["runs.r.mixture", "'n'", "not defined"]),
+        ("runs.r.model", "xx", ["runs.r.model", "'xx'", "x"]),
+        ("runs.r.benchmarks", ["b"], ["runs.r.benchmarks", "'b'", "not defined"]),
+        ("mixtures.m.datasets", {"dd": 1.0}, ["mixtures.m.datasets", "'dd'", "d"]),
+        ("mixtures.m.eval_fraction", 1.5, ["mixtures.m.eval_fraction", "1.5", "less than 1"]),
+        ("datasets.d.hub", "a/b", ["datasets.d", "exactly one of"]),
+        ("datasets.d.share", [0.5, 0.2], ["datasets.d.share", "from below to"]),
+        ("models.x.max_lenght", 5, ["models.x.max_lenght", "max_length"]),
+        ("models.x.path", None, ["models.x", "path"]),
+        ("trainings", {}, ["trainings", "unknown key"]),
+        ("benchmarks", {"d": {"files": ["a.jsonl"]}}, ["benchmarks.d", "taken"]),
+        ("benchmarks", {"eval": {"files": ["a.jsonl"]}}, ["benchmarks.eval", "taken"]),
+        ("runs.r.training.precision", "bf16", ["zero_stage", "bf16", "1, 2 or 3"]),
+        ("runs.r.training.precision", "fp16", ["zero_stage", "fp16", "1, 2 or 3"]),
+        (
+            "runs.r.training",
+            {"precision": "bf16", "zero_stage": 1, "deepspeed": {"data_types": {"grad_accum_dtype": "fp32"}}},
+            ["deepspeed.data_types", "zero_stage 2 or 3"],
+        ),
+        ("runs.r.training", {"keep_best": True, "eval_every": 0}, ["runs.r.training.keep_best", "eval_every"]),
+        ("runs.r.training", {"early_stopping": {"patience": 0}}, ["early_stopping.patience", "at least 1"]),
+        ("runs.r.training.loggers", ["tensorbord"], ["loggers", "'tensorbord'", "tensorboard"]),
+        ("runs.r.training.offload", "optimizer", ["offload", "zero_stage"]),
+        ("runs.r.training.score", "last", ["runs.r.training.score", "'last'", "first_padding"]),
+        ("runs.r.training.normalize", "folded", ["runs.r.training.normalize", "fold"]),
+        ("runs.r.seeds", [1, 1], ["runs.r.seeds", "repetition"]),
+        ("runs.r.fail_below", {"evil": 0.9}, ["runs.r.fail_below", "'evil'", "did you mean eval?"]),
+        ("runs.r.fail_below", {"eval": 90}, ["runs.r.fail_below.eval", "90", "at most 1"]),
+        ("runs.r", {"mixture": "m"}, ["runs.r", "model", "missing"]),
+        ("runs", {}, ["runs", "nothing to run"]),
+        ("mixtures.m.eval_fraction", 0, ["runs.r", "nothing to judge it on"]),
+        ("runs.r.training.deepspeed", {"bf16": {"enabled": True}}, ["deepspeed.bf16.enabled", "training.precision"]),
+        ("runs.r.training.deepspeed", {"train_batch_size": 4}, ["train_batch_size", "training.pairs_per_step"]),
+        ("runs.r.training.learning_rate", float("nan"), ["runs.r.training.learning_rate", "nan"]),
+        ("runs.r.training.epochs", float("inf"), ["runs.r.training.epochs", "inf"]),
+        ("runs.r.training.pairs_per_step", 8.5, ["runs.r.training.pairs_per_step", "8.5", "integer"]),
+    ],
+)
+def test_mistake_is_named_with_key_value_and_what_is_allowed(path: str, value: object, expected: list[str]) -> None:
+    cfg = base()
+    *parents, last = path.split(".")
+    place = cfg
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    with pytest.raises(config.ConfigError) as error:
+        config.resolve(cfg, SCHEMA)
+    for part in expected:
+        assert part in str(error.value)
+
+
+def test_scores_cannot_be_normalized_without_an_eval_split() -> None:
+    cfg = base()
+    cfg["benchmarks"] = {"b": {"files": ["b.jsonl"]}}
+    cfg["mixtures"]["m"]["eval_fraction"] = 0
+    cfg["runs"]["r"] |= {"benchmarks": ["b"], "training": {"normalize": True}}
+    with pytest.raises(config.ConfigError, match=r"runs\.r\.training\.normalize: needs an eval split"):
+        config.resolve(cfg, SCHEMA)
+
+
+def test_all_mistakes_are_reported_together() -> None:
+    cfg = base()
+    cfg["runs"]["r"]["training"] = {"epoch": 2, "schedule": "x"}
+    with pytest.raises(config.ConfigError) as error:
+        config.resolve(cfg, SCHEMA)
+    assert len(str(error.value).splitlines()) == 2
+
+
+def test_entry_set_to_null_is_left_out() -> None:
+    cfg = base()
+    cfg["runs"]["demo"] = None
+    assert set(config.resolve(cfg, SCHEMA)["runs"]) == {"r"}
+
+
+def test_seeds_give_run_ids() -> None:
+    cfg = base()
+    cfg["runs"]["r"]["seeds"] = [3, 5]
+    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["r-seed3", "r-seed5"]
+    cfg["runs"]["r"]["seeds"] = [3]
+    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["r"]
+
+
+def test_two_runs_cannot_share_a_run_id() -> None:
+    cfg = base()
+    cfg["runs"]["r"]["seeds"] = [0, 1]
+    cfg["runs"]["r-seed0"] = {"mixture": "m", "model": "x"}
+    with pytest.raises(config.ConfigError, match="run id r-seed0"):
+        config.resolve(cfg, SCHEMA)
