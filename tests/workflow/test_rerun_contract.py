@@ -285,10 +285,7 @@ def test_every_module_that_a_stage_imports_is_an_input_of_it(project: Project) -
     assert tracked == {stage: _modules(project.folder / "scripts" / name) for stage, name in STAGES.items()}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["rewardline/data/pairs/pair_statistics.py", "rewardline/tokens/templates.py", "rewardline/training/engine.py"],
-)
+@pytest.mark.parametrize("name", ["data/pairs/pair_statistics.py", "tokens/templates.py", "training/engine.py"])
 def test_an_edited_module_runs_again_the_stages_that_import_it(project: Project, tmp_path: Path, name: str) -> None:
     edited = Project.at(tmp_path / "edited")
     shutil.copytree(project.folder, edited.folder)

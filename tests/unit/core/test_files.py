@@ -1,4 +1,5 @@
-import multiprocessing
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import publish, read_json, write_json
 from rewardline.core.hashing import canonical
 from rewardline.core.locks import exclusive
+
+from support.paths import SCRIPTS
 
 
 def test_published_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
@@ -40,23 +43,26 @@ def test_leftovers_of_a_killed_process_are_cleared(tmp_path: Path) -> None:
         assert not list(out.iterdir())
 
 
-def _hold(path: Path, seconds: float) -> None:
-    with exclusive(path):
-        path.with_name("held").touch()
-        time.sleep(seconds)
+HOLDER = """
+import sys, time
+from pathlib import Path
+from rewardline.core.locks import exclusive
+with exclusive(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_lock_is_waited_for_and_freed_by_a_kill(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
-    process = multiprocessing.get_context("spawn").Process(target=_hold, args=(lock, 60.0))
-    process.start()
-    while not (tmp_path / "held").exists():
-        time.sleep(0.02)
-    process.kill()
-    begin = time.monotonic()
-    with exclusive(lock):
-        assert time.monotonic() - begin < 10
-    process.join()
+    command = [sys.executable, "-c", HOLDER, str(lock)]
+    with subprocess.Popen(command, cwd=SCRIPTS, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.kill()
+        begin = time.monotonic()
+        with exclusive(lock):
+            assert time.monotonic() - begin < 10
 
 
 def test_canonical_json_ignores_the_order_of_keys() -> None:

@@ -81,7 +81,8 @@ def test_a_seed_gives_the_same_rows_and_more_rows_begin_with_the_same() -> None:
 
 
 def test_rows_do_not_depend_on_the_process() -> None:
-    program = "import json; from rewardline.demo import generate; print(json.dumps(list(generate(300, 7))))"
+    statement = "from rewardline.data.demo.generator import generate"
+    program = f"import json; {statement}; print(json.dumps(list(generate(300, 7))))"
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "PYTHONHASHSEED": hash_seed}
         result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)

@@ -62,5 +62,5 @@ def test_signs_and_vowel_marks_make_another_prompt() -> None:
 
 @given(st.text(alphabet=st.characters(max_codepoint=127)))
 def test_the_fast_way_for_ascii_is_the_same(text: str) -> None:
-    longer = normalize(f"{text} \u00e4")
-    assert longer == f"{normalize(text)} \u00e4".strip() or not word_hashes(text).size
+    # With a word behind it, as a hyphen is read by what stands next to it.
+    assert normalize(f"{text} x \u00e4") == f"{normalize(f'{text} x')} \u00e4"
