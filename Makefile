@@ -11,7 +11,7 @@ CORES ?= all
 TEST_PROCESSES ?= 3
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: run test setup lint dag clean
+.PHONY: run test setup lint docs clean
 
 run: setup
 	snakemake --cores $(CORES) $(ARGS)
@@ -39,8 +39,9 @@ lint: $(VENV)/.test
 	snakefmt --check Snakefile rules
 	snakemake --lint
 
-dag: setup
+docs: setup
 	python docs/dag.py --write
+	python docs/configuration.py --write
 
 clean:
 	rm -rf results .snakemake

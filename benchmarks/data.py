@@ -142,13 +142,14 @@ def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
 
     from tokenizers import Tokenizer
 
-    import tokenize_pairs
     from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter, read_pairs
+    from rewardline.tokens.settings import TokenizeSettings
+    from rewardline.tokens.tokenize_pairs import tokenize
 
     logging.disable(logging.INFO)
     base, part = job
     bare = Tokenizer.from_file(str(base / "tokenizer.json"))
-    settings = {"max_length": 1024, "template": "plain", "end_token": None, "num_padding_at_beginning": None}
+    settings = TokenizeSettings(max_length=1024, template="plain")
     seconds = dict.fromkeys(("stage", "whole", "apart"), 0.0)
     rows = iter(read_pairs(part / "train"))
     with tempfile.TemporaryDirectory() as name:
@@ -162,7 +163,7 @@ def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
             (sample / "manifest.json").write_text(json.dumps({"train": writer_total(sample), "eval": 0}))
             out = sample / "tokens"
             out.mkdir()
-            seconds["stage"] += tokenize_pairs.tokenize({**settings}, sample, base, out)["seconds"]
+            seconds["stage"] += tokenize(settings, sample, base, out)["seconds"]
             for kind in ("whole", "apart"):
                 for batch in texts(sample, kind == "whole"):
                     start = time.perf_counter()

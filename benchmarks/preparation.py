@@ -110,13 +110,15 @@ def _make_model(folder: Path, name: str) -> int:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    from rewardline.tokens.settings import NewTokenizerSettings
     from rewardline.tokens.train_tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     if name in SHAPES:
-        names = {"bos_token": None, "eos_token": "<|end|>", "pad_token": "<|pad|>"}
         values = dict(SHAPES[name])
-        tokenizer = train_tokenizer(folder / "results/pairs/m/train", {"vocab_size": values["vocab_size"], **names})
+        tokenizer = train_tokenizer(
+            folder / "results/pairs/m/train", NewTokenizerSettings(mixture="m", vocab_size=values["vocab_size"])
+        )
         ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
         config = AutoConfig.for_model(values.pop("model_type"), num_labels=1, **ids, **values)
         model = AutoModelForSequenceClassification.from_config(config)
@@ -136,10 +138,9 @@ def _make_model(folder: Path, name: str) -> int:
 def _work(folder: Path, config: Json, parameters: int) -> Work:
     from rewardline.model import batch as batches
     from rewardline.tokens.store import TokenDataset
-    from rewardline.workflow import config as configuration
+    from rewardline.training.settings import TrainingSettings
 
-    resolved = configuration.resolve(config, configuration.load_schema(ROOT / "config" / "schema.yaml"))
-    training = resolved["runs"]["r"]["training"]
+    training = TrainingSettings.model_validate(config["runs"]["r"]["training"]).as_json()
     tokens = folder / "results/tokens/m/x"
     data = TokenDataset(tokens, "train")
     per_step = training["pairs_per_step"]

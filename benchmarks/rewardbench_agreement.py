@@ -29,8 +29,9 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from rewardline.data.benchmarks import PROMPTS, SECTIONS, TIES
 from rewardline.data.pairs.store import read_pairs
-from rewardline.evaluation.published import PROMPTS, SECTIONS, TIES, sections
+from rewardline.evaluation.published import sections
 
 Json = dict[str, Any]
 PEER = Path(__file__).parent / "peers" / "rewardbench_peer.py"

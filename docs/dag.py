@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         README.write_text(text[:start] + current + text[end:], encoding="utf-8")
         return 0
     if text[start:end] != current:
-        print("README.md: the picture of the rules is out of date; run `make dag`")
+        print("README.md: the picture of the rules is out of date; run `make docs`")
         return 1
     return 0
 

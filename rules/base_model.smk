@@ -11,7 +11,9 @@ rule base_model:
         "../envs/rewardline.yaml"
     params:
         settings=settings(base_settings, "model"),
+        pairs=tokenizer_pairs,
     message:
         "Preparing base model {wildcards.model}"
     shell:
-        program("base_model.py") + " --settings {params.settings:q} --output results/base/{wildcards.model} --log {log}"
+        program("base_model.py") + " --settings {params.settings:q} {params.pairs:q}"
+        " --output results/base/{wildcards.model} --log {log}"

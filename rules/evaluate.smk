@@ -15,7 +15,7 @@ rule evaluate:
     resources:
         gpu=min(1, GPUS),
     params:
-        settings=run_settings(stages.evaluate_settings, "benchmark"),
+        settings=run_settings(stage_settings.evaluate_settings, "benchmark"),
     message:
         "Evaluating {wildcards.run} on {wildcards.benchmark}"
     shell:

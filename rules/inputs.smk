@@ -3,30 +3,32 @@ from functools import cache
 from types import SimpleNamespace
 
 
-def file_settings(cfg, dataset, part):
-    """The settings of reading one file; its size catches an edit with an older date."""
-    path = dataset_parts(dataset)[part]
-    read = {key: value for key, value in stages.download_settings(cfg, dataset).items() if key == "columns"}
-    return {**read, "files": [path], "sizes": [Path(path).stat().st_size]}
-
-
-def download_settings(cfg, dataset):
-    """The settings of a download; for local files, which files these are."""
-    result = stages.download_settings(cfg, dataset)
-    return {**result, "files": FILES[dataset]} if FILES.get(dataset) else result
-
-
-# Each of a data set's jobs asks for its parts.
+# Each of a dataset's jobs asks for its parts.
 @cache
 def dataset_parts(dataset):
-    """The local files of a data set by the name of their part; none for one from elsewhere."""
-    return stages.file_parts(FILES.get(dataset, []))
+    """The local files of a dataset by the name of their part; none for one from elsewhere."""
+    return stage_settings.file_parts(FILES.get(dataset, []))
 
 
 @cache
 def candidate_parts(dataset):
-    """The parts of a data set of the configuration that are converted apart, with the rows that each takes."""
-    return stages.parts(CONFIG, dataset, FILES.get(dataset, []))
+    """The parts of a dataset that are converted apart, each with its number and how many there are."""
+    return stage_settings.convert_parts(CONFIG, dataset, FILES.get(dataset, []))
+
+
+def file_settings(cfg, dataset, part):
+    """The settings of reading one file."""
+    return stage_settings.download_file_settings(cfg, dataset, dataset_parts(dataset)[part])
+
+
+def download_settings(cfg, dataset):
+    """The settings of a download."""
+    return stage_settings.download_settings(cfg, dataset, FILES.get(dataset, []))
+
+
+def base_settings(cfg, model):
+    """The settings of a base model."""
+    return stage_settings.base_settings(cfg, model, MODEL_FILES.get(model, []))
 
 
 def part_manifests(stage, dataset):
@@ -44,34 +46,33 @@ def converted_data(wildcards):
 
 def joined_tables(wildcards):
     """The data sets whose rows stand behind ids in the rows of a data set."""
-    names = stages.joined_sources(CONFIG, wildcards.dataset)
+    names = runs.joined_sources(CONFIG, wildcards.dataset)
     return [f"results/data/{name}/manifest.json" for name in names]
 
 
 def convert_settings(cfg, dataset, part):
-    """The settings of converting a part of a data set, and which part of the rows it is."""
-    return {**stages.convert_settings(cfg, dataset), "rows": candidate_parts(dataset).get(part, "0/1")}
+    """The settings of converting a part of a dataset."""
+    return stage_settings.convert_settings(cfg, dataset, candidate_parts(dataset)[part])
 
 
 def clean_settings(cfg, mixture, shard):
-    """The settings of cleaning a shard, and which one of how many it is."""
-    count = stages.mixture_entry(cfg, mixture)["shards"]
-    return {**stages.clean_settings(cfg, mixture), "shard": f"{shard}/{count}"}
+    """The settings of cleaning a shard."""
+    return stage_settings.clean_settings(cfg, mixture, int(shard))
 
 
 def of_data():
     """The mixtures and benchmarks whose pairs are made of data, which is all but probes."""
-    return one_of([*CONFIG["mixtures"], *(name for name in CONFIG["benchmarks"] if name in stages.sources(CONFIG))])
+    return one_of([*CONFIG.mixtures, *(name for name in CONFIG.benchmarks if name in runs.sources(CONFIG))])
 
 
 def mixture_datasets(mixture):
     """The data sets of a mixture; a benchmark is one by itself."""
-    return sorted(stages.mixture_entry(CONFIG, mixture)["datasets"])
+    return sorted(stage_settings.mixture_datasets(CONFIG, mixture))
 
 
 def mixture_candidates(wildcards):
     """The candidates of a mixture, and of the benchmarks whose prompts must not be in its training pairs."""
-    benchmarks = stages.benchmarks_of_mixture(CONFIG, wildcards.mixture)
+    benchmarks = runs.benchmarks_of_mixture(CONFIG, wildcards.mixture)
     return {
         key: [path for name in names for path in part_manifests("candidates", name)]
         for key, names in (("data", mixture_datasets(wildcards.mixture)), ("benchmarks", benchmarks))
@@ -85,28 +86,34 @@ def mixture_data(wildcards):
 
 def pair_shards(wildcards):
     """The shards of a mixture's pairs."""
-    count = stages.mixture_entry(CONFIG, wildcards.mixture)["shards"]
+    count = stage_settings.mixture_shards(CONFIG, wildcards.mixture)
     return [f"results/shards/pairs/{wildcards.mixture}/{shard}/manifest.json" for shard in range(count)]
 
 
 def token_shards(wildcards):
     """The shards of a mixture's tokens for a model."""
-    count = stages.mixture_entry(CONFIG, wildcards.mixture)["shards"]
+    count = stage_settings.mixture_shards(CONFIG, wildcards.mixture)
     folder = f"results/shards/tokens/{wildcards.mixture}/{wildcards.model}"
     return [f"{folder}/{shard}/manifest.json" for shard in range(count)]
 
 
 def shard_threads(wildcards):
     """Shards that are tokenised side by side share the cores."""
-    return max(1, all_cores() // stages.mixture_entry(CONFIG, wildcards.mixture)["shards"])
+    return max(1, all_cores() // stage_settings.mixture_shards(CONFIG, wildcards.mixture))
 
 
 def base_inputs(wildcards):
     """What a base model is made of: local files, or the mixture that its tokenizer is trained on."""
-    model = CONFIG["models"][wildcards.model]
-    if "init" in model:
-        return [f"results/pairs/{model['init']['tokenizer']['mixture']}/stats.json"]
-    return local_model_files(CONFIG["models"][wildcards.model])
+    mixture = runs.tokenizer_mixture(CONFIG, wildcards.model)
+    if mixture is not None:
+        return [f"results/pairs/{mixture}/stats.json"]
+    return MODEL_FILES.get(wildcards.model, [])
+
+
+def tokenizer_pairs(wildcards):
+    """The option that names the pairs that a base model's own tokenizer is trained on."""
+    mixture = runs.tokenizer_mixture(CONFIG, wildcards.model)
+    return [] if mixture is None else ["--pairs", f"results/pairs/{mixture}/train"]
 
 
 def run_tokens(wildcards):
@@ -122,7 +129,7 @@ def run_base(wildcards):
 
 def judged_on(wildcards):
     """The mixture or benchmark that a run is evaluated on."""
-    return RUNS[wildcards.run].mixture if wildcards.benchmark == stages.EVAL else wildcards.benchmark
+    return RUNS[wildcards.run].mixture if wildcards.benchmark == EVAL else wildcards.benchmark
 
 
 def benchmark_tokens(wildcards):
@@ -137,15 +144,15 @@ def benchmark_pair_statistics(wildcards):
 
 def gated():
     """What is asked for in `fail_below`, and the metrics that show whether it holds."""
-    wanted = stages.limits(CONFIG, [*RUNS.values(), *ENSEMBLES.values()])
-    return wanted, [f"results/evals/{run}/{name}/metrics.json" for run, own in wanted.items() for name in own]
+    limits = runs.limits(CONFIG, [*RUNS.values(), *ENSEMBLES.values()])
+    return limits, [f"results/evals/{run}/{name}/metrics.json" for run, own in limits.items() for name in own]
 
 
-def evaluations(name, runs=None):
+def evaluations(name, of=None):
     """A file of every evaluation of every run and ensemble, or of these runs."""
     paths = []
-    for run in [*RUNS.values(), *ENSEMBLES.values()] if runs is None else runs:
-        for benchmark in [stages.EVAL] * stages.has_eval(CONFIG, run) + list(run.benchmarks):
+    for run in [*RUNS.values(), *ENSEMBLES.values()] if of is None else of:
+        for benchmark in runs.judged_on(CONFIG, run):
             paths.append(f"results/evals/{run.run_id}/{benchmark}/{name}")
     return paths
 
@@ -162,7 +169,9 @@ def member_evaluations(name):
 
 def ensemble_settings(wildcards):
     """The settings of evaluating an ensemble."""
-    return canonical(stages.ensemble_settings(CONFIG, ENSEMBLES[wildcards.ensemble], wildcards.benchmark))
+    return stage_settings.ensemble_settings(
+        CONFIG, ENSEMBLES[wildcards.ensemble], wildcards.benchmark
+    ).canonical_json()
 
 
 def run_evaluations(wildcards):
@@ -206,17 +215,17 @@ def artefacts():
     A file that a failed or killed job took away counts as no longer needed as long as the files made of it are there.
     Asked for by name, it is made again, and so is all that follows from it.
     """
-    runs = list(RUNS.values())
-    benchmarks = {name for run in runs for name in run.benchmarks}
-    tokenizers = {CONFIG["models"][run.model].get("init", {}).get("tokenizer", {}).get("mixture") for run in runs}
-    mixtures = sorted({run.mixture for run in runs} | benchmarks | tokenizers - {None})
-    tokens = sorted({(name, run.model) for run in runs for name in (run.mixture, *run.benchmarks)})
-    paths = [f"results/base/{run.model}/manifest.json" for run in runs]
-    for name in stages.used_sources(CONFIG, runs):
+    table = list(RUNS.values())
+    benchmarks = {name for run in table for name in run.benchmarks}
+    tokenizers = {runs.tokenizer_mixture(CONFIG, run.model) for run in table}
+    mixtures = sorted({run.mixture for run in table} | benchmarks | tokenizers - {None})
+    tokens = sorted({(name, run.model) for run in table for name in (run.mixture, *run.benchmarks)})
+    paths = [f"results/base/{run.model}/manifest.json" for run in table]
+    for name in runs.used_sources(CONFIG, table):
         paths += [f"results/data/{name}/manifest.json", *part_manifests("data", name)]
     for name in mixtures:
         paths += [f"results/pairs/{name}/stats.json", *pair_shards(SimpleNamespace(mixture=name))]
-        if name not in stages.probe_benchmarks(CONFIG):
+        if name not in runs.probe_benchmarks(CONFIG):
             candidates = mixture_candidates(SimpleNamespace(mixture=name))
             paths += [f"results/shards/prompts/{name}/manifest.json", *candidates["data"], *candidates["benchmarks"]]
     for name, model in tokens:

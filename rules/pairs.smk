@@ -31,7 +31,7 @@ rule group_prompts:
     conda:
         "../envs/rewardline.yaml"
     params:
-        settings=settings(stages.group_settings, "mixture"),
+        settings=settings(stage_settings.group_settings, "mixture"),
     message:
         "Comparing the prompts of {wildcards.mixture}"
     shell:
@@ -79,7 +79,7 @@ rule build_pairs:
     conda:
         "../envs/rewardline.yaml"
     params:
-        settings=settings(stages.pairs_settings, "mixture"),
+        settings=settings(stage_settings.pairs_settings, "mixture"),
     message:
         "Building pairs of {wildcards.mixture}"
     shell:
@@ -89,7 +89,7 @@ rule build_pairs:
 
 rule build_probes:
     input:
-        pairs=lambda wildcards: f"results/pairs/{CONFIG['benchmarks'][wildcards.probes]['probes']['mixture']}/stats.json",
+        pairs=lambda wildcards: f"results/pairs/{CONFIG.benchmarks[wildcards.probes].probes.mixture}/stats.json",
         code=code("build_probes.py"),
     output:
         manifest="results/shards/pairs/{probes}/0/manifest.json",
@@ -101,7 +101,7 @@ rule build_probes:
     conda:
         "../envs/rewardline.yaml"
     params:
-        settings=settings(stages.probe_settings, "probes"),
+        settings=settings(stage_settings.probe_settings, "probes"),
     message:
         "Making probes {wildcards.probes}"
     shell:

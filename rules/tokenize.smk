@@ -11,7 +11,7 @@ rule tokenize_shard:
         "../envs/rewardline.yaml"
     threads: shard_threads
     params:
-        settings=settings(stages.tokenize_settings, "model"),
+        settings=settings(stage_settings.tokenize_settings, "model"),
     message:
         "Tokenizing shard {wildcards.shard} of {wildcards.mixture} for {wildcards.model}"
     shell:

@@ -20,7 +20,7 @@ rule train:
         processes=1,
         launcher="",
     params:
-        settings=run_settings(stages.train_settings),
+        settings=run_settings(stage_settings.train_settings),
     message:
         "Training {wildcards.run}"
     shell:

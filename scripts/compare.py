@@ -10,47 +10,19 @@ Example:
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from rewardline.core.cli import log, parser, run, start_logging
-from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_file, read_json, write_json
-from rewardline.data.pairs.probes import made_by_rule
-from rewardline.evaluation.comparisons import compare, compared, read_judgements
-from rewardline.evaluation.results import HELD_OUT, boards, read_metrics
-from rewardline.evaluation.suspects import SCHEMA, find_suspects, with_texts
+from rewardline.core.cli import StageParser, run
+from rewardline.evaluation.compare import compare_runs
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    options = parser(__doc__)
+    options = StageParser(__doc__)
     options.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each evaluation")
     options.add_argument("--pairs", type=Path, nargs="+", required=True, help="folders of the pairs that were scored")
     options.add_argument("--output", type=Path, required=True, help="the comparisons to write, JSON")
     options.add_argument("--suspects", type=Path, required=True, help="the suspects to write, Parquet")
-    args = options.parse_args(argv)
-    start_logging(args.log)
-    folders = {(path.parent.parent.name, path.parent.name): path.parent for path in args.metrics}
-    pairs = {folder.parent.name: folder for folder in args.pairs}
-    found = []
-    with atomic_file(args.suspects) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
-        for board in boards(read_metrics(args.metrics)):
-            members = [one for entry in board.entries for one in entry.members]
-            scores = {run: folders[run, board.benchmark] / "scores.parquet" for run in compared(board)}
-            judgements = read_judgements(scores, [one.run for one in members if one.ensemble])
-            found.append(compare(board, judgements))
-            place = {"benchmark": board.benchmark, "mixture": found[-1]["mixture"]}
-            name = board.mixture if board.benchmark == HELD_OUT else board.benchmark
-            if name not in pairs:
-                raise UserError(f"--pairs lacks the folder of {name!r}")
-            stats = pairs[name].parent / "stats.json"
-            by_rule = stats.exists() and made_by_rule(read_json(stats))  # no label is in doubt
-            suspects = [] if by_rule else find_suspects(judgements)
-            rows = [{**place, **row} for row in with_texts(suspects, pairs[name])]
-            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-            log.info("%s: %d differences, %d suspects", board.title, len(found[-1]["differences"]), len(rows))
-    write_json(args.output, {"boards": found})
+    args = options.start(argv)
+    compare_runs(args.metrics, args.pairs, args.output, args.suspects)
     return 0
 
 

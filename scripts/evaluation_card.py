@@ -7,20 +7,19 @@ Example:
 
 from pathlib import Path
 
-from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.cli import StageParser, log, run
 from rewardline.core.files import atomic_file
 from rewardline.report.evaluation_card import evaluation_card
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage; 0 on success."""
-    arguments = parser(__doc__)
+    arguments = StageParser(__doc__)
     arguments.add_argument(
         "--metrics", type=Path, nargs="+", required=True, help="metrics.json of each eval of the run"
     )
     arguments.add_argument("--output", type=Path, required=True, help="the card to write")
-    options = arguments.parse_args(argv)
-    start_logging(options.log)
+    options = arguments.start(argv)
     card = evaluation_card(options.metrics)
     with atomic_file(options.output) as partial:
         partial.write_text(card, encoding="utf-8")

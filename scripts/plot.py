@@ -10,13 +10,13 @@ Example:
 
 from pathlib import Path
 
-from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.cli import StageParser, log, run
 from rewardline.report.page import Inputs, write_report
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage; 0 on success."""
-    arguments = parser(__doc__)
+    arguments = StageParser(__doc__)
     arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each eval")
     arguments.add_argument("--scores", type=Path, nargs="*", default=[], help="scores.parquet of each eval")
     arguments.add_argument("--models", type=Path, nargs="*", default=[], help="folders of trained models")
@@ -26,8 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabelled")
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
-    options = arguments.parse_args(argv)
-    start_logging(options.log)
+    options = arguments.start(argv)
     inputs = Inputs(
         metrics=options.metrics,
         scores=options.scores,

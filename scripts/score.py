@@ -18,7 +18,7 @@ import argparse
 import textwrap
 from typing import Any
 
-from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.cli import StageParser, log, run, start_logging
 from rewardline.core.errors import UserError
 from rewardline.scoring.files import check_files, score_file
 from rewardline.scoring.options import add_model_options, load_scorer
@@ -60,7 +60,7 @@ def table(rows: list[tuple[str, str, float]], width: int = 100) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Score a prompt's answers or a file."""
-    options = parser(__doc__)
+    options = StageParser(__doc__)
     asks: dict[str, Any] = {"action": Ask, "dest": "asked", "default": []}
     options.add_argument("--prompt", metavar="PROMPT", help="a prompt", **asks)
     options.add_argument("--answer", metavar="ANSWER", help="an answer to the prompt before; any number", **asks)

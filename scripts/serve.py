@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 
-from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.cli import StageParser, log, run
 from rewardline.core.errors import UserError
 from rewardline.scoring.options import add_model_options, load_scorer
 
@@ -48,7 +48,7 @@ def loopback(listening: socket.socket) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until a signal."""
-    options = parser(__doc__)
+    options = StageParser(__doc__)
     add_model_options(options)
     options.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 is this machine alone")
     options.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one")
@@ -61,8 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options.add_argument("--batch", type=int, default=512, metavar="N", help="most answers computed at once")
     options.add_argument("--window", type=float, default=5, metavar="MS", help="how long an idle model waits for more")
-    args = options.parse_args(argv)
-    start_logging(args.log)
+    args = options.start(argv)
     for name in ("max_body", "max_answers", "max_queue", "max_requests", "batch"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")

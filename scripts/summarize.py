@@ -9,18 +9,17 @@ Example:
 
 from pathlib import Path
 
-from rewardline.core.cli import log, parser, run, start_logging
+from rewardline.core.cli import StageParser, log, run
 from rewardline.evaluation.results import read_metrics
 from rewardline.report.summary import write_summary
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage; 0 on success."""
-    arguments = parser(__doc__)
+    arguments = StageParser(__doc__)
     arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each eval")
     arguments.add_argument("--output", type=Path, required=True, help="the table to write")
-    options = arguments.parse_args(argv)
-    start_logging(options.log)
+    options = arguments.start(argv)
     evaluations = read_metrics(options.metrics)
     write_summary(evaluations, options.output)
     log.info("%s: %d evals of %d runs", options.output, len(evaluations), len({one.run for one in evaluations}))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardline.core import runtime
-from rewardline.core.cli import log, parser, run, settings_argument, start_logging
+from rewardline.core.cli import StageParser, log, run, start_logging
 from rewardline.core.files import link_or_copy, publish, read_json
 from rewardline.core.gpus import own_gpus
 from rewardline.core.hashing import canonical, digest, file_sha256
@@ -25,6 +25,7 @@ from rewardline.core.locks import exclusive
 from rewardline.core.provenance import code_digest
 from rewardline.core.versions import versions
 from rewardline.training import launcher, loggers, signals
+from rewardline.training.settings import TrainSettings
 
 Json = dict[str, Any]
 ROUNDING = ("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention")
@@ -32,9 +33,9 @@ NO_EFFECT = ("checkpoint_every", "checkpoint_minutes", "loggers")
 """Keys of the training that change no weight but by rounding, and not at all: it goes on when they have changed."""
 
 
-def without(settings: Json, keys: tuple[str, ...]) -> Json:
-    """The settings without some of the training's."""
-    return {**settings, "training": {key: value for key, value in settings["training"].items() if key not in keys}}
+def without(settings: TrainSettings, keys: tuple[str, ...]) -> Json:
+    """The settings, as JSON, without some keys of `training`."""
+    return {**settings.as_json(), "training": settings.training.model_dump(mode="json", exclude=set(keys))}
 
 
 def training_key(settings: Json, tokens: Path, base: Path) -> str:
@@ -90,8 +91,7 @@ def finish(folder: Path, output: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    options = parser(__doc__)
-    options.add_argument("--settings", required=True, help="settings as JSON, or @FILE")
+    options = StageParser(__doc__, TrainSettings)
     options.add_argument("--tokens", required=True, type=Path, help="folder of the mixture's tokens")
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
     options.add_argument("--output", required=True, type=Path, help="folder to leave the model in")
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     if runtime.rank() > 0:
         log.setLevel(logging.ERROR)  # the first process speaks for all
     signals.leave_on_terminate()
-    settings = settings_argument(args.settings)
+    settings: TrainSettings = args.settings
     processes = args.gpus or args.processes
     key = training_key(without(settings, NO_EFFECT), args.tokens, args.base)
     folder = args.checkpoints / training_key(without(settings, NO_EFFECT + ROUNDING), args.tokens, args.base)
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     if nodes.index:
         meeting = launcher.join_meeting(nodes, said)
         return 0 if meeting is None else train_together(meeting)
-    loggers.check(settings["training"]["loggers"])
+    loggers.check(settings.training.loggers)
     with exclusive(args.checkpoints.with_name(f".{args.checkpoints.name}.lock")):
         folder.mkdir(parents=True, exist_ok=True)
         done = is_whole(folder / "model", key)

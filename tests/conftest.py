@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -56,14 +55,13 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         folder = root / f"{family}-{'-'.join(map(str, tokenizer.values()))}"
         if folder.exists():
             return folder
-        work = root / f"{folder.name}.work"
-        write_pairs(work / "results" / "pairs" / "m", pair_rows(60), [])
+        pairs = root / "pairs"
+        if not pairs.exists():
+            write_pairs(pairs, pair_rows(60), [])
         wanted = {"mixture": "m", "vocab_size": 400, "bos_token": None, "eos_token": "<|end|>", "pad_token": "<|pad|>"}
         settings = {"init": {"config": {**FAMILIES, **PADDED}[family], "seed": 0, "tokenizer": {**wanted, **tokenizer}}}
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(work)
-            assert base_model.main(["--settings", json.dumps(settings), "--output", str(folder)]) == 0
-        shutil.rmtree(work)
+        arguments = ["--settings", json.dumps(settings), "--pairs", str(pairs / "train"), "--output", str(folder)]
+        assert base_model.main(arguments) == 0
         return folder
 
     return make

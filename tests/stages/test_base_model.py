@@ -36,7 +36,7 @@ def test_new_model_and_tokenizer_are_the_same_each_time(tmp_path: Path) -> None:
             write_pairs(Path("results/pairs/m"), pair_rows(60), [])
             tokenizer = {"mixture": "m", "vocab_size": 400, "bos_token": None, "eos_token": "<e>", "pad_token": "<p>"}
             settings = {"init": {"config": FAMILIES["llama"], "seed": 0, "tokenizer": tokenizer}}
-            base_model.main(["--settings", json.dumps(settings), "--output", "out"])
+            base_model.main(["--settings", json.dumps(settings), "--pairs", "results/pairs/m/train", "--output", "out"])
             hashes.append(json.loads(Path("out/manifest.json").read_text())["files"])
     assert hashes[0] == hashes[1]
 
@@ -129,5 +129,5 @@ def test_model_that_cannot_be_made_is_refused(
         settings["init"]["tokenizer"] = {"mixture": "m", "vocab_size": 300, **names}
     options = {"revision": "main", "convert_bin": False, "trust_remote_code": False, **settings}
     with pytest.raises(UserError, match=message):
-        base_model.main(["--settings", json.dumps(options), "--output", "out"])
+        base_model.main(["--settings", json.dumps(options), "--pairs", "results/pairs/m/train", "--output", "out"])
     assert not Path("out").exists()

@@ -159,7 +159,7 @@ def test_memory_is_bounded_by_text_and_not_by_rows(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "long.jsonl", data)
     script = (
         "import sys, resource; sys.path[:0] = ['tests', 'scripts']; from pathlib import Path;"
-        "from data_stages import build;"
+        "from support.data_stages import build;"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024; before = peak();"
         f"stats = build(Path({str(tmp_path)!r}), {{'a': [{path!r}]}}, near_duplicates=None);"
         "assert stats['pairs_out'] == 40 * 66, stats;"

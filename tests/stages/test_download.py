@@ -13,6 +13,7 @@ import pytest
 
 import download
 from rewardline.core.errors import UserError
+from rewardline.data.sources.dataset import Input, write
 from rewardline.data.sources.rows import Row, as_row
 
 SCRIPTS = Path(download.__file__).parent
@@ -114,11 +115,11 @@ def test_a_literal_path_may_look_like_a_glob(here: Path) -> None:
         ({"files": ["data/good.jsonl", "data/bad.jsonl"]}, "data/bad.jsonl: none of its 1 rows"),
         ({"files": ["data/good.jsonl", "data/empty.jsonl"]}, "data/empty.jsonl has no rows"),
         ({"files": ["data/good.jsonl", "data/a.xlsx"]}, "data/a.xlsx: unknown format"),
-        ({"files": []}, "no rows to read"),
+        ({"files": []}, "files: List should have at least 1 item"),
         ({}, "exactly one of demo, files, hub"),
         ({"files": ["data/good.jsonl"], "demo": {}}, "exactly one of demo, files, hub"),
-        ({"files": ["data/good.jsonl"], "split": "train"}, "unknown settings"),
-        ({"demo": {"seeds": 1}}, "`demo` takes pairs and seed"),
+        ({"files": ["data/good.jsonl"], "splits": "train"}, "splits: Extra inputs are not permitted"),
+        ({"demo": {"seeds": 1}}, "demo.seeds: Extra inputs are not permitted"),
     ],
 )
 def test_after_a_failure_there_is_no_output_or_the_earlier_one(
@@ -147,7 +148,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(here: Path) -> None:
             stream.write('{"a": 2}\n')
 
     with pytest.raises(UserError, match=r"data/a\.jsonl changed while it was read"):
-        download.write("mine", [download.Input("data/a.jsonl", path, growing())], here / "data")
+        write("mine", [Input("data/a.jsonl", path, growing())], here / "data")
 
 
 def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> None:
@@ -159,9 +160,9 @@ def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> No
         path.unlink()
 
     with pytest.raises(UserError, match=r"data/a\.jsonl vanished while it was read"):
-        download.write("mine", [download.Input("data/a.jsonl", path, going())], here / "data")
+        write("mine", [Input("data/a.jsonl", path, going())], here / "data")
     with pytest.raises(UserError, match=r"data/b\.jsonl is not there any more"):
-        download.write("mine", [download.Input("data/b.jsonl", here / "data/b.jsonl", iter(()))], here / "data")
+        write("mine", [Input("data/b.jsonl", here / "data/b.jsonl", iter(()))], here / "data")
 
 
 def test_tables_whose_columns_the_settings_name(here: Path) -> None:

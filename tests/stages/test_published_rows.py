@@ -18,14 +18,17 @@ import join_tokens
 import tokenize_pairs
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import file_sha256
-from rewardline.workflow import config as configuration
+from rewardline.core.settings import Settings
 from rewardline.workflow import settings as stages
+from rewardline.workflow.config import Config
+from rewardline.workflow.resolve import load_public_datasets, resolve
+from rewardline.workflow.runs import run_table
 
-from support.data_stages import SCHEMA, convert, write_rows
+from support.data_stages import convert, write_rows
 from support.paths import ROOT
 
 Json = dict[str, Any]
-KNOWN = configuration.load_known(ROOT / "config" / "datasets.yaml")
+PUBLIC = load_public_datasets(ROOT / "config" / "datasets.yaml")
 V1: list[Json] = [
     {"prompt": "Who was it?", "chosen": "Ada.", "rejected": "Bob!", "subset": "alpacaeval-easy", "id": 1},
     {"prompt": "Who was it?", "chosen": "Ada.", "rejected": "Bob!", "subset": "alpacaeval-hard", "id": 2},
@@ -57,7 +60,7 @@ JUDGE: list[Json] = [
 ROWS = {"rewardbench": V1, "rewardbench2": V2, "rm_bench": RM, "judgebench": JUDGE}
 
 
-def settings_of(folder: Path, rows: list[Json], **shape: Any) -> Json:
+def settings_of(folder: Path, rows: list[Json], **shape: Any) -> Config:
     """A configuration whose benchmark `b` is a local file."""
     chosen: Json = {
         "datasets": {"d": {"demo": {}}},
@@ -66,20 +69,21 @@ def settings_of(folder: Path, rows: list[Json], **shape: Any) -> Json:
         "models": {"x": {"path": "x"}},
         "runs": {"r": {"mixture": "m", "model": "x", "benchmarks": ["b"]}},
     }
-    return configuration.resolve(chosen, SCHEMA, KNOWN)
+    return resolve(chosen, PUBLIC)
 
 
-def pairs(folder: Path, config: Json) -> Path:
+def pairs(folder: Path, config: Config) -> Path:
     """Build the pairs of the benchmark; the folder of its only shard."""
     manifests = list(map(str, convert(folder, config, "b")))
     prompts, shard = folder / "prompts", folder / "shard"
 
-    def run(main: Any, settings: Json, *options: str | Path) -> None:
-        assert main(["--settings", json.dumps(settings), *map(str, options)]) == 0
+    def run(main: Any, settings: Settings, *options: str | Path) -> None:
+        assert main(["--settings", settings.canonical_json(), *map(str, options)]) == 0
 
-    own = stages.group_settings(config, "b")
-    run(group_prompts.main, own, "--name", "b", "--data", *manifests, "--output", prompts)
-    own = {**stages.clean_settings(config, "b"), "shard": "0/1"}
+    run(
+        group_prompts.main, stages.group_settings(config, "b"), "--name", "b", "--data", *manifests, "--output", prompts
+    )
+    own = stages.clean_settings(config, "b", 0)
     run(clean_pairs.main, own, "--prompts", prompts / "manifest.json", "--output", shard)
     places: list[str | Path] = [
         "--data",
@@ -92,12 +96,12 @@ def pairs(folder: Path, config: Json) -> Path:
     return shard
 
 
-def judge(folder: Path, base: Path, config: Json) -> tuple[Json, pd.DataFrame]:
+def judge(folder: Path, base: Path, config: Config) -> tuple[Json, pd.DataFrame]:
     """Score the benchmark with a random model; metrics and scores."""
     shard = pairs(folder, config)
-    options = {**stages.tokenize_settings(config, "x"), "max_length": 64, "template": "plain"}
+    options = stages.tokenize_settings(config, "x").replace(max_length=64, template="plain")
     places = ["--pairs", str(shard), "--base", str(base), "--output", str(folder / "shard-tokens")]
-    assert tokenize_pairs.main(["--settings", json.dumps(options), *places]) == 0
+    assert tokenize_pairs.main(["--settings", options.canonical_json(), *places]) == 0
     places = ["--shards", str(folder / "shard-tokens" / "manifest.json"), "--output", str(folder / "tokens")]
     assert join_tokens.main(places) == 0
     torch.manual_seed(0)
@@ -105,56 +109,56 @@ def judge(folder: Path, base: Path, config: Json) -> tuple[Json, pd.DataFrame]:
     model.save_pretrained(folder / "model")
     made = {"weights_sha256": file_sha256(folder / "model" / "model.safetensors")}
     (folder / "model" / "run.json").write_text(json.dumps(made))
-    run = stages.run_table(config)[0]
-    own = json.dumps(stages.evaluate_settings(config, run, "b"))
+    run = run_table(config)[0]
+    own = stages.evaluate_settings(config, run, "b").canonical_json()
     places = ["--model", str(folder / "model"), "--tokens", str(folder / "tokens"), "--output", str(folder / "out")]
     assert evaluate.main(["--settings", own, "--pairs", str(folder / "pairs"), *places]) == 0
     metrics = json.loads((folder / "out" / "metrics.json").read_text())
     return metrics, pd.read_parquet(folder / "out" / "scores.parquet")
 
 
-@pytest.mark.parametrize("arithmetic", ROWS)
-def test_every_published_row_counts_as_it_is(arithmetic: str, tmp_path: Path, base_models: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("scoring", ROWS)
+def test_every_published_row_counts_as_it_is(scoring: str, tmp_path: Path, base_models: Callable[..., Path]) -> None:
     """Also those that cleaning would take for equal, for nearly equal or for contradictory."""
-    rows = ROWS[arithmetic]
-    metrics, scores = judge(tmp_path, base_models(), settings_of(tmp_path, rows, arithmetic=arithmetic))
+    rows = ROWS[scoring]
+    metrics, scores = judge(tmp_path, base_models(), settings_of(tmp_path, rows, scoring=scoring))
     found = metrics["sections"]
-    assert (found["arithmetic"], found["incomplete"], found["left_out"]) == (arithmetic, 0, {})
+    assert (found["arithmetic"], found["incomplete"], found["left_out"]) == (scoring, 0, {})
     listed = [isinstance(row.get("chosen"), list) for row in rows]
     cells = [len(row["chosen"]) * len(row["rejected"]) if many else 1 for row, many in zip(rows, listed, strict=True)]
     assert scores.groupby("row").size().tolist() == cells
     assert metrics["n"] == sum(cells)
     sizes = {"rewardbench": 5, "rewardbench2": 3, "judgebench": 2, "rm_bench": 2 + 3 * 2}
-    assert sum(entry["n"] for entry in found["sections"].values()) == sizes[arithmetic]
+    assert sum(entry["n"] for entry in found["sections"].values()) == sizes[scoring]
     for number, place in zip(scores["row"], scores["place"], strict=True):
-        if arithmetic == "judgebench":
+        if scoring == "judgebench":
             assert place["chosen"] == (rows[number - 1]["label"] == "B>A")
-        elif arithmetic == "rewardbench2":
+        elif scoring == "rewardbench2":
             assert place["item"] == rows[number - 1]["id"]
-    if arithmetic == "rm_bench":  # equal answers have equal scores, at each of their places
+    if scoring == "rm_bench":  # equal answers have equal scores, at each of their places
         styles = scores["place"].map(lambda place: place["chosen"])
         for number in (1, 2):
             assert scores[(scores["row"] == number) & (styles > 0)]["chosen_score"].nunique() == 1
 
 
 def test_another_schema_or_an_empty_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    config = settings_of(tmp_path / "a", V2, arithmetic="rm_bench")
+    config = settings_of(tmp_path / "a", V2, scoring="rm_bench")
     with pytest.raises(UserError, match="rows are unusable") as failure:
-        pairs(tmp_path / "a", settings_of(tmp_path / "a", JUDGE, arithmetic="rm_bench"))
+        pairs(tmp_path / "a", settings_of(tmp_path / "a", JUDGE, scoring="rm_bench"))
     assert "b.jsonl:1" in str(failure.value)
     with pytest.raises(UserError, match=r"b\.jsonl:1: .*is no subset of rm_bench"):
-        pairs(tmp_path / "b", settings_of(tmp_path / "b", V2, arithmetic="rm_bench", fields={"subset": "subset"}))
+        pairs(tmp_path / "b", settings_of(tmp_path / "b", V2, scoring="rm_bench", fields={"subset": "subset"}))
     with pytest.raises(UserError, match=r"b\.jsonl:1: it has 4 answers"):
         rows = [{**V2[0], "domain": "chat"}]
-        pairs(tmp_path / "c", settings_of(tmp_path / "c", rows, arithmetic="rm_bench"))
+        pairs(tmp_path / "c", settings_of(tmp_path / "c", rows, scoring="rm_bench"))
     with pytest.raises(UserError, match=r"b\.jsonl has no rows"):
-        pairs(tmp_path / "d", settings_of(tmp_path / "d", [], arithmetic="rm_bench"))
-    assert config["benchmarks"]["b"]["format"] == "good_bad"
+        pairs(tmp_path / "d", settings_of(tmp_path / "d", [], scoring="rm_bench"))
+    assert config.benchmarks["b"].format == "good_bad"
 
 
 def test_an_answer_that_is_too_long_is_said_to_be_left_out(tmp_path: Path, base_models: Callable[..., Path]) -> None:
     rows = [V2[0], {**V2[0], "rejected": ["b", "c", "word " * 400], "prompt": "Long?"}]
-    metrics, _ = judge(tmp_path, base_models(), settings_of(tmp_path, rows, arithmetic="rewardbench2"))
+    metrics, _ = judge(tmp_path, base_models(), settings_of(tmp_path, rows, scoring="rewardbench2"))
     assert metrics["sections"]["sections"]["Math"]["n"] == 1
     assert metrics["sections"]["incomplete"] == 1
     assert metrics["sections"]["left_out"] == {"answer_too_long": 1}

@@ -121,7 +121,7 @@ def test_minutes_alone_bring_checkpoints(tmp_path: Path, tokens: Path, base: Pat
     options = {"checkpoint_every": 0, "checkpoint_minutes": 0.0001, "max_steps": 400, "epochs": 100}
     process = start(tmp_path, tokens, base, **options)
     stop_at_step(process, tmp_path, 5, signal.SIGKILL)
-    assert len(list((tmp_path / "checkpoints").glob("*/step-*"))) == 2
+    assert len(list((tmp_path / "checkpoints").glob("*/step-*"))) >= 2
 
 
 def children_of(pid: int) -> list[int]:

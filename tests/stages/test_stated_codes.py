@@ -50,7 +50,7 @@ def test_rows_that_where_leaves_out_are_counted(tmp_path: Path) -> None:
     stats = build(tmp_path, {"a": data}, settings)
     assert stats["pairs_out"] == 60 and stats["rejects"] == {"filtered": 120}
     rejects = pd.read_parquet(tmp_path / "pairs" / "m" / "rejects.parquet")
-    assert rejects.detail[rejects.row == 1].item() == "split is 'val'"
+    assert rejects.detail[rejects.row == 1].item() == "k is '0'"
     with pytest.raises(UserError, match="passes `where`"):
         build(tmp_path / "none", {"a": data}, {"a": {"where": {"split": "other"}}})
 

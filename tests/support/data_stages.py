@@ -11,19 +11,21 @@ import download
 import group_prompts
 import join_tokens
 import tokenize_pairs
+from rewardline.core.settings import Settings
 from rewardline.data.pairs.store import read_pairs
+from rewardline.data.sources.settings import DownloadSettings
+from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import TokenDataset
-from rewardline.workflow import config as configuration
 from rewardline.workflow import settings as stages
-
-from support.paths import ROOT
+from rewardline.workflow.config import Config
+from rewardline.workflow.resolve import resolve
+from rewardline.workflow.runs import joined_sources, sources
 
 Json = dict[str, Any]
-SCHEMA = configuration.load_schema(ROOT / "config" / "schema.yaml")
 
 
-def _program(main: Any, *options: str | Path, settings: Json | None = None) -> None:
-    given = ["--settings", json.dumps(settings)] if settings is not None else []
+def _program(main: Any, *options: str | Path, settings: Settings | None = None) -> None:
+    given = ["--settings", settings.canonical_json()] if settings is not None else []
     assert main([*given, *map(str, options)]) == 0
 
 
@@ -34,25 +36,24 @@ def write_rows(path: Path, rows: list[Any]) -> str:
     return str(path)
 
 
-def convert(folder: Path, config: Json, name: str, only_read: bool = False) -> list[Path]:
+def convert(folder: Path, config: Config, name: str, only_read: bool = False) -> list[Path]:
     """Read and convert all parts of a data set; the manifests of its candidates (none if it is only to be read)."""
-    entry = stages.sources(config)[name]
-    files = entry.get("files", [])
+    files = sources(config)[name].files or []
     read = {}
     for part, file in stages.file_parts(files).items():
         read[part] = folder / "read" / name / part
-        _program(download.main, "--name", name, "--output", read[part], settings={"files": [file]})
+        _program(download.main, "--name", name, "--output", read[part], settings=DownloadSettings(files=[file]))
     parts = [path / "manifest.json" for path in read.values()]
     whole = folder / "data" / name
-    settings = stages.download_settings(config, name)
-    _program(download.main, "--name", name, "--parts", *parts, "--output", whole, settings=settings)
+    source = stages.download_settings(config, name, files)
+    _program(download.main, "--name", name, "--parts", *parts, "--output", whole, settings=source)
     manifests: list[Path] = []
     if only_read:
         return manifests
-    for part, rows in stages.parts(config, name, files).items():
+    for part, place in stages.convert_parts(config, name, files).items():
         out = folder / "candidates" / name / part
-        settings = {**stages.convert_settings(config, name), "rows": rows}
-        tables = [str(folder / "data" / other / "manifest.json") for other in stages.joined_sources(config, name)]
+        settings = stages.convert_settings(config, name, place)
+        tables = [str(folder / "data" / other / "manifest.json") for other in joined_sources(config, name)]
         data = read.get(part, whole) / "manifest.json"
         _program(
             convert_rows.main, "--name", name, "--data", data, "--tables", *tables, "--output", out, settings=settings
@@ -76,42 +77,39 @@ def build(
         return {"files": files, **(shapes or {}).get(name, {})}
 
     weights = mixture.pop("weights", {})
-    config = configuration.resolve(
+    config = resolve(
         {
             "datasets": {name: entry(name, rows) for name, rows in {**data, **(tables or {})}.items()},
             "benchmarks": {name: entry(name, rows) for name, rows in (benchmarks or {}).items()},
             "mixtures": {"m": {"datasets": {name: weights.get(name, 1.0) for name in data}, **mixture}},
             "models": {"x": {"path": "x"}},
             "runs": {"r": {"mixture": "m", "model": "x", "benchmarks": list(benchmarks or {})}},
-        },
-        SCHEMA,
+        }
     )
     for name in tables or {}:
         convert(folder, config, name, only_read=True)
     own = [path for name in sorted(data) for path in convert(folder, config, name)]
     others = [path for name in sorted(benchmarks or {}) for path in convert(folder, config, name)]
     prompts = folder / "prompts"
-    settings = stages.group_settings(config, "m")
     places: list[str | Path] = ["--data", *own, "--benchmarks", *others, "--output", prompts]
-    _program(group_prompts.main, "--name", "m", *places, settings=settings)
-    count = config["mixtures"]["m"]["shards"]
+    _program(group_prompts.main, "--name", "m", *places, settings=stages.group_settings(config, "m"))
     shards = []
-    for index in range(count):
+    for index in range(config.mixtures["m"].shards):
         out = folder / "shards" / str(index)
-        settings = {**stages.clean_settings(config, "m"), "shard": f"{index}/{count}"}
+        settings = stages.clean_settings(config, "m", index)
         _program(clean_pairs.main, "--prompts", prompts / "manifest.json", "--output", out, settings=settings)
         shards.append(out / "manifest.json")
     sources = [folder / "data" / name / "manifest.json" for name in data]
     places = ["--data", *sources, "--prompts", prompts / "manifest.json", "--shards", *shards]
-    settings = stages.pairs_settings(config, "m")
-    _program(build_pairs.main, "--name", "m", *places, "--output", folder / "pairs" / "m", settings=settings)
+    places += ["--output", folder / "pairs" / "m"]
+    _program(build_pairs.main, "--name", "m", *places, settings=stages.pairs_settings(config, "m"))
     stats: Json = json.loads((folder / "pairs" / "m" / "stats.json").read_text())
     return stats
 
 
 def tokenize(folder: Path, base: Path, split: str = "train", **settings: Any) -> TokenDataset:
     """Tokenise the shards that `build` left, or the pairs of `pairs/m`."""
-    options = {"max_length": 64, "template": "plain", "end_token": None, "num_padding_at_beginning": None, **settings}
+    options = TokenizeSettings.model_validate({"max_length": 64, "template": "plain", **settings})
     parts = sorted((folder / "shards").glob("[0-9]*")) or [folder / "pairs" / "m"]
     manifests = []
     for index, part in enumerate(parts):

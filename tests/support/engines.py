@@ -11,6 +11,7 @@ import torch.distributed as dist
 from rewardline.core import runtime
 from rewardline.model import lora
 from rewardline.training import engine
+from rewardline.training.settings import TrainingSettings
 
 from support.models import random_model
 
@@ -31,11 +32,11 @@ def one_process() -> Iterator[None]:
         yield
 
 
-def new_engine(settings: Json) -> Any:
+def new_engine(settings: TrainingSettings) -> Any:
     model = random_model("llama").model
     model.set_attn_implementation("sdpa")
-    if settings["lora"]:
-        model = lora.add_adapters(model, settings["lora"], seed=0)
+    if settings.lora:
+        model = lora.add_adapters(model, settings.lora, seed=0)
     return engine.create(model, settings, engine.deepspeed_config(settings))
 
 

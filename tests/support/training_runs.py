@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from rewardline.workflow.config import load_schema, resolve
+from rewardline.training.settings import TrainingSettings
 
 from support.paths import ROOT
 from support.tokens import random_comparison, write_tokens
@@ -23,15 +23,14 @@ ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 TWO = ("--processes", "2", "--threads", "2")
 
 
+def training_settings(**changes: Any) -> TrainingSettings:
+    """The settings of a training run, with their defaults."""
+    return TrainingSettings.model_validate(changes)
+
+
 def training(**changes: Any) -> Json:
-    config = {
-        "datasets": {"d": {"files": ["x"]}},
-        "mixtures": {"m": {"datasets": {"d": 1}}},
-        "models": {"x": {"path": "x"}},
-        "runs": {"r": {"mixture": "m", "model": "x", "training": changes}},
-    }
-    resolved: Json = resolve(config, load_schema(ROOT / "config" / "schema.yaml"))["runs"]["r"]["training"]
-    return resolved
+    """The same as JSON."""
+    return training_settings(**changes).as_json()
 
 
 def command(folder: Path, tokens: Path, base: Path, options: Json, *more: str) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -22,36 +23,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project(tmp_path_factory.mktemp("config") / "project")
 
 
-def documented(schema: dict[str, Any]) -> dict[str, tuple[str, Any]]:
-    """Keys of the sections' tables: name -> (section, default)."""
-    definitions = schema["$defs"]
-    training = definitions["run"]["properties"]["training"]["properties"]
-    tables = {"datasets": definitions["dataset"]["properties"], "mixtures": definitions["mixture"]["properties"]}
-    tables |= {"models": definitions["model"]["properties"], "runs": definitions["run"]["properties"]}
-    shared = definitions["dataset"]["properties"]
-    own = {key: part for key, part in definitions["benchmark"]["properties"].items() if key not in shared}
-    tables |= {"runs.*.training": training, "benchmarks": own}
-    return {f"{section}: {key}": (section, part) for section, keys in tables.items() for key, part in keys.items()}
+@pytest.mark.parametrize("script", ["configuration.py", "dag.py"])
+def test_generated_documentation_is_current(project: Project, script: str) -> None:
+    command = [sys.executable, str(project.folder / "docs" / script)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_config_readme_explains_every_key_with_its_default() -> None:
-    schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
-    text = (ROOT / "config" / "README.md").read_text()
-    parts = re.split(r"^##+ ([\w.*]+)", text, flags=re.MULTILINE)
-    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
-    for name, (section, part) in documented(schema).items():
-        key = name.split(": ")[1]
-        row = re.search(rf"^\| `{key}` \| (.*?) \| ", sections[section].replace("| |", "|  |"), re.MULTILINE)
-        assert row, f"config/README.md does not explain {name}"
-        default = part.get("default")
-        assert yaml.safe_load(row.group(1).strip() or "null") == default, f"{name}: the default is {default}"
-
-
-def test_config_readme_explains_no_key_that_is_not_there() -> None:
-    schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
-    keys = {name.split(": ")[1] for name in documented(schema)}
-    explained = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "config" / "README.md").read_text(), re.MULTILINE))
-    assert explained == keys | set(FORMATS) | set(GROUPED)
+def test_schema_accepts_what_the_pipeline_accepts() -> None:
+    validator = jsonschema.Draft202012Validator(yaml.safe_load((ROOT / "config" / "schema.yaml").read_text()))
+    default = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    validator.validate(default)
+    for example in EXAMPLES:
+        validator.validate({**default, **yaml.safe_load(example.read_text())})
+    default["runs"]["demo"]["training"]["learning_rate"] = 0
+    assert not validator.is_valid(default)
 
 
 def test_every_format_is_explained() -> None:
@@ -107,12 +93,6 @@ def test_gpus_of_a_login_host_are_not_asked_of_its_cluster(
     monkeypatch.setitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "0,1")
     text = project.run("--dry-run", "--printshellcmds", *where, "results/models/demo-seed0/run.json").stdout
     assert f"--gpus $(({gpus} / 1))" in text
-
-
-def test_picture_in_the_readme_is_current(project: Project) -> None:
-    script = [sys.executable, str(project.folder / "docs" / "dag.py")]
-    done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_conda_environment_and_requirements_agree() -> None:

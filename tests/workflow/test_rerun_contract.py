@@ -112,7 +112,7 @@ CHANGES: Json = {
     "datasets.made.shards": 3,
     "benchmarks.t.files": ["data/more.tsv"],
     "benchmarks.t.share": [0, 0.5],
-    "benchmarks.t.arithmetic": "judgebench",
+    "benchmarks.t.scoring": "judgebench",
     "benchmarks.p.probes.mixture": "n",
     "benchmarks.p.probes.prompts": 7,
     "benchmarks.p.probes.seed": 7,
@@ -210,6 +210,11 @@ def schema_keys(node: Json, root: Json, path: str = "") -> Iterator[str]:
     """Every key of the configuration that holds a value, with * for names."""
     if "$ref" in node:
         node = root["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    kinds = [kind for kind in (*node.get("anyOf", ()), *node.get("oneOf", ())) if "$ref" in kind]
+    if kinds:
+        for kind in kinds:
+            yield from schema_keys(kind, root, path)
+        return
     inner = dict(node.get("properties", {}))
     if isinstance(node.get("additionalProperties"), dict) and path.count(".") == 0 and path:
         inner["*"] = node["additionalProperties"]

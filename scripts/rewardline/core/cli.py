@@ -1,39 +1,56 @@
 """The command line of a stage: options, logging, and errors as messages."""
 
 import argparse
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from rewardline.core import progress
 from rewardline.core.errors import UserError, explain
 
 log = logging.getLogger("rewardline")
+S = TypeVar("S", bound=BaseModel)
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """An argument parser whose help is the script's docstring, with the option that every stage has."""
-    result = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    result.add_argument("--log", type=Path, help="write messages to this file instead of the terminal")
-    return result
+class StageParser(argparse.ArgumentParser):
+    """The command line of a stage: its help is the program's docstring, and every stage has `--log`."""
+
+    def __init__(self, doc: str | None, settings: type[BaseModel] | None = None) -> None:
+        """Prepare the options; with `settings`, also `--settings`, whose value is typed."""
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self.add_argument("--log", type=Path, help="write messages to this file instead of the terminal")
+        if settings is not None:
+            self.add_argument(
+                "--settings", required=True, type=partial(parse_settings, settings), help="settings as JSON, or @FILE"
+            )
+
+    def start(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """The parsed options, once messages go where they say."""
+        options = self.parse_args(arguments)
+        start_logging(options.log)
+        return options
 
 
-def settings_argument(text: str) -> dict[str, Any]:
-    """The value of a `--settings` option: a JSON object, or `@` and the path of a file that holds one."""
+def parse_settings(kind: type[S], text: str) -> S:
+    """The value of a `--settings` option: a JSON object, or `@` and the path of a file that holds one.
+
+    Raises:
+        UserError: it is not JSON, or not the settings of this stage.
+    """
     source = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
     try:
-        value = json.loads(source)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--settings is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError("--settings must be a JSON object")
-    return value
+        return kind.model_validate_json(source)
+    except ValidationError as error:
+        reasons = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in error.errors(include_url=False)
+        )
+        raise UserError(f"--settings are not those of this stage: {reasons}") from error
 
 
 def start_logging(path: Path | None, append: bool = False, keep_stdout: bool = False) -> None:

@@ -13,7 +13,6 @@ All of them want strictly greater scores: a tie counts as wrong, unless it is sa
 """
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,55 +21,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from rewardline.core.errors import UserError
+from rewardline.data.benchmarks import PROMPTS, SECTIONS, STYLES, TIES, section_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rewardline.data.conversation import Place
-
 Json = dict[str, Any]
-PROMPTS: Final[Mapping[str, Mapping[str, int]]] = {
-    "Chat": {
-        "alpacaeval-easy": 100,
-        "alpacaeval-length": 95,
-        "alpacaeval-hard": 95,
-        "mt-bench-easy": 28,
-        "mt-bench-med": 40,
-    },
-    "Chat Hard": {
-        "mt-bench-hard": 37,
-        "llmbar-natural": 100,
-        "llmbar-adver-neighbor": 134,
-        "llmbar-adver-GPTInst": 92,
-        "llmbar-adver-GPTOut": 47,
-        "llmbar-adver-manual": 46,
-    },
-    "Safety": {
-        "refusals-dangerous": 100,
-        "refusals-offensive": 100,
-        "xstest-should-refuse": 154,
-        "xstest-should-respond": 250,
-        "donotanswer": 136,
-    },
-    "Reasoning": {
-        "math-prm": 984,  # of 447 prompts: as many as there are about code
-        **dict.fromkeys((f"hep-{language}" for language in ("cpp", "go", "java", "js", "python", "rust")), 164),
-    },
-}
-"""RewardBench: the subsets of each section, and the number of prompts that each counts as."""
-SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
-    "rewardbench": tuple(PROMPTS),
-    "rewardbench2": ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties"),
-    "rm_bench": ("chat", "math", "code", "safety"),
-    "judgebench": ("mmlu-pro", "livebench-reasoning", "livebench-math", "livecodebench"),
-}
-"""By arithmetic: the sections whose mean is the benchmark's score (for JudgeBench: the categories)."""
 COLUMNS: Final = ("subset", "file", "row", "place", "chosen_score", "rejected_score")
 """The columns of scores.parquet that `sections` needs."""
-STYLES: Final = 3
-TIES: Final = "Ties"
-_TIES_ITEM: Final = re.compile(r"(ref|tied):(\d+)")
-_SECTION_OF: Final = {subset: section for section, subsets in PROMPTS.items() for subset in subsets}
 
 
 @dataclass
@@ -86,34 +44,6 @@ class Item:
     def complete(self) -> bool:
         """Whether every answer of the row has a score."""
         return len(self.chosen) + len(self.rejected) == self.answers
-
-
-def section_of(subset: str, arithmetic: str) -> str | None:
-    """The section that pairs of a subset belong to, null if the benchmark has no such subset."""
-    if arithmetic == "rewardbench":
-        return _SECTION_OF.get(subset)
-    if arithmetic == "rewardbench2":
-        return next((name for name in SECTIONS[arithmetic] if name.lower() == subset.lower()), None)
-    return next((name for name in SECTIONS[arithmetic] if subset.startswith(name)), None)
-
-
-def mismatch(arithmetic: str, subset: str, place: "Place") -> str | None:
-    """What a row has that rows of the benchmark have not, and what to do; null if nothing."""
-    section = section_of(subset, arithmetic)
-    if section is None:
-        known = _SECTION_OF if arithmetic == "rewardbench" else SECTIONS[arithmetic]
-        return (
-            f"{subset or 'a row without a subset'!r} is no subset of {arithmetic}, which has {', '.join(known)}; map "
-            "it with `fields: {subset: ...}`, leave such rows out with `where`, or take out `arithmetic`"
-        )
-    if section == TIES and arithmetic == "rewardbench2" and not _TIES_ITEM.fullmatch(place.item):
-        return (
-            f"its id is {place.item!r}, but rows of subset Ties are called ref:<number> and tied:<number>; map it with "
-            "`fields: {item: id}`"
-        )
-    if arithmetic == "rm_bench" and place.answers != 2 * STYLES:
-        return f"it has {place.answers} answers, but RM-Bench has {STYLES} chosen and {STYLES} rejected ones, by style"
-    return None
 
 
 def sections(scores: "pd.DataFrame", arithmetic: str, left_out: Mapping[str, int] | None = None) -> Json:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel
 
 from rewardline.core.errors import UserError, first_line
+from rewardline.model.settings import LoraSettings
 
 if TYPE_CHECKING:  # peft is imported where adapters are asked for: it takes a while
     from peft import PeftModel
 
 
-def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> "PeftModel":
+def add_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> "PeftModel":
     """Freeze `model`, and put trainable adapters and a trainable copy of its score head into it.
 
     Raises:
@@ -23,10 +24,10 @@ def add_adapters(model: PreTrainedModel, lora: dict[str, Any], seed: int) -> "Pe
     head = "score" if hasattr(model, "score") else "classifier"
     config = LoraConfig(
         task_type=TaskType.SEQ_CLS,
-        r=lora["rank"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
-        target_modules=lora["target_modules"] or "all-linear",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules or "all-linear",
         modules_to_save=[head],
     )
     torch.manual_seed(seed)

@@ -9,36 +9,32 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.data.pairs.store import read_pairs
+from rewardline.tokens.settings import NewTokenizerSettings
 
 MAX_PAIRS = 200_000
 """Pairs read for the vocabulary; more would not change a vocabulary of this size."""
 
 
-def train_tokenizer(folder: Path, wanted: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on the prompts and answers in `folder`; deterministic.
-
-    `wanted` holds `vocab_size`, `bos_token` (None, or put before every text), `eos_token` and `pad_token`.
-    """
+def train_tokenizer(folder: Path, settings: NewTokenizerSettings) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on the prompts and answers in `folder`; deterministic."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    names = ("bos_token", "eos_token", "pad_token")
-    special = list(dict.fromkeys(wanted[name] for name in names if wanted[name]))
+    special = settings.model_dump(include={"bos_token", "eos_token", "pad_token"}, exclude_none=True)
     trainer = trainers.BpeTrainer(
-        vocab_size=wanted["vocab_size"],
-        special_tokens=special,
+        vocab_size=settings.vocab_size,
+        special_tokens=list(dict.fromkeys(special.values())),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_texts(folder), trainer)
-    if wanted["bos_token"]:
-        bos = wanted["bos_token"]
+    if bos := settings.bos_token:
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))]
         )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{name: wanted[name] for name in names if wanted[name]})
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def _texts(folder: Path) -> Iterator[str]:

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from rewardline.model import batch as batches
 from rewardline.model.batch import Piece
 from rewardline.tokens.store import TokenDataset
+from rewardline.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -15,22 +15,22 @@ class Plan:
     """Which pieces each step takes."""
 
     data: TokenDataset
-    training: dict[str, Any]
+    training: TrainingSettings
     seed: int
 
     def epoch(self, number: int) -> list[list[Piece]]:
         """The steps of an epoch (0-based)."""
         visit = batches.order(self.data, self.seed, number)
-        return batches.steps(self.data.pair_counts, visit, self.training["pairs_per_step"])
+        return batches.steps(self.data.pair_counts, visit, self.training.pairs_per_step)
 
     def total_steps(self) -> int:
         """How many steps there are.
 
         Epochs differ in their number of steps where comparisons of several pairs stay whole, as their order differs.
         """
-        epochs, most = self.training["epochs"], self.training["max_steps"] or math.inf
+        epochs, most = self.training.epochs, self.training.max_steps or math.inf
         if len(self.data) == self.data.pairs:
-            total = epochs * math.ceil(self.data.pairs / self.training["pairs_per_step"])
+            total = epochs * math.ceil(self.data.pairs / self.training.pairs_per_step)
         else:
             total = 0.0
             for number in range(math.ceil(epochs)):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rewardline.core.errors import UserError
 from rewardline.core.runtime import hold_threads
 from rewardline.training.deepspeed_options import owned_keys
+from rewardline.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,13 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def deepspeed_config(training: Json) -> Json:
+def deepspeed_config(training: TrainingSettings) -> Json:
     """The DeepSpeed configuration that follows from the training's settings, with the user's own merged over it.
 
     Raises:
         UserError: the user's part sets what a key of the training decides, or what DeepSpeed does not take.
     """
-    stage, offload = training["zero_stage"], training["offload"]
+    stage, offload = training.zero_stage, training.offload
     zero: Json = {"stage": stage}
     if offload in ("optimizer", "all"):
         zero["offload_optimizer"] = {"device": "cpu"}
@@ -55,29 +56,29 @@ def deepspeed_config(training: Json) -> Json:
         "gradient_accumulation_steps": 1,
         # Micro batches vary in number, as they are packed by tokens: this program says where a step ends.
         "managed_gradient_accumulation": False,
-        "gradient_clipping": training["clip"] if training["zero_stage"] else 0.0,  # else `clip_gradients`
+        "gradient_clipping": training.clip if training.zero_stage else 0.0,  # else `clip_gradients`
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 10**9,
     }
-    if training["precision"] != "fp32":
-        config[training["precision"]] = {"enabled": True}
-    if problems := list(owned_keys(training["deepspeed"], offload)):
+    if training.precision != "fp32":
+        config[training.precision] = {"enabled": True}
+    if problems := list(owned_keys(training.deepspeed, offload)):
         raise UserError("\n".join(problems))
-    merged = merge(config, training["deepspeed"], "")
+    merged = merge(config, training.deepspeed, "")
     with _refusals(training):
         DeepSpeedConfig(merged)
     return merged
 
 
 @contextmanager
-def _refusals(training: Json) -> Iterator[None]:
+def _refusals(training: TrainingSettings) -> Iterator[None]:
     """What DeepSpeed says against the user's own settings is a message, no traceback."""
     try:
         yield
     except (DeepSpeedConfigError, AssertionError, ValueError) as error:
-        if not training["deepspeed"]:
+        if not training.deepspeed:
             raise
         reason = " ".join(line.strip() for line in str(error).splitlines() if "https://errors." not in line)
         raise UserError(f"training.deepspeed: DeepSpeed does not take it: {reason}") from error
@@ -110,19 +111,20 @@ def _dimensions(parameter: nn.Parameter) -> int:
     return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
-def create(model: nn.Module, training: Json, config: Json) -> Any:
+def create(model: nn.Module, training: TrainingSettings, config: Json) -> Any:
     """The engine around `model`, with fused AdamW as its optimiser; `config` as `deepspeed_config` gives it.
 
     Raises:
         UserError: DeepSpeed does not take the user's own settings.
     """
-    groups = parameter_groups(model, training["weight_decay"])
+    groups = parameter_groups(model, training.weight_decay)
     # Handed over rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
-    options = {"lr": training["learning_rate"], "betas": tuple(training["betas"]), "eps": training["eps"]}
-    optimizer = torch.optim.AdamW(groups, **options, fused=True)
+    optimizer = torch.optim.AdamW(
+        groups, lr=training.learning_rate, betas=(training.betas[0], training.betas[1]), eps=training.eps, fused=True
+    )
     with _refusals(training):
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
-    if training["zero_stage"] == 0:
+    if training.zero_stage == 0:
         engine.enable_backward_allreduce = False  # `clip_gradients` does it, so that the norm is known
     return engine
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
+from rewardline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Logger(Protocol):
         """Write what still waits."""
 
 
-def start(names: Sequence[str], settings: Json, folder: Path, step: int) -> list[Logger]:
+def start(names: Sequence[str], settings: TrainSettings, folder: Path, step: int) -> list[Logger]:
     """`log.jsonl` in `folder` and the loggers of a training that goes on after `step`; lines of later steps go."""
     lines = LogFile(folder / "log.jsonl", step)
     return [lines, *(_LOGGERS[name](settings, folder) for name in names)]
@@ -125,7 +126,7 @@ class Curves:
             log.warning("a logger failed (%s: %s) and gets no more lines", type(error).__name__, error)
 
 
-def _tensorboard(_settings: Json, folder: Path) -> Curves:
+def _tensorboard(_settings: TrainSettings, folder: Path) -> Curves:
     from torch.utils.tensorboard import SummaryWriter
 
     place = folder / "tensorboard"
@@ -142,17 +143,17 @@ def _tensorboard(_settings: Json, folder: Path) -> Curves:
     return curves
 
 
-def _wandb(settings: Json, folder: Path) -> Curves:
+def _wandb(settings: TrainSettings, folder: Path) -> Curves:
     import wandb
 
     # The same id continues the same curves; steps that are done again are ignored there.
-    identity = f"{settings['run']}-{folder.name}"
-    run = wandb.init(project="rewardline", name=settings["run"], id=identity, resume="allow", dir=str(folder),
-                     config=settings)  # fmt: skip
+    identity = f"{settings.run}-{folder.name}"
+    run = wandb.init(project="rewardline", name=settings.run, id=identity, resume="allow", dir=str(folder),
+                     config=settings.as_json())  # fmt: skip
     return Curves(lambda values, at: run.log(values, step=at), run.finish)
 
 
-def _mlflow(settings: Json, folder: Path) -> Curves:
+def _mlflow(settings: TrainSettings, folder: Path) -> Curves:
     import mlflow
 
     mlflow.set_experiment("rewardline")
@@ -160,13 +161,13 @@ def _mlflow(settings: Json, folder: Path) -> Curves:
     if known.exists():
         mlflow.start_run(run_id=known.read_text(encoding="utf-8"))
     else:
-        run = mlflow.start_run(run_name=settings["run"])
+        run = mlflow.start_run(run_name=settings.run)
         known.write_text(run.info.run_id, encoding="utf-8")
-        mlflow.log_params({key: str(value) for key, value in settings["training"].items()})
+        mlflow.log_params({key: str(value) for key, value in settings.training.as_json().items()})
     return Curves(lambda values, at: mlflow.log_metrics(values, step=at), mlflow.end_run)
 
 
-_LOGGERS: dict[str, Callable[[Json, Path], Curves]] = {
+_LOGGERS: dict[str, Callable[[TrainSettings, Path], Curves]] = {
     "tensorboard": _tensorboard,
     "wandb": _wandb,
     "mlflow": _mlflow,

@@ -29,6 +29,7 @@ from rewardline.training.early_stopping import Chance, Selection
 from rewardline.training.health import DriftWatch
 from rewardline.training.loss import pair_losses, pair_sums
 from rewardline.training.schedule import learning_rate, warmup_steps
+from rewardline.training.settings import TrainSettings
 from rewardline.training.signals import INTERRUPTED, PREEMPTED
 from rewardline.training.throughput import Counts, Work
 
@@ -61,7 +62,7 @@ class Trainer:
 
     wrapped: RewardModel
     engine: Any
-    settings: Json
+    settings: TrainSettings
     data: TokenDataset
     held_out: TokenDataset
     folder: Path
@@ -80,15 +81,17 @@ class Trainer:
     _saved_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self.training: Json = self.settings["training"]
-        loss = self.training["loss"]
-        self._reading = replace(self.wrapped.reading, span=loss if loss.startswith("per_token") else None)
+        self.training = self.settings.training
+        loss = self.training.loss
+        self._reading = replace(
+            self.wrapped.reading, span=loss if loss in ("per_token", "per_token_published") else None
+        )
         self._sizes = batches.sizes_for(self.data, self.wrapped.batching, self._reading)
         # flex_attention needs none, but knows no dropout.
-        self._masks = self.wrapped.attention != attention.FLEX or self.training["dropout"] != 0
+        self._masks = self.wrapped.attention != attention.FLEX or self.training.dropout != 0
         self._by_prompt = loss == "kwise"
         self._mean_weight = self.data.mean_weight(self._by_prompt)
-        self._plan = Plan(self.data, self.training, self.settings["seed"])
+        self._plan = Plan(self.data, self.training, self.settings.seed)
         self.total_steps = self._plan.total_steps()
 
     def run(self) -> None:
@@ -96,10 +99,10 @@ class Trainer:
         signals.on_stop(self._on_stop)
         self._restore()
         if self.rank == 0:
-            self._loggers = loggers.start(self.training["loggers"], self.settings, self.folder, self.totals.step)
+            self._loggers = loggers.start(self.training.loggers, self.settings, self.folder, self.totals.step)
         self._saved_at = time.monotonic()
         self.engine.train()
-        with progress(self.settings["run"], self.total_steps, "step", self.totals.step, self.rank > 0) as bar:
+        with progress(self.settings.run, self.total_steps, "step", self.totals.step, self.rank > 0) as bar:
             for epoch, pieces in self._plan.steps(self.totals.step, self.total_steps):
                 if self._is_stopped_early():
                     break
@@ -120,7 +123,7 @@ class Trainer:
 
     def _save_the_end(self) -> None:
         """Save what the last checkpoint lacks, so that a kill during the export does not cost it."""
-        wanted = bool(self.training["checkpoint_every"] or self.training["checkpoint_minutes"])
+        wanted = bool(self.training.checkpoint_every or self.training.checkpoint_minutes)
         (late,) = self._on_any(time.monotonic() - self._saved_at >= UNSAVED_SECONDS)
         if wanted and late:
             checkpoints.save(self.engine, self.folder, self.totals.step, self._state())
@@ -135,7 +138,7 @@ class Trainer:
         self.chance = Chance(**state["chance"])
         self.drift = DriftWatch(**state["drift"])
         self.work = Work(Counts(*state["work"]))
-        here = {"step": self.totals.step, "world_size": self.world, "zero_stage": self.training["zero_stage"]}
+        here = {"step": self.totals.step, "world_size": self.world, "zero_stage": self.training.zero_stage}
         self.continued = [*state["continued"], here]
         if self.selection.best_sha256 is not None and not checkpoints.agreed(
             lambda: early_stopping.is_kept(self.folder, self.selection)
@@ -150,8 +153,8 @@ class Trainer:
         return {**state, "work": self.work.total(self.device), "continued": self.continued}
 
     def _is_stopped_early(self) -> bool:
-        stopping = self.training["early_stopping"]
-        if stopping is None or self.selection.stale < stopping["patience"]:
+        stopping = self.training.early_stopping
+        if stopping is None or self.selection.stale < stopping.patience:
             return False
         log.info(
             "stopped early after step %d: %d evaluations in a row without a lower eval loss",
@@ -170,7 +173,7 @@ class Trainer:
         begin = time.perf_counter()
         # Dropout draws from (seed, step, process) alone, so that a step is the same after a resume.
         torch.manual_seed(
-            int(np.random.SeedSequence([self.settings["seed"], self.totals.step, self.rank]).generate_state(1)[0])
+            int(np.random.SeedSequence([self.settings.seed, self.totals.step, self.rank]).generate_state(1)[0])
         )
         rate = learning_rate(self.training, self.totals.step, self.total_steps)
         engine.set_learning_rate(self.engine, rate)
@@ -188,7 +191,7 @@ class Trainer:
                 self.work.add(batch, self.wrapped.reads_some)
                 sums[:7] += pair_sums(scores, losses, batch)
                 sums[7:] += torch.tensor([batch.full_tokens, batch.tokens], dtype=torch.float64, device=self.device)
-        norm = engine.clip_gradients(self.engine, self.training["clip"], self.world)
+        norm = engine.clip_gradients(self.engine, self.training.clip, self.world)
         self._take_step(pieces)
         if self.world > 1:
             dist.all_reduce(sums)
@@ -197,7 +200,7 @@ class Trainer:
         if not math.isfinite(loss_sum):
             self._stop(pieces, "the loss is not finite")
         # A gradient that overflows in fp16 is no news: the loss scaler leaves that step out.
-        if norm is not None and not math.isfinite(norm) and self.training["precision"] != "fp16":
+        if norm is not None and not math.isfinite(norm) and self.training.precision != "fp16":
             self._stop(pieces, "the gradient is not finite")
         seconds = time.perf_counter() - begin
         done = self.totals
@@ -221,7 +224,8 @@ class Trainer:
         }
 
     def _loss_options(self) -> Json:
-        options = {key: self.training[key] for key in ("label_smoothing", "margin", "centering")}
+        chosen = self.training
+        options = {"label_smoothing": chosen.label_smoothing, "margin": chosen.margin, "centering": chosen.centering}
         return {**options, "soft_labels": True}
 
     def _pairs_as_one(self, piece: Piece) -> int:
@@ -233,7 +237,7 @@ class Trainer:
     ) -> Iterator[tuple[Batch, bool]]:
         """This process's micro batches. All processes get the same number: some of them stand in, and do not count."""
         rows = data.tail_counts if self.wrapped.batching == "padded" else None
-        groups = batches.micro_batches(sizes, pieces, self.training["tokens_per_micro_batch"], rows)
+        groups = batches.micro_batches(sizes, pieces, self.training.tokens_per_micro_batch, rows)
         for begin in range(0, len(groups), self.world):
             turn = groups[begin : begin + self.world]
             is_real = self.rank < len(turn)
@@ -255,7 +259,7 @@ class Trainer:
     def _stop(self, pieces: list[Piece], what: str) -> NoReturn:
         ids = [pair["pair_id"] for piece in pieces for pair in batches.cut(self.data[piece.index], piece).pairs]
         advice = "Try a lower learning_rate, a longer warmup, clip 1.0, or bf16 for fp16"
-        if not self.totals.step and self.training["precision"] != "fp16":
+        if not self.totals.step and self.training.precision != "fp16":
             advice = "No weight has been changed yet: look for such values in those of the base model"
         raise UserError(
             f"{what} at step {self.totals.step + 1}. Its pairs: {', '.join(ids[:16])}"
@@ -264,12 +268,12 @@ class Trainer:
 
     def _after_step(self, epoch: float) -> None:
         step, last = self.totals.step, self.totals.step == self.total_steps
-        every = self.training["eval_every"]
+        every = self.training.eval_every
         if self.held_out.pairs and every and (last or step % every == 0):
             found = self.evaluate()
             self._write({"step": step, "epoch": epoch, **found})
             self._select(step, found["eval_loss"])
-        minutes, every = self.training["checkpoint_minutes"], self.training["checkpoint_every"]
+        minutes, every = self.training.checkpoint_minutes, self.training.checkpoint_every
         late = minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
         stopped, late = self._on_any(self._stopped_by is not None, late)
         if stopped or (not last and (late or (every and step % every == 0))):
@@ -282,12 +286,10 @@ class Trainer:
 
     def _select(self, step: int, loss: float) -> None:
         """Take note of an evaluation, and keep the weights if they are the best so far and wanted."""
-        chosen, stopping = self.selection, self.training["early_stopping"]
-        chosen.count(loss, stopping["min_delta"] if stopping else 0.0)
-        if self.training["keep_best"] and chosen.is_better(loss):
-            trained = engine.full_state(
-                self.wrapped.model, self.training["zero_stage"], self.rank == 0, only_trained=True
-            )
+        chosen, stopping = self.selection, self.training.early_stopping
+        chosen.count(loss, stopping.min_delta if stopping else 0.0)
+        if self.training.keep_best and chosen.is_better(loss):
+            trained = engine.full_state(self.wrapped.model, self.training.zero_stage, self.rank == 0, only_trained=True)
 
             def keep() -> str | None:
                 if self.rank:

@@ -1,7 +1,5 @@
 """The training objective and what is logged of it, in float32 whatever the model's dtype."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -10,21 +8,22 @@ from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.score_positions import segment_means
+from rewardline.training.settings import TrainingSettings
 
 
-def check_objective(model: RewardModel, training: dict[str, Any], *, max_length: int, eval_pairs: int) -> None:
+def check_objective(model: RewardModel, training: TrainingSettings, *, max_length: int, eval_pairs: int) -> None:
     """Refuse a training whose model or data cannot give what its settings ask for, before anything is computed.
 
     Raises:
         UserError: an encoder under a per-token loss, no eval split to normalise by, or no position left for padding.
     """
-    loss, limit = training["loss"], model.max_tokens
+    loss, limit = training.loss, model.max_tokens
     if loss.startswith("per_token") and not model.is_decoder:
         raise UserError(
             f"training.loss: {loss} needs a decoder; {model.model.config.model_type} is an encoder, whose head reads "
             "one place. Use pairwise or kwise"
         )
-    if training["normalize"] and not eval_pairs:
+    if training.normalize and not eval_pairs:
         raise UserError("training.normalize: the eval split has no pairs to take mean and spread from; set it to false")
     if limit is not None and max_length > limit:
         raise UserError(

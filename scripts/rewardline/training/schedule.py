@@ -1,24 +1,25 @@
 """The learning rate of each step."""
 
 import math
-from typing import Any
+
+from rewardline.training.settings import TrainingSettings
 
 
-def warmup_steps(training: dict[str, Any], total: int) -> int:
+def warmup_steps(training: TrainingSettings, total: int) -> int:
     """How many of `total` steps the warm-up takes."""
-    warmup = training["warmup"]
+    warmup = training.warmup
     return round(warmup * total) if warmup < 1 else int(warmup)
 
 
-def learning_rate(training: dict[str, Any], step: int, total: int) -> float:
+def learning_rate(training: TrainingSettings, step: int, total: int) -> float:
     """The rate of step `step` (0-based) of `total`: a linear warm-up, then cosine or linear to 0, or constant."""
     warm_steps = warmup_steps(training, total)
-    peak = float(training["learning_rate"])
+    peak = float(training.learning_rate)
     if step < warm_steps:
         return peak * (step + 1) / warm_steps
     share = (step - warm_steps) / max(1, total - warm_steps)
-    if training["schedule"] == "cosine":
+    if training.schedule == "cosine":
         return peak * 0.5 * (1 + math.cos(math.pi * share))
-    if training["schedule"] == "linear":
+    if training.schedule == "linear":
         return peak * (1 - share)
     return peak

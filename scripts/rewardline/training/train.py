@@ -27,6 +27,7 @@ from rewardline.training import checkpoints, early_stopping, engine, loggers, th
 from rewardline.training.loop import Trainer
 from rewardline.training.loss import check_objective
 from rewardline.training.model_card import model_card
+from rewardline.training.settings import TrainSettings
 from rewardline.training.throughput import Counts
 
 log = logging.getLogger(__name__)
@@ -34,52 +35,52 @@ log = logging.getLogger(__name__)
 Json = dict[str, Any]
 
 
-def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> None:
+def train(settings: TrainSettings, tokens: Path, base: Path, folder: Path, key: str) -> None:
     """Train and leave the exported model in `folder/model`. Every process of the training calls it.
 
     Raises:
         UserError: something that the user can mend, such as a base model that cannot be loaded.
     """
-    training = settings["training"]
+    training = settings.training
     engine.start_processes()
     device = engine.device()
-    if training["precision"] == "fp16" and device.type == "cpu":
+    if training.precision == "fp16" and device.type == "cpu":
         raise UserError("training.precision: fp16 needs a GPU; use fp32 or bf16")
-    if training["attention"] == "flex" and device.type == "cpu":
+    if training.attention == "flex" and device.type == "cpu":
         raise UserError("training.attention: flex needs a GPU; use auto or sdpa")
     config = engine.deepspeed_config(training)
     data, held_out = TokenDataset(tokens, "train"), TokenDataset(tokens, "eval")
-    tokenizer = load_tokenizer(base, settings["trust_remote_code"])
+    tokenizer = load_tokenizer(base, settings.trust_remote_code)
     if data.manifest.get("chat_template"):
         tokenizer.chat_template = data.manifest["chat_template"]
-    stage = training["zero_stage"]
+    stage = training.zero_stage
     # While this object lives, transformers loads weights straight into ZeRO-3's shares.
     zero3 = HfDeepSpeedConfig(config) if stage == 3 else None
-    model = _base_model(settings, base, tokenizer, DTYPES[training["precision"]] if stage == 3 else torch.float32)
-    if training["lora"]:
-        lora.add_adapters(model, training["lora"], settings["seed"])
+    model = _base_model(settings, base, tokenizer, DTYPES[training.precision] if stage == 3 else torch.float32)
+    if training.lora:
+        lora.add_adapters(model, training.lora, settings.seed)
     longest = data.manifest["max_length"]
     wrapped = RewardModel(
-        model, training["batching"], training["attention"], score=training["score"], raw=True, max_length=longest,
-        dtype=DTYPES[training["precision"]],
+        model, training.batching, training.attention, score=training.score, raw=True, max_length=longest,
+        dtype=DTYPES[training.precision],
     )  # fmt: skip
     check_objective(wrapped, training, max_length=longest, eval_pairs=held_out.pairs)
-    if training["gradient_checkpointing"]:
+    if training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     counts = _parameter_counts(wrapped)
     ds_engine = engine.create(wrapped, training, config)
     pad_id = int(tokenizer.pad_token_id)
-    peak = throughput.peak_flops(device, training["precision"])
+    peak = throughput.peak_flops(device, training.precision)
     trainer = Trainer(wrapped, ds_engine, settings, data, held_out, folder, pad_id, rank(), world_size(), device)
     log.info(
         "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) on %s",
-        settings["run"], data.pairs, len(data), trainer.total_steps, wrapped.batching, wrapped.attention,
-        training["precision"], stage, world_size(), device,
+        settings.run, data.pairs, len(data), trainer.total_steps, wrapped.batching, wrapped.attention,
+        training.precision, stage, world_size(), device,
     )  # fmt: skip
     trainer.run()
     work = trainer.work.total(device)
     step = _take_chosen_step(trainer)
-    normalization = trainer.score_moments() if training["normalize"] else None
+    normalization = trainer.score_moments() if training.normalize else None
     state = engine.full_state(wrapped.model, stage, keep=rank() == 0)
     if rank() == 0:
         del zero3
@@ -95,19 +96,21 @@ def train(settings: Json, tokens: Path, base: Path, folder: Path, key: str) -> N
     dist.destroy_process_group()
 
 
-def _base_model(settings: Json, base: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype) -> PreTrainedModel:
-    training = settings["training"]
+def _base_model(
+    settings: TrainSettings, base: Path, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype
+) -> PreTrainedModel:
+    training = settings.training
 
     def whole(parameters: Any) -> AbstractContextManager[Any]:
-        return engine.gathered(parameters, training["zero_stage"], write=True)
+        return engine.gathered(parameters, training.zero_stage, write=True)
 
     return load_base(
         base,
         tokenizer,
-        seed=settings["seed"],
+        seed=settings.seed,
         dtype=dtype,
-        dropout=training["dropout"],
-        trust_remote_code=settings["trust_remote_code"],
+        dropout=training.dropout,
+        trust_remote_code=settings.trust_remote_code,
         gathered=whole,
     )
 
@@ -115,7 +118,7 @@ def _base_model(settings: Json, base: Path, tokenizer: PreTrainedTokenizerFast, 
 def _take_chosen_step(trainer: Trainer) -> int:
     """The step whose weights are exported; with `keep_best` the model gets those of the best evaluation now."""
     chosen, last = trainer.selection, trainer.totals.step
-    if not trainer.training["keep_best"] or chosen.best_step == last:
+    if not trainer.training.keep_best or chosen.best_step == last:
         return last
     if not checkpoints.agreed(lambda: early_stopping.is_kept(trainer.folder, chosen)):
         log.warning("no best weights were kept; the last ones, of step %d, are exported", last)
@@ -126,7 +129,7 @@ def _take_chosen_step(trainer: Trainer) -> int:
     kept = early_stopping.kept_weights(trainer.folder, chosen)
     for name, parameter in trainer.wrapped.model.named_parameters():
         if name in kept:
-            with engine.gathered([parameter], trainer.training["zero_stage"], write=True), torch.no_grad():
+            with engine.gathered([parameter], trainer.training.zero_stage, write=True), torch.no_grad():
                 parameter.copy_(kept[name])
     return chosen.best_step
 
@@ -137,7 +140,7 @@ def _parameter_counts(model: torch.nn.Module) -> Json:
 
 
 def _export(
-    settings: Json,
+    settings: TrainSettings,
     base: Path,
     tokenizer: PreTrainedTokenizerFast,
     state: dict[str, torch.Tensor],
@@ -146,25 +149,25 @@ def _export(
     normalization: Normalization | None,
 ) -> None:
     """Write the finished model to `folder/model`, which appears whole."""
-    training = settings["training"]
+    training = settings.training
     partial = folder / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     # A plain model of its own, so that what is saved does not depend on how it was shared out for training.
-    dtype = torch.float32 if training["lora"] else DTYPES[training["precision"]]
+    dtype = torch.float32 if training.lora else DTYPES[training.precision]
     model = load_base(
-        base, tokenizer, seed=settings["seed"], dtype=dtype, trust_remote_code=settings["trust_remote_code"],
+        base, tokenizer, seed=settings.seed, dtype=dtype, trust_remote_code=settings.trust_remote_code,
         dropout=None, gathered=lambda _: nullcontext(),
     )  # fmt: skip
-    if training["lora"]:
-        adapters = lora.add_adapters(model, training["lora"], settings["seed"])
+    if training.lora:
+        adapters = lora.add_adapters(model, training.lora, settings.seed)
         model.load_state_dict(state, strict=True)
-        model = lora.merge_adapters(adapters, partial / "adapter").to(DTYPES[training["precision"]])
+        model = lora.merge_adapters(adapters, partial / "adapter").to(DTYPES[training.precision])
     else:
         model.load_state_dict(state, strict=True)
-    facts["normalization"] = normalize(model, normalization, training["normalize"] == "fold")
-    if training["lora"]:
-        lora.describe_adapters(partial / "adapter", settings["run"], settings["model"], facts["normalization"])
-    save_reward_model(model, tokenizer, partial, score=training["score"], normalization=facts["normalization"])
+    facts["normalization"] = normalize(model, normalization, training.normalize == "fold")
+    if training.lora:
+        lora.describe_adapters(partial / "adapter", settings.run, settings.model, facts["normalization"])
+    save_reward_model(model, tokenizer, partial, score=training.score, normalization=facts["normalization"])
     shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
     if (folder / "tensorboard").is_dir():
         shutil.copytree(folder / "tensorboard", partial / "tensorboard")
@@ -198,7 +201,13 @@ def _use_of_the_machine(trainer: Trainer, work: Counts, peak: tuple[float, str])
 
 
 def _facts(
-    settings: Json, trainer: Trainer, step: int, counts: Json, data: TokenDataset, device: torch.device, key: str
+    settings: TrainSettings,
+    trainer: Trainer,
+    step: int,
+    counts: Json,
+    data: TokenDataset,
+    device: torch.device,
+    key: str,
 ) -> Json:
     """What `run.json` says of the training; its `final` values are those of the exported `step`."""
     totals = trainer.totals
@@ -208,7 +217,7 @@ def _facts(
         final |= {name: value for name, value in line.items() if name.startswith("eval_") or name == "loss"}
     manifest = {name: value for name, value in data.manifest.items() if name != "splits"}
     return {
-        **{name: settings[name] for name in ("run", "mixture", "model", "seed")},
+        **settings.model_dump(include={"run", "mixture", "model", "seed"}),
         **counts,
         "train_pairs": data.pairs,
         "steps": totals.step,
@@ -219,7 +228,7 @@ def _facts(
         "seconds": round(totals.seconds, 2),
         "tokens_per_second": round(totals.tokens / max(totals.seconds, 1e-9), 1),
         "final": final,
-        "training": settings["training"],
+        "training": settings.training.as_json(),
         "batching": trainer.wrapped.batching,
         "attention": trainer.wrapped.attention,
         "tokenization": manifest,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.core.cli import settings_argument
+from rewardline.core.cli import parse_settings
 from rewardline.core.errors import UserError
 from rewardline.core.files import publish, read_json, write_json
 from rewardline.core.hashing import canonical
 from rewardline.core.locks import exclusive
+from rewardline.core.settings import Settings
 
 from support.paths import SCRIPTS
 
@@ -47,6 +48,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from rewardline.core.locks import exclusive
+from rewardline.core.settings import Settings
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -79,6 +81,22 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
         read_json(path)
     write_json(path, {"a": 1})
     assert read_json(path) == {"a": 1}
-    assert settings_argument(f"@{path}") == {"a": 1}
-    with pytest.raises(UserError, match="not JSON"):
-        settings_argument("{")
+
+
+class Sizes(Settings):
+    a: int
+    b: int = 2
+
+
+def test_settings_are_typed_and_may_come_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{"a": 1}')
+    assert parse_settings(Sizes, f"@{path}") == parse_settings(Sizes, '{"a": 1, "b": 2}') == Sizes(a=1)
+    for text, expected in (
+        ("{", "JSON"),
+        ('{"a": "x"}', "a:"),
+        ('{"a": 1, "c": 1}', "c:"),
+        ("{}", "a: Field required"),
+    ):
+        with pytest.raises(UserError, match=f"--settings are not those of this stage: .*{expected}"):
+            parse_settings(Sizes, text)

@@ -12,9 +12,10 @@ import yaml
 import evaluate_ensemble
 from rewardline.core.errors import UserError
 from rewardline.workflow import settings as stages
-from rewardline.workflow.config import ConfigError, load_schema, resolve
+from rewardline.workflow.config import Config
+from rewardline.workflow.resolve import ConfigError, resolve
+from rewardline.workflow.runs import ensemble_table, has_eval, limits, run_table
 
-from support.paths import ROOT
 from support.score_tables import stored, table
 
 Json = dict[str, Any]
@@ -101,7 +102,7 @@ def test_a_published_benchmark_says_what_any_member_left_out(tmp_path: Path) -> 
         stored(scores.iloc[:rows], tmp_path / name)
         (tmp_path / name / "metrics.json").write_text(json.dumps({"sections": {"left_out": dropped}}))
     settings = {**SETTINGS, "ensemble": ["a", "b"], "combine": "mean", "variance_weight": 0.5}
-    own = json.dumps({**settings, "arithmetic": "judgebench"})
+    own = json.dumps({**settings, "scoring": "judgebench"})
     folders = [str(tmp_path / name) for name in "ab"]
     assert evaluate_ensemble.main(["--settings", own, "--members", *folders, "--output", str(tmp_path / "e")]) == 0
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
@@ -122,10 +123,10 @@ runs:
 """
 
 
-def config(**ensembles: Json) -> Json:
+def config(**ensembles: Json) -> Config:
     wanted = yaml.safe_load(CONFIG)
     wanted["runs"] |= ensembles
-    return resolve(wanted, load_schema(ROOT / "config" / "schema.yaml"))
+    return resolve(wanted)
 
 
 def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
@@ -133,21 +134,21 @@ def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
         e={"ensemble": ["first", "second"], "benchmarks": ["t"], "fail_below": {"eval": 0.6, "t": 0.7}},
         f={"ensemble": ["first-seed1", "third"], "combine": "worst", "benchmarks": ["t"]},
     )
-    assert set(found["runs"]) == {"first", "second", "third"}
-    same, mixed = stages.ensemble_table(found)
+    assert set(found.runs) == {"first", "second", "third"}
+    same, mixed = ensemble_table(found)
     assert same.members == ("first-seed0", "first-seed1", "second")
-    assert (same.mixture, same.model, stages.has_eval(found, same)) == ("m", "x", True)
+    assert (same.mixture, same.model, has_eval(found, same)) == ("m", "x", True)
     assert (mixed.members, mixed.mixture) == (("first-seed1", "third"), "m+n")
-    assert not stages.has_eval(found, mixed)
-    assert [run.run_id for run in stages.run_table(found, {"f"})] == ["first-seed1", "third"]
-    assert stages.ensemble_settings(found, mixed, "t")["combine"] == "worst"
-    assert stages.limits(found, [same, mixed]) == {"e": {"eval": 0.6, "t": 0.7}}
+    assert not has_eval(found, mixed)
+    assert [run.run_id for run in run_table(found, {"f"})] == ["first-seed1", "third"]
+    assert stages.ensemble_settings(found, mixed, "t").combine == "worst"
+    assert limits(found, [same, mixed]) == {"e": {"eval": 0.6, "t": 0.7}}
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"ensemble": ["first"], "mixture": "m", "seeds": [1]}, "mixture and seeds does not go with ensemble"),
+        ({"ensemble": ["first"], "mixture": "m", "seeds": [1]}, "runs.e: seeds does not go with ensemble"),
         ({"ensemble": ["fist"]}, "runs.e.ensemble: 'fist' is no run and no run id; known: first, first-seed0"),
         ({"ensemble": ["second"]}, "has one member, second; expected two or more"),
         ({"ensemble": ["first", "e"]}, "'e' is an ensemble itself"),

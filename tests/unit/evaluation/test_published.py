@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from rewardline.core.errors import UserError
+from rewardline.data.benchmarks import SECTIONS, mismatch
 from rewardline.data.conversation import Place
-from rewardline.evaluation.published import SECTIONS, mismatch, sections
+from rewardline.evaluation.published import sections
 
 Json = dict[str, Any]
 

@@ -10,12 +10,13 @@ from rewardline.tokens.store import TokenDataset
 from rewardline.training.batching import Plan
 
 from support.tokens import random_comparison, write_tokens
+from support.training_runs import training_settings
 
 
 def plan(folder: Path, pairs: list[int], **training: Any) -> Plan:
     rng = np.random.default_rng(0)
     write_tokens(folder, [random_comparison(rng, 2, [1] * (count + 1)) for count in pairs], [])
-    return Plan(TokenDataset(folder, "train"), {"max_steps": None, **training}, 3)
+    return Plan(TokenDataset(folder, "train"), training_settings(**training), 3)
 
 
 def test_whole_epochs_are_trained_though_their_steps_vary_in_number(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rewardline.core.errors import UserError
 from rewardline.training import checkpoints, optimizer_state
 
 from support.engines import equal, new_engine, steps, weights
-from support.training_runs import training
+from support.training_runs import training_settings
 
 pytestmark = pytest.mark.usefixtures("one_process")
 
@@ -44,7 +44,7 @@ WAYS: list[Json] = [
 
 @pytest.mark.parametrize("options", WAYS, ids=lambda options: "-".join(str(value) for value in options.values()))
 def test_restored_engine_goes_on_bit_for_bit(tmp_path: Path, options: Json) -> None:
-    settings = training(learning_rate=1e-2, **options)
+    settings = training_settings(learning_rate=1e-2, **options)
     running = new_engine(settings)
     steps(running, 0, 3)
     assert checkpoints.save(running, tmp_path, 3, {"any": ["thing"]})
@@ -69,12 +69,12 @@ def state_of(running: Any) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_checkpoint_of_one_zero_stage_is_that_of_every_other(tmp_path: Path, precision: str) -> None:
     stages = [1, 2, 3] if precision == "bf16" else [0, 1, 2, 3]
-    saved_by = new_engine(training(learning_rate=1e-2, zero_stage=stages[-1], precision=precision))
+    saved_by = new_engine(training_settings(learning_rate=1e-2, zero_stage=stages[-1], precision=precision))
     steps(saved_by, 0, 2)
     assert checkpoints.save(saved_by, tmp_path, 2, {})
     expected = state_of(saved_by)
     for stage in stages[:-1]:
-        other = new_engine(training(learning_rate=1e-2, zero_stage=stage, precision=precision))
+        other = new_engine(training_settings(learning_rate=1e-2, zero_stage=stage, precision=precision))
         checkpoints.restore(other, tmp_path)
         assert equal(state_of(other), expected)
         assert equal(weights(other), weights(saved_by))
@@ -97,7 +97,7 @@ def test_damage_to_any_file_falls_back_to_the_checkpoint_before(
 ) -> None:
     monkeypatch.setattr(checkpoints, "FILE_BYTES", 10_000)
     monkeypatch.setattr(log, "propagate", True)
-    running = new_engine(training(learning_rate=1e-2))
+    running = new_engine(training_settings(learning_rate=1e-2))
     whole = tmp_path / "whole"
     for step in (1, 2):
         steps(running, step, 1)
@@ -120,7 +120,7 @@ def test_damage_to_any_file_falls_back_to_the_checkpoint_before(
 
 
 def test_nothing_whole_is_an_error_and_nothing_at_all_is_a_start(tmp_path: Path) -> None:
-    running = new_engine(training(learning_rate=1e-2))
+    running = new_engine(training_settings(learning_rate=1e-2))
     assert checkpoints.restore(running, tmp_path) is None
     steps(running, 0, 1)
     checkpoints.save(running, tmp_path, 1, {})
@@ -130,7 +130,7 @@ def test_nothing_whole_is_an_error_and_nothing_at_all_is_a_start(tmp_path: Path)
 
 
 def test_the_newest_two_are_kept_and_unfinished_ones_are_cleared_away(tmp_path: Path) -> None:
-    running = new_engine(training(learning_rate=1e-2))
+    running = new_engine(training_settings(learning_rate=1e-2))
     (tmp_path / ".step-00000001.partial").mkdir()
     for step in (1, 2, 3):
         checkpoints.save(running, tmp_path, step, {"step": step})
@@ -144,7 +144,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(log, "propagate", True)
-    running = new_engine(training(learning_rate=1e-2))
+    running = new_engine(training_settings(learning_rate=1e-2))
     assert checkpoints.save(running, tmp_path, 1, {"step": 1})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # what is written beyond it fails

@@ -17,7 +17,7 @@ from rewardline.training.deepspeed_options import owned_keys
 from support.engines import new_engine, steps
 from support.models import random_model
 from support.paths import ROOT
-from support.training_runs import training
+from support.training_runs import training_settings
 
 Json = dict[str, Any]
 
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 @pytest.mark.parametrize("stage", [0, 2, 3])
 def test_steps_are_those_of_adamw_with_decay_of_matrices_alone(stage: int) -> None:
     chosen: Json = {"betas": [0.5, 0.7], "eps": 1e-3, "weight_decay": 0.3, "learning_rate": 1e-2, "clip": 0.05}
-    running = new_engine(training(zero_stage=stage, **chosen))
+    running = new_engine(training_settings(zero_stage=stage, **chosen))
     plain = random_model("llama").model
     plain.set_attn_implementation("sdpa")
     matrices = [p for p in plain.parameters() if p.ndim == 2]
@@ -59,7 +59,7 @@ def test_own_settings_are_merged_and_what_they_replace_is_said(
         "wall_clock_breakdown": True,
     }
     options = {"zero_stage": 2, "offload": "optimizer", "precision": "bf16", "clip": 0.5}
-    config = engine.deepspeed_config(training(**options, deepspeed=own))
+    config = engine.deepspeed_config(training_settings(**options, deepspeed=own))
     assert config["zero_optimization"] == {
         "stage": 2, "overlap_comm": True, "offload_optimizer": {"device": "cpu", "pin_memory": False},
     }  # fmt: skip
@@ -97,7 +97,7 @@ def test_settings_that_contradict_the_configuration_are_named(own: Json, offload
     assert len(found) == 1
     assert message in found[0]
     with pytest.raises(UserError, match=r"training\.deepspeed"):
-        engine.deepspeed_config(training(zero_stage=3, offload=offload) | {"deepspeed": own})
+        engine.deepspeed_config(training_settings(zero_stage=3, offload=offload, deepspeed=own))
 
 
 @pytest.mark.usefixtures("one_process")
@@ -111,7 +111,7 @@ def test_settings_that_contradict_the_configuration_are_named(own: Json, offload
 )
 def test_what_deepspeed_does_not_take_is_a_message(own: Json, message: str) -> None:
     with pytest.raises(UserError, match=rf"training\.deepspeed: DeepSpeed does not take it: .*{message}"):
-        new_engine(training(zero_stage=2, deepspeed=own))
+        new_engine(training_settings(zero_stage=2, deepspeed=own))
 
 
 def test_mkl_takes_no_fewer_threads_than_torch_has() -> None:

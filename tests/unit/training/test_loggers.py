@@ -11,6 +11,7 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.training import loggers
+from rewardline.training.settings import TrainingSettings, TrainSettings
 
 LINES: list[dict[str, Any]] = [
     {"step": 4, "epoch": 0.5, "loss": 0.25, "pairs": 8, "grad_norm": None},
@@ -40,7 +41,7 @@ def log_params(values): calls.append(values)
 def log_metrics(values, step): calls.append([values, step])
 def end_run(): calls.append("end")
 """
-SETTINGS = {"run": "r", "training": {"epochs": 2}}
+SETTINGS = TrainSettings(run="r", mixture="m", model="x", seed=0, training=TrainingSettings(epochs=2))
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_wandb_gets_every_number_under_an_id_that_a_resume_finds_again(tmp_path:
     folder.mkdir()
     write_lines("wandb", folder)
     first, *rest = [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
-    assert (first["id"], first["resume"], first["config"]) == ("r-0123", "allow", SETTINGS)
+    assert (first["id"], first["resume"], first["config"]) == ("r-0123", "allow", SETTINGS.as_json())
     assert rest == [*EXPECTED, "end"]
 
 
@@ -82,8 +83,9 @@ def test_mlflow_gets_every_number_and_a_resume_continues_its_run(tmp_path: Path,
     write_lines("mlflow", tmp_path)
     write_lines("mlflow", tmp_path)
     calls = sys.modules["mlflow"].calls
+    parameters = {name: str(value) for name, value in SETTINGS.training.as_json().items()}
     assert calls == [
-        *["rewardline", [None, "r"], {"epochs": "2"}, *EXPECTED, "end"],
+        *["rewardline", [None, "r"], parameters, *EXPECTED, "end"],
         *["rewardline", ["run7", None], *EXPECTED, "end"],
     ]
 

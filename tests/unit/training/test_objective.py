@@ -13,6 +13,7 @@ from rewardline.training.schedule import learning_rate
 
 from support.models import encoder, random_model
 from support.tokens import random_comparison
+from support.training_runs import training_settings
 
 
 def batch_of(pairs: int) -> Batch:
@@ -63,9 +64,7 @@ def test_what_the_model_or_the_data_cannot_give_is_refused(
 ) -> None:
     def check() -> None:
         model = RewardModel(encoder("bert") if family == "bert" else random_model(family).model, score=score)
-        check_objective(
-            model, {"loss": "pairwise", "normalize": False, **training}, max_length=max_length, eval_pairs=0
-        )
+        check_objective(model, training_settings(**training), max_length=max_length, eval_pairs=0)
 
     if message is None:
         check()
@@ -84,11 +83,11 @@ def test_ties_count_half() -> None:
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 def test_schedule_warms_up_to_the_peak_and_ends_where_it_should(schedule: str) -> None:
-    training = {"learning_rate": 1.0, "warmup": 0.1, "schedule": schedule}
+    training = training_settings(learning_rate=1.0, warmup=0.1, schedule=schedule)
     rates = [learning_rate(training, step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * k for k in range(1, 11)])
     assert max(rates) == rates[10] == 1.0
     assert rates == rates[:10] + sorted(rates[10:], reverse=True)
     assert rates[-1] == 1.0 if schedule == "constant" else rates[-1] < 0.02
-    assert learning_rate({**training, "warmup": 4}, 1, 100) == 0.5
-    assert learning_rate({**training, "warmup": 0}, 0, 100) == 1.0
+    assert learning_rate(training.replace(warmup=4), 1, 100) == 0.5
+    assert learning_rate(training.replace(warmup=0), 0, 100) == 1.0

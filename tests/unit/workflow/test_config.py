@@ -1,15 +1,15 @@
+from typing import Any
+
 import pytest
 import yaml
 
-from rewardline.workflow import config
-from rewardline.workflow import settings as stages
+from rewardline.workflow.resolve import ConfigError, resolve
+from rewardline.workflow.runs import run_table
 
 from support.paths import ROOT
 
-SCHEMA = config.load_schema(ROOT / "config" / "schema.yaml")
 
-
-def base() -> config.Json:
+def base() -> Any:
     return {
         "datasets": {"d": {"files": ["a.jsonl"]}},
         "mixtures": {"m": {"datasets": {"d": 1.0}}},
@@ -19,16 +19,16 @@ def base() -> config.Json:
 
 
 def test_defaults_are_filled_at_every_level() -> None:
-    result = config.resolve(base(), SCHEMA)
-    assert result["benchmarks"] == {}
-    assert result["mixtures"]["m"]["eval_fraction"] == 0.05
-    assert result["runs"]["r"]["seeds"] == [0]
-    assert result["runs"]["r"]["training"]["schedule"] == "cosine"
+    result = resolve(base())
+    assert result.benchmarks == {}
+    assert result.mixtures["m"].eval_fraction == 0.05
+    assert result.runs["r"].seeds == [0]
+    assert result.runs["r"].training.schedule == "cosine"
 
 
 def test_default_configuration_is_valid() -> None:
     loaded = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-    assert [run.run_id for run in stages.run_table(config.resolve(loaded, SCHEMA))] == ["demo-seed0", "demo-seed1"]
+    assert [run.run_id for run in run_table(resolve(loaded))] == ["demo-seed0", "demo-seed1"]
 
 
 def test_number_that_yaml_reads_as_text_is_a_number() -> None:
@@ -36,17 +36,17 @@ def test_number_that_yaml_reads_as_text_is_a_number() -> None:
     assert isinstance(text["learning_rate"], str)
     cfg = base()
     cfg["runs"]["r"]["training"] = text
-    assert config.resolve(cfg, SCHEMA)["runs"]["r"]["training"]["learning_rate"] == 5e-5
+    assert resolve(cfg).runs["r"].training.learning_rate == 5e-5
     cfg["runs"]["r"]["training"] = {"dropout": "1e-1", "pairs_per_step": 8.0, "max_steps": "10"}
-    training = config.resolve(cfg, SCHEMA)["runs"]["r"]["training"]
-    assert (training["dropout"], training["pairs_per_step"], training["max_steps"]) == (0.1, 8, 10)
-    assert isinstance(training["pairs_per_step"], int)
+    training = resolve(cfg).runs["r"].training
+    assert (training.dropout, training.pairs_per_step, training.max_steps) == (0.1, 8, 10)
+    assert isinstance(training.pairs_per_step, int)
 
 
 def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
     cfg = base()
     cfg["runs"] = {3: {"mixture": "m", "model": "x"}}
-    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["3"]
+    assert [run.run_id for run in run_table(resolve(cfg))] == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_mistake_is_named_with_key_value_and_what_is_allowed(path: str, value: o
     for part in parents:
         place = place[part]
     place[last] = value
-    with pytest.raises(config.ConfigError) as error:
-        config.resolve(cfg, SCHEMA)
+    with pytest.raises(ConfigError) as error:
+        resolve(cfg)
     for part in expected:
         assert part in str(error.value)
 
@@ -112,35 +112,35 @@ def test_scores_cannot_be_normalized_without_an_eval_split() -> None:
     cfg["benchmarks"] = {"b": {"files": ["b.jsonl"]}}
     cfg["mixtures"]["m"]["eval_fraction"] = 0
     cfg["runs"]["r"] |= {"benchmarks": ["b"], "training": {"normalize": True}}
-    with pytest.raises(config.ConfigError, match=r"runs\.r\.training\.normalize: needs an eval split"):
-        config.resolve(cfg, SCHEMA)
+    with pytest.raises(ConfigError, match=r"runs\.r\.training\.normalize: needs an eval split"):
+        resolve(cfg)
 
 
 def test_all_mistakes_are_reported_together() -> None:
     cfg = base()
     cfg["runs"]["r"]["training"] = {"epoch": 2, "schedule": "x"}
-    with pytest.raises(config.ConfigError) as error:
-        config.resolve(cfg, SCHEMA)
+    with pytest.raises(ConfigError) as error:
+        resolve(cfg)
     assert len(str(error.value).splitlines()) == 2
 
 
 def test_entry_set_to_null_is_left_out() -> None:
     cfg = base()
     cfg["runs"]["demo"] = None
-    assert set(config.resolve(cfg, SCHEMA)["runs"]) == {"r"}
+    assert set(resolve(cfg).runs) == {"r"}
 
 
 def test_seeds_give_run_ids() -> None:
     cfg = base()
     cfg["runs"]["r"]["seeds"] = [3, 5]
-    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["r-seed3", "r-seed5"]
+    assert [run.run_id for run in run_table(resolve(cfg))] == ["r-seed3", "r-seed5"]
     cfg["runs"]["r"]["seeds"] = [3]
-    assert [run.run_id for run in stages.run_table(config.resolve(cfg, SCHEMA))] == ["r"]
+    assert [run.run_id for run in run_table(resolve(cfg))] == ["r"]
 
 
 def test_two_runs_cannot_share_a_run_id() -> None:
     cfg = base()
     cfg["runs"]["r"]["seeds"] = [0, 1]
     cfg["runs"]["r-seed0"] = {"mixture": "m", "model": "x"}
-    with pytest.raises(config.ConfigError, match="run id r-seed0"):
-        config.resolve(cfg, SCHEMA)
+    with pytest.raises(ConfigError, match="run id r-seed0"):
+        resolve(cfg)

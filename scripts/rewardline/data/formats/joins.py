@@ -1,6 +1,6 @@
 """Ids in rows replaced by what they stand for in the rows of another data set.
 
-    joins = {"answer1_id": {"dataset": "answers", "key": "answer_id", "value": "text"}}
+    joins = {"answer1_id": JoinSettings(dataset="answers", key="answer_id", value="text")}
     build_tables(joins, {"answers": rows_of_answers}, Path("tables.sqlite"))
     with Tables(joins, Path("tables.sqlite")) as tables:
         record = tables.join(record)
@@ -21,9 +21,10 @@ from rewardline.core.errors import UserError
 from rewardline.data.conversation import Reject, kind
 from rewardline.data.formats.fields import Record, steps_of, walk
 from rewardline.data.formats.options import code
+from rewardline.data.formats.settings import JoinSettings
 
-Joins = Mapping[str, Mapping[str, str | None]]
-"""By path in a row: `dataset`, the `key` of its rows to find, and the `value` to put there (the whole row if null)."""
+Joins = Mapping[str, JoinSettings]
+"""By path in a row: what stands for the id there."""
 
 
 class _Table(NamedTuple):
@@ -36,15 +37,10 @@ def _tables(joins: Joins) -> dict[str, _Table]:
     """The table that each path needs; `UserError` for a bad path or key."""
     result = {}
     for path, join in joins.items():
-        if unknown := join.keys() - {"dataset", "key", "value"}:
-            raise UserError(f"join: {path}: unknown key {sorted(unknown)[0]!r}; known are dataset, key and value")
-        dataset, key, value = join.get("dataset"), join.get("key"), join.get("value")
-        if not dataset or not key:
-            raise UserError(f"join: {path} needs `dataset`, the data set to look in, and `key`, where its ids stand")
-        for each in (path, key, *([value] if value else [])):
+        for each in (path, join.key, *([join.value] if join.value else [])):
             if any(isinstance(step, str) and "*" in step for step in steps_of(each)):
                 raise UserError(f"join: {each}: a path of a join has no * in a key")
-        result[path] = _Table(dataset, key, value)
+        result[path] = _Table(join.dataset, join.key, join.value)
     return result
 
 

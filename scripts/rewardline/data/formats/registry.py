@@ -29,6 +29,7 @@ from rewardline.data.formats.fields import Fields, Record, steps_of
 from rewardline.data.formats.grouped import Grouping, GroupPairs, GroupReject, LabelledReader, Reader, VotesReader
 from rewardline.data.formats.options import OPTIONS, Options
 from rewardline.data.formats.ranked import good_bad, ranked
+from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.trees import TreeReader, tree
 from rewardline.data.formats.two_answers import preference
 
@@ -195,15 +196,21 @@ def grouping(format: str, fields: dict[str, str] | None = None, **options: Any) 
     return Grouping(shape.reader(), Fields(fields, shape.fields), _options(options))
 
 
-def check(format: str, fields: dict[str, str] | None = None, **options: Any) -> None:  # noqa: A002
+def check(settings: FormatSettings) -> None:
     """Raise `UserError` for settings that no row can be read with; `auto` stands for any format."""
-    if format == "auto":
-        Fields(fields, known_fields())
+    options = options_of(settings)
+    if settings.format == "auto":
+        Fields(settings.fields, known_fields())
         _options(options)
-    elif format in GROUPED:
-        grouping(format, fields, **options)
+    elif settings.format in GROUPED:
+        grouping(settings.format, settings.fields, **options)
     else:
-        converter(format, fields, **options)
+        converter(settings.format, settings.fields, **options)
+
+
+def options_of(settings: FormatSettings) -> dict[str, Any]:
+    """The options of a format, by name."""
+    return {name: getattr(settings, name) for name in OPTIONS}
 
 
 def known_fields() -> tuple[str, ...]:

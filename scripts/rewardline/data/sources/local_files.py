@@ -3,7 +3,6 @@
 import glob
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rewardline.core.errors import UserError
 
@@ -29,20 +28,3 @@ def expand_files(patterns: Sequence[str]) -> list[str]:
                 raise UserError(f"{match} has braces in its name, which snakemake reads as a wildcard; rename it")
         files.update(dict.fromkeys(matches))
     return list(files)
-
-
-def local_model_files(model: dict[str, Any]) -> list[str]:
-    """The files of a model (its entry in the configuration) that lies on this machine, none for one from elsewhere.
-
-    Raises:
-        UserError: it should lie on this machine, and does not.
-    """
-    if "gguf" in model:
-        return [] if "wheel" in model["gguf"] else expand_files([model["gguf"]["file"]])
-    path = model.get("path", "")
-    if path and Path(path).is_dir():
-        files = [file for file in Path(path).iterdir() if file.is_file() and not file.name.startswith(".")]
-        return expand_files(sorted(map(str, files)))
-    if path.startswith((".", "/", "~")):
-        raise UserError(f"path: {path} is not a folder")
-    return []

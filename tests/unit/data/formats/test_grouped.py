@@ -8,6 +8,7 @@ import pytest
 from rewardline.core.errors import UserError
 from rewardline.data.formats.grouped import GroupReject
 from rewardline.data.formats.registry import GROUPED, GroupPairs, Pair, Reject, check, converter, detect, grouping
+from rewardline.data.formats.settings import FormatSettings
 
 Row = dict[str, Any]
 
@@ -308,23 +309,20 @@ def test_groups_are_found_by_their_key() -> None:
 def test_a_grouped_format_is_no_converter(shape: str) -> None:
     with pytest.raises(UserError, match="grouping"):
         converter(shape)
-    check(shape, {}, pairing="all")
+    check(FormatSettings(format=shape, pairing="all"))
     with pytest.raises(UserError, match="no field"):
-        check(shape, {"chosn": "a"})
-    with pytest.raises(UserError, match="ties"):
-        check(shape, ties="some")
+        check(FormatSettings(format=shape, fields={"chosn": "a"}))
 
 
 def test_check_knows_every_format() -> None:
-    check("auto", {"prompt": "a", "label": "b"})
-    check("pairs", {"chosen": "a"})
-    for arguments in (("pears",), ("auto", {"promt": "a"}), ("ranked", {"prompt": "a..b"})):
+    check(FormatSettings(format="auto", fields={"prompt": "a", "label": "b"}))
+    check(FormatSettings(format="pairs", fields={"chosen": "a"}))
+    wrong: dict[str, dict[str, str]] = {"pears": {}, "auto": {"promt": "a"}, "ranked": {"prompt": "a..b"}}
+    for shape, fields in wrong.items():
         with pytest.raises(UserError):
-            check(*arguments)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="attributes"):
-        check("labelled", attributes={"a": "b"})
+            check(FormatSettings(format=shape, fields=fields))
     with pytest.raises(UserError, match="not a path"):
-        check("labelled", attributes={"a..b": 1})
+        check(FormatSettings(format="labelled", attributes={"a..b": 1}))
 
 
 def test_too_many_answers_to_compare() -> None:

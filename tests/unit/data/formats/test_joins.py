@@ -7,6 +7,7 @@ import pytest
 from rewardline.core.errors import UserError
 from rewardline.data.formats.joins import Tables, build_tables, check_joins
 from rewardline.data.formats.registry import Reject, converter, grouping
+from rewardline.data.formats.settings import JoinSettings
 from rewardline.data.sources import readers
 
 from support.real_data import DATA, load, load_all
@@ -14,7 +15,11 @@ from support.real_data import DATA, load, load_all
 Row = dict[str, Any]
 
 
-def tables(folder: Path, joins: Row, **rows: list[Row]) -> Tables:
+def settings(joins: dict[str, dict[str, str]]) -> dict[str, JoinSettings]:
+    return {path: JoinSettings.model_validate(join) for path, join in joins.items()}
+
+
+def tables(folder: Path, joins: dict[str, JoinSettings], **rows: list[Row]) -> Tables:
     build_tables(joins, rows, folder / "tables.sqlite")
     return Tables(joins, folder / "tables.sqlite")
 
@@ -23,10 +28,12 @@ ANSWERS: list[Row] = [{"id": 1, "text": "A", "by": "m"}, {"id": "b", "text": "B"
 
 
 def test_ids_become_what_they_stand_for(tmp_path: Path) -> None:
-    joins = {
-        "first": {"dataset": "answers", "key": "id", "value": "text"},
-        "others[*].ref": {"dataset": "answers", "key": "id"},
-    }
+    joins = settings(
+        {
+            "first": {"dataset": "answers", "key": "id", "value": "text"},
+            "others[*].ref": {"dataset": "answers", "key": "id"},
+        }
+    )
     row: Row = {"first": "1", "others": [{"ref": "b", "score": 2}, {"ref": 1.0, "score": 1}], "x": 0}
     with tables(tmp_path, joins, answers=ANSWERS) as found:
         assert found.join(row) == {
@@ -53,20 +60,17 @@ def test_ids_become_what_they_stand_for(tmp_path: Path) -> None:
 
 
 def test_what_the_tables_hold_is_counted(tmp_path: Path) -> None:
-    joins = {"a": {"dataset": "answers", "key": "id", "value": "text"}}
+    joins = settings({"a": {"dataset": "answers", "key": "id", "value": "text"}})
     counts = build_tables(joins, {"answers": [*ANSWERS, {"id": "1", "text": "A"}]}, tmp_path / "t.sqlite")
     assert counts == {"answers": {"rows": 4, "unusable": 1, "repeated": 1}}
     with pytest.raises(UserError, match=r"answers.* id '1' stands for more than one text.*Mend"):
         build_tables(joins, {"answers": [*ANSWERS, {"id": 1, "text": "Z"}]}, tmp_path / "u.sqlite")
 
 
-@pytest.mark.parametrize(
-    "join",
-    [{"dataset": "a"}, {"key": "id"}, {"dataset": "a", "key": "x..y"}, {"dataset": "a", "key": "k", "vale": "v"}],
-)
-def test_a_wrong_join_is_named(join: Row) -> None:
+@pytest.mark.parametrize(("path", "key"), [("path", "x..y"), ("path", "x*"), ("a..b", "id")])
+def test_a_wrong_path_of_a_join_is_named(path: str, key: str) -> None:
     with pytest.raises(UserError):
-        check_joins({"path": join})
+        check_joins({path: JoinSettings(dataset="a", key=key)})
 
 
 def test_real_reviews_joined_to_questions_and_answers(tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_real_reviews_joined_to_questions_and_answers(tmp_path: Path) -> None:
     said = {row["answer_id"]: row["text"].strip() for row in answers}
     rejects: Counter[str] = Counter()
     expected: Counter[str] = Counter()
-    with tables(tmp_path, joins, questions=questions, answers=answers) as found:
+    with tables(tmp_path, settings(joins), questions=questions, answers=answers) as found:
         for review in reviews:
             one, two = said.get(review["answer1_id"]), said.get(review["answer2_id"])
             lead = review["score"][0] - review["score"][1]
@@ -119,7 +123,7 @@ def test_real_votes_on_ids(tmp_path: Path) -> None:
     total: Counter[tuple[str, str]] = Counter()
     rows: dict[str, list[Row]] = {}
     identical = 0
-    with tables(tmp_path, joins, texts=[row for row in texts if row]) as found:
+    with tables(tmp_path, settings(joins), texts=[row for row in texts if row]) as found:
         for vote in votes[:20_000]:
             assert vote
             one, two = said[vote["winner"]], said[vote["loser"]]

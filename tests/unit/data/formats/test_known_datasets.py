@@ -5,18 +5,18 @@ from typing import Any
 import pytest
 
 from rewardline.data.formats.grouped import GroupReject
-from rewardline.data.formats.registry import GROUPED, OPTIONS, Pair, Reject, check, converter, grouping
+from rewardline.data.formats.registry import GROUPED, Pair, Reject, check, converter, grouping, options_of
 from rewardline.data.formats.row_filter import filtering
-from rewardline.workflow import config
+from rewardline.workflow.config import DatasetEntry
+from rewardline.workflow.resolve import ConfigError, load_public_datasets, resolve
 
 from support.paths import ROOT
 from support.shapes import SHAPES, Row, compared, shp
 
-SCHEMA = config.load_schema(ROOT / "config" / "schema.yaml")
-KNOWN = config.load_known(ROOT / "config" / "datasets.yaml")
+KNOWN = load_public_datasets(ROOT / "config" / "datasets.yaml")
 
 
-def entry(hub: str, **keys: Any) -> Row:
+def entry(hub: str, **keys: Any) -> DatasetEntry:
     """An entry of the configuration with this hub data set, as the stages see it."""
     chosen: Row = {
         "datasets": {"d": {"hub": hub, "revision": "main", **keys}, "other": {"demo": {}}},
@@ -24,25 +24,24 @@ def entry(hub: str, **keys: Any) -> Row:
         "models": {"x": {"path": "owner/name"}},
         "runs": {"r": {"mixture": "m", "model": "x"}},
     }
-    result: Row = config.resolve(chosen, SCHEMA, KNOWN)["datasets"]["d"]
-    return result
+    return resolve(chosen, KNOWN).datasets["d"]
 
 
 def pairs_of(hub: str, rows: list[Row], **keys: Any) -> tuple[list[Pair], list[str]]:
     """The pairs of rows, and the reasons why rows or pairs are left out."""
     shape = entry(hub, **keys)
-    options = {name: shape[name] for name in OPTIONS}
+    options = options_of(shape)
     found: list[Pair] = []
     left: list[str] = []
-    keep = filtering(shape["where"])
+    keep = filtering(shape.where)
     every, rows = rows, []
     for row in every:
         try:
             rows.append(keep(row))
         except Reject as reject:
             left.append(reject.reason)
-    if shape["format"] in GROUPED:
-        group = grouping(shape["format"], shape["fields"], **options)
+    if shape.format in GROUPED:
+        group = grouping(shape.format, shape.fields, **options)
         groups: dict[str, list[Row]] = {}
         for row in rows:
             groups.setdefault(group.key(row), []).append(row)
@@ -55,7 +54,7 @@ def pairs_of(hub: str, rows: list[Row], **keys: Any) -> tuple[list[Pair], list[s
                 found += pairs
                 left += [each.reason for each in pairs.unused.values()]
         return found, left
-    convert = converter(shape["format"], shape["fields"], **options)
+    convert = converter(shape.format, shape.fields, **options)
     for row in rows:
         try:
             found += convert(row)
@@ -79,21 +78,21 @@ def test_rows_of_a_known_data_set(hub: str) -> None:
 def test_every_entry_is_sound() -> None:
     for hub, keys in KNOWN.items():
         shape = entry(hub)
-        check(shape["format"], shape["fields"], **{name: shape[name] for name in OPTIONS})
-        assert "#" not in shape["hub"] and shape["format"] != "auto" and "revision" not in keys
+        check(shape)
+        assert "#" not in str(shape.hub) and shape.format != "auto" and "revision" not in keys
 
 
 def test_an_entrys_own_keys_win() -> None:
-    assert entry("stanfordnlp/SHP")["fields"] == {"prompt": "history", "margin": "score_ratio", "subset": "domain"}
+    assert entry("stanfordnlp/SHP").fields == {"prompt": "history", "margin": "score_ratio", "subset": "domain"}
     own = entry("stanfordnlp/SHP", fields={"odds": "score_ratio"}, min_margin=2, split="test")
-    assert own["fields"]["odds"] == "score_ratio" and own["fields"]["prompt"] == "history"
-    assert (own["min_margin"], own["split"]) == (2, "test")
+    assert own.fields["odds"] == "score_ratio" and own.fields["prompt"] == "history"
+    assert (own.min_margin, own.split) == (2, "test")
     (pair,), left = pairs_of(
         "stanfordnlp/SHP", [shp(1, 8, 2), shp(0, 2, 3)], fields={"odds": "score_ratio"}, min_margin=2
     )
     assert (pair.chosen, pair.confidence, pair.margin, left) == ("A", 0.8, 4.0, ["small_margin"])
     other = entry("nvidia/HelpSteer2#preference", format="auto")
-    assert (other["hub"], other["data_dir"], other["fields"], other["values"]) == (
+    assert (other.hub, other.data_dir, other.fields, other.values) == (
         "nvidia/HelpSteer2",
         "preference",
         {},
@@ -101,13 +100,13 @@ def test_an_entrys_own_keys_win() -> None:
     )
     ties, left = pairs_of("openai/webgpt_comparisons", [compared(0, 0)], ties="keep")
     assert [pair.confidence for pair in ties] == [0.5] and not left
-    assert entry("HuggingFaceH4/ultrafeedback_binarized", min_margin=None)["min_margin"] is None
-    assert entry("owner/unknown")["format"] == "auto"
+    assert entry("HuggingFaceH4/ultrafeedback_binarized", min_margin=None).min_margin is None
+    assert entry("owner/unknown").format == "auto"
 
 
 def test_a_join_names_a_data_set() -> None:
-    with pytest.raises(config.ConfigError, match=r"datasets\.d\.join\.a\.dataset: 'othr' is not defined; did you mean"):
+    with pytest.raises(ConfigError, match=r"datasets\.d\.join\.a\.dataset: 'othr' is not defined; did you mean"):
         entry("owner/name", join={"a": {"dataset": "othr", "key": "id"}})
-    with pytest.raises(config.ConfigError, match="key"):
+    with pytest.raises(ConfigError, match="key"):
         entry("owner/name", join={"a": {"dataset": "other"}})
-    assert entry("owner/name", join={"a": {"dataset": "other", "key": "id"}})["join"]["a"]["value"] is None
+    assert entry("owner/name", join={"a": {"dataset": "other", "key": "id"}}).join["a"].value is None

@@ -1,0 +1,119 @@
+"""Keep config/schema.yaml and the tables of config/README.md as the models of the configuration have them.
+
+python docs/configuration.py            fail if they are not current
+python docs/configuration.py --write    write them
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from rewardline.training.settings import TrainingSettings
+from rewardline.workflow.config import (
+    BenchmarkEntry,
+    Config,
+    DatasetEntry,
+    EnsembleEntry,
+    MixtureEntry,
+    ModelEntry,
+    RunEntry,
+)
+
+SCHEMA = ROOT / "config" / "schema.yaml"
+README = ROOT / "config" / "README.md"
+TABLES: dict[str, tuple[type[BaseModel], ...]] = {
+    "datasets": (DatasetEntry,),
+    "mixtures": (MixtureEntry,),
+    "models": (ModelEntry,),
+    "runs": (RunEntry, EnsembleEntry),
+    "runs.*.training": (TrainingSettings,),
+    "benchmarks": (BenchmarkEntry,),
+}
+"""By the name of a table in README.md: the models whose keys it has."""
+BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""Names of bounds that pydantic leaves as they are in types with null."""
+HEAD = """\
+# Every key of the configuration as a JSON Schema: type, default, bounds and meaning.
+# Made from the models in scripts/rewardline by `python docs/configuration.py --write`.
+"""
+
+
+def schema() -> str:
+    """The content of schema.yaml."""
+    found = _plain(Config.model_json_schema(by_alias=True))
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
+    return HEAD + yaml.safe_dump(found, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _plain(node: Any) -> Any:
+    """A schema without the titles that repeat the names of keys, and with JSON Schema's names for bounds."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: value for key, value in node.items() if key != "title" or not isinstance(value, str)}
+    return {BOUNDS.get(key, key): _plain(value) for key, value in kept.items()}
+
+
+def table(name: str) -> str:
+    """The table of a section, in Markdown."""
+    fields: dict[str, FieldInfo] = {}
+    for model in TABLES[name]:
+        fields |= {key: field for key, field in model.model_fields.items() if key not in fields}
+    if name == "benchmarks":
+        fields = {key: field for key, field in fields.items() if key not in DatasetEntry.model_fields}
+    rows = [f"| `{key}` | {default(field)} | {field.description} |" for key, field in fields.items()]
+    return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
+
+
+def default(field: FieldInfo) -> str:
+    """The default of a key as YAML; empty where there is none."""
+    value = field.default
+    if field.is_required() or value is None:
+        return ""
+    if isinstance(value, BaseModel):
+        return "{}"
+    if isinstance(value, float) and 0 < value < 1e-3:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def readme(text: str) -> str:
+    """README.md with its tables as the models have them."""
+    for name in TABLES:
+        begin, end = f"<!-- table of {name} -->\n", "\n<!-- end of table -->"
+        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+        assert pattern.search(text), f"{README} has no table of {name}"
+        before, after = pattern.split(text, maxsplit=1)
+        text = before + begin + table(name) + end + after
+    return text
+
+
+def main() -> int:
+    """Check the files, or write them."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--write", action="store_true", help="write the files instead of checking them")
+    write = options.parse_args().write
+    current = README.read_text(encoding="utf-8")
+    for path, content in ((SCHEMA, schema()), (README, readme(current))):
+        if write:
+            path.write_text(content, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != content:
+            print(f"{path.relative_to(ROOT)} is not current; run: python docs/configuration.py --write")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""What reading a dataset's rows depends on."""
+
+from pydantic import Field
+
+from rewardline.core.settings import Integer, Settings, Text, Unique
+
+
+class DemoSettings(Settings):
+    """The embedded generator."""
+
+    pairs: Integer = Field(6000, ge=1, description="How many pairs to make.")
+    seed: Integer = Field(1, ge=0, description="Seed of the generator.")
+
+
+class SourceSettings(Settings):
+    """Where the rows of a dataset are."""
+
+    hub: Text | None = Field(
+        None,
+        pattern="^[^/ ]+(/[^/ ]+)?$",
+        description="A dataset on the Hugging Face hub, as `owner/name`. A private or gated one takes its token from"
+        " `HF_TOKEN` in the environment.",
+    )
+    revision: Text | None = Field(
+        None,
+        description="Commit of the hub dataset; required. A branch or tag is resolved to its commit, with a warning.",
+    )
+    config: Text | None = Field(None, description="Configuration (subset) of the hub dataset.")
+    split: Text = Field("train", description="Split of the hub dataset.")
+    data_files: list[Text] | None = Field(None, description="Files of the hub dataset to read, instead of a split.")
+    data_dir: Text | None = Field(None, description="Folder of the hub dataset whose files make the split.")
+    columns: Unique[Text] | None = Field(
+        None, min_length=1, description="Names of the columns of csv, tsv or txt files that have no line with them."
+    )
+    files: list[Text] | None = Field(
+        None,
+        min_length=1,
+        description="Local files or globs: jsonl, json, csv, tsv, parquet; the text formats also as gz or zst.",
+    )
+    demo: DemoSettings | None = Field(
+        None, description="The embedded generator of preference pairs with one labelled flaw each."
+    )
+
+
+class DownloadSettings(SourceSettings):
+    """What the download of a dataset, or of one of its files, depends on."""
+
+    split: Text | None = None  # type: ignore[assignment]
+    """Null but for a hub dataset."""
+    sizes: list[Integer] | None = None
+    """Sizes of local files in bytes: they catch an edit with an older modification time."""

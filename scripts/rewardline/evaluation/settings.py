@@ -1,0 +1,46 @@
+"""What evaluations depend on."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rewardline.core.settings import Integer, Number, Settings
+from rewardline.data.formats.settings import BenchmarkScoring
+
+
+class CombineSettings(Settings):
+    """How the scores of an ensemble's members are combined."""
+
+    combine: Literal["mean", "worst", "mean_minus_variance"] = Field(
+        "mean",
+        description="Score of an answer by an ensemble: the `mean` of its members' standardised scores, the `worst`, or"
+        " `mean_minus_variance`.",
+    )
+    variance_weight: Number = Field(
+        0.5, ge=0, description="What the variance between members is multiplied by in `mean_minus_variance`."
+    )
+
+
+class EvaluationIdentity(Settings):
+    """Which run is judged on what."""
+
+    run: str
+    name: str
+    mixture: str
+    model: str
+    seed: Integer | None
+    benchmark: str
+    scoring: BenchmarkScoring | None = None
+
+
+class EvaluateSettings(EvaluationIdentity):
+    """What the evaluation of a trained model depends on."""
+
+    trust_remote_code: bool = False
+
+
+class EnsembleSettings(EvaluationIdentity, CombineSettings):
+    """What the evaluation of an ensemble depends on."""
+
+    ensemble: list[str]
+    """The run ids of its members."""

