@@ -9,7 +9,7 @@ Leaves a Hugging Face folder with weights in safetensors, a fast tokenizer and `
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
-from rewardline.core.files import publish, write_json
+from rewardline.core.files import atomic_folder, write_json
 from rewardline.model.base import prepare
 from rewardline.model.settings import BaseModelStageSettings
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--pairs", type=Path, help="folder of pairs whose text a tokenizer of its own is trained on")
     options.add_argument("--output", required=True, type=Path, help="folder to leave the model in")
     args = options.start(argv)
-    with publish(args.output) as out:
+    with atomic_folder(args.output) as out:
         manifest = prepare(args.settings, args.pairs, out)
         write_json(out / "manifest.json", manifest)
     return 0

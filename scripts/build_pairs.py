@@ -12,7 +12,7 @@ each shard.
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import publish, write_json
+from rewardline.core.files import atomic_folder, write_json
 from rewardline.data.pairs.mixture import build
 from rewardline.data.pairs.settings import PairsSettings
 
@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--shards", required=True, nargs="+", type=Path, help="manifest.json of each shard, in order")
     options.add_argument("--output", required=True, type=Path, help="folder to leave the pairs in")
     args = options.start(argv)
-    with publish(args.output) as out:
+    with atomic_folder(args.output) as out:
         stats = build(args.name, args.settings, args.data, args.prompts, args.shards, out)
         write_json(out / "stats.json", stats)
     left_out = ", ".join(f"{reason} {count}" for reason, count in stats["rejects"].items()) or "nothing"

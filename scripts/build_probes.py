@@ -10,7 +10,7 @@ Leaves what build_pairs.py and clean_pairs.py leave of a benchmark: `--output` w
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import publish, write_json
+from rewardline.core.files import atomic_folder, write_json
 from rewardline.data.pairs.build_probes import build
 from rewardline.data.pairs.settings import ProbeSettings
 
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--shard", required=True, type=Path, help="folder to leave the pairs in for tokenising")
     options.add_argument("--output", required=True, type=Path, help="folder to leave pairs and statistics in")
     args = options.start(argv)
-    with publish(args.shard) as shard, publish(args.output) as out:
+    with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
         stats = build(args.name, args.settings, args.pairs, shard, out)
         write_json(out / "stats.json", stats)
     log.info("%s: %d probes of %d held-out prompts", args.name, stats["eval"], stats["rows_in"])

@@ -9,8 +9,9 @@ clustered by prompt, `rejects.parquet`, `rows.npy` (what became of each row) and
 
 from pathlib import Path
 
+from rewardline.core.artifacts import write_manifest
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import publish, write_manifest
+from rewardline.core.files import atomic_folder
 from rewardline.data.pairs.clean_shard import clean_shard
 from rewardline.data.pairs.settings import CleanSettings
 
@@ -21,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--prompts", required=True, type=Path, help="manifest.json of the compared prompts")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
-    with publish(args.output) as out:
+    with atomic_folder(args.output) as out:
         facts = clean_shard(args.settings, args.prompts, out)
         write_manifest(out, facts)
     shard = f"{args.settings.shard + 1} of {args.settings.shards}"

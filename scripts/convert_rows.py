@@ -9,8 +9,9 @@ and `manifest.json` with the counts.
 
 from pathlib import Path
 
+from rewardline.core.artifacts import write_manifest
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import publish, write_manifest
+from rewardline.core.files import atomic_folder
 from rewardline.data.convert import convert
 from rewardline.data.formats.settings import ConvertSettings
 
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--tables", nargs="*", default=[], type=Path, help="manifest.json of joined datasets")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
-    with publish(args.output) as out:
+    with atomic_folder(args.output) as out:
         facts = convert(args.name, args.settings, args.data, args.tables, out)
         write_manifest(out, facts)
     left_out = ", ".join(f"{reason} {n}" for reason, n in facts["rejects"].items()) or "nothing"

@@ -18,7 +18,7 @@ Nothing is renamed, coerced or left out; a row that cannot be read has an `error
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
-from rewardline.core.files import publish, write_json
+from rewardline.core.files import atomic_folder, write_json
 from rewardline.data.sources.dataset import join, open_inputs, write
 from rewardline.data.sources.settings import DownloadSettings
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
     source = args.settings.model_dump(exclude={"sizes"}, exclude_none=True)
-    with publish(args.output) as folder:
+    with atomic_folder(args.output) as folder:
         if args.parts:
             commit, facts = None, join(args.parts, folder)
         else:

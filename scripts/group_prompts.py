@@ -9,8 +9,9 @@ the benchmarks' prompts, and `manifest.json` with what is the same for every sha
 
 from pathlib import Path
 
+from rewardline.core.artifacts import write_manifest
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import publish, write_manifest
+from rewardline.core.files import atomic_folder
 from rewardline.data.pairs.prompt_groups import group
 from rewardline.data.pairs.settings import GroupSettings
 
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
-    with publish(args.output) as out:
+    with atomic_folder(args.output) as out:
         facts = group(args.name, args.settings, args.data, args.benchmarks, out)
         write_manifest(out, facts)
     log.info(

@@ -9,7 +9,7 @@ Leaves `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` and `manifest.json`.
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import publish, write_json
+from rewardline.core.files import atomic_folder, write_json
 from rewardline.tokens.join import join
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--shards", required=True, nargs="+", type=Path, help="manifest.json of each shard, in order")
     options.add_argument("--output", required=True, type=Path, help="folder to leave the tokens in")
     args = options.start(argv)
-    with publish(args.output) as out:
+    with atomic_folder(args.output) as out:
         manifest = join(args.shards, out, args.output)
         write_json(out / "manifest.json", manifest)
     tokens = sum(entry["tokens"] for entry in manifest["splits"].values())

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import publish, write_json
+from rewardline.core.files import atomic_folder, write_json
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.tokenize_pairs import tokenize
 
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--threads", type=int, default=1)
     args = options.start(argv)
     os.environ.update(RAYON_NUM_THREADS=str(args.threads), TOKENIZERS_PARALLELISM=str(args.threads > 1).lower())
-    with publish(args.output) as out:
+    with atomic_folder(args.output) as out:
         manifest = tokenize(args.settings, args.pairs, args.base, out)
         write_json(out / "manifest.json", manifest)
     tokens = sum(entry["tokens"] for entry in manifest["splits"].values())

@@ -18,7 +18,7 @@ from typing import Any
 
 from rewardline.core import runtime
 from rewardline.core.cli import StageParser, log, run, start_logging
-from rewardline.core.files import link_or_copy, publish, read_json
+from rewardline.core.files import atomic_folder, link_or_copy, read_json
 from rewardline.core.gpus import own_gpus
 from rewardline.core.hashing import canonical, digest, file_sha256
 from rewardline.core.locks import exclusive
@@ -73,7 +73,7 @@ def is_whole(model: Path, key: str) -> bool:
 
 def finish(folder: Path, output: Path) -> None:
     """Publish the exported model, and delete what is no longer needed: checkpoints, and trainings under other keys."""
-    with publish(output) as out:
+    with atomic_folder(output) as out:
         for path in sorted((folder / "model").rglob("*")):
             target = out / path.relative_to(folder / "model")
             if path.is_dir():

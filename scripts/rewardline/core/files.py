@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rewardline.core.errors import UserError
-from rewardline.core.hashing import file_sha256
 from rewardline.core.locks import exclusive
 
 
@@ -29,12 +28,6 @@ def write_json(path: Path, value: Any) -> None:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Write `facts` and the SHA-256 of the files that lie in `folder` to its `manifest.json`."""
-    sha256 = {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    write_json(folder / "manifest.json", {**facts, "sha256": sha256})
-
-
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the place of `path` when the block ends without an error."""
@@ -48,10 +41,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def publish(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to write to; it takes the place of `folder` when the block ends without an error.
 
-    Until then `folder` stays as it was. Two processes that publish the same folder take turns.
+    Until then `folder` stays as it was. Two processes that atomic_folder the same folder take turns.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     old = folder.with_name(f".{folder.name}.old")
@@ -61,7 +54,7 @@ def publish(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
-            share(partial)
+            apply_umask(partial)
             if folder.exists():
                 folder.replace(old)
             partial.replace(folder)
@@ -72,7 +65,7 @@ def publish(folder: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def share(folder: Path) -> None:
+def apply_umask(folder: Path) -> None:
     """Give files the permissions that the user's umask allows; some libraries write for the owner alone."""
     mask = os.umask(0)
     os.umask(mask)

@@ -41,11 +41,17 @@ def program_files(program: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
-def code_digest(*programs: Path) -> str:
-    """A hash of the files that programs or modules consist of: of content and of paths below the root."""
+def code_digest(*programs: Path, without: Iterable[str] = ()) -> str:
+    """A hash of the files that programs or modules consist of: of content and of paths below the root.
+
+    `without`: names of packages of the library whose modules do not count.
+    """
     root = _root(programs[0])
     sha = hashlib.sha256()
+    left_out = [root / PACKAGE / name for name in without]
     for path in sorted({path for program in programs for path in program_files(program)}):
+        if any(path.is_relative_to(folder) for folder in left_out):
+            continue
         content = path.read_bytes()
         sha.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode() + content)
     return sha.hexdigest()[:16]

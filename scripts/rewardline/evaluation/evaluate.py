@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import publish, read_json, write_json
+from rewardline.core.files import atomic_folder, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published import sections_of
@@ -31,7 +31,7 @@ def evaluate(
     if file_sha256(model / "model.safetensors") != made["weights_sha256"]:
         raise UserError(f"{model}/model.safetensors is not what was trained; delete {model} and run again")
     kept = output.with_name(f".{output.name}.parts")
-    with publish(output) as out:
+    with atomic_folder(output) as out:
         scored = scored_comparisons(
             model,
             made["weights_sha256"],

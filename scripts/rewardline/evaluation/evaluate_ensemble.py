@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rewardline.core.files import publish, read_json, write_json
+from rewardline.core.files import atomic_folder, read_json, write_json
 from rewardline.evaluation.ensembles import combine, log_odds_scale, rows
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published import sections_of
@@ -24,7 +24,7 @@ def evaluate_ensemble(settings: EnsembleSettings, folders: Sequence[Path], outpu
     scores = {name: folder / "scores.parquet" for name, folder in members.items()}
     found: list[dict[str, Any]] = [read_json(folder / "metrics.json") for folder in members.values()]
     combined = combine(scores, settings.combine, settings.variance_weight)
-    with publish(output) as out:
+    with atomic_folder(output) as out:
         with pq.ParquetWriter(out / "scores.parquet", SCHEMA, compression="zstd") as writer:
             for table in rows(next(iter(scores.values())), combined):
                 writer.write_table(table)

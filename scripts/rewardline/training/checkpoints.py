@@ -120,7 +120,7 @@ def restore(engine: Any, folder: Path) -> Json | None:
         if _rank() == 0:
             for other in damaged:  # else they would count among those that are kept
                 shutil.rmtree(other, ignore_errors=True)
-        optimizer_state.publish(engine, facts["counters"])
+        optimizer_state.apply_state(engine, facts["counters"])
         state: Json = facts["state"]
         log.info("continuing after step %d from %s", facts["step"], path)
         saved_by = (facts["processes"], facts["zero_stage"])

@@ -103,7 +103,7 @@ def counters(engine: Any) -> Json:
     return {"adam_step": float(step), "loss_scaler": scale, "global_steps": engine.global_steps}
 
 
-def publish(engine: Any, counts: Json) -> None:
+def apply_state(engine: Any, counts: Json) -> None:
     """Have the engine go on from the tensors that were written into its `fragments`; every process must call it."""
     for tensor in _optimized(engine):
         engine.basic_optimizer.state[tensor]["step"].fill_(counts["adam_step"])

@@ -15,7 +15,7 @@ from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline.core import versions
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json, share, write_json
+from rewardline.core.files import apply_umask, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
 from rewardline.model import lora
@@ -174,7 +174,7 @@ def _export(
     facts["weights_sha256"] = file_sha256(partial / "model.safetensors")
     (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
     write_json(partial / "run.json", facts)
-    share(partial)
+    apply_umask(partial)
     partial.replace(folder / "model")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from rewardline.core.cli import parse_settings
 from rewardline.core.errors import UserError
-from rewardline.core.files import publish, read_json, write_json
+from rewardline.core.files import atomic_folder, read_json, write_json
 from rewardline.core.hashing import canonical
 from rewardline.core.locks import exclusive
 from rewardline.core.settings import Settings
@@ -17,9 +17,9 @@ from support.paths import SCRIPTS
 
 def test_published_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     target = tmp_path / "artefact"
-    with publish(target) as out:
+    with atomic_folder(target) as out:
         (out / "a").write_text("1")
-    with publish(target) as out:
+    with atomic_folder(target) as out:
         (out / "b").write_text("2")
         assert (target / "a").exists()
     assert [path.name for path in target.iterdir()] == ["b"]
@@ -27,9 +27,9 @@ def test_published_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
 
 def test_failure_leaves_the_old_artefact_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "artefact"
-    with publish(target) as out:
+    with atomic_folder(target) as out:
         (out / "a").write_text("1")
-    with pytest.raises(RuntimeError), publish(target) as out:
+    with pytest.raises(RuntimeError), atomic_folder(target) as out:
         (out / "b").write_text("2")
         raise RuntimeError
     assert [path.name for path in target.iterdir()] == ["a"]
@@ -40,7 +40,7 @@ def test_leftovers_of_a_killed_process_are_cleared(tmp_path: Path) -> None:
     leftover = tmp_path / ".artefact.partial"
     leftover.mkdir()
     (leftover / "half").write_text("x")
-    with publish(tmp_path / "artefact") as out:
+    with atomic_folder(tmp_path / "artefact") as out:
         assert not list(out.iterdir())
 
 

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from rewardline.core.artifacts import artifact_key, restored, write_manifest
+from rewardline.core.files import atomic_folder, read_json
+from rewardline.core.settings import Settings
+
+
+class Sizes(Settings):
+    a: int = 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with atomic_folder(tmp_path / "out") as out:
+        (out / "part").mkdir()
+        (out / "part" / "x").write_text("x")
+        write_manifest(out, {"rows": 1}, "k")
+    return tmp_path / "out"
+
+
+def test_work_done_under_its_key_is_not_done_again(folder: Path) -> None:
+    before = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()
+    assert not restored(folder, "other")
+    assert not (folder / "manifest.json").exists()
+    assert restored(folder, "k")
+    assert (folder / "manifest.json").read_bytes() == before
+    assert read_json(folder / "manifest.json")["rows"] == 1
+
+
+@pytest.mark.parametrize("damage", ["change", "add", "remove", "manifest"])
+def test_work_that_is_not_complete_is_done_again(folder: Path, damage: str) -> None:
+    if damage == "change":
+        (folder / "part" / "x").write_text("y")
+    elif damage == "add":
+        (folder / "part" / "y").write_text("y")
+    elif damage == "remove":
+        (folder / "part" / "x").unlink()
+    else:
+        (folder / ".manifest.json").write_text("[")
+    assert not restored(folder, "k")
+    assert not restored(folder / "missing", "k")
+
+
+def test_a_key_covers_settings_inputs_code_and_versions(tmp_path: Path) -> None:
+    (tmp_path / "stage.py").write_text("from rewardline.core import a\nfrom rewardline.low import b\n")
+    for name in ("__init__", "core/__init__", "core/a", "low/__init__", "low/b"):
+        (tmp_path / "rewardline" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "rewardline" / f"{name}.py").write_text("")
+
+    def key(module: str = "stage.py", **changes: int) -> str:
+        return artifact_key(Sizes(a=changes.get("a", 1)), {"x": changes.get("x", 1)}, tmp_path / module, ["numpy"])
+
+    first = key()
+    assert first == key() != key(a=2) != key(x=2)
+    (tmp_path / "again.py").write_text("from rewardline.core import a\nfrom rewardline.low import b\n")
+    assert key("again.py") != first
+
+
+def test_modules_of_core_change_no_key(tmp_path: Path) -> None:
+    from rewardline.core.provenance import code_digest
+
+    for folder, (core, low) in {"one": ("", ""), "two": ("x = 1", ""), "three": ("", "x = 1")}.items():
+        files = {"__init__": "", "core/__init__": "", "core/a": core, "low/__init__": "", "low/b": low}
+        for name, text in files.items():
+            path = tmp_path / folder / "rewardline" / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (tmp_path / folder / "s.py").write_text("from rewardline.core import a\nfrom rewardline.low import b\n")
+    one, two, three = (code_digest(tmp_path / name / "s.py", without=["core"]) for name in ("one", "two", "three"))
+    assert one == two != three
