@@ -40,6 +40,7 @@ from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import hash_id, position, prompt_identity
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.store import read_part
+from rewardline.data.schema import AnswerPosition
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -150,7 +151,7 @@ class Conversion:
                     others=others,
                     chosen_source=pair.sources[0] or None,
                     rejected_source=pair.sources[1] or None,
-                    place=pair.place and pair.place._asdict(),
+                    place=pair.place and _position(pair.place),
                 )
             )
         outside_share = Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]")
@@ -216,6 +217,10 @@ class Conversion:
             unused = reject.unused
         for index, reason in unused.items():
             self.reject(sources[index], reason)
+
+
+def _position(place: Place) -> AnswerPosition:
+    return {"item": place.item, "chosen": place.chosen, "rejected": place.rejected, "answers": place.answers}
 
 
 @contextmanager

@@ -10,10 +10,9 @@ A folder of candidates, the output of `convert_rows.py`, holds
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,82 +25,15 @@ from rewardline.data.pairs.external_sort import Buckets, bucket_count, character
 from rewardline.data.pairs.identity import Hashes, hash_id, id_text, normalize, stable_hash, word_hashes
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
 from rewardline.data.pairs.store import reading
-from rewardline.data.schema import PLACE
+from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA
+from rewardline.data.schema import Candidate as Candidate  # noqa: PLC0414 - its users import it from here
 
-SOURCE = pa.struct([("file", pa.string()), ("row", pa.int64())])
-SCHEMA = pa.schema(
-    [
-        ("prompt_id", pa.uint64()),
-        ("prompt", pa.string()),
-        ("chosen", pa.string()),
-        ("rejected", pa.string()),
-        ("margin", pa.float64()),
-        ("confidence", pa.float64()),
-        ("weight", pa.float64()),
-        ("subset", pa.string()),
-        ("dataset", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("others", pa.list_(SOURCE)),
-        ("chosen_source", pa.string()),
-        ("rejected_source", pa.string()),
-        ("place", PLACE),
-    ]
-)
+SCHEMA = CANDIDATE_SCHEMA
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
-_ORDER = "prompt_id", "prompt", "dataset", "file", "row"
-_order_of = attrgetter(*_ORDER)
 _AS_THEY_ARE = (
     *("dataset", "subset", "chosen", "rejected", "margin", "confidence", "file", "row"),
     *("chosen_source", "rejected_source", "place"),
 )  # what a pair has of its candidate
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A pair before cleaning. `prompt` is the canonical JSON of the message list.
-
-    `row` (1-based) of `file` is where it comes from; `others` are further rows that it was made of, with file and row.
-    `chosen_source` and `rejected_source` are the model or person that wrote each answer, None where no row says it.
-    `place` is where its answers stand in the row, for a benchmark with an arithmetic of its own.
-    """
-
-    prompt_id: int
-    prompt: str
-    chosen: str
-    rejected: str
-    margin: float | None
-    confidence: float
-    weight: float
-    subset: str
-    dataset: str
-    file: str
-    row: int
-    others: Sequence[Mapping[str, Any]] = ()
-    chosen_source: str | None = None
-    rejected_source: str | None = None
-    place: Mapping[str, Any] | None = None
-
-    @property
-    def pair_id(self) -> str:
-        """A stable hash of the pair's content."""
-        return stable_hash(self.prompt, self.chosen, self.rejected)
-
-    @property
-    def sources(self) -> list[tuple[str, int]]:
-        """File and row of each row that it was made of."""
-        return [(self.file, self.row), *((other["file"], other["row"]) for other in self.others)]
-
-    @property
-    def where(self) -> str:
-        """The row it comes from, for people."""
-        return f"{self.dataset} {self.file}:{self.row}"
-
-    @property
-    def order(self) -> tuple[int, str, str, str, int]:
-        """Sorts candidates: by prompt, then by source."""
-        key: tuple[int, str, str, str, int] = _order_of(self)
-        return key
 
 
 class CandidateWriter:
@@ -130,7 +62,7 @@ class CandidateWriter:
             (self._folder / "signatures.bin").open("wb") as stream,
         ):
             for rows in self._buckets.drain():
-                rows.sort(key=itemgetter(*_ORDER))
+                rows.sort(key=itemgetter(*CANDIDATE_ORDER))
                 for batch in _batches(rows):
                     writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
                     batches.append(batches[-1] + len(batch))
@@ -212,10 +144,15 @@ def ranges(readers: Sequence[CandidateReader], low: int = 0, high: int = 2**64) 
     return pairwise(low + (high - low) * step // steps for step in range(steps + 1))
 
 
+def pair_id(pair: Candidate) -> str:
+    """A stable hash of the pair's content."""
+    return stable_hash(pair.prompt, pair.chosen, pair.rejected)
+
+
 def pair_row(pair: Candidate, weight: float) -> dict[str, object]:
     """`pair` as a row of `pairs.PAIR_SCHEMA`; `weight` is what its data set weighs in the mixture."""
     return {
-        "pair_id": pair.pair_id,
+        "pair_id": pair_id(pair),
         "prompt_id": id_text(pair.prompt_id),
         "prompt": json.loads(pair.prompt),
         "weight": pair.weight * max(1.0, weight),

@@ -5,20 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardline.data.pairs.store import PartWriter
+from rewardline.data.schema import REJECT_SCHEMA
 
-REJECT_SCHEMA = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
 INTENDED = (
     "filtered", "outside_share", "not_sampled", "over_cap", "duplicate", "near_duplicate", "contradiction",
     "in_benchmark", "tie", "small_margin", "no_margin", "max_pairs", "one_sided",

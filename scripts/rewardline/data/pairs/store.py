@@ -11,28 +11,9 @@ import pyarrow.parquet as pq
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.hashing import file_sha256
 from rewardline.data.pairs.external_sort import characters_of
-from rewardline.data.schema import PLACE
+from rewardline.data.schema import PAIR_SCHEMA as PAIR_SCHEMA  # noqa: PLC0414 - its users import it from here
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-PAIR_SCHEMA = pa.schema(
-    [
-        ("pair_id", pa.string()),
-        ("prompt_id", pa.string()),
-        ("dataset", pa.string()),
-        ("subset", pa.string()),
-        ("prompt", MESSAGES),
-        ("chosen", pa.string()),
-        ("rejected", pa.string()),
-        ("margin", pa.float64()),
-        ("confidence", pa.float64()),
-        ("weight", pa.float64()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("chosen_source", pa.string()),
-        ("rejected_source", pa.string()),
-        ("place", PLACE),
-    ]
-)
+MESSAGES = PAIR_SCHEMA.field("prompt").type
 BATCH_CHARACTERS = 16 << 20
 """Text that is held in memory at most to write or read a part; a single row may have more."""
 

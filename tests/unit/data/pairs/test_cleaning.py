@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewardline.core.hashing import canonical
-from rewardline.data.pairs.candidates import Candidate
+from rewardline.data.pairs.candidates import Candidate, pair_id
 from rewardline.data.pairs.cleaning import Cleaned, Policy, clean
 from rewardline.data.pairs.decontamination import Leak
 from rewardline.data.pairs.identity import Hashes, position, prompt_identity
@@ -48,7 +48,7 @@ def test_every_pair_is_kept_or_rejected_and_no_prompt_is_on_both_sides(rows: lis
     result = cleaned(pairs, near_duplicates=0.8)
     assert len(result.train) + len(result.eval) + len(result.rejects) == len(pairs)
     assert not {p.prompt_id for p in result.train} & {p.prompt_id for p in result.eval}
-    kept = [p.pair_id for p in result.train + result.eval]
+    kept = [pair_id(p) for p in result.train + result.eval]
     assert len(kept) == len(set(kept))
 
 
