@@ -1,26 +1,26 @@
 """Folders that stages leave: files and a manifest with their hashes, and work that is not done again.
 
 A stage that is started again deletes its declared output first, which is the manifest. A copy of it therefore stays
-beside the files. Where the copy was made under the same key, which covers all that the result depends on, and every
-file is as it was, the manifest is restored and nothing is computed.
+beside the files, with the key that it was made under, which covers all that the result depends on. Where the key is the
+same and every file is as it was, the manifest is restored and nothing is computed. The manifest itself does not hold
+the key: equal results have equal manifests, so that what reads them need not run again.
 """
 
 import logging
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import link_or_copy, read_json, write_json
+from rewardline.core.files import read_json, write_json
 from rewardline.core.hashing import canonical, digest, file_sha256
 from rewardline.core.provenance import code_digest
 from rewardline.core.settings import JsonObject, Settings
-from rewardline.core.versions import versions
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-_COPY = ".manifest.json"
 
 
 def artifact_key(
@@ -31,42 +31,45 @@ def artifact_key(
     `inputs`: hashes of what is read, by name; `module`: what computes the result, with all modules behind it but those
     of `core`, which change no result; `packages`: installed packages whose version matters.
     """
-    found = versions()
     parts = {
         "settings": settings.as_json(),
         "inputs": dict(inputs),
         "code": code_digest(module, without=("core",)),
-        "versions": {name: found[name] for name in packages},
+        "versions": {name: version(name) for name in packages},
     }
     return digest(canonical(parts))
 
 
-def write_manifest(folder: Path, facts: Mapping[str, JsonValue], key: str | None = None) -> None:
-    """Write `facts`, the key and the SHA-256 of every file in `folder` to its manifest."""
-    sha256 = {path.relative_to(folder).as_posix(): file_sha256(path) for path in _files(folder)}
-    write_json(folder / MANIFEST, {**facts, **({} if key is None else {"key": key}), "sha256": sha256})
-    link_or_copy(folder / MANIFEST, folder / _COPY)
+def write_manifest(folder: Path, facts: Mapping[str, JsonValue], key: str | None = None, name: str = MANIFEST) -> None:
+    """Write `facts` and the SHA-256 of every file in `folder` to its manifest, the file `name`."""
+    sha256 = {path.relative_to(folder).as_posix(): file_sha256(path) for path in _files(folder, name)}
+    manifest = {**facts, "sha256": sha256}
+    write_json(folder / name, manifest)
+    write_json(_copy(folder, name), {"key": key, "manifest": manifest})
 
 
-def restored(folder: Path, key: str) -> bool:
-    """Whether a folder was made under `key` and is complete; its manifest is then restored."""
+def restored(folder: Path, key: str, name: str = MANIFEST) -> bool:
+    """Whether a folder was made under `key` and is complete; its manifest, the file `name`, is then restored."""
     try:
-        manifest: JsonObject = read_json(folder / _COPY)
-        hashes = manifest["sha256"]
-        made_under = manifest.get("key")
-    except (UserError, KeyError, TypeError, AttributeError):
+        copy: JsonObject = read_json(_copy(folder, name))
+        manifest = copy["manifest"]
+        hashes = manifest["sha256"] if isinstance(manifest, dict) else None
+    except (UserError, KeyError, TypeError):
         return False
-    if made_under != key:
+    if copy.get("key") != key:
         return False
-    if not isinstance(hashes, dict) or hashes != {
-        path.relative_to(folder).as_posix(): file_sha256(path) for path in _files(folder)
-    }:
+    if hashes != {path.relative_to(folder).as_posix(): file_sha256(path) for path in _files(folder, name)}:
         log.warning("%s is damaged; it is made again", folder)
         return False
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / name, manifest)
     log.info("%s is up to date: nothing that it depends on has changed", folder)
     return True
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (MANIFEST, _COPY)]
+def _copy(folder: Path, name: str) -> Path:
+    return folder / f".{name}"
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    left_out = folder / name, _copy(folder, name)
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and path not in left_out]

@@ -30,7 +30,19 @@ def test_work_done_under_its_key_is_not_done_again(folder: Path) -> None:
     assert read_json(folder / "manifest.json")["rows"] == 1
 
 
-@pytest.mark.parametrize("damage", ["change", "add", "remove", "manifest"])
+def test_the_manifest_may_have_another_name_and_does_not_depend_on_the_key(tmp_path: Path) -> None:
+    for key in ("k", "l"):
+        (tmp_path / key).mkdir()
+        (tmp_path / key / "x").write_text("x")
+        write_manifest(tmp_path / key, {"rows": 1}, key, "stats.json")
+        before = (tmp_path / key / "stats.json").read_bytes()
+        (tmp_path / key / "stats.json").unlink()
+        assert restored(tmp_path / key, key, "stats.json")
+        assert (tmp_path / key / "stats.json").read_bytes() == before
+    assert (tmp_path / "k" / "stats.json").read_bytes() == (tmp_path / "l" / "stats.json").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["change", "add", "remove", "manifest", "list"])
 def test_work_that_is_not_complete_is_done_again(folder: Path, damage: str) -> None:
     if damage == "change":
         (folder / "part" / "x").write_text("y")
@@ -39,7 +51,7 @@ def test_work_that_is_not_complete_is_done_again(folder: Path, damage: str) -> N
     elif damage == "remove":
         (folder / "part" / "x").unlink()
     else:
-        (folder / ".manifest.json").write_text("[")
+        (folder / ".manifest.json").write_text("[" if damage == "manifest" else "[]")
     assert not restored(folder, "k")
     assert not restored(folder / "missing", "k")
 
