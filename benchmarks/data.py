@@ -123,10 +123,10 @@ def run_pipeline(folder: Path, config: Path, target: str, cores: int) -> Memory:
 
 def texts(part: Path, whole: bool) -> Iterator[list[str]]:
     """Texts of a folder of pairs in batches of 512 pairs: prompt with each answer, or prompt and answers apart."""
-    from rewardline.data.pairs.store import read_pairs
+    from rewardline.data.pairs.store import read_rows
     from rewardline.tokens.templates import PLAIN
 
-    rows: Iterator[Any] = iter(read_pairs(part / "train"))
+    rows: Iterator[Any] = iter(read_rows(part / "train"))
     while batch := list(islice(rows, 512)):
         found = []
         for row in batch:
@@ -142,7 +142,8 @@ def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
 
     from tokenizers import Tokenizer
 
-    from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter, read_pairs
+    from rewardline.data.pairs.store import PartWriter, read_pairs
+    from rewardline.data.schema import Pair
     from rewardline.tokens.settings import TokenizeSettings
     from rewardline.tokens.tokenize_pairs import tokenize
 
@@ -151,12 +152,12 @@ def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
     bare = Tokenizer.from_file(str(base / "tokenizer.json"))
     settings = TokenizeSettings(max_length=1024, template="plain")
     seconds = dict.fromkeys(("stage", "whole", "apart"), 0.0)
-    rows = iter(read_pairs(part / "train"))
+    rows = read_pairs(part / "train")
     with tempfile.TemporaryDirectory() as name:
         for number in range(SAMPLES):
             sample = Path(name) / str(number)
             for split, some in (("train", islice(rows, SAMPLE)), ("eval", [])):
-                writer = PartWriter(sample / split, PAIR_SCHEMA)
+                writer = PartWriter(sample / split, Pair)
                 for row in some:
                     writer.add(row)
                 writer.close()

@@ -30,7 +30,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from rewardline.data.benchmarks import PROMPTS, SECTIONS, TIES
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.evaluation.published import sections
 
 Json = dict[str, Any]
@@ -115,7 +115,7 @@ def main() -> int:
     for name, what in PLACES.items():
         options.add_argument(name, type=Path, required=True, help=what)
     args = options.parse_args()
-    pairs: list[Json] = list(islice(filter(takes_turns, read_pairs(args.pairs / "eval")), args.count))
+    pairs: list[Json] = list(islice(filter(takes_turns, read_rows(args.pairs / "eval")), args.count))
     first, second = random_rows(0)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

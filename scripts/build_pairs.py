@@ -1,19 +1,21 @@
-"""Put the shards of a mixture's pairs together, and account for every row.
+"""Join the shards of a mixture's pairs, and account for every row.
 
     python scripts/build_pairs.py --name main --settings @settings.json --data results/data/*/manifest.json \\
         --prompts results/shards/prompts/main/manifest.json --shards results/shards/pairs/main/*/manifest.json \\
         --output results/pairs/main
 
-Leaves `train/` and `eval/` with Parquet parts clustered by prompt, `rejects.parquet` with each row or pair that was
-left out, and `stats.json`. Before it ran: convert_rows.py for each data set, group_prompts.py, and clean_pairs.py for
+Writes `train/` and `eval/` with Parquet parts clustered by prompt, `rejects.parquet` with each row or pair that was
+left out, and `stats.json`. It comes after convert_rows.py for each dataset, group_prompts.py, and clean_pairs.py for
 each shard.
 """
 
 from pathlib import Path
 
+from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder, write_json
-from rewardline.data.pairs.mixture import build
+from rewardline.core.files import atomic_folder
+from rewardline.data.pairs import mixture
+from rewardline.data.pairs.pair_statistics import STATISTICS
 from rewardline.data.pairs.settings import PairsSettings
 
 
@@ -24,15 +26,20 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--data", nargs="+", required=True, type=Path, help="manifest.json of each dataset")
     options.add_argument("--prompts", required=True, type=Path, help="manifest.json of the compared prompts")
     options.add_argument("--shards", required=True, nargs="+", type=Path, help="manifest.json of each shard, in order")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave the pairs in")
+    options.add_argument("--output", required=True, type=Path, help="folder to write the pairs to")
     args = options.start(argv)
+    read = [*args.data, args.prompts, *mixture.candidate_manifests(args.prompts), *args.shards]
+    inputs = {"manifests": input_hashes(read), "name": args.name}
+    key = artifact_key(args.settings, inputs, Path(mixture.__file__), ("numpy", "pyarrow"))
+    if restored(args.output, key, STATISTICS):
+        return 0
     with atomic_folder(args.output) as out:
-        stats = build(args.name, args.settings, args.data, args.prompts, args.shards, out)
-        write_json(out / "stats.json", stats)
-    left_out = ", ".join(f"{reason} {count}" for reason, count in stats["rejects"].items()) or "nothing"
+        stats = mixture.build(args.name, args.settings, args.data, args.prompts, args.shards, out)
+        write_manifest(out, stats.as_json(), key, STATISTICS)
+    left_out = ", ".join(f"{reason} {count}" for reason, count in stats.rejects.items()) or "nothing"
     log.info(
         "%s: %d rows, %d train and %d eval pairs; left out: %s",
-        args.name, stats["rows_in"], stats["train"], stats["eval"], left_out,
+        args.name, stats.rows_in, stats.train, stats.eval, left_out,
     )  # fmt: skip
     return 0
 

@@ -3,15 +3,17 @@
     python scripts/build_probes.py --name probes --settings '{"mixture": "main", "prompts": 100, "seed": 0}' \\
         --pairs results/pairs/main --shard results/shards/pairs/probes/0 --output results/pairs/probes
 
-Leaves what build_pairs.py and clean_pairs.py leave of a benchmark: `--output` with `eval/`, `rejects.parquet` and
-`stats.json`, `--shard` with the same pairs for tokenize_pairs.py.
+Writes what build_pairs.py and clean_pairs.py write of a benchmark: to `--output` `eval/`, `rejects.parquet` and
+`stats.json`, to `--shard` the same pairs for tokenize_pairs.py.
 """
 
 from pathlib import Path
 
+from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder, write_json
-from rewardline.data.pairs.build_probes import build
+from rewardline.core.files import atomic_folder
+from rewardline.data.pairs import build_probes
+from rewardline.data.pairs.pair_statistics import STATISTICS
 from rewardline.data.pairs.settings import ProbeSettings
 
 
@@ -20,13 +22,18 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, ProbeSettings)
     options.add_argument("--name", required=True, help="name of the benchmark")
     options.add_argument("--pairs", required=True, type=Path, help="folder of the mixture's pairs")
-    options.add_argument("--shard", required=True, type=Path, help="folder to leave the pairs in for tokenising")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave pairs and statistics in")
+    options.add_argument("--shard", required=True, type=Path, help="folder to write the pairs to for tokenizing")
+    options.add_argument("--output", required=True, type=Path, help="folder to write pairs and statistics to")
     args = options.start(argv)
+    inputs = {"pairs": input_hashes([args.pairs / STATISTICS]), "name": args.name}
+    key = artifact_key(args.settings, inputs, Path(build_probes.__file__), ("pyarrow",))
+    if restored(args.shard, key) and restored(args.output, key, STATISTICS):
+        return 0
     with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
-        stats = build(args.name, args.settings, args.pairs, shard, out)
-        write_json(out / "stats.json", stats)
-    log.info("%s: %d probes of %d held-out prompts", args.name, stats["eval"], stats["rows_in"])
+        manifest, stats = build_probes.build(args.name, args.settings, args.pairs, shard, out)
+        write_manifest(shard, manifest.as_json(), key)
+        write_manifest(out, stats.as_json(), key, STATISTICS)
+    log.info("%s: %d probes of %d held-out prompts", args.name, stats.eval, stats.rows_in)
     return 0
 
 

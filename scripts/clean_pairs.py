@@ -1,18 +1,18 @@
-"""Clean a shard of a mixture's pairs: deduplicate, split by prompt, sample, and keep what is left out.
+"""Clean a shard of a mixture's pairs: deduplicate, split by prompt, sample, and record what is left out.
 
     python scripts/clean_pairs.py --settings @settings.json --prompts results/shards/prompts/main/manifest.json \\
         --output results/shards/pairs/main/0
 
-The settings' `shard` is INDEX/COUNT. A shard is a range of prompt ids. Leaves `train/` and `eval/` with Parquet parts
+The settings' `shard` is INDEX/COUNT. A shard is a range of prompt ids. Writes `train/` and `eval/` with Parquet parts
 clustered by prompt, `rejects.parquet`, `rows.npy` (what became of each row) and `manifest.json`.
 """
 
 from pathlib import Path
 
-from rewardline.core.artifacts import write_manifest
+from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
 from rewardline.core.cli import StageParser, log, run
 from rewardline.core.files import atomic_folder
-from rewardline.data.pairs.clean_shard import clean_shard
+from rewardline.data.pairs import cleaning
 from rewardline.data.pairs.settings import CleanSettings
 
 
@@ -22,11 +22,16 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--prompts", required=True, type=Path, help="manifest.json of the compared prompts")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
+    inputs = {"prompts": input_hashes([args.prompts])}
+    packages = ("numpy", "pyarrow", "rensa", "xxhash")
+    key = artifact_key(args.settings, inputs, Path(cleaning.__file__), packages)
+    if restored(args.output, key):
+        return 0
     with atomic_folder(args.output) as out:
-        facts = clean_shard(args.settings, args.prompts, out)
-        write_manifest(out, facts)
+        manifest = cleaning.clean_shard(args.settings, args.prompts, out)
+        write_manifest(out, manifest.as_json(), key)
     shard = f"{args.settings.shard + 1} of {args.settings.shards}"
-    log.info("shard %s: %d train and %d eval pairs", shard, facts["train"], facts["eval"])
+    log.info("shard %s: %d train and %d eval pairs", shard, manifest.train, manifest.eval)
     return 0
 
 

@@ -3,16 +3,16 @@
     python scripts/group_prompts.py --name main --settings @settings.json --output results/shards/prompts/main \\
         --data results/shards/candidates/hh/*/manifest.json --benchmarks results/shards/candidates/test/*/manifest.json
 
-Leaves `groups.npz` (prompts that are nearly the same, with their groups, and which of these are held out), the index of
-the benchmarks' prompts, and `manifest.json` with what is the same for every shard: the split and the caps.
+Writes `groups.npz` (prompts that are nearly the same, with their groups, and the split), `benchmarks.npz` (an index of
+the benchmarks' prompts), and `manifest.json` with the caps and the candidates.
 """
 
 from pathlib import Path
 
-from rewardline.core.artifacts import write_manifest
+from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
 from rewardline.core.cli import StageParser, log, run
 from rewardline.core.files import atomic_folder
-from rewardline.data.pairs.prompt_groups import group
+from rewardline.data.pairs import prompt_comparison
 from rewardline.data.pairs.settings import GroupSettings
 
 
@@ -26,12 +26,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
+    inputs = {"data": input_hashes(args.data), "benchmarks": input_hashes(args.benchmarks), "name": args.name}
+    key = artifact_key(args.settings, inputs, Path(prompt_comparison.__file__), ("numpy", "pyarrow", "scipy"))
+    if restored(args.output, key):
+        return 0
     with atomic_folder(args.output) as out:
-        facts = group(args.name, args.settings, args.data, args.benchmarks, out)
-        write_manifest(out, facts)
+        manifest = prompt_comparison.compare_prompts(args.name, args.settings, args.data, args.benchmarks, out)
+        write_manifest(out, manifest.as_json(), key)
     log.info(
         "%s: %d prompts; %d of them in %d groups of nearly the same",
-        args.name, facts["prompts"], facts["groups"]["prompts"], facts["groups"]["groups"],
+        args.name, manifest.prompts, manifest.groups.prompts, manifest.groups.groups,
     )  # fmt: skip
     return 0
 

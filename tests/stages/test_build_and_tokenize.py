@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.tokens.encoder import load_tokenizer
 from rewardline.tokens.store import TokenDataset
 
@@ -83,7 +83,7 @@ def test_ranked_answers_become_one_comparison(tmp_path: Path, base_models: Calla
 def test_pairs_say_who_wrote_their_answers(tmp_path: Path) -> None:
     data = [{**row, "chosen_model": "one", "rejected_model": "other"} for row in rows(20)]
     build(tmp_path, {"a": data, "b": rows(20, 20)}, eval_fraction=0.5)
-    pairs = [pair for split in ("train", "eval") for pair in read_pairs(tmp_path / "pairs" / "m" / split)]
+    pairs = [pair for split in ("train", "eval") for pair in read_rows(tmp_path / "pairs" / "m" / split)]
     written = {(pair["dataset"], pair["chosen_source"], pair["rejected_source"]) for pair in pairs}
     assert written == {("a", "one", "other"), ("b", None, None)}
 
@@ -186,7 +186,7 @@ def test_real_transcripts_add_up(tmp_path: Path, shared_data: Path, name: str) -
     assert stats["by_dataset"]["hh"]["format"] == "transcript"
     assert stats["rows_in"] == 600 == stats["pairs_out"] + sum(stats["rejects"].values())
     assert stats["pairs_out"] > 580
-    for row in list(read_pairs(tmp_path / "pairs" / "m" / "eval"))[:20]:
+    for row in list(read_rows(tmp_path / "pairs" / "m" / "eval"))[:20]:
         prompt: Any = row["prompt"]
         turns = "".join(
             f"\n\n{ {'user': 'Human', 'assistant': 'Assistant'}[t['role']] }: {t['content']}" for t in prompt

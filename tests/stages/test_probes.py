@@ -12,7 +12,7 @@ import join_tokens
 import tokenize_pairs
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.tokens.encoder import ConversationEncoder, load_tokenizer
 from rewardline.tokens.store import TokenDataset
 
@@ -28,8 +28,8 @@ def make(folder: Path, held_out: list[Json], **settings: int) -> tuple[list[Json
     own = json.dumps({"mixture": "m", "prompts": 100, "seed": 0, **settings})
     places = ["--pairs", str(folder / "m"), "--shard", str(folder / "shard"), "--output", str(folder / "out")]
     assert build_probes.main(["--name", "p", "--settings", own, *places]) == 0
-    rows: list[Json] = list(read_pairs(folder / "out" / "eval"))
-    assert rows == list(read_pairs(folder / "shard" / "eval"))
+    rows: list[Json] = list(read_rows(folder / "out" / "eval"))
+    assert rows == list(read_rows(folder / "shard" / "eval"))
     return rows, json.loads((folder / "out" / "stats.json").read_text())
 
 

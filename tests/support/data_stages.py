@@ -12,7 +12,7 @@ import group_prompts
 import join_tokens
 import tokenize_pairs
 from rewardline.core.settings import Settings
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import TokenDataset
@@ -122,7 +122,7 @@ def tokenize(folder: Path, base: Path, split: str = "train", **settings: Any) ->
 
 def pairs(folder: Path, split: str) -> list[Json]:
     """The pairs of a split of the mixture."""
-    return list(read_pairs(folder / "pairs" / "m" / split))
+    return list(read_rows(folder / "pairs" / "m" / split))
 
 
 def prompts(folder: Path, split: str) -> set[str]:

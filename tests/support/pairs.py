@@ -1,12 +1,37 @@
-"""Rows of pairs, and folders of pairs."""
+"""Candidates, rows of pairs, and folders of pairs."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter
+from rewardline.core.hashing import canonical
+from rewardline.data.pairs.identity import prompt_identity
+from rewardline.data.pairs.store import PartWriter
+from rewardline.data.schema import Candidate, Message, Pair, RowLocation
 
 Json = dict[str, Any]
+
+
+def candidate(
+    prompt: str | list[Message], chosen: str, rejected: str, dataset: str = "d", row: int = 1, rows: int = 1
+) -> Candidate:
+    """A candidate, made of `rows` rows of which `row` is the first."""
+    turns: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    others: list[RowLocation] = [{"file": "f", "row": row + k} for k in range(1, rows)]
+    return Candidate(
+        prompt_id=prompt_identity(turns),
+        prompt=canonical(turns),
+        chosen=chosen,
+        rejected=rejected,
+        margin=None,
+        confidence=1.0,
+        weight=1.0,
+        subset="s",
+        dataset=dataset,
+        file="f",
+        row=row,
+        others=others,
+    )
 
 
 def pair_rows(count: int, variety: str = "") -> list[Json]:
@@ -25,6 +50,9 @@ def pair_rows(count: int, variety: str = "") -> list[Json]:
             "weight": 1.0,
             "file": "f",
             "row": k + 1,
+            "chosen_source": None,
+            "rejected_source": None,
+            "place": None,
         }
         for k in range(count)
     ]
@@ -33,9 +61,9 @@ def pair_rows(count: int, variety: str = "") -> list[Json]:
 def write_pairs(folder: Path, train: list[Json], held_out: list[Json]) -> None:
     """A folder as the pairs stage leaves it."""
     for split, rows in (("train", train), ("eval", held_out)):
-        writer = PartWriter(folder / split, PAIR_SCHEMA)
+        writer = PartWriter(folder / split, Pair)
         for row in rows:
-            writer.add(row)
+            writer.add(Pair(**row))
         writer.close()
     for name in ("stats.json", "manifest.json"):
         (folder / name).write_text(json.dumps({"train": len(train), "eval": len(held_out)}))

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 
 from support.project import Project
 
@@ -64,7 +64,7 @@ def test_own_files_with_a_benchmark_and_bad_rows(tmp_path: Path) -> None:
     bad = rejects[~rejects.reason.isin(["duplicate", "in_benchmark"])]
     assert sorted(bad.row) == [61, 62]
     assert (bad.file == "data/a.jsonl").all()
-    trained = {str(row["prompt"]) for row in read_pairs(project.folder / "results/pairs/mine/train", ["prompt"])}
+    trained = {str(row["prompt"]) for row in read_rows(project.folder / "results/pairs/mine/train", ["prompt"])}
     assert not [prompt for prompt in trained for k in range(40, 50) if f"What is {k} plus one?" in prompt]
     metrics = json.loads((project.folder / "results/evals/mine/held/metrics.json").read_text())
     assert metrics["n"] == 10

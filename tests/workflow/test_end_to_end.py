@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.tokens.templates import SPEAKERS
 
 from support.paths import ROOT
@@ -104,7 +104,7 @@ def test_model_alone_gives_the_scores_that_were_written(finished: tuple[Project,
     scores = pd.read_parquet(results / "evals" / "demo-seed0" / "eval" / "scores.parquet").set_index("pair_id")
     model = AutoModelForSequenceClassification.from_pretrained(results / "models" / "demo-seed0").eval()
     tokenizer = AutoTokenizer.from_pretrained(results / "models" / "demo-seed0")
-    rows: list[Any] = list(read_pairs(results / "pairs" / "demo" / "eval"))[:40]
+    rows: list[Any] = list(read_rows(results / "pairs" / "demo" / "eval"))[:40]
     for side in ("chosen", "rejected"):
         texts = []
         for row in rows:
@@ -124,7 +124,7 @@ def test_rows_and_pairs_add_up(finished: tuple[Project, str]) -> None:
     rejects = pd.read_parquet(project.folder / "results" / "pairs" / "demo" / "rejects.parquet")
     assert rejects.reason.value_counts().to_dict() == stats["rejects"]
     sides = {
-        split: {row["prompt_id"] for row in read_pairs(project.folder / f"results/pairs/demo/{split}", ["prompt_id"])}
+        split: {row["prompt_id"] for row in read_rows(project.folder / f"results/pairs/demo/{split}", ["prompt_id"])}
         for split in ("train", "eval")
     }
     assert not sides["train"] & sides["eval"]
@@ -151,7 +151,7 @@ def test_score_of_a_file_equals_the_evaluation_and_keeps_bad_rows(
     project, _ = finished
     results = project.folder / "results"
     scores = pd.read_parquet(results / "evals" / "demo-seed0" / "eval" / "scores.parquet").set_index("pair_id")
-    rows: list[Any] = list(read_pairs(results / "pairs" / "demo" / "eval"))[:30]
+    rows: list[Any] = list(read_rows(results / "pairs" / "demo" / "eval"))[:30]
     lines = [json.dumps({key: row[key] for key in ("pair_id", "prompt", "chosen", "rejected")}) for row in rows]
     (tmp_path / "in.jsonl").write_text("\n".join([lines[0], "{", '{"prompt": 3}', *lines[1:]]))
     command = [sys.executable, "scripts/score.py", "--model", "results/models/demo-seed0"]

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
-from pydantic import JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json, write_json
@@ -23,13 +24,40 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 
 
+class Manifest(BaseModel):
+    """The base of what stages write to a manifest for others to read; keys of a file that a model lacks are ignored."""
+
+    model_config = ConfigDict(frozen=True)
+    sha256: dict[str, str] = Field({}, exclude=True)
+    """Hash of each file of the folder, by its path in it; only `write_manifest` writes it."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The manifest in a file.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        try:
+            return cls.model_validate(read_json(path))
+        except ValidationError as error:
+            first = error.errors()[0]
+            problem = ": ".join([".".join(map(str, first["loc"])), first["msg"]])
+            raise UserError(f"{path} is damaged ({problem}); delete its folder and run again") from error
+
+    def as_json(self) -> JsonObject:
+        """The manifest as JSON values."""
+        return self.model_dump(mode="json")
+
+
 def artifact_key(
     settings: Settings, inputs: Mapping[str, JsonValue], module: Path, packages: Iterable[str] = ()
 ) -> str:
     """A key of all that a result depends on.
 
-    `inputs`: hashes of what is read, by name; `module`: what computes the result, with all modules behind it but those
-    of `core`, which change no result; `packages`: installed packages whose version matters.
+    `inputs`: hashes of what is read (see `input_hashes`), and options, by name; `module`: what computes the result,
+    with all modules behind it but those of `core`, which change no result; `packages`: installed packages whose version
+    matters.
     """
     parts = {
         "settings": settings.as_json(),
@@ -38,6 +66,11 @@ def artifact_key(
         "versions": {name: version(name) for name in packages},
     }
     return digest(canonical(parts))
+
+
+def input_hashes(paths: Iterable[Path]) -> list[JsonValue]:
+    """The path and SHA-256 of each file, for the key of what is made of them."""
+    return [f"{path} {file_sha256(path)}" for path in paths]
 
 
 def write_manifest(folder: Path, facts: Mapping[str, JsonValue], key: str | None = None, name: str = MANIFEST) -> None:

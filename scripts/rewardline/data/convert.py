@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypedDict
@@ -35,12 +36,12 @@ from rewardline.data.formats.registry import (
 from rewardline.data.formats.row_filter import filtering
 from rewardline.data.formats.settings import ConvertSettings
 from rewardline.data.formats.two_answers import is_number
-from rewardline.data.pairs.candidates import Candidate, CandidateWriter
+from rewardline.data.pairs.candidates import CandidateWriter
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
-from rewardline.data.pairs.identity import hash_id, position, prompt_identity
+from rewardline.data.pairs.identity import hash_id, prompt_identity, unit_interval_hash
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.store import read_part
-from rewardline.data.schema import AnswerPosition
+from rewardline.data.schema import AnswerPosition, Candidate, Message
 
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
@@ -127,9 +128,9 @@ class Conversion:
         pairs_outside: list[Rows] = []
         inside: set[int] = set()
         for pair, used in zip(pairs, rows_of_pairs or [(0,)] * len(pairs), strict=True):
-            prompt = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
+            prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
             prompt_id = prompt_identity(prompt)
-            if (low, high) != (0, 1) and not low <= position("share", prompt_id) < high:
+            if (low, high) != (0, 1) and not low <= unit_interval_hash("share", prompt_id) < high:
                 outside.update(used)
                 pairs_outside.append(used)
                 continue
@@ -274,7 +275,7 @@ def convert(dataset: str, settings: ConvertSettings, manifest: Path, tables: lis
         "characters": writer.characters,
         "rejects": dict(sorted(conversion.left_out.items())),
         "pair_rejects": dict(sorted(conversion.pairs_left_out.items())),
-        "reject_examples": rejects.close(),
+        "reject_examples": list(map(asdict, rejects.close())),
     }
 
 

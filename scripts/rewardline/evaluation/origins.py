@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 
 COLUMNS = ("pair_id", "chosen_source", "rejected_source", "file", "row", "place")
 
@@ -18,7 +18,7 @@ def with_origins(rows: Iterable[dict[str, Any]], pairs: Path) -> Iterator[dict[s
     Raises:
         UserError: a row's pair is not there.
     """
-    origins = read_pairs(pairs, list(COLUMNS))
+    origins = read_rows(pairs, list(COLUMNS))
     for row in rows:
         origin = next((one for one in origins if one["pair_id"] == row["pair_id"]), None)
         if origin is None:

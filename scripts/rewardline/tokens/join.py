@@ -1,12 +1,14 @@
 """The tokens of a mixture, joined from its shards."""
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.data.pairs.rejects import join_examples, join_rejects
+from rewardline.data.schema import RejectedRow
 from rewardline.tokens.store import join_splits
 
 Json = dict[str, Any]
@@ -27,6 +29,7 @@ def join(manifests: list[Path], out: Path, target: Path) -> Json:
         split: join_splits([(folder, facts["splits"][split]) for folder, facts in shards], split, out)
         for split in ("train", "eval")
     }
+    cases = (RejectedRow(**case) for _, facts in shards for case in facts["reject_examples"])
     join_rejects([folder for folder, _ in shards], out)
     if dropped and not all(entry["pairs"] for entry in splits.values() if entry["pairs_in"]):
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
@@ -39,5 +42,5 @@ def join(manifests: list[Path], out: Path, target: Path) -> Json:
         "splits": splits,
         **{key: sum(facts[key] for _, facts in shards) for key in ("truncated_pairs", "truncated_tokens")},
         "dropped": dict(sorted(dropped.items())),
-        "reject_examples": join_examples(facts for _, facts in shards),
+        "reject_examples": [asdict(case) for case in join_examples(cases)],
     }

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
@@ -15,7 +16,7 @@ from rewardline.core.files import read_json
 from rewardline.core.progress import progress
 from rewardline.data.pairs.external_sort import characters_of
 from rewardline.data.pairs.rejects import RejectWriter
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.tokens.encoder import ConversationEncoder, Encoded, common_prefix, describe, load_tokenizer
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import Comparison, Ids, ShardWriter
@@ -40,12 +41,12 @@ class Dropped:
 
     def close(self) -> list[Json]:
         """Finish `rejects.parquet`; a few examples."""
-        return self._writer.close()
+        return list(map(asdict, self._writer.close()))
 
 
 def prompts(folder: Path) -> Iterator[tuple[Json, list[Json]]]:
     """Each prompt with its pairs; pairs are clustered by prompt."""
-    for _, rows in groupby(read_pairs(folder), key=lambda row: (row["prompt_id"], row["prompt"])):
+    for _, rows in groupby(read_rows(folder), key=lambda row: (row["prompt_id"], row["prompt"])):
         group: list[Json] = list(rows)
         yield group[0], group
 

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.tokens.settings import NewTokenizerSettings
 
 MAX_PAIRS = 200_000
@@ -38,7 +38,7 @@ def train_tokenizer(folder: Path, settings: NewTokenizerSettings) -> PreTrainedT
 
 
 def _texts(folder: Path) -> Iterator[str]:
-    for row in islice(read_pairs(folder, ["prompt", "chosen", "rejected"]), MAX_PAIRS):
+    for row in islice(read_rows(folder, ["prompt", "chosen", "rejected"]), MAX_PAIRS):
         prompt: Any = row["prompt"]
         yield from (f"Human: {turn['content']}\n\n" for turn in prompt)
         yield f"Assistant: {row['chosen']}"

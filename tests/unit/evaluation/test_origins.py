@@ -3,14 +3,17 @@ from pathlib import Path
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter
+from rewardline.data.pairs.store import PartWriter
+from rewardline.data.schema import Pair
 from rewardline.evaluation.origins import with_origins
+
+from support.pairs import pair_rows
 
 
 def written(folder: Path, count: int) -> Path:
-    writer = PartWriter(folder, PAIR_SCHEMA, rows_per_part=3, batch=2)
-    for k in range(count):
-        writer.add({"pair_id": f"p{k}", "file": "a.jsonl", "row": k + 1, "chosen_source": "one" if k % 2 else None})
+    writer = PartWriter(folder, Pair, rows_per_part=3, batch=2)
+    for k, row in enumerate(pair_rows(count)):
+        writer.add(Pair(**{**row, "pair_id": f"p{k}", "chosen_source": "one" if k % 2 else None}))
     writer.close()
     return folder
 

@@ -1,22 +1,23 @@
 """What became of each row: used by a pair, or left out for the reason of its first pair.
 
-A row may give several pairs, a pair may come from several rows, and these may lie in different shards; so each shard
-notes what it saw of a row, and the notes of all shards are put together.
+A row may give several pairs, a pair may come from several rows, and these may be in different shards; so each shard
+notes what became of the pairs of a row, and the notes of all shards are put together.
 """
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.data.pairs.candidates import Candidate
 from rewardline.data.pairs.identity import hash_id
+from rewardline.data.schema import Candidate
 
-ROW = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint16)])
-"""A note: the row's key, its data set, and 0 for used or 1 + the index of the reason."""
-_AT_ONCE = 500_000
+NOTE = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint16)])
+"""The row's key, the index of its dataset, and 0 for used or 1 + the index of the reason."""
+_ROWS_AT_ONCE = 500_000
 
 
 class RowAccount:
@@ -29,11 +30,11 @@ class RowAccount:
         self._waiting: list[tuple[int, int, int]] = []
 
     def use(self, pair: Candidate) -> None:
-        """A pair is kept."""
+        """Note that a pair is used."""
         self._note(pair, 0)
 
     def leave_out(self, pair: Candidate, reason: str) -> None:
-        """A pair of a row was left out."""
+        """Note that a pair is left out."""
         self._note(pair, 1 + self._reasons.setdefault(reason, len(self._reasons)))
 
     def _note(self, pair: Candidate, code: int) -> None:
@@ -44,53 +45,54 @@ class RowAccount:
             self._flush()
 
     def _flush(self) -> None:
-        self._notes.append(np.array(self._waiting, dtype=ROW))
+        self._notes.append(np.array(self._waiting, dtype=NOTE))
         self._waiting = []
 
     def save(self, path: Path) -> list[str]:
-        """Write the notes, sorted by row and in the order of noting; the reasons by index."""
+        """Write the notes, sorted by row and then in the order of noting; the reasons by index."""
         self._flush()
         notes = np.concatenate(self._notes)
         np.save(path, notes[np.argsort(notes["key"], kind="stable")])
         return list(self._reasons)
 
 
-def balance(
-    shards: Sequence[tuple[Path, list[str]]], datasets: Sequence[str]
-) -> tuple[dict[str, Counter[str]], dict[str, int], Counter[str]]:
-    """Put the notes of all shards (their file and reasons) together.
+@dataclass
+class RowTotals:
+    """Rows of a mixture."""
 
-    Returns:
-        Rows left out by data set and reason, rows used by data set, and pairs left out by reason beyond those for
-        which their row is counted as left out.
-    """
+    left_out: dict[str, Counter[str]]
+    """Rows of which no pair is used, by dataset and reason."""
+    used: dict[str, int]
+    """Rows of which a pair is used, by dataset."""
+    pairs_left_out: Counter[str]
+    """Pairs that are left out, by reason, beyond those for which their row counts as left out."""
+
+
+def total(shards: Sequence[tuple[Path, list[str]]], datasets: Sequence[str]) -> RowTotals:
+    """Put the notes of all shards (their file and reasons) together."""
     notes = [np.load(path, mmap_mode="r") for path, _ in shards]
-    names = sorted({reason for _, reasons in shards for reason in reasons})
-    codes = [np.array([0, *(1 + names.index(reason) for reason in reasons)], dtype=np.uint16) for _, reasons in shards]
-    left_out: dict[str, Counter[str]] = {name: Counter() for name in datasets}
-    used = dict.fromkeys(datasets, 0)
-    pairs: Counter[str] = Counter()
-    steps = max(1, -(-sum(map(len, notes)) // _AT_ONCE))
+    reasons = sorted({reason for _, names in shards for reason in names})
+    codes = [np.array([0, *(1 + reasons.index(name) for name in names)], dtype=np.uint16) for _, names in shards]
+    totals = RowTotals({name: Counter() for name in datasets}, dict.fromkeys(datasets, 0), Counter())
+    steps = max(1, -(-sum(map(len, notes)) // _ROWS_AT_ONCE))
     for step in range(steps):
-        some = _range(notes, codes, step, steps)
-        keys, first, inverse = np.unique(some["key"], return_index=True, return_inverse=True)
+        part = _range(notes, codes, step, steps)
+        keys, first, inverse = np.unique(part["key"], return_index=True, return_inverse=True)
         is_used = np.zeros(len(keys), dtype=bool)
-        is_used[inverse[some["reason"] == 0]] = True
-        head = np.zeros(len(some), dtype=bool)
-        head[first] = True
+        is_used[inverse[part["reason"] == 0]] = True
+        is_first = np.zeros(len(part), dtype=bool)
+        is_first[first] = True
         for index, dataset in enumerate(datasets):
-            own = some["dataset"] == index
-            used[dataset] += int((own & head & is_used[inverse]).sum())
-            lost = own & head & ~is_used[inverse]
-            for code, name in enumerate(names, 1):
-                rows = int((lost & (some["reason"] == code)).sum())
-                if rows:
-                    left_out[dataset][name] += rows
-        more = (some["reason"] > 0) & (is_used[inverse] | ~head)
-        for code, count in enumerate(np.bincount(some["reason"][more], minlength=len(names) + 1).tolist()):
-            if code and count:
-                pairs[names[code - 1]] += count
-    return left_out, used, pairs
+            rows = is_first & (part["dataset"] == index)
+            totals.used[dataset] += int((rows & is_used[inverse]).sum())
+            totals.left_out[dataset] += _count(part["reason"][rows & ~is_used[inverse]], reasons)
+        totals.pairs_left_out += _count(part["reason"][is_used[inverse] | ~is_first], reasons)
+    return totals
+
+
+def _count(codes: npt.NDArray[np.uint16], reasons: Sequence[str]) -> Counter[str]:
+    """Number of notes by reason; those of used pairs do not count."""
+    return Counter(dict(zip(reasons, np.bincount(codes, minlength=len(reasons) + 1)[1:].tolist(), strict=True)))
 
 
 def _range(

@@ -2,7 +2,7 @@
 
 A folder of candidates, the output of `convert_rows.py`, holds
 
-- `candidates.arrow`: rows of `SCHEMA`, sorted by prompt id;
+- `candidates.arrow`: rows of `CANDIDATE_SCHEMA`, sorted by prompt id;
 - `rows.npy`: the prompt id of each row, uint64 [rows], ascending; `batches.npy`: the first row of each record batch;
 - `prompts.npy`: each prompt id once, uint64 [prompts], ascending;
 - `signatures.bin`: the MinHash signature of each of these prompts, in the context of its system message;
@@ -10,39 +10,34 @@ A folder of candidates, the output of `convert_rows.py`, holds
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json
-from rewardline.data.pairs.external_sort import Buckets, bucket_count, characters_of
+from rewardline.data.pairs.external_sort import Buckets, Row, bucket_count, characters_of
 from rewardline.data.pairs.identity import Hashes, hash_id, id_text, normalize, stable_hash, word_hashes
+from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
 from rewardline.data.pairs.store import reading
-from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA
-from rewardline.data.schema import Candidate as Candidate  # noqa: PLC0414 - its users import it from here
+from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, Candidate, Message, Pair
 
-SCHEMA = CANDIDATE_SCHEMA
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
-_AS_THEY_ARE = (
-    *("dataset", "subset", "chosen", "rejected", "margin", "confidence", "file", "row"),
-    *("chosen_source", "rejected_source", "place"),
-)  # what a pair has of its candidate
+_values = attrgetter(*CANDIDATE_SCHEMA.names)
 
 
 class CandidateWriter:
     """Writes a folder of candidates, in memory that does not grow with their number."""
 
     def __init__(self, folder: Path, rows: int, characters: int) -> None:
-        """`rows` and `characters` are about what is to come."""
+        """`rows` and `characters` are estimates of what is to come."""
         self._folder = folder
-        self._buckets = Buckets(folder / ".sort", SCHEMA, bucket_count(rows, characters))
+        self._buckets = Buckets(folder / ".sort", CANDIDATE_SCHEMA, bucket_count(rows, characters))
         self.rows = 0
         self.characters = 0
 
@@ -50,31 +45,30 @@ class CandidateWriter:
         """Append a candidate."""
         self.rows += 1
         self.characters += len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected)
-        self._buckets.add(candidate.prompt_id, {name: getattr(candidate, name) for name in SCHEMA.names})
+        self._buckets.add(candidate.prompt_id, dict(zip(CANDIDATE_SCHEMA.names, _values(candidate), strict=True)))
 
     def close(self) -> None:
         """Sort and write."""
-        ids: list[Hashes] = []
+        ids: list[Hashes] = [np.zeros(0, dtype=np.uint64)]
         batches = [0]
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with (
-            pa.ipc.new_file(self._folder / "candidates.arrow", SCHEMA, options=options) as writer,
+            pa.ipc.new_file(self._folder / "candidates.arrow", CANDIDATE_SCHEMA, options=options) as writer,
             (self._folder / "signatures.bin").open("wb") as stream,
         ):
             for rows in self._buckets.drain():
                 rows.sort(key=itemgetter(*CANDIDATE_ORDER))
                 for batch in _batches(rows):
-                    writer.write_batch(pa.RecordBatch.from_pylist(batch, SCHEMA))
+                    writer.write_batch(pa.RecordBatch.from_pylist(batch, CANDIDATE_SCHEMA))
                     batches.append(batches[-1] + len(batch))
                 ids.append(np.array([row["prompt_id"] for row in rows], dtype=np.uint64))
-                first = {row["prompt_id"]: row["prompt"] for row in reversed(rows)}
-                texts = [first[number] for number in sorted(first)]
-                made = with_contexts(signatures([prompt_words(text) for text in texts]), list(map(context_id, texts)))
-                stream.write(made.tobytes())
+                prompts = [str(rows[k]["prompt"]) for k in np.unique(ids[-1], return_index=True)[1]]
+                minima = signatures([prompt_words(prompt) for prompt in prompts])
+                stream.write(with_contexts(minima, [context_id(prompt) for prompt in prompts]).tobytes())
         np.save(self._folder / "batches.npy", np.array(batches, dtype=np.int64))
-        everything = np.concatenate(ids) if ids else np.zeros(0, dtype=np.uint64)
-        np.save(self._folder / "rows.npy", everything)
-        np.save(self._folder / "prompts.npy", np.unique(everything))
+        row_ids = np.concatenate(ids)
+        np.save(self._folder / "rows.npy", row_ids)
+        np.save(self._folder / "prompts.npy", np.unique(row_ids))
 
 
 class CandidateReader:
@@ -89,18 +83,18 @@ class CandidateReader:
         self._path = folder / "candidates.arrow"
         try:
             self._ids: Hashes = np.load(folder / "rows.npy", mmap_mode="r")
-            self._batches = np.load(folder / "batches.npy")
-            self.characters = int(read_json(folder / "manifest.json")["characters"])
+            self._batches: npt.NDArray[np.int64] = np.load(folder / "batches.npy")
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} is damaged ({error}); delete it and run again") from error
+        self.characters = CandidatesManifest.read(folder / "manifest.json").characters
 
     @property
     def total(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self._ids)
 
     def count(self, low: int, high: int) -> int:
-        """How many rows have a prompt id in [low, high)."""
+        """Number of rows with a prompt id in [low, high)."""
         start, end = self._range(low, high)
         return end - start
 
@@ -108,25 +102,25 @@ class CandidateReader:
         """The rows with a prompt id in [low, high), in order."""
         return self._rows([self._range(low, high)])
 
-    def of(self, prompts: list[int]) -> list[Candidate]:
+    def of(self, prompts: Iterable[int]) -> list[Candidate]:
         """The rows of these prompts."""
         ids = np.array(sorted(prompts), dtype=np.uint64)
-        starts, ends = (np.searchsorted(self._ids, ids, side=side) for side in ("left", "right"))
-        return self._rows(list(zip(starts.tolist(), ends.tolist(), strict=True)))
+        starts, ends = (np.searchsorted(self._ids, ids, side=side).tolist() for side in ("left", "right"))
+        return self._rows(zip(starts, ends, strict=True))
 
     def _range(self, low: int, high: int) -> tuple[int, int]:
         start = int(np.searchsorted(self._ids, np.uint64(low)))
         end = len(self._ids) if high >= 2**64 else int(np.searchsorted(self._ids, np.uint64(high)))
         return start, end
 
-    def _rows(self, ranges: list[tuple[int, int]]) -> list[Candidate]:
-        ranges = [(start, end) for start, end in ranges if start < end]
-        if not ranges:
+    def _rows(self, ranges: Iterable[tuple[int, int]]) -> list[Candidate]:
+        filled = [(start, end) for start, end in ranges if start < end]
+        if not filled:
             return []
         with reading(self._path), pa.OSFile(str(self._path)) as source, pa.ipc.open_file(source) as reader:
-            return [candidate for start, end in ranges for candidate in self._slice(reader, start, end)]
+            return [candidate for start, end in filled for candidate in self._slice(reader, start, end)]
 
-    def _slice(self, reader: Any, start: int, end: int) -> Iterator[Candidate]:
+    def _slice(self, reader: pa.RecordBatchFileReader, start: int, end: int) -> Iterator[Candidate]:
         index = int(np.searchsorted(self._batches, start, side="right")) - 1
         while self._batches[index] < end:
             first = int(self._batches[index])
@@ -144,24 +138,56 @@ def ranges(readers: Sequence[CandidateReader], low: int = 0, high: int = 2**64) 
     return pairwise(low + (high - low) * step // steps for step in range(steps + 1))
 
 
-def pair_id(pair: Candidate) -> str:
+def pair_of(candidate: Candidate, dataset_weight: float) -> Pair:
+    """A candidate as a pair of a mixture; `dataset_weight` is the weight of its dataset in the mixture."""
+    return Pair(
+        pair_id=pair_id(candidate),
+        prompt_id=id_text(candidate.prompt_id),
+        dataset=candidate.dataset,
+        subset=candidate.subset,
+        prompt=messages(candidate.prompt),
+        chosen=candidate.chosen,
+        rejected=candidate.rejected,
+        margin=candidate.margin,
+        confidence=candidate.confidence,
+        weight=candidate.weight * max(1.0, dataset_weight),
+        file=candidate.file,
+        row=candidate.row,
+        chosen_source=candidate.chosen_source,
+        rejected_source=candidate.rejected_source,
+        place=candidate.place,
+    )
+
+
+def pair_id(candidate: Candidate) -> str:
     """A stable hash of the pair's content."""
-    return stable_hash(pair.prompt, pair.chosen, pair.rejected)
+    return stable_hash(candidate.prompt, candidate.chosen, candidate.rejected)
 
 
-def pair_row(pair: Candidate, weight: float) -> dict[str, object]:
-    """`pair` as a row of `pairs.PAIR_SCHEMA`; `weight` is what its data set weighs in the mixture."""
-    return {
-        "pair_id": pair_id(pair),
-        "prompt_id": id_text(pair.prompt_id),
-        "prompt": json.loads(pair.prompt),
-        "weight": pair.weight * max(1.0, weight),
-        **{name: getattr(pair, name) for name in _AS_THEY_ARE},
-    }
+def messages(prompt: str) -> list[Message]:
+    """The messages of a prompt in canonical JSON."""
+    result: list[Message] = json.loads(prompt)
+    return result
 
 
-def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
+def prompt_words(prompt: str) -> Hashes:
+    """The word hashes of a prompt in canonical JSON, without its system messages: they are its context."""
+    return word_hashes(*(turn["content"] for turn in messages(prompt) if turn["role"] != "system"))
+
+
+def all_words(prompt: str) -> Hashes:
+    """The word hashes of a prompt in canonical JSON."""
+    return word_hashes(*(turn["content"] for turn in messages(prompt)))
+
+
+def context_id(prompt: str) -> int:
+    """The system messages of a prompt in canonical JSON, normalized, as a number below 2^64; 0 without any."""
+    system = [normalize(turn["content"]) for turn in messages(prompt) if turn["role"] == "system"]
+    return hash_id(*system) if system else 0
+
+
+def _batches(rows: list[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
     size = 0
     for row in rows:
         if batch and (len(batch) == _BATCH or size + characters_of(row) > _BATCH_CHARACTERS):
@@ -171,19 +197,3 @@ def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         size += characters_of(row)
     if batch:
         yield batch
-
-
-def prompt_words(prompt: str) -> Hashes:
-    """The words of a prompt in canonical JSON, without those of the system: they are its context."""
-    return word_hashes(*(turn["content"] for turn in json.loads(prompt) if turn["role"] != "system"))
-
-
-def all_words(prompt: str) -> Hashes:
-    """The words of a prompt in canonical JSON."""
-    return word_hashes(*(turn["content"] for turn in json.loads(prompt)))
-
-
-def context_id(prompt: str) -> int:
-    """The system messages of a prompt in canonical JSON, normalised, as a number below 2^64; 0 without any."""
-    system = [normalize(turn["content"]) for turn in json.loads(prompt) if turn["role"] == "system"]
-    return hash_id(*system) if system else 0

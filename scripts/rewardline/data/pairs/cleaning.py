@@ -1,33 +1,44 @@
-"""The cleaning of the pairs of a mixture, a group of similar prompts at a time."""
+"""The cleaning of the pairs of a mixture, a shard and in it a group of similar prompts at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from rewardline.data.pairs.candidates import Candidate, all_words, context_id, prompt_words
-from rewardline.data.pairs.decontamination import Leak
-from rewardline.data.pairs.identity import Hashes, normalize, position, word_hashes
+from rewardline.core.progress import progress
+from rewardline.data.pairs.accounting import RowAccount
+from rewardline.data.pairs.candidates import CandidateReader, all_words, context_id, pair_of, prompt_words, ranges
+from rewardline.data.pairs.decontamination import BenchmarkPrompts
+from rewardline.data.pairs.identity import Hashes, normalize, unit_interval_hash, word_hashes
+from rewardline.data.pairs.manifests import PromptsManifest, ShardManifest
 from rewardline.data.pairs.near_duplicates import distinct_shingles, jaccard, signatures, similarity
+from rewardline.data.pairs.pair_statistics import PairCounts
+from rewardline.data.pairs.prompt_groups import PromptGroups
+from rewardline.data.pairs.rejects import RejectWriter
+from rewardline.data.pairs.settings import CleanSettings
+from rewardline.data.pairs.store import PartWriter
+from rewardline.data.schema import Candidate, Pair
 
 COMPARED = 1_000
 """Pairs of a group that a further one is compared with before it counts as new: keeps large groups linear."""
 ESTIMATE = 0.2
-"""How far below the least similarity an estimate may lie for texts to be compared exactly: four standard deviations."""
-Leaks = Callable[[int, Callable[[], Hashes]], Leak | None]
+"""How far below the least similarity an estimate may be for texts to be compared exactly: four standard deviations."""
+FindInBenchmarks = Callable[[int, Callable[[], Hashes]], str | None]
+"""`BenchmarkPrompts.find`."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What happens to the pairs of a mixture.
+    """How the pairs of a mixture are cleaned.
 
-    `weights` by data set: below 1 that share of its training prompts is taken. `caps`: the position below which a
-    prompt of a capped data set is taken. `near_duplicates`: least similarity of texts that count as nearly the same,
-    None for equal ones alone. `keep_all`: a published benchmark, of which every pair counts as it was published.
+    `weights` by dataset: below 1 that share of its training prompts is used. `caps`: the hash below which a prompt of a
+    capped dataset is used. `near_duplicates`: least similarity of texts that count as nearly the same, None for equal
+    ones alone. `keep_all`: a published benchmark, of which every pair counts as it was published.
     """
 
     seed: int
@@ -37,167 +48,239 @@ class Policy:
     keep_all: bool = False
 
 
+class LeftOut(NamedTuple):
+    """A pair that is left out, and why."""
+
+    pair: Candidate
+    reason: str
+    detail: str
+
+
 @dataclass
 class Cleaned:
-    """The pairs of a group of prompts after cleaning, and what was left out of them with its reason."""
+    """The pairs of a group of prompts after cleaning."""
 
     train: list[Candidate] = field(default_factory=list)
     eval: list[Candidate] = field(default_factory=list)
-    rejects: list[tuple[Candidate, str, str]] = field(default_factory=list)
+    rejects: list[LeftOut] = field(default_factory=list)
+
+    def reject(self, pair: Candidate, reason: str, detail: str) -> None:
+        """Leave a pair out."""
+        self.rejects.append(LeftOut(pair, reason, detail))
 
 
-def clean(candidates: list[Candidate], held_out: bool, policy: Policy, leak: Leaks) -> Cleaned:
+def clean_shard(settings: CleanSettings, prompts: Path, out: Path) -> ShardManifest:
+    """Write the pairs of a shard to `out`; `prompts` is the manifest of the compared prompts."""
+    common = PromptsManifest.read(prompts)
+    readers = [CandidateReader(Path(entry.folder)) for entry in common.data]
+    low, high = (2**64 * (settings.shard + k) // settings.shards for k in (0, 1))
+    weights = settings.weights
+    policy = Policy(settings.seed, weights, common.caps, settings.near_duplicates, settings.keep_all)
+    groups = PromptGroups.load(prompts.parent)
+    benchmarks = BenchmarkPrompts.load(prompts.parent)
+    writers = {split: PartWriter(out / split, Pair) for split in ("train", "eval")}
+    rejects = RejectWriter(out)
+    account = RowAccount(sorted(weights))
+    counts = PairCounts()
+    rows = sum(reader.count(low, high) for reader in readers)
+    with progress("clean", total=rows, unit="pair") as bar:
+        for group, candidates in grouped(readers, groups, low, high):
+            cleaned = clean(candidates, groups.is_held_out(group), policy, benchmarks.find)
+            for split, pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
+                counts.add(pairs, split)
+                for pair in pairs:
+                    writers[split].add(pair_of(pair, weights[pair.dataset] if split == "train" else 1.0))
+                    account.use(pair)
+            for pair, reason, detail in cleaned.rejects:
+                for file, row in pair.sources:
+                    rejects.add(pair.dataset, file, row, reason, detail)
+                account.leave_out(pair, reason)
+            bar.update(len(candidates))
+    for writer in writers.values():
+        writer.close()
+    return ShardManifest(
+        train=writers["train"].total,
+        eval=writers["eval"].total,
+        statistics=counts,
+        reasons=account.save(out / "rows.npy"),
+        reject_examples=rejects.close(),
+        parts={split: writer.entries() for split, writer in writers.items()},
+    )
+
+
+def grouped(
+    readers: Sequence[CandidateReader], groups: PromptGroups, low: int, high: int
+) -> Iterator[tuple[int, list[Candidate]]]:
+    """Each group of prompts whose id is in [low, high) with all its candidates, by ascending group ids."""
+    for start, end in ranges(readers, low, high):
+        outside = groups.members_outside(start, end)
+        rows = [row for reader in readers for row in reader.between(start, end)]
+        if outside:
+            rows += [row for reader in readers for row in reader.of(outside)]
+        keyed = [(groups.group_of(row.prompt_id), row) for row in rows]
+        inside = sorted((item for item in keyed if start <= item[0] < end), key=lambda item: (item[0], item[1].order))
+        for group, members in groupby(inside, key=itemgetter(0)):
+            yield group, [row for _, row in members]
+
+
+def clean(candidates: list[Candidate], held_out: bool, policy: Policy, find: FindInBenchmarks) -> Cleaned:
     """Deduplicate, split and sample the pairs of a group: all those whose prompts are equal or nearly the same.
 
-    Of equal pairs the one of the weightiest data set stays, then the first; likewise of pairs that are nearly the same.
-    Pairs that contradict each other (A over B and B over A) all go, since nothing says which label is right. Texts are
-    equal that differ in case, punctuation and spacing alone, unless that is all the difference between chosen and
-    rejected. A tie is no preference: it repeats another tie, and contradicts nothing. A training pair whose prompt
-    stands in a benchmark goes; `leak` says which.
+    Of equal pairs the one of the dataset with the largest weight stays, then the first; likewise of pairs that are
+    nearly the same. Pairs that contradict each other (A over B and B over A) are all left out, since nothing says which
+    label is right. Texts are equal that differ in case, punctuation and spacing alone, unless that is all the
+    difference between chosen and rejected. A tie is no preference: it repeats another tie, and contradicts nothing. A
+    training pair whose prompt is in a benchmark, as `find` says, is left out.
     """
     result = Cleaned()
 
-    def first(pair: Candidate) -> tuple[Any, ...]:
-        return pair.prompt_id, -policy.weights[pair.dataset], *pair.order
+    def priority(pair: Candidate) -> tuple[int, float, tuple[int, str, str, str, int]]:
+        return pair.prompt_id, -policy.weights[pair.dataset], pair.order
 
     if policy.keep_all:
-        result.eval = sorted(candidates, key=first)
+        result.eval = sorted(candidates, key=priority)
         return result
     kept: list[Candidate] = []
-    for _, pairs in groupby(sorted(candidates, key=first), key=attrgetter("prompt_id")):
+    for _, pairs in groupby(sorted(candidates, key=priority), key=attrgetter("prompt_id")):
         kept += _without_conflicts(list(pairs), result)
     if policy.near_duplicates is not None:
         kept = _without_near_duplicates(kept, policy.near_duplicates, result)
-    kept.sort(key=attrgetter("order"))  # so that prompts that differ in writing alone do not alternate
+    kept.sort(key=attrgetter("order"))  # so that prompts that differ in case or punctuation alone do not alternate
     if held_out:
-        result.eval = [pair for pair in kept if pair.confidence > 0.5]
-        result.rejects += [(pair, "tie", "a tie can be trained on only") for pair in kept if pair.confidence <= 0.5]
+        for pair in kept:
+            if pair.confidence > 0.5:
+                result.eval.append(pair)
+            else:
+                result.reject(pair, "tie", "a tie can be trained on only")
         return result
     for prompt_id, pairs in groupby(kept, key=attrgetter("prompt_id")):
-        some = list(pairs)
-        found = leak(prompt_id, partial(all_words, some[0].prompt))
-        for pair in some:
-            if found is not None:
-                result.rejects.append((pair, "in_benchmark", found.detail))
-            elif (reject := _unsampled(pair, policy)) is not None:
-                result.rejects.append((pair, *reject))
+        of_prompt = list(pairs)
+        contamination = find(prompt_id, partial(all_words, of_prompt[0].prompt))
+        for pair in of_prompt:
+            if contamination is not None:
+                result.reject(pair, "in_benchmark", contamination)
+            elif (why := _why_not_sampled(pair, policy)) is not None:
+                result.reject(pair, *why)
             else:
                 result.train.append(pair)
     return result
 
 
-def _unsampled(pair: Candidate, policy: Policy) -> tuple[str, str] | None:
-    """Why a pair is not in the share of its data set that the mixture takes; None where it is."""
+def _why_not_sampled(pair: Candidate, policy: Policy) -> tuple[str, str] | None:
+    """Why a pair is not in the share of its dataset that the mixture uses; None where it is."""
     weight, cap = policy.weights[pair.dataset], policy.caps.get(pair.dataset, 1.0)
     if min(weight, cap) >= 1:
         return None
-    place = position(f"sample {policy.seed} {pair.dataset}", pair.prompt_id)
-    if place >= weight:
+    position = unit_interval_hash(f"sample {policy.seed} {pair.dataset}", pair.prompt_id)
+    if position >= weight:
         return "not_sampled", f"the mixture takes a share of {weight:g}"
-    return ("over_cap", "the mixture has a cap on this data set") if place >= cap else None
+    return ("over_cap", "the mixture has a cap on this dataset") if position >= cap else None
 
 
 def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidate]:
-    """Drop equal and contradictory pairs of one prompt."""
+    """Leave out equal and contradictory pairs of one prompt."""
     if len(pairs) == 1:
         return pairs
     first: dict[tuple[str, ...], Candidate] = {}
-    answers = dict.fromkeys(text for pair in pairs for text in (pair.chosen, pair.rejected))
-    normal = {text: normalize(text) for text in answers}
+    normalized = {text: normalize(text) for pair in pairs for text in (pair.chosen, pair.rejected)}
     for pair in pairs:
-        kept = first.setdefault(_key(pair, normal), pair)
+        kept = first.setdefault(_key(pair, normalized), pair)
         if kept is not pair:
-            result.rejects.append((pair, "duplicate", f"equal to {kept.where}"))
+            result.reject(pair, "duplicate", f"equal to {kept.where}")
     consistent = []
     for key, pair in first.items():
         other = first.get((key[1], key[0])) if len(key) == 2 else None
         if other is None:
             consistent.append(pair)
         else:
-            result.rejects.append((pair, "contradiction", f"{other.where} prefers the other answer"))
+            result.reject(pair, "contradiction", f"{other.where} prefers the other answer")
     return consistent
 
 
-def _key(pair: Candidate, normal: dict[str, str]) -> tuple[str, ...]:
+def _key(pair: Candidate, normalized: dict[str, str]) -> tuple[str, ...]:
     """What equal pairs of a prompt have in common: chosen and rejected, and a third entry for a tie."""
-    chosen, rejected = normal[pair.chosen], normal[pair.rejected]
-    if chosen == rejected:  # the difference is in what is normalised away
+    chosen, rejected = normalized[pair.chosen], normalized[pair.rejected]
+    if chosen == rejected:  # they differ only in what normalization removes
         chosen, rejected = pair.chosen, pair.rejected
     return (*sorted((chosen, rejected)), "tie") if pair.confidence == 0.5 else (chosen, rejected)
 
 
-def _without_near_duplicates(pairs: list[Candidate], least: float, result: Cleaned) -> list[Candidate]:
-    """Drop a pair when an earlier one is nearly the same in prompt, chosen and rejected; both if one is reversed.
+def _without_near_duplicates(pairs: list[Candidate], threshold: float, result: Cleaned) -> list[Candidate]:
+    """Leave out a pair if an earlier one is nearly the same in prompt, chosen and rejected; both if one is reversed.
 
     A pair whose own answers are that similar to each other is about the small difference between them, and stays, as
     does a tie.
     """
     if len(pairs) < 2:
         return pairs
-    texts = _Texts(pairs, least)
+    comparison = _PairComparison(pairs, threshold)
     compared: list[int] = []
-    gone: set[int] = set()
+    left_out: set[int] = set()
     for number, pair in enumerate(pairs):
-        if pair.confidence == 0.5 or texts.alike(pair.chosen, pair.rejected):
+        if pair.confidence == 0.5 or comparison.is_similar(pair.chosen, pair.rejected):
             continue
         recent = compared[-COMPARED:]
-        if (like := texts.near(number, recent)) is not None:
-            gone.add(number)
-            result.rejects.append((pair, "near_duplicate", f"nearly equal to {pairs[like].where}"))
-        elif (other := texts.near(number, recent, reverse=True)) is not None:
-            for one, against in ((number, other), (other, number)):
-                if one not in gone:
-                    gone.add(one)
-                    detail = f"{pairs[against].where} prefers nearly the same other answer"
-                    result.rejects.append((pairs[one], "contradiction", detail))
+        if (equal := comparison.find(number, recent)) is not None:
+            left_out.add(number)
+            result.reject(pair, "near_duplicate", f"nearly equal to {pairs[equal].where}")
+        elif (reverse := comparison.find(number, recent, reverse=True)) is not None:
+            for one, other in ((number, reverse), (reverse, number)):
+                if one not in left_out:
+                    left_out.add(one)
+                    detail = f"{pairs[other].where} prefers nearly the same other answer"
+                    result.reject(pairs[one], "contradiction", detail)
         else:
             compared.append(number)
-    return [pair for number, pair in enumerate(pairs) if number not in gone]
+    return [pair for number, pair in enumerate(pairs) if number not in left_out]
 
 
-class _Texts:
-    """Compares the pairs of a group: by the signatures of their answers, and exactly where these are alike."""
+class _PairComparison:
+    """Compares the pairs of a group: by the signatures of their answers, and exactly where these are similar."""
 
-    def __init__(self, pairs: list[Candidate], least: float) -> None:
-        self._pairs, self._least = pairs, least
+    def __init__(self, pairs: list[Candidate], threshold: float) -> None:
+        self._pairs, self._threshold = pairs, threshold
         answers = list(dict.fromkeys(text for pair in pairs for text in (pair.chosen, pair.rejected)))
         self._words = {text: word_hashes(text) for text in answers}
         self._signatures = signatures(list(self._words.values()))
         self._sets: dict[str, Hashes] = {}
-        place = {text: index for index, text in enumerate(answers)}
-        self._chosen = np.array([place[pair.chosen] for pair in pairs])
-        self._rejected = np.array([place[pair.rejected] for pair in pairs])
+        index = {text: number for number, text in enumerate(answers)}
+        self._chosen = np.array([index[pair.chosen] for pair in pairs])
+        self._rejected = np.array([index[pair.rejected] for pair in pairs])
 
-    def near(self, number: int, others: list[int], reverse: bool = False) -> int | None:
+    def find(self, number: int, others: list[int], reverse: bool = False) -> int | None:
         """The last of `others` that is nearly the same pair as `number`, or its reverse."""
         if not others:
             return None
         likely = np.ones(len(others), dtype=bool)
-        own = (self._rejected, self._chosen) if reverse else (self._chosen, self._rejected)
-        for mine, side in zip(own, (self._chosen, self._rejected), strict=True):
-            shares = similarity(self._signatures[side[others]], self._signatures[mine[number]])
-            likely &= shares >= self._least - ESTIMATE
+        answers = (self._rejected, self._chosen) if reverse else (self._chosen, self._rejected)
+        for own, side in zip(answers, (self._chosen, self._rejected), strict=True):
+            shares = similarity(self._signatures[side[others]], self._signatures[own[number]])
+            likely &= shares >= self._threshold - ESTIMATE
         pair = self._pairs[number]
         chosen, rejected = (pair.rejected, pair.chosen) if reverse else (pair.chosen, pair.rejected)
         for index in reversed(np.flatnonzero(likely).tolist()):
             other = self._pairs[others[index]]
-            if self.alike(chosen, other.chosen) and self.alike(rejected, other.rejected) and self._prompts(pair, other):
+            if (
+                self.is_similar(chosen, other.chosen)
+                and self.is_similar(rejected, other.rejected)
+                and self._same_prompt(pair, other)
+            ):
                 return others[index]
         return None
 
-    def alike(self, one: str, other: str) -> bool:
+    def is_similar(self, first: str, second: str) -> bool:
         """Whether two texts are equal but for case, punctuation and spacing, or share most of their word pairs."""
-        if one == other:
+        if first == second:
             return True
-        first, second = self._set(one), self._set(other)
-        if min(len(first), len(second)) < self._least * max(len(first), len(second)):
+        one, other = self._set(first), self._set(second)
+        if min(len(one), len(other)) < self._threshold * max(len(one), len(other)):
             return False
-        return jaccard(first, second) >= self._least or normalize(one) == normalize(other)
+        return jaccard(one, other) >= self._threshold or normalize(first) == normalize(second)
 
-    def _prompts(self, one: Candidate, other: Candidate) -> bool:
-        if one.prompt_id == other.prompt_id:
+    def _same_prompt(self, first: Candidate, second: Candidate) -> bool:
+        if first.prompt_id == second.prompt_id:
             return True
-        return context_id(one.prompt) == context_id(other.prompt) and self.alike(one.prompt, other.prompt)
+        return context_id(first.prompt) == context_id(second.prompt) and self.is_similar(first.prompt, second.prompt)
 
     def _set(self, text: str) -> Hashes:
         """The shingles of an answer, or of a prompt in canonical JSON."""

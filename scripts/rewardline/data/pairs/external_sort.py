@@ -1,13 +1,15 @@
-"""Rows on disk, in buckets by key: what lets data of any size be sorted or grouped in bounded memory."""
+"""Rows on disk in buckets by key, so that data of any size is sorted or grouped in bounded memory.
 
-from collections.abc import Iterator, Mapping
+By hand, because pyarrow sorts in memory alone.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-_ROWS = 20_000
-_CHARACTERS = 48 << 20
+Row = dict[str, object]
+_ROWS, _CHARACTERS = 20_000, 48 << 20  # of a bucket
 _WAITING_ROWS, _WAITING_CHARACTERS = 10_000, 16 << 20  # in memory over all buckets
 _LEAST_WIDTH = 2**20  # of a range of keys that is split again
 _KEY = "_key"
@@ -18,37 +20,34 @@ def bucket_count(rows: int, characters: int) -> int:
     return max(1, -(-rows // _ROWS), -(-characters // _CHARACTERS))
 
 
-def characters_of(row: Mapping[str, Any]) -> int:
-    """About how much a row weighs: the length of its texts."""
-    return sum(map(_length, row.values()))
-
-
-def _length(value: Any) -> int:
+def characters_of(value: object) -> int:
+    """The length of the texts in a row, or in a value of one."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, list):
-        return sum(map(_length, value))
-    return sum(map(_length, value.values())) if isinstance(value, dict) else 0
+        return sum(map(characters_of, value))
+    return sum(map(characters_of, value.values())) if isinstance(value, dict) else 0
 
 
 class Buckets:
     """Appends rows to files by ranges of keys in [`low`, `high`); each range is read back in the order of writing.
 
-    A range that turns out too large is split again, so that the number of files at the start need only be a guess.
+    A range that turns out too large is split again, so that `count`, the number of files at the start, may be a guess.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, count: int, low: int = 0, high: int = 2**64) -> None:
         folder.mkdir(parents=True)
-        self._folder, self._schema = folder, schema
+        self._folder, self._row_schema = folder, schema
+        self._schema = schema.append(pa.field(_KEY, pa.uint64()))
         self._low, self._high = low, high
-        self._waiting: list[list[dict[str, Any]]] = [[] for _ in range(count)]
+        self._waiting: list[list[Row]] = [[] for _ in range(count)]
         self._writers: list[pa.RecordBatchStreamWriter | None] = [None] * count
         self._sizes = [[0, 0] for _ in range(count)]
         self._held = [0, 0]
         self._batch = max(8, min(500, _WAITING_ROWS // count))
 
-    def add(self, key: int, row: dict[str, Any]) -> None:
-        """Append a row to the bucket of `key`; a smaller key lies in no later bucket."""
+    def add(self, key: int, row: Row) -> None:
+        """Append a row to the bucket of `key`; no smaller key is in a later bucket."""
         index = (key - self._low) * len(self._waiting) // (self._high - self._low)
         self._waiting[index].append({**row, _KEY: key})
         size = characters_of(row)
@@ -61,10 +60,10 @@ class Buckets:
             self._held = [0, 0]
         elif len(self._waiting[index]) >= self._batch:
             self._held[0] -= len(self._waiting[index])
-            self._held[1] -= sum(map(characters_of, self._waiting[index]))
+            self._held[1] -= characters_of(self._waiting[index])
             self._flush(index)
 
-    def drain(self) -> Iterator[list[dict[str, Any]]]:
+    def drain(self) -> Iterator[list[Row]]:
         """The rows of each range, by ascending keys; nothing is left on disk after the last one."""
         for index in range(len(self._waiting)):
             self._flush(index)
@@ -76,25 +75,22 @@ class Buckets:
                 self._path(index).unlink()
         self._folder.rmdir()
 
-    def _read(self, index: int) -> Iterator[list[dict[str, Any]]]:
+    def _read(self, index: int) -> Iterator[list[Row]]:
         low, high = (self._low + -(-(self._high - self._low) * (index + k) // len(self._waiting)) for k in (0, 1))
         count = bucket_count(*self._sizes[index])
         if count > 2 and high - low > _LEAST_WIDTH:
-            parts = Buckets(self._folder / f"{index}", self._schema, count, low, high)
-            for rows in self._batches(index):
-                for row in rows:
-                    parts.add(row.pop(_KEY), row)
+            parts = Buckets(self._folder / f"{index}", self._row_schema, count, low, high)
+            for key, row in self._rows(index):
+                parts.add(key, row)
             yield from parts.drain()
-            return
-        found = [row for rows in self._batches(index) for row in rows]
-        for row in found:
-            del row[_KEY]
-        yield found
+        else:
+            yield [row for _, row in self._rows(index)]
 
-    def _batches(self, index: int) -> Iterator[list[dict[str, Any]]]:
+    def _rows(self, index: int) -> Iterator[tuple[int, Row]]:
         with self._path(index).open("rb") as stream, pa.ipc.open_stream(stream) as reader:
             for batch in reader:
-                yield batch.to_pylist()
+                for row in batch.to_pylist():
+                    yield row.pop(_KEY), row
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index}.arrow"
@@ -102,10 +98,9 @@ class Buckets:
     def _flush(self, index: int) -> None:
         if not self._waiting[index]:
             return
-        schema = self._schema.append(pa.field(_KEY, pa.uint64()))
         writer = self._writers[index]
         if writer is None:
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            writer = self._writers[index] = pa.ipc.new_stream(self._path(index), schema, options=options)
-        writer.write_batch(pa.RecordBatch.from_pylist(self._waiting[index], schema=schema))
+            writer = self._writers[index] = pa.ipc.new_stream(self._path(index), self._schema, options=options)
+        writer.write_batch(pa.RecordBatch.from_pylist(self._waiting[index], schema=self._schema))
         self._waiting[index] = []

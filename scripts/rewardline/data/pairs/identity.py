@@ -1,6 +1,6 @@
-"""Who is who: stable hashes of prompts and pairs, and the words by which texts are compared.
+"""Identity of texts: normalization, stable hashes of prompts and pairs, words and n-grams.
 
-All of it depends on the text alone: the same on every machine and in every process.
+All of it depends on the text alone and is the same on every machine and in every process.
 """
 
 import hashlib
@@ -8,23 +8,27 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+if TYPE_CHECKING:  # probes, and with them the report, need no Arrow
+    from rewardline.data.schema import Message
+
 Hashes = npt.NDArray[np.uint64]
 _MARKS = "".join(chr(code) for code in range(0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
-# Words with their vowel signs; and signs that make another question of the same words: C++ and C#, 7 + 3 and 7 - 3.
+# Words with their vowel signs, and the symbols that tell apart C++ and C#, or 7 + 3 and 7 - 3.
 _WORDS = re.compile(rf"[\w{re.escape(_MARKS)}]+|[-+*/<>=^~|%&@#$\u20a0-\u20cf\u2190-\u22ff]")
 _ASCII_WORDS = re.compile(r"\w+|[-+*/<>=^~|%&@#$]", re.ASCII)
 _HYPHEN = re.compile(r"(?<![\s\d])-|-(?![\s\d])")
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNITS = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
-"""Words; in scripts that are written without spaces, each sign counts as one."""
-_MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_ALL = 2**64 - 1
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Words; in scripts that are written without spaces, each character is one."""
+_SPLITMIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_UINT64_MAX = 2**64 - 1
+_NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 def stable_hash(*parts: str) -> str:
@@ -43,44 +47,44 @@ def id_text(number: int) -> str:
 
 
 @cache
-def _key(text: str) -> int:
-    return hash_id(text)
+def _seed(key: str) -> int:
+    return hash_id(key)
 
 
-def positions(key: str, ids: Hashes) -> npt.NDArray[np.float64]:
-    """A stable pseudo-random number in [0, 1) for each id (uint64 [N]); different keys give independent numbers.
+def unit_interval_hashes(key: str, ids: Hashes) -> npt.NDArray[np.float64]:
+    """A stable pseudo-random number in [0, 1) for each id, float64 [N]; different keys give independent numbers.
 
-    The finaliser of SplitMix64 (Steele et al., 2014), whose output bits all depend on all input bits.
+    The finalizer of SplitMix64 (Steele et al., 2014), whose output bits all depend on all input bits.
     """
-    mixed = ids ^ np.uint64(_key(key))
+    mixed = ids ^ np.uint64(_seed(key))
     with np.errstate(over="ignore"):
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_MIX[0])
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_MIX[1])
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_SPLITMIX[0])
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_SPLITMIX[1])
     mixed ^= mixed >> np.uint64(31)
     return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def position(key: str, number: int) -> float:
-    """`positions` of one id."""
-    mixed = number ^ _key(key)
-    mixed = (mixed ^ mixed >> 30) * _MIX[0] & _ALL
-    mixed = (mixed ^ mixed >> 27) * _MIX[1] & _ALL
+def unit_interval_hash(key: str, number: int) -> float:
+    """`unit_interval_hashes` of one id."""
+    mixed = number ^ _seed(key)
+    mixed = (mixed ^ mixed >> 30) * _SPLITMIX[0] & _UINT64_MAX
+    mixed = (mixed ^ mixed >> 27) * _SPLITMIX[1] & _UINT64_MAX
     return ((mixed ^ mixed >> 31) >> 11) * 2.0**-53
 
 
 def normalize(text: str) -> str:
-    """`text` without what does not change a prompt: case, punctuation, spacing and compatibility forms."""
+    """`text` without differences in case, punctuation, whitespace and compatibility forms."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     pattern = _ASCII_WORDS if folded.isascii() else _WORDS  # equal, and much faster
     return " ".join(pattern.findall(_HYPHEN.sub(" ", folded) if "-" in folded else folded)) or folded.strip()
 
 
-def prompt_identity(prompt: Iterable[dict[str, str]]) -> int:
-    """The id under which a prompt is split and compared: equal for prompts with the same normalised text."""
+def prompt_identity(prompt: Iterable["Message"]) -> int:
+    """The id by which a prompt is split and compared: equal for prompts with the same roles and normalized texts."""
     return hash_id(*(part for turn in prompt for part in (turn["role"], normalize(turn["content"]))))
 
 
-def _units(text: str) -> list[str]:
+def _words(text: str) -> list[str]:
     normal = normalize(text)
     if normal.isascii():
         return normal.split() if any(map(str.isalnum, normal)) else []
@@ -88,18 +92,18 @@ def _units(text: str) -> list[str]:
 
 
 def word_hashes(*texts: str) -> Hashes:
-    """The words of normalised texts in order, as uint64 [N]; signs of scripts without spaces are words of their own."""
-    words = [xxhash.xxh3_64_intdigest(word.encode()) for text in texts for word in _units(text)]
+    """The hash of each word of the normalized texts, in order, uint64 [N]; for what is a word, see `UNITS`."""
+    words = [xxhash.xxh3_64_intdigest(word.encode()) for text in texts for word in _words(text)]
     return np.array(words, dtype=np.uint64)
 
 
-def grams(words: Hashes, n: int) -> Hashes:
-    """The hash of each run of `n` words, uint64 [N - n + 1]; empty when there are fewer than `n` words."""
+def ngram_hashes(words: Hashes, n: int) -> Hashes:
+    """The hash of each run of `n` words, uint64 [max(0, N - n + 1)]."""
     count = len(words) - n + 1
     if count < 1:
         return np.zeros(0, dtype=np.uint64)
     result = np.zeros(count, dtype=np.uint64)
     with np.errstate(over="ignore"):
         for offset in range(n):
-            result = result * _FACTOR + words[offset : offset + count]
+            result = result * _NGRAM_BASE + words[offset : offset + count]
         return result ^ (result >> np.uint64(29))

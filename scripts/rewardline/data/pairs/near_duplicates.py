@@ -1,9 +1,10 @@
-"""Prompts that are nearly the same: MinHash signatures, and groups found by locality-sensitive hashing.
+"""Near-duplicate texts: MinHash signatures, and groups found by locality-sensitive hashing.
 
 Similarity is the Jaccard index of the sets of word pairs. A signature holds the least hash of the set under each of
 `SIGNATURE` permutations (Broder, 1997): the share of equal entries estimates the index, with a standard deviation of at
-most 0.05. Prompts that agree in a whole band of entries are candidates (Leskovec, Rajaraman, Ullman: Mining of Massive
-Datasets, 3.4): two at 0.8 agree in one with a probability of 95%.
+most 0.05. Texts that agree in a complete band of entries are compared (Leskovec, Rajaraman, Ullman: Mining of Massive
+Datasets, 3.4): two at 0.8 agree in one with a probability of 95%. rensa computes the signatures; its index is in
+memory, so the bands are sorted here, one at a time, from signatures on disk.
 """
 
 import os
@@ -15,26 +16,27 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
 
-from rewardline.data.pairs.identity import Hashes, grams
+from rewardline.data.pairs.identity import Hashes, ngram_hashes
 
 Signatures = npt.NDArray[np.uint16]
 SIGNATURE = 128
-_ROWS_PER_BAND = 8
+"""Entries of a signature."""
+_ENTRIES_PER_BAND = 8
 _SEED = 7
 _WIDTH = SIGNATURE + 4
 _BYTES = 2 * _WIDTH
 _CHUNK = 16_384
-_NOTHING = np.uint16(0xFFFF)  # each minimum over an empty set
+_EMPTY = np.uint16(0xFFFF)  # each minimum over an empty set
 
 
 def shingles(words: Hashes) -> Hashes:
-    """What stands for a text when it is compared: its pairs of neighbouring words, or its one word."""
-    return grams(words, 2) if len(words) > 1 else words
+    """The hashes by which a text is compared: those of its pairs of neighbouring words, or of its one word."""
+    return ngram_hashes(words, 2) if len(words) > 1 else words
 
 
 def signatures(texts: Sequence[Hashes]) -> Signatures:
-    """The signature of each text (its words, uint64): uint16 [N, SIGNATURE], the low bits of each minimum."""
-    result = np.full((len(texts), SIGNATURE), _NOTHING, dtype=np.uint16)
+    """The signature of each text (its word hashes): uint16 [N, SIGNATURE], the low bits of each minimum."""
+    result = np.full((len(texts), SIGNATURE), _EMPTY, dtype=np.uint16)
     for start in range(0, len(texts), 1_000):
         sets = [shingles(words) for words in texts[start : start + 1_000]]
         ends = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
@@ -48,16 +50,22 @@ def distinct_shingles(words: Hashes) -> Hashes:
     return np.unique(shingles(words))
 
 
-def jaccard(one: Hashes, other: Hashes) -> float:
-    """The similarity of two texts, given as `distinct_shingles`; 0 when one is empty."""
-    both = len(np.intersect1d(one, other, assume_unique=True))
-    return both / max(1, len(one) + len(other) - both)
+def jaccard(first: Hashes, second: Hashes) -> float:
+    """The Jaccard index of two results of `distinct_shingles`; 0 when both are empty."""
+    common = len(np.intersect1d(first, second, assume_unique=True))
+    return common / max(1, len(first) + len(second) - common)
 
 
-def similarity(one: Signatures, other: Signatures) -> npt.NDArray[np.float64]:
+def similarity(first: Signatures, second: Signatures) -> npt.NDArray[np.float64]:
     """The estimated similarity of the rows of two arrays of signatures (broadcast): float64 [N]."""
-    shares: npt.NDArray[np.float64] = (one == other).mean(axis=-1)
+    shares: npt.NDArray[np.float64] = (first == second).mean(axis=-1)
     return shares
+
+
+def with_contexts(rows: Signatures, contexts: Sequence[int]) -> Signatures:
+    """Signatures as rows of `SignatureFiles`; `contexts` are ids below 2^64."""
+    ids = np.array(contexts, dtype=np.uint64).reshape(-1, 1).view(np.uint16)
+    return np.concatenate([rows, ids.reshape(len(rows), 4)], axis=1)
 
 
 class SignatureFiles:
@@ -84,49 +92,50 @@ class SignatureFiles:
     def rows(self, indices: npt.NDArray[np.int64]) -> Signatures:
         """The rows of these indices: uint16 [N, SIGNATURE + 4]."""
         owners = np.searchsorted(self._starts, indices, side="right") - 1
-        places = (indices - self._starts[owners]) * _BYTES
+        offsets = (indices - self._starts[owners]) * _BYTES
         data = [
-            os.pread(self._files[owner].fileno(), _BYTES, place)
-            for owner, place in zip(owners.tolist(), places.tolist(), strict=True)
+            os.pread(self._files[owner].fileno(), _BYTES, offset)
+            for owner, offset in zip(owners.tolist(), offsets.tolist(), strict=True)
         ]
         return np.frombuffer(b"".join(data), dtype=np.uint16).reshape(-1, _WIDTH)
 
-    def similarity(self, ones: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The estimated similarity of texts by index, pair by pair; 0 in different contexts."""
-        first, second = self.rows(ones), self.rows(others)
-        alike = (first[:, SIGNATURE:] == second[:, SIGNATURE:]).all(axis=1)
-        shares: npt.NDArray[np.float64] = similarity(first[:, :SIGNATURE], second[:, :SIGNATURE]) * alike
-        return shares
-
-
-def with_contexts(found: Signatures, contexts: Sequence[int]) -> Signatures:
-    """Signatures as rows of `SignatureFiles`; `contexts` are ids below 2^64."""
-    ids = np.array(contexts, dtype=np.uint64).reshape(-1, 1).view(np.uint16)
-    return np.concatenate([found, ids.reshape(len(found), 4)], axis=1)
+    def similarity(self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """The estimated similarity of texts by index, pair by pair, float64 [N]; 0 in different contexts."""
+        result = np.zeros(len(first))
+        for start in range(0, len(first), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            one, other = self.rows(first[chunk]), self.rows(second[chunk])
+            same_context = (one[:, SIGNATURE:] == other[:, SIGNATURE:]).all(axis=1)
+            result[chunk] = similarity(one[:, :SIGNATURE], other[:, :SIGNATURE]) * same_context
+        return result
 
 
 def components(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: float) -> npt.NDArray[np.int64]:
-    """The representative of each text, int64 [M]; texts that are similar, directly or through others, share theirs.
+    """The connected component of each text, as the least index in it, int64 [M]; similar texts are connected.
 
-    In each band, the texts that agree in it are compared with the first of them. `member` says which text a signature
-    is of, int64 [N]; texts that were linked once are not compared again.
+    In each band, the texts that agree in it are compared with the first of them, unless they are connected by then.
+    `member` is the index of the text of each signature, int64 [N].
     """
-    forest = Forest(int(member.max(initial=-1)) + 1)
-    for band in range(SIGNATURE // _ROWS_PER_BAND):
-        keys = _band_keys(files, slice(band * _ROWS_PER_BAND, (band + 1) * _ROWS_PER_BAND))
+    # Imported here: the other users of this module, which have no groups to find, need not wait for it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = int(member.max(initial=-1)) + 1
+    labels = np.arange(size)
+    for band in range(SIGNATURE // _ENTRIES_PER_BAND):
+        keys = _band_keys(files, band)
         order = np.argsort(keys, kind="stable")
         starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order[:1]] ^ np.uint64(1)))
         heads = np.repeat(order[starts], np.diff(starts, append=len(order)))
-        pairs = np.flatnonzero(member[heads] != member[order])
-        for start in range(0, len(pairs), _CHUNK):
-            some = pairs[start : start + _CHUNK]
-            ones, others = heads[some], order[some]
-            todo = [forest.find(a) != forest.find(b) for a, b in zip(member[ones], member[others], strict=True)]
-            ones, others = ones[todo], others[todo]
-            near = files.similarity(ones, others) >= threshold
-            for a, b in zip(member[ones[near]].tolist(), member[others[near]].tolist(), strict=True):
-                forest.join(a, b)
-    return forest.roots()
+        apart = labels[member[heads]] != labels[member[order]]
+        heads, others = heads[apart], order[apart]
+        similar = files.similarity(heads, others) >= threshold
+        if similar.any():
+            edges = labels[member[heads[similar]]], labels[member[others[similar]]]
+            graph = coo_array((np.ones(len(edges[0]), dtype=bool), edges), shape=(size, size))
+            labels = connected_components(graph, directed=False)[1][labels]
+    _, least, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return least[inverse]
 
 
 def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[np.uint64]:
@@ -147,70 +156,43 @@ def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[
     return np.stack([unique[linked], unique[roots[linked]]], axis=1)
 
 
-def near(ids: Hashes, wanted: npt.NDArray[np.bool_], files: SignatureFiles, threshold: float) -> list[tuple[int, int]]:
-    """The ids that are similar to one that is `wanted`, directly: (id, the index of that one's signature)."""
+def near(
+    ids: Hashes, is_target: npt.NDArray[np.bool_], files: SignatureFiles, threshold: float
+) -> list[tuple[int, int]]:
+    """Texts that are similar to a target, directly: the id of each, and the index of the most similar target.
+
+    `ids` and `is_target` are of the N signatures of `files`.
+    """
     _, member = np.unique(ids, return_inverse=True)
     roots = components(member, files, threshold)[member]
-    mixed = np.flatnonzero(np.isin(roots, roots[wanted]) & np.isin(roots, roots[~wanted]))
+    mixed = np.flatnonzero(np.isin(roots, roots[is_target]) & np.isin(roots, roots[~is_target]))
     order = mixed[np.argsort(roots[mixed], kind="stable")]
-    found: list[tuple[int, int]] = []
+    result: list[tuple[int, int]] = []
     for part in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1):
-        targets, others = part[wanted[part]], part[~wanted[part]]
-        for start in range(0, len(others), 1_000):
-            some = others[start : start + 1_000]
-            best, which = np.zeros(len(some)), np.zeros(len(some), dtype=np.int64)
-            for target in targets.tolist():
-                shares = files.similarity(some, np.full(len(some), target))
-                which = np.where(shares > best, target, which)
-                best = np.maximum(shares, best)
-            close = best >= threshold
-            found += zip(ids[some[close]].tolist(), which[close].tolist(), strict=True)
-    return found
+        targets, others = part[is_target[part]], part[~is_target[part]]
+        best, nearest = np.zeros(len(others)), np.zeros(len(others), dtype=np.int64)
+        for target in targets.tolist():
+            shares = files.similarity(others, np.full(len(others), target))
+            nearest = np.where(shares > best, target, nearest)
+            best = np.maximum(shares, best)
+        close = best >= threshold
+        result += zip(ids[others[close]].tolist(), nearest[close].tolist(), strict=True)
+    return result
 
 
-def _band_keys(files: SignatureFiles, columns: slice) -> Hashes:
-    """A hash of the band and context of every signature. A text without words is like no other: its key is its own."""
+def _band_keys(files: SignatureFiles, band: int) -> Hashes:
+    """A hash of a band and the context of every signature; a text without words is like no other and has its own."""
+    columns = slice(band * _ENTRIES_PER_BAND, (band + 1) * _ENTRIES_PER_BAND)
     keys = np.zeros(len(files), dtype=np.uint64)
     start = 0
     for chunk in files.chunks():
-        band = np.ascontiguousarray(chunk[:, columns]).view(np.uint64)
+        entries = np.ascontiguousarray(chunk[:, columns]).view(np.uint64)
         context = np.ascontiguousarray(chunk[:, SIGNATURE:]).view(np.uint64)[:, 0]
         with np.errstate(over="ignore"):
-            mixed = (band[:, 0] ^ (band[:, 0] >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15) + band[:, 1]
+            mixed = (entries[:, 0] ^ (entries[:, 0] >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15) + entries[:, 1]
             mixed = (mixed ^ (mixed >> np.uint64(29)) ^ context) * np.uint64(0xBF58476D1CE4E5B9)
-        empty = (chunk[:, :SIGNATURE] == _NOTHING).all(axis=1)
-        own = np.arange(start, start + len(chunk), dtype=np.uint64)
-        keys[start : start + len(chunk)] = np.where(empty, own, mixed)
+        empty = (chunk[:, :SIGNATURE] == _EMPTY).all(axis=1)
+        indices = np.arange(start, start + len(chunk), dtype=np.uint64)
+        keys[start : start + len(chunk)] = np.where(empty, indices, mixed)
         start += len(chunk)
     return keys
-
-
-class Forest:
-    """Disjoint sets of 0..size-1; the representative of a set is its least member."""
-
-    def __init__(self, size: int) -> None:
-        self._parent = np.arange(size)
-
-    def find(self, one: int) -> int:
-        """The representative of one."""
-        parent = self._parent
-        root = one
-        while parent[root] != root:
-            root = int(parent[root])
-        while parent[one] != root:
-            parent[one], one = root, int(parent[one])
-        return root
-
-    def join(self, one: int, other: int) -> None:
-        """Make two sets one."""
-        first, second = sorted((self.find(one), self.find(other)))
-        self._parent[second] = first
-
-    def roots(self) -> npt.NDArray[np.int64]:
-        """The representative of each."""
-        parent = self._parent
-        while True:
-            above = parent[parent]
-            if np.array_equal(above, parent):
-                return parent
-            parent = above

@@ -1,69 +1,142 @@
-"""What pairs look like: counts, lengths in words, and how often the longer answer is the chosen one."""
+"""Statistics of pairs: counts, lengths in words, how often the longer answer is the chosen one; and `stats.json`."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Self
 
-if TYPE_CHECKING:
-    from rewardline.data.pairs.candidates import Candidate
+from pydantic import BaseModel
 
-Json = dict[str, Any]
+from rewardline.core.artifacts import Manifest
+from rewardline.data.pairs.store import PartEntry
+from rewardline.data.schema import Candidate, RejectedRow
 
-
-class PairStatistics:
-    """Running counts over pairs, which add up over shards."""
-
-    def __init__(self) -> None:
-        self._subsets: Counter[str] = Counter()
-        self._datasets: Counter[str] = Counter()
-        self._numbers: Counter[str] = Counter()
-        self._lengths: Counter[str] = Counter()
-        self._last = -1
-
-    def add(self, pair: "Candidate", split: str) -> None:
-        """Count a pair; pairs come clustered by prompt."""
-        numbers = self._numbers
-        self._subsets[pair.subset] += 1
-        self._datasets[pair.dataset] += 1
-        if pair.prompt_id != self._last:
-            numbers[f"{split}_prompts"] += 1
-            self._last = pair.prompt_id
-        chosen, rejected = len(pair.chosen.split()), len(pair.rejected.split())
-        numbers["pairs"] += 1
-        numbers["chosen_words"] += chosen
-        numbers["rejected_words"] += rejected
-        numbers["longer_wins_twice"] += 1 if chosen == rejected else 2 * (chosen > rejected)
-        numbers["soft"] += pair.confidence < 1
-        for words in (chosen, rejected):
-            self._lengths[str(1 << words.bit_length())] += 1
-
-    def counts(self) -> Json:
-        """The counts as JSON."""
-        return {
-            "numbers": dict(self._numbers),
-            "subsets": dict(self._subsets),
-            "datasets": dict(self._datasets),
-            "lengths": dict(self._lengths),
-        }
+STATISTICS = "stats.json"
 
 
-def summarize(shards: Iterable[Json]) -> Json:
-    """The statistics of all shards together, from their `counts`.
+@dataclass
+class PairCounts:
+    """Counts of pairs, which add up over shards."""
 
-    `answer_words`: how many answers have fewer words than each power of two, and not fewer than the one before.
-    """
-    total: dict[str, Counter[str]] = {key: Counter() for key in ("numbers", "subsets", "datasets", "lengths")}
-    for counts in shards:
-        for key, counter in total.items():
-            counter.update(counts[key])
-    numbers = total["numbers"]
-    pairs = max(1, numbers["pairs"])
-    return {
-        "prompts": {split: numbers[f"{split}_prompts"] for split in ("train", "eval")},
-        "by_subset": dict(sorted(total["subsets"].items())),
-        "soft_labels": numbers["soft"],
-        "chosen_words_mean": round(numbers["chosen_words"] / pairs, 2),
-        "rejected_words_mean": round(numbers["rejected_words"] / pairs, 2),
-        "answer_words": {key: total["lengths"][key] for key in sorted(total["lengths"], key=int)},
-        "longer_wins": round(numbers["longer_wins_twice"] / 2 / pairs, 4),
-    }
+    pairs: int = 0
+    soft_labels: int = 0
+    chosen_words: int = 0
+    rejected_words: int = 0
+    longer_wins_twice: int = 0
+    """2 for each pair whose chosen answer is the longer one, 1 for each with answers of one length."""
+    prompts: Counter[str] = field(default_factory=Counter)
+    """By split."""
+    subsets: Counter[str] = field(default_factory=Counter)
+    datasets: Counter[str] = field(default_factory=Counter)
+    answer_words: Counter[str] = field(default_factory=Counter)
+    """Answers with fewer words than a power of two, and not fewer than the one before, by that power."""
+
+    def add(self, pairs: Sequence[Candidate], split: str) -> None:
+        """Count pairs: all that there are of each of their prompts."""
+        self.pairs += len(pairs)
+        self.prompts[split] += len({pair.prompt_id for pair in pairs})
+        for pair in pairs:
+            self.subsets[pair.subset] += 1
+            self.datasets[pair.dataset] += 1
+            chosen, rejected = len(pair.chosen.split()), len(pair.rejected.split())
+            self.chosen_words += chosen
+            self.rejected_words += rejected
+            self.longer_wins_twice += 1 if chosen == rejected else 2 * (chosen > rejected)
+            self.soft_labels += pair.confidence < 1
+            for words in (chosen, rejected):
+                self.answer_words[str(1 << words.bit_length())] += 1
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
+
+
+class SimilarPrompts(BaseModel):
+    """Prompts in groups of near-duplicates; those `templated` are in groups too large to be held together."""
+
+    prompts: int = 0
+    groups: int = 0
+    largest: int = 0
+    templated: int = 0
+
+
+class DatasetCounts(BaseModel):
+    """What became of a dataset's rows; `rows_in` is the sum of `rows_used` and all `rejects`."""
+
+    rows_in: int
+    revision: str | None
+    format: str
+    pairs_out: int
+    rows_used: int
+    rejects: dict[str, int]
+
+
+class MixtureStatistics(Manifest):
+    """`stats.json`: the statistics of the pairs of a mixture or benchmark."""
+
+    name: str
+    rows_in: int
+    rows_used: int
+    pairs_out: int
+    train: int
+    eval: int
+    rejects: dict[str, int]
+    pair_rejects: dict[str, int]
+    by_dataset: dict[str, DatasetCounts]
+    prompts: dict[str, int]
+    by_subset: dict[str, int]
+    soft_labels: int
+    chosen_words_mean: float
+    rejected_words_mean: float
+    answer_words: dict[str, int]
+    longer_wins: float
+    similar_prompts: SimilarPrompts
+    reject_examples: list[RejectedRow]
+    parts: dict[str, list[PartEntry]]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        by_dataset: dict[str, DatasetCounts],
+        shards: Iterable[PairCounts],
+        pair_rejects: Mapping[str, int],
+        similar_prompts: SimilarPrompts,
+        reject_examples: list[RejectedRow],
+        parts: dict[str, list[PartEntry]],
+    ) -> Self:
+        """The statistics of the shards of a mixture.
+
+        Raises:
+            AssertionError: a dataset's rows do not add up.
+        """
+        counts = sum(shards, PairCounts())
+        pairs = max(1, counts.pairs)
+        sizes = {split: sum(part.rows for part in parts[split]) for split in ("train", "eval")}
+        for dataset, one in by_dataset.items():
+            if one.rows_in != one.rows_used + sum(one.rejects.values()):
+                raise AssertionError(f"the rows of {dataset} in {name} do not add up: {one}")
+        return cls(
+            name=name,
+            rows_in=sum(one.rows_in for one in by_dataset.values()),
+            rows_used=sum(one.rows_used for one in by_dataset.values()),
+            pairs_out=sum(sizes.values()),
+            train=sizes["train"],
+            eval=sizes["eval"],
+            rejects=_sorted(sum((Counter(one.rejects) for one in by_dataset.values()), Counter())),
+            pair_rejects=_sorted(pair_rejects),
+            by_dataset=by_dataset,
+            prompts={split: counts.prompts[split] for split in sizes},
+            by_subset=_sorted(counts.subsets),
+            soft_labels=counts.soft_labels,
+            chosen_words_mean=round(counts.chosen_words / pairs, 2),
+            rejected_words_mean=round(counts.rejected_words / pairs, 2),
+            answer_words={key: counts.answer_words[key] for key in sorted(counts.answer_words, key=int)},
+            longer_wins=round(counts.longer_wins_twice / 2 / pairs, 4),
+            similar_prompts=similar_prompts,
+            reject_examples=reject_examples,
+            parts=parts,
+        )
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

@@ -6,7 +6,7 @@ depends on the texts and a seed alone.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from rewardline.data.pairs.identity import UNITS, hash_id
 
@@ -102,7 +102,7 @@ def hacks(prompt: str, answer: str, seed: int) -> Iterator[tuple[str, str | None
         yield name, None if hack is None or hack.split() == answer.split() else hack
 
 
-def made_by_rule(stats: Mapping[str, Any]) -> bool:
+def made_by_rule(stats: Mapping[str, object]) -> bool:
     """Whether a mixture's `stats.json` is that of probes; false where it is malformed."""
     datasets = stats.get("by_dataset")
     if not isinstance(datasets, Mapping) or not datasets:

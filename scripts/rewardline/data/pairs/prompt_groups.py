@@ -1,181 +1,94 @@
-"""Groups of prompts that are nearly the same, the split by them, and prompts that benchmarks hold as well."""
+"""Groups of prompts that are nearly the same, and the split of a mixture by them."""
 
 import logging
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.core.errors import UserError
-from rewardline.core.files import read_json
-from rewardline.data.formats.registry import GROUPED
-from rewardline.data.pairs.candidates import CandidateReader, all_words, ranges
-from rewardline.data.pairs.decontamination import BenchmarkPrompts
-from rewardline.data.pairs.identity import Hashes, positions
-from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, near
-from rewardline.data.pairs.rejects import INTENDED
-from rewardline.data.pairs.settings import GroupSettings
+from rewardline.data.pairs.identity import Hashes, unit_interval_hash, unit_interval_hashes
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
+FILE = "groups.npz"
 LARGE_GROUP = 50, 0.01
 """A group of more prompts than the first number, and than the second as a share of all, shares a template."""
 
 
-def check_rejects(manifests: list[Json], limit: float) -> None:
-    """Stop when a data set has too many unusable rows.
+class PromptGroups:
+    """The groups of a mixture's prompts, and which of them are held out.
 
-    Raises:
-        UserError: the reasons, with examples and what to do.
+    Prompts that are not alone in their group are in a table, uint64 [M, 2]: prompt id, ascending, and group id, which
+    is the least prompt id of the group.
     """
-    for dataset in sorted({one["dataset"] for one in manifests}):
-        own = [one for one in manifests if one["dataset"] == dataset]
-        rows = sum(one["rows_in"] for one in own)
-        unusable: Counter[str] = Counter()
-        for one in own:
-            unusable.update({reason: n for reason, n in one["rejects"].items() if reason not in INTENDED})
-        count = sum(unusable.values())
-        if count <= limit * rows and count < rows:
-            continue
-        reasons = ", ".join(f"{reason} {n}" for reason, n in unusable.most_common())
-        lines = [
-            f"  {example['file']}:{example['row']}: {example['reason']}: {example['detail']}"
-            for one in own
-            for example in one["reject_examples"]
-            if example["reason"] in unusable
-        ]
-        raise UserError(
-            f"{dataset}: {count} of {rows} rows are unusable ({reasons}), more than max_reject_fraction {limit:g} "
-            "allows.\n" + "\n".join(lines[:6]) + "\nMend the rows, set `format` or `fields` of the data set, or raise "
-            "max_reject_fraction of the mixture."
+
+    def __init__(self, table: npt.NDArray[np.uint64], held_out: Hashes, seed: int, eval_below: float) -> None:
+        """`held_out`: ids of groups in the table. Other prompts are held out if their hash is below `eval_below`."""
+        self._table, self._held_out = table, held_out
+        self._seed, self._eval_below = seed, eval_below
+        self._held_out_ids = set(held_out.tolist())
+        self._by_group = table[np.argsort(table[:, 1], kind="stable")]
+
+    @classmethod
+    def split(cls, name: str, fraction: float, seed: int, prompts: Hashes, table: npt.NDArray[np.uint64]) -> Self:
+        """Hold out about a `fraction` of the prompts (sorted ids): groups of which any prompt's own hash is below it.
+
+        So a prompt that is held out stays so when data is added.
+        """
+        hashes = unit_interval_hashes(f"split {seed}", prompts)
+        eval_below = fraction
+        if fraction and len(prompts) and hashes.min() >= fraction:
+            log.warning("%s: so few prompts that eval_fraction %g would hold out none; holding out one", name, fraction)
+            eval_below = float(hashes.min()) + 2**-50
+        is_below = hashes[np.searchsorted(prompts, table[:, 0])] < eval_below
+        return cls(table, np.unique(table[is_below, 1]), seed, eval_below)
+
+    def save(self, folder: Path) -> None:
+        """Write the groups to `folder`."""
+        np.savez(
+            folder / FILE, table=self._table, held_out=self._held_out, seed=self._seed, eval_below=self._eval_below
         )
 
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read the groups from `folder`."""
+        with np.load(folder / FILE, allow_pickle=False) as file:
+            return cls(file["table"], file["held_out"], int(file["seed"]), float(file["eval_below"]))
 
-def check_parts(manifests: list[Json]) -> None:
-    """Stop when rows that belong together may have been converted apart."""
-    parts = Counter(one["dataset"] for one in manifests)
-    for one in manifests:
-        if one["format"] in GROUPED and parts[one["dataset"]] > 1:
-            raise UserError(
-                f"{one['dataset']}: rows of format {one['format']} belong together, but its {parts[one['dataset']]} "
-                f"parts were converted apart; set `format: {one['format']}`, so that all are read in one job"
-            )
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Number of prompts of each group in the table."""
+        return np.unique(self._table[:, 1], return_counts=True)[1]
 
+    def held_out(self, prompts: Hashes) -> npt.NDArray[np.bool_]:
+        """Whether each prompt is held out."""
+        is_below = unit_interval_hashes(f"split {self._seed}", prompts) < self._eval_below
+        return is_below | np.isin(prompts, self._table[np.isin(self._table[:, 1], self._held_out), 0])
 
-def benchmark_prompts(folders: list[tuple[str, Path]]) -> Iterator[tuple[str, int, Hashes]]:
-    """The prompts of benchmarks: name, id, words."""
-    for name, folder in folders:
-        reader = CandidateReader(folder)
-        for low, high in ranges([reader]):
-            seen = None
-            for candidate in reader.between(low, high):
-                if candidate.prompt_id != seen:
-                    seen = candidate.prompt_id
-                    yield name, seen, all_words(candidate.prompt)
+    def is_held_out(self, group: int) -> bool:
+        """Whether a group is held out."""
+        return group in self._held_out_ids or unit_interval_hash(f"split {self._seed}", group) < self._eval_below
 
+    def group_of(self, prompt: int) -> int:
+        """The id of a prompt's group."""
+        index = int(np.searchsorted(self._table[:, 0], np.uint64(prompt)))
+        return int(self._table[index, 1]) if index < len(self._table) and self._table[index, 0] == prompt else prompt
 
-def split(
-    name: str, fraction: float, seed: int, ids: Hashes, alike: npt.NDArray[np.uint64]
-) -> tuple[float, npt.NDArray[np.bool_], npt.NDArray[np.uint64]]:
-    """Which prompts are held out: those of groups of which any prompt lies below the threshold by itself.
-
-    So a prompt that is held out stays so when data is added. Returns the threshold, a mask of `ids` (sorted), and the
-    ids of the groups of `alike` that are held out, sorted.
-    """
-    places = positions(f"split {seed}", ids)
-    threshold = fraction
-    if fraction and len(ids) and places.min() >= fraction:
-        log.warning("%s: so few prompts that eval_fraction %g would hold out none; holding out one", name, fraction)
-        threshold = float(places.min()) + 2**-50
-    held_out = places < threshold
-    below = held_out[np.searchsorted(ids, alike[:, 0])]
-    chosen = np.unique(alike[below, 1])
-    held_out[np.searchsorted(ids, alike[np.isin(alike[:, 1], chosen), 0])] = True
-    return threshold, held_out, chosen
+    def members_outside(self, low: int, high: int) -> list[int]:
+        """The prompts outside of [low, high) that belong to a group whose id is in it."""
+        groups = self._by_group[:, 1]
+        start = int(np.searchsorted(groups, np.uint64(low)))
+        end = len(groups) if high >= 2**64 else int(np.searchsorted(groups, np.uint64(high)))
+        return [prompt for prompt in self._by_group[start:end, 0].tolist() if not low <= prompt < high]
 
 
-def without_templates(name: str, alike: npt.NDArray[np.uint64], prompts: int) -> tuple[npt.NDArray[np.uint64], int]:
-    """Leave out groups so large that their prompts rather share a template; also how many prompts these hold."""
-    _, inverse, sizes = np.unique(alike[:, 1], return_inverse=True, return_counts=True)
-    template = sizes[inverse] > max(LARGE_GROUP[0], LARGE_GROUP[1] * prompts)
-    if template.any():
+def without_templates(name: str, table: npt.NDArray[np.uint64], prompts: int) -> tuple[npt.NDArray[np.uint64], int]:
+    """A table without groups so large that their prompts rather share a template; how many prompts these have."""
+    _, inverse, sizes = np.unique(table[:, 1], return_inverse=True, return_counts=True)
+    is_templated = sizes[inverse] > max(LARGE_GROUP[0], LARGE_GROUP[1] * prompts)
+    templated = int(is_templated.sum())
+    if templated:
         log.warning(
             "%s: %d prompts are in groups of more than %d that are nearly the same, as from a template; they are split "
-            "one by one", name, int(template.sum()), max(LARGE_GROUP[0], int(LARGE_GROUP[1] * prompts)),
+            "one by one", name, templated, max(LARGE_GROUP[0], int(LARGE_GROUP[1] * prompts)),
         )  # fmt: skip
-    return alike[~template], int(template.sum())
-
-
-def cap_position(cap: int, key: str, rows: Hashes) -> float:
-    """Below which position a prompt is taken, so that at most `cap` of the candidates (their prompt ids) are."""
-    places = positions(key, rows)
-    return 1.0 if len(places) <= cap else float(np.sort(places)[cap])
-
-
-def group(name: str, settings: GroupSettings, data: list[Path], benchmarks: list[Path], out: Path) -> Json:
-    """Write the groups and the index of benchmarks to `out`; what the manifest says of them."""
-    manifests = [read_json(path) for path in data]
-    check_parts(manifests)
-    check_rejects(manifests, settings.max_reject_fraction)
-    folders = [path.parent for path in data]
-    others = [(read_json(path)["dataset"], path.parent) for path in benchmarks]
-    threshold = settings.near_duplicates
-    own = np.concatenate([np.load(folder / "prompts.npy") for folder in folders])
-    unique = np.unique(own)
-    alike: npt.NDArray[np.uint64] = np.zeros((0, 2), dtype=np.uint64)
-    close: list[tuple[int, str]] = []
-    if threshold is not None:
-        with ExitStack() as stack:
-            alike = groups(own, SignatureFiles([folder / "signatures.bin" for folder in folders], stack), threshold)
-        close = near_benchmarks(own, folders, others, threshold)
-    alike, templated = without_templates(name, alike, len(unique))
-    below, held_out, chosen = split(name, settings.eval_fraction, settings.seed, unique, alike)
-    np.savez(out / "groups.npz", alike=alike, held_out=chosen)
-    runs = settings.decontamination
-    ngram, overlap = (runs.ngram, runs.overlap) if runs else (None, 1.0)
-    BenchmarkPrompts.build(benchmark_prompts(others), close, ngram, overlap).save(out)
-    training = unique[~held_out]
-    owned = [(folder, manifest["dataset"]) for folder, manifest in zip(folders, manifests, strict=True)]
-    caps = {}
-    for dataset, cap in settings.caps.items():
-        if cap is not None:
-            rows = np.concatenate([np.load(folder / "rows.npy") for folder, owner in owned if owner == dataset])
-            key = f"sample {settings.seed} {dataset}"
-            caps[dataset] = cap_position(cap, key, rows[np.isin(rows, training)])
-    sizes = np.unique(alike[:, 1], return_counts=True)[1]
-    return {
-        "name": name,
-        "eval_below": below,
-        "caps": caps,
-        "prompts": len(unique),
-        "groups": {
-            "prompts": len(alike),
-            "groups": len(sizes),
-            "largest": int(sizes.max(initial=0)),
-            "templated": templated,
-        },
-        "data": [
-            {"folder": str(folder), "sha256": manifest["sha256"]}
-            for folder, manifest in zip(folders, manifests, strict=True)
-        ],
-    }
-
-
-def near_benchmarks(
-    own: Hashes, folders: list[Path], others: list[tuple[str, Path]], threshold: float
-) -> list[tuple[int, str]]:
-    """The prompts of a mixture that are nearly the same as one of a benchmark, each with that benchmark."""
-    if not others:
-        return []
-    foreign = [np.load(folder / "prompts.npy") for _, folder in others]
-    ids = np.concatenate([own, *foreign])
-    wanted = np.arange(len(ids)) >= len(own)
-    starts = len(own) + np.cumsum([0, *map(len, foreign)])
-    with ExitStack() as stack:
-        paths = [folder / "signatures.bin" for folder in [*folders, *(folder for _, folder in others)]]
-        found = near(ids, wanted, SignatureFiles(paths, stack), threshold)
-    return [(int(number), others[int(np.searchsorted(starts, place, side="right")) - 1][0]) for number, place in found]
+    return table[~is_templated], templated

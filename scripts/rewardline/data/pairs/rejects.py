@@ -1,14 +1,13 @@
-"""What is left out: a Parquet file with every case and its reason, and a few examples for people."""
+"""Rows and pairs that are left out: a Parquet file with every case and its reason, and a few examples for people."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from rewardline.data.pairs.store import PartWriter
-from rewardline.data.schema import REJECT_SCHEMA
+from rewardline.data.schema import REJECT_SCHEMA, RejectedRow
 
 INTENDED = (
     "filtered", "outside_share", "not_sampled", "over_cap", "duplicate", "near_duplicate", "contradiction",
@@ -16,7 +15,7 @@ INTENDED = (
 )  # fmt: skip
 """Reasons that follow from the settings or from other rows, and do not count against `max_reject_fraction`."""
 EXAMPLES = 3
-"""Examples kept for each reason and data set."""
+"""Examples kept for each reason and dataset."""
 FILE = "rejects.parquet"
 
 
@@ -25,16 +24,16 @@ class RejectWriter:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writer = PartWriter(folder / ".rejects", REJECT_SCHEMA, rows_per_part=2**62)
-        self._examples = Examples()
+        self._writer = PartWriter(folder / ".rejects", RejectedRow, rows_per_part=2**62)
+        self._examples = _Examples()
 
     def add(self, dataset: str, file: str, row: int, reason: str, detail: str) -> None:
         """Append a case; `row` is 1-based."""
-        case: dict[str, Any] = {"dataset": dataset, "file": file, "row": row, "reason": reason, "detail": detail}
+        case = RejectedRow(dataset, file, row, reason, detail)
         self._writer.add(case)
         self._examples.add(case)
 
-    def close(self) -> list[dict[str, Any]]:
+    def close(self) -> list[RejectedRow]:
         """Finish the file; the examples."""
         self._writer.close()
         self._writer.parts[0].replace(self._folder / FILE)
@@ -42,27 +41,26 @@ class RejectWriter:
         return self._examples.kept
 
 
-class Examples:
-    """The first few cases for each data set and reason."""
+class _Examples:
+    """The first few cases of each dataset and reason."""
 
     def __init__(self) -> None:
-        self.kept: list[dict[str, Any]] = []
-        self._seen: Counter[tuple[str, str]] = Counter()
+        self.kept: list[RejectedRow] = []
+        self._counts: Counter[tuple[str, str]] = Counter()
 
-    def add(self, case: dict[str, Any]) -> None:
-        """Keep a case if there are not enough like it."""
-        key = case["dataset"], case["reason"]
-        self._seen[key] += 1
-        if self._seen[key] <= EXAMPLES:
+    def add(self, case: RejectedRow) -> None:
+        """Keep a case, unless there are enough like it."""
+        key = case.dataset, case.reason
+        self._counts[key] += 1
+        if self._counts[key] <= EXAMPLES:
             self.kept.append(case)
 
 
-def join_examples(manifests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first few of the examples that several manifests hold."""
-    examples = Examples()
-    for facts in manifests:
-        for case in facts["reject_examples"]:
-            examples.add(case)
+def join_examples(cases: Iterable[RejectedRow]) -> list[RejectedRow]:
+    """The first few of each dataset and reason."""
+    examples = _Examples()
+    for case in cases:
+        examples.add(case)
     return examples.kept
 
 

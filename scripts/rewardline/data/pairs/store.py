@@ -1,40 +1,54 @@
-"""The pairs of a mixture on disk: Parquet parts that are written and read a batch at a time."""
+"""Pairs on disk: Parquet parts that are written and read a batch at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.hashing import file_sha256
-from rewardline.data.pairs.external_sort import characters_of
-from rewardline.data.schema import PAIR_SCHEMA as PAIR_SCHEMA  # noqa: PLC0414 - its users import it from here
+from rewardline.data.pairs.external_sort import Row, characters_of
+from rewardline.data.schema import PAIR_SCHEMA, Pair, RejectedRow, arrow_schema
 
 MESSAGES = PAIR_SCHEMA.field("prompt").type
-BATCH_CHARACTERS = 16 << 20
-"""Text that is held in memory at most to write or read a part; a single row may have more."""
+"""The type of the column `prompt`."""
+T = TypeVar("T", Pair, RejectedRow)
+_BATCH_CHARACTERS = 16 << 20  # held in memory at most to write or read a part; a single row may have more
 
 
-class PartWriter:
+class PartEntry(BaseModel):
+    """What a manifest says of a part."""
+
+    file: str
+    rows: int
+    sha256: str
+
+
+class PartWriter(Generic[T]):
     """Writes rows to numbered Parquet parts of at most `rows_per_part` rows; there is at least one part."""
 
-    def __init__(self, folder: Path, schema: pa.Schema, rows_per_part: int = 50_000, batch: int = 2_000) -> None:
+    def __init__(self, folder: Path, kind: type[T], rows_per_part: int = 50_000, batch: int = 2_000) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._schema, self._limit, self._batch = folder, schema, rows_per_part, batch
-        self._rows: list[dict[str, object]] = []
+        self._folder, self._limit, self._batch = folder, rows_per_part, batch
+        self._schema = arrow_schema(kind)
+        self._values = attrgetter(*self._schema.names)
+        self._rows: list[Row] = []
         self._characters = 0
         self._writer: pq.ParquetWriter | None = None
         self._sizes: list[int] = []
         self.parts: list[Path] = []
 
-    def add(self, row: dict[str, object]) -> None:
+    def add(self, row: T) -> None:
         """Append a row."""
-        self._rows.append(row)
-        self._characters += characters_of(row)
-        if len(self._rows) >= self._batch or self._characters >= BATCH_CHARACTERS:
+        values = dict(zip(self._schema.names, self._values(row), strict=True))
+        self._rows.append(values)
+        self._characters += characters_of(values)
+        if len(self._rows) >= self._batch or self._characters >= _BATCH_CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
@@ -50,7 +64,7 @@ class PartWriter:
             self._writer = None
 
     def close(self) -> None:
-        """Write what is left and finish the last part."""
+        """Write the remaining rows and finish the last part."""
         if self._rows or not self.parts:
             self._flush()
         if self._writer is not None:
@@ -59,38 +73,58 @@ class PartWriter:
 
     @property
     def total(self) -> int:
-        """How many rows were written; to be asked after `close`."""
+        """Number of written rows; complete after `close`."""
         return sum(self._sizes)
 
-    def entries(self) -> list[dict[str, Any]]:
-        """What a manifest says of each part: `file`, `rows` and `sha256`; to be called after `close`."""
+    def entries(self) -> list[PartEntry]:
+        """The entry of each part; complete after `close`."""
         return [
-            {"file": part.name, "rows": rows, "sha256": file_sha256(part)}
+            PartEntry(file=part.name, rows=rows, sha256=file_sha256(part))
             for part, rows in zip(self.parts, self._sizes, strict=True)
         ]
 
 
-def read_pairs(folder: Path, columns: list[str] | None = None) -> Iterator[dict[str, object]]:
-    """The rows of a folder of Parquet parts, in order, a batch in memory at a time."""
-    for part in sorted(folder.glob("part-*.parquet")):
+def read_pairs(folder: Path) -> Iterator[Pair]:
+    """The pairs of a folder of Parquet parts, in order, a batch in memory at a time.
+
+    Raises:
+        UserError: a part is damaged.
+    """
+    for part in _parts(folder):
+        for batch in _batches(part):
+            for row in batch.to_pylist():
+                yield Pair(**row)
+
+
+def read_rows(folder: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of a folder of Parquet parts as dictionaries; as `read_pairs`, but with some of the columns."""
+    for part in _parts(folder):
         yield from read_part(part, columns)
 
 
-def read_part(part: Path, columns: list[str] | None = None) -> Iterator[dict[str, object]]:
+def read_part(part: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
     """The rows of a Parquet file, a batch in memory at a time.
 
     Raises:
         UserError: it is missing or damaged.
     """
+    for batch in _batches(part, columns):
+        yield from batch.to_pylist()
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _batches(part: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     with reading(part), pq.ParquetFile(part) as file:
         for group in range(file.num_row_groups):  # each of bounded size, as it was written
-            for batch in file.read_row_group(group, columns=columns).to_batches(max_chunksize=200):
-                yield from batch.to_pylist()
+            yield from file.read_row_group(group, columns=columns).to_batches(max_chunksize=200)
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Say what to do about a file that the block cannot read.
+    """Name a file that the block cannot read, and the remedy.
 
     Raises:
         UserError: it is missing or damaged.

@@ -7,31 +7,29 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardline.core.hashing import canonical
-from rewardline.data.pairs.candidates import Candidate, pair_id
+from rewardline.data.pairs.candidates import pair_id
 from rewardline.data.pairs.cleaning import Cleaned, Policy, clean
-from rewardline.data.pairs.decontamination import Leak
-from rewardline.data.pairs.identity import Hashes, position, prompt_identity
+from rewardline.data.pairs.identity import Hashes, unit_interval_hash
+from rewardline.data.schema import Candidate, Message
+
+from support.pairs import candidate
 
 LONG = "the ship left the harbour early in the morning and came back with a heavy load of fish before noon"
 
 
-def candidate(prompt: str, chosen: str, rejected: str, dataset: str = "d", row: int = 1) -> Candidate:
-    turns = [{"role": "user", "content": prompt}]
-    return Candidate(prompt_identity(turns), canonical(turns), chosen, rejected, None, 1.0, 1.0, "s", dataset, "f", row)
-
-
-def cleaned(pairs: list[Candidate], leaking: set[int] | None = None, held_out: float = 0.3, **options: Any) -> Cleaned:
+def cleaned(
+    pairs: list[Candidate], in_benchmark: set[int] | None = None, held_out: float = 0.3, **options: Any
+) -> Cleaned:
     """Clean prompt by prompt, as if no prompts were similar."""
     policy = Policy(**{"seed": 1, "weights": {"d": 1.0, "e": 1.0}, **options})
 
-    def leak(prompt_id: int, _: Callable[[], Hashes]) -> Leak | None:
-        return Leak("t", "it stands in t") if prompt_id in (leaking or set()) else None
+    def find(prompt_id: int, _: Callable[[], Hashes]) -> str | None:
+        return "it is in t" if prompt_id in (in_benchmark or set()) else None
 
     result = Cleaned()
     for prompt_id in sorted({pair.prompt_id for pair in pairs}):
         own = [pair for pair in pairs if pair.prompt_id == prompt_id]
-        one = clean(own, position("split 1", prompt_id) < held_out, policy, leak)
+        one = clean(own, unit_interval_hash("split 1", prompt_id) < held_out, policy, find)
         result.train += one.train
         result.eval += one.eval
         result.rejects += one.rejects
@@ -67,7 +65,7 @@ def test_duplicates_keep_the_first_and_name_it() -> None:
     assert "d f:7" in result.rejects[0][2]
 
 
-def test_contradictions_go_entirely() -> None:
+def test_contradictions_are_left_out_entirely() -> None:
     result = cleaned([candidate("p", "a", "b"), candidate("p", "b", "a", row=2), candidate("p", "a", "c", row=3)])
     assert reasons(result) == ["contradiction", "contradiction"]
     assert [(p.chosen, p.rejected) for p in result.train + result.eval] == [("a", "c")]
@@ -83,7 +81,7 @@ def test_equal_but_for_case_and_punctuation_is_equal() -> None:
     assert not cleaned(code[:1]).rejects
 
 
-def test_the_weightier_data_set_keeps_its_copy_whatever_its_name() -> None:
+def test_the_dataset_with_the_larger_weight_keeps_its_copy_whatever_its_name() -> None:
     rows = [(f"prompt {k}", "a", "b") for k in range(200)]
     pairs = [candidate(*row, dataset, k) for dataset in ("d", "e") for k, row in enumerate(rows)]
     for weights in ({"d": 0.01, "e": 1.0}, {"d": 1.0, "e": 0.01}):
@@ -108,8 +106,8 @@ def test_nearly_equal_pairs_that_prefer_the_other_answer_contradict_each_other()
 
 def test_the_system_message_is_part_of_the_prompt() -> None:
     def asked(system: str, row: int) -> Candidate:
-        turns = [{"role": "system", "content": system}, {"role": "user", "content": LONG}]
-        return replace(candidate("p", "yes", "no", row=row), prompt_id=prompt_identity(turns), prompt=canonical(turns))
+        prompt = [Message(role="system", content=system), Message(role="user", content=LONG)]
+        return candidate(prompt, "yes", "no", row=row)
 
     policy = Policy(1, {"d": 1.0}, near_duplicates=0.8)
     other = [asked("Answer in French.", 1), asked("You are a pirate.", 2)]
@@ -133,7 +131,7 @@ def test_nearly_equal_pairs_keep_the_first() -> None:
     result = cleaned(pairs, near_duplicates=0.8)
     assert [pair.row for pair, _, _ in result.rejects] == [2, 3]
     assert reasons(result) == ["near_duplicate"] * 2
-    assert len(cleaned(pairs).rejects) == 0, "without near_duplicates only equal pairs go"
+    assert len(cleaned(pairs).rejects) == 0, "without near_duplicates only equal pairs are left out"
 
 
 def test_pairs_about_a_small_difference_stay() -> None:
@@ -153,7 +151,7 @@ def test_nearly_equal_prompts_are_one_group_whose_pairs_are_compared() -> None:
     assert not clean(other, False, policy, lambda *_: None).rejects, "linked through others only"
 
 
-def test_training_pairs_of_a_benchmark_go_and_eval_pairs_stay() -> None:
+def test_training_pairs_of_a_benchmark_are_left_out_and_eval_pairs_stay() -> None:
     pairs = [candidate(f"p{k}", "a", "b", row=k) for k in range(40)]
     result = cleaned(pairs, {p.prompt_id for p in pairs})
     assert not result.train
@@ -161,7 +159,7 @@ def test_training_pairs_of_a_benchmark_go_and_eval_pairs_stay() -> None:
     assert set(reasons(result)) == {"in_benchmark"}
 
 
-def test_prompts_that_differ_in_writing_alone_do_not_alternate() -> None:
+def test_prompts_that_differ_in_case_alone_do_not_alternate() -> None:
     pairs = [
         candidate(prompt, f"good {k}", f"bad {k}", dataset, k)
         for k, (prompt, dataset) in enumerate(product(("What is it?", "what IS it"), ("d", "e")))
@@ -173,9 +171,9 @@ def test_prompts_that_differ_in_writing_alone_do_not_alternate() -> None:
 
 def test_weight_below_one_samples_training_prompts_only() -> None:
     pairs = [candidate(f"p{k}", "a", "b", row=k) for k in range(2000)]
-    whole, half = cleaned(pairs), cleaned(pairs, weights={"d": 0.5})
-    assert len(half.eval) == len(whole.eval)
-    assert 0.45 < len(half.train) / len(whole.train) < 0.55
+    everything, half = cleaned(pairs), cleaned(pairs, weights={"d": 0.5})
+    assert len(half.eval) == len(everything.eval)
+    assert 0.45 < len(half.train) / len(everything.train) < 0.55
 
 
 def test_result_does_not_depend_on_the_order_of_rows() -> None:

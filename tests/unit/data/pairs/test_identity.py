@@ -2,7 +2,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardline.data.pairs.identity import grams, normalize, position, positions, prompt_identity, word_hashes
+from rewardline.data.pairs.identity import (
+    ngram_hashes,
+    normalize,
+    prompt_identity,
+    unit_interval_hash,
+    unit_interval_hashes,
+    word_hashes,
+)
+from rewardline.data.schema import Message
 
 
 def identity(text: str) -> int:
@@ -20,41 +28,42 @@ def test_prompts_of_punctuation_alone_stay_apart() -> None:
 
 
 def test_roles_belong_to_the_prompt() -> None:
-    one = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    two = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+    one: list[Message] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    two: list[Message] = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
     assert prompt_identity(one) != prompt_identity(two)
 
 
-def test_positions_are_uniform_and_independent_of_each_other() -> None:
+def test_hashes_are_uniform_and_independent_of_each_other() -> None:
     ids = np.array([identity(str(k)) for k in range(4000)], dtype=np.uint64)
-    one, two = positions("one", ids), positions("two", ids)
+    one, two = unit_interval_hashes("one", ids), unit_interval_hashes("two", ids)
     assert abs(one.mean() - 0.5) < 0.02
     assert abs(np.corrcoef(one, two)[0, 1]) < 0.05
-    assert position("one", int(ids[7])) == one[7]
+    assert unit_interval_hash("one", int(ids[7])) == one[7]
     assert one.min() >= 0
     assert one.max() < 1
 
 
-def test_positions_are_the_same_in_every_version() -> None:
+def test_hashes_are_the_same_in_every_version() -> None:
     """A split that moved would leak evaluation prompts into the training of models that exist."""
-    assert [round(position("split 1234", number), 6) for number in (0, 1, 2**63)] == [0.409285, 0.141216, 0.835086]
+    hashes = [unit_interval_hash("split 1234", number) for number in (0, 1, 2**63)]
+    assert [round(number, 6) for number in hashes] == [0.409285, 0.141216, 0.835086]
 
 
-def test_words_of_scripts_without_spaces_are_signs() -> None:
+def test_words_of_scripts_without_spaces_are_characters() -> None:
     assert len(word_hashes("\u4eca\u65e5\u306f good day")) == 5
     assert word_hashes("A b.", "C").tolist() == word_hashes("a B c").tolist()
 
 
-def test_grams_tell_runs_of_words_apart() -> None:
+def test_ngrams_tell_runs_of_words_apart() -> None:
     words = word_hashes("a b c a b c b")
-    three = grams(words, 3)
+    three = ngram_hashes(words, 3)
     assert len(three) == 5
     assert three[0] == three[3]
     assert len(set(three.tolist())) == 4
-    assert len(grams(words[:2], 3)) == 0
+    assert len(ngram_hashes(words[:2], 3)) == 0
 
 
-def test_signs_and_vowel_marks_make_another_prompt() -> None:
+def test_symbols_and_vowel_marks_make_another_prompt() -> None:
     apart = ["7 + 3", "7 - 3", "7 * 3", "C", "C++", "C#", "\u0915\u093e\u0932", "\u0915\u094b\u0932"]
     assert len({identity(text) for text in apart}) == len(apart)
     assert identity("A well-known e-mail") == identity("a well known e mail")
@@ -62,5 +71,5 @@ def test_signs_and_vowel_marks_make_another_prompt() -> None:
 
 @given(st.text(alphabet=st.characters(max_codepoint=127)))
 def test_the_fast_way_for_ascii_is_the_same(text: str) -> None:
-    # With a word behind it, as a hyphen is read by what stands next to it.
+    # With a word behind it, as what a hyphen means depends on its neighbours.
     assert normalize(f"{text} x \u00e4") == f"{normalize(f'{text} x')} \u00e4"

@@ -1,0 +1,158 @@
+"""Comparison of all prompts of a mixture with each other and with those of its benchmarks."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rewardline.core.errors import UserError
+from rewardline.data.formats.registry import GROUPED
+from rewardline.data.pairs.candidates import CandidateReader, all_words, ranges
+from rewardline.data.pairs.decontamination import BenchmarkPrompts
+from rewardline.data.pairs.identity import Hashes, unit_interval_hashes
+from rewardline.data.pairs.manifests import CandidatesFolder, CandidatesManifest, PromptsManifest
+from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, near
+from rewardline.data.pairs.pair_statistics import SimilarPrompts
+from rewardline.data.pairs.prompt_groups import PromptGroups, without_templates
+from rewardline.data.pairs.rejects import INTENDED
+from rewardline.data.pairs.settings import GroupSettings
+
+
+def compare_prompts(
+    name: str, settings: GroupSettings, data: list[Path], benchmarks: list[Path], out: Path
+) -> PromptsManifest:
+    """Write the groups of prompts and the index of benchmarks to `out`.
+
+    Args:
+        name: name of the mixture.
+        settings: settings of the stage.
+        data: manifests of the candidates of the mixture.
+        benchmarks: manifests of the candidates of benchmarks.
+        out: folder to write to.
+
+    Raises:
+        UserError: too many rows are unusable, or parts of a dataset do not fit together.
+    """
+    manifests = [CandidatesManifest.read(path) for path in data]
+    check_parts(manifests)
+    check_rejects(manifests, settings.max_reject_fraction)
+    folders = [path.parent for path in data]
+    of_benchmarks = [(CandidatesManifest.read(path).dataset, path.parent) for path in benchmarks]
+    ids = np.concatenate([np.load(folder / "prompts.npy") for folder in folders])
+    prompts = np.unique(ids)
+    table: npt.NDArray[np.uint64] = np.zeros((0, 2), dtype=np.uint64)
+    close: list[tuple[int, str]] = []
+    if settings.near_duplicates is not None:
+        with ExitStack() as stack:
+            table = groups(ids, _signature_files(folders, stack), settings.near_duplicates)
+        close = near_benchmarks(ids, folders, of_benchmarks, settings.near_duplicates)
+    table, templated = without_templates(name, table, len(prompts))
+    split = PromptGroups.split(name, settings.eval_fraction, settings.seed, prompts, table)
+    split.save(out)
+    ngram, overlap = (rule.ngram, rule.overlap) if (rule := settings.decontamination) else (None, 1.0)
+    BenchmarkPrompts.build(benchmark_prompts(of_benchmarks), close, ngram, overlap).save(out)
+    caps = {}
+    for dataset, cap in settings.caps.items():
+        if cap is not None:
+            owned = zip(folders, manifests, strict=True)
+            rows = np.concatenate([np.load(folder / "rows.npy") for folder, one in owned if one.dataset == dataset])
+            caps[dataset] = cap_threshold(cap, f"sample {settings.seed} {dataset}", rows[~split.held_out(rows)])
+    sizes = split.sizes()
+    return PromptsManifest(
+        name=name,
+        caps=caps,
+        prompts=len(prompts),
+        groups=SimilarPrompts(
+            prompts=int(sizes.sum()), groups=len(sizes), largest=int(sizes.max(initial=0)), templated=templated
+        ),
+        data=[
+            CandidatesFolder(folder=str(folder), sha256=manifest.sha256)
+            for folder, manifest in zip(folders, manifests, strict=True)
+        ],
+    )
+
+
+def check_rejects(manifests: Sequence[CandidatesManifest], limit: float) -> None:
+    """Stop when a dataset has too many unusable rows.
+
+    Raises:
+        UserError: the reasons, with examples and what to do.
+    """
+    for dataset in sorted({one.dataset for one in manifests}):
+        own = [one for one in manifests if one.dataset == dataset]
+        rows = sum(one.rows_in for one in own)
+        unusable: Counter[str] = Counter()
+        for one in own:
+            unusable.update({reason: n for reason, n in one.rejects.items() if reason not in INTENDED})
+        count = unusable.total()
+        if count <= limit * rows and count < rows:
+            continue
+        reasons = ", ".join(f"{reason} {n}" for reason, n in unusable.most_common())
+        lines = [
+            f"  {example.file}:{example.row}: {example.reason}: {example.detail}"
+            for one in own
+            for example in one.reject_examples
+            if example.reason in unusable
+        ]
+        raise UserError(
+            f"{dataset}: {count} of {rows} rows are unusable ({reasons}), more than max_reject_fraction {limit:g} "
+            "allows.\n" + "\n".join(lines[:6]) + "\nFix the rows, set `format` or `fields` of the dataset, or raise "
+            "max_reject_fraction of the mixture."
+        )
+
+
+def check_parts(manifests: Sequence[CandidatesManifest]) -> None:
+    """Stop when rows that belong together may have been converted apart.
+
+    Raises:
+        UserError: the dataset, and what to set.
+    """
+    parts = Counter(one.dataset for one in manifests)
+    for one in manifests:
+        if one.format in GROUPED and parts[one.dataset] > 1:
+            raise UserError(
+                f"{one.dataset}: rows of format {one.format} belong together, but its {parts[one.dataset]} parts were "
+                f"converted apart; set `format: {one.format}`, so that all are read in one job"
+            )
+
+
+def benchmark_prompts(folders: list[tuple[str, Path]]) -> Iterator[tuple[str, int, Hashes]]:
+    """Benchmark, prompt id and word hashes of each prompt; `folders` are of candidates, with their benchmark."""
+    for name, folder in folders:
+        reader = CandidateReader(folder)
+        for low, high in ranges([reader]):
+            last = None
+            for candidate in reader.between(low, high):
+                if candidate.prompt_id != last:
+                    last = candidate.prompt_id
+                    yield name, last, all_words(candidate.prompt)
+
+
+def cap_threshold(cap: int, key: str, rows: Hashes) -> float:
+    """The hash below which a prompt is used, so that at most `cap` of the candidates (their prompt ids) are."""
+    hashes = unit_interval_hashes(key, rows)
+    return 1.0 if len(hashes) <= cap else float(np.sort(hashes)[cap])
+
+
+def near_benchmarks(
+    ids: Hashes, folders: list[Path], of_benchmarks: list[tuple[str, Path]], threshold: float
+) -> list[tuple[int, str]]:
+    """The prompts of a mixture (their ids, in `folders`) that are nearly the same as one of a benchmark, with it."""
+    if not of_benchmarks:
+        return []
+    others = [np.load(folder / "prompts.npy") for _, folder in of_benchmarks]
+    all_ids = np.concatenate([ids, *others])
+    starts = len(ids) + np.cumsum([0, *map(len, others)])
+    is_target = np.arange(len(all_ids)) >= len(ids)
+    with ExitStack() as stack:
+        files = _signature_files([*folders, *(folder for _, folder in of_benchmarks)], stack)
+        pairs = near(all_ids, is_target, files, threshold)
+    owners = np.searchsorted(starts, [target for _, target in pairs], side="right") - 1
+    return [(prompt, of_benchmarks[owner][0]) for (prompt, _), owner in zip(pairs, owners.tolist(), strict=True)]
+
+
+def _signature_files(folders: Sequence[Path], stack: ExitStack) -> SignatureFiles:
+    return SignatureFiles([folder / "signatures.bin" for folder in folders], stack)
