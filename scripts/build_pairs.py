@@ -9,11 +9,11 @@ left out, and `stats.json`. It comes after convert_rows.py for each dataset, gro
 each shard.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
-from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder
+from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
+from rewardline.core.cli import StageParser, run
 from rewardline.data.pairs import mixture
 from rewardline.data.pairs.pair_statistics import STATISTICS
 from rewardline.data.pairs.settings import PairsSettings
@@ -31,16 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     read = [*args.data, args.prompts, *mixture.candidate_manifests(args.prompts), *args.shards]
     inputs = {"manifests": input_hashes(read), "name": args.name}
     key = artifact_key(args.settings, inputs, Path(mixture.__file__), ("numpy", "pyarrow"))
-    if restored(args.output, key, STATISTICS):
-        return 0
-    with atomic_folder(args.output) as out:
-        stats = mixture.build(args.name, args.settings, args.data, args.prompts, args.shards, out)
-        write_manifest(out, stats.as_json(), key, STATISTICS)
-    left_out = ", ".join(f"{reason} {count}" for reason, count in stats.rejects.items()) or "nothing"
-    log.info(
-        "%s: %d rows, %d train and %d eval pairs; left out: %s",
-        args.name, stats.rows_in, stats.train, stats.eval, left_out,
-    )  # fmt: skip
+    build = partial(mixture.build, args.name, args.settings, args.data, args.prompts, args.shards)
+    make_folder(args.output, key, build, STATISTICS)
     return 0
 
 

@@ -10,7 +10,7 @@ Writes what build_pairs.py and clean_pairs.py write of a benchmark: to `--output
 from pathlib import Path
 
 from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
-from rewardline.core.cli import StageParser, log, run
+from rewardline.core.cli import StageParser, run
 from rewardline.core.files import atomic_folder
 from rewardline.data.pairs import build_probes
 from rewardline.data.pairs.pair_statistics import STATISTICS
@@ -27,13 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     args = options.start(argv)
     inputs = {"pairs": input_hashes([args.pairs / STATISTICS]), "name": args.name}
     key = artifact_key(args.settings, inputs, Path(build_probes.__file__), ("pyarrow",))
-    if restored(args.shard, key) and restored(args.output, key, STATISTICS):
-        return 0
-    with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
-        manifest, stats = build_probes.build(args.name, args.settings, args.pairs, shard, out)
-        write_manifest(shard, manifest.as_json(), key)
-        write_manifest(out, stats.as_json(), key, STATISTICS)
-    log.info("%s: %d probes of %d held-out prompts", args.name, stats.eval, stats.rows_in)
+    if not (restored(args.shard, key) and restored(args.output, key, STATISTICS)):
+        with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
+            manifest, stats = build_probes.build(args.name, args.settings, args.pairs, shard, out)
+            write_manifest(shard, manifest.as_json(), key)
+            write_manifest(out, stats.as_json(), key, STATISTICS)
     return 0
 
 

@@ -7,11 +7,11 @@ The settings' `shard` is INDEX/COUNT. A shard is a range of prompt ids. Writes `
 clustered by prompt, `rejects.parquet`, `rows.npy` (what became of each row) and `manifest.json`.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
-from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder
+from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
+from rewardline.core.cli import StageParser, run
 from rewardline.data.pairs import cleaning
 from rewardline.data.pairs.settings import CleanSettings
 
@@ -25,13 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     inputs = {"prompts": input_hashes([args.prompts])}
     packages = ("numpy", "pyarrow", "rensa", "xxhash")
     key = artifact_key(args.settings, inputs, Path(cleaning.__file__), packages)
-    if restored(args.output, key):
-        return 0
-    with atomic_folder(args.output) as out:
-        manifest = cleaning.clean_shard(args.settings, args.prompts, out)
-        write_manifest(out, manifest.as_json(), key)
-    shard = f"{args.settings.shard + 1} of {args.settings.shards}"
-    log.info("shard %s: %d train and %d eval pairs", shard, manifest.train, manifest.eval)
+    make_folder(args.output, key, partial(cleaning.clean_shard, args.settings, args.prompts))
     return 0
 
 

@@ -7,11 +7,11 @@ Writes `groups.npz` (prompts that are nearly the same, with their groups, and th
 the benchmarks' prompts), and `manifest.json` with the caps and the candidates.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
-from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder
+from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
+from rewardline.core.cli import StageParser, run
 from rewardline.data.pairs import prompt_comparison
 from rewardline.data.pairs.settings import GroupSettings
 
@@ -28,15 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     args = options.start(argv)
     inputs = {"data": input_hashes(args.data), "benchmarks": input_hashes(args.benchmarks), "name": args.name}
     key = artifact_key(args.settings, inputs, Path(prompt_comparison.__file__), ("numpy", "pyarrow", "scipy"))
-    if restored(args.output, key):
-        return 0
-    with atomic_folder(args.output) as out:
-        manifest = prompt_comparison.compare_prompts(args.name, args.settings, args.data, args.benchmarks, out)
-        write_manifest(out, manifest.as_json(), key)
-    log.info(
-        "%s: %d prompts; %d of them in %d groups of nearly the same",
-        args.name, manifest.prompts, manifest.groups.prompts, manifest.groups.groups,
-    )  # fmt: skip
+    compare = partial(prompt_comparison.compare_prompts, args.name, args.settings, args.data, args.benchmarks)
+    make_folder(args.output, key, compare)
     return 0
 
 

@@ -7,7 +7,7 @@ the key: equal results have equal manifests, so that what reads them need not ru
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
@@ -15,7 +15,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json, write_json
+from rewardline.core.files import atomic_folder, read_json, write_json
 from rewardline.core.hashing import canonical, digest, file_sha256
 from rewardline.core.provenance import code_digest
 from rewardline.core.settings import JsonObject, Settings
@@ -79,6 +79,13 @@ def write_manifest(folder: Path, facts: Mapping[str, JsonValue], key: str | None
     manifest = {**facts, "sha256": sha256}
     write_json(folder / name, manifest)
     write_json(_copy(folder, name), {"key": key, "manifest": manifest})
+
+
+def make_folder(folder: Path, key: str, build: Callable[[Path], Manifest], name: str = MANIFEST) -> None:
+    """Make a folder and its manifest, the file `name`, with `build`, unless it was made under `key`."""
+    if not restored(folder, key, name):
+        with atomic_folder(folder) as out:
+            write_manifest(out, build(out).as_json(), key, name)
 
 
 def restored(folder: Path, key: str, name: str = MANIFEST) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.data.pairs.identity import hash_id
+from rewardline.data.pairs.identity import hash_id, id_range
 from rewardline.data.schema import Candidate
 
 NOTE = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint16)])
@@ -102,9 +102,7 @@ def _range(
     low, high = (2**64 * (step + k) // steps for k in (0, 1))
     parts = []
     for table, code in zip(notes, codes, strict=True):
-        start = int(np.searchsorted(table["key"], np.uint64(low)))
-        end = len(table) if high >= 2**64 else int(np.searchsorted(table["key"], np.uint64(high)))
-        part = np.array(table[start:end])
+        part = np.array(table[slice(*id_range(table["key"], low, high))])
         part["reason"] = code[part["reason"]]
         parts.append(part)
     return np.concatenate(parts)

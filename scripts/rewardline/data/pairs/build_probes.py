@@ -1,6 +1,7 @@
 """The pairs of a probe benchmark: held-out answers against hacks of them."""
 
 import heapq
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import ProbeSettings
 from rewardline.data.pairs.store import PartWriter, read_pairs, read_rows
 from rewardline.data.schema import Candidate, Pair
+
+log = logging.getLogger(__name__)
 
 
 def draw(pairs: Path, count: int, seed: int) -> Iterator[Pair]:
@@ -79,12 +82,20 @@ def build(
         (out / split).mkdir()
         for entry in entries:
             link_or_copy(shard / split / entry.file, out / split / entry.file)
-    made, examples = writers["eval"].total, rejects.close()
-    manifest = ShardManifest(train=0, eval=made, statistics=counts, reasons=[], reject_examples=examples, parts=parts)
+    total, examples = writers["eval"].total, rejects.close()
     dataset = DatasetCounts(
-        rows_in=prompts, revision=None, format="probes", pairs_out=made, rows_used=prompts, rejects={}
+        rows_in=prompts, revision=None, format="probes", pairs_out=total, rows_used=prompts, rejects={}
     )
-    pair_rejects = {"no_probe": skipped} if skipped else {}
-    return manifest, MixtureStatistics.of(
-        name, {name: dataset}, [counts], pair_rejects, SimilarPrompts(), examples, parts
+    stats = MixtureStatistics.of(
+        name,
+        {name: dataset},
+        counts,
+        pair_rejects={"no_probe": skipped} if skipped else {},
+        similar_prompts=SimilarPrompts(),
+        reject_examples=examples,
+        parts=parts,
     )
+    log.info("%s: %d probes of %d held-out prompts", name, total, prompts)
+    return ShardManifest(
+        train=0, eval=total, statistics=counts, reasons=[], reject_examples=examples, parts=parts
+    ), stats

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.external_sort import Buckets, Row, bucket_count, characters_of
-from rewardline.data.pairs.identity import Hashes, hash_id, id_text, normalize, stable_hash, word_hashes
+from rewardline.data.pairs.identity import Hashes, hash_id, id_range, id_text, normalize, stable_hash, word_hashes
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
 from rewardline.data.pairs.store import reading
@@ -95,23 +95,18 @@ class CandidateReader:
 
     def count(self, low: int, high: int) -> int:
         """Number of rows with a prompt id in [low, high)."""
-        start, end = self._range(low, high)
+        start, end = id_range(self._ids, low, high)
         return end - start
 
     def between(self, low: int, high: int) -> list[Candidate]:
         """The rows with a prompt id in [low, high), in order."""
-        return self._rows([self._range(low, high)])
+        return self._rows([id_range(self._ids, low, high)])
 
     def of(self, prompts: Iterable[int]) -> list[Candidate]:
         """The rows of these prompts."""
         ids = np.array(sorted(prompts), dtype=np.uint64)
         starts, ends = (np.searchsorted(self._ids, ids, side=side).tolist() for side in ("left", "right"))
         return self._rows(zip(starts, ends, strict=True))
-
-    def _range(self, low: int, high: int) -> tuple[int, int]:
-        start = int(np.searchsorted(self._ids, np.uint64(low)))
-        end = len(self._ids) if high >= 2**64 else int(np.searchsorted(self._ids, np.uint64(high)))
-        return start, end
 
     def _rows(self, ranges: Iterable[tuple[int, int]]) -> list[Candidate]:
         filled = [(start, end) for start, end in ranges if start < end]

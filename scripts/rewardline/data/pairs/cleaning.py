@@ -1,5 +1,6 @@
 """The cleaning of the pairs of a mixture, a shard and in it a group of similar prompts at a time."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +25,7 @@ from rewardline.data.pairs.settings import CleanSettings
 from rewardline.data.pairs.store import PartWriter
 from rewardline.data.schema import Candidate, Pair
 
+log = logging.getLogger(__name__)
 COMPARED = 1_000
 """Pairs of a group that a further one is compared with before it counts as new: keeps large groups linear."""
 ESTIMATE = 0.2
@@ -98,9 +100,11 @@ def clean_shard(settings: CleanSettings, prompts: Path, out: Path) -> ShardManif
             bar.update(len(candidates))
     for writer in writers.values():
         writer.close()
+    train, held_out = (writer.total for writer in writers.values())
+    log.info("shard %d of %d: %d train and %d eval pairs", settings.shard + 1, settings.shards, train, held_out)
     return ShardManifest(
-        train=writers["train"].total,
-        eval=writers["eval"].total,
+        train=train,
+        eval=held_out,
         statistics=counts,
         reasons=account.save(out / "rows.npy"),
         reject_examples=rejects.close(),

@@ -21,27 +21,25 @@ class BenchmarkPrompts:
 
     Two ways to be in a benchmark: by id (the prompt itself, or one that is nearly the same), and by n-grams: at least
     the share `overlap` of the distinct n-grams of a benchmark's prompt occurs in the training prompt. n-grams that many
-    prompts of a benchmark have are boilerplate, and do not count. Each `..._ids` and `ngrams` is sorted.
+    prompts of a benchmark have are boilerplate, and do not count.
     """
 
     benchmarks: npt.NDArray[np.str_]
     """Name of each benchmark."""
-    equal_ids: Hashes
-    """Prompts of benchmarks, uint64 [P]."""
-    equal_benchmarks: npt.NDArray[np.int32]
-    """Index of the benchmark of each of `equal_ids`."""
-    near_ids: Hashes
-    """Training prompts that are nearly the same as one of a benchmark, uint64 [N]."""
-    near_benchmarks: npt.NDArray[np.int32]
-    """Index of the benchmark of each of `near_ids`."""
+    ids: Hashes
+    """Prompts of benchmarks, and training prompts that are nearly the same as one of these, uint64 [N], sorted."""
+    is_near: npt.NDArray[np.bool_]
+    """Whether each of `ids` is of a training prompt, [N]."""
+    id_benchmarks: npt.NDArray[np.int32]
+    """Index of the benchmark of each of `ids`, [N]."""
     ngrams: Hashes
-    """Hash of each n-gram of each prompt, uint64 [G]."""
+    """Hash of each n-gram of each prompt, uint64 [G], sorted."""
     ngram_prompts: npt.NDArray[np.int32]
-    """Index of the prompt of each of `ngrams`."""
+    """Index of the prompt of each of `ngrams`, [G]."""
     sizes: npt.NDArray[np.int64]
-    """Number of n-grams by prompt, int64 [P]."""
+    """Number of n-grams of each prompt, [P]."""
     prompt_benchmarks: npt.NDArray[np.int32]
-    """Index of the benchmark by prompt, int32 [P]."""
+    """Index of the benchmark of each prompt, [P]."""
     n: int
     """Words of an n-gram; 0 for no comparison by n-grams."""
     overlap: float
@@ -67,20 +65,19 @@ class BenchmarkPrompts:
         owner = np.array(owners, dtype=np.int32)
         ngrams = np.concatenate([*found, np.zeros(0, dtype=np.uint64)])
         source = np.repeat(np.arange(len(found), dtype=np.int32), list(map(len, found)))
-        kept = ~_boilerplate(ngrams, owner[source], np.bincount(owner))
-        ngrams, source = ngrams[kept], source[kept]
-        equal, close = np.array(ids, dtype=np.uint64), np.array([prompt_id for prompt_id, _ in near], dtype=np.uint64)
-        close_owner = np.array([benchmarks[name] for _, name in near], dtype=np.int32)
-        equal_order, close_order, ngram_order = (np.argsort(one, kind="stable") for one in (equal, close, ngrams))
+        kept = np.flatnonzero(~_boilerplate(ngrams, owner[source], np.bincount(owner)))
+        kept = kept[np.argsort(ngrams[kept], kind="stable")]
+        all_ids = np.array([*ids, *(prompt_id for prompt_id, _ in near)], dtype=np.uint64)
+        all_owners = np.array([*owners, *(benchmarks[benchmark] for _, benchmark in near)], dtype=np.int32)
+        order = np.argsort(all_ids, kind="stable")  # a prompt that is in a benchmark comes before one that is near it
         return cls(
             benchmarks=np.array(list(benchmarks), dtype=np.str_),
-            equal_ids=equal[equal_order],
-            equal_benchmarks=owner[equal_order],
-            near_ids=close[close_order],
-            near_benchmarks=close_owner[close_order],
-            ngrams=ngrams[ngram_order],
-            ngram_prompts=source[ngram_order],
-            sizes=np.bincount(source, minlength=len(found)),
+            ids=all_ids[order],
+            is_near=order >= len(ids),
+            id_benchmarks=all_owners[order],
+            ngrams=ngrams[kept],
+            ngram_prompts=source[kept],
+            sizes=np.bincount(source[kept], minlength=len(found)),
             prompt_benchmarks=owner,
             n=n or 0,
             overlap=overlap,
@@ -99,15 +96,12 @@ class BenchmarkPrompts:
 
     def find(self, prompt_id: int, words: Callable[[], Hashes]) -> str | None:
         """How a training prompt, given by its id and a function for its word hashes, is in a benchmark; None if not."""
-        if not len(self.equal_ids):
+        if not len(self.ids):
             return None
-        for ids, owners, how in (
-            (self.equal_ids, self.equal_benchmarks, "its prompt is in"),
-            (self.near_ids, self.near_benchmarks, "its prompt is nearly the same as one of"),
-        ):
-            index = int(np.searchsorted(ids, np.uint64(prompt_id)))
-            if index < len(ids) and int(ids[index]) == prompt_id:
-                return f"{how} {self.benchmarks[owners[index]]}"
+        index = int(np.searchsorted(self.ids, np.uint64(prompt_id)))
+        if index < len(self.ids) and self.ids[index] == prompt_id:
+            how = "nearly the same as one of" if self.is_near[index] else "in"
+            return f"its prompt is {how} {self.benchmarks[self.id_benchmarks[index]]}"
         return self._find_ngrams(words()) if len(self.ngrams) else None
 
     def _find_ngrams(self, words: Hashes) -> str | None:

@@ -13,6 +13,7 @@ _ROWS, _CHARACTERS = 20_000, 48 << 20  # of a bucket
 _WAITING_ROWS, _WAITING_CHARACTERS = 10_000, 16 << 20  # in memory over all buckets
 _LEAST_WIDTH = 2**20  # of a range of keys that is split again
 _KEY = "_key"
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def bucket_count(rows: int, characters: int) -> int:
@@ -41,38 +42,31 @@ class Buckets:
         self._schema = schema.append(pa.field(_KEY, pa.uint64()))
         self._low, self._high = low, high
         self._waiting: list[list[Row]] = [[] for _ in range(count)]
+        self._waiting_rows = self._waiting_characters = 0
         self._writers: list[pa.RecordBatchStreamWriter | None] = [None] * count
         self._sizes = [[0, 0] for _ in range(count)]
-        self._held = [0, 0]
-        self._batch = max(8, min(500, _WAITING_ROWS // count))
 
     def add(self, key: int, row: Row) -> None:
         """Append a row to the bucket of `key`; no smaller key is in a later bucket."""
         index = (key - self._low) * len(self._waiting) // (self._high - self._low)
-        self._waiting[index].append({**row, _KEY: key})
         size = characters_of(row)
-        for count in (self._sizes[index], self._held):
-            count[0] += 1
-            count[1] += size
-        if self._held[0] >= _WAITING_ROWS or self._held[1] >= _WAITING_CHARACTERS:
-            for number in range(len(self._waiting)):
-                self._flush(number)
-            self._held = [0, 0]
-        elif len(self._waiting[index]) >= self._batch:
-            self._held[0] -= len(self._waiting[index])
-            self._held[1] -= characters_of(self._waiting[index])
-            self._flush(index)
+        self._waiting[index].append({**row, _KEY: key})
+        self._waiting_rows += 1
+        self._waiting_characters += size
+        self._sizes[index][0] += 1
+        self._sizes[index][1] += size
+        if self._waiting_rows >= _WAITING_ROWS or self._waiting_characters >= _WAITING_CHARACTERS:
+            self._flush()
 
     def drain(self) -> Iterator[list[Row]]:
         """The rows of each range, by ascending keys; nothing is left on disk after the last one."""
-        for index in range(len(self._waiting)):
-            self._flush(index)
-            if (writer := self._writers[index]) is not None:
-                writer.close()
-        for index, writer in enumerate(self._writers):
-            if writer is not None:
-                yield from self._read(index)
-                self._path(index).unlink()
+        self._flush()
+        written = [(index, writer) for index, writer in enumerate(self._writers) if writer is not None]
+        for _, writer in written:
+            writer.close()
+        for index, _ in written:
+            yield from self._read(index)
+            self._path(index).unlink()
         self._folder.rmdir()
 
     def _read(self, index: int) -> Iterator[list[Row]]:
@@ -95,12 +89,10 @@ class Buckets:
     def _path(self, index: int) -> Path:
         return self._folder / f"{index}.arrow"
 
-    def _flush(self, index: int) -> None:
-        if not self._waiting[index]:
-            return
-        writer = self._writers[index]
-        if writer is None:
-            options = pa.ipc.IpcWriteOptions(compression="lz4")
-            writer = self._writers[index] = pa.ipc.new_stream(self._path(index), self._schema, options=options)
-        writer.write_batch(pa.RecordBatch.from_pylist(self._waiting[index], schema=self._schema))
-        self._waiting[index] = []
+    def _flush(self) -> None:
+        for index, rows in enumerate(self._waiting):
+            if rows:
+                writer = self._writers[index] or pa.ipc.new_stream(self._path(index), self._schema, options=_OPTIONS)
+                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
+                self._writers[index], self._waiting[index] = writer, []
+        self._waiting_rows = self._waiting_characters = 0

@@ -46,6 +46,12 @@ def id_text(number: int) -> str:
     return f"{number:016x}"
 
 
+def id_range(ids: Hashes, low: int, high: int) -> tuple[int, int]:
+    """First and last index (exclusive) of the ids in [low, high), of sorted ones; `high` may be 2^64."""
+    start = int(np.searchsorted(ids, np.uint64(low)))
+    return start, len(ids) if high > _UINT64_MAX else int(np.searchsorted(ids, np.uint64(high)))
+
+
 @cache
 def _seed(key: str) -> int:
     return hash_id(key)

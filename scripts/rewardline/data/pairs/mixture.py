@@ -1,6 +1,6 @@
 """The pairs of a mixture, joined from its shards, and their statistics."""
 
-from collections import Counter
+import logging
 from itertools import chain
 from pathlib import Path
 
@@ -9,11 +9,12 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import link_or_copy
 from rewardline.data.pairs.accounting import total
 from rewardline.data.pairs.manifests import CandidatesManifest, PromptsManifest, ShardManifest
-from rewardline.data.pairs.pair_statistics import DatasetCounts, MixtureStatistics
+from rewardline.data.pairs.pair_statistics import DatasetCounts, MixtureStatistics, PairCounts, added
 from rewardline.data.pairs.rejects import join_examples, join_rejects
 from rewardline.data.pairs.settings import PairsSettings
 from rewardline.data.pairs.store import PartEntry
 
+log = logging.getLogger(__name__)
 Shards = list[tuple[Path, ShardManifest]]
 """The folder and manifest of each shard."""
 
@@ -30,13 +31,8 @@ def build(
 ) -> MixtureStatistics:
     """Write the pairs of a mixture to `out`.
 
-    Args:
-        name: name of the mixture.
-        settings: settings of the stage.
-        sources: manifests of its datasets, in folders of their names.
-        prompts: manifest of its compared prompts.
-        shards: manifests of its shards, in order.
-        out: folder to write to.
+    `sources`, `prompts` and `shards` are manifests: of each dataset, in a folder of its name; of the compared prompts;
+    of each shard, in order.
 
     Raises:
         UserError: a split that should hold something is empty.
@@ -46,32 +42,37 @@ def build(
     cleaned = [(path.parent, ShardManifest.read(path)) for path in shards]
     datasets = sorted({one.dataset for one in candidates})
     rows = total([(folder / "rows.npy", shard.reasons) for folder, shard in cleaned], datasets)
+    counts = sum((shard.statistics for _, shard in cleaned), PairCounts())
     origins = {path.parent.name: _Dataset.read(path) for path in sources}
-    pair_rejects = sum((Counter(one.pair_rejects) for one in candidates), rows.pairs_left_out)
     by_dataset = {}
     for dataset in datasets:
         own = [one for one in candidates if one.dataset == dataset]
-        rejects = sum((Counter(one.rejects) for one in own), rows.left_out[dataset])
         by_dataset[dataset] = DatasetCounts(
             rows_in=origins[dataset].rows,
             revision=origins[dataset].revision,
             format=", ".join(sorted({one.format for one in own})),
-            pairs_out=sum(shard.statistics.datasets[dataset] for _, shard in cleaned),
+            pairs_out=counts.datasets[dataset],
             rows_used=rows.used[dataset],
-            rejects=dict(sorted(rejects.items())),
+            rejects=added(rows.left_out[dataset], *(one.rejects for one in own)),
         )
-    check_splits(name, settings, cleaned, by_dataset)
-    join_rejects([*(path.parent for path in candidate_paths), *(folder for folder, _ in cleaned)], out)
     examples = [one.reject_examples for one in candidates] + [shard.reject_examples for _, shard in cleaned]
-    return MixtureStatistics.of(
+    stats = MixtureStatistics.of(
         name,
         by_dataset,
-        (shard.statistics for _, shard in cleaned),
-        pair_rejects,
-        PromptsManifest.read(prompts).groups,
-        join_examples(chain.from_iterable(examples)),
-        {split: join_parts(cleaned, split, out) for split in ("train", "eval")},
+        counts,
+        pair_rejects=added(rows.pairs_left_out, *(one.pair_rejects for one in candidates)),
+        similar_prompts=PromptsManifest.read(prompts).groups,
+        reject_examples=join_examples(chain.from_iterable(examples)),
+        parts={split: join_parts(cleaned, split, out) for split in ("train", "eval")},
     )
+    left_out = ", ".join(f"{reason} {count}" for reason, count in stats.rejects.items()) or "nothing"
+    check_splits(stats, settings.eval_fraction, left_out)
+    join_rejects([*(path.parent for path in candidate_paths), *(folder for folder, _ in cleaned)], out)
+    log.info(
+        "%s: %d rows, %d train and %d eval pairs; left out: %s",
+        name, stats.rows_in, stats.train, stats.eval, left_out,
+    )  # fmt: skip
+    return stats
 
 
 def candidate_manifests(prompts: Path) -> list[Path]:
@@ -92,19 +93,16 @@ def join_parts(shards: Shards, split: str, out: Path) -> list[PartEntry]:
     return joined
 
 
-def check_splits(name: str, settings: PairsSettings, shards: Shards, by_dataset: dict[str, DatasetCounts]) -> None:
+def check_splits(stats: MixtureStatistics, eval_fraction: float, left_out: str) -> None:
     """Stop when a split that should hold something is empty.
 
     Raises:
         UserError: the split, and what was left out.
     """
-    train, held_out = (sum(sizes) for sizes in zip(*((shard.train, shard.eval) for _, shard in shards), strict=True))
-    left_out: Counter[str] = sum((Counter(one.rejects) for one in by_dataset.values()), Counter())
-    reasons = ", ".join(f"{reason} {count}" for reason, count in left_out.most_common()) or "nothing"
-    if settings.eval_fraction < 1 and not train:
+    if eval_fraction < 1 and not stats.train:
         raise UserError(
-            f"{name}: no training pairs are left ({held_out} for evaluation; left out: {reasons}); add data, or lower "
-            "eval_fraction"
+            f"{stats.name}: no training pairs are left ({stats.eval} for evaluation; left out: {left_out}); add data, "
+            "or lower eval_fraction"
         )
-    if settings.eval_fraction > 0 and not held_out:
-        raise UserError(f"{name}: no pairs are left for evaluation (left out: {reasons}); add data")
+    if eval_fraction > 0 and not stats.eval:
+        raise UserError(f"{stats.name}: no pairs are left for evaluation (left out: {left_out}); add data")

@@ -1,7 +1,7 @@
 """Statistics of pairs: counts, lengths in words, how often the longer answer is the chosen one; and `stats.json`."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Self
 
@@ -98,35 +98,35 @@ class MixtureStatistics(Manifest):
         cls,
         name: str,
         by_dataset: dict[str, DatasetCounts],
-        shards: Iterable[PairCounts],
-        pair_rejects: Mapping[str, int],
+        counts: PairCounts,
+        *,
+        pair_rejects: dict[str, int],
         similar_prompts: SimilarPrompts,
         reject_examples: list[RejectedRow],
         parts: dict[str, list[PartEntry]],
     ) -> Self:
-        """The statistics of the shards of a mixture.
+        """The statistics of pairs, from the counts of all of them.
 
         Raises:
             AssertionError: a dataset's rows do not add up.
         """
-        counts = sum(shards, PairCounts())
-        pairs = max(1, counts.pairs)
-        sizes = {split: sum(part.rows for part in parts[split]) for split in ("train", "eval")}
-        for dataset, one in by_dataset.items():
+        for one in by_dataset.values():
             if one.rows_in != one.rows_used + sum(one.rejects.values()):
-                raise AssertionError(f"the rows of {dataset} in {name} do not add up: {one}")
+                raise AssertionError(f"the rows of {name} do not add up: {by_dataset}")
+        pairs = max(1, counts.pairs)
+        train, held_out = (sum(part.rows for part in parts[split]) for split in ("train", "eval"))
         return cls(
             name=name,
             rows_in=sum(one.rows_in for one in by_dataset.values()),
             rows_used=sum(one.rows_used for one in by_dataset.values()),
-            pairs_out=sum(sizes.values()),
-            train=sizes["train"],
-            eval=sizes["eval"],
-            rejects=_sorted(sum((Counter(one.rejects) for one in by_dataset.values()), Counter())),
-            pair_rejects=_sorted(pair_rejects),
+            pairs_out=train + held_out,
+            train=train,
+            eval=held_out,
+            rejects=added(*(one.rejects for one in by_dataset.values())),
+            pair_rejects=pair_rejects,
             by_dataset=by_dataset,
-            prompts={split: counts.prompts[split] for split in sizes},
-            by_subset=_sorted(counts.subsets),
+            prompts={split: counts.prompts[split] for split in ("train", "eval")},
+            by_subset=added(counts.subsets),
             soft_labels=counts.soft_labels,
             chosen_words_mean=round(counts.chosen_words / pairs, 2),
             rejected_words_mean=round(counts.rejected_words / pairs, 2),
@@ -138,5 +138,6 @@ class MixtureStatistics(Manifest):
         )
 
 
-def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items()))
+def added(*counts: Mapping[str, int]) -> dict[str, int]:
+    """The sums of counts, by sorted keys."""
+    return dict(sorted(sum(map(Counter, counts), Counter[str]()).items()))

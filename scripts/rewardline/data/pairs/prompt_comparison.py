@@ -1,5 +1,6 @@
 """Comparison of all prompts of a mixture with each other and with those of its benchmarks."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ from rewardline.data.pairs.pair_statistics import SimilarPrompts
 from rewardline.data.pairs.prompt_groups import PromptGroups, without_templates
 from rewardline.data.pairs.rejects import INTENDED
 from rewardline.data.pairs.settings import GroupSettings
+
+log = logging.getLogger(__name__)
 
 
 def compare_prompts(
@@ -61,6 +64,7 @@ def compare_prompts(
             rows = np.concatenate([np.load(folder / "rows.npy") for folder, one in owned if one.dataset == dataset])
             caps[dataset] = cap_threshold(cap, f"sample {settings.seed} {dataset}", rows[~split.held_out(rows)])
     sizes = split.sizes()
+    log.info("%s: %d prompts; %d of them in %d groups of nearly the same", name, len(prompts), sizes.sum(), len(sizes))
     return PromptsManifest(
         name=name,
         caps=caps,

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.data.pairs.identity import Hashes, unit_interval_hash, unit_interval_hashes
+from rewardline.data.pairs.identity import Hashes, id_range, unit_interval_hash, unit_interval_hashes
 
 log = logging.getLogger(__name__)
 FILE = "groups.npz"
@@ -75,9 +75,7 @@ class PromptGroups:
 
     def members_outside(self, low: int, high: int) -> list[int]:
         """The prompts outside of [low, high) that belong to a group whose id is in it."""
-        groups = self._by_group[:, 1]
-        start = int(np.searchsorted(groups, np.uint64(low)))
-        end = len(groups) if high >= 2**64 else int(np.searchsorted(groups, np.uint64(high)))
+        start, end = id_range(self._by_group[:, 1], low, high)
         return [prompt for prompt in self._by_group[start:end, 0].tolist() if not low <= prompt < high]
 
 

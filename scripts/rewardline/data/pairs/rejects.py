@@ -25,43 +25,34 @@ class RejectWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writer = PartWriter(folder / ".rejects", RejectedRow, rows_per_part=2**62)
-        self._examples = _Examples()
+        self._examples: list[RejectedRow] = []
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, dataset: str, file: str, row: int, reason: str, detail: str) -> None:
         """Append a case; `row` is 1-based."""
         case = RejectedRow(dataset, file, row, reason, detail)
         self._writer.add(case)
-        self._examples.add(case)
+        if _is_example(case, self._counts):
+            self._examples.append(case)
 
     def close(self) -> list[RejectedRow]:
-        """Finish the file; the examples."""
+        """Finish the file; examples, the first few of each dataset and reason."""
         self._writer.close()
         self._writer.parts[0].replace(self._folder / FILE)
         (self._folder / ".rejects").rmdir()
-        return self._examples.kept
-
-
-class _Examples:
-    """The first few cases of each dataset and reason."""
-
-    def __init__(self) -> None:
-        self.kept: list[RejectedRow] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
-
-    def add(self, case: RejectedRow) -> None:
-        """Keep a case, unless there are enough like it."""
-        key = case.dataset, case.reason
-        self._counts[key] += 1
-        if self._counts[key] <= EXAMPLES:
-            self.kept.append(case)
+        return self._examples
 
 
 def join_examples(cases: Iterable[RejectedRow]) -> list[RejectedRow]:
     """The first few of each dataset and reason."""
-    examples = _Examples()
-    for case in cases:
-        examples.add(case)
-    return examples.kept
+    counts: Counter[tuple[str, str]] = Counter()
+    return [case for case in cases if _is_example(case, counts)]
+
+
+def _is_example(case: RejectedRow, counts: Counter[tuple[str, str]]) -> bool:
+    key = case.dataset, case.reason
+    counts[key] += 1
+    return counts[key] <= EXAMPLES
 
 
 def join_rejects(folders: Sequence[Path], target: Path) -> None:
