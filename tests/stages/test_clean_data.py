@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from rewardline.data.pairs import cleaning, mixture, prompt_comparison
 
 from support.data_stages import build, pairs, prompts, tokenize, write_rows
 
@@ -149,6 +152,27 @@ def test_shards_and_parts_change_nothing(tmp_path: Path, base_models: Callable[.
         for entry in manifest["splits"].values():
             entry.pop("shards")
     assert counts[0] == counts[1]
+
+
+def test_a_restart_finds_its_work_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(**options: Any) -> Json:
+        return build(tmp_path, {"a": rows(60)}, benchmarks={"t": rows(5, 90)}, shards=2, **options)
+
+    first = run()
+    outputs = [*tmp_path.glob("prompts/manifest.json"), *tmp_path.glob("shards/*/manifest.json")]
+    outputs.append(tmp_path / "pairs" / "m" / "stats.json")
+    contents = [path.read_bytes() for path in outputs]
+    assert len(contents) == 4
+    with monkeypatch.context() as patch:
+        for module, function in ((prompt_comparison, "compare_prompts"), (cleaning, "clean_shard"), (mixture, "build")):
+            patch.setattr(module, function, Mock(side_effect=RuntimeError("computed again")))
+        for path in outputs:
+            path.unlink()
+        assert run() == first
+        assert [path.read_bytes() for path in outputs] == contents
+        with pytest.raises(RuntimeError, match="computed again"):
+            run(eval_fraction=0.5)
+    assert run(eval_fraction=0.5)["eval"] > first["eval"]
 
 
 def test_rows_that_give_pairs_to_several_shards_count_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,6 +12,7 @@ import build_probes
 import join_tokens
 import tokenize_pairs
 from rewardline.core.errors import UserError
+from rewardline.data.pairs import build_probes as build_stage
 from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
 from rewardline.data.pairs.store import read_rows
 from rewardline.tokens.encoder import ConversationEncoder, load_tokenizer
@@ -80,6 +82,17 @@ def test_held_out_pairs_give_a_pair_for_each_probe(tmp_path: Path) -> None:
     assert len(names[0]) == 5 and names[0] == names[1] != names[2]
     with pytest.raises(UserError, match="eval_fraction"):
         make(tmp_path / "none", [])
+
+
+def test_a_restart_finds_its_probes_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make(tmp_path, pair_rows(8))
+    for path in (tmp_path / "shard" / "manifest.json", tmp_path / "out" / "stats.json"):
+        path.unlink()
+    monkeypatch.setattr(build_stage, "build", Mock(side_effect=RuntimeError("computed again")))
+    assert make(tmp_path, pair_rows(8)) == first
+    assert (tmp_path / "shard" / "manifest.json").exists()
+    with pytest.raises(RuntimeError, match="computed again"):
+        make(tmp_path, pair_rows(8), seed=1)
 
 
 @pytest.mark.parametrize("chat", [None, CHAT])

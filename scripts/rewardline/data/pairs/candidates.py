@@ -28,7 +28,8 @@ from rewardline.data.pairs.store import reading
 from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, Candidate, Message, Pair
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
-_values = attrgetter(*CANDIDATE_SCHEMA.names)
+_NAMES = CANDIDATE_SCHEMA.names
+_values = attrgetter(*_NAMES)
 
 
 class CandidateWriter:
@@ -45,7 +46,7 @@ class CandidateWriter:
         """Append a candidate."""
         self.rows += 1
         self.characters += len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected)
-        self._buckets.add(candidate.prompt_id, dict(zip(CANDIDATE_SCHEMA.names, _values(candidate), strict=True)))
+        self._buckets.add(candidate.prompt_id, dict(zip(_NAMES, _values(candidate), strict=True)))
 
     def close(self) -> None:
         """Sort and write."""

@@ -26,28 +26,12 @@ from rewardline.data.pairs.store import PartWriter
 from rewardline.data.schema import Candidate, Pair
 
 log = logging.getLogger(__name__)
-COMPARED = 1_000
+MOST_COMPARED = 1_000
 """Pairs of a group that a further one is compared with before it counts as new: keeps large groups linear."""
-ESTIMATE = 0.2
+ESTIMATE_MARGIN = 0.2
 """How far below the least similarity an estimate may be for texts to be compared exactly: four standard deviations."""
 FindInBenchmarks = Callable[[int, Callable[[], Hashes]], str | None]
 """`BenchmarkPrompts.find`."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How the pairs of a mixture are cleaned.
-
-    `weights` by dataset: below 1 that share of its training prompts is used. `caps`: the hash below which a prompt of a
-    capped dataset is used. `near_duplicates`: least similarity of texts that count as nearly the same, None for equal
-    ones alone. `keep_all`: a published benchmark, of which every pair counts as it was published.
-    """
-
-    seed: int
-    weights: dict[str, float]
-    caps: dict[str, float] = field(default_factory=dict)
-    near_duplicates: float | None = None
-    keep_all: bool = False
 
 
 class LeftOut(NamedTuple):
@@ -76,22 +60,20 @@ def clean_shard(settings: CleanSettings, prompts: Path, out: Path) -> ShardManif
     common = PromptsManifest.read(prompts)
     readers = [CandidateReader(Path(entry.folder)) for entry in common.data]
     low, high = (2**64 * (settings.shard + k) // settings.shards for k in (0, 1))
-    weights = settings.weights
-    policy = Policy(settings.seed, weights, common.caps, settings.near_duplicates, settings.keep_all)
     groups = PromptGroups.load(prompts.parent)
     benchmarks = BenchmarkPrompts.load(prompts.parent)
     writers = {split: PartWriter(out / split, Pair) for split in ("train", "eval")}
     rejects = RejectWriter(out)
-    account = RowAccount(sorted(weights))
+    account = RowAccount(sorted(settings.weights))
     counts = PairCounts()
     rows = sum(reader.count(low, high) for reader in readers)
     with progress("clean", total=rows, unit="pair") as bar:
         for group, candidates in grouped(readers, groups, low, high):
-            cleaned = clean(candidates, groups.is_held_out(group), policy, benchmarks.find)
+            cleaned = clean(candidates, groups.is_held_out(group), settings, common.caps, benchmarks.find)
             for split, pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
                 counts.add(pairs, split)
                 for pair in pairs:
-                    writers[split].add(pair_of(pair, weights[pair.dataset] if split == "train" else 1.0))
+                    writers[split].add(pair_of(pair, settings.weights[pair.dataset] if split == "train" else 1.0))
                     account.use(pair)
             for pair, reason, detail in cleaned.rejects:
                 for file, row in pair.sources:
@@ -127,28 +109,31 @@ def grouped(
             yield group, [row for _, row in members]
 
 
-def clean(candidates: list[Candidate], held_out: bool, policy: Policy, find: FindInBenchmarks) -> Cleaned:
+def clean(
+    candidates: list[Candidate], held_out: bool, settings: CleanSettings, caps: dict[str, float], find: FindInBenchmarks
+) -> Cleaned:
     """Deduplicate, split and sample the pairs of a group: all those whose prompts are equal or nearly the same.
 
     Of equal pairs the one of the dataset with the largest weight stays, then the first; likewise of pairs that are
     nearly the same. Pairs that contradict each other (A over B and B over A) are all left out, since nothing says which
     label is right. Texts are equal that differ in case, punctuation and spacing alone, unless that is all the
     difference between chosen and rejected. A tie is no preference: it repeats another tie, and contradicts nothing. A
-    training pair whose prompt is in a benchmark, as `find` says, is left out.
+    training pair whose prompt is in a benchmark, as `find` says, is left out, and so is one whose prompt's hash is not
+    below the weight of its dataset, or its cap in `caps`.
     """
     result = Cleaned()
 
     def priority(pair: Candidate) -> tuple[int, float, tuple[int, str, str, str, int]]:
-        return pair.prompt_id, -policy.weights[pair.dataset], pair.order
+        return pair.prompt_id, -settings.weights[pair.dataset], pair.order
 
-    if policy.keep_all:
+    if settings.keep_all:
         result.eval = sorted(candidates, key=priority)
         return result
     kept: list[Candidate] = []
     for _, pairs in groupby(sorted(candidates, key=priority), key=attrgetter("prompt_id")):
         kept += _without_conflicts(list(pairs), result)
-    if policy.near_duplicates is not None:
-        kept = _without_near_duplicates(kept, policy.near_duplicates, result)
+    if settings.near_duplicates is not None:
+        kept = _without_near_duplicates(kept, settings.near_duplicates, result)
     kept.sort(key=attrgetter("order"))  # so that prompts that differ in case or punctuation alone do not alternate
     if held_out:
         for pair in kept:
@@ -163,19 +148,19 @@ def clean(candidates: list[Candidate], held_out: bool, policy: Policy, find: Fin
         for pair in of_prompt:
             if contamination is not None:
                 result.reject(pair, "in_benchmark", contamination)
-            elif (why := _why_not_sampled(pair, policy)) is not None:
+            elif (why := _why_not_sampled(pair, settings, caps)) is not None:
                 result.reject(pair, *why)
             else:
                 result.train.append(pair)
     return result
 
 
-def _why_not_sampled(pair: Candidate, policy: Policy) -> tuple[str, str] | None:
+def _why_not_sampled(pair: Candidate, settings: CleanSettings, caps: dict[str, float]) -> tuple[str, str] | None:
     """Why a pair is not in the share of its dataset that the mixture uses; None where it is."""
-    weight, cap = policy.weights[pair.dataset], policy.caps.get(pair.dataset, 1.0)
+    weight, cap = settings.weights[pair.dataset], caps.get(pair.dataset, 1.0)
     if min(weight, cap) >= 1:
         return None
-    position = unit_interval_hash(f"sample {policy.seed} {pair.dataset}", pair.prompt_id)
+    position = unit_interval_hash(f"sample {settings.seed} {pair.dataset}", pair.prompt_id)
     if position >= weight:
         return "not_sampled", f"the mixture takes a share of {weight:g}"
     return ("over_cap", "the mixture has a cap on this dataset") if position >= cap else None
@@ -223,7 +208,7 @@ def _without_near_duplicates(pairs: list[Candidate], threshold: float, result: C
     for number, pair in enumerate(pairs):
         if pair.confidence == 0.5 or comparison.is_similar(pair.chosen, pair.rejected):
             continue
-        recent = compared[-COMPARED:]
+        recent = compared[-MOST_COMPARED:]
         if (equal := comparison.find(number, recent)) is not None:
             left_out.add(number)
             result.reject(pair, "near_duplicate", f"nearly equal to {pairs[equal].where}")
@@ -259,7 +244,7 @@ class _PairComparison:
         answers = (self._rejected, self._chosen) if reverse else (self._chosen, self._rejected)
         for own, side in zip(answers, (self._chosen, self._rejected), strict=True):
             shares = similarity(self._signatures[side[others]], self._signatures[own[number]])
-            likely &= shares >= self._threshold - ESTIMATE
+            likely &= shares >= self._threshold - ESTIMATE_MARGIN
         pair = self._pairs[number]
         chosen, rejected = (pair.rejected, pair.chosen) if reverse else (pair.chosen, pair.rejected)
         for index in reversed(np.flatnonzero(likely).tolist()):

@@ -34,10 +34,8 @@ class CandidatesFolder(BaseModel):
 class PromptsManifest(Manifest):
     """What `group_prompts.py` says of a mixture's prompts: what is the same for every shard of its pairs."""
 
-    name: str
     caps: dict[str, float]
     """By capped dataset: a training prompt is used if its hash is below."""
-    prompts: int
     groups: SimilarPrompts
     data: list[CandidatesFolder]
 

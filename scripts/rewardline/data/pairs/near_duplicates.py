@@ -116,12 +116,7 @@ def components(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: 
     In each band, the texts that agree in it are compared with the first of them, unless they are connected by then.
     `member` is the index of the text of each signature, int64 [N].
     """
-    # Imported here: the other users of this module, which have no groups to find, need not wait for it.
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    size = int(member.max(initial=-1)) + 1
-    labels = np.arange(size)
+    labels = np.arange(int(member.max(initial=-1)) + 1)
     for band in range(SIGNATURE // _ENTRIES_PER_BAND):
         keys = _band_keys(files, band)
         order = np.argsort(keys, kind="stable")
@@ -131,11 +126,22 @@ def components(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: 
         heads, others = heads[apart], order[apart]
         similar = files.similarity(heads, others) >= threshold
         if similar.any():
-            edges = labels[member[heads[similar]]], labels[member[others[similar]]]
-            graph = coo_array((np.ones(len(edges[0]), dtype=bool), edges), shape=(size, size))
-            labels = connected_components(graph, directed=False)[1][labels]
+            labels = _connected(labels, member[heads[similar]], member[others[similar]])
     _, least, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return least[inverse]
+
+
+def _connected(
+    labels: npt.NDArray[np.int64], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Labels of the components that connecting the texts `first` with `second` leaves."""
+    # Imported here: most users of this module have nothing to connect, and need not wait for it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(first), dtype=bool), (labels[first], labels[second])), shape=(len(labels),) * 2)
+    result: npt.NDArray[np.int64] = connected_components(graph, directed=False)[1][labels]
+    return result
 
 
 def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[np.uint64]:

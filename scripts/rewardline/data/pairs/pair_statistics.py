@@ -12,6 +12,7 @@ from rewardline.data.pairs.store import PartEntry
 from rewardline.data.schema import Candidate, RejectedRow
 
 STATISTICS = "stats.json"
+"""Name of the file of `MixtureStatistics`."""
 
 
 @dataclass
@@ -33,8 +34,9 @@ class PairCounts:
 
     def add(self, pairs: Sequence[Candidate], split: str) -> None:
         """Count pairs: all that there are of each of their prompts."""
-        self.pairs += len(pairs)
-        self.prompts[split] += len({pair.prompt_id for pair in pairs})
+        if pairs:
+            self.pairs += len(pairs)
+            self.prompts[split] += len({pair.prompt_id for pair in pairs})
         for pair in pairs:
             self.subsets[pair.subset] += 1
             self.datasets[pair.dataset] += 1

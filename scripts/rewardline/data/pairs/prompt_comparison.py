@@ -66,9 +66,7 @@ def compare_prompts(
     sizes = split.sizes()
     log.info("%s: %d prompts; %d of them in %d groups of nearly the same", name, len(prompts), sizes.sum(), len(sizes))
     return PromptsManifest(
-        name=name,
         caps=caps,
-        prompts=len(prompts),
         groups=SimilarPrompts(
             prompts=int(sizes.sum()), groups=len(sizes), largest=int(sizes.max(initial=0)), templated=templated
         ),

@@ -36,7 +36,8 @@ class PartWriter(Generic[T]):
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._limit, self._batch = folder, rows_per_part, batch
         self._schema = arrow_schema(kind)
-        self._values = attrgetter(*self._schema.names)
+        self._names = self._schema.names
+        self._values = attrgetter(*self._names)
         self._rows: list[Row] = []
         self._characters = 0
         self._writer: pq.ParquetWriter | None = None
@@ -45,7 +46,7 @@ class PartWriter(Generic[T]):
 
     def add(self, row: T) -> None:
         """Append a row."""
-        values = dict(zip(self._schema.names, self._values(row), strict=True))
+        values = dict(zip(self._names, self._values(row), strict=True))
         self._rows.append(values)
         self._characters += characters_of(values)
         if len(self._rows) >= self._batch or self._characters >= _BATCH_CHARACTERS:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rewardline.data.pairs.candidates import pair_id
-from rewardline.data.pairs.cleaning import Cleaned, Policy, clean
+from rewardline.data.pairs.cleaning import Cleaned, clean
 from rewardline.data.pairs.identity import Hashes, unit_interval_hash
+from rewardline.data.pairs.settings import CleanSettings
 from rewardline.data.schema import Candidate, Message
 
 from support.pairs import candidate
@@ -17,11 +18,16 @@ from support.pairs import candidate
 LONG = "the ship left the harbour early in the morning and came back with a heavy load of fish before noon"
 
 
+def settings(**changes: object) -> CleanSettings:
+    defaults = {"weights": {"d": 1.0, "e": 1.0}, "seed": 1, "near_duplicates": None, "keep_all": False}
+    return CleanSettings.model_validate({**defaults, **changes})
+
+
 def cleaned(
     pairs: list[Candidate], in_benchmark: set[int] | None = None, held_out: float = 0.3, **options: Any
 ) -> Cleaned:
     """Clean prompt by prompt, as if no prompts were similar."""
-    policy = Policy(**{"seed": 1, "weights": {"d": 1.0, "e": 1.0}, **options})
+    rules = settings(**options)
 
     def find(prompt_id: int, _: Callable[[], Hashes]) -> str | None:
         return "it is in t" if prompt_id in (in_benchmark or set()) else None
@@ -29,7 +35,7 @@ def cleaned(
     result = Cleaned()
     for prompt_id in sorted({pair.prompt_id for pair in pairs}):
         own = [pair for pair in pairs if pair.prompt_id == prompt_id]
-        one = clean(own, unit_interval_hash("split 1", prompt_id) < held_out, policy, find)
+        one = clean(own, unit_interval_hash("split 1", prompt_id) < held_out, rules, {}, find)
         result.train += one.train
         result.eval += one.eval
         result.rejects += one.rejects
@@ -109,9 +115,8 @@ def test_the_system_message_is_part_of_the_prompt() -> None:
         prompt = [Message(role="system", content=system), Message(role="user", content=LONG)]
         return candidate(prompt, "yes", "no", row=row)
 
-    policy = Policy(1, {"d": 1.0}, near_duplicates=0.8)
     other = [asked("Answer in French.", 1), asked("You are a pirate.", 2)]
-    assert not clean(other, False, policy, lambda *_: None).rejects
+    assert not clean(other, False, settings(near_duplicates=0.8), {}, lambda *_: None).rejects
 
 
 def test_equal_pairs_are_found_however_many_pairs_a_prompt_has() -> None:
@@ -142,13 +147,14 @@ def test_pairs_about_a_small_difference_stay() -> None:
 
 
 def test_nearly_equal_prompts_are_one_group_whose_pairs_are_compared() -> None:
-    policy = Policy(1, {"d": 1.0}, near_duplicates=0.8)
     pairs = [candidate(LONG, "yes", "no"), candidate(LONG + " please", "Yes!", "No.", row=2)]
     assert pairs[0].prompt_id != pairs[1].prompt_id
-    result = clean(pairs, False, policy, lambda *_: None)
+    result = clean(pairs, False, settings(near_duplicates=0.8), {}, lambda *_: None)
     assert reasons(result) == ["near_duplicate"]
     other = [candidate(LONG, "yes", "no"), candidate("and now something entirely different", "yes", "no", row=2)]
-    assert not clean(other, False, policy, lambda *_: None).rejects, "linked through others only"
+    assert not clean(other, False, settings(near_duplicates=0.8), {}, lambda *_: None).rejects, (
+        "linked through others only"
+    )
 
 
 def test_training_pairs_of_a_benchmark_are_left_out_and_eval_pairs_stay() -> None:
