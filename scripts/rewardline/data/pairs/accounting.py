@@ -15,6 +15,8 @@ import numpy.typing as npt
 from rewardline.data.pairs.identity import hash_id, id_range
 from rewardline.data.schema import Candidate
 
+REASONS = "contradiction", "duplicate", "in_benchmark", "near_duplicate", "not_sampled", "over_cap", "tie"
+"""Why the cleaning leaves pairs out."""
 NOTE = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint16)])
 """The row's key, the index of its dataset, and 0 for used or 1 + the index of the reason."""
 _ROWS_AT_ONCE = 500_000
@@ -25,7 +27,6 @@ class RowAccount:
 
     def __init__(self, datasets: Sequence[str]) -> None:
         self._datasets = {name: index for index, name in enumerate(datasets)}
-        self._reasons: dict[str, int] = {}
         self._notes: list[npt.NDArray[np.void]] = []
         self._waiting: list[tuple[int, int, int]] = []
 
@@ -35,7 +36,7 @@ class RowAccount:
 
     def leave_out(self, pair: Candidate, reason: str) -> None:
         """Note that a pair is left out."""
-        self._note(pair, 1 + self._reasons.setdefault(reason, len(self._reasons)))
+        self._note(pair, 1 + REASONS.index(reason))
 
     def _note(self, pair: Candidate, code: int) -> None:
         dataset = self._datasets[pair.dataset]
@@ -48,12 +49,11 @@ class RowAccount:
         self._notes.append(np.array(self._waiting, dtype=NOTE))
         self._waiting = []
 
-    def save(self, path: Path) -> list[str]:
-        """Write the notes, sorted by row and then in the order of noting; the reasons by index."""
+    def save(self, path: Path) -> None:
+        """Write the notes, sorted by row and then in the order of noting."""
         self._flush()
         notes = np.concatenate(self._notes)
         np.save(path, notes[np.argsort(notes["key"], kind="stable")])
-        return list(self._reasons)
 
 
 @dataclass
@@ -68,15 +68,14 @@ class RowTotals:
     """Pairs that are left out, by reason, beyond those for which their row counts as left out."""
 
 
-def total(shards: Sequence[tuple[Path, list[str]]], datasets: Sequence[str]) -> RowTotals:
-    """Put the notes of all shards (their file and reasons) together."""
-    notes = [np.load(path, mmap_mode="r") for path, _ in shards]
-    reasons = sorted({reason for _, names in shards for reason in names})
-    codes = [np.array([0, *(1 + reasons.index(name) for name in names)], dtype=np.uint16) for _, names in shards]
+def total(shards: Sequence[Path], datasets: Sequence[str]) -> RowTotals:
+    """Put the notes of all shards together."""
+    notes = [np.load(path, mmap_mode="r") for path in shards]
     totals = RowTotals({name: Counter() for name in datasets}, dict.fromkeys(datasets, 0), Counter())
     steps = max(1, -(-sum(map(len, notes)) // _ROWS_AT_ONCE))
     for step in range(steps):
-        part = _range(notes, codes, step, steps)
+        low, high = (2**64 * (step + k) // steps for k in (0, 1))
+        part = np.concatenate([table[slice(*id_range(table["key"], low, high))] for table in notes])
         keys, first, inverse = np.unique(part["key"], return_index=True, return_inverse=True)
         is_used = np.zeros(len(keys), dtype=bool)
         is_used[inverse[part["reason"] == 0]] = True
@@ -85,24 +84,11 @@ def total(shards: Sequence[tuple[Path, list[str]]], datasets: Sequence[str]) -> 
         for index, dataset in enumerate(datasets):
             rows = is_first & (part["dataset"] == index)
             totals.used[dataset] += int((rows & is_used[inverse]).sum())
-            totals.left_out[dataset] += _count(part["reason"][rows & ~is_used[inverse]], reasons)
-        totals.pairs_left_out += _count(part["reason"][is_used[inverse] | ~is_first], reasons)
+            totals.left_out[dataset] += _count(part["reason"][rows & ~is_used[inverse]])
+        totals.pairs_left_out += _count(part["reason"][is_used[inverse] | ~is_first])
     return totals
 
 
-def _count(codes: npt.NDArray[np.uint16], reasons: Sequence[str]) -> Counter[str]:
+def _count(codes: npt.NDArray[np.uint16]) -> Counter[str]:
     """Number of notes by reason; those of used pairs do not count."""
-    return Counter(dict(zip(reasons, np.bincount(codes, minlength=len(reasons) + 1)[1:].tolist(), strict=True)))
-
-
-def _range(
-    notes: Sequence[npt.NDArray[np.void]], codes: Sequence[npt.NDArray[np.uint16]], step: int, steps: int
-) -> npt.NDArray[np.void]:
-    """The notes of a range of rows, from all shards in order, with reasons by their common index."""
-    low, high = (2**64 * (step + k) // steps for k in (0, 1))
-    parts = []
-    for table, code in zip(notes, codes, strict=True):
-        part = np.array(table[slice(*id_range(table["key"], low, high))])
-        part["reason"] = code[part["reason"]]
-        parts.append(part)
-    return np.concatenate(parts)
+    return Counter(dict(zip(REASONS, np.bincount(codes, minlength=len(REASONS) + 1)[1:].tolist(), strict=True)))

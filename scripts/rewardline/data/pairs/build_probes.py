@@ -96,6 +96,4 @@ def build(
         parts=parts,
     )
     log.info("%s: %d probes of %d held-out prompts", name, total, prompts)
-    return ShardManifest(
-        train=0, eval=total, statistics=counts, reasons=[], reject_examples=examples, parts=parts
-    ), stats
+    return ShardManifest(train=0, eval=total, statistics=counts, reject_examples=examples, parts=parts), stats

@@ -82,13 +82,13 @@ def clean_shard(settings: CleanSettings, prompts: Path, out: Path) -> ShardManif
             bar.update(len(candidates))
     for writer in writers.values():
         writer.close()
+    account.save(out / "rows.npy")
     train, held_out = (writer.total for writer in writers.values())
     log.info("shard %d of %d: %d train and %d eval pairs", settings.shard + 1, settings.shards, train, held_out)
     return ShardManifest(
         train=train,
         eval=held_out,
         statistics=counts,
-        reasons=account.save(out / "rows.npy"),
         reject_examples=rejects.close(),
         parts={split: writer.entries() for split, writer in writers.items()},
     )

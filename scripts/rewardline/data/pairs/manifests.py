@@ -46,8 +46,6 @@ class ShardManifest(Manifest):
     train: int
     eval: int
     statistics: PairCounts
-    reasons: list[str]
-    """Why pairs were left out, by the codes in `rows.npy`."""
     reject_examples: list[RejectedRow]
     parts: dict[str, list[PartEntry]]
     """Parquet files by split."""

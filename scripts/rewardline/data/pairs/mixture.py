@@ -41,7 +41,7 @@ def build(
     candidates = [CandidatesManifest.read(path) for path in candidate_paths]
     cleaned = [(path.parent, ShardManifest.read(path)) for path in shards]
     datasets = sorted({one.dataset for one in candidates})
-    rows = total([(folder / "rows.npy", shard.reasons) for folder, shard in cleaned], datasets)
+    rows = total([folder / "rows.npy" for folder, _ in cleaned], datasets)
     counts = sum((shard.statistics for _, shard in cleaned), PairCounts())
     origins = {path.parent.name: _Dataset.read(path) for path in sources}
     by_dataset = {}

@@ -25,7 +25,8 @@ def test_a_row_counts_as_used_if_any_shard_uses_it(tmp_path: Path) -> None:
                 account.use(one)
             else:
                 account.leave_out(one, reason)
-        shards.append((tmp_path / f"{number}.npy", account.save(tmp_path / f"{number}.npy")))
+        shards.append(tmp_path / f"{number}.npy")
+        account.save(shards[-1])
     totals = total(shards, ["d", "e"])
     assert totals.used == {"d": 6, "e": 0}
     assert totals.left_out == {"d": {"tie": 1}, "e": {"duplicate": 1}}
