@@ -30,7 +30,7 @@ def rows(count: int, start: int = 0) -> list[Json]:
     ]
 
 
-def test_one_prompt_stands_on_one_side_across_data_sets(tmp_path: Path) -> None:
+def test_one_prompt_is_on_one_side_across_datasets(tmp_path: Path) -> None:
     other = [{**row, "prompt": row["prompt"].upper() + "?!", "chosen": "another"} for row in rows(300)]
     stats = build(tmp_path, {"a": rows(300), "b": other}, eval_fraction=0.3)
     train, held_out = prompts(tmp_path, "train"), prompts(tmp_path, "eval")
@@ -39,7 +39,7 @@ def test_one_prompt_stands_on_one_side_across_data_sets(tmp_path: Path) -> None:
     assert 0.2 < stats["eval"] / 600 < 0.4
 
 
-def test_equal_shares_hold_equal_prompts_in_every_data_set(tmp_path: Path) -> None:
+def test_equal_shares_hold_equal_prompts_in_every_dataset(tmp_path: Path) -> None:
     parts = {}
     for name, share in (("one", [0, 0.2]), ("two", [0.2, 0.6]), ("three", [0.6, 1])):
         folder = tmp_path / name
@@ -63,7 +63,9 @@ def test_few_prompts_still_give_one_for_evaluation(tmp_path: Path) -> None:
         (rows(8) + [{"prompt": "p", "chosen": None, "rejected": "b"}] * 3, {}, "3 of 11 rows are unusable"),
     ],
 )
-def test_data_that_cannot_be_used_is_said_to(tmp_path: Path, data: list[Json], options: Json, message: str) -> None:
+def test_data_that_cannot_be_used_is_named_with_a_remedy(
+    tmp_path: Path, data: list[Json], options: Json, message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         build(tmp_path, {"a": data}, **options)
     assert not (tmp_path / "pairs" / "m").exists()
@@ -80,7 +82,7 @@ def test_ranked_answers_become_one_comparison(tmp_path: Path, base_models: Calla
     assert sorted(pair["margin"] for pair in train[0].pairs) == [1, 1, 2]
 
 
-def test_pairs_say_who_wrote_their_answers(tmp_path: Path) -> None:
+def test_pairs_name_the_authors_of_their_answers(tmp_path: Path) -> None:
     data = [{**row, "chosen_model": "one", "rejected_model": "other"} for row in rows(20)]
     build(tmp_path, {"a": data, "b": rows(20, 20)}, eval_fraction=0.5)
     pairs = [pair for split in ("train", "eval") for pair in read_rows(tmp_path / "pairs" / "m" / split)]

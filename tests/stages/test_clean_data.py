@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from rewardline.data.pairs import cleaning, mixture, prompt_comparison
+from rewardline.data.pairs.pair_statistics import MixtureStatistics
 
 from support.data_stages import build, pairs, prompts, tokenize, write_rows
 
@@ -62,6 +63,8 @@ def test_planted_cases_are_found_and_the_rows_add_up(tmp_path: Path) -> None:
     assert dict(table.reason.value_counts()) == expected
     assert set(table[table.reason == "not_text"].row) == {107, 108, 109}
     assert len(pairs(tmp_path, "train")) == stats["train"]
+    typed = MixtureStatistics.read(tmp_path / "pairs" / "m" / "stats.json")
+    assert {**typed.as_json(), "sha256": typed.sha256} == stats
 
 
 def test_near_duplicates_of_a_prompt_are_on_one_side(tmp_path: Path) -> None:
@@ -105,10 +108,10 @@ def test_prompts_of_benchmarks_are_not_trained_on(tmp_path: Path) -> None:
 
 def test_caps_and_weights_take_training_prompts_alone(tmp_path: Path) -> None:
     data = {"a": rows(300), "b": rows(300, start=1000)}
-    whole = build(tmp_path / "whole", data, eval_fraction=0.2)
+    everything = build(tmp_path / "everything", data, eval_fraction=0.2)
     weights = {"a": {"weight": 3.0, "cap": 50}, "b": 0.5}
     stats = build(tmp_path / "some", data, weights=weights, eval_fraction=0.2)
-    assert stats["eval"] == whole["eval"]
+    assert stats["eval"] == everything["eval"]
     left_out = {name: facts["rejects"] for name, facts in stats["by_dataset"].items()}
     assert set(left_out["a"]) == {"over_cap"}
     assert set(left_out["b"]) == {"not_sampled"}

@@ -28,14 +28,14 @@ def make(folder: Path, held_out: list[Json], **settings: int) -> tuple[list[Json
     """The probes of these pairs, and their statistics."""
     write_pairs(folder / "m", pair_rows(3), held_out)
     own = json.dumps({"mixture": "m", "prompts": 100, "seed": 0, **settings})
-    places = ["--pairs", str(folder / "m"), "--shard", str(folder / "shard"), "--output", str(folder / "out")]
-    assert build_probes.main(["--name", "p", "--settings", own, *places]) == 0
+    options = ["--pairs", str(folder / "m"), "--shard", str(folder / "shard"), "--output", str(folder / "out")]
+    assert build_probes.main(["--name", "p", "--settings", own, *options]) == 0
     rows: list[Json] = list(read_rows(folder / "out" / "eval"))
     assert rows == list(read_rows(folder / "shard" / "eval"))
     return rows, json.loads((folder / "out" / "stats.json").read_text())
 
 
-def test_each_probe_is_what_it_says() -> None:
+def test_each_probe_is_what_its_name_says() -> None:
     prompt, answer = "Where is Rome?", "Rome is in Italy, on the Tiber."
     found = dict(hacks(prompt, answer, 0))
     assert found.keys() == PROBES.keys()
@@ -58,7 +58,7 @@ def test_each_probe_is_what_it_says() -> None:
     assert dict(hacks("Thanks!", "Thanks!", 0))["copied_prompt"] is None
 
 
-def test_pairs_are_probes_by_what_is_said_of_each_data_set() -> None:
+def test_pairs_are_probes_by_the_format_of_each_dataset() -> None:
     assert made_by_rule({"by_dataset": {"p": {"format": "probes"}}})
     others: list[Any] = [None, [], {}, {"p": None}, {"p": {}}, {"p": {"format": "probes"}, "d": {"format": "pairs"}}]
     assert not any(made_by_rule({"by_dataset": one}) for one in others)
@@ -102,10 +102,10 @@ def test_an_empty_answer_is_the_end_token_alone(
     make(tmp_path, pair_rows(4))
     base = base_models()
     shape: Json = {"max_length": 256, "template": "chat" if chat else "plain", "chat_template": chat}
-    places = ["--pairs", str(tmp_path / "shard"), "--base", str(base), "--output", str(tmp_path / "tokens-0")]
-    assert tokenize_pairs.main(["--settings", json.dumps(shape), *places]) == 0
-    places = ["--shards", str(tmp_path / "tokens-0" / "manifest.json"), "--output", str(tmp_path / "tokens")]
-    assert join_tokens.main(places) == 0
+    options = ["--pairs", str(tmp_path / "shard"), "--base", str(base), "--output", str(tmp_path / "tokens-0")]
+    assert tokenize_pairs.main(["--settings", json.dumps(shape), *options]) == 0
+    options = ["--shards", str(tmp_path / "tokens-0" / "manifest.json"), "--output", str(tmp_path / "tokens")]
+    assert join_tokens.main(options) == 0
     data = TokenDataset(tmp_path / "tokens", "eval")
     assert data.pairs == 4 * len(PROBES) and not data.manifest["dropped"]
     tokenizer = load_tokenizer(base)

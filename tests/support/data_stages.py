@@ -37,24 +37,24 @@ def write_rows(path: Path, rows: list[Any]) -> str:
 
 
 def convert(folder: Path, config: Config, name: str, only_read: bool = False) -> list[Path]:
-    """Read and convert all parts of a data set; the manifests of its candidates (none if it is only to be read)."""
+    """Read and convert all parts of a dataset; the manifests of its candidates (none if it is only to be read)."""
     files = sources(config)[name].files or []
     read = {}
     for part, file in stages.file_parts(files).items():
         read[part] = folder / "read" / name / part
         _program(download.main, "--name", name, "--output", read[part], settings=DownloadSettings(files=[file]))
     parts = [path / "manifest.json" for path in read.values()]
-    whole = folder / "data" / name
+    joined = folder / "data" / name
     source = stages.download_settings(config, name, files)
-    _program(download.main, "--name", name, "--parts", *parts, "--output", whole, settings=source)
+    _program(download.main, "--name", name, "--parts", *parts, "--output", joined, settings=source)
     manifests: list[Path] = []
     if only_read:
         return manifests
-    for part, place in stages.convert_parts(config, name, files).items():
+    for part, index in stages.convert_parts(config, name, files).items():
         out = folder / "candidates" / name / part
-        settings = stages.convert_settings(config, name, place)
+        settings = stages.convert_settings(config, name, index)
         tables = [str(folder / "data" / other / "manifest.json") for other in joined_sources(config, name)]
-        data = read.get(part, whole) / "manifest.json"
+        data = read.get(part, joined) / "manifest.json"
         _program(
             convert_rows.main, "--name", name, "--data", data, "--tables", *tables, "--output", out, settings=settings
         )
@@ -91,8 +91,8 @@ def build(
     own = [path for name in sorted(data) for path in convert(folder, config, name)]
     others = [path for name in sorted(benchmarks or {}) for path in convert(folder, config, name)]
     prompts = folder / "prompts"
-    places: list[str | Path] = ["--data", *own, "--benchmarks", *others, "--output", prompts]
-    _program(group_prompts.main, "--name", "m", *places, settings=stages.group_settings(config, "m"))
+    options: list[str | Path] = ["--data", *own, "--benchmarks", *others, "--output", prompts]
+    _program(group_prompts.main, "--name", "m", *options, settings=stages.group_settings(config, "m"))
     shards = []
     for index in range(config.mixtures["m"].shards):
         out = folder / "shards" / str(index)
@@ -100,9 +100,9 @@ def build(
         _program(clean_pairs.main, "--prompts", prompts / "manifest.json", "--output", out, settings=settings)
         shards.append(out / "manifest.json")
     sources = [folder / "data" / name / "manifest.json" for name in data]
-    places = ["--data", *sources, "--prompts", prompts / "manifest.json", "--shards", *shards]
-    places += ["--output", folder / "pairs" / "m"]
-    _program(build_pairs.main, "--name", "m", *places, settings=stages.pairs_settings(config, "m"))
+    options = ["--data", *sources, "--prompts", prompts / "manifest.json", "--shards", *shards]
+    options += ["--output", folder / "pairs" / "m"]
+    _program(build_pairs.main, "--name", "m", *options, settings=stages.pairs_settings(config, "m"))
     stats: Json = json.loads((folder / "pairs" / "m" / "stats.json").read_text())
     return stats
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.core.artifacts import artifact_key, restored, write_manifest
+from rewardline.core.artifacts import Manifest, artifact_key, restored, write_manifest
+from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder, read_json
 from rewardline.core.settings import Settings
 
@@ -54,6 +55,18 @@ def test_work_that_is_not_complete_is_done_again(folder: Path, damage: str) -> N
         (folder / ".manifest.json").write_text("[" if damage == "manifest" else "[]")
     assert not restored(folder, "k")
     assert not restored(folder / "missing", "k")
+
+
+def test_a_damaged_manifest_is_named_with_its_fault_and_a_remedy(folder: Path) -> None:
+    class Rows(Manifest):
+        rows: int
+
+    assert Rows.read(folder / "manifest.json").sha256.keys() == {"part/x"}
+    (folder / "manifest.json").write_text('{"rows": "many"}')
+    with pytest.raises(
+        UserError, match=r"manifest.json is damaged \(rows: .*integer.*\); delete its folder and run again"
+    ):
+        Rows.read(folder / "manifest.json")
 
 
 def test_a_key_covers_settings_inputs_code_and_versions(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def found(
     ids: list[int] | None = None,
     contexts: list[int] | None = None,
 ) -> dict[int, int]:
-    """Group of each prompt that has one; the signatures lie in two files."""
+    """Group of each prompt that has one; the signatures are in two files."""
     rows = with_contexts(signatures([word_hashes(one) for one in texts]), contexts or [0] * len(texts))
     paths = [folder / "one.bin", folder / "two.bin"]
     half = len(texts) // 2
