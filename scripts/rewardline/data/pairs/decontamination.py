@@ -1,7 +1,7 @@
 """Training prompts that are also in benchmarks: equal, nearly the same, or with long runs of words in common."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -85,7 +85,7 @@ class BenchmarkPrompts:
 
     def save(self, folder: Path) -> None:
         """Write the index to `folder`."""
-        np.savez(folder / FILE, **asdict(self))
+        np.savez(folder / FILE, **vars(self))
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -29,12 +29,7 @@ def compare_prompts(
 ) -> PromptsManifest:
     """Write the groups of prompts and the index of benchmarks to `out`.
 
-    Args:
-        name: name of the mixture.
-        settings: settings of the stage.
-        data: manifests of the candidates of the mixture.
-        benchmarks: manifests of the candidates of benchmarks.
-        out: folder to write to.
+    `data` and `benchmarks` are manifests of candidates: of the mixture, and of its benchmarks.
 
     Raises:
         UserError: too many rows are unusable, or parts of a dataset do not fit together.
@@ -55,7 +50,8 @@ def compare_prompts(
     table, templated = without_templates(name, table, len(prompts))
     split = PromptGroups.split(name, settings.eval_fraction, settings.seed, prompts, table)
     split.save(out)
-    ngram, overlap = (rule.ngram, rule.overlap) if (rule := settings.decontamination) else (None, 1.0)
+    rule = settings.decontamination
+    ngram, overlap = (rule.ngram, rule.overlap) if rule else (None, 1.0)
     BenchmarkPrompts.build(benchmark_prompts(of_benchmarks), close, ngram, overlap).save(out)
     caps = {}
     for dataset, cap in settings.caps.items():

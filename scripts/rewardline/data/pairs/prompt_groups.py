@@ -45,15 +45,14 @@ class PromptGroups:
 
     def save(self, folder: Path) -> None:
         """Write the groups to `folder`."""
-        np.savez(
-            folder / FILE, table=self._table, held_out=self._held_out, seed=self._seed, eval_below=self._eval_below
-        )
+        seed, eval_below = str(self._seed), self._eval_below  # a seed may be larger than NumPy's integers
+        np.savez(folder / FILE, table=self._table, held_out=self._held_out, seed=seed, eval_below=eval_below)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the groups from `folder`."""
         with np.load(folder / FILE, allow_pickle=False) as file:
-            return cls(file["table"], file["held_out"], int(file["seed"]), float(file["eval_below"]))
+            return cls(file["table"], file["held_out"], int(str(file["seed"])), float(file["eval_below"]))
 
     def sizes(self) -> npt.NDArray[np.int64]:
         """Number of prompts of each group in the table."""
