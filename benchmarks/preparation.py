@@ -136,8 +136,8 @@ def _make_model(folder: Path, name: str) -> int:
 
 
 def _work(folder: Path, config: Json, parameters: int) -> Work:
-    from rewardline.model import batch as batches
     from rewardline.tokens.store import TokenDataset
+    from rewardline.training import batching
     from rewardline.training.settings import TrainingSettings
 
     training = TrainingSettings.model_validate(config["runs"]["r"]["training"]).as_json()
@@ -145,10 +145,10 @@ def _work(folder: Path, config: Json, parameters: int) -> Work:
     data = TokenDataset(tokens, "train")
     per_step = training["pairs_per_step"]
     lengths, shared, lines = [], [], []
-    plan = batches.steps(data.pair_counts, batches.order(data, 0, 0), per_step)
+    plan = batching.steps(data.pair_counts, batching.order(data, 0, 0), per_step)
     # Peers take equally many pairs a step: up to the first step that could not be filled.
     for pieces in plan[: training["max_steps"]]:
-        rows = [batches.cut(data[piece.index], piece) for piece in pieces]
+        rows = [batching.cut(data[piece.index], piece) for piece in pieces]
         if sum(len(row.pairs) for row in rows) < per_step:
             break
         for row in rows:

@@ -15,12 +15,12 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
 import evaluate
-from rewardline.model import batch as batches
 from rewardline.model.reward_model import RewardModel, load_base, load_reward_model
 from rewardline.scoring.batched import score_comparisons
 from rewardline.scoring.scorer import Scorer
 from rewardline.tokens.encoder import ConversationEncoder, Encoded, load_tokenizer
 from rewardline.tokens.store import Comparison, TokenDataset
+from rewardline.training import batching
 
 from support.tokens import random_comparison, write_tokens
 from support.training_runs import losses, train
@@ -115,7 +115,7 @@ def test_first_loss_and_gradient_are_those_of_a_slow_loop(trained: Trained, toke
     data = TokenDataset(tokens, "train")
     kwise = options["loss"] == "kwise"
     total, weights, units = torch.zeros(()), 0.0, 0.0
-    for piece in batches.steps(data.pair_counts, batches.order(data, 1, 0), 8)[0]:
+    for piece in batching.steps(data.pair_counts, batching.order(data, 1, 0), 8)[0]:
         row = data[piece.index]
         share = 1 / len(row.pairs) if kwise else 1.0
         for pair in row.pairs:

@@ -14,10 +14,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from rewardline.model import batch as batches
 from rewardline.model.reward_model import load_base
 from rewardline.tokens.encoder import load_tokenizer
 from rewardline.tokens.store import TokenDataset
+from rewardline.training import batching
 
 from support.training_runs import ENVIRONMENT, Result, command, largest_difference, losses, train, training
 
@@ -68,7 +68,7 @@ def test_run_json_and_model_card_say_what_was_computed(folder: Path, reference: 
 def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base: Path, reference: Result) -> None:
     model = load_base(base, load_tokenizer(base), seed=1).eval()
     data = TokenDataset(tokens, "train")
-    step = batches.steps(data.pair_counts, batches.order(data, 1, 0), 8)[0]
+    step = batching.steps(data.pair_counts, batching.order(data, 1, 0), 8)[0]
     values = []
     for piece in step:
         comparison = data[piece.index]
@@ -194,7 +194,7 @@ def test_models_that_cannot_share_prefixes_train_in_padded_batches(
     plain = load_base(base, load_tokenizer(base), seed=1).eval()
     data = TokenDataset(tokens, "train")
     values = []
-    for row in (data[piece.index] for piece in batches.steps(data.pair_counts, batches.order(data, 1, 0), 8)[0]):
+    for row in (data[piece.index] for piece in batching.steps(data.pair_counts, batching.order(data, 1, 0), 8)[0]):
         ids = [torch.from_numpy(np.concatenate([row.prefix, tail]).astype(int))[None] for tail in row.tails]
         scores = [plain(input_ids=one).logits.item() for one in ids]
         values += [np.log1p(np.exp(scores[pair["rejected"]] - scores[pair["chosen"]])) for pair in row.pairs]
@@ -231,5 +231,5 @@ def test_a_base_model_that_is_no_number_is_named_as_the_cause(tmp_path: Path, to
     text = (tmp_path / "log").read_text()
     assert "error: the loss is not finite at step 1. Its pairs: " in text
     data = TokenDataset(tokens, "train")
-    assert data[int(batches.order(data, 1, 0)[0])].pairs[0]["pair_id"] in text
+    assert data[int(batching.order(data, 1, 0)[0])].pairs[0]["pair_id"] in text
     assert "those of the base model" in text

@@ -1,13 +1,102 @@
-"""The steps of a training, epoch after epoch: they follow from data, seed and settings alone."""
+"""Which comparisons make up each step and micro batch: they follow from data, seed and settings alone."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from rewardline.model import batch as batches
-from rewardline.model.batch import Piece
-from rewardline.tokens.store import TokenDataset
+import numpy as np
+import numpy.typing as npt
+
+from rewardline.tokens.store import Comparison, TokenDataset
 from rewardline.training.settings import TrainingSettings
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Pairs `begin` to `end` of comparison `index`: usually all of them."""
+
+    index: int
+    begin: int
+    end: int
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs it has."""
+        return self.end - self.begin
+
+
+def order(data: TokenDataset, seed: int, epoch: int) -> Indices:
+    """The order in which an epoch visits the comparisons: a permutation that (seed, epoch) alone decide."""
+    return np.random.default_rng([seed, epoch]).permutation(len(data))
+
+
+def steps(pair_counts: Indices, visit: Indices, pairs_per_step: int) -> list[list[Piece]]:
+    """The pieces of each step: in `visit`'s order, as many as hold at most `pairs_per_step` pairs.
+
+    A comparison stays whole unless it alone has more pairs than that.
+    """
+    result: list[list[Piece]] = []
+    room = 0
+    for index in visit.tolist():
+        count = int(pair_counts[index])
+        for begin in range(0, count, pairs_per_step):
+            piece = Piece(index, begin, min(count, begin + pairs_per_step))
+            if not result or piece.pairs > room:
+                result.append([])
+                room = pairs_per_step
+            result[-1].append(piece)
+            room -= piece.pairs
+    return result
+
+
+def micro_batches(
+    sizes: Indices, pieces: Sequence[Piece], budget: int, rows: Indices | None = None
+) -> list[list[Piece]]:
+    """Pack pieces, of comparisons of `sizes` tokens, into micro batches of at most `budget` tokens.
+
+    A larger one stands alone. Longest first, so that micro batches are even. `rows`: how many rows each comparison has,
+    where all rows of a batch are padded to its longest; then rows of a batch have similar lengths.
+    """
+    if rows is not None:
+        return _padded_micro_batches(sizes // rows, rows, pieces, budget)
+    result: list[list[Piece]] = []
+    room: list[int] = []
+    for piece in sorted(pieces, key=lambda piece: -int(sizes[piece.index])):
+        size = int(sizes[piece.index])
+        fit = next((k for k, left in enumerate(room) if left >= size), None)
+        if fit is None:
+            result.append([piece])
+            room.append(budget - size)
+        else:
+            result[fit].append(piece)
+            room[fit] -= size
+    return result
+
+
+def _padded_micro_batches(widths: Indices, rows: Indices, pieces: Sequence[Piece], budget: int) -> list[list[Piece]]:
+    result: list[list[Piece]] = []
+    width = held = 0
+    for piece in sorted(pieces, key=lambda piece: -int(widths[piece.index])):
+        count = int(rows[piece.index])
+        if not result or (held + count) * width > budget:
+            result.append([])
+            width, held = int(widths[piece.index]), 0
+        result[-1].append(piece)
+        held += count
+    return result
+
+
+def cut(comparison: Comparison, piece: Piece) -> Comparison:
+    """The part of a comparison that a piece asks for: some of its pairs, and only the tails that these use."""
+    if piece.begin == 0 and piece.end == len(comparison.pairs):
+        return comparison
+    pairs = comparison.pairs[piece.begin : piece.end]
+    used = sorted({pair[side] for pair in pairs for side in ("chosen", "rejected")})
+    place = {old: new for new, old in enumerate(used)}
+    moved = [{**pair, "chosen": place[pair["chosen"]], "rejected": place[pair["rejected"]]} for pair in pairs]
+    return replace(comparison, tails=[comparison.tails[old] for old in used], pairs=moved)
 
 
 @dataclass(frozen=True)
@@ -20,8 +109,8 @@ class Plan:
 
     def epoch(self, number: int) -> list[list[Piece]]:
         """The steps of an epoch (0-based)."""
-        visit = batches.order(self.data, self.seed, number)
-        return batches.steps(self.data.pair_counts, visit, self.training.pairs_per_step)
+        visit = order(self.data, self.seed, number)
+        return steps(self.data.pair_counts, visit, self.training.pairs_per_step)
 
     def total_steps(self) -> int:
         """How many steps there are.

@@ -17,14 +17,14 @@ from rewardline.core import runtime
 from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
 from rewardline.model import batch as batches
-from rewardline.model.batch import Batch, Piece
+from rewardline.model.batch import Batch
 from rewardline.model.normalization import Normalization, moments
 from rewardline.model.packing import attention
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Reading
 from rewardline.tokens.store import TokenDataset
-from rewardline.training import checkpoints, early_stopping, engine, loggers, signals
-from rewardline.training.batching import Plan
+from rewardline.training import batching, checkpoints, early_stopping, engine, loggers, signals
+from rewardline.training.batching import Piece, Plan
 from rewardline.training.early_stopping import Chance, Selection
 from rewardline.training.health import DriftWatch
 from rewardline.training.loss import pair_losses, pair_sums
@@ -237,12 +237,12 @@ class Trainer:
     ) -> Iterator[tuple[Batch, bool]]:
         """This process's micro batches. All processes get the same number: some of them stand in, and do not count."""
         rows = data.tail_counts if self.wrapped.batching == "padded" else None
-        groups = batches.micro_batches(sizes, pieces, self.training.tokens_per_micro_batch, rows)
+        groups = batching.micro_batches(sizes, pieces, self.training.tokens_per_micro_batch, rows)
         for begin in range(0, len(groups), self.world):
             turn = groups[begin : begin + self.world]
             is_real = self.rank < len(turn)
             group = turn[self.rank] if is_real else turn[-1][-1:]
-            comparisons = [batches.cut(data[piece.index], piece) for piece in group]
+            comparisons = [batching.cut(data[piece.index], piece) for piece in group]
             batch = batches.collate(comparisons, self.wrapped.batching, self.pad_id, reading, self._masks)
             if data is self.data and self._by_prompt:
                 batch.weight /= torch.tensor([self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)])
@@ -257,7 +257,7 @@ class Trainer:
             self._stop(pieces, "gradients overflow in fp16 even at the lowest loss scale")
 
     def _stop(self, pieces: list[Piece], what: str) -> NoReturn:
-        ids = [pair["pair_id"] for piece in pieces for pair in batches.cut(self.data[piece.index], piece).pairs]
+        ids = [pair["pair_id"] for piece in pieces for pair in batching.cut(self.data[piece.index], piece).pairs]
         advice = "Try a lower learning_rate, a longer warmup, clip 1.0, or bf16 for fp16"
         if not self.totals.step and self.training.precision != "fp16":
             advice = "No weight has been changed yet: look for such values in those of the base model"

@@ -1,0 +1,53 @@
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewardline.core.errors import UserError
+from rewardline.tokens.store import Comparison, ShardWriter, TokenDataset
+
+from support.tokens import random_comparison, write_tokens
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(1, 6), min_size=2, max_size=4)), max_size=30),
+    st.integers(5, 200),
+)
+def test_shards_give_back_what_was_written(rows: list[tuple[int, list[int]]], tokens_per_shard: int) -> None:
+    rng = np.random.default_rng(0)
+    written = [random_comparison(rng, prefix, tails) for prefix, tails in rows]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        writer = ShardWriter(folder, "train", tokens_per_shard)
+        for row in written:
+            writer.add(row)
+        entry = writer.close()
+        (folder / "manifest.json").write_text(json.dumps({"splits": {"train": entry}}))
+        data = TokenDataset(folder, "train")
+        assert len(data) == len(written)
+        assert entry["tokens"] == sum(row.tokens for row in written) == data.tokens.sum()
+        for index, row in enumerate(written):
+            _same(data[index], row)
+            assert data.pair_counts[index] == len(row.pairs)
+
+
+def _same(first: Comparison, second: Comparison) -> None:
+    assert first.prefix.tolist() == second.prefix.tolist()
+    assert [tail.tolist() for tail in first.tails] == [tail.tolist() for tail in second.tails]
+    assert first.pairs == second.pairs
+    assert first.prompt_id == second.prompt_id
+    assert first.answer_start == second.answer_start
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_tokens(tmp_path / "t", [random_comparison(rng, 3, [2, 2])], [])
+    shard = tmp_path / "t" / "train-00000.arrow"
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"train-00000\.arrow"):
+        TokenDataset(tmp_path / "t", "train")
