@@ -29,7 +29,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     sha256: dict[str, str] = Field({}, exclude=True)
-    """Hash of each file of the folder, by its path in it; only `write_manifest` writes it."""
+    """Hash of each file of the folder, by its path in it, as far as it is known; `write_manifest` writes all."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -73,9 +73,19 @@ def input_hashes(paths: Iterable[Path]) -> list[JsonValue]:
     return [f"{path} {file_sha256(path)}" for path in paths]
 
 
-def write_manifest(folder: Path, facts: Mapping[str, JsonValue], key: str | None = None, name: str = MANIFEST) -> None:
-    """Write `facts` and the SHA-256 of every file in `folder` to its manifest, the file `name`."""
-    sha256 = {path.relative_to(folder).as_posix(): file_sha256(path) for path in _files(folder, name)}
+def write_manifest(
+    folder: Path,
+    facts: Mapping[str, JsonValue],
+    key: str | None = None,
+    name: str = MANIFEST,
+    known: Mapping[str, str] | None = None,
+) -> None:
+    """Write `facts` and the SHA-256 of every file in `folder` to its manifest, the file `name`.
+
+    `known`: hashes of files that need not be computed again.
+    """
+    paths = {path.relative_to(folder).as_posix(): path for path in _files(folder, name)}
+    sha256 = {file: (known or {}).get(file) or file_sha256(path) for file, path in paths.items()}
     manifest = {**facts, "sha256": sha256}
     write_json(folder / name, manifest)
     write_json(_copy(folder, name), {"key": key, "manifest": manifest})
@@ -85,7 +95,8 @@ def make_folder(folder: Path, key: str, build: Callable[[Path], Manifest], name:
     """Make a folder and its manifest, the file `name`, with `build`, unless it was made under `key`."""
     if not restored(folder, key, name):
         with atomic_folder(folder) as out:
-            write_manifest(out, build(out).as_json(), key, name)
+            manifest = build(out)
+            write_manifest(out, manifest.as_json(), key, name, manifest.sha256)
 
 
 def restored(folder: Path, key: str, name: str = MANIFEST) -> bool:
