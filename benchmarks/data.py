@@ -130,7 +130,7 @@ def texts(part: Path, whole: bool) -> Iterator[list[str]]:
     while batch := list(islice(rows, 512)):
         found = []
         for row in batch:
-            head, bodies, *_ = PLAIN.split(row["prompt"], [row["chosen"], row["rejected"]])
+            head, bodies, *_ = PLAIN.render(row["prompt"], [row["chosen"], row["rejected"]])
             found += [head + body for body in bodies] if whole else [head, *bodies]
         yield found
 

@@ -46,7 +46,7 @@ class Contest:
         self.data = TokenDataset(tokens, "train")
         self.base, self.device, self.sizes = base, torch.device(device), sizes
         self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self.pad_id, self.max_length = int(self.data.manifest["pad_id"]), int(self.data.manifest["max_length"])
+        self.pad_id, self.max_length = self.data.manifest.pad_id, self.data.manifest.max_length
         self._pairs: list[list[Pair]] = []
         self.computed = 0
         for index in range(len(self.data)):
@@ -54,7 +54,7 @@ class Contest:
                 break
             row = self.data[index]
             whole = [[*row.prefix.tolist(), *tail.tolist()] for tail in row.tails]
-            self._pairs.append([(whole[pair["chosen"]], whole[pair["rejected"]]) for pair in row.pairs])
+            self._pairs.append([(whole[pair.chosen], whole[pair.rejected]) for pair in row.pairs])
             self.computed += row.tokens
 
     @property
@@ -89,7 +89,8 @@ class Contest:
         return {OURS: self._ours, PLAIN: self._plain, CHAT: self._chat}[name]()
 
     def _ours(self) -> Way:
-        from rewardline.model.reward_model import RewardModel, load_reward_model
+        from rewardline.model.loading import load_reward_model
+        from rewardline.model.reward_model import RewardModel
         from rewardline.scoring.batched import score_comparisons
 
         model = RewardModel(load_reward_model(self.base, self.dtype), max_length=self.max_length).to(self.device)
@@ -100,9 +101,7 @@ class Contest:
                 model, rows, device=self.device, pad_id=self.pad_id, batch_tokens=self.sizes.batch_tokens
             )
             return [
-                (float(found[pair["chosen"]]), float(found[pair["rejected"]]))
-                for row, found in scored
-                for pair in row.pairs
+                (float(found[pair.chosen]), float(found[pair.rejected])) for row, found in scored for pair in row.pairs
             ]
 
         return score

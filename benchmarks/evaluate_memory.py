@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.core.files import write_json
 from rewardline.core.hashing import file_sha256
-from rewardline.tokens.store import Comparison, ShardWriter
+from rewardline.tokens.store import Comparison, ComparisonPair, ShardWriter, TokenManifest
 
 VOCABULARY = 1000
 
@@ -34,13 +34,14 @@ def write_tokens(folder: Path, pairs: int) -> None:
         writer = ShardWriter(folder, split)
         for number in range(count):
             ids = [rng.integers(5, VOCABULARY, rng.integers(4, 20)).astype(np.int32) for _ in range(3)]
-            labels = {"pair_id": f"{number:016x}", "dataset": "d", "subset": f"subset {number % 50}", "weight": 1.0}
-            places = {"file": f"part-{number % 8}.jsonl", "row": number + 1}
-            pair = {**labels, **places, "chosen": 0, "rejected": 1, "margin": None, "confidence": 1.0}
+            pair = ComparisonPair(f"{number:016x}", "d", f"subset {number % 50}", chosen=0, rejected=1)
             writer.add(Comparison(f"{number:016x}", ids[0], ids[1:], [pair]))
         splits[split] = writer.close()
-    facts = {"template": "plain", "end_token": "<|end|>", "pad_id": 0, "max_length": 64, "dropped": {}}
-    write_json(folder / "manifest.json", {**facts, "splits": splits})
+    names = {"template": "plain", "chat_template": None, "end_token": "<|end|>", "pad_token": "<|pad|>"}
+    numbers = {"max_length": 64, "end_id": 1, "pad_id": 0, "num_padding_at_beginning": 0, "vocabulary": VOCABULARY}
+    counts = {"truncated_pairs": 0, "truncated_tokens": 0, "dropped": {}, "reject_examples": []}
+    manifest = TokenManifest.model_validate({**names, **numbers, **counts, "splits": splits})
+    write_json(folder / "manifest.json", manifest.as_json())
 
 
 def write_model(folder: Path) -> None:

@@ -154,7 +154,7 @@ def _work(folder: Path, config: Json, parameters: int) -> Work:
         for row in rows:
             for pair in row.pairs:
                 chosen, rejected = (
-                    [*row.prefix.tolist(), *row.tails[pair[side]].tolist()] for side in ("chosen", "rejected")
+                    [*row.prefix.tolist(), *row.tails[index].tolist()] for index in (pair.chosen, pair.rejected)
                 )
                 lines.append(json.dumps({"chosen": chosen, "rejected": rejected}))
                 lengths.append((len(chosen), len(rejected)))
@@ -174,7 +174,7 @@ def _work(folder: Path, config: Json, parameters: int) -> Work:
         pairs=folder / "pairs.jsonl",
         lengths=lengths,
         shared=shared,
-        pad_id=int(data.manifest["pad_id"]),
-        max_length=int(data.manifest["max_length"]),
+        pad_id=data.manifest.pad_id,
+        max_length=data.manifest.max_length,
         parameters=parameters,
     )

@@ -3,27 +3,51 @@
     python scripts/base_model.py --settings '{"path": "facebook/opt-350m", "revision": "main"}' \\
         --output results/base/opt-350m
 
-Leaves a Hugging Face folder with weights in safetensors, a fast tokenizer and `manifest.json`.
+Leaves a Hugging Face folder with weights in safetensors, a fast tokenizer and `manifest.json`. Nothing is done if
+settings, inputs and code are unchanged.
 """
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
+from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
 from rewardline.core.cli import StageParser, run
-from rewardline.core.files import atomic_folder, write_json
-from rewardline.model.base import prepare
 from rewardline.model.settings import BaseModelStageSettings
+
+if TYPE_CHECKING:
+    from rewardline.model.base import BaseManifest
+
+MODULE = Path(__file__).parent / "rewardline" / "model" / "base.py"
+PACKAGES = ("safetensors", "tokenizers", "torch", "transformers")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = StageParser(__doc__, BaseModelStageSettings)
-    options.add_argument("--pairs", type=Path, help="folder of pairs whose text a tokenizer of its own is trained on")
+    options.add_argument("--pairs", type=Path, help="folder of pairs whose text a new tokenizer is trained on")
     options.add_argument("--output", required=True, type=Path, help="folder to leave the model in")
     args = options.start(argv)
-    with atomic_folder(args.output) as out:
-        manifest = prepare(args.settings, args.pairs, out)
-        write_json(out / "manifest.json", manifest)
+    inputs: dict[str, JsonValue] = {"files": _local_files(args.settings)}
+    if args.pairs is not None:
+        inputs["pairs"] = input_hashes(sorted(args.pairs.glob("part-*.parquet")))
+
+    def build(out: Path) -> "BaseManifest":
+        from rewardline.model.base import prepare  # takes seconds
+
+        return prepare(args.settings, args.pairs, out)
+
+    make_folder(args.output, artifact_key(args.settings, inputs, MODULE, PACKAGES), build)
     return 0
+
+
+def _local_files(settings: BaseModelStageSettings) -> list[JsonValue]:
+    """Name, size and time of the last change of each local file: hashes of weights would take too long."""
+    path = Path(settings.path or (settings.gguf.file if settings.gguf else "") or os.devnull)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
 
 
 if __name__ == "__main__":

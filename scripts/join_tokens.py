@@ -3,14 +3,20 @@
     python scripts/join_tokens.py --shards results/shards/tokens/main/opt-350m/*/manifest.json \\
         --output results/tokens/main/opt-350m
 
-Leaves `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` and `manifest.json`.
+Leaves `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` and `manifest.json`. Nothing is done if shards and code are
+unchanged.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder, write_json
-from rewardline.tokens.join import join
+from pydantic import JsonValue
+
+from rewardline.core.artifacts import artifact_key, make_folder
+from rewardline.core.cli import StageParser, run
+from rewardline.core.settings import Settings
+from rewardline.tokens import join
+from rewardline.tokens.store import TokenManifest
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,12 +25,11 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--shards", required=True, nargs="+", type=Path, help="manifest.json of each shard, in order")
     options.add_argument("--output", required=True, type=Path, help="folder to leave the tokens in")
     args = options.start(argv)
-    with atomic_folder(args.output) as out:
-        manifest = join(args.shards, out, args.output)
-        write_json(out / "manifest.json", manifest)
-    tokens = sum(entry["tokens"] for entry in manifest["splits"].values())
-    cut, dropped = manifest["truncated_pairs"], manifest["dropped"] or "none"
-    log.info("%d tokens; prompts cut for %d pairs; dropped %s", tokens, cut, dropped)
+    shards: list[JsonValue] = []
+    for manifest in map(TokenManifest.read, args.shards):
+        shards.append({**manifest.as_json(), "seconds": None, "sha256": dict(manifest.sha256)})
+    key = artifact_key(Settings(), {"shards": shards}, Path(join.__file__), ("pyarrow",))
+    make_folder(args.output, key, partial(join.join, [path.parent for path in args.shards], args.output))
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from rewardline.core.cli import StageParser, log, run, start_logging
 from rewardline.core.errors import UserError
+from rewardline.data.schema import Message
 from rewardline.scoring.files import check_files, score_file
 from rewardline.scoring.options import add_model_options, load_scorer
 
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     scorer = load_scorer(args)
     count = errors = 0
     if args.asked:
-        prompts = [[{"role": "user", "content": prompt}] for prompt, _ in args.asked]
+        prompts = [[Message(role="user", content=prompt)] for prompt, _ in args.asked]
         rows = []
         for (prompt, answers), scores in zip(
             args.asked, scorer.score(prompts, [answers for _, answers in args.asked]), strict=True

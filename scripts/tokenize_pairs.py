@@ -4,16 +4,23 @@
         --base results/base/opt-350m --output results/shards/tokens/main/opt-350m/0 --threads 4
 
 All pairs of a prompt become one comparison. Leaves `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` with the pairs
-that cannot be compared as tokens, and `manifest.json`.
+that cannot be compared as tokens, and `manifest.json`. Nothing is computed if settings, inputs and code are unchanged.
 """
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder, write_json
+from rewardline.core.artifacts import MANIFEST, artifact_key, input_hashes, make_folder
+from rewardline.core.cli import StageParser, run
+from rewardline.core.files import read_json
 from rewardline.tokens.settings import TokenizeSettings
-from rewardline.tokens.tokenize_pairs import tokenize
+
+if TYPE_CHECKING:
+    from rewardline.tokens.store import TokenManifest
+
+MODULE = Path(__file__).parent / "rewardline" / "tokens" / "tokenize_pairs.py"
+PACKAGES = ("jinja2", "numpy", "pyarrow", "tokenizers", "transformers")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,13 +31,18 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", required=True, type=Path, help="folder to leave the tokens in")
     options.add_argument("--threads", type=int, default=1)
     args = options.start(argv)
-    os.environ.update(RAYON_NUM_THREADS=str(args.threads), TOKENIZERS_PARALLELISM=str(args.threads > 1).lower())
-    with atomic_folder(args.output) as out:
-        manifest = tokenize(args.settings, args.pairs, args.base, out)
-        write_json(out / "manifest.json", manifest)
-    tokens = sum(entry["tokens"] for entry in manifest["splits"].values())
-    cut, dropped = manifest["truncated_pairs"], manifest["dropped"] or "none"
-    log.info("%d tokens; prompts cut for %d pairs; dropped %s", tokens, cut, dropped)
+    # Tokens depend on all files of the base model but its weights.
+    base = [file for file in read_json(args.base / MANIFEST)["files"] if ".safetensors" not in file["file"]]
+    inputs = {"pairs": input_hashes([args.pairs / MANIFEST]), "base": base}
+
+    def build(out: Path) -> "TokenManifest":
+        threads = {"RAYON_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": str(args.threads > 1).lower()}
+        os.environ.update(threads)
+        from rewardline.tokens.tokenize_pairs import tokenize  # takes a second
+
+        return tokenize(args.settings, args.pairs, args.base, out)
+
+    make_folder(args.output, artifact_key(args.settings, inputs, MODULE, PACKAGES), build)
     return 0
 
 

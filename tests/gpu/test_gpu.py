@@ -13,7 +13,7 @@ import torch
 from rewardline.model.batch import collate
 from rewardline.model.packing import attention, flex
 from rewardline.model.reward_model import RewardModel, scores_of
-from rewardline.model.score_positions import Reading, Score, Span
+from rewardline.model.score_positions import Score, ScorePositions, Span
 from rewardline.training.loss import pair_losses, pair_sums
 
 from support.models import comparisons, random_model
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 def test_flex_attention_works_here_and_is_chosen() -> None:
     heads = flex.Heads(9, 3, 64)
-    assert flex.problem(torch.device("cuda"), torch.bfloat16, heads) is None
+    assert flex.unsupported_reason(torch.device("cuda"), torch.bfloat16, heads) is None
     assert attention.choose("auto", torch.bfloat16, heads) == "flex"
 
 
@@ -54,7 +54,7 @@ def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Kernel) ->
 @pytest.mark.parametrize("score", ["end", "first_padding", "mean"])
 def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None:
     model = RewardModel(random_model("llama", **WIDE).model, score=score).cuda()
-    batch = collate(comparisons(), "shared_prefix", 0, Reading(score, span)).to(torch.device("cuda"))
+    batch = collate(comparisons(), "shared_prefix", 0, ScorePositions(score, span)).to(torch.device("cuda"))
     output = model(batch)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM
 
 import base_model
 from rewardline.core.errors import UserError
-from rewardline.model.reward_model import load_base
-from rewardline.tokens.encoder import load_tokenizer
+from rewardline.model.loading import load_base
+from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.families import FAMILIES
 from support.pairs import pair_rows, write_pairs

@@ -14,8 +14,8 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.store import read_rows
-from rewardline.tokens.encoder import load_tokenizer
 from rewardline.tokens.store import TokenDataset
+from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.data_stages import build, prompts, tokenize, write_rows
 from support.pairs import pair_rows, write_pairs
@@ -79,7 +79,7 @@ def test_ranked_answers_become_one_comparison(tmp_path: Path, base_models: Calla
     train = tokenize(tmp_path, base_models("llama"))
     assert set(train.tail_counts.tolist()) == {3}
     assert set(train.pair_counts.tolist()) == {3}
-    assert sorted(pair["margin"] for pair in train[0].pairs) == [1, 1, 2]
+    assert sorted(pair.margin or 0 for pair in train[0].pairs) == [1, 1, 2]
 
 
 def test_pairs_name_the_authors_of_their_answers(tmp_path: Path) -> None:
@@ -101,10 +101,10 @@ def test_tokens_hold_every_pair_and_decode_to_its_text(tmp_path: Path, base_mode
         comparison = data[index]
         for pair in comparison.pairs:
             texts = [
-                tokenizer.decode(np.concatenate([comparison.prefix, comparison.tails[pair[side]]]))
-                for side in ("chosen", "rejected")
+                tokenizer.decode(np.concatenate([comparison.prefix, comparison.tails[tail]]))
+                for tail in (pair.chosen, pair.rejected)
             ]
-            seen[pair["pair_id"]] = texts
+            seen[pair.pair_id] = texts
     assert set(seen) == {row["pair_id"] for row in pairs[:24]}
     for row in pairs[:24]:
         question = row["prompt"][0]["content"]
@@ -138,7 +138,7 @@ def test_one_overlong_answer_does_not_take_the_others_of_its_prompt_along(
     extra = {**pairs[0], "pair_id": "f" * 16, "rejected": "far too long " * 40}
     write_pairs(tmp_path / "pairs" / "m", [pairs[0], extra, *pairs[1:3]], pairs[3:])
     data = tokenize(tmp_path, base_models("llama"))
-    assert {pair["pair_id"] for k in range(len(data)) for pair in data[k].pairs} == {p["pair_id"] for p in pairs[:3]}
+    assert {pair.pair_id for k in range(len(data)) for pair in data[k].pairs} == {p["pair_id"] for p in pairs[:3]}
 
 
 def test_answers_that_no_pair_is_left_of_are_not_stored(tmp_path: Path, base_models: Callable[..., Path]) -> None:

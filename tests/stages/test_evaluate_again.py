@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardline.core.hashing import file_sha256
-from rewardline.model.reward_model import load_base, save_reward_model
-from rewardline.tokens.encoder import load_tokenizer
+from rewardline.model.loading import load_base, save_reward_model
+from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.paths import ROOT
 from support.tokens import random_comparison, write_tokens

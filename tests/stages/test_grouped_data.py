@@ -57,7 +57,7 @@ def test_votes_become_soft_labels_that_reach_the_tokens(tmp_path: Path, base_mod
     stats = build(tmp_path, {"a": data}, {"a": {"format": "votes"}}, eval_fraction=0.2)
     assert (stats["rows_used"], stats["pairs_out"], stats["soft_labels"]) == (60, 20, 20)
     train = tokenize(tmp_path, base_models("llama"))
-    assert {pair["confidence"] for k in range(len(train)) for pair in train[k].pairs} == {2 / 3}
+    assert {pair.confidence for k in range(len(train)) for pair in train[k].pairs} == {2 / 3}
 
 
 def test_ids_are_joined_to_their_texts(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification
 
 import evaluate
-from rewardline.model.reward_model import RewardModel, load_base, load_reward_model
+from rewardline.data.schema import Message
+from rewardline.model.loading import load_base, load_reward_model
+from rewardline.model.reward_model import RewardModel
 from rewardline.scoring.batched import score_comparisons
 from rewardline.scoring.scorer import Scorer
-from rewardline.tokens.encoder import ConversationEncoder, Encoded, load_tokenizer
-from rewardline.tokens.store import Comparison, TokenDataset
+from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
+from rewardline.tokens.store import Comparison, ComparisonPair, TokenDataset
+from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import batching
 
 from support.tokens import random_comparison, write_tokens
@@ -34,9 +38,11 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     shapes = [(int(rng.integers(0, 20)), [int(n) for n in rng.integers(1, 12, rng.integers(2, 5))]) for _ in range(60)]
     rows = [random_comparison(rng, prefix, tails, vocabulary=250) for prefix, tails in shapes]
-    for pair in (pair for row in rows for pair in row.pairs):
-        weight = float(rng.uniform(0.5, 2))
-        pair.update(margin=float(rng.random()), confidence=float(rng.uniform(0.5, 1)), weight=weight)
+    for row in rows:
+        for k, pair in enumerate(row.pairs):
+            weight = float(rng.uniform(0.5, 2))
+            margin, confidence = float(rng.random()), float(rng.uniform(0.5, 1))
+            row.pairs[k] = replace(pair, margin=margin, confidence=confidence, weight=weight)
     folder = tmp_path_factory.mktemp("data") / "m" / "x"
     write_tokens(folder, rows[:48], rows[48:])
     return folder
@@ -87,9 +93,9 @@ def slow_score(values: Tensor, length: int, start: int, score: str) -> Tensor:
     return values[length if score == "first_padding" else length - 1]
 
 
-def slow_pair(model: Any, row: Comparison, pair: Json, options: Json) -> Tensor:
+def slow_pair(model: Any, row: Comparison, pair: ComparisonPair, options: Json) -> Tensor:
     """The loss of a pair by plain transformers, one token after the other."""
-    ids = [[*row.prefix.tolist(), *row.tails[pair[side]].tolist()] for side in ("chosen", "rejected")]
+    ids = [[*row.prefix.tolist(), *row.tails[tail].tolist()] for tail in (pair.chosen, pair.rejected)]
     width = max(map(len, ids))
     values = [slow_values(model, one, width - len(one) + 1) for one in ids]
     kind = options.get("score", "end")
@@ -100,10 +106,10 @@ def slow_pair(model: Any, row: Comparison, pair: Json, options: Json) -> Tensor:
         last = [width - 1] * 2 if options["loss"].endswith("published") else [len(one) - 1 for one in ids]
         compared = [[values[side][min(t, last[side])] for side in (0, 1)] for t in range(first, width)]
     smooth = options.get("label_smoothing", 0.0)
-    right = pair["confidence"] * (1 - smooth) + (1 - pair["confidence"]) * smooth
+    right = pair.confidence * (1 - smooth) + (1 - pair.confidence) * smooth
     losses = []
     for chosen, rejected in compared:
-        z = chosen - rejected - (pair["margin"] if options.get("margin") else 0.0)
+        z = chosen - rejected - ((pair.margin or 0.0) if options.get("margin") else 0.0)
         losses.append(-right * logsigmoid(z) - (1 - right) * logsigmoid(-z))
     centering: float = options.get("centering", 0.0)
     return torch.stack(losses).mean() + centering * (scores[0] + scores[1]).square()
@@ -119,10 +125,10 @@ def test_first_loss_and_gradient_are_those_of_a_slow_loop(trained: Trained, toke
         row = data[piece.index]
         share = 1 / len(row.pairs) if kwise else 1.0
         for pair in row.pairs:
-            total = total + slow_pair(model, row, pair, options) * pair["weight"] * share
-            weights, units = weights + pair["weight"] * share, units + share
+            total = total + slow_pair(model, row, pair, options) * pair.weight * share
+            weights, units = weights + pair.weight * share, units + share
     assert losses(lines)[0] == pytest.approx(total.item() / weights, abs=2e-6)
-    prompts = [np.array([pair["weight"] for pair in data[k].pairs]) for k in range(len(data))]
+    prompts = [np.array([pair.weight for pair in data[k].pairs]) for k in range(len(data))]
     assert lines[0]["score_std"] > 0
     mean = np.mean([p.mean() for p in prompts]) if kwise else np.concatenate(prompts).mean()
     torch.autograd.backward(total / (units * mean))
@@ -193,8 +199,8 @@ def test_evaluation_reads_what_is_stored(trained: Trained, tokens: Path, tmp_pat
     gaps = []
     for row, scores in scored(folder, tokens):
         for pair in row.pairs:
-            assert found.loc[pair["pair_id"], "chosen_score"] == pytest.approx(scores[pair["chosen"]], abs=1e-5)
-            gaps.append(scores[pair["chosen"]] - scores[pair["rejected"]])
+            assert found.loc[pair.pair_id, "chosen_score"] == pytest.approx(scores[pair.chosen], abs=1e-5)
+            gaps.append(scores[pair.chosen] - scores[pair.rejected])
     scale = normalization["std"] if normalization else 1.0
     assert metrics["loss"] == pytest.approx(np.logaddexp(0, -scale * np.array(gaps)).mean(), abs=1e-5)
 
@@ -225,10 +231,10 @@ def test_how_a_training_is_shared_out_does_not_change_it(
 def test_score_gives_what_is_stored_or_the_raw_score(trained: Trained, raw: bool) -> None:
     folder, base, options, _ = trained
     scorer = Scorer(str(folder / "out"), batch_tokens=8192, max_length=None, template=None, trust=False, raw=raw)
-    prompt, answers = [{"role": "user", "content": "How many are 1 and 2?"}], ["They are 3.", "No"]
+    prompt, answers = [Message(role="user", content="How many are 1 and 2?")], ["They are 3.", "No"]
     (found,) = scorer.score([prompt], [answers])
     encoded = ConversationEncoder(load_tokenizer(base), max_length=64, template="plain").encode([prompt], [answers])[0]
-    assert isinstance(encoded, Encoded)
+    assert isinstance(encoded, EncodedAnswers)
     assert isinstance(found, list)
     model = load_reward_model(folder / "out")
     normalization = json.loads((folder / "out" / "run.json").read_text())["normalization"]

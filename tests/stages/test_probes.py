@@ -15,8 +15,9 @@ from rewardline.core.errors import UserError
 from rewardline.data.pairs import build_probes as build_stage
 from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
 from rewardline.data.pairs.store import read_rows
-from rewardline.tokens.encoder import ConversationEncoder, load_tokenizer
+from rewardline.tokens.encoder import ConversationEncoder
 from rewardline.tokens.store import TokenDataset
+from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.pairs import pair_rows, write_pairs
 
@@ -107,12 +108,12 @@ def test_an_empty_answer_is_the_end_token_alone(
     options = ["--shards", str(tmp_path / "tokens-0" / "manifest.json"), "--output", str(tmp_path / "tokens")]
     assert join_tokens.main(options) == 0
     data = TokenDataset(tmp_path / "tokens", "eval")
-    assert data.pairs == 4 * len(PROBES) and not data.manifest["dropped"]
+    assert data.pairs == 4 * len(PROBES) and not data.manifest.dropped
     tokenizer = load_tokenizer(base)
     encoder = ConversationEncoder(tokenizer, **shape)
     for index in range(len(data)):
         row = data[index]
-        (empty,) = (pair["rejected"] for pair in row.pairs if pair["subset"] == "empty")
+        (empty,) = (pair.rejected for pair in row.pairs if pair.subset == "empty")
         ids = [*row.prefix.tolist(), *row.tails[empty].tolist()]
         assert ids[-1] == encoder.end_id
         text = tokenizer.decode(ids[:-1])

@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import score
 from rewardline.core.errors import UserError
+from rewardline.data.schema import Message
 from rewardline.scoring.scorer import Scorer
 
 from support.paths import ROOT
@@ -131,7 +132,8 @@ def test_every_shape_of_row_gets_the_scores_that_transformers_give(model: Path, 
 
 
 def test_scores_depend_neither_on_batches_nor_on_neighbours_nor_on_order(model: Path, scorer: Scorer) -> None:
-    prompts = [[{"role": "user", "content": f"How many are {k} and {k}? " + "Say it. " * (k % 5)}] for k in range(30)]
+    texts = [f"How many are {k} and {k}? " + "Say it. " * (k % 5) for k in range(30)]
+    prompts = [[Message(role="user", content=text)] for text in texts]
     answers = [[f"They are {2 * k}.", "No" * (1 + k % 7), "They"][: 1 + k % 3] for k in range(30)]
     together = scorer.score(prompts, answers)
     assert all(isinstance(found, list) for found in together)
@@ -343,7 +345,7 @@ def test_a_model_of_another_tool_is_read_where_its_chat_template_ends(
     tokenizer.chat_template = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<|end|>\n{% endfor %}"
     tokenizer.save_pretrained(tmp_path / "model")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
-    prompt, answers = [{"role": "user", "content": "How many are 1 and 2?"}], ["They are 3.", "No"]
+    prompt, answers = [Message(role="user", content="How many are 1 and 2?")], ["They are 3.", "No"]
     (found,) = Scorer(str(tmp_path / "model")).score([prompt], [answers])
     for answer, number in zip(answers, found if isinstance(found, list) else [], strict=True):
         messages = [*prompt, {"role": "assistant", "content": answer}]

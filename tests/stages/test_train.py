@@ -14,9 +14,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from rewardline.model.reward_model import load_base
-from rewardline.tokens.encoder import load_tokenizer
+from rewardline.model.loading import load_base
 from rewardline.tokens.store import TokenDataset
+from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import batching
 
 from support.training_runs import ENVIRONMENT, Result, command, largest_difference, losses, train, training
@@ -74,8 +74,8 @@ def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base: Path, reference:
         comparison = data[piece.index]
         for pair in comparison.pairs:
             scores = []
-            for side in ("chosen", "rejected"):
-                ids = torch.from_numpy(np.concatenate([comparison.prefix, comparison.tails[pair[side]]]).astype(int))
+            for tail in (pair.chosen, pair.rejected):
+                ids = torch.from_numpy(np.concatenate([comparison.prefix, comparison.tails[tail]]).astype(int))
                 scores.append(model(input_ids=ids[None]).logits.item())
             values.append(np.log1p(np.exp(scores[1] - scores[0])))
     assert losses(reference[1])[0] == pytest.approx(np.mean(values), abs=1e-6)
@@ -197,7 +197,7 @@ def test_models_that_cannot_share_prefixes_train_in_padded_batches(
     for row in (data[piece.index] for piece in batching.steps(data.pair_counts, batching.order(data, 1, 0), 8)[0]):
         ids = [torch.from_numpy(np.concatenate([row.prefix, tail]).astype(int))[None] for tail in row.tails]
         scores = [plain(input_ids=one).logits.item() for one in ids]
-        values += [np.log1p(np.exp(scores[pair["rejected"]] - scores[pair["chosen"]])) for pair in row.pairs]
+        values += [np.log1p(np.exp(scores[pair.rejected] - scores[pair.chosen])) for pair in row.pairs]
     assert losses(lines)[0] == pytest.approx(np.mean(values), abs=1e-6)
     assert losses(lines)[-1] < losses(lines)[0]
     assert set(AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").state_dict()) == set(weights)
@@ -231,5 +231,5 @@ def test_a_base_model_that_is_no_number_is_named_as_the_cause(tmp_path: Path, to
     text = (tmp_path / "log").read_text()
     assert "error: the loss is not finite at step 1. Its pairs: " in text
     data = TokenDataset(tokens, "train")
-    assert data[int(batching.order(data, 1, 0)[0])].pairs[0]["pair_id"] in text
+    assert data[int(batching.order(data, 1, 0)[0])].pairs[0].pair_id in text
     assert "those of the base model" in text

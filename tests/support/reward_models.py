@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, PreTrainedModel
 
-from rewardline.model.reward_model import load_base, save_reward_model
-from rewardline.tokens.encoder import load_tokenizer
+from rewardline.model.loading import load_base, save_reward_model
+from rewardline.tokens.tokenizer import load_tokenizer
 
 
 def reward_model(base: Path, folder: Path, seed: int = 0) -> PreTrainedModel:

@@ -1,13 +1,13 @@
 """Comparisons of random tokens, and folders of tokens."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rewardline.tokens.store import Comparison, ShardWriter
+from rewardline.core.artifacts import write_manifest
+from rewardline.tokens.store import Comparison, ComparisonPair, ShardWriter, SplitEntry, TokenManifest
 
 
 def random_comparison(rng: np.random.Generator, prefix: int, tails: Sequence[int], vocabulary: int = 90) -> Comparison:
@@ -16,19 +16,7 @@ def random_comparison(rng: np.random.Generator, prefix: int, tails: Sequence[int
     def ids(count: int) -> Any:
         return rng.integers(5, vocabulary, count).astype(np.int32)
 
-    pairs = [
-        {
-            "pair_id": f"{rng.integers(2**60):016x}",
-            "dataset": "d",
-            "subset": "s",
-            "chosen": 0,
-            "rejected": k,
-            "margin": None,
-            "confidence": 1.0,
-            "weight": 1.0,
-        }
-        for k in range(1, len(tails))
-    ]
+    pairs = [ComparisonPair(f"{rng.integers(2**60):016x}", "d", "s", 0, k) for k in range(1, len(tails))]
     name = f"{rng.integers(2**60):016x}"
     return Comparison(name, ids(prefix), [ids(count) for count in tails], pairs, int(rng.integers(prefix + 1)))
 
@@ -36,11 +24,32 @@ def random_comparison(rng: np.random.Generator, prefix: int, tails: Sequence[int
 def write_tokens(folder: Path, train: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
     """A folder as the tokenize stage leaves it."""
     folder.mkdir(parents=True)
-    splits = {}
-    for split, rows in (("train", train), ("eval", held_out)):
-        writer = ShardWriter(folder, split)
-        for row in rows:
-            writer.add(row)
-        splits[split] = writer.close()
-    facts = {"template": "plain", "end_token": "<|end|>", "pad_id": 0, "max_length": 64}
-    (folder / "manifest.json").write_text(json.dumps({**facts, "splits": splits}))
+    write_token_manifest(folder, train=write_split(folder, "train", train), eval=write_split(folder, "eval", held_out))
+
+
+def write_split(folder: Path, split: str, rows: Sequence[Comparison], **options: int) -> SplitEntry:
+    """The shards of a split; its entry in the manifest."""
+    writer = ShardWriter(folder, split, **options)
+    for row in rows:
+        writer.add(row)
+    return writer.close()
+
+
+def write_token_manifest(folder: Path, **splits: SplitEntry) -> None:
+    manifest = TokenManifest(
+        template="plain",
+        chat_template=None,
+        max_length=64,
+        end_id=2,
+        end_token="<|end|>",
+        pad_id=0,
+        pad_token="<|pad|>",
+        num_padding_at_beginning=0,
+        vocabulary=90,
+        splits=splits,
+        truncated_pairs=0,
+        truncated_tokens=0,
+        dropped={},
+        reject_examples=[],
+    )
+    write_manifest(folder, manifest.as_json())

@@ -128,7 +128,7 @@ def scored_comparisons(
             else:
                 if score is None:
                     log.info("%d pairs of %s, %d finished parts are at hand", data.pairs, tokens, reused)
-                    score = _scorer(model, data.manifest["max_length"], device, batch_tokens, trust)
+                    score = _scorer(model, data.manifest.max_length, device, batch_tokens, trust)
                 scores = score(window)
                 parts.save(number, scores)
             yield from zip(window, scores, strict=True)
@@ -139,7 +139,8 @@ def _scorer(
     folder: Path, max_length: int, device: "torch.device", batch_tokens: int, trust: bool
 ) -> "Callable[[list[Comparison]], list[Scores]]":
     """What scores a window with the model of a folder."""
-    from rewardline.model.reward_model import RewardModel, load_reward_model
+    from rewardline.model.loading import load_reward_model
+    from rewardline.model.reward_model import RewardModel
     from rewardline.scoring.batched import score_window
 
     hold_threads()

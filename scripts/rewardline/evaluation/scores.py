@@ -63,18 +63,18 @@ def score_rows(comparison: Comparison, number: int, scores: npt.NDArray[np.float
     """
     prefix = len(comparison.prefix)
     for pair in comparison.pairs:
-        chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
+        chosen, rejected = float(scores[pair.chosen]), float(scores[pair.rejected])
         yield {
-            **{key: pair[key] for key in LABELS},
+            **{key: getattr(pair, key) for key in LABELS},
             "prompt_id": comparison.prompt_id,
             "chosen_score": chosen,
             "rejected_score": rejected,
-            "chosen_tokens": prefix + len(comparison.tails[pair["chosen"]]),
-            "rejected_tokens": prefix + len(comparison.tails[pair["rejected"]]),
+            "chosen_tokens": prefix + len(comparison.tails[pair.chosen]),
+            "rejected_tokens": prefix + len(comparison.tails[pair.rejected]),
             "correct": float(chosen > rejected) + 0.5 * (chosen == rejected),
             "comparison": number,
-            "chosen_answer": pair["chosen"],
-            "rejected_answer": pair["rejected"],
+            "chosen_answer": pair.chosen,
+            "rejected_answer": pair.rejected,
         }
 
 

@@ -1,8 +1,8 @@
-"""Reward models that the second step of DeepSpeed-Chat saved: their weights, their text, and where their score stands.
+"""Reward models that the second step of DeepSpeed-Chat saved: their weights, their text, and where scores are read.
 
 Such a folder holds the base model's config.json and a pytorch_model.bin with `rwtransformer.*` and `v_head.weight`. A
 text is "Human: <prompt> Assistant: <answer><|endoftext|>", and its score is the value at the last token before the
-padding. Where `<|endoftext|>` is the padding token as well (GPT-2 and its like), that is the answer's last token.
+padding. Where `<|endoftext|>` is the padding token as well (GPT-2 and similar), that is the answer's last token.
 A text that holds the name of the padding token is read to its end here, where DeepSpeed-Chat stops at that token.
 """
 
@@ -15,10 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from rewardline.core.errors import UserError
 from rewardline.model.score_positions import Score
 from rewardline.tokens.encoder import ConversationEncoder
-from rewardline.tokens.templates import SPEAKERS, PlainTemplate, Prompt, Split
+from rewardline.tokens.templates import SPEAKERS, ConversationText, PlainTemplate, Prompt
 
 TRANSFORMERS = ("rwtransformer.", "rwtranrsformer.")
-"""What the names of its transformer's weights begin with; the second in folders of older versions."""
+"""Prefixes of its transformer's weights; the second in folders of older versions."""
 HEAD = "v_head.weight"
 END = "<|endoftext|>"
 
@@ -29,7 +29,7 @@ def is_deepspeed_chat(weights: Mapping[str, Tensor]) -> bool:
 
 
 def renamed(weights: Mapping[str, Tensor], base: str) -> dict[str, Tensor]:
-    """The weights as a sequence classifier calls them; `base` is its name for the transformer.
+    """The weights by their names in a sequence classifier; `base` is its name for the transformer.
 
     Names of other kinds stay, for the strict loading to refuse.
     """
@@ -41,35 +41,35 @@ def renamed(weights: Mapping[str, Tensor], base: str) -> dict[str, Tensor]:
     return result
 
 
-class Turns(PlainTemplate):
+class DeepSpeedChatTemplate(PlainTemplate):
     """Turns on one line, `ending` behind the answer."""
 
     def __init__(self, ending: str) -> None:
         self._ending = ending
 
-    def split(self, prompt: Prompt, answers: Sequence[str]) -> Split:
-        """What the answers share, and each answer under its heading."""
+    def render(self, prompt: Prompt, answers: Sequence[str]) -> ConversationText:
+        """The text of the prompt with each answer."""
         head = "".join(f"{SPEAKERS[turn['role']]}: {turn['content']} " for turn in prompt)
         bodies = [f"{self.heading} {answer}{self._ending}" for answer in answers]
-        return Split(head, bodies, head + self.heading, apart=False)
+        return ConversationText(head, bodies, head + self.heading, splits_at_heading=False)
 
 
-class Place(NamedTuple):
-    """Where the score stands: `ending` is the text that stands between the answer and the token of `score`."""
+class ScoreToken(NamedTuple):
+    """The token whose value is the score, counted from `ending`, the text between the answer and that token."""
 
     ending: str
     score: Score
 
 
-def place_of_score(tokenizer: PreTrainedTokenizerFast, leading: int, num_padding_at_beginning: int | None) -> Place:
+def score_token(tokenizer: PreTrainedTokenizerFast, leading: int, num_padding_at_beginning: int | None) -> ScoreToken:
     """Where DeepSpeed-Chat reads the score: just before the first padding token after `num_padding_at_beginning` such.
 
-    `leading`: how many padding tokens (its end tokens) the tokenizer puts first. None stands for as many, which is
-    where its third step reads too. One more moves the place by a token: onto `<|endoftext|>` if that is the padding
-    token, else onto the first padding token, where a model that was trained so has learned to score.
+    `leading`: the number of padding tokens (its end tokens) that the tokenizer puts first. None stands for as many,
+    where its third step reads too. One more reads a token later: at `<|endoftext|>` if that is the padding token, else
+    at the first padding token, where a model that was trained so has learned to score.
 
     Raises:
-        UserError: the place would be in front of the answer, or behind its text by more than a token.
+        UserError: the score would be read in front of the answer, or behind its text by more than a token.
     """
     further = 0 if num_padding_at_beginning is None else num_padding_at_beginning - leading
     if further not in (0, 1):
@@ -79,12 +79,12 @@ def place_of_score(tokenizer: PreTrainedTokenizerFast, leading: int, num_padding
         )
     padded_with_end = tokenizer.eos_token == END
     if further == 0:
-        return Place("" if padded_with_end else END, "end")
-    return Place(END, "end" if padded_with_end else "first_padding")
+        return ScoreToken("" if padded_with_end else END, "end")
+    return ScoreToken(END, "end" if padded_with_end else "first_padding")
 
 
-class TurnsEncoder(ConversationEncoder):
-    """Conversations as DeepSpeed-Chat's; `place` is where their score stands."""
+class DeepSpeedChatEncoder(ConversationEncoder):
+    """Conversations as DeepSpeed-Chat's; `score` is where their score is read."""
 
     def __init__(
         self,
@@ -96,11 +96,11 @@ class TurnsEncoder(ConversationEncoder):
         """Prepare the text.
 
         Raises:
-            UserError: `num_padding_at_beginning` does not go with the tokenizer.
+            UserError: `num_padding_at_beginning` does not fit the tokenizer.
         """
         super().__init__(tokenizer, max_length=max_length, template="plain")
-        self.place = place_of_score(tokenizer, self.num_padding_at_beginning, num_padding_at_beginning)
-        self._format = Turns(self.place.ending)
-        self._ending = []
+        ending, self.score = score_token(tokenizer, self.num_padding_at_beginning, num_padding_at_beginning)
+        self._format = DeepSpeedChatTemplate(ending)
+        self._end_ids = []
         self._backend.encode_special_tokens = False  # names of tokens are tokens there, the ending among them
         self.encodes_prompts_once = False

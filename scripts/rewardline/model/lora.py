@@ -1,11 +1,13 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): put into a model for training, merged for export."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import torch
 from transformers import PreTrainedModel
 
 from rewardline.core.errors import UserError, first_line
+from rewardline.model.normalization import NormalizationEntry
 from rewardline.model.settings import LoraSettings
 
 if TYPE_CHECKING:  # peft is imported where adapters are asked for: it takes a while
@@ -16,9 +18,8 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> "Peft
     """Freeze `model`, and put trainable adapters and a trainable copy of its score head into it.
 
     Raises:
-        UserError: the target modules are not there.
+        UserError: the model has no such target modules.
     """
-    import torch
     from peft import LoraConfig, TaskType, get_peft_model
 
     head = "score" if hasattr(model, "score") else "classifier"
@@ -56,8 +57,8 @@ def merge_adapters(peft_model: "PeftModel", folder: Path) -> PreTrainedModel:
     return merged
 
 
-def describe_adapters(folder: Path, run: str, model: str, normalization: dict[str, Any] | None) -> None:
-    """Say beside the saved adapters what their scores are: a normalisation is not part of them, folded or not."""
-    raw = "" if normalization is None else ", and the merged model (raw - {mean:.6g}) / {std:.6g}"
-    text = _CARD.format(run=run, model=model, raw=raw.format(**(normalization or {})))
-    (folder / "README.md").write_text(text, encoding="utf-8")
+def describe_adapters(folder: Path, run: str, model: str, normalization: NormalizationEntry | None) -> None:
+    """Write a card beside the saved adapters: a normalisation is not part of them, folded or not."""
+    normalized = ", and the merged model (raw - {mean:.6g}) / {std:.6g}"
+    raw = "" if normalization is None else normalized.format(**normalization)
+    (folder / "README.md").write_text(_CARD.format(run=run, model=model, raw=raw), encoding="utf-8")

@@ -1,18 +1,39 @@
-"""Scores in units of their own spread: mean 0 and standard deviation 1 on the eval split, kept with the model."""
+"""Scores in units of their spread: mean 0 and standard deviation 1 on the eval split, kept with the model."""
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rewardline.model.score_positions import Score
+
 log = logging.getLogger(__name__)
 
-
 KEY = "rewardline"
-"""What config.json holds under this key says how a model's scores are read."""
+"""Key of config.json that holds a `ScoreConfig`."""
+
+
+class NormalizationEntry(TypedDict):
+    """A normalisation as it is stored.
+
+    `mean` and `std` of the raw scores; `folded`: whether it is part of the weights; `mean_left`: the mean that folding
+    leaves in the scores, in units of their spread.
+    """
+
+    mean: float
+    std: float
+    folded: bool
+    mean_left: float
+
+
+class ScoreConfig(TypedDict, total=False):
+    """How a model's scores are read, where its configuration says so."""
+
+    score: Score
+    normalization: NormalizationEntry | None
 
 
 @dataclass(frozen=True)
@@ -27,34 +48,33 @@ class Normalization:
         return (scores - self.mean) / self.std
 
 
-def stored(model: PreTrainedModel, name: str) -> Any:
-    """What a model's configuration says about its scores under `name`, None where it says nothing."""
-    return (getattr(model.config, KEY, None) or {}).get(name)
+def score_config(model: PreTrainedModel) -> ScoreConfig:
+    """What a model's configuration says about its scores; empty for models that others trained."""
+    config: ScoreConfig | None = getattr(model.config, KEY, None)
+    return config or {}
 
 
-def applied(entry: dict[str, Any] | None) -> Normalization | None:
+def applied(entry: NormalizationEntry | None) -> Normalization | None:
     """The normalisation that is still to be applied to the model's values: none if it is part of the weights."""
     return None if entry is None or entry["folded"] else Normalization(entry["mean"], entry["std"])
 
 
 def moments(count: float, total: float, squares: float) -> Normalization:
-    """From how many scores there are, their sum, and the sum of their squares."""
+    """Mean and standard deviation from the number of scores, their sum, and the sum of their squares."""
     mean = total / count
     return Normalization(mean, max(0.0, squares / count - mean * mean) ** 0.5)
 
 
-def normalize(model: PreTrainedModel, normalization: Normalization | None, into_weights: bool) -> dict[str, Any] | None:
-    """What is stored of a normalisation, which `into_weights` folds into the model before.
-
-    `mean` and `std` of the raw scores; `folded`, whether the weights do it; `mean_left`, what folding leaves in the
-    scores, in units of their spread.
-    """
+def normalize(
+    model: PreTrainedModel, normalization: Normalization | None, into_weights: bool
+) -> NormalizationEntry | None:
+    """The entry of a normalisation, which `into_weights` folds into the model first."""
     if normalization is None:
         return None
     if not normalization.std > 0:
         log.warning("all scores of the eval split are %g; there is no spread to normalise by", normalization.mean)
         normalization = Normalization(normalization.mean, 1.0)
-    entry = {"mean": normalization.mean, "std": normalization.std, "folded": into_weights, "mean_left": 0.0}
+    entry = NormalizationEntry(mean=normalization.mean, std=normalization.std, folded=into_weights, mean_left=0.0)
     if into_weights and not fold(model, normalization):
         entry["mean_left"] = normalization.mean / normalization.std
         log.warning(
@@ -66,7 +86,7 @@ def normalize(model: PreTrainedModel, normalization: Normalization | None, into_
 
 
 def fold(model: PreTrainedModel, normalization: Normalization) -> bool:
-    """Change the weights so that the model gives normalised scores by itself; whether the mean could be removed too.
+    """Change the weights so that the model gives normalised scores; whether the mean could be removed too.
 
     The head's weights are divided by the standard deviation. The mean goes into the head's bias; a head without one
     reads a layer norm with a bias (GPT-2, GPT-NeoX, OPT), which can shift every score alike, or an RMS norm without
@@ -90,7 +110,7 @@ def fold(model: PreTrainedModel, normalization: Normalization) -> bool:
 
 
 def _head(model: PreTrainedModel) -> nn.Linear:
-    """The layer that gives the score: the last linear one of the head."""
+    """The last linear layer of the head, whose output is the score."""
     heads = [getattr(model, name) for name in ("score", "classifier") if hasattr(model, name)]
     layers = [m for head in heads for m in head.modules() if isinstance(m, nn.Linear) and m.out_features == 1]
     if not layers:
@@ -100,7 +120,7 @@ def _head(model: PreTrainedModel) -> nn.Linear:
 
 def _last_norm(model: PreTrainedModel) -> tuple[nn.LayerNorm | None, nn.Linear | None]:
     """The layer norm whose result the score head reads, and the projection between them if there is one."""
-    base: Any = model.base_model
+    base = model.base_model
     kind = model.config.model_type
     if kind == "gpt2":
         return base.ln_f, None

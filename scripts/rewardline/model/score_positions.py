@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardline.tokens.store import Comparison
+from rewardline.tokens.store import Comparison, Ids
 
 Score = Literal["end", "first_padding", "mean"]
 Span = Literal["per_token", "per_token_published"]
@@ -17,101 +17,101 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What is read of each sequence.
+class ScorePositions:
+    """The tokens of a sequence whose values are read.
 
-    `score`: at the end token, at the first padding token after it, or the mean over the answer's tokens, the end token
-    included. `span`: the tokens of a pair that a per-token loss compares, if one does. `pad_position`: the position
-    that padding has in this model whatever its place, None where it counts on.
+    `score`: the end token, the first padding token after it, or the mean over the answer's tokens, the end token
+    included. `span`: the tokens of a pair that a per-token loss compares, if one does. `pad_position`: the position id
+    of all padding in this model, None where padding continues the position ids.
     """
 
     score: Score = "end"
     span: Span | None = None
     pad_position: int | None = None
 
-    def pads(self, comparison: Comparison) -> list[int]:
-        """How many padding tokens each tail needs behind it, so that all that is read is there."""
-        pads = [int(self.score == "first_padding")] * len(comparison.tails)
+    def padding_lengths(self, comparison: Comparison) -> list[int]:
+        """The number of padding tokens that are read behind each tail."""
+        padding = [int(self.score == "first_padding")] * len(comparison.tails)
         if self.span == "per_token_published":
             lengths = [len(tail) for tail in comparison.tails]
             for pair in comparison.pairs:
-                end = max(lengths[pair["chosen"]], lengths[pair["rejected"]])
-                for index in (pair["chosen"], pair["rejected"]):
-                    pads[index] = max(pads[index], end - lengths[index])
-        return pads
+                end = max(lengths[pair.chosen], lengths[pair.rejected])
+                for index in (pair.chosen, pair.rejected):
+                    padding[index] = max(padding[index], end - lengths[index])
+        return padding
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedTokens:
     """Pairs of tokens that a per-token loss compares, pair after pair.
 
-    `chosen`, `rejected`: int64 [M], places in the flattened rows; `lengths`: int64 [P], how many belong to each pair.
+    `chosen`, `rejected`: int64 [M], indices in the flattened rows; `lengths`: int64 [P], how many belong to each pair.
     """
 
     chosen: Tensor
     rejected: Tensor
     lengths: Tensor
 
-    def to(self, device: torch.device) -> "Compared":
+    def to(self, device: torch.device) -> "ComparedTokens":
         """The same on `device`."""
-        return Compared(self.chosen.to(device), self.rejected.to(device), self.lengths.to(device))
+        return ComparedTokens(self.chosen.to(device), self.rejected.to(device), self.lengths.to(device))
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """Where the S sequences of a batch stand in its flattened rows.
+class SequenceBounds:
+    """Indices of the S sequences of a batch in its flattened rows.
 
-    `heads`, `tails`: the places of each sequence's first token and of the first token of its tail.
+    The first token of the prefix, the first token of the tail, and the end token of each sequence.
     """
 
-    heads: list[int]
-    tails: list[int]
+    prefix_starts: list[int]
+    tail_starts: list[int]
+    ends: list[int]
 
 
-def score_places(
-    comparisons: Sequence[Comparison], where: Sequences, reading: Reading, ends: list[int]
+def score_indices(
+    comparisons: Sequence[Comparison], bounds: SequenceBounds, positions: ScorePositions
 ) -> tuple[Tensor, Tensor | None]:
-    """The places that scores are read at, int64 [R], and how many make up each score, int64 [S] or None: one each."""
-    places = torch.tensor(ends, dtype=torch.long)
-    if reading.score == "end":
-        return places, None
-    if reading.score == "first_padding":
-        return places + 1, None
+    """Indices of the values that make up the scores, int64 [R], and the number for each, int64 [S]; None: one each."""
+    ends = torch.tensor(bounds.ends, dtype=torch.long)
+    if positions.score == "end":
+        return ends, None
+    if positions.score == "first_padding":
+        return ends + 1, None
     parts: list[Indices] = []
     counts: list[int] = []
     sequence = 0
     for comparison in comparisons:
         prefix, start = len(comparison.prefix), comparison.answer_start
         for _ in comparison.tails:
-            head, tail, end = where.heads[sequence], where.tails[sequence], ends[sequence]
-            parts += [np.arange(head + start, head + prefix), np.arange(tail + max(0, start - prefix), end + 1)]
+            first, tail, end = (starts[sequence] for starts in (bounds.prefix_starts, bounds.tail_starts, bounds.ends))
+            parts += [np.arange(first + start, first + prefix), np.arange(tail + max(0, start - prefix), end + 1)]
             counts.append(len(parts[-2]) + len(parts[-1]))
             sequence += 1
     return torch.from_numpy(np.concatenate(parts)), torch.tensor(counts)
 
 
-def compared_places(comparisons: Sequence[Comparison], where: Sequences, span: Span) -> Compared:
+def compared_tokens(comparisons: Sequence[Comparison], bounds: SequenceBounds, span: Span) -> ComparedTokens:
     """The tokens that `span` compares: from the first that differs to the end of the longer answer of each pair.
 
-    Behind the end of the shorter one stand its padding tokens as published, else its end token again and again.
+    Behind the end of the shorter answer its padding tokens are compared as published, else its end token repeatedly.
     """
-    sides: tuple[list[Indices], list[Indices]] = ([], [])
-    counts: list[int] = []
+    chosen: list[Indices] = []
+    rejected: list[Indices] = []
     first = 0
     for comparison in comparisons:
         for pair in comparison.pairs:
-            pair_tails = [comparison.tails[pair[side]] for side in ("chosen", "rejected")]
-            tokens = np.arange(_divergence(*pair_tails), max(map(len, pair_tails)))
-            for side, name, tail in zip(sides, ("chosen", "rejected"), pair_tails, strict=True):
+            tails = [comparison.tails[pair.chosen], comparison.tails[pair.rejected]]
+            tokens = np.arange(_divergence(*tails), max(map(len, tails)))
+            for side, index, tail in zip((chosen, rejected), (pair.chosen, pair.rejected), tails, strict=True):
                 read = tokens if span == "per_token_published" else np.minimum(tokens, len(tail) - 1)
-                side.append(where.tails[first + pair[name]] + read)
-            counts.append(len(tokens))
+                side.append(bounds.tail_starts[first + index] + read)
         first += len(comparison.tails)
-    chosen, rejected = (torch.from_numpy(np.concatenate(side)) for side in sides)
-    return Compared(chosen, rejected, torch.tensor(counts))
+    lengths = torch.tensor([len(tokens) for tokens in chosen])
+    return ComparedTokens(torch.from_numpy(np.concatenate(chosen)), torch.from_numpy(np.concatenate(rejected)), lengths)
 
 
-def _divergence(first: npt.NDArray[np.int32], second: npt.NDArray[np.int32]) -> int:
+def _divergence(first: Ids, second: Ids) -> int:
     """The index of the first token that differs; where one tail begins with all of the other, the other's length."""
     shorter = min(len(first), len(second))
     different = np.flatnonzero(first[:shorter] != second[:shorter])

@@ -72,14 +72,14 @@ def score_window(
     model.eval()
     results: list[Scores] = [np.full(len(c.tails), np.nan, dtype=np.float32) for c in window]
     packed = model.batching == "shared_prefix"
-    extra = int(model.reading.score == "first_padding")
+    extra = int(model.score_positions.score == "first_padding")
     cut = _packed_parts if packed else _padded_parts
     parts = [part for index, c in enumerate(window) for part in cut(index, c, extra, batch_tokens)]
     found = []
     with torch.inference_mode():
         for group in _groups(parts, batch_tokens, padded=not packed):
             pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
-            found.append((group, model(collate(pieces, model.batching, pad_id, model.reading).to(device))))
+            found.append((group, model(collate(pieces, model.batching, pad_id, model.score_positions).to(device))))
     # Only now: a GPU is not waited for between batches.
     for group, tensor in found:
         scores, place = tensor.cpu().numpy(), 0
@@ -88,7 +88,7 @@ def score_window(
             place += part.end - part.begin
     for comparison, result in zip(window, results, strict=True):
         if not np.isfinite(result).all():
-            ids = ", ".join(pair["pair_id"] for pair in comparison.pairs[:3])
+            ids = ", ".join(pair.pair_id for pair in comparison.pairs[:3])
             raise UserError(f"the model gives {result.tolist()} to the answers of pairs {ids}: not a finite score")
     return results
 

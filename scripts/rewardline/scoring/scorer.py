@@ -11,16 +11,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.core.runtime import hold_threads
-from rewardline.model.deepspeed_chat import TurnsEncoder
+from rewardline.model.deepspeed_chat import DeepSpeedChatEncoder
 from rewardline.model.external import Dtype, load_any, model_folder
 from rewardline.model.normalization import KEY
 from rewardline.model.reward_model import RewardModel
 from rewardline.scoring.batched import score_comparisons
 from rewardline.scoring.rows import UnscorableError
-from rewardline.tokens.encoder import ConversationEncoder, Encoded, common_prefix, load_tokenizer
+from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers, common_prefix
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
 from rewardline.tokens.store import Comparison
 from rewardline.tokens.templates import Prompt
+from rewardline.tokens.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ class Scorer:
         encoder = _encoder(words, known, template, length, num_padding_at_beginning, chat)
         if not known and not chat and template is None and encoder.template == "plain":
             log.info("%s has no chat template: it reads `Human: ...`, `Assistant: ...`, trained so or not", model)
-        if isinstance(encoder, TurnsEncoder):
-            setattr(loaded.config, KEY, {"score": encoder.place.score})
+        if isinstance(encoder, DeepSpeedChatEncoder):
+            setattr(loaded.config, KEY, {"score": encoder.score})
         self._pad_id = _padding(loaded, words, chat)
         hold_threads()
         self._model = RewardModel(loaded, raw=raw, max_length=length)
@@ -100,21 +101,21 @@ class Scorer:
         """The tokens of each prompt with its answers."""
         results: list[Comparison | UnscorableError] = []
         for item in self._encoder.encode(prompts, answers):
-            unfit = next(iter(item.unfit.values()), None) if isinstance(item, Encoded) else item
+            unfit = next(iter(item.too_long.values()), None) if isinstance(item, EncodedAnswers) else item
             if unfit is not None:
                 where = f"; the model takes {self.max_length} with its prompt" if hasattr(unfit, "length") else ""
                 results.append(UnscorableError(f"{unfit}{where}"))
-            elif isinstance(item, Encoded):
-                self._cut += item.cut_tokens > 0
+            elif isinstance(item, EncodedAnswers):
+                self._cut += item.truncated_tokens > 0
                 results.append(_comparison(item))
         return results
 
     def encode_texts(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
         """The tokens of whole texts, which hold prompt and answer with all headings; see `TextEncoder`."""
-        if self._model.reading.score == "mean":
+        if self._model.score_positions.score == "mean":
             reason = "the model's score is a mean over the answer, and a whole text does not say where that begins"
             return [UnscorableError(f"{reason}; give prompt and answer") for _ in texts]
-        return [_comparison(Encoded([ids], 0)) for ids in self._texts.encode(texts, ended)]
+        return [_comparison(EncodedAnswers([ids], 0)) for ids in self._texts.encode(texts, ended)]
 
     def score_encoded(self, items: Sequence[Comparison | UnscorableError]) -> list[list[float] | UnscorableError]:
         """The scores of what was encoded, in the same order; an error stays, or says that a score is not finite."""
@@ -141,7 +142,7 @@ class Scorer:
         return (values.tolist() for _, values in scored)
 
 
-def _comparison(item: Encoded) -> Comparison:
+def _comparison(item: EncodedAnswers) -> Comparison:
     prefix = common_prefix(item.sequences)
     tails = [sequence[prefix:] for sequence in item.sequences]
     return Comparison("", item.sequences[0][:prefix], tails, [], item.answer_start)
@@ -156,7 +157,7 @@ def _encoder(
     chat: bool,
 ) -> ConversationEncoder:
     if chat and template is None:
-        return TurnsEncoder(words, max_length=length, num_padding_at_beginning=padding)
+        return DeepSpeedChatEncoder(words, max_length=length, num_padding_at_beginning=padding)
     make = ConversationEncoder if known else PublishedEncoder
     return make(
         words,

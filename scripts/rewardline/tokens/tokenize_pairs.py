@@ -2,167 +2,177 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.core.progress import progress
-from rewardline.data.pairs.external_sort import characters_of
 from rewardline.data.pairs.rejects import RejectWriter
-from rewardline.data.pairs.store import read_rows
-from rewardline.tokens.encoder import ConversationEncoder, Encoded, common_prefix, describe, load_tokenizer
+from rewardline.data.pairs.store import read_pairs
+from rewardline.data.schema import Pair
+from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers, common_prefix
 from rewardline.tokens.settings import TokenizeSettings
-from rewardline.tokens.store import Comparison, Ids, ShardWriter
+from rewardline.tokens.store import (
+    SPLITS,
+    Comparison,
+    ComparisonPair,
+    Ids,
+    ShardWriter,
+    SplitEntry,
+    TokenManifest,
+)
 from rewardline.tokens.templates import UnusableError
+from rewardline.tokens.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
-PROMPTS_AT_ONCE, CHARACTERS_AT_ONCE = 512, 2 << 20
+MAX_PROMPTS, MAX_CHARACTERS = 512, 2 << 20
+"""Most prompts, and about the most text, that are encoded together."""
 
 
-class Dropped:
-    """Pairs that cannot be compared once they are tokens: counted, and kept with their reason."""
+class PairTokenizer:
+    """Tokenises the splits of a shard of pairs, and counts the pairs that are truncated and dropped."""
 
-    def __init__(self, folder: Path) -> None:
-        self._writer = RejectWriter(folder)
-        self.counts: Counter[str] = Counter()
+    def __init__(self, encoder: ConversationEncoder, out: Path) -> None:
+        self._encoder = encoder
+        self._out = out
+        self.rejects = RejectWriter(out)
+        self.dropped: Counter[str] = Counter()
+        self.truncated_pairs = self.truncated_tokens = 0
 
-    def add(self, pair: Json, reason: str, detail: str) -> None:
-        """Note a pair that goes."""
-        self.counts[reason] += 1
-        self._writer.add(pair["dataset"], pair["file"], pair["row"], reason, f"pair {pair['pair_id']}: {detail}")
+    def tokenize_split(self, folder: Path, split: str, pairs: int) -> SplitEntry:
+        """Write the comparisons of a split, which has `pairs` pairs; its entry in the manifest.
 
-    def close(self) -> list[Json]:
-        """Finish `rejects.parquet`; a few examples."""
-        return list(map(asdict, self._writer.close()))
+        Raises:
+            UserError: it has another number of pairs.
+        """
+        writer = ShardWriter(self._out, split)
+        read = 0
+        with progress(f"tokenize {split}", total=pairs, unit="pair") as bar:
+            for chunk in _chunks(folder / split):
+                answers = [_answers(group) for group in chunk]
+                encoded = self._encoder.encode([group[0].prompt for group in chunk], answers)
+                for group, texts, result in zip(chunk, answers, encoded, strict=True):
+                    if (comparison := self._comparison(group, texts, result)) is not None:
+                        writer.add(comparison)
+                    read += len(group)
+                    bar.update(len(group))
+        if read != pairs:
+            raise UserError(
+                f"{folder / split} does not hold the {pairs} pairs of its manifest; delete {folder} and run again"
+            )
+        return writer.close(pairs_in=pairs)
 
-
-def prompts(folder: Path) -> Iterator[tuple[Json, list[Json]]]:
-    """Each prompt with its pairs; pairs are clustered by prompt."""
-    for _, rows in groupby(read_rows(folder), key=lambda row: (row["prompt_id"], row["prompt"])):
-        group: list[Json] = list(rows)
-        yield group[0], group
-
-
-def compare(
-    first: Json, pairs: list[Json], dropped: Dropped, cut: Counter[str], encoded: Encoded | UnusableError
-) -> Comparison | None:
-    """The comparison of a prompt's pairs, or None when no pair is left."""
-    if isinstance(encoded, UnusableError):
+    def _comparison(
+        self, pairs: Sequence[Pair], answers: Sequence[str], encoded: EncodedAnswers | UnusableError
+    ) -> Comparison | None:
+        """The comparison of a prompt's pairs, or None when no pair is left."""
+        if isinstance(encoded, UnusableError):
+            for pair in pairs:
+                self._drop(pair, encoded.reason, str(encoded))
+            return None
+        index = {answer: number for number, answer in enumerate(answers)}
+        tails: dict[bytes, int] = {}
+        sequences: list[Ids] = []
+        kept: list[ComparisonPair] = []
         for pair in pairs:
-            dropped.add(pair, encoded.reason, str(encoded))
-        return None
-    index = {answer: number for number, answer in enumerate(answers_of(pairs))}
-    kept: list[tuple[Json, bytes, bytes]] = []
-    sequences: dict[bytes, Ids] = {}
-    for pair in pairs:
-        numbers = [index[pair[side]] for side in ("chosen", "rejected")]
-        error = next((encoded.unfit[number] for number in numbers if number in encoded.unfit), None)
-        chosen, rejected = (encoded.sequences[number] for number in numbers)
-        if error is not None:
-            dropped.add(pair, error.reason, str(error))
-        elif np.array_equal(chosen, rejected):
-            dropped.add(pair, "same_tokens", "chosen and rejected are the same tokens")
-        else:
-            kept.append((pair, chosen.tobytes(), rejected.tobytes()))
+            numbers = index[pair.chosen], index[pair.rejected]
+            error = next((encoded.too_long[number] for number in numbers if number in encoded.too_long), None)
+            chosen, rejected = (encoded.sequences[number] for number in numbers)
+            if error is not None:
+                self._drop(pair, error.reason, str(error))
+                continue
+            if np.array_equal(chosen, rejected):
+                self._drop(pair, "same_tokens", "chosen and rejected are the same tokens")
+                continue
             for sequence in (chosen, rejected):
-                sequences.setdefault(sequence.tobytes(), sequence)
-    if not kept:
-        return None
-    if encoded.cut_tokens:
-        cut["pairs"] += len(kept)
-        cut["tokens"] += encoded.cut_tokens
-    places = {key: number for number, key in enumerate(sequences)}
-    used = list(sequences.values())
-    prefix = common_prefix(used)
-    keys = ("pair_id", "dataset", "subset", "margin", "confidence", "weight")
-    rows = [
-        {**{key: pair[key] for key in keys}, "chosen": places[chosen], "rejected": places[rejected]}
-        for pair, chosen, rejected in kept
-    ]
-    tails = [sequence[prefix:] for sequence in used]
-    return Comparison(first["prompt_id"], used[0][:prefix], tails, rows, encoded.answer_start)
+                if sequence.tobytes() not in tails:
+                    tails[sequence.tobytes()] = len(sequences)
+                    sequences.append(sequence)
+            kept.append(
+                ComparisonPair(
+                    pair.pair_id, pair.dataset, pair.subset, tails[chosen.tobytes()], tails[rejected.tobytes()],
+                    pair.margin, pair.confidence, pair.weight,
+                )
+            )  # fmt: skip
+        if not kept:
+            return None
+        if encoded.truncated_tokens:
+            self.truncated_pairs += len(kept)
+            self.truncated_tokens += encoded.truncated_tokens
+        prefix = common_prefix(sequences)
+        own = [sequence[prefix:] for sequence in sequences]
+        return Comparison(pairs[0].prompt_id, sequences[0][:prefix], own, kept, encoded.answer_start)
+
+    def _drop(self, pair: Pair, reason: str, detail: str) -> None:
+        self.dropped[reason] += 1
+        self.rejects.add(pair.dataset, pair.file, pair.row, reason, f"pair {pair.pair_id}: {detail}")
 
 
-def answers_of(pairs: list[Json]) -> list[str]:
+def _answers(pairs: Sequence[Pair]) -> list[str]:
     """The distinct answers of a prompt's pairs, in order of appearance."""
-    return list(dict.fromkeys(answer for pair in pairs for answer in (pair["chosen"], pair["rejected"])))
+    return list(dict.fromkeys(answer for pair in pairs for answer in (pair.chosen, pair.rejected)))
 
 
-def chunks(rows: Iterator[tuple[Json, list[Json]]]) -> Iterator[list[tuple[Json, list[Json]]]]:
-    """Prompts that are encoded together: bounded in number and in text."""
-    chunk: list[tuple[Json, list[Json]]] = []
-    size = 0
-    for first, group in rows:
-        chunk.append((first, group))
-        size += characters_of(first) + sum(map(len, answers_of(group)))
-        if len(chunk) == PROMPTS_AT_ONCE or size >= CHARACTERS_AT_ONCE:
+def _chunks(folder: Path) -> Iterator[list[list[Pair]]]:
+    """The pairs of each prompt, as many prompts as are encoded together: bounded in number and in text."""
+    chunk: list[list[Pair]] = []
+    characters = 0
+    for _, pairs in groupby(read_pairs(folder), key=lambda pair: (pair.prompt_id, pair.prompt)):
+        group = list(pairs)
+        chunk.append(group)
+        characters += sum(len(turn["content"]) for turn in group[0].prompt) + sum(map(len, _answers(group)))
+        if len(chunk) == MAX_PROMPTS or characters >= MAX_CHARACTERS:
             yield chunk
-            chunk, size = [], 0
+            chunk, characters = [], 0
     if chunk:
         yield chunk
 
 
-def tokenize_split(
-    folder: Path, split: str, pairs: int, encoder: ConversationEncoder, dropped: Dropped, cut: Counter[str], out: Path
-) -> Json:
-    """Write the shards of a split and return its entry in the manifest."""
-    writer = ShardWriter(out, split)
-    before = sum(dropped.counts.values())
-    rows = prompts(folder / split)
-    with progress(f"tokenize {split}", total=pairs, unit="pair") as bar:
-        for chunk in chunks(rows):
-            encoded = encoder.encode([first["prompt"] for first, _ in chunk], [answers_of(group) for _, group in chunk])
-            for (first, group), result in zip(chunk, encoded, strict=True):
-                if (comparison := compare(first, group, dropped, cut, result)) is not None:
-                    writer.add(comparison)
-                bar.update(len(group))
-    entry = writer.close()
-    if entry["pairs"] + sum(dropped.counts.values()) - before != pairs:
-        raise UserError(
-            f"{folder / split} does not hold the {pairs} pairs of its manifest; delete {folder} and run again"
-        )
-    return {**entry, "pairs_in": pairs}
-
-
 def check_positions(base: Path, max_length: int) -> None:
-    """A sequence must not be longer than the positions that the model knows."""
+    """Refuse sequences longer than the positions that the model has.
+
+    Raises:
+        UserError: `max_length` is larger.
+    """
     config = read_json(base / "config.json")
-    known = config.get("max_position_embeddings") or config.get("n_positions")
-    if isinstance(known, int) and max_length > known:
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if isinstance(positions, int) and max_length > positions:
         raise UserError(
-            f"max_length is {max_length}, but {base} has {known} positions; set max_length to {known} or less"
+            f"max_length is {max_length}, but {base} has {positions} positions; set max_length to {positions} or less"
         )
 
 
-def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> Json:
-    """Write the tokens of a shard to `out`; what the manifest says of them."""
+def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> TokenManifest:
+    """Write the tokens of a shard of pairs to `out`; their manifest."""
     check_positions(base, settings.max_length)
     counts = read_json(pairs / "manifest.json")
-    tokenizer = load_tokenizer(base, settings.trust_remote_code)
-    encoder = ConversationEncoder(tokenizer, **settings.model_dump(exclude={"trust_remote_code"}))
+    encoder = ConversationEncoder(
+        load_tokenizer(base, settings.trust_remote_code),
+        max_length=settings.max_length,
+        template=settings.template,
+        chat_template=settings.chat_template,
+        end_token=settings.end_token,
+        num_padding_at_beginning=settings.num_padding_at_beginning,
+    )
     log.info(
         "each prompt is encoded %s", "once for its answers" if encoder.encodes_prompts_once else "with each answer"
     )
     started = perf_counter()
-    cut: Counter[str] = Counter()
-    dropped = Dropped(out)
-    splits = {
-        split: tokenize_split(pairs, split, counts[split], encoder, dropped, cut, out) for split in ("train", "eval")
-    }
-    return {
-        **describe(tokenizer, encoder),
-        "splits": splits,
-        "truncated_pairs": cut["pairs"],
-        "truncated_tokens": cut["tokens"],
-        "dropped": dict(sorted(dropped.counts.items())),
-        "reject_examples": dropped.close(),
-        "seconds": round(perf_counter() - started, 2),
-    }
+    shard = PairTokenizer(encoder, out)
+    splits = {split: shard.tokenize_split(pairs, split, counts[split]) for split in SPLITS}
+    manifest = TokenManifest(
+        **dict(encoder.describe()),
+        splits=splits,
+        truncated_pairs=shard.truncated_pairs,
+        truncated_tokens=shard.truncated_tokens,
+        dropped=dict(sorted(shard.dropped.items())),
+        reject_examples=shard.rejects.close(),
+        seconds=round(perf_counter() - started, 2),
+    )
+    log.info("%s", manifest.summary())
+    return manifest.model_copy(update={"sha256": manifest.shard_hashes()})

@@ -1,14 +1,13 @@
-"""A tokenizer of one's own, trained on the text of a mixture."""
+"""Trains a new tokenizer on the text of a mixture."""
 
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.pairs.store import read_pairs
 from rewardline.tokens.settings import NewTokenizerSettings
 
 MAX_PAIRS = 200_000
@@ -38,8 +37,7 @@ def train_tokenizer(folder: Path, settings: NewTokenizerSettings) -> PreTrainedT
 
 
 def _texts(folder: Path) -> Iterator[str]:
-    for row in islice(read_rows(folder, ["prompt", "chosen", "rejected"]), MAX_PAIRS):
-        prompt: Any = row["prompt"]
-        yield from (f"Human: {turn['content']}\n\n" for turn in prompt)
-        yield f"Assistant: {row['chosen']}"
-        yield f"Assistant: {row['rejected']}"
+    for pair in islice(read_pairs(folder), MAX_PAIRS):
+        yield from (f"Human: {turn['content']}\n\n" for turn in pair.prompt)
+        yield f"Assistant: {pair.chosen}"
+        yield f"Assistant: {pair.rejected}"

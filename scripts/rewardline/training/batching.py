@@ -93,9 +93,9 @@ def cut(comparison: Comparison, piece: Piece) -> Comparison:
     if piece.begin == 0 and piece.end == len(comparison.pairs):
         return comparison
     pairs = comparison.pairs[piece.begin : piece.end]
-    used = sorted({pair[side] for pair in pairs for side in ("chosen", "rejected")})
+    used = sorted({index for pair in pairs for index in (pair.chosen, pair.rejected)})
     place = {old: new for new, old in enumerate(used)}
-    moved = [{**pair, "chosen": place[pair["chosen"]], "rejected": place[pair["rejected"]]} for pair in pairs]
+    moved = [replace(pair, chosen=place[pair.chosen], rejected=place[pair.rejected]) for pair in pairs]
     return replace(comparison, tails=[comparison.tails[old] for old in used], pairs=moved)
 
 

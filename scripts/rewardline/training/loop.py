@@ -21,7 +21,7 @@ from rewardline.model.batch import Batch
 from rewardline.model.normalization import Normalization, moments
 from rewardline.model.packing import attention
 from rewardline.model.reward_model import RewardModel, scores_of
-from rewardline.model.score_positions import Reading
+from rewardline.model.score_positions import ScorePositions
 from rewardline.tokens.store import TokenDataset
 from rewardline.training import batching, checkpoints, early_stopping, engine, loggers, signals
 from rewardline.training.batching import Piece, Plan
@@ -84,7 +84,7 @@ class Trainer:
         self.training = self.settings.training
         loss = self.training.loss
         self._reading = replace(
-            self.wrapped.reading, span=loss if loss in ("per_token", "per_token_published") else None
+            self.wrapped.score_positions, span=loss if loss in ("per_token", "per_token_published") else None
         )
         self._sizes = batches.sizes_for(self.data, self.wrapped.batching, self._reading)
         # flex_attention needs none, but knows no dropout.
@@ -233,7 +233,7 @@ class Trainer:
         return int(self.data.pair_counts[piece.index]) if self._by_prompt else 1
 
     def _micro_batches(
-        self, data: TokenDataset, pieces: list[Piece], sizes: Any, reading: Reading
+        self, data: TokenDataset, pieces: list[Piece], sizes: Any, reading: ScorePositions
     ) -> Iterator[tuple[Batch, bool]]:
         """This process's micro batches. All processes get the same number: some of them stand in, and do not count."""
         rows = data.tail_counts if self.wrapped.batching == "padded" else None
@@ -257,7 +257,7 @@ class Trainer:
             self._stop(pieces, "gradients overflow in fp16 even at the lowest loss scale")
 
     def _stop(self, pieces: list[Piece], what: str) -> NoReturn:
-        ids = [pair["pair_id"] for piece in pieces for pair in batching.cut(self.data[piece.index], piece).pairs]
+        ids = [pair.pair_id for piece in pieces for pair in batching.cut(self.data[piece.index], piece).pairs]
         advice = "Try a lower learning_rate, a longer warmup, clip 1.0, or bf16 for fp16"
         if not self.totals.step and self.training.precision != "fp16":
             advice = "No weight has been changed yet: look for such values in those of the base model"
@@ -333,10 +333,10 @@ class Trainer:
 
     def _held_out_scores(self, pieces: list[Piece]) -> Iterator[tuple[torch.Tensor, Batch]]:
         """The scores of this process's part of some pieces of the eval split, without gradients."""
-        sizes = batches.sizes_for(self.held_out, self.wrapped.batching, self.wrapped.reading)
+        sizes = batches.sizes_for(self.held_out, self.wrapped.batching, self.wrapped.score_positions)
         self.engine.eval()
         with torch.no_grad():
-            for batch, is_real in self._micro_batches(self.held_out, pieces, sizes, self.wrapped.reading):
+            for batch, is_real in self._micro_batches(self.held_out, pieces, sizes, self.wrapped.score_positions):
                 scores = self.engine(batch)
                 if is_real:
                     yield scores, batch

@@ -27,8 +27,8 @@ def check_objective(model: RewardModel, training: TrainingSettings, *, max_lengt
         raise UserError("training.normalize: the eval split has no pairs to take mean and spread from; set it to false")
     if limit is not None and max_length > limit:
         raise UserError(
-            f"training.score: {model.reading.score} needs a position more than the longest sequence has; set the "
-            f"model's max_length (now {max_length}) to {limit} or less"
+            f"training.score: {model.score_positions.score} needs a position more than the longest sequence has; set "
+            f"the model's max_length (now {max_length}) to {limit} or less"
         )
 
 

@@ -57,8 +57,8 @@ class Work:
             mask = batch.layout.is_real[None].long()
         real, context = mask.sum(), (seen * mask).sum()
         read, read_context = real, context
-        if reads_some and batch.layout is not None and batch.layout.last is not None:
-            rows = batch.layout.last.rows
+        if reads_some and batch.layout is not None and batch.layout.last_layer is not None:
+            rows = batch.layout.last_layer.query_rows
             read, read_context = torch.full_like(real, len(rows)), seen[0].index_select(0, rows).sum()
         places = torch.full_like(real, seen.numel())
         sums = torch.stack([places, real, context, read, read_context]).double()

@@ -19,10 +19,11 @@ from rewardline.core.files import apply_umask, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
 from rewardline.model import lora
+from rewardline.model.loading import DTYPES, load_base, save_reward_model
 from rewardline.model.normalization import Normalization, normalize
-from rewardline.model.reward_model import DTYPES, RewardModel, load_base, save_reward_model
-from rewardline.tokens.encoder import load_tokenizer
+from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import TokenDataset
+from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import checkpoints, early_stopping, engine, loggers, throughput
 from rewardline.training.loop import Trainer
 from rewardline.training.loss import check_objective
@@ -51,15 +52,15 @@ def train(settings: TrainSettings, tokens: Path, base: Path, folder: Path, key: 
     config = engine.deepspeed_config(training)
     data, held_out = TokenDataset(tokens, "train"), TokenDataset(tokens, "eval")
     tokenizer = load_tokenizer(base, settings.trust_remote_code)
-    if data.manifest.get("chat_template"):
-        tokenizer.chat_template = data.manifest["chat_template"]
+    if data.manifest.chat_template:
+        tokenizer.chat_template = data.manifest.chat_template
     stage = training.zero_stage
     # While this object lives, transformers loads weights straight into ZeRO-3's shares.
     zero3 = HfDeepSpeedConfig(config) if stage == 3 else None
     model = _base_model(settings, base, tokenizer, DTYPES[training.precision] if stage == 3 else torch.float32)
     if training.lora:
         lora.add_adapters(model, training.lora, settings.seed)
-    longest = data.manifest["max_length"]
+    longest = data.manifest.max_length
     wrapped = RewardModel(
         model, training.batching, training.attention, score=training.score, raw=True, max_length=longest,
         dtype=DTYPES[training.precision],
@@ -215,7 +216,8 @@ def _facts(
     final: Json = {}
     for line in (line for line in lines if line["step"] <= step):
         final |= {name: value for name, value in line.items() if name.startswith("eval_") or name == "loss"}
-    manifest = {name: value for name, value in data.manifest.items() if name != "splits"}
+    manifest = data.manifest.as_json()
+    splits = manifest.pop("splits")
     return {
         **settings.model_dump(include={"run", "mixture", "model", "seed"}),
         **counts,
@@ -232,7 +234,7 @@ def _facts(
         "batching": trainer.wrapped.batching,
         "attention": trainer.wrapped.attention,
         "tokenization": manifest,
-        "data": data.manifest["splits"],
+        "data": splits,
         "world_size": trainer.world,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",

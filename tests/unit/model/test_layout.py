@@ -6,7 +6,7 @@ from torch import Tensor
 
 from rewardline.model.batch import collate
 from rewardline.model.packing import attention, flex, layout
-from rewardline.model.packing.layout import Segment, collect, spread
+from rewardline.model.packing.layout import Segment, build_layout, gather, scatter
 from rewardline.model.reward_model import RewardModel
 from rewardline.training.loss import pair_losses
 
@@ -44,34 +44,34 @@ def test_every_query_sees_its_prefix_and_its_own_tail(
     monkeypatch: pytest.MonkeyPatch, long: int, wanted: list[int]
 ) -> None:
     monkeypatch.setattr(layout, "LONG", long)
-    found = layout.layout(SEGMENTS, wanted)
-    assert layout.layout(SEGMENTS, None).last is None
+    found = build_layout(SEGMENTS, wanted)
+    assert build_layout(SEGMENTS, None).last_layer is None
     # Values that tell the keys, and equal logits: the result tells who was seen.
     values = torch.eye(TOTAL)[None, None]
     zeros = torch.zeros(1, 1, TOTAL, 8)
     module = torch.nn.Module().eval()
     expected = torch.tensor([[sees(q, k) for k in range(TOTAL)] for q in range(TOTAL)])
-    with attention.using(found):
-        result, _ = attention.shared_prefix_attention(module, zeros, zeros, values, None)
+    result, _ = attention.shared_prefix_attention(module, zeros, zeros, values, None, layout=found)
     assert torch.equal(result[0, :, 0] > 0, expected)
-    assert found.last is not None
-    with attention.using(found.last):
-        few = zeros[:, :, : len(wanted)]
-        result, _ = attention.shared_prefix_attention(module, few, zeros, values, None)
-    assert found.last.rows.tolist() == sorted(wanted)
-    assert torch.equal(result[0, :, 0] > 0, expected[found.last.rows])
+    last = found.last_layer
+    assert last is not None
+    few = zeros[:, :, : len(wanted)]
+    result, _ = attention.shared_prefix_attention(
+        module, few, few, few, None, layout=last, keys_and_values=(zeros, values)
+    )
+    assert last.query_rows.tolist() == sorted(wanted)
+    assert torch.equal(result[0, :, 0] > 0, expected[last.query_rows])
 
 
 @pytest.mark.parametrize("wanted", [[21, 14, 8], None])
 def test_flex_attention_is_the_same(wanted: list[int] | None) -> None:
-    found = layout.layout(SEGMENTS, wanted)
-    current = found.last or found
-    query = torch.randn(1, 4, len(current.rows), 8)
+    found = build_layout(SEGMENTS, wanted)
+    current = found.last_layer or found
+    query = torch.randn(1, 4, len(current.query_rows), 8)
     key, value = torch.randn(2, 1, 2, TOTAL, 8)
     module = torch.nn.Module().eval()
-    with attention.using(current):
-        one, _ = attention.shared_prefix_attention(module, query, key, value, None, 0.3)
-        other, _ = attention.flex_shared_prefix_attention(module, query, key, value, None, 0.3)
+    one, _ = attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current)
+    other, _ = attention.flex_shared_prefix_attention(module, query, key, value, None, 0.3, layout=current)
     assert torch.allclose(one, other, atol=1e-6)
 
 
@@ -85,7 +85,7 @@ def test_a_model_has_the_same_scores_and_gradients_with_flex_attention(
     for kernel in ("sdpa", "flex"):
         model = random_model(family)
         attention.use_shared_prefix(model.model, kernel)
-        scores = model(collate(comparisons(), "shared_prefix", 0, model.reading, masks=kernel == "sdpa"))
+        scores = model(collate(comparisons(), "shared_prefix", 0, model.score_positions, masks=kernel == "sdpa"))
         torch.autograd.backward(scores.square().sum())
         gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
         found.append((scores.detach(), torch.cat(gradients)))
@@ -96,7 +96,7 @@ def test_a_model_has_the_same_scores_and_gradients_with_flex_attention(
 def test_where_flex_attention_does_not_work_the_reason_is_known() -> None:
     """The CPU's has no gradient."""
     heads = flex.Heads(4, 2, 8)
-    assert "backward" in str(flex.problem(torch.device("cpu"), torch.float32, heads))
+    assert "backward" in str(flex.unsupported_reason(torch.device("cpu"), torch.float32, heads))
     expected = "flex" if torch.cuda.is_available() else "sdpa"
     assert attention.choose("auto", torch.float32, heads) == expected
 
@@ -106,12 +106,12 @@ def test_a_row_without_masks_is_refused_where_they_are_needed() -> None:
         random_model("llama")(collate(comparisons(), "shared_prefix", 0, masks=False))
 
 
-def test_moving_rows_to_places_and_back_are_each_others_gradient() -> None:
-    by = layout.layout(SEGMENTS, [0]).keys
-    rows, places = torch.randn(TOTAL, 3, dtype=torch.double), torch.randn(len(by.rows), 3, dtype=torch.double)
-    assert torch.equal(collect(spread(rows, by), by), rows)
-    assert torch.autograd.gradcheck(lambda x: spread(x, by), rows.requires_grad_())
-    assert torch.autograd.gradcheck(lambda x: collect(x, by), places.requires_grad_())
+def test_scatter_and_gather_are_each_others_gradient() -> None:
+    indices = build_layout(SEGMENTS, [0]).keys
+    rows, padded = torch.randn(TOTAL, 3, dtype=torch.double), torch.randn(len(indices.rows), 3, dtype=torch.double)
+    assert torch.equal(gather(scatter(rows, indices), indices), rows)
+    assert torch.autograd.gradcheck(lambda x: scatter(x, indices), rows.requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: gather(x, indices), padded.requires_grad_())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -127,10 +127,12 @@ def test_the_last_layer_at_some_rows_is_the_whole_one_there(family: str) -> None
     gradients: list[Tensor] = []
     for rows in (wanted, None):
         model.zero_grad()
-        with attention.using(layout.layout(segments, rows)):
-            hidden = model.base_model(
-                input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
-            ).last_hidden_state
+        hidden = model.base_model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            layout=build_layout(segments, rows),
+        ).last_hidden_state
         read = hidden[0, wanted]
         torch.autograd.backward(read.square().sum())
         states.append(read.detach())

@@ -11,10 +11,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from rewardline.model.loading import load_reward_model, save_reward_model
 from rewardline.model.normalization import Normalization, moments, normalize
-from rewardline.model.reward_model import RewardModel, load_reward_model, save_reward_model
+from rewardline.model.reward_model import RewardModel
 from rewardline.scoring.batched import score_comparisons
-from rewardline.tokens.encoder import load_tokenizer
+from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training.health import DriftWatch
 
 from support.families import FAMILIES
@@ -78,7 +79,7 @@ def test_saved_normalization_is_applied_when_loaded_once(
     assert entry is not None
     save_reward_model(stored, tokenizer, tmp_path / "m", score="mean", normalization=entry)
     loaded = load_reward_model(tmp_path / "m")
-    assert RewardModel(loaded).reading.score == "mean"
+    assert RewardModel(loaded).score_positions.score == "mean"
     loaded.config.rewardline["score"] = "end"
     assert scores(loaded) == pytest.approx((raw - 3.25) / 0.4 + entry["mean_left"], abs=2e-5)
     assert np.array_equal(scores(loaded, raw=True), raw) == (not into_weights)

@@ -13,11 +13,12 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceC
 
 from rewardline.core.errors import UserError
 from rewardline.model.batch import collate
+from rewardline.model.loading import load_base, load_reward_model, save_reward_model
 from rewardline.model.packing import attention
-from rewardline.model.reward_model import RewardModel, load_base, load_reward_model, save_reward_model
+from rewardline.model.reward_model import RewardModel
 from rewardline.scoring.batched import score_comparisons
-from rewardline.tokens.encoder import load_tokenizer
-from rewardline.tokens.store import Comparison
+from rewardline.tokens.store import Comparison, ComparisonPair
+from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training.loss import pair_losses
 
 from support.families import FAMILIES
@@ -150,7 +151,7 @@ def _small(family: str, window: int | None) -> dict[str, object]:
 
 def test_end_token_is_found_though_the_prompt_contains_end_and_padding_tokens() -> None:
     model = random_model("llama")
-    pair = {"pair_id": "a", "dataset": "d", "subset": "s", "chosen": 0, "rejected": 1, "margin": None, "weight": 1.0}
+    pair = ComparisonPair("a", "d", "s", chosen=0, rejected=1)
     prefix = np.asarray([2, 0, 7, 2, 0], dtype=np.int32)
     tails = [np.asarray([8, 2], dtype=np.int32), np.asarray([9, 0, 2], dtype=np.int32)]
     comparison = Comparison("p", prefix, tails, [pair], 5)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.tokens.encoder import ConversationEncoder, DoesNotFitError, Encoded, common_prefix, load_tokenizer
+from rewardline.data.schema import Message
+from rewardline.tokens.encoder import AnswerTooLongError, ConversationEncoder, EncodedAnswers, common_prefix
+from rewardline.tokens.tokenizer import load_tokenizer
 
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
@@ -14,13 +16,13 @@ CHAT = (
 )
 
 
-def turns(*contents: str) -> list[dict[str, str]]:
+def turns(*contents: str) -> list[Message]:
     return [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(contents)]
 
 
-def encode(encoder: ConversationEncoder, prompt: list[dict[str, str]], answers: list[str]) -> Encoded:
+def encode(encoder: ConversationEncoder, prompt: list[Message], answers: list[str]) -> EncodedAnswers:
     result = encoder.encode([prompt], [answers])[0]
-    assert isinstance(result, Encoded)
+    assert isinstance(result, EncodedAnswers)
     return result
 
 
@@ -61,9 +63,9 @@ def test_a_chat_template_of_the_users_own_takes_the_place_of_the_tokenizers(base
 def test_truncation_drops_the_oldest_turns_and_keeps_answers_and_end(base_models: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(base_models("llama"))
     encoder = ConversationEncoder(tokenizer, max_length=40, template="plain")
-    prompt = [{"role": "system", "content": "Be kind."}, *turns("old " * 30, "older", "How many are 1 and 2?")]
+    prompt = [Message(role="system", content="Be kind."), *turns("old " * 30, "older", "How many are 1 and 2?")]
     result = encode(encoder, prompt, ["They are 3.", "They are 4."])
-    assert result.cut_tokens > 0
+    assert result.truncated_tokens > 0
     for answer, sequence in zip(("They are 3.", "They are 4."), result.sequences, strict=True):
         assert len(sequence) <= 40
         text = tokenizer.decode(sequence)
@@ -84,12 +86,12 @@ def test_answer_that_leaves_no_room_is_said_to(base_models: Callable[..., Path])
     tokenizer = load_tokenizer(base_models("llama"))
     encoder = ConversationEncoder(tokenizer, max_length=20, template="plain")
     results = encoder.encode([turns("a"), turns("b")], [["They are 3. " * 20, "No."], ["No.", "Yes."]])
-    assert isinstance(results[0], Encoded)
-    assert {index: error.length for index, error in results[0].unfit.items()} == {0: 102}
+    assert isinstance(results[0], EncodedAnswers)
+    assert {index: error.length for index, error in results[0].too_long.items()} == {0: 102}
     assert tokenizer.decode(results[0].sequences[1]) == "Human: a\n\nAssistant: No.<|end|>"
-    assert isinstance(results[1], Encoded)
+    assert isinstance(results[1], EncodedAnswers)
     (neither,) = encoder.encode([turns("a")], [["They are 3. " * 20, "They are 4. " * 30]])
-    assert isinstance(neither, DoesNotFitError)
+    assert isinstance(neither, AnswerTooLongError)
 
 
 def test_answers_that_begin_alike_are_never_cut(base_models: Callable[..., Path]) -> None:
@@ -105,13 +107,13 @@ def test_answers_that_begin_alike_are_never_cut(base_models: Callable[..., Path]
         assert tokenizer.decode(sequence[result.answer_start :]).strip() == f"{answer}<|end|>"
     long = [shared * 9 + "6.", shared * 9 + "7."]
     (refused,) = encoder.encode([turns("Is it so?")], [long])
-    assert isinstance(refused, DoesNotFitError)
+    assert isinstance(refused, AnswerTooLongError)
 
 
 def test_what_a_chat_template_puts_around_a_turn_stays_when_the_turn_is_cut(base_models: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(base_models("llama"))
     encoder = ConversationEncoder(tokenizer, max_length=60, chat_template="<s>" + CHAT)
-    prompt = [{"role": "system", "content": "Be kind."}, *turns("word " * 60 + "end?")]
+    prompt = [Message(role="system", content="Be kind."), *turns("word " * 60 + "end?")]
     (sequence,) = encode(encoder, prompt, ["They are 3."]).sequences
     text = tokenizer.decode(sequence)
     assert text.startswith("<s><system>Be kind.<|end|>\n<user>word word")

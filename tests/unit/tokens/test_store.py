@@ -1,4 +1,3 @@
-import json
 import tempfile
 from pathlib import Path
 
@@ -8,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardline.core.errors import UserError
-from rewardline.tokens.store import Comparison, ShardWriter, TokenDataset
+from rewardline.tokens.store import Comparison, TokenDataset
 
-from support.tokens import random_comparison, write_tokens
+from support.tokens import random_comparison, write_split, write_token_manifest, write_tokens
 
 
 @settings(max_examples=25, deadline=None)
@@ -23,14 +22,11 @@ def test_shards_give_back_what_was_written(rows: list[tuple[int, list[int]]], to
     written = [random_comparison(rng, prefix, tails) for prefix, tails in rows]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        writer = ShardWriter(folder, "train", tokens_per_shard)
-        for row in written:
-            writer.add(row)
-        entry = writer.close()
-        (folder / "manifest.json").write_text(json.dumps({"splits": {"train": entry}}))
+        entry = write_split(folder, "train", written, tokens_per_shard=tokens_per_shard)
+        write_token_manifest(folder, train=entry)
         data = TokenDataset(folder, "train")
         assert len(data) == len(written)
-        assert entry["tokens"] == sum(row.tokens for row in written) == data.tokens.sum()
+        assert entry.tokens == sum(row.tokens for row in written) == data.tokens.sum()
         for index, row in enumerate(written):
             _same(data[index], row)
             assert data.pair_counts[index] == len(row.pairs)

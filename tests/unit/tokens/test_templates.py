@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rewardline.tokens.encoder import ConversationEncoder, Encoded
+from rewardline.data.schema import Message
+from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.templates import ChatTemplate, TemplateRefusedError
 
 LLAMA3 = (
@@ -96,7 +97,7 @@ def _whole(found: str) -> str:
 CONVERSATIONS = st.tuples(st.lists(text(), min_size=1, max_size=3), st.lists(text(), min_size=1, max_size=3))
 
 
-def turns(contents: list[str]) -> list[dict[str, str]]:
+def turns(contents: list[str]) -> list[Message]:
     roles = ["user", "assistant"] * len(contents)
     return [
         {"role": role, "content": one} for role, one in zip(roles[(len(contents) + 1) % 2 :], contents, strict=False)
@@ -119,7 +120,7 @@ def test_plain_text_is_encoded_as_whole_conversations_are(kind: str, found: tupl
     speakers = {"user": "Human", "assistant": "Assistant"}
     head = "".join(f"{speakers[turn['role']]}: {turn['content']}\n\n" for turn in prompt)
     result = encoder.encode([prompt], [answers])[0]
-    assert isinstance(result, Encoded)
+    assert isinstance(result, EncodedAnswers)
     for answer, sequence in zip(answers, result.sequences, strict=True):
         whole = made.backend_tokenizer.encode(f"{head}Assistant: {answer}", add_special_tokens=False)
         assert sequence.tolist() == [*whole.ids, encoder.end_id]
@@ -142,7 +143,7 @@ def test_chat_text_is_encoded_as_whole_conversations_are(
     assert encoder.encodes_prompts_once == (template == CHAT)
     prompt = turns(contents)
     result = encoder.encode([prompt], [answers])[0]
-    assert isinstance(result, Encoded)
+    assert isinstance(result, EncodedAnswers)
     for answer, sequence in zip(answers, result.sequences, strict=True):
         rendered = made.apply_chat_template([*prompt, {"role": "assistant", "content": answer}], tokenize=False)
         ids = made.backend_tokenizer.encode(str(rendered).rstrip(), add_special_tokens=False).ids
@@ -153,7 +154,7 @@ def test_the_prompts_tokens_are_before_the_start_of_the_answer() -> None:
     made = tokenizer("llama3", CHAT)
     encoder = ConversationEncoder(made, max_length=500, template="chat")
     result = encoder.encode([turns(["What is it?"])], [["Sure, it is.", "Sure, it was."]])[0]
-    assert isinstance(result, Encoded)
+    assert isinstance(result, EncodedAnswers)
     for answer, sequence in zip(("Sure, it is.", "Sure, it was."), result.sequences, strict=True):
         assert made.decode(sequence[result.answer_start :]) == f"{answer}<|end|>"
         assert made.decode(sequence[: result.answer_start]).endswith("<|start|>assistant\n")
@@ -172,23 +173,23 @@ def test_thoughts_that_a_template_opens_are_no_part_of_the_answer() -> None:
         encoder = ConversationEncoder(made, max_length=500, template="chat")
         for some in (answers, answers[:1], ["Sure, it is.", "Sure, it was."]):
             result = encoder.encode([prompt], [some])[0]
-            assert isinstance(result, Encoded)
+            assert isinstance(result, EncodedAnswers)
             for answer, sequence in zip(some, result.sequences, strict=True):
                 assert made.decode(sequence[result.answer_start :]) == f"{answer}<|end|>"
 
 
 def test_tokens_are_the_same_on_every_day() -> None:
     made = tokenizer("gpt2", "{{ strftime_now('%d %b %Y %H:%M:%S') }}" + CHAT)
-    text = ChatTemplate(made).split(turns(["a"]), ["b"])
+    text = ChatTemplate(made).render(turns(["a"]), ["b"])
     assert (text.head + text.bodies[0]).startswith("26 Jul 2024 00:00:00<|start|>user\na<|end|>")
 
 
 def test_a_conversation_that_the_template_refuses_is_an_outcome_of_its_own() -> None:
     made = tokenizer("gpt2", CHAT)
     with pytest.raises(TemplateRefusedError, match="no tools"):
-        ChatTemplate(made).split([{"role": "tool", "content": "x"}], ["a"])
+        ChatTemplate(made).render([{"role": "tool", "content": "x"}], ["a"])
     encoder = ConversationEncoder(made, max_length=50, template="chat")
     refused, fine = encoder.encode([[{"role": "tool", "content": "x"}], turns(["a"])], [["a"], ["b"]])
     assert isinstance(refused, TemplateRefusedError)
-    assert isinstance(fine, Encoded)
+    assert isinstance(fine, EncodedAnswers)
     assert np.array_equal(fine.sequences[0][-1:], [encoder.end_id])

@@ -80,8 +80,8 @@ def test_a_piece_keeps_only_the_tails_that_its_pairs_use() -> None:
     comparison = random_comparison(np.random.default_rng(0), 4, [3, 5, 2, 6])
     part = batching.cut(comparison, Piece(0, 1, 2))
     assert [tail.tolist() for tail in part.tails] == [comparison.tails[0].tolist(), comparison.tails[2].tolist()]
-    assert [(p["chosen"], p["rejected"]) for p in part.pairs] == [(0, 1)]
-    assert part.pairs[0]["pair_id"] == comparison.pairs[1]["pair_id"]
+    assert [(p.chosen, p.rejected) for p in part.pairs] == [(0, 1)]
+    assert part.pairs[0].pair_id == comparison.pairs[1].pair_id
 
 
 def test_padded_micro_batches_hold_their_budget_and_rows_of_similar_lengths() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +13,9 @@ from torch import Tensor
 from rewardline.model.batch import Batch, collate, sizes_for
 from rewardline.model.packing import layout
 from rewardline.model.reward_model import RewardModel, scores_of
-from rewardline.model.score_positions import Reading, Score, Span
+from rewardline.model.score_positions import Score, ScorePositions, Span
 from rewardline.scoring.batched import score_comparisons
-from rewardline.tokens.store import Comparison
+from rewardline.tokens.store import Comparison, ComparisonPair
 from rewardline.training.loss import pair_losses, pair_sums
 
 from support.families import FAMILIES
@@ -43,8 +44,9 @@ def rows(seed: int = 0) -> list[Comparison]:
     alike.tails[1][:] = alike.tails[0][:3]
     alike.tails[2][:2] = alike.tails[0][:2]
     found.append(alike)
-    for pair in (pair for row in found for pair in row.pairs):
-        pair.update(margin=float(rng.random()), confidence=float(rng.uniform(0.5, 1)))
+    for row in found:
+        for k, pair in enumerate(row.pairs):
+            row.pairs[k] = replace(pair, margin=float(rng.random()), confidence=float(rng.uniform(0.5, 1)))
     return found
 
 
@@ -110,7 +112,7 @@ def test_places_follow_from_lengths_though_texts_hold_end_and_padding_tokens(sco
     row.prefix[[0, 3, 4]], row.tails[0][[1, 3]], row.tails[1][[0, 6]] = [2, 0, 2], [0, 2], [0, 2]
     for batching in BATCHINGS:
         model = batched("llama", batching, score)
-        batch = collate([row], batching, 0, model.reading)
+        batch = collate([row], batching, 0, model.score_positions)
         for tail, found in enumerate(model(batch).tolist()):
             length = len(whole(row, tail))
             values = values_of(plain("llama"), whole(row, tail), pads=1).tolist()
@@ -124,7 +126,7 @@ def test_places_follow_from_lengths_though_texts_hold_end_and_padding_tokens(sco
 def test_losses_read_nothing_back_from_the_device(score: Score, span: Span | None) -> None:
     """On the meta device, whose tensors hold no numbers that Python could wait for."""
     meta = torch.device("meta")
-    batch = collate(rows(), "shared_prefix", 0, Reading(score, span)).to(meta)
+    batch = collate(rows(), "shared_prefix", 0, ScorePositions(score, span)).to(meta)
     count = len(batch.ends) if span is None else batch.input_ids.numel()
     values = torch.zeros(count, device=meta, requires_grad=True)
     scores = scores_of(values, batch)
@@ -140,12 +142,12 @@ def log_loss(difference: float, target: float) -> float:
     return target * right + (1 - target) * wrong
 
 
-def slow_loss(chosen: list[float], rejected: list[float], pair: dict[str, Any], **options: Any) -> float:
+def slow_loss(chosen: list[float], rejected: list[float], pair: ComparisonPair, **options: Any) -> float:
     """The mean loss over compared values, one after the other."""
-    target = pair["confidence"] if options.get("soft_labels") else 1.0
+    target = pair.confidence if options.get("soft_labels") else 1.0
     smooth = options.get("label_smoothing", 0.0)
     target = target * (1 - smooth) + (1 - target) * smooth
-    shift = pair["margin"] if options.get("margin") else 0.0
+    shift = (pair.margin or 0.0) if options.get("margin") else 0.0
     return sum(log_loss(c - r - shift, target) for c, r in zip(chosen, rejected, strict=True)) / len(chosen)
 
 
@@ -158,7 +160,7 @@ def divergence(first: list[int], second: list[int]) -> int:
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "plain")
 def test_losses_equal_a_slow_loop_and_their_numerical_gradient(options: dict[str, Any], span: Span | None) -> None:
     for batching in BATCHINGS:
-        batch = collate(rows(), batching, 0, Reading("mean", span))
+        batch = collate(rows(), batching, 0, ScorePositions("mean", span))
         values = torch.randn(batch.input_ids.numel(), dtype=torch.float64, requires_grad=True)
 
         def losses(output: Tensor, batch: Batch = batch) -> Tensor:
@@ -177,20 +179,19 @@ def slow_losses(values: Tensor, batch: Batch, span: Span | None, options: dict[s
     scores = scores_of(values, batch).tolist()
     for row in rows():
         for pair in row.pairs:
-            sides = {name: first + pair[name] for name in ("chosen", "rejected")}
+            chosen, rejected = (row.tails[index].tolist() for index in (pair.chosen, pair.rejected))
             read = []
-            for name, sequence in sides.items():
+            for index, tail in ((pair.chosen, chosen), (pair.rejected, rejected)):
+                sequence = first + index
                 if span is None:
                     read.append([scores[sequence]])
                     continue
-                tail, other = row.tails[pair[name]].tolist(), row.tails[pair["rejected"]].tolist()
-                start = divergence(row.tails[pair["chosen"]].tolist(), other)
-                end = max(len(row.tails[pair["chosen"]]), len(other))
+                start, end = divergence(chosen, rejected), max(len(chosen), len(rejected))
                 place = int(batch.ends[sequence]) - len(tail) + 1
                 last = end - 1 if span == "per_token_published" else len(tail) - 1
                 read.append([values[place + min(t, last)].item() for t in range(start, end)])
             loss = slow_loss(read[0], read[1], pair, **options)
-            loss += options.get("centering", 0.0) * (scores[sides["chosen"]] + scores[sides["rejected"]]) ** 2
+            loss += options.get("centering", 0.0) * (scores[first + pair.chosen] + scores[first + pair.rejected]) ** 2
             results.append(loss)
         first += len(row.tails)
     return results
@@ -202,8 +203,8 @@ def deepspeed_chat(model: RewardModel, found: list[Comparison], width: int) -> T
     Each end is where the first padding stands; the loss of a pair is the mean over the tokens from the first that
     differs to the later of the two ends, and so reads padding of the shorter sequence.
     """
-    chosen = [whole(row, pair["chosen"]) for row in found for pair in row.pairs]
-    rejected = [whole(row, pair["rejected"]) for row in found for pair in row.pairs]
+    chosen = [whole(row, pair.chosen) for row in found for pair in row.pairs]
+    rejected = [whole(row, pair.rejected) for row in found for pair in row.pairs]
     ids = torch.zeros(2 * len(chosen), width, dtype=torch.long)
     for place, sequence in enumerate(chosen + rejected):
         ids[place, : len(sequence)] = torch.tensor(sequence)
@@ -225,7 +226,7 @@ def test_published_per_token_loss_is_that_of_deepspeed_chat(family: str) -> None
     torch.autograd.backward(expected)
     for batching in BATCHINGS:
         model = batched(family, batching)
-        batch = collate(rows(), model.batching, 0, replace_span(model.reading, "per_token_published"))
+        batch = collate(rows(), model.batching, 0, replace_span(model.score_positions, "per_token_published"))
         output = model(batch)
         loss = pair_losses(scores_of(output, batch), batch, values=output).mean()
         torch.autograd.backward(loss)
@@ -233,8 +234,8 @@ def test_published_per_token_loss_is_that_of_deepspeed_chat(family: str) -> None
         assert (gradient(model) - gradient(reference)).norm() / gradient(reference).norm() < 1e-5
 
 
-def replace_span(reading: Reading, span: Span | None) -> Reading:
-    return Reading(reading.score, span, reading.pad_position)
+def replace_span(reading: ScorePositions, span: Span | None) -> ScorePositions:
+    return ScorePositions(reading.score, span, reading.pad_position)
 
 
 @pytest.mark.usefixtures("long")
@@ -245,7 +246,7 @@ def test_packed_rows_give_the_losses_and_gradients_of_padded_ones(family: str, s
     found = []
     for batching in BATCHINGS:
         model = batched(family, batching, score)
-        batch = collate(rows(), model.batching, 0, replace_span(model.reading, span))
+        batch = collate(rows(), model.batching, 0, replace_span(model.score_positions, span))
         output = model(batch)
         loss = pair_losses(scores_of(output, batch), batch, values=output, centering=0.01).mean()
         torch.autograd.backward(loss)
@@ -258,7 +259,7 @@ def test_packed_rows_give_the_losses_and_gradients_of_padded_ones(family: str, s
 
 def test_corrected_per_token_loss_gives_padding_no_gradient_and_ends_at_the_scores() -> None:
     row = random_comparison(np.random.default_rng(0), 3, [2, 6])
-    batch = collate([row], "padded", 0, Reading("end", "per_token"))
+    batch = collate([row], "padded", 0, ScorePositions("end", "per_token"))
     values = torch.randn(batch.input_ids.numel(), dtype=torch.float64, requires_grad=True)
     torch.autograd.backward(pair_losses(scores_of(values, batch), batch, values=values).sum())
     assert values.grad is not None
@@ -272,8 +273,8 @@ def test_corrected_per_token_loss_gives_padding_no_gradient_and_ends_at_the_scor
 def test_scores_do_not_change_by_padding_that_stands_beside_them() -> None:
     """Padding that a per-token loss reads is seen by nobody."""
     model = batched("llama", "shared_prefix")
-    alone = model(collate(rows(), "shared_prefix", 0, model.reading))
-    batch = collate(rows(), "shared_prefix", 0, replace_span(model.reading, "per_token_published"))
+    alone = model(collate(rows(), "shared_prefix", 0, model.score_positions))
+    batch = collate(rows(), "shared_prefix", 0, replace_span(model.score_positions, "per_token_published"))
     assert torch.allclose(alone, scores_of(model(batch), batch), atol=1e-6)
     changed = batch.input_ids.clone()
     changed[batch.input_ids == 0] = 7
@@ -286,7 +287,7 @@ def test_scores_do_not_change_by_padding_that_stands_beside_them() -> None:
 def test_loss_is_float32_whatever_the_models_dtype(dtype: torch.dtype, span: Span | None) -> None:
     model = batched("llama", "shared_prefix")
     model.model.to(dtype)
-    batch = collate(rows(), "shared_prefix", 0, replace_span(model.reading, span))
+    batch = collate(rows(), "shared_prefix", 0, replace_span(model.score_positions, span))
     output = model(batch)
     losses = pair_losses(scores_of(output, batch), batch, values=output)
     assert output.dtype == losses.dtype == torch.float32
@@ -303,7 +304,7 @@ def test_sizes_count_all_that_is_computed(tmp_path: Any, score: Score, span: Spa
 
     write_tokens(tmp_path / "t", rows(), [])
     data = TokenDataset(tmp_path / "t", "train")
-    reading = Reading(score, span)
+    reading = ScorePositions(score, span)
     for batching in BATCHINGS:
         sizes = sizes_for(data, batching, reading)
         for index in range(len(data)):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rewardline.model.batch import collate
-from rewardline.model.score_positions import Reading
+from rewardline.model.score_positions import ScorePositions
 from rewardline.training import throughput
 from rewardline.training.throughput import Counts, Work
 
@@ -33,7 +33,7 @@ def test_tokens_and_what_they_attend_to_are_counted_packed_and_padded() -> None:
 @pytest.mark.parametrize("pad_position", [None, -1])
 def test_padding_that_a_loss_reads_is_no_real_token(pad_position: int | None) -> None:
     rows, work, plain = comparisons(), Work(), Work()
-    batch = collate(rows, "shared_prefix", 0, Reading("end", "per_token_published", pad_position))
+    batch = collate(rows, "shared_prefix", 0, ScorePositions("end", "per_token_published", pad_position))
     work.add(batch, True)
     plain.add(collate(rows, "shared_prefix", 0), False)
     found = work.total(CPU)

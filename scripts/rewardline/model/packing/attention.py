@@ -1,12 +1,15 @@
 """Attention over packed rows that share prefixes: [prefix, tail, tail, ..., prefix, tail, tail, ...] without padding.
 
 A tail sees its own prefix and itself, never another tail; positions continue from the prefix for each tail. So every
-hidden state is the one that the whole conversation alone would give, and a prompt is computed once for all answers.
+hidden state is the one that the complete conversation alone would give, and a prompt is computed once for all answers.
+
+The layout of a packed row is a keyword argument of the model's forward pass, `layout`, which transformers hand down to
+the attention function of every layer. Gradient checkpointing therefore recomputes a layer with the same layout.
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from copy import copy
 from functools import lru_cache
 from types import MethodType
 from typing import Any, Literal
@@ -17,54 +20,25 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from rewardline.model.packing import flex
-from rewardline.model.packing.layout import Group, Layout, Segment, collect, spread
+from rewardline.model.packing.layout import Layout, Segment, gather, scatter
 
 log = logging.getLogger(__name__)
 
 NAME, FLEX = "shared_prefix", "shared_prefix_flex"
 Kernel = Literal["auto", "sdpa", "flex"]
-VERIFIED = frozenset(
-    {
-        "gemma",
-        "gemma3_text",
-        "gpt2",
-        "gpt_neox",
-        "llama",
-        "mistral",
-        "olmo2",
-        "opt",
-        "phi3",
-        "qwen2",
-        "qwen3",
-        "smollm3",
-    }
-)
+KeysAndValues = tuple[Tensor, Tensor]
+VERIFIED = frozenset({
+    "gemma", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "opt", "phi3", "qwen2", "qwen3", "smollm3",
+})  # fmt: skip
 """Model types whose scores in packed rows equal those of padded rows; each is tested."""
+INPUT_NORMS = ("input_layernorm", "ln_1", "self_attn_layer_norm")
+"""Names of the norm in front of the attention module; OLMo2 has none."""
+OUTPUTS = ("o_proj", "out_proj", "c_proj", "dense", "resid_dropout")
+"""Names of what an attention module applies to the output of the attention function."""
 
 
-class _Current:
-    """The row in work: kept until the next one, as checkpointed layers run again when going backward.
-
-    `forward` until then. `captures` while the last layer's keys and values are wanted and nothing else; `found` are
-    these, while it is computed for some rows only.
-    """
-
-    layout: Layout | None = None
-    forward: bool = False
-    captures: bool = False
-    found: tuple[Tensor, Tensor] | None = None
-
-
-class _FoundError(Exception):
-    """Leaves a layer once its keys and values are there."""
-
-    def __init__(self, key: Tensor, value: Tensor) -> None:
-        super().__init__("keys and values")
-        self.states = key, value
-
-
-def supports_shared_prefix(model: PreTrainedModel, max_length: int | None = None) -> str | None:
-    """None if packed rows of sequences up to `max_length` (None: any) are exact for this model, else why not."""
+def unsupported_reason(model: PreTrainedModel, max_length: int | None = None) -> str | None:
+    """Why packed rows of sequences up to `max_length` (None: any) are not exact for this model; None if they are."""
     config = model.config
     if config.model_type not in VERIFIED:
         return f"{config.model_type} is not among {', '.join(sorted(VERIFIED))}"
@@ -74,25 +48,26 @@ def supports_shared_prefix(model: PreTrainedModel, max_length: int | None = None
     return None
 
 
-def choose(kernel: Kernel, dtype: torch.dtype, heads: flex.Heads) -> str:
-    """What computes the attention of packed rows: `sdpa`, or `flex`, which `auto` takes on a GPU that it works on."""
+def choose(kernel: Kernel, dtype: torch.dtype, heads: flex.Heads) -> Literal["sdpa", "flex"]:
+    """The kernel for packed rows: with `auto`, flex on a GPU where it works, else sdpa."""
     if kernel != "auto":
         return kernel
     if not torch.cuda.is_available():
         return "sdpa"
-    problem = flex.problem(torch.device("cuda"), dtype, heads)
-    if problem:
-        log.warning("attention in segments, since flex_attention does not work here: %s", problem)
-    return "sdpa" if problem else "flex"
+    reason = flex.unsupported_reason(torch.device("cuda"), dtype, heads)
+    if reason:
+        log.warning("attention in segments, since flex_attention does not work here: %s", reason)
+    return "sdpa" if reason else "flex"
 
 
 def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa", dtype: torch.dtype | None = None) -> bool:
-    """Make `model` compute its attention by the current layout from now on, and its last layer where it is read.
+    """Make `model` take packed rows, with their `layout`, and compute its last layer only at the rows that are read.
 
-    `dtype`: that of the computation, None for the model's own. False if it still computes its last layer everywhere.
+    `dtype`: that of the computation, None for the model's own. Returns False where the last layer is still computed at
+    all rows.
     """
     model.set_attn_implementation(FLEX if choose(kernel, dtype or model.dtype, _heads(model)) == "flex" else NAME)
-    # ZeRO-3 counts the modules that it enters and leaves, and has its own parameters at hand only in between.
+    # ZeRO-3 keeps a state of its own in every module that runs; the last layer runs a copy of one.
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         return False
     layers = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
@@ -108,48 +83,45 @@ def _heads(model: PreTrainedModel) -> flex.Heads:
     return flex.Heads(heads, groups, getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
-@contextmanager
-def using(layout: Layout | None) -> Iterator[None]:
-    """Within the block, the model computes a packed row of this layout; None for padded rows."""
-    _Current.layout, _Current.forward = layout, True
-    try:
-        yield
-    finally:
-        _Current.forward = False
+def _last_layer(
+    layer: nn.Module, hidden: Tensor, *args: object, layout: Layout | None = None, **kwargs: object
+) -> Tensor:
+    """The forward pass of a model's last layer: keys and values of all rows, all else only at the rows that are read.
 
-
-def _last_layer(layer: Any, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """A model's last layer, with keys and values of all rows, and all else only at the wanted ones; zeros elsewhere.
-
-    The layer runs twice, the same for every architecture: until it has the keys and values of all rows; then with the
-    wanted rows alone, whose queries meet these.
+    Returns [1, T, hidden size], zeros at the other rows.
     """
     forward = type(layer).forward
-    layout = _Current.layout
-    # Gradient checkpointing gains nothing here: going backward, this layer would run again at once.
-    layer.gradient_checkpointing = False
-    if not _Current.forward or layout is None or layout.last is None:
-        result: Tensor = forward(layer, hidden, *args, **kwargs)
+    if layout is None or layout.last_layer is None:
+        result: Tensor = forward(layer, hidden, *args, layout=layout, **kwargs)
         return result
-    wanted = layout.last.rows
-    try:
-        _Current.captures = True
-        forward(layer, hidden, *args, **kwargs)
-        raise RuntimeError("the last layer has no attention")
-    except _FoundError as found:
-        states = found.states
-    finally:
-        _Current.captures = False
-    some = {name: _at(value, wanted, hidden.shape[:2]) for name, value in kwargs.items()}
-    try:
-        _Current.layout, _Current.found = layout.last, states
-        rows = forward(layer, hidden.index_select(1, wanted), *args, **some)
-    finally:
-        _Current.layout, _Current.found = layout, None
-    return torch.zeros_like(hidden).index_copy(1, wanted, rows)
+    keys_and_values = _keys_and_values(layer, hidden, kwargs)
+    rows = layout.last_layer.query_rows
+    at_rows = {name: _at(value, rows, hidden.shape[:2]) for name, value in kwargs.items()}
+    read = forward(
+        layer,
+        hidden.index_select(1, rows),
+        *args,
+        layout=layout.last_layer,
+        keys_and_values=keys_and_values,
+        **at_rows,
+    )
+    return torch.zeros_like(hidden).index_copy(1, rows, read)
 
 
-def _at(value: Any, rows: Tensor, shape: torch.Size) -> Any:
+def _keys_and_values(layer: nn.Module, hidden: Tensor, kwargs: Mapping[str, object]) -> KeysAndValues:
+    """The keys and values of all rows in a layer, which its attention module returns as attention weights."""
+    norm = next((getattr(layer, name) for name in INPUT_NORMS if hasattr(layer, name)), nn.Identity())
+    if not getattr(layer, "do_layer_norm_before", True):  # in OPT-350m it follows the attention
+        norm = nn.Identity()
+    attention = next(module for module in layer.children() if hasattr(module, "layer_idx"))
+    # The same module, with the same weights, but without its output projection, which nothing would use.
+    projections = copy(attention)
+    projections._modules = {n: nn.Identity() if n in OUTPUTS else m for n, m in attention._modules.items()}
+    keys_and_values: KeysAndValues = projections(norm(hidden), **kwargs, only_keys_and_values=True)[1]
+    return keys_and_values
+
+
+def _at(value: object, rows: Tensor, shape: torch.Size) -> object:
     """`value` at some rows, where it has any: positions, or a tuple of their embeddings."""
     if isinstance(value, tuple):
         return tuple(_at(part, rows, shape) for part in value)
@@ -164,30 +136,44 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,  # noqa: ARG001 (the layout says more than a mask could)
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Causal attention within [prefix, tail] of each comparison, by the current layout.
+    *,
+    layout: Layout | None = None,
+    keys_and_values: KeysAndValues | None = None,
+    only_keys_and_values: bool = False,
+    use_flex: bool = False,
+    **_: object,
+) -> tuple[Tensor, KeysAndValues | None]:
+    """Causal attention within [prefix, tail] of each comparison, by the layout of the packed row.
 
-    Shapes: query [1, heads, T, d]; key and value [1, key heads, T, d]; the result is [1, T, heads, d].
+    Shapes: query [1, heads, Q, d]; key and value [1, key heads, T, d]; the output is [1, Q, heads, d].
+    `keys_and_values`: those of the complete row where `query` has only some rows. `only_keys_and_values`: return these
+    in place of attention weights, with a placeholder for the output.
     """
-    layout, key, value = _current(key, value)
-    if not layout.groups and not layout.long:
+    if only_keys_and_values:
+        return query.transpose(1, 2), (key, value)
+    if layout is None:
+        raise RuntimeError("the packed row has no layout")
+    key, value = keys_and_values or (key, value)
+    if use_flex:
+        return flex.attend(query, key, value, layout, scaling).transpose(1, 2), None
+    if not layout.masks and not layout.long:
         raise RuntimeError("the layout of the packed row has no masks")
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     rate = dropout if module.training else 0.0
     q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
-    parts: list[Group | Segment] = [*layout.groups, *layout.long]
-    asked, seen = [part.asked for part in parts], [part.seen for part in parts]
+    parts: list[Tensor | Segment] = [*layout.masks, *layout.long]
+    lengths = [_lengths(part) for part in parts]
     states = zip(
-        torch.split(spread(q, layout.queries), asked),
-        torch.split(spread(k, layout.keys), seen),
-        torch.split(spread(v, layout.keys), seen),
+        parts,
+        torch.split(scatter(q, layout.queries), [queries for queries, _ in lengths]),
+        torch.split(scatter(k, layout.keys), [keys for _, keys in lengths]),
+        torch.split(scatter(v, layout.keys), [keys for _, keys in lengths]),
         strict=True,
     )
-    outputs = [_attend(part, *three, rate, scaling) for part, three in zip(parts, states, strict=True)]
-    return collect(torch.cat(outputs), layout.queries)[None], None
+    outputs = [_attend(*part, rate, scaling) for part in states]
+    return gather(torch.cat(outputs), layout.queries)[None], None
 
 
 def flex_shared_prefix_attention(
@@ -198,32 +184,30 @@ def flex_shared_prefix_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """The same as `shared_prefix_attention` in one call of flex_attention, which knows no dropout."""
-    if module.training and dropout:
-        return shared_prefix_attention(module, query, key, value, attention_mask, scaling, dropout)
-    layout, key, value = _current(key, value)
-    return flex.attend(query, key, value, layout, scaling).transpose(1, 2), None
+    **kwargs: Any,  # the keyword arguments of `shared_prefix_attention`
+) -> tuple[Tensor, KeysAndValues | None]:
+    """The same as `shared_prefix_attention` in one call of flex_attention, which has no dropout."""
+    use_flex = not (module.training and dropout)
+    return shared_prefix_attention(
+        module, query, key, value, attention_mask, scaling, dropout, use_flex=use_flex, **kwargs
+    )
 
 
-def _current(key: Tensor, value: Tensor) -> tuple[Layout, Tensor, Tensor]:
-    """The layout, and the keys and values that queries meet."""
-    if _Current.captures:
-        raise _FoundError(key, value)
-    if _Current.layout is None:
-        raise RuntimeError("the layout of the packed row is not set")
-    return _Current.layout, *(_Current.found or (key, value))
+def _lengths(part: Tensor | Segment) -> tuple[int, int]:
+    """Numbers of queries and keys of a group, given its mask, or of a long comparison."""
+    if isinstance(part, Segment):
+        return part.length, part.length
+    count, _, queries, keys = part.shape
+    return count * queries, count * keys
 
 
 def _attend(
-    part: Group | Segment, query: Tensor, key: Tensor, value: Tensor, rate: float, scale: float | None
+    part: Tensor | Segment, query: Tensor, key: Tensor, value: Tensor, rate: float, scale: float | None
 ) -> Tensor:
-    """Attention within a group, or one long comparison: [places, heads, d] each and the result."""
-    if isinstance(part, Group):
-        count = len(part.mask)
-        q, k, v = (s.view(count, -1, *s.shape[1:]).transpose(1, 2) for s in (query, key, value))
-        output = F.scaled_dot_product_attention(q, k, v, part.mask, rate, scale=scale)
+    """Attention within a group, given its mask, or a long comparison: [positions, heads, d] each and the output."""
+    if isinstance(part, Tensor):
+        q, k, v = (s.view(len(part), -1, *s.shape[1:]).transpose(1, 2) for s in (query, key, value))
+        output = F.scaled_dot_product_attention(q, k, v, part, rate, scale=scale)
         return output.transpose(1, 2).flatten(0, 1)
     q, k, v = (states.transpose(0, 1)[None] for states in (query, key, value))
     # The prefix and the first tail are contiguous, and plain causal attention.
@@ -242,7 +226,7 @@ def _attend(
 
 @lru_cache(maxsize=64)
 def _tail_mask(prefix: int, tail: int, device: torch.device) -> Tensor:
-    """Bool [tail, prefix + tail]: all of the prefix, and the tail up to and including the query."""
+    """Bool [tail, prefix + tail]: True for all of the prefix, and for the tail up to and including the query."""
     mask = torch.ones(tail, prefix + tail, dtype=torch.bool, device=device)
     mask[:, prefix:] = mask[:, prefix:].tril()
     return mask

@@ -1,4 +1,4 @@
-"""Weights from pickled files (`pytorch_model*.bin`), read by torch's restricted reader, which executes nothing."""
+"""Files of a model's folder: those that hold no code, and weights in pickles, read without executing anything."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,15 @@ from torch import Tensor
 
 from rewardline.core.errors import UserError
 
+DATA_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+CODE_FILES = "*.py"
+PICKLES = "pytorch_model*.bin"
 
-def read_bins(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """All weights of the files by name, mapped from them where the format allows it.
+
+def read_pickles(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """All weights of `pytorch_model*.bin` files by name, mapped from them where the format allows it.
+
+    torch's restricted unpickler executes nothing that they contain.
 
     Raises:
         UserError: a file is damaged, or cannot be read without executing what it contains.

@@ -1,0 +1,182 @@
+"""Base models and reward models on disk: loaded strictly, saved for plain transformers."""
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TypedDict
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from rewardline.core.errors import UserError, first_line
+from rewardline.model.normalization import KEY, NormalizationEntry, ScoreConfig
+from rewardline.model.score_positions import Score
+
+log = logging.getLogger(__name__)
+
+Gathered = Callable[[list[nn.Parameter]], AbstractContextManager[object]]
+"""A block in which parameters are complete and may be written, for ZeRO-3."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LM_HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions.")
+"""Heads of a base model that a reward model does not have, by the beginning of their names."""
+HEADS = (".score.", ".classifier.", ".pre_classifier.", ".pooler.")
+"""Parts of a reward model that a base model may lack."""
+
+
+class LoadingInfo(TypedDict):
+    """What transformers report about the loading of weights."""
+
+    missing_keys: Iterable[str]
+    unexpected_keys: Iterable[str]
+    mismatched_keys: Iterable[object]
+
+
+def load_base(
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
+    gathered: Gathered = lambda _: nullcontext(),
+) -> PreTrainedModel:
+    """A base model with a score head: its own if it has one, else drawn from N(0, 1 / (hidden size + 1)) by `seed`.
+
+    The head is the one weight that may be new (initialisation as in Stiennon et al. 2020, arXiv 2009.01325).
+
+    Raises:
+        UserError: the folder cannot be loaded, or weights are missing or left over.
+    """
+    options = {} if dropout is None else _dropout_options(folder, dropout, trust_remote_code)
+    torch.manual_seed(seed)  # for an encoder's pooler, which its base model may lack as well
+    model, info = _load(folder, dtype, trust_remote_code, num_labels=1, **options)
+    new = {key for key in info["missing_keys"] if any(head in f".{key}" for head in HEADS)}
+    if not new:
+        log.info("%s has a score head already; training continues with it", folder)
+    _check_weights(
+        folder,
+        missing=[key for key in info["missing_keys"] if key not in new],
+        unexpected=[key for key in info["unexpected_keys"] if not key.startswith(LM_HEADS)],
+        mismatched=info["mismatched_keys"],
+    )
+    _resize_vocabulary(model, len(tokenizer), gathered)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        if name in new and name.startswith(("score.", "classifier.")):
+            with gathered([parameter]), torch.no_grad():
+                if parameter.ndim == 2:
+                    scale = (parameter.shape[1] + 1) ** -0.5
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+                elif parameter.numel():
+                    parameter.zero_()
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.use_cache = False
+    return model
+
+
+def _resize_vocabulary(model: PreTrainedModel, size: int, gathered: Gathered) -> None:
+    """Give tokens that were added to the tokenizer, for padding, an embedding of zeros."""
+    old = model.get_input_embeddings().num_embeddings
+    if size > old:
+        model.resize_token_embeddings(size, mean_resizing=False)
+        weight = model.get_input_embeddings().weight
+        with gathered([weight]), torch.no_grad():
+            weight[old:] = 0
+
+
+def load_reward_model(
+    folder: Path | str, dtype: torch.dtype | str = torch.float32, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """A trained reward model with exactly the weights of its files.
+
+    Raises:
+        UserError: the folder cannot be loaded, or as `check_reward_model`.
+    """
+    model, info = _load(folder, dtype, trust_remote_code)
+    check_reward_model(folder, model, info)
+    return model
+
+
+def check_reward_model(folder: Path | str, model: PreTrainedModel, info: LoadingInfo) -> None:
+    """Check that a loaded model has one label, and that its weights were those of the folder.
+
+    Raises:
+        UserError: it has no score head or several labels, or weights were missing, left over or of another shape.
+    """
+    heads = sorted(key for key in info["missing_keys"] if key.startswith(("score.", "classifier.")))
+    if heads:
+        raise UserError(
+            f"{folder}: is no reward model: its score head ({heads[0]}) is missing. Name a trained reward model; a "
+            "base model becomes one by training"
+        )
+    labels = model.config.num_labels
+    if labels != 1:
+        raise UserError(f"{folder}: is a classifier with {labels} labels; a reward model has one. Name another model")
+    _check_weights(folder, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+
+
+def _load(
+    folder: Path | str, dtype: torch.dtype | str, trust: bool, **options: float
+) -> tuple[PreTrainedModel, LoadingInfo]:
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=trust,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:
+        raise UserError(f"{folder}: cannot be loaded as a reward model: {first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    return model, info
+
+
+def _check_weights(
+    folder: Path | str, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[object]
+) -> None:
+    for problem, keys in (("are missing", missing), ("are left over", unexpected), ("have another shape", mismatched)):
+        names = sorted(map(str, keys))
+        if names:
+            raise UserError(
+                f"{folder}: {len(names)} weights {problem} ({', '.join(names[:3])}...); its files and config.json "
+                "do not belong together"
+            )
+
+
+def _dropout_options(folder: Path, dropout: float, trust: bool) -> dict[str, float]:
+    """All dropout rates of a model's configuration, set to one value."""
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust)
+    names = [name for name in config.to_dict() if name.endswith(("dropout", "_pdrop", "dropout_prob"))]
+    return {name: dropout for name in names if isinstance(getattr(config, name), float | int)}
+
+
+def save_reward_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    state: dict[str, Tensor] | None = None,
+    *,
+    score: Score = "end",
+    normalization: NormalizationEntry | None = None,
+) -> None:
+    """Save a folder that plain transformers load: one safetensors file, one label, a padding token.
+
+    Their scores are equal where `score` is `end` and no normalisation is left to apply; the entry in config.json is for
+    `RewardModel`. `state`: the weights to save, None for those of `model`.
+    """
+    setattr(model.config, KEY, ScoreConfig(score=score, normalization=normalization))
+    model.config.num_labels = 1
+    model.config.problem_type = "regression"
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
+    tokenizer.save_pretrained(folder)

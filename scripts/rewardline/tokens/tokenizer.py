@@ -1,0 +1,100 @@
+"""Tokenizers: loaded from a model's folder, and what they do at the edges of a text."""
+
+import json
+import re
+from pathlib import Path
+
+from pydantic import JsonValue
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from rewardline.core.errors import UserError, first_line
+from rewardline.core.settings import JsonObject
+
+PAD_TOKEN = "<|pad|>"
+
+
+def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
+    """The tokenizer in a model folder, with a padding token that is not its end token.
+
+    Raises:
+        UserError: there is none, it is not a fast tokenizer, or it has no end token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except Exception as error:
+        raise UserError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(f"{folder}: needs a fast tokenizer (tokenizer.json); found {type(tokenizer).__name__}")
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+        tokenizer.eos_token = tokenizer.sep_token
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{folder}: its tokenizer has no end token; set eos_token in its tokenizer_config.json")
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        # Plain transformers find the score by skipping padding tokens by id, and would skip an equal end token too.
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def added_tokens(backend: Tokenizer) -> tuple[list[int], list[int]]:
+    """The token ids that a tokenizer puts before and behind every text."""
+    bare = backend.encode("a", add_special_tokens=False).ids
+    full = backend.encode("a", add_special_tokens=True).ids
+    start = next((k for k in range(len(full)) if full[k : k + len(bare)] == bare), 0)
+    return full[:start], full[start + len(bare) :]
+
+
+_WORD_SPLITTERS = ("Whitespace", "WhitespaceSplit", "BertPreTokenizer")
+_LOOKS_BACK = re.compile(r"(?<!\[)\^|\\A|\\G|\\b|\(\?<[=!]")
+_LOCAL_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "StripAccents")
+
+
+def splits_at_words(backend: Tokenizer) -> bool:
+    """Whether the tokenizer splits every text in front of a word that follows an empty line, whatever surrounds it.
+
+    Known of tokenizers that split text into words by patterns which look at no more than the neighbouring characters.
+    """
+    splitters = _components(backend.pre_tokenizer, "pretokenizers")
+    known = all(_splits_words(splitter) or _only_divides(splitter) for splitter in splitters)
+    local = all(part["type"] in _LOCAL_NORMALIZERS for part in _components(backend.normalizer, "normalizers"))
+    return known and local and any(_splits_words(splitter) for splitter in splitters)
+
+
+def starts_with_special_token(backend: Tokenizer, text: str) -> bool:
+    """Whether `text` begins with a special token, at which every text is split before anything else is done."""
+    return any(
+        token.special and not token.lstrip and text.startswith(token.content)
+        for token in backend.get_added_tokens_decoder().values()
+    )
+
+
+def _components(part: object | None, key: str) -> list[JsonObject]:
+    """The components of a normalizer or pre-tokenizer, as their JSON."""
+    if part is None:
+        return []
+    state: JsonObject = json.loads(part.__getstate__())  # type: ignore[arg-type]
+    if state["type"] != "Sequence":
+        return [state]
+    return [component for component in _values(state[key]) if isinstance(component, dict)]
+
+
+def _values(value: JsonValue) -> list[JsonValue]:
+    return value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+
+
+def _only_divides(state: JsonObject) -> bool:
+    """Whether a pre-tokenizer only divides further what others leave."""
+    if state["type"] == "Punctuation":
+        return state["behavior"] == "Isolated"
+    return state["type"] == "Digits" or (state["type"] == "ByteLevel" and not state["add_prefix_space"])
+
+
+def _splits_words(state: JsonObject) -> bool:
+    if state["type"] == "Split":
+        pattern = str(_values(state["pattern"])[0])
+        known = "\\p{L}" in pattern and not _LOOKS_BACK.search(pattern)
+        return state["behavior"] == "Isolated" and not state["invert"] and known
+    if state["type"] == "ByteLevel":
+        return not state["add_prefix_space"] and bool(state.get("use_regex", True))
+    return state["type"] in _WORD_SPLITTERS
