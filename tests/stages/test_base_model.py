@@ -18,6 +18,7 @@ from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.families import FAMILIES
 from support.pairs import pair_rows, write_pairs
+from support.restart import restart
 
 
 def take(source: Path | str, out: Path, **settings: Any) -> dict[str, Any]:
@@ -47,6 +48,26 @@ def test_local_folder_is_taken_over_without_code(tmp_path: Path, base_models: Ca
     manifest = take(tmp_path / "source", tmp_path / "out")
     assert manifest["model_type"] == "llama"
     assert not (tmp_path / "out" / "modeling_custom.py").exists()
+
+
+def test_a_model_is_prepared_again_only_if_something_has_changed(
+    tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(base_models("llama"), source)
+    manifest = take(source, out)
+    assert manifest["files"] == [{"file": name, "sha256": value} for name, value in manifest["sha256"].items()]
+    (out / "manifest.json").unlink()
+    settings = json.dumps({"path": str(source)})
+    restart("base_model", "--settings", settings, "--output", out)
+    assert json.loads((out / "manifest.json").read_text()) == manifest
+    written = (out / "config.json").stat().st_mtime_ns
+    take(source, out)
+    assert (out / "config.json").stat().st_mtime_ns == written
+    config = (source / "config.json").read_text()
+    (source / "config.json").write_text(config.replace("0.02", "0.03"))  # of the same size
+    assert take(source, out)["files"] != manifest["files"]
+    assert (out / "config.json").stat().st_mtime_ns != written
 
 
 def test_sharded_weights_are_taken_over(tmp_path: Path, base_models: Callable[..., Path]) -> None:

@@ -14,12 +14,14 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.store import read_rows
+from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.data_stages import build, prompts, tokenize, write_rows
 from support.pairs import pair_rows, write_pairs
 from support.paths import ROOT
+from support.restart import restart
 
 Json = dict[str, Any]
 
@@ -169,6 +171,45 @@ def test_memory_is_bounded_by_text_and_not_by_rows(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout.rpartition("MiB ")[2]) < 220, "250 MB of pairs"
+
+
+def test_tokens_are_computed_again_only_if_something_has_changed(
+    tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    base = base_models("llama")
+    write_pairs(tmp_path / "pairs" / "m", pair_rows(24), pair_rows(6, " of them"))
+    tokenize(tmp_path, base)
+    shard, tokens = tmp_path / "token-shards" / "0", tmp_path / "tokens"
+    before = (tokens / "manifest.json").read_bytes()
+    for folder in (shard, tokens):
+        (folder / "manifest.json").unlink()  # as Snakemake does before it runs a stage again
+    settings = TokenizeSettings(max_length=64, template="plain").canonical_json()
+    places = ["--pairs", tmp_path / "pairs" / "m", "--base", base, "--output", shard]
+    restart("tokenize_pairs", "--settings", settings, *places)
+    restart("join_tokens", "--shards", shard / "manifest.json", "--output", tokens)
+    assert (tokens / "manifest.json").read_bytes() == before
+
+    def is_computed_again(**settings: Any) -> bool:
+        written = (shard / "train-00000.arrow").stat().st_mtime_ns
+        tokenize(tmp_path, base, **settings)
+        return (shard / "train-00000.arrow").stat().st_mtime_ns != written
+
+    assert not is_computed_again()
+    assert is_computed_again(max_length=48)
+    write_pairs(tmp_path / "pairs" / "m", pair_rows(23), pair_rows(6, " of them"))
+    assert is_computed_again(max_length=48)
+    (shard / "train-00000.arrow").write_bytes(b"damaged")
+    assert is_computed_again(max_length=48)
+    assert TokenDataset(tokens, "train").pairs == 23
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    write_pairs(tmp_path / "pairs" / "m", pair_rows(4), [])
+    tokenize(tmp_path, base_models("llama"))
+    path = tmp_path / "tokens" / "manifest.json"
+    path.write_text(path.read_text().replace('"max_length": 64', '"max_length": "long"'))
+    with pytest.raises(UserError, match=r"manifest.json is damaged \(max_length: .* run again"):
+        TokenDataset(tmp_path / "tokens", "train")
 
 
 def test_nothing_that_fits_is_an_error(tmp_path: Path, base_models: Callable[..., Path]) -> None:

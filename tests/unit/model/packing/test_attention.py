@@ -6,7 +6,7 @@ from torch import Tensor
 
 from rewardline.model.batch import collate
 from rewardline.model.packing import attention, flex, layout
-from rewardline.model.packing.layout import Segment, build_layout, gather, scatter
+from rewardline.model.packing.layout import Segment, build_layout
 from rewardline.model.reward_model import RewardModel
 from rewardline.training.loss import pair_losses
 
@@ -23,7 +23,7 @@ TOTAL = 66
 
 
 def sees(query: int, key: int) -> bool:
-    """Whether a token sees another, told one by one."""
+    """Whether a token sees another, one by one."""
     for segment in SEGMENTS:
         parts = [segment.prefix, *segment.tails]
         owner = [part for part, count in enumerate(parts) for _ in range(count)]
@@ -39,14 +39,14 @@ def sees(query: int, key: int) -> bool:
 
 
 @pytest.mark.parametrize("long", [512, 15])
-@pytest.mark.parametrize("wanted", [[21, 14], [65, 0, 30, 12, 41], list(range(0, TOTAL, 2))])
+@pytest.mark.parametrize("read_rows", [[21, 14], [65, 0, 30, 12, 41], list(range(0, TOTAL, 2))])
 def test_every_query_sees_its_prefix_and_its_own_tail(
-    monkeypatch: pytest.MonkeyPatch, long: int, wanted: list[int]
+    monkeypatch: pytest.MonkeyPatch, long: int, read_rows: list[int]
 ) -> None:
     monkeypatch.setattr(layout, "LONG", long)
-    found = build_layout(SEGMENTS, wanted)
+    found = build_layout(SEGMENTS, read_rows)
     assert build_layout(SEGMENTS, None).last_layer is None
-    # Values that tell the keys, and equal logits: the result tells who was seen.
+    # Values that identify the keys, and equal logits: the output shows which keys were seen.
     values = torch.eye(TOTAL)[None, None]
     zeros = torch.zeros(1, 1, TOTAL, 8)
     module = torch.nn.Module().eval()
@@ -55,17 +55,17 @@ def test_every_query_sees_its_prefix_and_its_own_tail(
     assert torch.equal(result[0, :, 0] > 0, expected)
     last = found.last_layer
     assert last is not None
-    few = zeros[:, :, : len(wanted)]
+    few = zeros[:, :, : len(read_rows)]
     result, _ = attention.shared_prefix_attention(
         module, few, few, few, None, layout=last, keys_and_values=(zeros, values)
     )
-    assert last.query_rows.tolist() == sorted(wanted)
+    assert last.query_rows.tolist() == sorted(read_rows)
     assert torch.equal(result[0, :, 0] > 0, expected[last.query_rows])
 
 
-@pytest.mark.parametrize("wanted", [[21, 14, 8], None])
-def test_flex_attention_is_the_same(wanted: list[int] | None) -> None:
-    found = build_layout(SEGMENTS, wanted)
+@pytest.mark.parametrize("read_rows", [[21, 14, 8], None])
+def test_flex_attention_is_the_same(read_rows: list[int] | None) -> None:
+    found = build_layout(SEGMENTS, read_rows)
     current = found.last_layer or found
     query = torch.randn(1, 4, len(current.query_rows), 8)
     key, value = torch.randn(2, 1, 2, TOTAL, 8)
@@ -106,26 +106,18 @@ def test_a_row_without_masks_is_refused_where_they_are_needed() -> None:
         random_model("llama")(collate(comparisons(), "shared_prefix", 0, masks=False))
 
 
-def test_scatter_and_gather_are_each_others_gradient() -> None:
-    indices = build_layout(SEGMENTS, [0]).keys
-    rows, padded = torch.randn(TOTAL, 3, dtype=torch.double), torch.randn(len(indices.rows), 3, dtype=torch.double)
-    assert torch.equal(gather(scatter(rows, indices), indices), rows)
-    assert torch.autograd.gradcheck(lambda x: scatter(x, indices), rows.requires_grad_())
-    assert torch.autograd.gradcheck(lambda x: gather(x, indices), padded.requires_grad_())
-
-
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_last_layer_at_some_rows_is_the_whole_one_there(family: str) -> None:
+def test_the_last_layer_at_some_rows_equals_the_complete_one(family: str) -> None:
     model = random_model(family).model
     batch = collate(comparisons(), "shared_prefix", 0)
     segments, start = [], 0
     for comparison in comparisons():
         segments.append(Segment(start, len(comparison.prefix), tuple(map(len, comparison.tails))))
         start += comparison.tokens
-    wanted = [3, 9, 20, 21, 22, 60, start - 1]
+    read_rows = [3, 9, 20, 21, 22, 60, start - 1]
     states: list[Tensor] = []
     gradients: list[Tensor] = []
-    for rows in (wanted, None):
+    for rows in (read_rows, None):
         model.zero_grad()
         hidden = model.base_model(
             input_ids=batch.input_ids,
@@ -133,7 +125,7 @@ def test_the_last_layer_at_some_rows_is_the_whole_one_there(family: str) -> None
             use_cache=False,
             layout=build_layout(segments, rows),
         ).last_hidden_state
-        read = hidden[0, wanted]
+        read = hidden[0, read_rows]
         torch.autograd.backward(read.square().sum())
         states.append(read.detach())
         gradients.append(torch.cat([p.grad.flatten() for p in model.base_model.parameters() if p.grad is not None]))
@@ -165,3 +157,30 @@ def test_a_copy_of_a_model_has_a_last_layer_of_its_own() -> None:
             parameter.zero_()
     assert torch.equal(model(batch), before)
     assert not torch.equal(other(batch), before)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_forward_pass_has_a_layout_of_its_own(family: str, checkpointing: bool) -> None:
+    """Two rows before either goes backward, where gradient checkpointing runs their layers again."""
+    model = random_model(family).train()
+    if checkpointing:
+        model.model.activation_checkpointing_enable({"use_reentrant": False})
+    gradients = []
+    for together in (True, False):
+        model.zero_grad()
+        batches = [collate(comparisons(seed)[seed:], "shared_prefix", 0) for seed in (0, 1)]
+        torch.manual_seed(0)
+        if together:
+            torch.autograd.backward([pair_losses(model(batch), batch).sum() for batch in batches])
+        else:
+            for batch in batches:
+                torch.autograd.backward(pair_losses(model(batch), batch).sum())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-5)
+
+
+def test_a_packed_row_without_its_layout_is_refused() -> None:
+    model = random_model("llama").model
+    with pytest.raises(RuntimeError, match="no layout"):
+        model(input_ids=torch.ones(1, 4, dtype=torch.long))
