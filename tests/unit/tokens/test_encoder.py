@@ -27,7 +27,9 @@ def encode(encoder: ConversationEncoder, prompt: list[Message], answers: list[st
 
 
 @pytest.mark.parametrize("template", ["plain", "chat"])
-def test_prefix_and_tails_equal_tokenising_whole_conversations(base_models: Callable[..., Path], template: str) -> None:
+def test_prefix_and_tails_equal_tokenising_complete_conversations(
+    base_models: Callable[..., Path], template: str
+) -> None:
     tokenizer = load_tokenizer(base_models("llama"))
     if template == "chat":
         tokenizer.chat_template = CHAT
@@ -82,7 +84,7 @@ def test_truncation_cuts_the_beginning_of_a_turn_that_is_too_long_alone(base_mod
         assert tokenizer.decode(sequence).endswith(f"How many are 1 and 2?\n\nAssistant: {answer}<|end|>")
 
 
-def test_answer_that_leaves_no_room_is_said_to(base_models: Callable[..., Path]) -> None:
+def test_answer_that_leaves_no_room_is_named(base_models: Callable[..., Path]) -> None:
     tokenizer = load_tokenizer(base_models("llama"))
     encoder = ConversationEncoder(tokenizer, max_length=20, template="plain")
     results = encoder.encode([turns("a"), turns("b")], [["They are 3. " * 20, "No."], ["No.", "Yes."]])
@@ -139,8 +141,8 @@ def test_tokenizer_that_puts_a_token_first_keeps_it_and_it_is_counted(base_model
     long = encode(encoder, turns("word " * 50), ["They are 3.", "They are 4."])
     short = encode(encoder, turns("a"), ["They are 3.", "They are 4."])
     for sequence in (*long.sequences, *short.sequences):
-        places = np.flatnonzero(sequence == tokenizer.eos_token_id).tolist()
-        assert places == [0, len(sequence) - 1]
+        positions = np.flatnonzero(sequence == tokenizer.eos_token_id).tolist()
+        assert positions == [0, len(sequence) - 1]
     with pytest.raises(UserError, match=r"num_padding_at_beginning is 0.* 1 end or padding"):
         ConversationEncoder(tokenizer, max_length=30, num_padding_at_beginning=0)
     with pytest.raises(UserError, match="num_padding_at_beginning is 1"):

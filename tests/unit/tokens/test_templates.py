@@ -1,4 +1,4 @@
-"""Encoding a prompt once for all its answers gives the tokens of the whole conversations, whatever the tokenizer."""
+"""Encoding a prompt once for all its answers gives the tokens of the complete conversations, whatever the tokenizer."""
 
 import re
 from functools import lru_cache
@@ -87,10 +87,10 @@ def tokenizer(kind: str, chat: str | None = None) -> PreTrainedTokenizerFast:
 
 def text(least: int = 1) -> st.SearchStrategy[str]:
     pieces = st.one_of(st.sampled_from(WORDS), st.text(max_size=3))
-    return st.lists(pieces, min_size=least, max_size=8).map("".join).map(str.strip).map(_whole)
+    return st.lists(pieces, min_size=least, max_size=8).map("".join).map(str.strip).map(_without_surrogates)
 
 
-def _whole(found: str) -> str:
+def _without_surrogates(found: str) -> str:
     return re.sub("[\ud800-\udfff\0]", "", found)
 
 
@@ -112,7 +112,7 @@ def test_it_is_known_which_tokenizers_cut_words_apart(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=60, deadline=None)
 @given(CONVERSATIONS)
-def test_plain_text_is_encoded_as_whole_conversations_are(kind: str, found: tuple[list[str], list[str]]) -> None:
+def test_plain_text_is_encoded_as_complete_conversations_are(kind: str, found: tuple[list[str], list[str]]) -> None:
     contents, answers = found
     made = tokenizer(kind)
     encoder = ConversationEncoder(made, max_length=100_000, template="plain")
@@ -122,19 +122,19 @@ def test_plain_text_is_encoded_as_whole_conversations_are(kind: str, found: tupl
     result = encoder.encode([prompt], [answers])[0]
     assert isinstance(result, EncodedAnswers)
     for answer, sequence in zip(answers, result.sequences, strict=True):
-        whole = made.backend_tokenizer.encode(f"{head}Assistant: {answer}", add_special_tokens=False)
-        assert sequence.tolist() == [*whole.ids, encoder.end_id]
-        starts = [k for k, (first, last) in enumerate(whole.offsets) if last > len(head) + len("Assistant:")]
+        complete = made.backend_tokenizer.encode(f"{head}Assistant: {answer}", add_special_tokens=False)
+        assert sequence.tolist() == [*complete.ids, encoder.end_id]
+        starts = [k for k, (first, last) in enumerate(complete.offsets) if last > len(head) + len("Assistant:")]
         if starts and kind in ("gpt2", "llama3", "digits"):
             assert result.answer_start <= starts[0]
-            assert whole.offsets[result.answer_start][0] >= len(head)
+            assert complete.offsets[result.answer_start][0] >= len(head)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama3", "metaspace", "nothing"])
 @pytest.mark.parametrize("template", [CHAT, BRACKETS])
 @settings(max_examples=40, deadline=None)
 @given(CONVERSATIONS)
-def test_chat_text_is_encoded_as_whole_conversations_are(
+def test_chat_text_is_encoded_as_complete_conversations_are(
     kind: str, template: str, found: tuple[list[str], list[str]]
 ) -> None:
     contents, answers = found
