@@ -3,90 +3,23 @@
     python scripts/train.py --settings @settings.json --tokens results/tokens/main/opt-350m \\
         --base results/base/opt-350m --output results/models/first --checkpoints results/checkpoints/first
 
-Killed at any time, the same command continues from the newest checkpoint, also with another number of processes or
-another ZeRO stage. The folder of checkpoints is keyed by everything that the weights depend on beyond rounding; a
-training that is already done is not repeated. After a SIGTERM it saves a checkpoint and ends with code 75, after a
-Ctrl-C with 130 (a second one ends it at once): start it again. With a task on each of several machines under Slurm
+Killed at any time, the same command resumes from the newest checkpoint, also with another number of processes or
+another ZeRO stage. The folder of checkpoints is keyed by all that the weights depend on beyond rounding; a finished
+training run is not repeated. After a SIGTERM it saves a checkpoint and ends with code 75, after a Ctrl-C with 130 (a
+second one ends it at once): start it again. With a task on each of several nodes under Slurm
 (`srun --ntasks-per-node=1`), they train together.
 """
 
 import logging
-import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 from rewardline.core import runtime
 from rewardline.core.cli import StageParser, log, run, start_logging
-from rewardline.core.files import atomic_folder, link_or_copy, read_json
 from rewardline.core.gpus import own_gpus
-from rewardline.core.hashing import canonical, digest, file_sha256
-from rewardline.core.locks import exclusive
-from rewardline.core.provenance import code_digest
-from rewardline.core.versions import versions
-from rewardline.training import launcher, loggers, signals
+from rewardline.training import reuse
+from rewardline.training.processes import launcher, signals
 from rewardline.training.settings import TrainSettings
-
-Json = dict[str, Any]
-ROUNDING = ("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention")
-NO_EFFECT = ("checkpoint_every", "checkpoint_minutes", "loggers")
-"""Keys of the training that change no weight but by rounding, and not at all: it goes on when they have changed."""
-
-
-def without(settings: TrainSettings, keys: tuple[str, ...]) -> Json:
-    """The settings, as JSON, without some keys of `training`."""
-    return {**settings.as_json(), "training": settings.training.model_dump(mode="json", exclude=set(keys))}
-
-
-def training_key(settings: Json, tokens: Path, base: Path) -> str:
-    """A hash of what the trained weights depend on: settings, tokens, base model, code and versions."""
-    found = versions()
-    relevant = ["torch", "deepspeed", "transformers", *(["peft"] if settings["training"]["lora"] else [])]
-    parts = {
-        "settings": settings,
-        "tokens": file_sha256(tokens / "manifest.json"),
-        "base": read_json(base / "manifest.json")["files"],
-        "code": code_digest(Path(__file__)),
-        "versions": {name: found[name] for name in relevant},
-    }
-    return digest(canonical(parts))
-
-
-def is_whole(model: Path, key: str) -> bool:
-    """Whether a finished model stands in a folder, trained under `key`, with the weights that it was finished with."""
-    about, weights = model / "run.json", model / "model.safetensors"
-    if about.is_file() and weights.is_file():
-        facts = read_json(about)
-        if facts["key"] != key:
-            log.info("%s was trained with other settings; training again", model)
-        elif file_sha256(weights) == facts["weights_sha256"]:
-            return True
-        else:
-            log.warning("%s is damaged; training again", model)
-    elif model.exists():
-        log.warning("%s is not whole; training again", model)
-    if model.exists():
-        about.unlink(missing_ok=True)  # first: without it, what a kill leaves of the rest is no model
-        shutil.rmtree(model)
-    return False
-
-
-def finish(folder: Path, output: Path) -> None:
-    """Publish the exported model, and delete what is no longer needed: checkpoints, and trainings under other keys."""
-    with atomic_folder(output) as out:
-        for path in sorted((folder / "model").rglob("*")):
-            target = out / path.relative_to(folder / "model")
-            if path.is_dir():
-                target.mkdir(parents=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(path, target)
-    for path in folder.iterdir():
-        if path.name != "model":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for other in folder.parent.iterdir():
-        if other.is_dir() and other != folder:
-            shutil.rmtree(other)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -104,24 +37,21 @@ def main(argv: list[str] | None = None) -> int:
     nodes = launcher.slurm_nodes()
     start_logging(args.log, append=runtime.is_worker() or nodes.index > 0)
     if runtime.rank() > 0:
-        log.setLevel(logging.ERROR)  # the first process speaks for all
+        log.setLevel(logging.ERROR)  # only rank 0 logs
     signals.leave_on_terminate()
-    settings: TrainSettings = args.settings
+    job = reuse.TrainingJob(args.settings, args.tokens, args.base, args.checkpoints)
     processes = args.gpus or args.processes
-    key = training_key(without(settings, NO_EFFECT), args.tokens, args.base)
-    folder = args.checkpoints / training_key(without(settings, NO_EFFECT + ROUNDING), args.tokens, args.base)
-    threads = max(1, args.threads // processes)
 
     def train_here() -> None:
-        runtime.prepare(args.gpus, threads)
+        runtime.prepare(args.gpus, max(1, args.threads // processes))
         from rewardline.training.train import train  # only now, as torch and deepspeed read the environment
 
-        train(settings, args.tokens, args.base, folder, key)
+        train(job.settings, job.tokens, job.base, job.folder, job.key)
 
-    def train_together(meeting: launcher.Meeting) -> int:
+    def train_on_node(rendezvous: launcher.Rendezvous) -> int:
         with own_gpus(args.gpus):
             if processes * nodes.count > 1:
-                return launcher.launch(Path(__file__), arguments, processes, nodes, meeting)
+                return launcher.launch(Path(__file__), arguments, processes, nodes, rendezvous)
             train_here()
         return 0
 
@@ -129,21 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         with launcher.reporting():
             train_here()
         return 0
-    said = args.checkpoints / "meeting.json"
-    if nodes.index:
-        meeting = launcher.join_meeting(nodes, said)
-        return 0 if meeting is None else train_together(meeting)
-    loggers.check(settings.training.loggers)
-    with exclusive(args.checkpoints.with_name(f".{args.checkpoints.name}.lock")):
-        folder.mkdir(parents=True, exist_ok=True)
-        done = is_whole(folder / "model", key)
-        meeting = launcher.call_meeting(nodes, said, needed=not done)
-        if done:
-            log.info("this training is already done: its inputs, settings and code have not changed")
-        elif code := train_together(meeting):
-            return code
-        finish(folder, args.output)
-    return 0
+    return job.run(train_on_node, nodes, args.output)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from rewardline.model.batch import collate
 from rewardline.model.packing import attention, flex
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Score, ScorePositions, Span
-from rewardline.training.loss import pair_losses, pair_sums
+from rewardline.training.loss import batch_sums, pair_losses
 
 from support.models import comparisons, random_model
 from support.tokens import random_comparison
@@ -59,7 +59,7 @@ def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None
     torch.cuda.set_sync_debug_mode("error")
     try:
         losses = pair_losses(scores_of(output, batch), batch, values=output, margin=True, soft_labels=True)
-        pair_sums(scores_of(output, batch), losses, batch)
+        batch_sums(scores_of(output, batch), losses, batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(losses).all()

@@ -1,4 +1,4 @@
-"""Trainings that are killed, stopped, moved or short of disk space: no work is lost, and the end is the same."""
+"""Training runs that are killed, stopped, moved or short of disk space: no work is lost, and the end is the same."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def test_two_processes_stopped_and_killed_on_the_way_end_bit_equal(tmp_path: Pat
     assert curve(lines) == curve(expected_lines)
 
 
-def test_training_goes_on_with_other_processes_and_another_zero_stage(
+def test_training_resumes_with_other_processes_and_another_zero_stage(
     tmp_path: Path, tokens: Path, base: Path, undisturbed: Result
 ) -> None:
     folder = tmp_path / "moved"
@@ -179,13 +179,13 @@ sys.path.insert(0, {str(Path(program).parent)!r})
 sys.argv = {[program, *options]!r}
 import train as program
 from rewardline.core import cli
-from rewardline.training import loop, train
+from rewardline.training import export, loop
 from safetensors import SafetensorError
 
 def full(*_, **__):
     raise SafetensorError("No space left on device")
 
-loop.UNSAVED_SECONDS, train.save_reward_model = 0, full
+loop.UNSAVED_SECONDS, export.save_reward_model = 0, full
 cli.run(program.main)
 """
     assert subprocess.run([sys.executable, "-c", broken], env=ENVIRONMENT, check=False).returncode == 1

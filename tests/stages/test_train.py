@@ -1,4 +1,4 @@
-"""Real trainings of a tiny model: equal for every ZeRO stage and number of processes."""
+"""Real training runs of a tiny model: equal for every ZeRO stage and number of processes, and not repeated."""
 
 import json
 import shutil
@@ -19,6 +19,7 @@ from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import batching
 
+from support.paths import SCRIPTS
 from support.training_runs import ENVIRONMENT, Result, command, largest_difference, losses, train, training
 
 Json = dict[str, Any]
@@ -130,6 +131,54 @@ def test_finished_training_is_repeated_if_it_is_damaged_or_its_settings_change(
     other, _ = train(tmp_path, tokens, base, learning_rate=2e-2)
     assert largest_difference(other, weights) > 0
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+WITHOUT_EFFECT = [
+    "training/records/templates/model_card.md.jinja",
+    "training/records/loggers.py",
+    "training/processes/launcher.py",
+    "training/health.py",
+    "training/throughput.py",
+    "training/loop.py",
+    "core/progress.py",
+]
+"""Files of the library that no weight depends on."""
+
+
+def test_an_edit_trains_again_only_if_weights_depend_on_it(tmp_path: Path, tokens: Path, base: Path) -> None:
+    scripts = tmp_path / "scripts"
+    shutil.copytree(SCRIPTS, scripts, ignore=shutil.ignore_patterns("__pycache__"))
+    # Nothing that finds its work done may import these.
+    for name in ("torch", "deepspeed", "transformers"):
+        (tmp_path / "refused" / f"{name}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / "refused" / f"{name}.py").write_text("raise ImportError('not needed')")
+
+    def run(**environment: str) -> tuple[str, int, str]:
+        options = training(max_steps=3, pairs_per_step=8, eval_every=0)
+        done = subprocess.run(
+            command(tmp_path, tokens, base, options, scripts=scripts), env={**ENVIRONMENT, **environment}, check=False
+        )
+        log = (tmp_path / "log").read_text()
+        assert done.returncode == 0, log
+        made = next((tmp_path / "checkpoints").glob("*/model/model.safetensors")).stat().st_mtime_ns
+        return log, made, (tmp_path / "out" / "README.md").read_text()
+
+    def edit(name: str) -> None:
+        comment = "edited" if name.endswith(".jinja") else "# edited"
+        with (scripts / "rewardline" / name).open("a") as file:
+            file.write(f"\n{comment}\n")
+
+    _, made, card = run()
+    for name in WITHOUT_EFFECT:
+        edit(name)
+        log, again, new_card = run(PYTHONPATH=str(tmp_path / "refused"))
+        assert "already done" in log, name
+        assert again == made, name
+        assert new_card == card + "\nedited\n", name
+    edit("training/loss.py")
+    log, again, _ = run()
+    assert "already done" not in log
+    assert again > made
 
 
 def test_without_a_terminal_progress_is_a_few_plain_lines(tmp_path: Path, tokens: Path, base: Path) -> None:

@@ -11,9 +11,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from rewardline.model import lora
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import TokenDataset
-from rewardline.training import engine, loggers
-from rewardline.training.loop import Trainer
+from rewardline.training import engine
+from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.settings import TrainSettings
+from rewardline.training.step import OptimizerStep
 
 from support.engines import one_process
 from support.families import FAMILIES
@@ -51,10 +52,7 @@ def compute() -> dict[str, list[float]]:
     try:
         with one_process(), tempfile.TemporaryDirectory() as folder:
             data = _data(Path(folder) / "tokens")
-            return {
-                name: _losses(family, options, data, Path(folder) / str(number))
-                for number, (name, (family, options)) in enumerate(CASES.items())
-            }
+            return {name: _losses(family, options, data) for name, (family, options) in CASES.items()}
     finally:
         torch.set_num_threads(threads)
 
@@ -71,12 +69,10 @@ def _data(folder: Path) -> TokenDataset:
     return TokenDataset(folder, "train")
 
 
-def _losses(family: str, options: Json, data: TokenDataset, folder: Path) -> list[float]:
-    folder.mkdir()
+def _losses(family: str, options: Json, data: TokenDataset) -> list[float]:
     training = training_settings(
         **{"max_steps": STEPS, "epochs": STEPS, "pairs_per_step": 6, "tokens_per_micro_batch": 120},
-        **{"learning_rate": 3e-4, "eps": 1e-4, "eval_every": 0, "checkpoint_every": 0, "checkpoint_minutes": 0},
-        **{"loggers": [], **options},
+        **{"learning_rate": 3e-4, "eps": 1e-4, **options},
     )
     settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training)
     model = _model(family, training.dropout or 0.0)
@@ -87,11 +83,10 @@ def _losses(family: str, options: Json, data: TokenDataset, folder: Path) -> lis
     )
     assert wrapped.batching == training.batching
     running = engine.create(wrapped, training, engine.deepspeed_config(training))
-    held_out = TokenDataset(folder.parent / "tokens", "eval")
-    device = torch.device("cpu")
-    trainer = Trainer(wrapped, running, settings, data, held_out, folder, 0, 0, 1, device)
-    trainer.run()
-    return [line["loss"] for line in loggers.log_lines(folder / "log.jsonl")]
+    loader = MicroBatchLoader(wrapped, training, data, 0, torch.device("cpu"), objective=True)
+    step = OptimizerStep(running, settings, loader)
+    pieces = enumerate(step.sampler.steps(0))
+    return [step.take(number, chosen, lambda _: None).sums.loss for number, (_, chosen) in pieces]
 
 
 def _model(family: str, dropout: float) -> Any:

@@ -1,4 +1,4 @@
-"""Real trainings of a tiny model, each a program of its own."""
+"""Real training runs of a tiny model, each a program of its own."""
 
 import json
 import os
@@ -12,15 +12,20 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from rewardline.core.hashing import file_sha256
+from rewardline.training.records.log_file import StepLine
+from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.settings import TrainingSettings
 
-from support.paths import ROOT
+from support.paths import SCRIPTS
 from support.tokens import random_comparison, write_tokens
 
 Json = dict[str, Any]
 Result = tuple[dict[str, torch.Tensor], list[Json]]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 TWO = ("--processes", "2", "--threads", "2")
+STEP_LINE = StepLine(1, 0.5, 0.25, 1.0, 0.5, -0.5, 0.5, 1e-3, None, 8, 400, 300, 1000.0)
+"""A line of a log, to be changed where a test needs it."""
 
 
 def training_settings(**changes: Any) -> TrainingSettings:
@@ -33,11 +38,11 @@ def training(**changes: Any) -> Json:
     return training_settings(**changes).as_json()
 
 
-def command(folder: Path, tokens: Path, base: Path, options: Json, *more: str) -> list[str]:
+def command(folder: Path, tokens: Path, base: Path, options: Json, *more: str, scripts: Path = SCRIPTS) -> list[str]:
     settings = {"run": "r", "mixture": "m", "model": "x", "seed": 1, "trust_remote_code": False, "training": options}
-    places = {"--tokens": tokens, "--base": base, "--output": folder / "out", "--checkpoints": folder / "checkpoints"}
-    parts = [str(part) for place in places.items() for part in place]
-    program = [sys.executable, str(ROOT / "scripts" / "train.py"), "--settings", json.dumps(settings)]
+    folders = {"--tokens": tokens, "--base": base, "--output": folder / "out", "--checkpoints": folder / "checkpoints"}
+    parts = [str(part) for option in folders.items() for part in option]
+    program = [sys.executable, str(scripts / "train.py"), "--settings", json.dumps(settings)]
     return [*program, *parts, "--log", str(folder / "log"), *more]
 
 
@@ -67,11 +72,11 @@ def largest_difference(first: dict[str, torch.Tensor], second: dict[str, torch.T
 
 
 SHORT = {"pairs_per_step": 8, "tokens_per_micro_batch": 60, "learning_rate": 1e-3, "max_steps": 40, "epochs": 10}
-"""A training of 40 steps, for kills on the way."""
+"""Options of a training run of 40 steps, for kills on the way."""
 
 
 def start(folder: Path, tokens: Path, base: Path, *more: str, **options: Any) -> subprocess.Popen[bytes]:
-    """A training of `SHORT`, with checkpoints every 4 steps, in the background."""
+    """A training run of `SHORT`, with checkpoints every 4 steps, in the background."""
     folder.mkdir(exist_ok=True)
     settings = training(**{**SHORT, "eval_every": 0, "checkpoint_every": 4, **options})
     return subprocess.Popen(command(folder, tokens, base, settings, *more), env=ENVIRONMENT)
@@ -85,7 +90,7 @@ def finish(folder: Path, tokens: Path, base: Path, *more: str, **options: Any) -
 
 
 def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> None:
-    """Until a training has logged a step, or has ended."""
+    """Wait until a training run has logged a step, or has ended."""
     deadline = time.monotonic() + 300
     while process.poll() is None:
         assert time.monotonic() < deadline, f"step {step} was not reached"
@@ -96,10 +101,33 @@ def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> 
 
 
 def stop_at_step(process: subprocess.Popen[bytes], folder: Path, step: int, number: int) -> int:
-    """Send a signal to a training when it has logged a step; its exit code."""
+    """Send a signal to a training run when it has logged a step; its exit code."""
     wait_for_step(process, folder, step)
     process.send_signal(number)
     return process.wait()
+
+
+def run_facts(weights: Path | None = None, **changes: Any) -> RunFacts:
+    """The facts of a training run, as in its run.json; those of `weights` are the model's."""
+    numbers = dict.fromkeys(
+        [
+            *("seed", "parameters", "trained_parameters", "train_pairs", "steps", "exported_step", "pairs", "tokens"),
+            *("seconds", "tokens_per_second", "world_size", "threads", "computed_tokens", "shared_share"),
+            *("padding_share", "model_flops", "flops_per_second", "peak_flops_per_second", "utilisation"),
+        ],
+        1,
+    )
+    texts = dict.fromkeys(["batching", "attention", "device", "finished", "key", "peak_source", "weights_sha256"], "t")
+    values = {
+        **{**numbers, **texts, "run": "r", "mixture": "m", "model": "x", "continued": [], "final": {}},
+        **{"training": training_settings(), "data": {}, "hardware": {}, "base": [], "normalization": None},
+        "tokenization": {"template": "plain", "end_token": "<|end|>", "max_length": 64},
+        "versions": {"torch": "1", "deepspeed": "2", "transformers": "3"},
+        "git": {"commit": None, "dirty": None},
+        **({} if weights is None else {"weights_sha256": file_sha256(weights)}),
+        **changes,
+    }
+    return RunFacts.model_validate(values)
 
 
 def write_small_tokens(folder: Path) -> None:

@@ -3,10 +3,16 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from rewardline.core.runtime import rank, world_size
+from rewardline.model.batch import Batch, collate, sizes_for
+from rewardline.model.packing import attention
+from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import Comparison, TokenDataset
 from rewardline.training.settings import TrainingSettings
 
@@ -100,8 +106,8 @@ def cut(comparison: Comparison, piece: Piece) -> Comparison:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which pieces each step takes."""
+class StepSampler:
+    """Which pieces each step takes, epoch after epoch."""
 
     data: TokenDataset
     training: TrainingSettings
@@ -112,10 +118,11 @@ class Plan:
         visit = order(self.data, self.seed, number)
         return steps(self.data.pair_counts, visit, self.training.pairs_per_step)
 
+    @cached_property
     def total_steps(self) -> int:
         """How many steps there are.
 
-        Epochs differ in their number of steps where comparisons of several pairs stay whole, as their order differs.
+        Epochs differ in their number of steps where comparisons have several pairs, as their order differs.
         """
         epochs, most = self.training.epochs, self.training.max_steps or math.inf
         if len(self.data) == self.data.pairs:
@@ -128,12 +135,64 @@ class Plan:
                     break
         return int(min(math.ceil(total - 1e-6), most))  # 1.1 epochs of 10 steps are 11.000000000000002
 
-    def steps(self, done: int, total: int) -> Iterator[tuple[float, list[Piece]]]:
-        """The steps after the first `done` of `total`, each with the epoch that it ends at."""
+    def steps(self, done: int) -> Iterator[tuple[float, list[Piece]]]:
+        """The steps after the first `done`, each with the epoch that it ends at."""
         number, steps, first = 0, self.epoch(0), 0
-        for step in range(total):
+        for step in range(self.total_steps):
             if step - first == len(steps):
                 number, first = number + 1, step
                 steps = self.epoch(number)
             if step >= done:
                 yield round(number + (step - first + 1) / len(steps), 4), steps[step - first]
+
+
+class MicroBatchLoader:
+    """Loads this process's micro batches of some pieces of a split.
+
+    With `objective`, batches have what the training objective compares and weighs, else what scores are read from.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        training: TrainingSettings,
+        data: TokenDataset,
+        pad_id: int,
+        device: torch.device,
+        *,
+        objective: bool,
+    ) -> None:
+        span = training.loss if objective and training.loss in ("per_token", "per_token_published") else None
+        self.data, self.device = data, device
+        self.by_prompt = objective and training.loss == "kwise"
+        self._batching, self._pad_id, self._budget = model.batching, pad_id, training.tokens_per_micro_batch
+        self._reading = replace(model.reading, span=span)
+        self._sizes = sizes_for(data, model.batching, self._reading)
+        # flex_attention needs no masks, but knows no dropout.
+        self._masks = model.attention != attention.FLEX or training.dropout != 0
+
+    def _pairs_as_one(self, piece: Piece) -> int:
+        """How many pairs together weigh as much as one unit of the mean."""
+        return int(self.data.pair_counts[piece.index]) if self.by_prompt else 1
+
+    def units(self, pieces: Sequence[Piece]) -> float:
+        """How many units the mean over some pieces is taken over: pairs, or prompts."""
+        return sum(piece.pairs / self._pairs_as_one(piece) for piece in pieces)
+
+    def load(self, pieces: Sequence[Piece]) -> Iterator[tuple[Batch, bool]]:
+        """The micro batches, and whether each counts.
+
+        All processes get equally many, as DeepSpeed's collectives need it: those that do not count are fillers.
+        """
+        rows = self.data.tail_counts if self._batching == "padded" else None
+        groups = micro_batches(self._sizes, pieces, self._budget, rows)
+        for begin in range(0, len(groups), world_size()):
+            turn = groups[begin : begin + world_size()]
+            counts = rank() < len(turn)
+            group = turn[rank()] if counts else turn[-1][-1:]
+            comparisons = [cut(self.data[piece.index], piece) for piece in group]
+            batch = collate(comparisons, self._batching, self._pad_id, self._reading, self._masks)
+            if self.by_prompt:
+                shares = [self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)]
+                batch.weight.div_(torch.tensor(shares))
+            yield batch.to(self.device), counts

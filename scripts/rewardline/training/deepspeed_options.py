@@ -1,8 +1,9 @@
-"""DeepSpeed settings that the training's own keys decide, and those that DeepSpeed knows."""
+"""The user's own DeepSpeed settings: which of them keys of `training` decide, and which DeepSpeed has."""
 
 import difflib
 from collections.abc import Iterator
-from typing import Any
+
+from rewardline.core.settings import JsonObject
 
 OWNED = {
     "train_batch_size": "pairs_per_step",
@@ -19,17 +20,17 @@ OWNED = {
     "zero_optimization.offload_optimizer.device": "offload",
     "zero_optimization.offload_param.device": "offload",
 }
-"""Dotted DeepSpeed keys, and the training's keys to set instead."""
+"""Dotted DeepSpeed keys, and the keys of `training` to set instead."""
 DETAILS = {
     "zero_optimization.offload_optimizer": ("optimizer", "all"),
     "zero_optimization.offload_param": ("all",),
 }
-"""Sections that say how something is offloaded, and with which `offload` it is."""
+"""Sections of details of offloading, and the values of `offload` that they go with."""
 REFUSED = {
     "nvme_path": "state on NVMe is not part of the checkpoints",
     "ratio": "DeepSpeed's own AdamW alone can leave part of the state on the GPU",
 }
-"""Details that do not go together with this program, and why."""
+"""Details that are not supported, and why."""
 FREE = frozenset(
     {
         "activation_checkpointing", "aio", "bf16", "checkpoint", "comet", "comms_logger", "communication_data_type",
@@ -39,11 +40,11 @@ FREE = frozenset(
         "weight_quantization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "zero_optimization",
     }
 )  # fmt: skip
-"""What else may stand at the top: DeepSpeed itself would pass over a key that it does not know."""
+"""The other keys at the top level: DeepSpeed itself ignores a key that it does not have."""
 
 
-def owned_keys(settings: dict[str, Any], offload: str, prefix: str = "") -> Iterator[str]:
-    """What is wrong with a user's own DeepSpeed settings: a message for each key that contradicts another."""
+def owned_keys(settings: JsonObject, offload: str, prefix: str = "") -> Iterator[str]:
+    """Messages on the keys of a user's own DeepSpeed settings that contradict others or have no effect."""
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if name in OWNED:
@@ -52,7 +53,7 @@ def owned_keys(settings: dict[str, Any], offload: str, prefix: str = "") -> Iter
             yield f"training.deepspeed.{name}: {REFUSED[key]}; leave it out"
         elif name in DETAILS and not isinstance(value, dict):
             yield f"training.deepspeed.{name}: is decided by training.offload; set that instead"
-        elif name in DETAILS and offload not in DETAILS[name] and "device" not in value:
+        elif isinstance(value, dict) and offload not in DETAILS.get(name, (offload,)) and "device" not in value:
             needed = " or ".join(DETAILS[name])
             yield f"training.deepspeed.{name}: has no effect with training.offload {offload}; expected {needed}"
         elif not prefix and key not in FREE:

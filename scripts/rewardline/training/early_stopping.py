@@ -1,30 +1,31 @@
-"""Which step's weights a training leaves, and whether it goes on: best evaluation, early stopping, stuck at chance."""
+"""Which step's weights a training run exports, and whether it ends early: by its evaluations on the eval split."""
 
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rewardline.core.files import atomic_file
 from rewardline.core.hashing import file_sha256
+from rewardline.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
-CHANCE_STEPS = 200
-"""Over how many steps after the warm-up accuracy and loss are compared with guessing; a shorter training: all of it."""
-CHANCE_PAIRS = 500
+
+def evaluation_is_due(training: TrainingSettings, step: int, total: int) -> bool:
+    """Whether the eval split is scored after step `step` (1-based) of `total`."""
+    return training.eval_every > 0 and (step == total or step % training.eval_every == 0)
 
 
 @dataclass
 class Selection:
-    """What the evaluations so far say; saved with each checkpoint.
+    """Results of the evaluations so far; saved with each checkpoint.
 
-    `best_*` is the lowest eval loss, its step, and the hash of the weights kept of it (none where they are not kept);
+    `best_*` is the lowest eval loss, its step, and the hash of the weights that are kept of it (None without any);
     `mark` is the loss that the next evaluations must improve on, and `stale` how many in a row have not.
     """
 
@@ -38,47 +39,21 @@ class Selection:
         """Whether an evaluation's loss is the lowest."""
         return math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
 
-    def count(self, loss: float, min_delta: float) -> None:
-        """Take note of an evaluation's loss for early stopping."""
-        if math.isfinite(loss) and (self.mark is None or loss < self.mark - min_delta):
+    def count(self, loss: float, training: TrainingSettings) -> None:
+        """Count an evaluation's loss for early stopping."""
+        least = training.early_stopping.min_delta if training.early_stopping else 0.0
+        if math.isfinite(loss) and (self.mark is None or loss < self.mark - least):
             self.mark, self.stale = loss, 0
         else:
             self.stale += 1
 
+    def ends(self, training: TrainingSettings) -> bool:
+        """Whether the run ends early."""
+        return training.early_stopping is not None and self.stale >= training.early_stopping.patience
 
-@dataclass
-class Chance:
-    """Compares what the training's steps give with guessing, and says so once; saved with each checkpoint."""
-
-    steps: int = 0
-    pairs: int = 0
-    correct: float = 0.0
-    loss: float = 0.0
-    told: bool = False
-
-    def add(self, line: Json, window: int) -> str | None:
-        """Count a line of the log; a message when `window` steps (or `CHANCE_PAIRS` pairs, if more) were no better.
-
-        No better means an accuracy within two standard errors of one half, or a loss within 0.001 of ln 2.
-        """
-        self.steps, self.pairs = self.steps + 1, self.pairs + line["pairs"]
-        self.correct += line["accuracy"] * line["pairs"]
-        self.loss += line["loss"] * line["pairs"]
-        if self.steps < window or self.pairs < CHANCE_PAIRS:
-            return None
-        accuracy, loss, steps = self.correct / self.pairs, self.loss / self.pairs, self.steps
-        stuck = accuracy < 0.5 + 2 * math.sqrt(0.25 / self.pairs) or abs(loss - math.log(2)) < 0.001
-        self.steps, self.pairs, self.correct, self.loss = 0, 0, 0.0, 0.0
-        if self.told or not stuck:
-            return None
-        self.told = True
-        return (
-            f"nothing is learned yet: over the last {steps} steps the accuracy is {accuracy:.1%} and the loss "
-            f"{loss:.3f}, and guessing gives 50% and 0.693. Likely causes: a learning_rate that is too low (scores "
-            "hardly move) or too high (scores jump); labels that do not follow from the text, such as ties, or fields "
-            "that name the wrong answer; answers that are cut off or equal where they should differ (the report shows "
-            "pairs); too few trained parameters (lora.rank)"
-        )
+    def forget_best(self) -> None:
+        """Count no evaluation as the best so far, since its weights are lost."""
+        self.best_sha256 = self.best_loss = None
 
 
 def best_file(folder: Path, step: int) -> Path:
@@ -86,14 +61,14 @@ def best_file(folder: Path, step: int) -> Path:
     return folder / f"best-{step:08d}.safetensors"
 
 
-def keep_weights(folder: Path, step: int, weights: dict[str, Tensor], needed: set[int]) -> str | None:
+def keep_weights(folder: Path, step: int, weights: dict[str, Tensor], needed: Collection[int]) -> str | None:
     """Keep the trained weights of `step`, delete those of steps not `needed`; their hash, None if it failed."""
     path = best_file(folder, step)
     try:
         with atomic_file(path) as partial:
             save_file(weights, partial)
     except Exception as error:  # safetensors has errors of its own for a full disk
-        log.warning("the best weights so far, of step %d, could not be saved (%s); going on", step, error)
+        log.warning("the best weights so far, of step %d, could not be saved (%s); training continues", step, error)
         return None
     for other in folder.glob("best-*.safetensors"):
         if other != path and int(other.stem[5:]) not in needed:

@@ -1,37 +1,37 @@
-"""The DeepSpeed engine of a training: its configuration, its optimiser, and its weights gathered for export."""
+"""The DeepSpeed engine of a training run: its configuration, its optimizer, and its weights gathered for export."""
 
 import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import deepspeed
 import torch
+from deepspeed import DeepSpeedEngine
 from deepspeed.ops import __compatible_ops__
 from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from torch import Tensor, nn
+from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline.core.errors import UserError
-from rewardline.core.runtime import hold_threads
+from rewardline.core.runtime import hold_threads, world_size
+from rewardline.core.settings import JsonObject
 from rewardline.training.deepspeed_options import owned_keys
 from rewardline.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
 
-Json = dict[str, Any]
-
 
 def start_processes() -> None:
-    """Join the other processes of this training."""
+    """Join the other processes of this training run."""
     # Only inference uses this CPU kernel, and building it takes minutes and a compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
     hold_threads()
     deepspeed.init_distributed(verbose=False)
 
 
-def device() -> torch.device:
-    """Where this process computes."""
+def local_device() -> torch.device:
+    """The device of this process."""
     if torch.cuda.is_available():
         local = int(os.environ.get("LOCAL_RANK", "0"))
         torch.cuda.set_device(local)
@@ -39,24 +39,24 @@ def device() -> torch.device:
     return torch.device("cpu")
 
 
-def deepspeed_config(training: TrainingSettings) -> Json:
-    """The DeepSpeed configuration that follows from the training's settings, with the user's own merged over it.
+def deepspeed_config(training: TrainingSettings) -> JsonObject:
+    """The DeepSpeed configuration that follows from the settings, with the user's own merged over it.
 
     Raises:
-        UserError: the user's part sets what a key of the training decides, or what DeepSpeed does not take.
+        UserError: the user's part sets what a key of `training` decides, or DeepSpeed refuses it.
     """
     stage, offload = training.zero_stage, training.offload
-    zero: Json = {"stage": stage}
+    zero: JsonObject = {"stage": stage}
     if offload in ("optimizer", "all"):
         zero["offload_optimizer"] = {"device": "cpu"}
     if offload == "all":
         zero["offload_param"] = {"device": "cpu"}
-    config: Json = {
+    config: JsonObject = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         # Micro batches vary in number, as they are packed by tokens: this program says where a step ends.
         "managed_gradient_accumulation": False,
-        "gradient_clipping": training.clip if training.zero_stage else 0.0,  # else `clip_gradients`
+        "gradient_clipping": training.clip if stage else 0.0,  # else `clip_gradients`
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -74,7 +74,7 @@ def deepspeed_config(training: TrainingSettings) -> Json:
 
 @contextmanager
 def _refusals(training: TrainingSettings) -> Iterator[None]:
-    """What DeepSpeed says against the user's own settings is a message, no traceback."""
+    """Turn what DeepSpeed raises against the user's own settings into a message without traceback."""
     try:
         yield
     except (DeepSpeedConfigError, AssertionError, ValueError) as error:
@@ -84,26 +84,35 @@ def _refusals(training: TrainingSettings) -> Iterator[None]:
         raise UserError(f"training.deepspeed: DeepSpeed does not take it: {reason}") from error
 
 
-def merge(base: Json, over: Json, where: str) -> Json:
+def merge(base: JsonObject, over: JsonObject, prefix: str) -> JsonObject:
     """`over` merged into `base`, deeply; every value that it replaces is logged."""
     result = dict(base)
     for key, value in over.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = merge(result[key], value, f"{where}{key}.")
+        below = result.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            result[key] = merge(below, value, f"{prefix}{key}.")
             continue
-        if key in result and result[key] != value:
-            log.warning("training.deepspeed.%s%s: %s replaces %s", where, key, value, result[key])
+        if key in result and below != value:
+            log.warning("training.deepspeed.%s%s: %s replaces %s", prefix, key, value, below)
         result[key] = value
     return result
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[Json]:
+@contextmanager
+def partitioned_loading(config: JsonObject, stage: int) -> Iterator[None]:
+    """A block in which transformers load weights straight into the partitions of ZeRO-3."""
+    held = HfDeepSpeedConfig(config) if stage == 3 else None  # they ask whether such an object is alive
+    yield
+    del held
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, list[nn.Parameter] | float]]:
     """Trainable parameters in two groups: matrices with weight decay, norms and biases without."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     matrices = [parameter for parameter in trainable if _dimensions(parameter) >= 2]
     vectors = [parameter for parameter in trainable if _dimensions(parameter) < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    groups = [(matrices, weight_decay), (vectors, 0.0)]
+    return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
 
 
 def _dimensions(parameter: nn.Parameter) -> int:
@@ -111,14 +120,19 @@ def _dimensions(parameter: nn.Parameter) -> int:
     return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
-def create(model: nn.Module, training: TrainingSettings, config: Json) -> Any:
-    """The engine around `model`, with fused AdamW as its optimiser; `config` as `deepspeed_config` gives it.
+def elements(parameter: nn.Parameter) -> int:
+    """How many elements a parameter has, also where ZeRO-3 has partitioned it."""
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
+def create(model: nn.Module, training: TrainingSettings, config: JsonObject) -> DeepSpeedEngine:
+    """The engine around `model`, with fused AdamW as its optimizer; `config` as `deepspeed_config` returns it.
 
     Raises:
-        UserError: DeepSpeed does not take the user's own settings.
+        UserError: DeepSpeed refuses the user's own settings.
     """
     groups = parameter_groups(model, training.weight_decay)
-    # Handed over rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
+    # Passed rather than named in the configuration: DeepSpeed would compile one of its own for minutes.
     optimizer = torch.optim.AdamW(
         groups, lr=training.learning_rate, betas=(training.betas[0], training.betas[1]), eps=training.eps, fused=True
     )
@@ -129,15 +143,15 @@ def create(model: nn.Module, training: TrainingSettings, config: Json) -> Any:
     return engine
 
 
-def clip_gradients(engine: Any, limit: float, world: int) -> float | None:
-    """At stage 0: average the gradients over processes and scale them to a norm of at most `limit` (0: as they are).
+def clip_gradients(engine: DeepSpeedEngine, limit: float) -> float | None:
+    """At stage 0: average the gradients over processes and scale them to a norm of at most `limit` (0: no limit).
 
-    Returns the norm before; None at other stages, where DeepSpeed does both. Left to DeepSpeed here, the norm would not
-    be known, and a lone process would copy all gradients to a buffer and back.
+    Returns the norm before; None at other stages, where DeepSpeed does both. If DeepSpeed did it at stage 0, the norm
+    would not be known, and a lone process would copy all gradients to a buffer and back.
     """
     if engine.zero_optimization_stage():
         return None
-    if world > 1:
+    if world_size() > 1:
         engine.buffered_allreduce_fallback()
     parameters = list(engine.module.parameters())
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
@@ -147,11 +161,23 @@ def clip_gradients(engine: Any, limit: float, world: int) -> float | None:
     return total
 
 
-def gathered(parameters: Iterable[nn.Parameter], stage: int, write: bool = False) -> AbstractContextManager[Any]:
-    """A block in which ZeRO-3's parameters are whole; with `write` what rank 0 changes reaches all processes."""
+def gradient_norm(engine: DeepSpeedEngine) -> float | None:
+    """The norm of the last step's gradient before clipping, or None where the engine keeps none."""
+    norm = engine.get_global_grad_norm()
+    return None if norm is None else float(norm)
+
+
+def set_learning_rate(engine: DeepSpeedEngine, rate: float) -> None:
+    """Set the learning rate of the next step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def gathered(parameters: Iterable[nn.Parameter], stage: int, write: bool = False) -> AbstractContextManager[None]:
+    """A block in which ZeRO-3's parameters are complete; with `write`, what rank 0 changes reaches all processes."""
     if stage < 3:
         return nullcontext()
-    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(
+    context: AbstractContextManager[None] = deepspeed.zero.GatheredParameters(
         list(parameters), modifier_rank=0 if write else None
     )
     return context
@@ -163,7 +189,7 @@ def full_state(model: nn.Module, stage: int, keep: bool, only_trained: bool = Fa
     With `only_trained` no frozen parameters and no buffers.
     """
     state: dict[str, Tensor] = {}
-    # A parameter at a time: no process ever holds more than one whole parameter beside its share.
+    # A parameter at a time: no process ever holds more than one complete parameter beside its partition.
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if only_trained and not parameter.requires_grad:
             continue
@@ -171,20 +197,8 @@ def full_state(model: nn.Module, stage: int, keep: bool, only_trained: bool = Fa
             if keep:
                 state[name] = parameter.detach().cpu().clone()
     if keep and not only_trained:
-        for place, module in model.named_modules():
+        for path, module in model.named_modules():
             for name, buffer in module.named_buffers(recurse=False):
                 if name not in module._non_persistent_buffers_set:
-                    state[f"{place}.{name}".lstrip(".")] = buffer.detach().cpu().clone()
+                    state[f"{path}.{name}".lstrip(".")] = buffer.detach().cpu().clone()
     return state
-
-
-def gradient_norm(engine: Any) -> float | None:
-    """The norm of the last step's gradient before clipping, or None where the engine keeps none."""
-    norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
-
-
-def set_learning_rate(engine: Any, rate: float) -> None:
-    """The learning rate of the next step."""
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate

@@ -1,35 +1,13 @@
 """The training objective and what is logged of it, in float32 whatever the model's dtype."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch
-from rewardline.model.reward_model import RewardModel
 from rewardline.model.score_positions import segment_means
-from rewardline.training.settings import TrainingSettings
-
-
-def check_objective(model: RewardModel, training: TrainingSettings, *, max_length: int, eval_pairs: int) -> None:
-    """Refuse a training whose model or data cannot give what its settings ask for, before anything is computed.
-
-    Raises:
-        UserError: an encoder under a per-token loss, no eval split to normalise by, or no position left for padding.
-    """
-    loss, limit = training.loss, model.max_tokens
-    if loss.startswith("per_token") and not model.is_decoder:
-        raise UserError(
-            f"training.loss: {loss} needs a decoder; {model.model.config.model_type} is an encoder, whose head reads "
-            "one place. Use pairwise or kwise"
-        )
-    if training.normalize and not eval_pairs:
-        raise UserError("training.normalize: the eval split has no pairs to take mean and spread from; set it to false")
-    if limit is not None and max_length > limit:
-        raise UserError(
-            f"training.score: {model.score_positions.score} needs a position more than the longest sequence has; set "
-            f"the model's max_length (now {max_length}) to {limit} or less"
-        )
 
 
 def pair_losses(
@@ -85,20 +63,43 @@ def _logistic(z: Tensor, target: Tensor) -> Tensor:
     return F.softplus(-z) + (1 - target) * z
 
 
-def pair_sums(scores: Tensor, losses: Tensor, batch: Batch) -> Tensor:
-    """Sums over the batch's pairs, float64 [7].
+class Sums(NamedTuple):
+    """Sums over pairs, of which the numbers in the log are made; `correct` counts ties half.
 
-    Weight, weighted loss, correct (ties half), chosen, rejected, pairs, and the squares of chosen and rejected.
+    `squares`: of the scores of chosen and rejected; `full_tokens`: tokens of chosen and rejected in full, `tokens`:
+    those that were computed, without padding.
     """
+
+    weight: float
+    weighted_loss: float
+    correct: float
+    chosen: float
+    rejected: float
+    pairs: float
+    squares: float
+    full_tokens: float
+    tokens: float
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the pairs by their weight."""
+        return self.weighted_loss / self.weight
+
+
+def batch_sums(scores: Tensor, losses: Tensor, batch: Batch) -> Tensor:
+    """The `Sums` of a micro batch, float64 [9] on its device."""
     chosen, rejected = scores[batch.chosen].detach().double(), scores[batch.rejected].detach().double()
     correct = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
-    columns = [
-        batch.weight.double().sum(),
-        (losses.detach() * batch.weight).double().sum(),
-        correct.sum(),
-        chosen.sum(),
-        rejected.sum(),
-        torch.ones_like(chosen).sum(),
-        (chosen.square() + rejected.square()).sum(),
-    ]
-    return torch.stack(columns)
+    pairs = torch.ones_like(chosen).sum()
+    sums = {
+        "weight": batch.weight.double().sum(),
+        "weighted_loss": (losses.detach() * batch.weight).double().sum(),
+        "correct": correct.sum(),
+        "chosen": chosen.sum(),
+        "rejected": rejected.sum(),
+        "pairs": pairs,
+        "squares": (chosen.square() + rejected.square()).sum(),
+        "full_tokens": torch.full_like(pairs, batch.full_tokens),
+        "tokens": torch.full_like(pairs, batch.tokens),
+    }
+    return torch.stack([sums[name] for name in Sums._fields])

@@ -1,4 +1,8 @@
-"""The learning rate of each step."""
+"""The learning rate of each step.
+
+A function of the step alone, so that a resumed run has nothing to restore; the schedulers of torch and transformers
+count their own calls, and have no warm-up as a share of the steps.
+"""
 
 import math
 

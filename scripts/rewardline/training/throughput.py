@@ -1,4 +1,4 @@
-"""How much of what the machine can compute a training uses: model FLOPs, and the machine's peak.
+"""Model FLOPs of a training run, and its share of the peak of the hardware.
 
 Model FLOPs utilisation as in Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): what the model's mathematics
 needs, whatever is recomputed or padded, over what the hardware could have done in that time.
@@ -6,15 +6,19 @@ needs, whatever is recomputed or padded, over what the hardware could have done 
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from rewardline.core.runtime import world_size
 from rewardline.model.batch import Batch
+from rewardline.model.reward_model import DTYPES, RewardModel
+from rewardline.training.engine import elements
+from rewardline.training.processes.collectives import sum_over_processes
+from rewardline.training.settings import Precision
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PEAKS = {
     "H200": 989e12, "H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H800": 989e12, "GH200": 989e12,
     "B200": 2250e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12, "A40": 150e12,
@@ -24,12 +28,12 @@ PEAKS = {
 
 
 class Counts(NamedTuple):
-    """What was computed: places of the batches with padding, tokens, and for every token the places up to its own.
+    """What was computed: positions of the batches with padding, tokens, and the sum of the tokens' context lengths.
 
-    `read`, `read_context`: the same two of the tokens that go through all of the last layer, where only some are read.
+    `read`, `read_context`: the last two of the tokens that go through all of the last layer, where only some are read.
     """
 
-    places: float = 0.0
+    positions: float = 0.0
     real: float = 0.0
     context: float = 0.0
     read: float = 0.0
@@ -41,27 +45,27 @@ NOTHING = Counts()
 
 @dataclass
 class Work:
-    """What a training has computed: counted on the device, without waiting for it; saved with each checkpoint.
+    """Counts what the steps compute, on the device and without waiting for it; saved with each checkpoint.
 
-    `before` are the counts of all processes up to the last checkpoint.
+    `before`: the counts of all processes up to the last checkpoint.
     """
 
     before: Counts = NOTHING
-    _here: torch.Tensor | None = field(default=None, repr=False)
+    _here: Tensor | None = field(default=None, repr=False)
 
     def add(self, batch: Batch, reads_some: bool) -> None:
         """Count a micro batch of this process; `reads_some`: whether the last layer computes only what is read."""
-        seen, mask = batch.position_ids + 1, batch.attention_mask
+        contexts, mask = batch.position_ids + 1, batch.attention_mask
         if mask is None:
             assert batch.layout is not None
             mask = batch.layout.is_real[None].long()
-        real, context = mask.sum(), (seen * mask).sum()
+        real, context = mask.sum(), (contexts * mask).sum()
         read, read_context = real, context
         if reads_some and batch.layout is not None and batch.layout.last_layer is not None:
             rows = batch.layout.last_layer.query_rows
-            read, read_context = torch.full_like(real, len(rows)), seen[0].index_select(0, rows).sum()
-        places = torch.full_like(real, seen.numel())
-        sums = torch.stack([places, real, context, read, read_context]).double()
+            read, read_context = torch.full_like(real, len(rows)), contexts[0].index_select(0, rows).sum()
+        positions = torch.full_like(real, contexts.numel())
+        sums = torch.stack([positions, real, context, read, read_context]).double()
         self._here = sums if self._here is None else self._here + sums
 
     def total(self, device: torch.device) -> Counts:
@@ -69,25 +73,23 @@ class Work:
         here = torch.zeros(len(self.before), dtype=torch.float64, device=device)
         if self._here is not None:
             here += self._here
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(here)
-        return Counts(*(a + b for a, b in zip(self.before, here.tolist(), strict=True)))
+        return Counts(*(a + b for a, b in zip(self.before, sum_over_processes(here).tolist(), strict=True)))
 
 
 KEYS_AND_VALUES = ("k_proj", "v_proj")
 FUSED = ("c_attn", "query_key_value", "qkv_proj")
-"""Names of what gives keys and values, alone and together with the queries."""
+"""Names of the projections to keys and values, alone and together with the queries."""
 
 
-def model_flops(model: nn.Module, work: Counts, causal: bool) -> float:
+def model_flops(model: PreTrainedModel, work: Counts, causal: bool) -> float:
     """FLOPs of the forward and backward passes over what was computed, padding aside.
 
     6 a token for each trained parameter outside the embeddings (2 forward, 4 backward), 4 for each frozen one, whose
-    gradient is not needed, and 12 * layers * hidden size for each place attended to: the 12 L H Q T of PaLM's appendix,
-    with the places that a token sees in place of T: those up to its own (`causal`), or twice as many. In the last layer
-    all tokens need keys and values, and those that are read the rest, as they do the head.
+    gradient is not needed, and 12 * layers * hidden size for each token of a context: the 12 L H Q T of PaLM's appendix
+    with the length of a token's context in place of T: the positions up to its own (`causal`), or twice as many. In the
+    last layer all tokens need keys and values, and those that are read the rest, as they do the head.
     """
-    config: Any = model.config
+    config = model.config
     heads, width = config.num_attention_heads, getattr(config, "head_dim", None)
     groups = getattr(config, "num_key_value_heads", None) or heads
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
@@ -101,14 +103,15 @@ def model_flops(model: nn.Module, work: Counts, causal: bool) -> float:
         if id(parameter) in last or name.startswith("score."):
             fused = any(part in name for part in FUSED)
             share = 2 * groups / (heads + 2 * groups) if fused else float(any(part in name for part in KEYS_AND_VALUES))
-        size = getattr(parameter, "ds_numel", parameter.numel()) * (6 if parameter.requires_grad else 4)
-        products += size * (work.read + share * (work.real - work.read))
+        products += (
+            elements(parameter) * (6 if parameter.requires_grad else 4) * (work.read + share * (work.real - work.read))
+        )
     attended = 12 * (heads * width if width else config.hidden_size) * (1 if causal else 2)
     return float(products + attended * ((config.num_hidden_layers - 1) * work.context + work.read_context))
 
 
-def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
-    """FLOP/s that a process can reach in matrix products, and where the number comes from.
+def peak_flops(device: torch.device, precision: Precision) -> tuple[float, str]:
+    """FLOP/s that a process can reach in matrix products, and the source of that number.
 
     For known GPUs in 16 bits the data sheet's; else the best rate of products measured here, for under a second.
     """
@@ -130,3 +133,24 @@ def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
             best = min(best, time.perf_counter() - begin)
     where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return 2 * size**3 / best, f"measured at start, products of {size} x {size} in {precision}, {where}"
+
+
+def utilisation(
+    model: RewardModel, work: Counts, tokens: int, seconds: float, peak: tuple[float, str]
+) -> dict[str, float | str]:
+    """What `RunFacts` has of a run of all processes over `tokens` (chosen and rejected in full) in `seconds`.
+
+    `peak`: that of a process, as `peak_flops` returns it.
+    """
+    flops = model_flops(model.model, work, causal=model.is_decoder)
+    available = peak[0] * world_size()
+    return {
+        "computed_tokens": int(work.real),
+        "shared_share": round(1 - work.real / max(tokens, 1), 4),
+        "padding_share": round(1 - work.real / max(work.positions, 1), 4),
+        "model_flops": flops,
+        "flops_per_second": round(flops / seconds),
+        "peak_flops_per_second": round(available),
+        "peak_source": peak[1] if world_size() == 1 else f"{peak[1]}; times {world_size()} processes",
+        "utilisation": round(flops / seconds / available, 4),
+    }

@@ -16,7 +16,6 @@ from rewardline.model.normalization import Normalization, moments, normalize
 from rewardline.model.reward_model import RewardModel
 from rewardline.scoring.batched import score_comparisons
 from rewardline.tokens.tokenizer import load_tokenizer
-from rewardline.training.health import DriftWatch
 
 from support.families import FAMILIES
 from support.models import LONGEST, comparisons, encoder, random_model
@@ -94,25 +93,3 @@ def test_moments_are_those_of_all_scores() -> None:
     values = np.random.default_rng(0).normal(50, 2, 1000)
     found = moments(len(values), values.sum(), (values**2).sum())
     assert [found.mean, found.std] == pytest.approx([values.mean(), values.std()])
-
-
-def line(step: int, mean: float, spread: float) -> dict[str, float]:
-    return {"step": step, "chosen_mean": mean + 0.1, "rejected_mean": mean - 0.1, "score_std": spread}
-
-
-@pytest.mark.parametrize(
-    ("means", "spread", "expected"),
-    [
-        ([0, 1, 3, 5, 7], 0.5, [3]),
-        ([0, -1, -3, -5], 0.5, [3]),
-        ([0, 1, 3, 5], 4.0, []),  # a spread as large
-        ([2.5, 2.5, 2.4, 2.6], 0.1, []),  # where a new head happened to start
-        ([0.2, 0.3, 0.1], 0.01, []),
-    ],
-)
-def test_drift_is_said_once_where_the_mean_leaves_zero(means: list[float], spread: float, expected: list[int]) -> None:
-    watch, found = DriftWatch(), []
-    for step, mean in enumerate(means, 1):
-        watch = DriftWatch(**vars(watch))  # as after a resume
-        found += [step] * watch.see(line(step, mean, spread))
-    assert found == expected

@@ -78,7 +78,7 @@ def test_checkpoint_of_one_zero_stage_is_that_of_every_other(tmp_path: Path, pre
         checkpoints.restore(other, tmp_path)
         assert equal(state_of(other), expected)
         assert equal(weights(other), weights(saved_by))
-        assert optimizer_state.counters(other)["adam_step"] == 2
+        assert optimizer_state.counters(other).adam_step == 2
 
 
 def cut_off(path: Path) -> None:

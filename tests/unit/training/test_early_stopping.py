@@ -1,21 +1,37 @@
-"""Which weights a training leaves, when it stops, and when it says that nothing is learned."""
+"""Which weights a training run exports, and when it ends."""
 
 import math
 from pathlib import Path
 
-import pytest
 import torch
 
-from rewardline.training.early_stopping import Chance, Selection, best_file, is_kept, keep_weights, kept_weights
+from rewardline.training.early_stopping import (
+    Selection,
+    best_file,
+    evaluation_is_due,
+    is_kept,
+    keep_weights,
+    kept_weights,
+)
+
+from support.training_runs import training_settings
 
 
 def test_early_stopping_counts_evaluations_without_enough_improvement() -> None:
-    selection = Selection()
-    stale = []
+    selection, training = Selection(), training_settings(early_stopping={"min_delta": 0.01, "patience": 2})
+    stale, ends = [], []
     for loss in (0.7, 0.6, 0.595, 0.61, 0.5, 0.5, math.nan):
-        selection.count(loss, min_delta=0.01)
+        selection.count(loss, training)
         stale.append(selection.stale)
+        ends.append(selection.ends(training))
     assert stale == [0, 0, 1, 2, 0, 1, 2]
+    assert ends == [count == 2 for count in stale]
+    assert not selection.ends(training_settings())
+
+
+def test_evaluations_are_due_at_equal_distances_and_at_the_end() -> None:
+    assert [step for step in range(1, 8) if evaluation_is_due(training_settings(eval_every=3), step, 7)] == [3, 6, 7]
+    assert not evaluation_is_due(training_settings(eval_every=0), 7, 7)
 
 
 def test_weights_that_are_needed_stay_and_others_go(tmp_path: Path) -> None:
@@ -35,27 +51,3 @@ def test_weights_that_are_needed_stay_and_others_go(tmp_path: Path) -> None:
     assert not is_kept(tmp_path, selection)
     path.unlink()
     assert not is_kept(tmp_path, selection)
-
-
-def messages(accuracy: float, loss: float, steps: int = 450) -> list[str]:
-    chance = Chance()
-    line = {"pairs": 32, "accuracy": accuracy, "loss": loss}
-    return [message for message in (chance.add(line, 200) for _ in range(steps)) if message]
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "loss", "told"),
-    [(0.5, 0.75, True), (0.505, 0.69, True), (0.9, 0.6931, True), (0.53, 0.69, False), (0.8, 0.5, False)],
-)
-def test_no_better_than_guessing_for_long_is_said_once(accuracy: float, loss: float, told: bool) -> None:
-    found = messages(accuracy, loss)
-    assert len(found) == told
-    if told:
-        assert f"{accuracy:.1%}" in found[0]
-        assert "learning_rate" in found[0]
-    assert messages(accuracy, loss, steps=150) == []
-
-
-def test_few_pairs_say_nothing() -> None:
-    chance = Chance()
-    assert [chance.add({"pairs": 2, "accuracy": 0.5, "loss": 0.7}, 10) for _ in range(200)] == [None] * 200

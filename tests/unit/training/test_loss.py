@@ -16,7 +16,7 @@ from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Score, ScorePositions, Span
 from rewardline.scoring.batched import score_comparisons
 from rewardline.tokens.store import Comparison, ComparisonPair
-from rewardline.training.loss import pair_losses, pair_sums
+from rewardline.training.loss import Sums, batch_sums, pair_losses
 
 from support.families import FAMILIES
 from support.models import LONGEST, comparisons, random_model
@@ -133,7 +133,7 @@ def test_losses_read_nothing_back_from_the_device(score: Score, span: Span | Non
     options = {"margin": True, "soft_labels": True, "label_smoothing": 0.1, "centering": 0.1}
     losses = pair_losses(scores, batch, values=values, **options)  # type: ignore[arg-type]
     assert losses.shape == batch.chosen.shape
-    assert pair_sums(scores, losses, batch).shape == (7,)
+    assert batch_sums(scores, losses, batch).shape == (len(Sums._fields),)
     torch.autograd.backward((losses * batch.weight).sum())
 
 

@@ -8,8 +8,9 @@ from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch, collate
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.score_positions import Score
-from rewardline.training.loss import check_objective, pair_losses, pair_sums
+from rewardline.training.loss import Sums, batch_sums, pair_losses
 from rewardline.training.schedule import learning_rate
+from rewardline.training.train import check_objective
 
 from support.models import encoder, random_model
 from support.tokens import random_comparison
@@ -76,9 +77,9 @@ def test_what_the_model_or_the_data_cannot_give_is_refused(
 def test_ties_count_half() -> None:
     batch = batch_of(3)
     scores = torch.tensor([1.0, 0.0, 0.5, 0.5, 0.0, 1.0])
-    sums = pair_sums(scores, pair_losses(scores, batch), batch)
-    assert sums[2].item() == 1.5
-    assert sums[5].item() == 3
+    sums = Sums(*batch_sums(scores, pair_losses(scores, batch), batch).tolist())
+    assert (sums.correct, sums.pairs) == (1.5, 3)
+    assert (sums.tokens, sums.full_tokens) == (batch.tokens, batch.full_tokens)
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])

@@ -37,7 +37,7 @@ def test_padding_that_a_loss_reads_is_no_real_token(pad_position: int | None) ->
     work.add(batch, True)
     plain.add(collate(rows, "shared_prefix", 0), False)
     found = work.total(CPU)
-    assert found.places == batch.input_ids.numel() > found.real
+    assert found.positions == batch.input_ids.numel() > found.real
     assert found[1:] == plain.total(CPU)[1:]
 
 

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 PREEMPTED = 75
-"""Exit code after a SIGTERM (EX_TEMPFAIL of sysexits.h): work is saved, and the same command goes on from it."""
+"""Exit code after a SIGTERM (EX_TEMPFAIL of sysexits.h): work is saved, and the same command resumes from it."""
 INTERRUPTED = 130
 """Exit code after a Ctrl-C, as of any program that a SIGINT ends."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -18,10 +18,10 @@ def die_with_parent() -> None:
 
 
 def leave_on_terminate() -> None:
-    """Until a training has its own way to save: a SIGTERM ends the program with the code that asks for a retry.
+    """Until a training run has its own way to save, end on a SIGTERM with the code that asks for a retry.
 
-    A Ctrl-C ends it too. Both at once and like a kill, as an exception would be lost in a library that catches all, or
-    in a finaliser.
+    A Ctrl-C ends the program too. Both at once and like a kill, as an exception would be lost in a library that
+    catches all, or in a finaliser.
     """
     signal.signal(signal.SIGTERM, lambda *_: os._exit(PREEMPTED))
     interrupt_at_once()

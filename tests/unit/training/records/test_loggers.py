@@ -1,25 +1,30 @@
 """Copies of the log for other programs: what is not installed is asked for, what is installed gets every number."""
 
 import json
-import resource
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.training import loggers
+from rewardline.training.records import loggers
+from rewardline.training.records.log_file import EvalLine, LogLine
 from rewardline.training.settings import TrainingSettings, TrainSettings
 
-LINES: list[dict[str, Any]] = [
-    {"step": 4, "epoch": 0.5, "loss": 0.25, "pairs": 8, "grad_norm": None},
-    {"step": 4, "epoch": 0.5, "eval_loss": 0.5, "eval_accuracy": 1.0},
-]
+from support.training_runs import STEP_LINE
+
+LINES: list[LogLine] = [replace(STEP_LINE, step=4), EvalLine(4, 0.5, 0.5, 1.0, 0.25, -0.25, 20)]
 EXPECTED = [
-    [{"train/epoch": 0.5, "train/loss": 0.25, "train/pairs": 8}, 4],
-    [{"train/epoch": 0.5, "eval/loss": 0.5, "eval/accuracy": 1.0}, 4],
+    [{f"train/{name}": value for name, value in asdict(LINES[0]).items() if name not in ("step", "grad_norm")}, 4],
+    [
+        {
+            **{"train/epoch": 0.5, "eval/loss": 0.5, "eval/accuracy": 1.0, "eval/pairs": 20},
+            **{"eval/chosen_mean": 0.25, "eval/rejected_mean": -0.25},
+        },
+        4,
+    ],
 ]
 WANDB = """
 import json, pathlib
@@ -93,7 +98,8 @@ def test_mlflow_gets_every_number_and_a_resume_continues_its_run(tmp_path: Path,
 def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    (tmp_path / "log.jsonl").write_text('{"step": 3, "loss": 0.75}\n{"step": 4, "loss": 0.7}\n{"step": 5, "lo')
+    lines = [json.dumps(asdict(replace(STEP_LINE, step=step, loss=loss))) for step, loss in ((3, 0.75), (4, 0.7))]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + '\n{"step": 5, "lo')
     write_lines("tensorboard", tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -102,30 +108,6 @@ def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(3, 0.75), (4, 0.25)]
-
-
-def test_the_log_goes_on_after_the_step_of_the_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    loggers.LogFile(path, 2).write({"step": 3, "again": True})
-    assert list(loggers.log_lines(path)) == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
-
-
-def test_lines_that_a_full_disk_refuses_are_written_later(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    lines = loggers.LogFile(path, 0)
-    lines.write({"step": 1})
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, hard))
-    try:
-        lines.write({"step": 2})
-        lines.write({"step": 3})
-        assert list(loggers.log_lines(path)) == [{"step": 1}]
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    lines.write({"step": 4})
-    lines.close()
-    assert [line["step"] for line in loggers.log_lines(path)] == [1, 2, 3, 4]
 
 
 def test_what_is_not_installed_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

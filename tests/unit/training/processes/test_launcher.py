@@ -1,4 +1,4 @@
-"""Processes that fail, die or are told to stop end as one, with one message, and leave none behind."""
+"""Processes that fail, die or are asked to stop end as one, with one message, and leave none behind."""
 
 import os
 import signal
@@ -15,16 +15,16 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {scripts!r})
-from rewardline.training import launcher
+from rewardline.training.processes import launcher
 from rewardline.core.errors import UserError
 from rewardline.core.cli import run, start_logging
 from rewardline.core.runtime import is_worker, rank
-from rewardline.training.signals import leave_on_terminate
+from rewardline.training.processes.signals import leave_on_terminate
 
-place = Path({place!r})
+folder = Path({folder!r})
 
-def is_at_work(said):
-    pid = said.read_text() if said.exists() else ""
+def is_running(file):
+    pid = file.read_text() if file.exists() else ""
     return not pid or Path("/proc", pid).exists() and Path("/proc", pid, "stat").read_text().split()[2] != "Z"
 
 class Tidy:
@@ -33,12 +33,12 @@ class Tidy:
 
 def worker(what):
     leave_on_terminate()
-    (place / f"{{os.environ['RANK']}} {{os.environ['LOCAL_RANK']}}").write_text(str(os.getpid()))
+    (folder / f"{{os.environ['RANK']}} {{os.environ['LOCAL_RANK']}}").write_text(str(os.getpid()))
     if rank() == 1:
         if what == "raises":
             raise ZeroDivisionError("the reason")
         if what == "user error":
-            raise UserError("mend this")
+            raise UserError("fix this")
         if what == "is killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "ends":
@@ -47,7 +47,7 @@ def worker(what):
             signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGSEGV))
         if what == "fails since the others left":
             signal.signal(signal.SIGTERM, lambda *_: None)
-            while is_at_work(place / "0 0"):
+            while is_running(folder / "0 0"):
                 time.sleep(0.01)
             raise ConnectionError("the other process is gone")
     if what == "raises" or what == "is killed":
@@ -64,8 +64,8 @@ def main(argv):
             worker(sys.argv[1])
         return 0
     nodes = launcher.slurm_nodes()
-    meeting = launcher.join_meeting(nodes, place / "m") if nodes.index else launcher.call_meeting(nodes, place / "m")
-    return launcher.launch(Path(sys.argv[0]), sys.argv[1:], 2, nodes, meeting)
+    rendezvous = launcher.join(nodes, folder / "r") if nodes.index else launcher.announce(nodes, folder / "r")
+    return launcher.launch(Path(sys.argv[0]), sys.argv[1:], 2, nodes, rendezvous)
 
 run(main)
 """
@@ -74,7 +74,7 @@ run(main)
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     path = tmp_path / "program.py"
-    path.write_text(PROGRAM.format(scripts=str(ROOT / "scripts"), place=str(tmp_path)))
+    path.write_text(PROGRAM.format(scripts=str(ROOT / "scripts"), folder=str(tmp_path)))
     return path
 
 
@@ -109,7 +109,7 @@ def workers(folder: Path, count: int = 2) -> list[int]:
     ("what", "expected", "unwanted"),
     [
         ("raises", ["ZeroDivisionError: the reason", "error: training process 1 failed"], ["the other process"]),
-        ("user error", ["error: mend this"], ["Traceback"]),
+        ("user error", ["error: fix this"], ["Traceback"]),
         ("is killed", ["error: training process 1 was ended by SIGKILL; was there too little memory?"], ["Traceback"]),
         ("ends", ["error: training process 1 ended with code 3"], ["Traceback"]),
     ],
@@ -173,9 +173,9 @@ def test_launcher_that_is_killed_leaves_no_process(program: Path) -> None:
     assert not [pid for pid in pids if is_alive(pid)]
 
 
-def test_machines_of_a_slurm_step_count_their_processes_together(program: Path) -> None:
+def test_nodes_of_a_slurm_step_count_their_processes_together(program: Path) -> None:
     step = {"SLURM_STEP_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "3"}
-    (program.parent / "m").write_text('{"job": "6.0.0", "host": "an earlier job", "port": 1, "needed": true}')
+    (program.parent / "r").write_text('{"job": "6.0.0", "host": "an earlier job", "port": 1, "needed": true}')
     second = start(program, "does well", **step, SLURM_NODEID="1", SLURMD_NODENAME="two")
     time.sleep(0.5)
     first = start(program, "does well", **step, SLURM_NODEID="0", SLURMD_NODENAME="one")

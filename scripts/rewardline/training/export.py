@@ -1,0 +1,82 @@
+"""The exported model: which step's weights it has, and the plain Hugging Face folder that is made of them."""
+
+import logging
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from rewardline.model import lora
+from rewardline.model.normalization import Normalization, normalize
+from rewardline.model.reward_model import DTYPES, RewardModel, load_base, save_reward_model
+from rewardline.training import early_stopping, engine
+from rewardline.training.early_stopping import Selection
+from rewardline.training.processes.collectives import all_agree
+from rewardline.training.settings import TrainingSettings, TrainSettings
+
+log = logging.getLogger(__name__)
+
+
+def take_best_weights(
+    model: RewardModel, selection: Selection, folder: Path, training: TrainingSettings, last: int
+) -> int:
+    """Give the model, after step `last`, the weights that are to be exported; returns their step.
+
+    These are the last ones, or with `keep_best` those of the best evaluation. Every process must call it.
+    """
+    if not training.keep_best or selection.best_step == last:
+        return last
+    if not all_agree(lambda: early_stopping.is_kept(folder, selection)):
+        log.warning("no best weights were kept; the last ones, of step %d, are exported", last)
+        return last
+    log.info(
+        "exporting the weights of step %d: its eval loss, %.4f, was the lowest",
+        selection.best_step, selection.best_loss,
+    )  # fmt: skip
+    kept = early_stopping.kept_weights(folder, selection)
+    for name, parameter in model.model.named_parameters():
+        if name in kept:
+            with engine.gathered([parameter], training.zero_stage, write=True), torch.no_grad():
+                parameter.copy_(kept[name])
+    return selection.best_step
+
+
+def export_model(
+    settings: TrainSettings,
+    base: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    state: dict[str, Tensor],
+    folder: Path,
+    normalization: Normalization | None,
+) -> dict[str, float | bool] | None:
+    """Save weights, configuration and tokenizer to `folder`; returns what config.json says of the normalisation.
+
+    `state`: all parameters of the trained model, adapters included; these are merged, and also saved by themselves.
+
+    Raises:
+        OSError: a file cannot be written, as on a full disk.
+    """
+    training = settings.training
+    # A plain model of its own, so that what is saved does not depend on how training was distributed.
+    dtype = torch.float32 if training.lora else DTYPES[training.precision]
+    model = load_base(
+        base, tokenizer, seed=settings.seed, dtype=dtype, trust_remote_code=settings.trust_remote_code,
+        dropout=None, gathered=lambda _: nullcontext(),
+    )  # fmt: skip
+    try:
+        if training.lora:
+            adapters = lora.add_adapters(model, training.lora, settings.seed)
+            model.load_state_dict(state, strict=True)
+            model = lora.merge_adapters(adapters, folder / "adapter").to(DTYPES[training.precision])
+        else:
+            model.load_state_dict(state, strict=True)
+        stored = normalize(model, normalization, training.normalize == "fold")
+        if training.lora:
+            lora.describe_adapters(folder / "adapter", settings.run, settings.model, stored)
+        save_reward_model(model, tokenizer, folder, score=training.score, normalization=stored)
+    except SafetensorError as error:
+        raise OSError(f"the model cannot be written below {folder.parent}: {error}") from error
+    return stored

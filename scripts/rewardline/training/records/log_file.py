@@ -1,0 +1,129 @@
+"""log.jsonl: a line for each optimiser step and each evaluation."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from rewardline.core.errors import UserError
+from rewardline.core.files import atomic_file
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """An optimiser step: means over its pairs, and what it computed.
+
+    `grad_norm`: that before clipping, None where it is not known; `tokens`: those of chosen and rejected in full,
+    `computed_tokens`: those without repetitions of a shared prefix.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    accuracy: float
+    chosen_mean: float
+    rejected_mean: float
+    score_std: float
+    learning_rate: float
+    grad_norm: float | None
+    pairs: int
+    tokens: int
+    computed_tokens: int
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class EvalLine:
+    """An evaluation after a step: means over pairs of the eval split."""
+
+    step: int
+    epoch: float
+    eval_loss: float
+    eval_accuracy: float
+    eval_chosen_mean: float
+    eval_rejected_mean: float
+    eval_pairs: int
+
+
+LogLine = StepLine | EvalLine
+_LINE: TypeAdapter[LogLine] = TypeAdapter(LogLine)
+
+
+def read_log(path: Path) -> Iterator[LogLine]:
+    """The lines of a finished log.
+
+    Raises:
+        UserError: the file is missing, or a line is damaged.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; run the train stage first") from error
+    for number, text in enumerate(texts, 1):
+        try:
+            yield _parse(text)
+        except ValueError as error:
+            message = f"{path} line {number} is damaged ({error}); delete {path.parent} and train again"
+            raise UserError(message) from error
+
+
+def read_unfinished_log(path: Path) -> Iterator[LogLine]:
+    """The lines of a log up to one that was being written when its program was killed; none without a file."""
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield _parse(text)
+            except ValueError:
+                return
+
+
+def _parse(text: str) -> LogLine:
+    try:
+        return _LINE.validate_python(json.loads(text))
+    except ValidationError as error:
+        raise ValueError("these are not the fields of a step or an evaluation") from error
+
+
+class LogFile:
+    """The log of a training run. What cannot be written, as on a full disk, is written with a later line."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Keep the lines of the file up to `step`; the steps after it are done again."""
+        self._path, self._waiting, self._warned = path, "", False
+        kept = [_text(line) for line in read_unfinished_log(path) if line.step <= step]
+        with atomic_file(path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
+        self._size = path.stat().st_size
+
+    def write(self, line: LogLine) -> None:
+        """Append a line."""
+        self._waiting += _text(line)
+        try:
+            with self._path.open("r+", encoding="utf-8") as stream:
+                stream.truncate(self._size)  # what a failure left of a line
+                stream.seek(self._size)
+                stream.write(self._waiting)
+            self._size, self._waiting = self._path.stat().st_size, ""
+        except OSError as error:
+            if not self._warned:
+                log.warning("%s cannot be written (%s); trying again at every step", self._path, error.strerror)
+            self._warned = True
+
+    def close(self) -> None:
+        """Write the lines that could not be written before.
+
+        Raises:
+            OSError: they still cannot be written.
+        """
+        if self._waiting:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(self._waiting)
+
+
+def _text(line: LogLine) -> str:
+    return json.dumps(asdict(line)) + "\n"

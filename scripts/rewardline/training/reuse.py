@@ -1,0 +1,142 @@
+"""Training that is not repeated: the key of all that the weights depend on, and the model that was made under it."""
+
+import logging
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rewardline.core.errors import UserError
+from rewardline.core.files import atomic_folder, link_or_copy, read_json
+from rewardline.core.hashing import canonical, digest, file_sha256
+from rewardline.core.locks import exclusive
+from rewardline.core.provenance import code_digest
+from rewardline.core.versions import versions
+from rewardline.training.processes.launcher import Nodes, Rendezvous, announce, join
+from rewardline.training.records import loggers
+from rewardline.training.records.model_card import model_card
+from rewardline.training.records.run_facts import read_run_facts
+from rewardline.training.settings import TrainSettings
+
+log = logging.getLogger(__name__)
+
+ROUNDING = {"zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention"}
+"""Keys of `training` that change weights by rounding alone: a run resumes when they have changed."""
+NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
+"""Keys of `training` that change no weight."""
+NUMERICS = ("step.py", "held_out.py", "export.py")
+"""The modules that decide the weights, with all that they import, but for `core`, which changes no result."""
+
+
+def code_files() -> tuple[Path, ...]:
+    """The programs whose code is part of the key."""
+    return tuple(Path(__file__).with_name(name) for name in NUMERICS)
+
+
+def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Collection[str]) -> str:
+    """A hash of what the weights depend on: settings but for some keys, tokens, base model, code and versions."""
+    training = settings.training
+    installed = versions()
+    packages = ["torch", "deepspeed", "transformers", *(["peft"] if training.lora else [])]
+    manifest = read_json(tokens / "manifest.json")
+    parts = {
+        "settings": {**settings.as_json(), "training": training.model_dump(mode="json", exclude=set(without))},
+        "tokens": {name: value for name, value in manifest.items() if name != "key"},  # content, not what made it
+        "base": read_json(base / "manifest.json")["files"],
+        "code": code_digest(*code_files(), without=("core",)),
+        "versions": {name: installed[name] for name in packages},
+    }
+    return digest(canonical(parts))
+
+
+def is_complete(model: Path, key: str) -> bool:
+    """Whether a folder has a finished model that was trained under `key`, with the weights that it was saved with."""
+    try:
+        facts = read_run_facts(model / "run.json")
+    except UserError:
+        if model.exists():
+            log.warning("%s is not complete; training again", model)
+        return False
+    if facts.key != key:
+        log.info("%s was trained with other settings; training again", model)
+        return False
+    weights = model / "model.safetensors"
+    if not weights.is_file() or file_sha256(weights) != facts.weights_sha256:
+        log.warning("%s is damaged; training again", model)
+        return False
+    return True
+
+
+def discard(model: Path) -> None:
+    """Delete a model, if there is one."""
+    (model / "run.json").unlink(missing_ok=True)  # first: without it, what a kill leaves of the rest is no model
+    if model.exists():
+        shutil.rmtree(model)
+
+
+def publish(folder: Path, output: Path) -> None:
+    """Publish the model of a run's folder with its card, and delete checkpoints and the folders of other keys."""
+    model = folder / "model"
+    with atomic_folder(output) as out:
+        for path in sorted(model.rglob("*")):
+            target = out / path.relative_to(model)
+            if path.is_dir():
+                target.mkdir(parents=True)
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(path, target)
+        (out / "README.md").write_text(model_card(read_run_facts(model / "run.json")), encoding="utf-8")
+    for path in folder.iterdir():
+        if path.name != "model":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for other in folder.parent.iterdir():
+        if other.is_dir() and other != folder:
+            shutil.rmtree(other)
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """A training run, whatever it runs on; `checkpoints` has a folder for each key."""
+
+    settings: TrainSettings
+    tokens: Path
+    base: Path
+    checkpoints: Path
+
+    @cached_property
+    def key(self) -> str:
+        """The key of the model."""
+        return training_key(self.settings, self.tokens, self.base, NO_EFFECT)
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder of its checkpoints, equal for runs that differ by rounding alone."""
+        return self.checkpoints / training_key(self.settings, self.tokens, self.base, NO_EFFECT | ROUNDING)
+
+    def run(self, train: Callable[[Rendezvous], int], nodes: Nodes, output: Path) -> int:
+        """Train on this node, unless the model is there already; the first node then publishes it to `output`.
+
+        `train` returns an exit code, which is returned.
+
+        Raises:
+            UserError: training failed.
+        """
+        path = self.checkpoints / "rendezvous.json"
+        if nodes.index:
+            announced = join(nodes, path)
+            return 0 if announced is None else train(announced)
+        loggers.check(self.settings.training.loggers)
+        with exclusive(self.checkpoints.with_name(f".{self.checkpoints.name}.lock")):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            model = self.folder / "model"
+            done = is_complete(model, self.key)
+            rendezvous = announce(nodes, path, needed=not done)
+            if done:
+                log.info("this training run is already done: its inputs, settings and code have not changed")
+            else:
+                discard(model)
+                if code := train(rendezvous):
+                    return code
+            publish(self.folder, output)
+        return 0

@@ -1,0 +1,129 @@
+"""An optimiser step, and the model that it starts from: all that decides what is learned.
+
+The key of a training run covers the code of this module, of `held_out`, of `export` and of what they import (see
+`reuse`): nothing else belongs here.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from deepspeed import DeepSpeedEngine
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from rewardline.core.runtime import rank, world_size
+from rewardline.model import lora
+from rewardline.model.batch import Batch
+from rewardline.model.reward_model import DTYPES, RewardModel, load_base, scores_of
+from rewardline.tokens.tokenizer import load_tokenizer
+from rewardline.training import engine
+from rewardline.training.batching import MicroBatchLoader, Piece, StepSampler
+from rewardline.training.loss import Sums, batch_sums, pair_losses
+from rewardline.training.processes.collectives import sum_over_processes
+from rewardline.training.schedule import learning_rate
+from rewardline.training.settings import TrainSettings
+
+
+def build_model(settings: TrainSettings, base: Path, max_length: int) -> tuple[RewardModel, PreTrainedTokenizerFast]:
+    """The base model with a score head, and adapters where the settings ask for them; and its tokenizer.
+
+    `max_length`: tokens of the longest sequence.
+    """
+    tokenizer = load_tokenizer(base, settings.trust_remote_code)
+    training = settings.training
+
+    def gathered(parameters: list[nn.Parameter]) -> AbstractContextManager[None]:
+        return engine.gathered(parameters, training.zero_stage, write=True)
+
+    model = load_base(
+        base,
+        tokenizer,
+        seed=settings.seed,
+        # ZeRO-3 partitions what is loaded, in the precision of the computation; else the engine converts it.
+        dtype=DTYPES[training.precision] if training.zero_stage == 3 else torch.float32,
+        dropout=training.dropout,
+        trust_remote_code=settings.trust_remote_code,
+        gathered=gathered,
+    )
+    if training.lora:
+        lora.add_adapters(model, training.lora, settings.seed)
+    reward_model = RewardModel(
+        model, training.batching, training.attention, score=training.score, raw=True, max_length=max_length,
+        dtype=DTYPES[training.precision],
+    )  # fmt: skip
+    if training.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    return reward_model, tokenizer
+
+
+class DivergedError(Exception):
+    """The loss or the gradient of a step is not finite."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Sums over the pairs of all processes, the learning rate, and the gradient's norm before clipping if known."""
+
+    sums: Sums
+    learning_rate: float
+    gradient_norm: float | None
+
+
+class OptimizerStep:
+    """Takes the steps of a training run: the same for any number of processes and micro batches, up to rounding."""
+
+    def __init__(self, running: DeepSpeedEngine, settings: TrainSettings, loader: MicroBatchLoader) -> None:
+        self._engine, self._settings, self._training = running, settings, settings.training
+        self._loader = loader
+        self._mean_weight = loader.data.mean_weight(loader.by_prompt)
+        self.sampler = StepSampler(loader.data, self._training, settings.seed)
+
+    def take(self, step: int, pieces: Sequence[Piece], observe: Callable[[Batch], None]) -> StepResult:
+        """Take step `step` (0-based) on some pieces; `observe` gets each micro batch of this process that counts.
+
+        Raises:
+            DivergedError: the loss or the gradient is not finite.
+        """
+        training = self._training
+        # Dropout draws from (seed, step, process) alone, so that a step is the same after a resume.
+        torch.manual_seed(int(np.random.SeedSequence([self._settings.seed, step, rank()]).generate_state(1)[0]))
+        rate = learning_rate(training, step, self.sampler.total_steps)
+        engine.set_learning_rate(self._engine, rate)
+        # The engine averages over processes. The mean is over the step's pairs, or prompts, whatever their packing;
+        # weights are relative to the mean weight of all pairs, or prompts.
+        count = self._loader.units(pieces) * self._mean_weight
+        sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self._loader.device)
+        for batch, counts in self._loader.load(pieces):
+            output = self._engine(batch)
+            scores = scores_of(output, batch)
+            losses = pair_losses(
+                scores, batch, values=output, soft_labels=True, label_smoothing=training.label_smoothing,
+                margin=training.margin, centering=training.centering,
+            )  # fmt: skip
+            self._engine.backward((losses * batch.weight).sum() * (world_size() * counts / count))
+            if counts:
+                observe(batch)
+                sums += batch_sums(scores, losses, batch)
+        norm = engine.clip_gradients(self._engine, training.clip)
+        self._update()
+        result = Sums(*sum_over_processes(sums).tolist())
+        norm = engine.gradient_norm(self._engine) if norm is None else norm
+        if not math.isfinite(result.weighted_loss):
+            raise DivergedError("the loss is not finite")
+        # A gradient that overflows in fp16 is expected: the loss scaler leaves that step out.
+        if norm is not None and not math.isfinite(norm) and training.precision != "fp16":
+            raise DivergedError("the gradient is not finite")
+        return StepResult(result, rate, norm)
+
+    def _update(self) -> None:
+        try:
+            self._engine.step()
+        except Exception as error:
+            if "loss scale" not in str(error):
+                raise
+            raise DivergedError("gradients overflow in fp16 even at the lowest loss scale") from error

@@ -1,0 +1,144 @@
+"""When a training run is repeated: if its key has changed, or its model is not complete; and what the key covers."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rewardline.core.provenance import program_files
+from rewardline.training import reuse
+from rewardline.training.records.run_facts import RunFacts
+from rewardline.training.settings import TrainSettings
+
+from support.paths import SCRIPTS
+from support.training_runs import run_facts, training_settings
+
+LIBRARY = SCRIPTS / "rewardline"
+
+
+def covered() -> set[str]:
+    """The modules of the library that are part of the key."""
+    files = {path for program in reuse.code_files() for path in program_files(program)}
+    names = {path.relative_to(LIBRARY).as_posix() for path in files}
+    return {name for name in names if not name.startswith("core/")}
+
+
+def test_the_key_covers_exactly_what_changes_weights() -> None:
+    names = covered()
+    training = {name.removeprefix("training/") for name in names if name.startswith("training/")}
+    assert training == {
+        *("__init__.py", "step.py", "held_out.py", "early_stopping.py", "export.py", "batching.py", "loss.py"),
+        *("schedule.py", "engine.py", "deepspeed_options.py", "settings.py"),
+        *("processes/__init__.py", "processes/collectives.py"),
+    }
+    assert {name.partition("/")[0] for name in names} == {"__init__.py", "model", "tokens", "training"}
+    modules = {"reward_model", "batch", "score_positions", "normalization", "lora", "settings"}
+    assert {f"model/{name}.py" for name in modules} < names
+    assert {f"model/packing/{name}.py" for name in ("attention", "layout", "flex")} < names
+    assert "tokens/store.py" in names
+
+
+def test_every_program_of_the_key_is_needed() -> None:
+    """None is part of what another one consists of, so that each stands for something of its own."""
+    programs = reuse.code_files()
+    assert all(path.is_file() for path in programs)
+    for program in programs:
+        assert not any(program in program_files(other) for other in programs if other != program), program
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "c" / "k" / "model"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    run_facts(key="a", weights=folder / "model.safetensors").write(folder / "run.json")
+    return folder
+
+
+def test_a_model_under_the_same_key_is_complete(model: Path) -> None:
+    assert reuse.is_complete(model, "a")
+
+
+def other_key(_: Path) -> None:
+    """The model is as it was, and the key is another."""
+
+
+def damage(model: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"weight")
+
+
+def lose_facts(model: Path) -> None:
+    (model / "run.json").unlink()
+
+
+def lose_weights(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize("change", [other_key, damage, lose_facts, lose_weights, shutil.rmtree])
+def test_any_other_is_not_and_nothing_is_deleted_before_it_is_discarded(
+    model: Path, change: Callable[[Path], None]
+) -> None:
+    change(model)
+    before = sorted(model.rglob("*"))
+    assert not reuse.is_complete(model, "b" if change is other_key else "a")
+    assert sorted(model.rglob("*")) == before
+    reuse.discard(model)
+    assert not model.exists()
+
+
+def test_a_model_that_cannot_be_discarded_ends_the_program_and_is_complete_no_more(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(folder: Path) -> None:
+        (folder / "config.json").unlink()
+        raise OSError("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", busy)
+        with pytest.raises(OSError, match="busy"):
+            reuse.discard(model)
+    assert not reuse.is_complete(model, "a"), "it lacks its config.json"
+
+
+def test_publishing_adds_the_card_and_deletes_what_is_no_longer_needed(model: Path, tmp_path: Path) -> None:
+    (model / "adapter").mkdir()
+    (model / "adapter" / "x").write_text("x")
+    (model.parent / "step-00000001").mkdir()
+    (model.parent / "log.jsonl").write_text("")
+    (tmp_path / "c" / "other").mkdir()
+    reuse.publish(model.parent, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "c").rglob("*") if path.parent in (tmp_path / "c", model.parent)] == [
+        "k",
+        "model",
+    ]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("README.md", "adapter", "config.json", "model.safetensors", "run.json"),
+    }
+    assert (tmp_path / "out" / "adapter" / "x").read_text() == "x"
+    facts = RunFacts.model_validate_json((tmp_path / "out" / "run.json").read_text())
+    assert f"# {facts.run}" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_key_covers_settings_and_content_of_the_inputs(tmp_path: Path) -> None:
+    tokens, base = tmp_path / "tokens", tmp_path / "base"
+    settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
+
+    def key(settings: TrainSettings = settings, made_by: str = "k", length: int = 8, base_hash: str = "h") -> str:
+        for folder, facts in ((tokens, {"key": made_by, "max_length": length}), (base, {"files": [base_hash]})):
+            folder.mkdir(exist_ok=True)
+            (folder / "manifest.json").write_text(json.dumps(facts))
+        return reuse.training_key(settings, tokens, base, reuse.NO_EFFECT)
+
+    first = key()
+    assert key(made_by="another program that made the same tokens") == first
+    assert key(settings.replace(training=training_settings(loggers=[], checkpoint_every=1))) == first
+    assert len({first, key(length=9), key(base_hash="i"), key(settings.replace(seed=2))}) == 4
+    precise, rounded = (settings.replace(training=training_settings(**o)) for o in ({"zero_stage": 2}, {"epochs": 2}))
+    assert len({first, key(precise), key(rounded)}) == 3
+    job = reuse.TrainingJob(settings, tokens, base, tmp_path / "c")
+    assert job.folder == reuse.TrainingJob(precise, tokens, base, tmp_path / "c").folder
+    assert job.folder != reuse.TrainingJob(rounded, tokens, base, tmp_path / "c").folder
