@@ -180,19 +180,19 @@ class MicroBatchLoader:
         return sum(piece.pairs / self._pairs_as_one(piece) for piece in pieces)
 
     def load(self, pieces: Sequence[Piece]) -> Iterator[tuple[Batch, bool]]:
-        """The micro batches, and whether each counts.
+        """The micro batches, and whether each is real.
 
-        All processes get equally many, as DeepSpeed's collectives need it: those that do not count are fillers.
+        All processes get equally many, as DeepSpeed's collectives need it: those that are not real do not count.
         """
         rows = self.data.tail_counts if self._batching == "padded" else None
         groups = micro_batches(self._sizes, pieces, self._budget, rows)
         for begin in range(0, len(groups), world_size()):
             turn = groups[begin : begin + world_size()]
-            counts = rank() < len(turn)
-            group = turn[rank()] if counts else turn[-1][-1:]
+            is_real = rank() < len(turn)
+            group = turn[rank()] if is_real else turn[-1][-1:]
             comparisons = [cut(self.data[piece.index], piece) for piece in group]
             batch = collate(comparisons, self._batching, self._pad_id, self._reading, self._masks)
             if self.by_prompt:
                 shares = [self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)]
                 batch.weight.div_(torch.tensor(shares))
-            yield batch.to(self.device), counts
+            yield batch.to(self.device), is_real

@@ -49,8 +49,8 @@ class HeldOutSplit:
         pieces = [Piece(index, 0, count) for index, count in enumerate(pair_counts)]
         self._engine.eval()
         with torch.no_grad():
-            for batch, counts in self._loader.load(pieces):
+            for batch, is_real in self._loader.load(pieces):
                 scores = self._engine(batch)
-                if counts:
+                if is_real:
                     yield scores, batch
         self._engine.train()

@@ -68,7 +68,7 @@ class TrainingLoop:
         held_out: HeldOutSplit,
         folder: Path,
     ) -> None:
-        self.settings, self.training, self.folder = settings, settings.training, folder
+        self._settings, self._training, self.folder = settings, settings.training, folder
         self._model, self._engine, self._step, self._held_out = model, running, step, held_out
         self.total_steps = step.sampler.total_steps
         self.state = LoopState()
@@ -86,12 +86,12 @@ class TrainingLoop:
         signals.on_stop(self._on_stop)
         self._restore()
         if runtime.rank() == 0:
-            self._loggers = loggers.start(self.training.loggers, self.settings, self.folder, self.state.totals.step)
+            self._loggers = loggers.start(self._training.loggers, self._settings, self.folder, self.state.totals.step)
         self._saved_at = time.monotonic()
         self._engine.train()
-        with progress(self.settings.run, self.total_steps, "step", self.state.totals.step, runtime.rank() > 0) as bar:
+        with progress(self._settings.run, self.total_steps, "step", self.state.totals.step, runtime.rank() > 0) as bar:
             for epoch, pieces in self._step.sampler.steps(self.state.totals.step):
-                if self.state.selection.ends(self.training):
+                if self.state.selection.ends(self._training):
                     log.info(
                         "stopped early after step %d: %d evaluations in a row without a lower eval loss",
                         self.state.totals.step, self.state.selection.stale,
@@ -117,7 +117,7 @@ class TrainingLoop:
             data = self._step.sampler.data
             ids = [pair.pair_id for piece in pieces for pair in cut(data[piece.index], piece).pairs]
             raise UserError(
-                health.divergence_message(str(error), done.step + 1, ids, self.training.precision)
+                health.divergence_message(str(error), done.step + 1, ids, self._training.precision)
             ) from error
         seconds = time.perf_counter() - begin
         sums = result.sums
@@ -127,7 +127,7 @@ class TrainingLoop:
         return _step_line(done.step, epoch, result, seconds)
 
     def _check_health(self, line: StepLine) -> None:
-        warm = warmup_steps(self.training, self.total_steps)
+        warm = warmup_steps(self._training, self.total_steps)
         warnings = [self.state.drift.check(line)]
         if line.step > warm:
             warnings.append(self.state.chance.check(line, min(health.CHANCE_STEPS, self.total_steps - warm)))
@@ -137,7 +137,7 @@ class TrainingLoop:
     def _evaluate(self, epoch: float) -> None:
         """Score the eval split where that is due, and keep the weights if they are the best so far and needed."""
         step, selection = self.state.totals.step, self.state.selection
-        if not self._held_out.pairs or not early_stopping.evaluation_is_due(self.training, step, self.total_steps):
+        if not self._held_out.pairs or not early_stopping.evaluation_is_due(self._training, step, self.total_steps):
             return
         sums = self._held_out.evaluate()
         self._write(
@@ -146,10 +146,10 @@ class TrainingLoop:
                 int(sums.pairs),
             )
         )  # fmt: skip
-        selection.count(sums.loss, self.training)
-        if self.training.keep_best and selection.is_better(sums.loss):
+        selection.count(sums.loss, self._training)
+        if self._training.keep_best and selection.is_better(sums.loss):
             weights = engine.full_state(
-                self._model.model, self.training.zero_stage, runtime.rank() == 0, only_trained=True
+                self._model.model, self._training.zero_stage, runtime.rank() == 0, only_trained=True
             )
 
             def keep() -> str | None:
@@ -165,7 +165,7 @@ class TrainingLoop:
 
     def _save_or_stop(self) -> None:
         step, last = self.state.totals.step, self.state.totals.step == self.total_steps
-        minutes, every = self.training.checkpoint_minutes, self.training.checkpoint_every
+        minutes, every = self._training.checkpoint_minutes, self._training.checkpoint_every
         late = minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
         stopped, late = on_any(self._stopped_by is not None, late, device=self._engine.device)
         if stopped or (not last and (late or (every and step % every == 0))):
@@ -178,7 +178,7 @@ class TrainingLoop:
 
     def _save_the_end(self) -> None:
         """Save what the last checkpoint lacks, so that a kill during the export does not lose it."""
-        enabled = bool(self.training.checkpoint_every or self.training.checkpoint_minutes)
+        enabled = bool(self._training.checkpoint_every or self._training.checkpoint_minutes)
         (late,) = on_any(time.monotonic() - self._saved_at >= UNSAVED_SECONDS, device=self._engine.device)
         if enabled and late:
             self._save()
@@ -195,7 +195,7 @@ class TrainingLoop:
         self.state = LoopState.model_validate(saved)
         self._work = Work(self.state.work)
         here = Resumption(
-            step=self.state.totals.step, world_size=runtime.world_size(), zero_stage=self.training.zero_stage
+            step=self.state.totals.step, world_size=runtime.world_size(), zero_stage=self._training.zero_stage
         )
         self.state.continued = [*self.state.continued, here]
         selection = self.state.selection

@@ -59,7 +59,7 @@ def is_complete(model: Path, key: str) -> bool:
             log.warning("%s is not complete; training again", model)
         return False
     if facts.key != key:
-        log.info("%s was trained with other settings; training again", model)
+        log.info("%s was trained with other settings, inputs or code; training again", model)
         return False
     weights = model / "model.safetensors"
     if not weights.is_file() or file_sha256(weights) != facts.weights_sha256:

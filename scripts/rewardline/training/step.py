@@ -84,7 +84,7 @@ class OptimizerStep:
         self.sampler = StepSampler(loader.data, self._training, settings.seed)
 
     def take(self, step: int, pieces: Sequence[Piece], observe: Callable[[Batch], None]) -> StepResult:
-        """Take step `step` (0-based) on some pieces; `observe` gets each micro batch of this process that counts.
+        """Take step `step` (0-based) on some pieces; `observe` gets each real micro batch of this process.
 
         Raises:
             DivergedError: the loss or the gradient is not finite.
@@ -96,17 +96,17 @@ class OptimizerStep:
         engine.set_learning_rate(self._engine, rate)
         # The engine averages over processes. The mean is over the step's pairs, or prompts, whatever their packing;
         # weights are relative to the mean weight of all pairs, or prompts.
-        count = self._loader.units(pieces) * self._mean_weight
+        units = self._loader.units(pieces) * self._mean_weight
         sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self._loader.device)
-        for batch, counts in self._loader.load(pieces):
+        for batch, is_real in self._loader.load(pieces):
             output = self._engine(batch)
             scores = scores_of(output, batch)
             losses = pair_losses(
                 scores, batch, values=output, soft_labels=True, label_smoothing=training.label_smoothing,
                 margin=training.margin, centering=training.centering,
             )  # fmt: skip
-            self._engine.backward((losses * batch.weight).sum() * (world_size() * counts / count))
-            if counts:
+            self._engine.backward((losses * batch.weight).sum() * (world_size() * is_real / units))
+            if is_real:
                 observe(batch)
                 sums += batch_sums(scores, losses, batch)
         norm = engine.clip_gradients(self._engine, training.clip)
