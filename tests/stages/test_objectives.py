@@ -1,4 +1,4 @@
-"""Trainings with other scores and losses: what they compute, what they leave, and what reads it."""
+"""Training runs with other scores and losses: what they compute and export, and what reads it."""
 
 import json
 from collections.abc import Callable
@@ -57,14 +57,14 @@ CASES: list[tuple[str, Json]] = [
 
 
 Trained = tuple[Path, Path, Json, list[Json]]
-"""A finished training: its folder, its base model, its options and its log."""
+"""A finished training run: its folder, its base model, its options and its log."""
 
 
 @pytest.fixture(scope="module")
 def finished(
     tmp_path_factory: pytest.TempPathFactory, tokens: Path, base_models: Callable[..., Path]
 ) -> Callable[[int], Trained]:
-    """Do (once) the training of a case."""
+    """Do (once) the training run of a case."""
 
     @cache
     def make(number: int) -> Trained:
@@ -212,7 +212,7 @@ def test_evaluation_reads_what_is_stored(trained: Trained, tokens: Path, tmp_pat
         (1, {"zero_stage": 3, "tokens_per_micro_batch": 1000}, ()),
     ],
 )
-def test_how_a_training_is_shared_out_does_not_change_it(
+def test_how_training_is_distributed_does_not_change_it(
     tmp_path: Path,
     tokens: Path,
     finished: Callable[[int], Trained],

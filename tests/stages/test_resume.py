@@ -65,7 +65,7 @@ def test_killed_at_random_moments_the_same_command_ends_bit_equal(
 
 def test_two_processes_stopped_and_killed_on_the_way_end_bit_equal(tmp_path: Path, tokens: Path, base: Path) -> None:
     options = {"zero_stage": 3, "dropout": 0.1, "max_steps": 16}
-    expected, expected_lines = finish(tmp_path / "whole", tokens, base, *TWO, **options)
+    expected, expected_lines = finish(tmp_path / "complete", tokens, base, *TWO, **options)
     folder = tmp_path / "stopped"
     assert stop_at_step(start(folder, tokens, base, *TWO, **options), folder, 5, signal.SIGTERM) == 75
     assert log_of(folder).count("a checkpoint is saved") == 1
@@ -94,7 +94,7 @@ def test_training_resumes_with_other_processes_and_another_zero_stage(
     assert [(part["world_size"], part["zero_stage"]) for part in facts["continued"]] == [(1, 2), (2, 3)]
 
 
-def test_damaged_checkpoint_and_full_disk_do_not_end_a_training(
+def test_damaged_checkpoint_and_full_disk_do_not_end_a_run(
     tmp_path: Path, tokens: Path, base: Path, undisturbed: Result
 ) -> None:
     folder = tmp_path / "damaged"
@@ -135,7 +135,7 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def test_death_of_one_process_ends_the_training_and_leaves_none(tmp_path: Path, tokens: Path, base: Path) -> None:
+def test_death_of_one_process_ends_the_run_and_leaves_none(tmp_path: Path, tokens: Path, base: Path) -> None:
     process = start(tmp_path, tokens, base, *TWO, max_steps=4000, epochs=1000, checkpoint_every=0)
     wait_for_step(process, tmp_path, 3)
     children = children_of(process.pid)
@@ -152,13 +152,13 @@ def test_death_of_one_process_ends_the_training_and_leaves_none(tmp_path: Path, 
 def test_best_weights_are_exported_and_stopping_early_survives_a_kill(tmp_path: Path, tokens: Path, base: Path) -> None:
     options: Json = {"keep_best": True, "early_stopping": {"patience": 3}, "eval_every": 2, "checkpoint_every": 3}
     options |= {"warmup": 0, "schedule": "constant", "max_steps": 200, "epochs": 50, "learning_rate": 1e-2}
-    weights, lines = finish(tmp_path / "whole", tokens, base, **options)
+    weights, lines = finish(tmp_path / "complete", tokens, base, **options)
     evals = {line["step"]: line["eval_loss"] for line in lines if "eval_loss" in line}
     best, last = min(evals, key=lambda step: evals[step]), max(evals)
     assert last == best + 3 * 2 < 200, "it stopped when three evaluations in a row were no better"
-    facts = json.loads((tmp_path / "whole" / "out" / "run.json").read_text())
+    facts = json.loads((tmp_path / "complete" / "out" / "run.json").read_text())
     assert (facts["exported_step"], facts["steps"], facts["final"]["eval_loss"]) == (best, last, evals[best])
-    assert f"the weights of step {best}" in log_of(tmp_path / "whole")
+    assert f"the weights of step {best}" in log_of(tmp_path / "complete")
     until_best, _ = finish(tmp_path / "best", tokens, base, **{**options, "max_steps": best, "keep_best": False})
     assert largest_difference(weights, until_best) == 0.0
     stop_at_step(start(tmp_path / "killed", tokens, base, **options), tmp_path / "killed", best + 2, signal.SIGKILL)

@@ -98,7 +98,7 @@ def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base: Path, reference:
         ({"zero_stage": 3}, ("--processes", "2", "--threads", "2"), 1e-4),
     ],
 )
-def test_how_a_training_is_shared_out_does_not_change_it(
+def test_how_training_is_distributed_does_not_change_it(
     tmp_path: Path,
     tokens: Path,
     base: Path,
@@ -114,7 +114,7 @@ def test_how_a_training_is_shared_out_does_not_change_it(
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
 
 
-def test_finished_training_is_repeated_if_it_is_damaged_or_its_settings_change(
+def test_a_finished_run_is_repeated_if_it_is_damaged_or_its_settings_change(
     tmp_path: Path, folder: Path, tokens: Path, base: Path, reference: Result
 ) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

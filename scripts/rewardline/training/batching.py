@@ -41,7 +41,7 @@ def order(data: TokenDataset, seed: int, epoch: int) -> Indices:
 def steps(pair_counts: Indices, visit: Indices, pairs_per_step: int) -> list[list[Piece]]:
     """The pieces of each step: in `visit`'s order, as many as hold at most `pairs_per_step` pairs.
 
-    A comparison stays whole unless it alone has more pairs than that.
+    A comparison is not split unless it alone has more pairs than that.
     """
     result: list[list[Piece]] = []
     room = 0
@@ -62,7 +62,7 @@ def micro_batches(
 ) -> list[list[Piece]]:
     """Pack pieces, of comparisons of `sizes` tokens, into micro batches of at most `budget` tokens.
 
-    A larger one stands alone. Longest first, so that micro batches are even. `rows`: how many rows each comparison has,
+    A larger one is alone. Longest first, so that micro batches are even. `rows`: how many rows each comparison has,
     where all rows of a batch are padded to its longest; then rows of a batch have similar lengths.
     """
     if rows is not None:
@@ -100,8 +100,8 @@ def cut(comparison: Comparison, piece: Piece) -> Comparison:
         return comparison
     pairs = comparison.pairs[piece.begin : piece.end]
     used = sorted({index for pair in pairs for index in (pair.chosen, pair.rejected)})
-    place = {old: new for new, old in enumerate(used)}
-    moved = [replace(pair, chosen=place[pair.chosen], rejected=place[pair.rejected]) for pair in pairs]
+    index = {old: new for new, old in enumerate(used)}
+    moved = [replace(pair, chosen=index[pair.chosen], rejected=index[pair.rejected]) for pair in pairs]
     return replace(comparison, tails=[comparison.tails[old] for old in used], pairs=moved)
 
 

@@ -140,9 +140,9 @@ def restore(engine: DeepSpeedEngine, folder: Path) -> JsonObject | None:
         UserError: there are checkpoints, but all are damaged.
         OSError: a file cannot be read, for a reason other than damage.
     """
-    found = run_on_all(lambda: steps(folder))[0]
+    available = run_on_all(lambda: steps(folder))[0]
     damaged: list[Path] = []
-    for path in reversed(found):
+    for path in reversed(available):
         try:
             facts = run_on_all(partial(_check, path), DamagedError)[0]
             run_on_all(partial(_load, engine, path, facts), DamagedError)
@@ -161,7 +161,7 @@ def restore(engine: DeepSpeedEngine, folder: Path) -> JsonObject | None:
                 facts.processes, facts.zero_stage,
             )  # fmt: skip
         return facts.state
-    if found:
+    if available:
         raise UserError(f"no checkpoint in {folder} can be read; delete the folder to start again")
     return None
 

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine of a training run: its configuration, its optimizer, and its weights gathered for export."""
+"""The DeepSpeed engine of a training run: its configuration, its optimiser, and its weights gathered for export."""
 
 import logging
 import os
@@ -126,7 +126,7 @@ def elements(parameter: nn.Parameter) -> int:
 
 
 def create(model: nn.Module, training: TrainingSettings, config: JsonObject) -> DeepSpeedEngine:
-    """The engine around `model`, with fused AdamW as its optimizer; `config` as `deepspeed_config` returns it.
+    """The engine around `model`, with fused AdamW as its optimiser; `config` as `deepspeed_config` returns it.
 
     Raises:
         UserError: DeepSpeed refuses the user's own settings.

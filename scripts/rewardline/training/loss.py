@@ -31,8 +31,8 @@ def pair_losses(
 
     Where the batch compares tokens, z is taken at each pair of them, from the `values` of all tokens float32
     [rows * T], and a pair's loss is the mean over its tokens (DeepSpeed-Chat, Yao et al. 2023, arXiv 2308.01320), which
-    run from the first that differs to the end of the longer answer. Behind the end of the shorter answer, its padding
-    tokens are read as published. In the corrected form its end token is read, whose value stands for the answer from
+    run from the first that differs to the end of the longer answer. After the end of the shorter answer, its padding
+    tokens are read as published. In the corrected form its end token is read, whose value represents the answer from
     then on: no padding gets a gradient, and the last comparison is that of the two scores.
     """
     target = batch.confidence if soft_labels else torch.ones_like(batch.confidence)

@@ -109,7 +109,7 @@ def check_objective(model: RewardModel, training: TrainingSettings, *, max_lengt
     if loss.startswith("per_token") and not model.is_decoder:
         raise UserError(
             f"training.loss: {loss} needs a decoder; {model.model.config.model_type} is an encoder, whose head reads "
-            "one place. Use pairwise or kwise"
+            "one position. Use pairwise or kwise"
         )
     if training.normalize and not eval_pairs:
         raise UserError("training.normalize: the eval split has no pairs to take mean and spread from; set it to false")

@@ -1,4 +1,4 @@
-"""The steps of a training: whole epochs, however many steps each takes."""
+"""The steps of a training run: complete epochs, however many steps each takes."""
 
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,17 @@ def sampler(folder: Path, pairs: list[int], **training: Any) -> StepSampler:
     return StepSampler(TokenDataset(folder, "train"), training_settings(**training), 3)
 
 
-def test_whole_epochs_are_trained_though_their_steps_vary_in_number(tmp_path: Path) -> None:
+def test_complete_epochs_are_trained_though_their_steps_vary_in_number(tmp_path: Path) -> None:
     counts = [int(n) for n in np.random.default_rng(1).integers(1, 7, 40)]
-    found = sampler(tmp_path / "t", counts, epochs=6, pairs_per_step=8)
-    lengths = [len(found.epoch(number)) for number in range(6)]
+    six_epochs = sampler(tmp_path / "t", counts, epochs=6, pairs_per_step=8)
+    lengths = [len(six_epochs.epoch(number)) for number in range(6)]
     assert len(set(lengths)) > 1
-    assert found.total_steps == sum(lengths)
-    steps = list(found.steps(0))
+    assert six_epochs.total_steps == sum(lengths)
+    steps = list(six_epochs.steps(0))
     seen = [(piece.index, pair) for _, pieces in steps for piece in pieces for pair in range(piece.begin, piece.end)]
     assert sorted(seen) == sorted([(index, pair) for index, n in enumerate(counts) for pair in range(n)] * 6)
     assert steps[-1][0] == 6.0
-    assert list(found.steps(9)) == steps[9:]
+    assert list(six_epochs.steps(9)) == steps[9:]
 
 
 @pytest.mark.parametrize("pairs", [[1] * 30, [1] * 20 + [2] * 5])

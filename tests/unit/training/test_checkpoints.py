@@ -1,4 +1,4 @@
-"""Checkpoints: bit for bit what was saved, for every way to share out a training; damage is noticed."""
+"""Checkpoints: bit for bit what was saved, however a training run is distributed; damage is noticed."""
 
 import json
 import resource
@@ -43,7 +43,7 @@ WAYS: list[Json] = [
 
 
 @pytest.mark.parametrize("options", WAYS, ids=lambda options: "-".join(str(value) for value in options.values()))
-def test_restored_engine_goes_on_bit_for_bit(tmp_path: Path, options: Json) -> None:
+def test_restored_engine_continues_bit_for_bit(tmp_path: Path, options: Json) -> None:
     settings = training_settings(learning_rate=1e-2, **options)
     running = new_engine(settings)
     steps(running, 0, 3)
@@ -98,15 +98,15 @@ def test_damage_to_any_file_falls_back_to_the_checkpoint_before(
     monkeypatch.setattr(checkpoints, "FILE_BYTES", 10_000)
     monkeypatch.setattr(log, "propagate", True)
     running = new_engine(training_settings(learning_rate=1e-2))
-    whole = tmp_path / "whole"
+    complete = tmp_path / "complete"
     for step in (1, 2):
         steps(running, step, 1)
-        assert checkpoints.save(running, whole, step, {"step": step})
-    names = [path.name for path in (whole / "step-00000002").iterdir()]
+        assert checkpoints.save(running, complete, step, {"step": step})
+    names = [path.name for path in (complete / "step-00000002").iterdir()]
     assert len(names) > 5
     for name in names:
         folder = tmp_path / "damaged"
-        shutil.copytree(whole, folder)
+        shutil.copytree(complete, folder)
         damage(folder / "step-00000002" / name)
         caplog.clear()
         assert checkpoints.restore(running, folder) == {"step": 1}
@@ -116,10 +116,10 @@ def test_damage_to_any_file_falls_back_to_the_checkpoint_before(
         assert checkpoints.save(running, folder, 3, {"step": 3})
         assert [path.name for path in checkpoints.steps(folder)] == ["step-00000001", "step-00000003"]
         shutil.rmtree(folder)
-    assert checkpoints.restore(running, whole) == {"step": 2}
+    assert checkpoints.restore(running, complete) == {"step": 2}
 
 
-def test_nothing_whole_is_an_error_and_nothing_at_all_is_a_start(tmp_path: Path) -> None:
+def test_damaged_checkpoints_alone_are_an_error_and_none_at_all_is_a_start(tmp_path: Path) -> None:
     running = new_engine(training_settings(learning_rate=1e-2))
     assert checkpoints.restore(running, tmp_path) is None
     steps(running, 0, 1)

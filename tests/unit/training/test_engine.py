@@ -1,4 +1,4 @@
-"""The engine: what DeepSpeed is told, and that its steps are those of plain AdamW."""
+"""The engine: the configuration that DeepSpeed gets, and that its steps are those of plain AdamW."""
 
 import ctypes
 import subprocess

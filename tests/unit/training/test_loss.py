@@ -58,7 +58,7 @@ def batched(family: str, batching: str, score: Score = "end") -> RewardModel:
     return model
 
 
-def whole(row: Comparison, tail: int) -> list[int]:
+def full_ids(row: Comparison, tail: int) -> list[int]:
     return [*row.prefix.tolist(), *row.tails[tail].tolist()]
 
 
@@ -95,7 +95,7 @@ def test_scores_are_those_of_each_sequence_alone(family: str, score: Score) -> N
         model = batched(family, batching, score)
         for row, scores in score_comparisons(model, iter(rows()), device=CPU, pad_id=0, batch_tokens=64):
             for tail, found in enumerate(scores):
-                ids = whole(row, tail)
+                ids = full_ids(row, tail)
                 with torch.no_grad():
                     values = values_of(reference, ids, pads=1)
                 expected = {
@@ -114,8 +114,8 @@ def test_places_follow_from_lengths_though_texts_hold_end_and_padding_tokens(sco
         model = batched("llama", batching, score)
         batch = collate([row], batching, 0, model.score_positions)
         for tail, found in enumerate(model(batch).tolist()):
-            length = len(whole(row, tail))
-            values = values_of(plain("llama"), whole(row, tail), pads=1).tolist()
+            length = len(full_ids(row, tail))
+            values = values_of(plain("llama"), full_ids(row, tail), pads=1).tolist()
             start = {"end": length - 1, "first_padding": length, "mean": row.answer_start}[score]
             expected = np.mean(values[start : max(start + 1, length)])
             assert found == pytest.approx(expected, abs=1e-5)
@@ -200,11 +200,11 @@ def slow_losses(values: Tensor, batch: Batch, span: Span | None, options: dict[s
 def deepspeed_chat(model: RewardModel, found: list[Comparison], width: int) -> Tensor:
     """What DeepSpeed-Chat computes for a batch: chosen sequences and then rejected ones, all padded to one length.
 
-    Each end is where the first padding stands; the loss of a pair is the mean over the tokens from the first that
+    Each end is the position of the first padding; the loss of a pair is the mean over the tokens from the first that
     differs to the later of the two ends, and so reads padding of the shorter sequence.
     """
-    chosen = [whole(row, pair.chosen) for row in found for pair in row.pairs]
-    rejected = [whole(row, pair.rejected) for row in found for pair in row.pairs]
+    chosen = [full_ids(row, pair.chosen) for row in found for pair in row.pairs]
+    rejected = [full_ids(row, pair.rejected) for row in found for pair in row.pairs]
     ids = torch.zeros(2 * len(chosen), width, dtype=torch.long)
     for place, sequence in enumerate(chosen + rejected):
         ids[place, : len(sequence)] = torch.tensor(sequence)
@@ -271,7 +271,7 @@ def test_corrected_per_token_loss_gives_padding_no_gradient_and_ends_at_the_scor
 
 
 def test_scores_do_not_change_by_padding_that_stands_beside_them() -> None:
-    """Padding that a per-token loss reads is seen by nobody."""
+    """No other token attends to padding that a per-token loss reads."""
     model = batched("llama", "shared_prefix")
     alone = model(collate(rows(), "shared_prefix", 0, model.score_positions))
     batch = collate(rows(), "shared_prefix", 0, replace_span(model.score_positions, "per_token_published"))

@@ -41,7 +41,7 @@ def test_the_key_covers_exactly_what_changes_weights() -> None:
 
 
 def test_every_program_of_the_key_is_needed() -> None:
-    """None is part of what another one consists of, so that each stands for something of its own."""
+    """None is part of another one, so that each adds something of its own."""
     programs = reuse.code_files()
     assert all(path.is_file() for path in programs)
     for program in programs:

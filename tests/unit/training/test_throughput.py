@@ -55,8 +55,8 @@ def test_model_flops_are_those_of_its_products(family: str) -> None:
     norm = end - hidden
     expected = 6 * ((layers - 1) * layer + both + biases + norm) * 1000 + 6 * (others + vectors + hidden) * 100
     assert throughput.model_flops(model, work, causal=True) == expected + 12 * hidden * (5000 * (layers - 1) + 700)
-    whole = throughput.model_flops(model, work._replace(read=1000, read_context=5000), causal=True)
-    assert whole == 6 * (layers * layer + end) * 1000 + 12 * hidden * 5000 * layers
+    complete = throughput.model_flops(model, work._replace(read=1000, read_context=5000), causal=True)
+    assert complete == 6 * (layers * layer + end) * 1000 + 12 * hidden * 5000 * layers
     for parameter in model.parameters():
         parameter.requires_grad = False
     frozen = throughput.model_flops(model, Counts(0, 1000, 0, 1000, 0), causal=True)
