@@ -1,6 +1,7 @@
 """The first losses of training runs of tiny models: one run for each architecture, objective and batching."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,11 @@ def _data(folder: Path) -> TokenDataset:
     rng = np.random.default_rng(0)
     shapes = [(int(rng.integers(0, 20)), [int(n) for n in rng.integers(1, 12, rng.integers(2, 5))]) for _ in range(40)]
     rows = [random_comparison(rng, prefix, tails) for prefix, tails in shapes]
-    for pair in (pair for row in rows for pair in row.pairs):
-        weight = float(rng.uniform(0.5, 2))
-        pair.update(margin=float(rng.random()), confidence=float(rng.uniform(0.5, 1)), weight=weight)
+    for row in rows:
+        for number, pair in enumerate(row.pairs):
+            weight = float(rng.uniform(0.5, 2))
+            margin, confidence = float(rng.random()), float(rng.uniform(0.5, 1))
+            row.pairs[number] = replace(pair, margin=margin, confidence=confidence, weight=weight)
     write_tokens(folder, rows, [])
     return TokenDataset(folder, "train")
 

@@ -166,8 +166,8 @@ class MicroBatchLoader:
         self.data, self.device = data, device
         self.by_prompt = objective and training.loss == "kwise"
         self._batching, self._pad_id, self._budget = model.batching, pad_id, training.tokens_per_micro_batch
-        self._reading = replace(model.reading, span=span)
-        self._sizes = sizes_for(data, model.batching, self._reading)
+        self._score_positions = replace(model.score_positions, span=span)
+        self._sizes = sizes_for(data, model.batching, self._score_positions)
         # flex_attention needs no masks, but knows no dropout.
         self._masks = model.attention != attention.FLEX or training.dropout != 0
 
@@ -191,7 +191,7 @@ class MicroBatchLoader:
             is_real = rank() < len(turn)
             group = turn[rank()] if is_real else turn[-1][-1:]
             comparisons = [cut(self.data[piece.index], piece) for piece in group]
-            batch = collate(comparisons, self._batching, self._pad_id, self._reading, self._masks)
+            batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self._masks)
             if self.by_prompt:
                 shares = [self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)]
                 batch.weight.div_(torch.tensor(shares))

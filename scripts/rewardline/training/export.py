@@ -10,8 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.model import lora
-from rewardline.model.normalization import Normalization, normalize
-from rewardline.model.reward_model import DTYPES, RewardModel, load_base, save_reward_model
+from rewardline.model.loading import DTYPES, load_base, save_reward_model
+from rewardline.model.normalization import Normalization, NormalizationEntry, normalize
+from rewardline.model.reward_model import RewardModel
 from rewardline.training import early_stopping, engine
 from rewardline.training.early_stopping import Selection
 from rewardline.training.processes.collectives import all_agree
@@ -51,7 +52,7 @@ def export_model(
     state: dict[str, Tensor],
     folder: Path,
     normalization: Normalization | None,
-) -> dict[str, float | bool] | None:
+) -> NormalizationEntry | None:
     """Save weights, configuration and tokenizer to `folder`; returns what config.json says of the normalisation.
 
     `state`: all parameters of the trained model, adapters included; these are merged, and also saved by themselves.

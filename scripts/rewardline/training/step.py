@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerFast
 from rewardline.core.runtime import rank, world_size
 from rewardline.model import lora
 from rewardline.model.batch import Batch
-from rewardline.model.reward_model import DTYPES, RewardModel, load_base, scores_of
+from rewardline.model.loading import DTYPES, load_base
+from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import engine
 from rewardline.training.batching import MicroBatchLoader, Piece, StepSampler

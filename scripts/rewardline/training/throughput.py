@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from rewardline.core.runtime import world_size
 from rewardline.model.batch import Batch
-from rewardline.model.reward_model import DTYPES, RewardModel
+from rewardline.model.loading import DTYPES
+from rewardline.model.reward_model import RewardModel
 from rewardline.training.engine import elements
 from rewardline.training.processes.collectives import sum_over_processes
 from rewardline.training.settings import Precision

@@ -115,13 +115,15 @@ def check_objective(model: RewardModel, training: TrainingSettings, *, max_lengt
         raise UserError("training.normalize: the eval split has no pairs to take mean and spread from; set it to false")
     if limit is not None and max_length > limit:
         raise UserError(
-            f"training.score: {model.score_positions.score} needs a position more than the longest sequence has; set the "
-            f"model's max_length (now {max_length}) to {limit} or less"
+            f"training.score: {model.score_positions.score} needs a position more than the longest sequence has; set "
+            f"the model's max_length (now {max_length}) to {limit} or less"
         )
 
 
 def _inputs(settings: TrainSettings, model: RewardModel, data: TokenDataset, base: Path) -> dict[str, object]:
     """What `RunFacts` has of what went into a run."""
+    tokenization = data.manifest.as_json()
+    splits = tokenization.pop("splits")
     return {
         **settings.model_dump(exclude={"training", "trust_remote_code"}),
         "parameters": sum(map(engine.elements, model.parameters())),
@@ -130,8 +132,8 @@ def _inputs(settings: TrainSettings, model: RewardModel, data: TokenDataset, bas
         "training": settings.training,
         "batching": model.batching,
         "attention": model.attention,
-        "tokenization": {name: value for name, value in data.manifest.items() if name != "splits"},
-        "data": data.manifest["splits"],
+        "tokenization": tokenization,
+        "data": splits,
         "base": read_json(base / "manifest.json")["files"],
         "world_size": world_size(),
         "threads": torch.get_num_threads(),
