@@ -12,21 +12,23 @@ import pyarrow.parquet as pq
 import pytest
 
 import download
+import generate_demo
 from rewardline.core.errors import UserError
-from rewardline.data.sources.dataset import Input, write
+from rewardline.data.sources import dataset, store
 from rewardline.data.sources.rows import Row, as_row
+from rewardline.data.sources.store import Input, SourceFile, write_rows
 
 SCRIPTS = Path(download.__file__).parent
 
 
-def stage(settings: dict[str, Any], output: Path, log: Path | None = None) -> subprocess.CompletedProcess[str]:
+def program(settings: dict[str, Any], output: Path, log: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPTS / "download.py"), "--name", "mine", "--settings", json.dumps(settings)]
     command += ["--output", str(output), *(["--log", str(log)] if log else [])]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def run(settings: dict[str, Any], output: Path) -> dict[str, Any]:
-    assert download.main(["--name", "mine", "--settings", json.dumps(settings), "--output", str(output)]) == 0
+def run(settings: dict[str, Any], output: Path, *more: str) -> dict[str, Any]:
+    assert download.main(["--name", "mine", "--settings", json.dumps(settings), "--output", str(output), *more]) == 0
     manifest: dict[str, Any] = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
     return manifest
 
@@ -66,7 +68,7 @@ def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
     assert [row["error"] is None for row in found] == [row["record"] is not None for row in found]
     part = here / "results/data/mine/part-00000.parquet"
     characters = sum(len(row["record"] or "") for row in found)
-    assert manifest == {
+    assert {key: value for key, value in manifest.items() if key != "key"} == {
         "name": "mine",
         "source": settings,
         "revision": None,
@@ -78,6 +80,7 @@ def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
             {"file": "data/a.csv.gz", "rows": 2, "unreadable": 1, "sha256": sha256(here / "data/a.csv.gz")},
         ],
         "schema": {"a": ["string"], "b": ["string"], "n": ["integer", "number"], "x": ["null"]},
+        "sha256": {part.name: sha256(part)},
     }
 
 
@@ -148,7 +151,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(here: Path) -> None:
             stream.write('{"a": 2}\n')
 
     with pytest.raises(UserError, match=r"data/a\.jsonl changed while it was read"):
-        write("mine", [Input("data/a.jsonl", path, growing())], here / "data")
+        write_rows("mine", [Input("data/a.jsonl", growing(), SourceFile("data/a.jsonl", path))], here / "data")
 
 
 def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> None:
@@ -160,9 +163,10 @@ def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> No
         path.unlink()
 
     with pytest.raises(UserError, match=r"data/a\.jsonl vanished while it was read"):
-        write("mine", [Input("data/a.jsonl", path, going())], here / "data")
-    with pytest.raises(UserError, match=r"data/b\.jsonl is not there any more"):
-        write("mine", [Input("data/b.jsonl", here / "data/b.jsonl", iter(()))], here / "data")
+        write_rows("mine", [Input("data/a.jsonl", going(), SourceFile("data/a.jsonl", path))], here / "data")
+    with pytest.raises(UserError, match=r"data/b\.jsonl no longer exists"):
+        missing = SourceFile("data/b.jsonl", here / "data/b.jsonl")
+        write_rows("mine", [Input("data/b.jsonl", iter(()), missing)], here / "data")
 
 
 def test_tables_whose_columns_the_settings_name(here: Path) -> None:
@@ -186,7 +190,7 @@ def test_keys_without_end_do_not_fill_the_manifest(here: Path) -> None:
 
 def test_the_command_logs_what_it_read_and_why_not(here: Path) -> None:
     (here / "data/a.jsonl").write_text('{"a": 1}\n' + "{\n" * 5, encoding="utf-8")
-    done = stage({"files": ["data/a.jsonl"]}, here / "out", here / "logs/a.log")
+    done = program({"files": ["data/a.jsonl"]}, here / "out", here / "logs/a.log")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     log = (here / "logs/a.log").read_text(encoding="utf-8")
     assert "read data/a.jsonl: 6 rows, 5 unreadable" in log
@@ -194,20 +198,90 @@ def test_the_command_logs_what_it_read_and_why_not(here: Path) -> None:
 
 
 def test_the_command_fails_with_one_message(here: Path) -> None:
-    done = stage({"files": ["data/none.jsonl"]}, here / "out")
+    done = program({"files": ["data/none.jsonl"]}, here / "out")
     assert done.returncode == 1
     assert "error: data/none.jsonl does not exist" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_the_demo_is_a_data_set_like_any_other(here: Path) -> None:
-    settings = {"demo": {"pairs": 300, "seed": 1}}
-    manifest = run(settings, here / "one")
-    run(settings, here / "two")
+def fails(*_: object) -> None:
+    raise AssertionError("rows are read again")
+
+
+def test_a_restart_finds_its_work_done(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = here / "data/a.jsonl"
+    path.write_text('{"a": 1}\n', encoding="utf-8")
+    settings = {"files": ["data/a.jsonl"], "sizes": [9]}
+    run(settings, here / "out")
+    before = contents(here / "out")
+    (here / "out/manifest.json").unlink()
+    os.utime(path, (0, 0))
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset, "write_rows", fails)
+        run({"files": ["data/a.jsonl"], "sizes": [10]}, here / "out")
+        assert contents(here / "out") == before
+        with pytest.raises(AssertionError):
+            run({"files": ["data/*.jsonl"]}, here / "out")
+        path.write_text('{"a": 2}\n', encoding="utf-8")
+        with pytest.raises(AssertionError):
+            run(settings, here / "out")
+    assert contents(here / "out") == before
+    run(settings, here / "out")
+    assert json.loads(rows(here / "out")[0]["record"]) == {"a": 2}
+
+
+def test_a_damaged_part_is_read_again(here: Path) -> None:
+    (here / "data/a.jsonl").write_text('{"a": 1}\n', encoding="utf-8")
+    run({"files": ["data/a.jsonl"]}, here / "out")
+    before = contents(here / "out")
+    (here / "out/part-00000.parquet").write_bytes(b"damage")
+    run({"files": ["data/a.jsonl"]}, here / "out")
+    assert contents(here / "out") == before
+
+
+def test_files_that_were_read_apart_become_one_dataset(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("a", '{"a": 1}\n{"a": "x"}\n'), ("b", '{"b": 1}\n{\n')):
+        (here / f"data/{name}.jsonl").write_text(text, encoding="utf-8")
+        run({"files": [f"data/{name}.jsonl"]}, here / "parts" / name)
+    settings = {"files": ["data/a.jsonl", "data/b.jsonl"]}
+    parts = ["--parts", *(str(here / "parts" / name / "manifest.json") for name in ("a", "b"))]
+    joined = run(settings, here / "joined", *parts)
+    complete = run(settings, here / "complete")
+    assert rows(here / "joined") == rows(here / "complete")
+    assert [part["file"] for part in joined["parts"]] == ["part-00000.parquet", "part-00001.parquet"]
+    same = ("name", "source", "revision", "rows", "unreadable", "inputs", "schema")
+    assert {key: joined[key] for key in same} == {key: complete[key] for key in same}
+    (here / "joined/manifest.json").unlink()
+    monkeypatch.setattr(dataset, "join_parts", fails)
+    assert run(settings, here / "joined", *parts) == joined
+
+
+def generate(settings: dict[str, Any], output: Path) -> dict[str, Any]:
+    options = ["--name", "mine", "--settings", json.dumps(settings), "--output", str(output)]
+    assert generate_demo.main(options) == 0
+    manifest: dict[str, Any] = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def test_the_demo_is_a_dataset_like_any_other(here: Path) -> None:
+    manifest = generate({"pairs": 300, "seed": 1}, here / "one")
+    generate({"pairs": 300, "seed": 1}, here / "two")
     assert contents(here / "one") == contents(here / "two")
-    assert manifest["rows"] == len(rows(here / "one"))
-    assert manifest["unreadable"] == 0
+    assert manifest["source"] == {"demo": {"pairs": 300, "seed": 1}}
+    assert (manifest["name"], manifest["revision"], manifest["unreadable"]) == ("mine", None, 0)
+    assert manifest["rows"] == len(rows(here / "one")) == 300
     assert manifest["inputs"] == []
     assert rows(here / "one")[0]["file"] == "demo"
-    run({"demo": {"pairs": 300, "seed": 2}}, here / "three")
+    generate({"pairs": 300, "seed": 2}, here / "three")
     assert rows(here / "one") != rows(here / "three")
+    run({"demo": {"pairs": 300, "seed": 1}}, here / "four")
+    assert rows(here / "one") == rows(here / "four")
+
+
+def test_a_restart_generates_no_demo_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = generate({"pairs": 100, "seed": 1}, here / "out")
+    (here / "out/manifest.json").unlink()
+    monkeypatch.setattr(store, "write_rows", fails)
+    assert generate({"pairs": 100, "seed": 1}, here / "out") == manifest
+    with pytest.raises(AssertionError):
+        generate({"pairs": 100, "seed": 2}, here / "out")

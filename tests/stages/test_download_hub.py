@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import pytest
 from huggingface_hub import constants, hf_hub_download
 
 import download
+from rewardline.core import hub as core_hub
 from rewardline.core.cli import log
 from rewardline.core.errors import UserError
-from rewardline.data.sources import hub
+from rewardline.core.hub import resolve
+from rewardline.data.sources import dataset, hub
 
 REPO = "someone/preferences"
 COMMIT = "c" * 40
@@ -81,10 +84,17 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", "")
         self.server.requests.append(f"{self.command} {self.path} {wanted}".strip())
         api, resolve = f"/api/datasets/{REPO}/revision/", f"/datasets/{REPO}/resolve/"
-        if not self.path.startswith((api, resolve)):
+        tree = f"/api/datasets/{REPO}/tree/"
+        if not self.path.startswith((api, resolve, tree)):
             self.refuse(401, "RepoNotFound")
-        elif self.path.removeprefix(api).removeprefix(resolve).split("/")[0] not in ("main", COMMIT):
+        elif re.split("[/?]", self.path.removeprefix(api).removeprefix(resolve).removeprefix(tree))[0] not in (
+            "main",
+            COMMIT,
+        ):
             self.refuse(404, "RevisionNotFound")
+        elif self.path.startswith(tree):
+            listing = [{"type": "file", "path": name, "size": 1, "oid": name} for name in self.server.files]
+            self.answer(200, json.dumps(listing).encode())
         elif self.path.startswith(api):
             siblings = [{"rfilename": name} for name in self.server.files]
             self.answer(200, json.dumps({"id": REPO, "sha": COMMIT, "siblings": siblings}).encode())
@@ -148,9 +158,8 @@ def names(files: list[hub.HubFile]) -> list[str]:
 
 
 def test_a_split_is_all_its_files_in_order_and_only_those_are_fetched(server: Hub) -> None:
-    commit, files = hub.fetch(REPO, COMMIT)
+    files = hub.fetch(REPO, COMMIT)
     prefix = f"hub://{REPO}@{COMMIT}/train/"
-    assert commit == COMMIT
     assert names(files) == [prefix + "harmless/train.jsonl.gz", prefix + "helpful/train.jsonl.gz"]
     assert [file.path.read_bytes() for file in files] == [
         FILES["harmless/train.jsonl.gz"],
@@ -160,17 +169,17 @@ def test_a_split_is_all_its_files_in_order_and_only_those_are_fetched(server: Hu
 
 
 def test_parts_of_a_repository() -> None:
-    assert names(hub.fetch(REPO, COMMIT, split="test")[1]) == [f"hub://{REPO}@{COMMIT}/test/helpful/test.jsonl.gz"]
+    assert names(hub.fetch(REPO, COMMIT, split="test")) == [f"hub://{REPO}@{COMMIT}/test/helpful/test.jsonl.gz"]
     expected = [f"hub://{REPO}@{COMMIT}/train/helpful/train.jsonl.gz"]
-    assert names(hub.fetch(REPO, COMMIT, data_dir="helpful")[1]) == expected
-    assert names(hub.fetch(REPO, COMMIT, data_files=["helpful/tr*"])[1]) == expected
+    assert names(hub.fetch(REPO, COMMIT, data_dir="helpful")) == expected
+    assert names(hub.fetch(REPO, COMMIT, data_files=["helpful/tr*"])) == expected
 
 
 def test_the_card_says_what_the_configs_are(server: Hub) -> None:
     server.files = {"README.md": CARD, "one/a.csv": b"a\n1\n", "one/b.csv": b"a\n2\n", "two.tsv": b"a\tb\n1\t2\n"}
-    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "first")[1])] == ["a.csv", "b.csv"]
-    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "first", "odd")[1])] == ["b.csv"]
-    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "second")[1])] == ["two.tsv"]
+    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "first"))] == ["a.csv", "b.csv"]
+    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "first", "odd"))] == ["b.csv"]
+    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "second"))] == ["two.tsv"]
     for config, reason in [
         (None, r"Config name is missing.*'first', 'second', 'strange'\]\. Set `config:`"),
         ("third", r"'third' not found.*'first', 'second'"),
@@ -185,14 +194,14 @@ def test_a_branch_is_resolved_and_the_log_asks_to_pin_it(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "propagate", True)
-    assert hub.fetch(REPO)[0] == COMMIT
+    assert resolve("dataset", REPO, "main") == COMMIT
     assert f"{REPO} is not pinned: main resolved to {COMMIT}" in caplog.text
     caplog.clear()
-    assert hub.fetch(REPO, COMMIT)[0] == COMMIT
+    assert resolve("dataset", REPO, COMMIT) == COMMIT
     assert "pinned" not in caplog.text
 
 
-def test_a_pinned_data_set_that_was_fetched_needs_no_hub(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pinned_dataset_that_was_fetched_needs_no_hub(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     first = hub.fetch(REPO, COMMIT)
     server.requests.clear()
     assert hub.fetch(REPO, COMMIT) == first
@@ -202,22 +211,22 @@ def test_a_pinned_data_set_that_was_fetched_needs_no_hub(server: Hub, monkeypatc
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert hub.fetch(REPO, COMMIT) == first
     for revision, split in [("main", "train"), (COMMIT, "test"), ("d" * 40, "train")]:
-        with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set.*is not whole in the cache.*`files:`"):
-            hub.fetch(REPO, revision, None, split)
+        with pytest.raises(UserError, match=r"HF_HUB_OFFLINE is set.*is not complete in the cache.*`files:`"):
+            hub.fetch(REPO, resolve("dataset", REPO, revision), None, split)
 
 
 def test_a_cache_that_another_program_filled_serves_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in FILES:
         hf_hub_download(REPO, name, repo_type="dataset", revision=COMMIT)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert len(hub.fetch(REPO, COMMIT)[1]) == 2
+    assert len(hub.fetch(REPO, COMMIT)) == 2
 
 
 def test_a_download_that_breaks_off_is_taken_up_again(server: Hub) -> None:
     data = lines(*(f"{index * 7919**5:x}" for index in range(20_000)))
     server.files = {"train.jsonl": data}
     server.cut = 300_000
-    assert hub.fetch(REPO, COMMIT)[1][0].path.read_bytes() == data
+    assert hub.fetch(REPO, COMMIT)[0].path.read_bytes() == data
     assert [request.split("/")[0] for request in server.requests[-3:]] == ["HEAD ", "GET ", "GET "]
 
 
@@ -226,24 +235,25 @@ def test_a_download_that_breaks_off_is_taken_up_again(server: Hub) -> None:
     [
         (
             ("someone/else", COMMIT),
-            "someone/else is not at http.*Mend its name in `hub:`; if it is private, set HF_TOKEN",
+            "someone/else is not at http.*Correct its name in `hub:`; if it is private, set HF_TOKEN",
         ),
-        (("no/such/name", COMMIT), "'no/such/name' cannot be the name of a hub data set.*Mend `hub:`"),
+        (("no/such/name", COMMIT), "'no/such/name' cannot be the name of a hub dataset.*Correct `hub:`"),
         ((REPO, "v2"), "has no revision 'v2'"),
         ((REPO, "d" * 40), "has no revision 'dddd"),
         ((REPO, COMMIT, None, "validation"), "has no split 'validation'. Its splits: train, test. Set `split:`"),
         ((REPO, COMMIT, None, "train", ["none/*.csv"]), "data files found.*Set `config:` or `data_files:`"),
-        ((REPO, COMMIT, None, "train", [__file__]), "the files to read cannot be told"),
+        ((REPO, COMMIT, None, "train", [__file__]), "cannot find the files to read"),
     ],
 )
 def test_what_does_not_exist_is_named(arguments: tuple[Any, ...], reason: str) -> None:
+    repo, revision, *more = arguments
     with pytest.raises(UserError, match=reason):
-        hub.fetch(*arguments)
+        hub.fetch(repo, resolve("dataset", repo, revision), *more)
 
 
 def test_a_repository_of_scripts_or_of_foreign_formats_is_refused(server: Hub) -> None:
     server.files = {"preferences.py": b"raise SystemExit('executed')\n"}
-    with pytest.raises(UserError, match="the files to read cannot be told"):
+    with pytest.raises(UserError, match="cannot find the files to read"):
         hub.fetch(REPO, COMMIT)
 
 
@@ -253,14 +263,14 @@ def test_a_listing_cannot_reach_outside(server: Hub) -> None:
         hub.fetch(REPO, COMMIT)
 
 
-def test_a_gated_data_set_needs_a_token(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gated_dataset_needs_a_token(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     server.gated = True
     with pytest.raises(
         UserError, match=r"is gated\. Accept its conditions at http.* and set HF_TOKEN in the environment"
     ):
         hub.fetch(REPO, COMMIT)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert len(hub.fetch(REPO, COMMIT)[1]) == 2
+    assert len(hub.fetch(REPO, COMMIT)) == 2
 
 
 def test_a_hub_that_cannot_be_reached_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +282,7 @@ def test_a_hub_that_cannot_be_reached_is_named_at_once(monkeypatch: pytest.Monke
 
 
 def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(core_hub, "TIMEOUT", 0.5)
     hub.fetch(REPO, COMMIT)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -282,7 +292,7 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         assert time.monotonic() - start < 5
 
 
-def test_the_stage_reads_a_hub_data_set(server: Hub, tmp_path: Path) -> None:
+def test_the_stage_reads_a_hub_dataset(server: Hub, tmp_path: Path) -> None:
     settings = {"hub": REPO, "revision": COMMIT, "split": "train", "config": None, "data_dir": None}
     command = [sys.executable, download.__file__, "--name", "hh", "--settings", json.dumps(settings)]
     command += ["--output", str(tmp_path / "out"), "--log", str(tmp_path / "log")]
@@ -303,3 +313,18 @@ def test_the_stage_reads_a_hub_data_set(server: Hub, tmp_path: Path) -> None:
         ("helpful/train.jsonl.gz", 2, True),
         ("helpful/train.jsonl.gz", 3, False),
     ]
+
+
+def test_a_restart_of_a_pinned_dataset_asks_and_reads_nothing(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = json.dumps({"hub": REPO, "revision": COMMIT, "split": "train"})
+    options = ["--name", "hh", "--settings", settings, "--output", str(tmp_path / "out")]
+    assert download.main(options) == 0
+    before = (tmp_path / "out/manifest.json").read_bytes()
+    (tmp_path / "out/manifest.json").unlink()
+    server.requests.clear()
+    monkeypatch.setattr(dataset, "fetch", None)
+    assert download.main(options) == 0
+    assert (tmp_path / "out/manifest.json").read_bytes() == before
+    assert not server.requests

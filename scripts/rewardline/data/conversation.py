@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypedDict
 
-from rewardline.data.sources.rows import FLAW
+from rewardline.data.sources.rows import INVALID_TEXT
 
 MAX_CHARACTERS: Final = 1_000_000
 ROLES: Final = {
@@ -111,8 +111,8 @@ def clean(value: object, what: str) -> str:
         raise Reject("too_long", f"{what} has {len(value):,} characters; {MAX_CHARACTERS:,} are allowed")
     if "\0" in value:
         raise Reject("bad_text", f"{what} contains a NUL character")
-    if value.startswith(FLAW):
-        raise Reject("bad_text", f"{what}: {value.removeprefix(FLAW)}")
+    if value.startswith(INVALID_TEXT):
+        raise Reject("bad_text", f"{what}: {value.removeprefix(INVALID_TEXT)}")
     if not value.isascii():
         try:
             value.encode("utf-8")

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging as transformers_logging
 
 from rewardline.core.errors import UserError, first_line
-from rewardline.data.sources.hub import cached_model
+from rewardline.core.hub import cached_model
 from rewardline.model.deepspeed_chat import is_deepspeed_chat, renamed
 from rewardline.model.loading import DTYPES, check_reward_model, load_reward_model
 from rewardline.model.weight_files import CODE_FILES, DATA_FILES, PICKLES, read_pickles

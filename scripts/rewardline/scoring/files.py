@@ -17,7 +17,8 @@ import zstandard
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
 from rewardline.core.progress import ProgressBar, progress
-from rewardline.data.sources.readers import damage_explained, open_parquet, reader, values_of
+from rewardline.data.sources.parquet_files import open_parquet, values_of
+from rewardline.data.sources.readers import damage_explained, reader
 from rewardline.data.sources.rows import Row
 from rewardline.scoring.rows import COLUMNS, Item, Json, UnscorableError, item_of, names_for
 
@@ -131,9 +132,9 @@ def is_parquet(name: str) -> bool:
 
 
 def _scored_lines(rows: Iterator[Row], job: Job) -> Iterator[str]:
-    mended = 0
+    replaced = 0
     for chunk in _chunks(rows):
-        mended += sum(row.mended for row in chunk)
+        replaced += sum(row.replaced for row in chunk)
         values = [row.value if row.value is not None else UnscorableError(row.error or "") for row in chunk]
         for row, new in zip(chunk, job.added(values, [row.number for row in chunk]), strict=True):
             text = json.dumps(new, ensure_ascii=False)
@@ -142,11 +143,11 @@ def _scored_lines(rows: Iterator[Row], job: Job) -> Iterator[str]:
             elif row.record != "{}":
                 text = f"{row.record[:-1]},{text[1:]}"  # not encoded again: long rows take their time
             yield text
-    if mended:
+    if replaced:
         log.warning(
             "%s: %d rows hold NaN, infinite numbers or broken text; the output says null, or why",
             job.label,
-            mended,
+            replaced,
         )
 
 

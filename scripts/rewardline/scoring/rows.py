@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from rewardline.data.conversation import MAX_CHARACTERS
-from rewardline.data.sources.rows import FLAW
+from rewardline.data.sources.rows import INVALID_TEXT
 from rewardline.tokens.templates import Prompt
 
 Json = dict[str, Any]
@@ -65,8 +65,8 @@ def item_of(row: Json) -> Item:
     if not prompt:
         raise UnscorableError("has no `prompt`, which must be a text or a list of messages with role and content")
     for text in [*answers, *(turn["content"] for turn in prompt)]:
-        if text.startswith(FLAW):
-            raise UnscorableError(f"cannot be read: {text[len(FLAW) :]}")
+        if text.startswith(INVALID_TEXT):
+            raise UnscorableError(f"cannot be read: {text.removeprefix(INVALID_TEXT)}")
         check_text(text)
     return Item(prompt, answers, names)
 

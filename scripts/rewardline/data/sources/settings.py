@@ -1,6 +1,8 @@
 """What reading a dataset's rows depends on."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from rewardline.core.settings import Integer, Settings, Text, Unique
 
@@ -49,3 +51,10 @@ class DownloadSettings(SourceSettings):
     """Null but for a hub dataset."""
     sizes: list[Integer] | None = None
     """Sizes of local files in bytes: they catch an edit with an older modification time."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("demo", "files", "hub") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of demo, files, hub must be given, not {given or 'none'}")
+        return self

@@ -118,7 +118,7 @@ def test_real_votes_on_ids(tmp_path: Path) -> None:
     assert len(texts) == 4030 and len(votes) == 113_638
     joins = {side: {"dataset": "texts", "key": "id", "value": "text"} for side in ("winner", "loser")}
     group = grouping("votes", {"prompt": "=Which is funnier?", "chosen": "winner", "rejected": "loser"})
-    said = {row["id"]: row["text"].strip() for row in texts if row}
+    said = {row["id"]: str(row["text"]).strip() for row in texts if row}
     balance: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
     rows: dict[str, list[Row]] = {}

@@ -1,0 +1,189 @@
+"""Rows of CSV and TSV files: delimiter, quoting and cells that hold lists or objects are detected."""
+
+import ast
+import csv
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+
+from rewardline.core.errors import UserError
+from rewardline.data.sources.compression import open_bytes
+from rewardline.data.sources.rows import INVALID_TEXT, Record, Row, as_row, decode, unreadable
+
+log = logging.getLogger(__name__)
+
+_SAMPLED = 50  # rows that show what the columns hold
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+_FIELD_LIMIT = 32 << 20  # characters of a field; also how far a quote that is never closed can reach
+_LONGEST_LITERAL = 1 << 20  # characters of a cell that Python's parser is given
+_PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
+Parser = Callable[[str], object]
+
+
+def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """A row for each record; `columns` names the columns of a table whose first line does not.
+
+    Memory is bounded by a record.
+
+    Raises:
+        UserError: the names of the columns cannot be read, or one occurs twice.
+    """
+    delimiter = "\t" if ".tsv" in path.name.lower() else _delimiter(path, len(columns) if columns else None)
+    quoting = _quoting(path) if delimiter == "\t" else csv.QUOTE_MINIMAL
+    records = _records(path, delimiter, quoting)
+    header: Sequence[str] | str = columns or next(records, (0, []))[1]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if isinstance(header, str) or repeated or as_row(0, dict.fromkeys(header)).error:
+        reason = header if isinstance(header, str) else f"{repeated} occur twice" if repeated else "they are not UTF-8"
+        where = "`columns` must name them" if columns else "its first line must hold the names of the columns"
+        raise UserError(f"{label}: {where}, but {reason}. Fix that line, or set `columns` if the file has no such line")
+    log.info(
+        "%s: separated by %s%s; %s the columns: %s",
+        label,
+        _DELIMITERS[delimiter],
+        ", quotes as plain characters" if quoting == csv.QUOTE_NONE else "",
+        "`columns` names" if columns else "its first line names",
+        ", ".join(header)[:200],
+    )
+    first = list(islice(records, _SAMPLED))
+    parsers = _parsers(header, [fields for _, fields in first if isinstance(fields, list)], label)
+    for number, (line, fields) in enumerate(chain(first, records), 1):
+        if isinstance(fields, str):
+            yield unreadable(number, fields)
+        elif len(fields) != len(header):
+            yield unreadable(number, f"line {line}: {len(fields)} fields instead of {len(header)}")
+        else:
+            row: Record = dict(zip(header, fields, strict=True))
+            for name, (index, parse) in parsers.items():
+                row[name] = _parsed(fields[index], parse)
+            yield as_row(number, row)
+
+
+class _Lines:
+    """The lines of a text; those after the first one since the last `mark` can be read again."""
+
+    def __init__(self, text: Iterator[str]) -> None:
+        self._text = text
+        self._read: list[str] = []
+        self._again: list[str] = []
+        self.number = 0
+        """How many lines were read so far."""
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._text)
+        self._read.append(line)
+        self.number += 1
+        return line
+
+    def mark(self) -> int:
+        """Forget what was read; the number of the next line."""
+        self._read.clear()
+        return self.number + 1
+
+    def rewind(self) -> None:
+        """Return to the line after the first one since the mark."""
+        self._again.extend(reversed(self._read[1:]))
+        self.number -= len(self._read) - 1
+        self._read.clear()
+
+
+def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield each record's first line (1-based) with its fields, or with the reason why there are none.
+
+    After broken quoting the very next line is a new record, so that a stray quote costs only its own line.
+    Invalid bytes become lone surrogates, which `as_row` refuses.
+    """
+    csv.field_size_limit(_FIELD_LIMIT)
+    with open_bytes(path) as stream:
+        lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=""))
+        records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        while True:
+            first = lines.mark()
+            try:
+                fields = next(records)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                lines.rewind()
+                yield first, f"line {first}: broken quoting ({error})"
+            else:
+                if fields:
+                    yield first, fields
+
+
+def _delimiter(path: Path, count: int | None = None) -> str:
+    """What splits the first line of a .csv file into `count`, else into the most columns; a comma if in doubt."""
+    widths = {}
+    for delimiter in _DELIMITERS:
+        _, header = next(_records(path, delimiter, csv.QUOTE_MINIMAL), (0, ""))
+        widths[delimiter] = len(header) if isinstance(header, list) else 0
+    return max(widths, key=lambda delimiter: (widths[delimiter] == count, widths[delimiter]))
+
+
+def _quoting(path: Path) -> int:
+    """How to read quotes in a tab-separated file: as CSV does where all of it follows that, else as plain characters.
+
+    Many such files are written without quoting, so that a text that starts with a quote would swallow what follows.
+    """
+
+    def consistent(quoting: int) -> bool:
+        width = 0
+        for _, fields in _records(path, "\t", quoting):
+            width = width or len(fields)
+            if isinstance(fields, str) or len(fields) != width:
+                return False
+        return True
+
+    plain = not consistent(csv.QUOTE_MINIMAL) and consistent(csv.QUOTE_NONE)
+    return csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+
+
+def _parsers(header: Sequence[str], rows: list[list[str]], label: str) -> dict[str, tuple[int, Parser]]:
+    """By column name: its index and the parser of its cells, if those of the first rows hold lists or objects."""
+    columns = zip(*(fields for fields in rows if len(fields) == len(header)), strict=True)
+    parsers = {}
+    for index, (name, cells) in enumerate(zip(header, columns, strict=False)):
+        if parser := _parser(cells):
+            log.info("%s: the cells of %s are read as %s", label, name, parser[1])
+            parsers[name] = index, parser[0]
+    return parsers
+
+
+def _parser(cells: Sequence[str]) -> tuple[Parser, str] | None:
+    """What parses each of a column's cells that is not empty, and its name; None for a column of plain texts."""
+    filled = [cell for cell in cells if cell.strip()]
+    if not filled or not all(cell.lstrip().startswith(("[", "{")) for cell in filled):
+        return None
+    parsers: tuple[tuple[Parser, str], ...] = ((decode, "JSON"), (_literal, "Python literals"))
+    for parse, name in parsers:
+        try:
+            if all(isinstance(parse(cell), list | dict) for cell in filled):
+                return parse, name
+        except _PARSE_ERRORS:
+            continue
+    return None
+
+
+def _parsed(cell: str, parse: Parser) -> object:
+    """The value of a cell; a placeholder where it holds no list or object, as others of its column do."""
+    if not cell.strip():
+        return cell
+    try:
+        return parse(cell)
+    except _PARSE_ERRORS:
+        return INVALID_TEXT + "it is not a list or an object, as other cells of its column are"
+
+
+def _literal(cell: str) -> object:
+    if len(cell) > _LONGEST_LITERAL:
+        raise ValueError
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        value: object = ast.literal_eval(cell.strip())
+        return value

@@ -1,0 +1,45 @@
+"""Rows of Parquet files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewardline.core.errors import UserError
+from rewardline.data.sources.rows import Record, Row, as_row, unreadable
+
+_BATCH_ROWS = 500  # in memory as Python objects
+
+
+def read_parquet(path: Path, label: str) -> Iterator[Row]:
+    """A row for each row of the file; memory is bounded by a row group."""
+    with open_parquet(path, label) as file:
+        number = 0
+        for batch in file.iter_batches(_BATCH_ROWS):
+            for value in values_of(batch):
+                number += 1
+                yield value._replace(number=number) if isinstance(value, Row) else as_row(number, value)
+
+
+def open_parquet(path: Path, label: str) -> pq.ParquetFile:
+    """The Parquet file at `path`; a `UserError` if it is none, or has two columns of the same name."""
+    try:
+        file = pq.ParquetFile(path, pre_buffer=False)  # halves the memory
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{label} is not a Parquet file, or damaged: {error}. Copy or download it again") from error
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise UserError(f"{label} has two columns of the same name ({', '.join(sorted(names))}). Rename one")
+    return file
+
+
+def values_of(batch: pa.RecordBatch) -> list[Record | Row]:
+    """The rows of a batch; for one that cannot be read (text that is not UTF-8, a date after 9999) a `Row` says why."""
+    try:
+        values: list[Record | Row] = batch.to_pylist()
+        return values
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [unreadable(0, f"a value that cannot be read: {error}")]
+        return [value for index in range(batch.num_rows) for value in values_of(batch.slice(index, 1))]
