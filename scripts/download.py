@@ -7,8 +7,8 @@
     {"files": ["data/*.jsonl"]}     .jsonl .ndjson .json .csv .tsv (each also .gz or .zst) .parquet; and: columns
     {"hub": "owner/name", "revision": COMMIT, "split": "train"}     and: config, data_files, data_dir, columns
 
-With --parts, the manifest.json of folders that each hold one of the files, nothing is read again: their rows become
-one dataset.
+With --parts, the manifest.json of folders that download_file.py made of each of the files, nothing is read again: their
+rows become one dataset.
 
 Leaves in --output: part-00000.parquet, ... with a row per input row (file, row, record, error), and manifest.json.
 Nothing is renamed, coerced or left out; a row that cannot be read has an `error` in place of its `record`. Where these
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
 from rewardline.data.demo.generator import generate
-from rewardline.data.sources.dataset import download
+from rewardline.data.sources.dataset import from_files, from_parts
+from rewardline.data.sources.hub import from_hub
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.data.sources.store import generated, store
 
@@ -31,11 +32,16 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--parts", nargs="*", default=[], type=Path, help="manifest.json of each file, read before")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
-    if (demo := args.settings.demo) is not None:  # until the rules run generate_demo.py for these datasets
-        rows = generated(args.name, "demo", demo, generate(demo.pairs, demo.seed))
-        store(args.name, demo, rows, args.output, Path(__file__))
-        return 0
-    download(args.name, args.settings, args.parts, args.output, Path(__file__))
+    settings = args.settings.replace(sizes=None)
+    if args.parts:
+        source = from_parts(settings, args.parts)
+    elif settings.hub is not None:
+        source = from_hub(args.name, settings)
+    elif settings.demo is not None:  # until the rules run generate_demo.py for these datasets
+        source = generated(args.name, "demo", settings.demo, generate(settings.demo.pairs, settings.demo.seed))
+    else:
+        source = from_files(args.name, settings)
+    store(args.name, settings, source, args.output, Path(__file__))
     return 0
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import download
+import download_file
 import generate_demo
 from rewardline.core.errors import UserError
 from rewardline.data.sources import dataset, store
@@ -242,7 +243,8 @@ def test_a_damaged_part_is_read_again(here: Path) -> None:
 def test_files_that_were_read_apart_become_one_dataset(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in (("a", '{"a": 1}\n{"a": "x"}\n'), ("b", '{"b": 1}\n{\n')):
         (here / f"data/{name}.jsonl").write_text(text, encoding="utf-8")
-        run({"files": [f"data/{name}.jsonl"]}, here / "parts" / name)
+        options = ["--name", "mine", "--settings", json.dumps({"files": [f"data/{name}.jsonl"], "sizes": [1]})]
+        assert download_file.main([*options, "--output", str(here / "parts" / name)]) == 0
     settings = {"files": ["data/a.jsonl", "data/b.jsonl"]}
     parts = ["--parts", *(str(here / "parts" / name / "manifest.json") for name in ("a", "b"))]
     joined = run(settings, here / "joined", *parts)

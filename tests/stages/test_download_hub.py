@@ -22,7 +22,7 @@ from rewardline.core import hub as core_hub
 from rewardline.core.cli import log
 from rewardline.core.errors import UserError
 from rewardline.core.hub import resolve
-from rewardline.data.sources import dataset, hub
+from rewardline.data.sources import hub
 
 REPO = "someone/preferences"
 COMMIT = "c" * 40
@@ -324,7 +324,7 @@ def test_a_restart_of_a_pinned_dataset_asks_and_reads_nothing(
     before = (tmp_path / "out/manifest.json").read_bytes()
     (tmp_path / "out/manifest.json").unlink()
     server.requests.clear()
-    monkeypatch.setattr(dataset, "fetch", None)
+    monkeypatch.setattr(hub, "fetch", None)
     assert download.main(options) == 0
     assert (tmp_path / "out/manifest.json").read_bytes() == before
     assert not server.requests

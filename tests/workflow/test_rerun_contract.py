@@ -309,7 +309,7 @@ def _imports() -> grimp.ImportGraph:
 
 
 def _modules(program: Path) -> set[str]:
-    """The project files that a program consists of, as found by grimp."""
+    """The project files that a program consists of, as found by grimp, and the templates that they name."""
     graph = _imports()
     statements = re.findall(r"^\s*from (rewardline[\w.]*) import (\([^)]*\)|[^\n]*)", program.read_text(), re.MULTILINE)
     named = {f"{package}.{name}" for package, names in statements for name in re.findall(r"\w+", names)}
@@ -317,8 +317,11 @@ def _modules(program: Path) -> set[str]:
     modules = direct.union(*(graph.find_upstream_modules(name) for name in direct))
     modules |= {name.rsplit(".", depth)[0] for name in modules for depth in range(1, name.count(".") + 1)}
     paths = (Path(*name.split(".")) for name in modules)
-    files = (path / "__init__.py" if (program.parent / path).is_dir() else path.with_suffix(".py") for path in paths)
-    return {program.name, *map(str, files)}
+    files = [path / "__init__.py" if (program.parent / path).is_dir() else path.with_suffix(".py") for path in paths]
+    using = [path.parent for path in files if '"templates"' in (program.parent / path).read_text()]
+    found = [path for folder in using for path in (program.parent / folder / "templates").rglob("*") if path.is_file()]
+    templates = [path.relative_to(program.parent) for path in found]
+    return {program.name, *map(str, [*files, *templates])}
 
 
 def test_what_does_not_matter_runs_nothing_again(project: Project, tmp_path: Path) -> None:

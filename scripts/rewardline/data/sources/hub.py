@@ -14,6 +14,9 @@ from typing import NamedTuple
 from rewardline.core import hub
 from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
+from rewardline.data.sources.dataset import check_readers, write_files
+from rewardline.data.sources.settings import DownloadSettings
+from rewardline.data.sources.store import Source, SourceFile, StoredRows
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,25 @@ class HubFile(NamedTuple):
 
     label: str
     path: Path
+
+
+def from_hub(name: str, settings: DownloadSettings) -> Source:
+    """A split of the hub dataset `settings.hub`.
+
+    Raises:
+        UserError: there is no such dataset or revision, or the hub cannot be reached.
+    """
+    repo = str(settings.hub)
+    commit = hub.resolve("dataset", repo, settings.revision or "main")
+
+    def write(folder: Path) -> StoredRows:
+        split = settings.split or "train"
+        fetched = fetch(repo, commit, settings.config, split, settings.data_files, settings.data_dir)
+        files = [SourceFile(file.label, file.path) for file in fetched]
+        check_readers(files, settings)
+        return write_files(name, files, settings, folder)
+
+    return Source(settings.description(), {"commit": commit}, write, commit)
 
 
 def fetch(

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from rewardline.core.settings import Integer, Settings, Text, Unique
+from rewardline.core.settings import Integer, JsonObject, Settings, Text, Unique
 
 
 class DemoSettings(Settings):
@@ -51,6 +51,10 @@ class DownloadSettings(SourceSettings):
     """Null but for a hub dataset."""
     sizes: list[Integer] | None = None
     """Sizes of local files in bytes: they catch an edit with an older modification time."""
+
+    def description(self) -> JsonObject:
+        """The source, as the manifest of a dataset has it."""
+        return self.model_dump(mode="json", exclude={"sizes"}, exclude_none=True)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
