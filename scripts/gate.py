@@ -10,12 +10,12 @@ it does not.
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
-from rewardline.evaluation.gate import Limits, check_limits
+from rewardline.evaluation.gate import AccuracyLimits, check_limits
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    options = StageParser(__doc__, Limits)
+    options = StageParser(__doc__, AccuracyLimits)
     options.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each of them")
     options.add_argument("--output", type=Path, required=True, help="file to leave")
     args = options.start(argv)

@@ -10,7 +10,7 @@ Example:
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, log, run
-from rewardline.evaluation.results import read_metrics
+from rewardline.evaluation.results import read_results
 from rewardline.report.summary import write_summary
 
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each eval")
     arguments.add_argument("--output", type=Path, required=True, help="the table to write")
     options = arguments.start(argv)
-    evaluations = read_metrics(options.metrics)
+    evaluations = read_results(options.metrics)
     write_summary(evaluations, options.output)
     log.info("%s: %d evals of %d runs", options.output, len(evaluations), len({one.run for one in evaluations}))
     return 0

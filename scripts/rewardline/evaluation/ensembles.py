@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError
 from rewardline.evaluation.metrics.intervals import Floats
+from rewardline.evaluation.results import Standard
 from rewardline.evaluation.scores import SCHEMA, hash_texts, read_columns
 
 _COLUMNS = ("pair_id", "chosen_score", "rejected_score")
@@ -32,7 +32,7 @@ class Combined:
 
     pairs: npt.NDArray[np.uint64]
     scores: npt.NDArray[np.float32]
-    standards: dict[str, tuple[float, float]]
+    standards: dict[str, Standard]
     unscored: int
 
 
@@ -61,7 +61,7 @@ def combine(members: Mapping[str, Path], how: str, variance_weight: float) -> Co
     for member, path in members.items():
         scores = _aligned(path, common)
         mean, spread = float(scores.mean()), float(scores.std())
-        standards[member] = (mean, spread)
+        standards[member] = Standard(mean=mean, std=spread)
         scores = (scores - mean) / (spread or 1.0)
         total += scores
         squares += scores**2
@@ -113,10 +113,9 @@ def rows(first: Path, combined: Combined) -> Iterator[pa.Table]:
             yield table.select(SCHEMA.names).cast(SCHEMA)
 
 
-def log_odds_scale(standards: Mapping[str, tuple[float, float]], metrics: Sequence[Mapping[str, Any]]) -> float:
+def log_odds_scale(standards: Mapping[str, Standard], scales: Sequence[float]) -> float:
     """What differences of an ensemble's scores are multiplied by to be log odds: the members' mean spread in log odds.
 
-    For the mean of members with equal spread these are the mean log odds. `metrics` are those of each member.
+    For the mean of members with equal spread these are the mean log odds. `scales` are those of the members.
     """
-    scales = [float((one.get("normalization") or {}).get("std", 1.0)) for one in metrics]
-    return math.fsum(std * scale for (_, std), scale in zip(standards.values(), scales, strict=True)) / len(scales)
+    return math.fsum(one.std * scale for one, scale in zip(standards.values(), scales, strict=True)) / len(scales)

@@ -4,19 +4,18 @@ import logging
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_folder, read_json, write_json
+from rewardline.core.files import atomic_folder, read_json
 from rewardline.core.hashing import file_sha256
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published import sections_of
+from rewardline.evaluation.results import EvaluationResult, PublishedFigures
 from rewardline.evaluation.score_pairs import scored_comparisons, write_scores
 from rewardline.evaluation.scores import read_scores
 from rewardline.evaluation.settings import EvaluateSettings
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
 
 
 def evaluate(
@@ -44,14 +43,21 @@ def evaluate(
         write_scores(scored, out / "scores.parquet", pairs)
         normalization = made.get("normalization")
         metrics = summarize(read_scores(out / "scores.parquet"), normalization["std"] if normalization else 1.0)
-        metrics["sections"] = _published(settings.scoring, out / "scores.parquet", tokens, pairs)
-        identity = settings.model_dump(exclude={"trust_remote_code", "scoring"})
-        write_json(out / "metrics.json", {**identity, **metrics, "normalization": normalization})
+        sections = _published(settings.scoring, out / "scores.parquet", tokens, pairs)
+        result = EvaluationResult.model_validate(
+            {
+                **settings.model_dump(exclude={"trust_remote_code", "scoring"}),
+                **metrics.as_json(),
+                "sections": sections,
+                "normalization": normalization,
+            }
+        )
+        result.write(out / "metrics.json")
     shutil.rmtree(kept, ignore_errors=True)
-    log.info("accuracy %.4f on %d pairs", metrics["accuracy"], metrics["n"])
+    log.info("accuracy %.4f on %d pairs", metrics.accuracy, metrics.n)
 
 
-def _published(scoring: str | None, scores: Path, tokens: Path, pairs: Path | None) -> Json | None:
+def _published(scoring: str | None, scores: Path, tokens: Path, pairs: Path | None) -> PublishedFigures | None:
     """The figures of a published benchmark, and what was left out of it; None for others."""
     if scoring is None:
         return None

@@ -22,11 +22,11 @@ import numpy as np
 
 from rewardline.core.errors import UserError
 from rewardline.data.benchmarks import PROMPTS, SECTIONS, STYLES, TIES, section_of
+from rewardline.evaluation.results import PublishedFigures, Section
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Json = dict[str, Any]
 COLUMNS: Final = ("subset", "file", "row", "place", "chosen_score", "rejected_score")
 """The columns of scores.parquet that `sections` needs."""
 
@@ -46,18 +46,13 @@ class Item:
         return len(self.chosen) + len(self.rejected) == self.answers
 
 
-def sections(scores: "pd.DataFrame", arithmetic: str, left_out: Mapping[str, int] | None = None) -> Json:
+def sections(scores: "pd.DataFrame", arithmetic: str, left_out: Mapping[str, int] | None = None) -> PublishedFigures:
     """The figures of a published benchmark.
 
     Args:
         scores: a row per pair with `COLUMNS`; `place` is a mapping with the fields of `formats_text.Place`.
         arithmetic: one of `SECTIONS`.
         left_out: why rows or pairs of the benchmark have no score, with their number.
-
-    Returns:
-        `{arithmetic, overall, sections: {name: {score, n}}, missing, incomplete, left_out}`: shares from 0 to 1; `n`
-        counts pairs, for RewardBench 2 and RM-Bench rows. `missing` are sections without any; `overall` is then of the
-        others. `incomplete` counts rows some of whose answers have no score: they are left out of what needs them all.
 
     Raises:
         UserError: a subset that the benchmark has not, by file and row.
@@ -69,19 +64,19 @@ def sections(scores: "pd.DataFrame", arithmetic: str, left_out: Mapping[str, int
             raise UserError(f"{row.file}:{row.row}: {row.subset!r} is no subset of {arithmetic}; take out `arithmetic`")
         by_section[section].append(row)
     incomplete = 0
-    found: Json = {}
+    found: dict[str, Section] = {}
     rights: list[bool] = []
     hardness: dict[str, list[float]] = {"hard": [], "normal": [], "easy": []}
     for section, rows in by_section.items():
         if not rows:
             continue
         if arithmetic == "rewardbench":
-            found[section] = {"score": _weighted(rows, PROMPTS[section]), "n": len(rows)}
+            found[section] = Section(score=_weighted(rows, PROMPTS[section]), n=len(rows))
             continue
         if arithmetic == "judgebench":
             right = [_right(row) for row in rows]
             rights += right
-            found[section] = {"score": float(np.mean(right)), "n": len(right)}
+            found[section] = Section(score=float(np.mean(right)), n=len(right))
             continue
         items = list(_items(rows))
         whole = [item for item in items if item.complete]
@@ -95,21 +90,21 @@ def sections(scores: "pd.DataFrame", arithmetic: str, left_out: Mapping[str, int
             score = float(np.mean(list(parts.values())))
         else:
             score = ties_score(whole) if section == TIES else float(np.mean([best_of(item) for item in whole]))
-        found[section] = {"score": score, "n": len(whole)}
-    overall = [float(np.mean(rights))] if rights else [entry["score"] for entry in found.values()]
-    rows_scored = sum(entry["n"] for entry in found.values())
-    total = {name: {"score": float(np.mean(values)), "n": rows_scored} for name, values in hardness.items() if values}
-    return {
-        "arithmetic": arithmetic,
-        "overall": float(np.mean(overall)) if overall else None,
-        "sections": {**found, **total},
-        "missing": [name for name in by_section if name not in found],
-        "incomplete": incomplete,
-        "left_out": dict(left_out or {}),
-    }
+        found[section] = Section(score=score, n=len(whole))
+    overall = [float(np.mean(rights))] if rights else [entry.score for entry in found.values()]
+    rows_scored = sum(entry.n for entry in found.values())
+    total = {name: Section(score=float(np.mean(values)), n=rows_scored) for name, values in hardness.items() if values}
+    return PublishedFigures(
+        arithmetic=arithmetic,
+        overall=float(np.mean(overall)) if overall else math.nan,
+        sections={**found, **total},
+        missing=[name for name in by_section if name not in found],
+        incomplete=incomplete,
+        left_out=dict(left_out or {}),
+    )
 
 
-def sections_of(scores: Path, arithmetic: str, left_out: Mapping[str, int]) -> Json:
+def sections_of(scores: Path, arithmetic: str, left_out: Mapping[str, int]) -> PublishedFigures:
     """`sections` of a `scores.parquet`, with what was left out by name."""
     import pandas as pd  # here alone: rows are converted without it
 

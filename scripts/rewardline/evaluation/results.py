@@ -1,31 +1,111 @@
-"""The metrics of all runs, read, checked and grouped for comparison. Imports nothing slow."""
+"""The result of an evaluation, `metrics.json`: one typed model, which is written, read and checked here alone.
+
+A number that is unknown is NaN here and `null` in the file. What a file lacks is unknown, so that older ones are read
+too; keys that the data does not allow are left out of it. Imports nothing slow.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import reprlib
+from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from typing import Annotated, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json
+from rewardline.core.files import read_json, write_json
+from rewardline.core.settings import JsonObject
+from rewardline.evaluation.settings import HELD_OUT
 
-HELD_OUT = "eval"
-"""The benchmark that every run has: the eval split of its own mixture."""
+NAN = math.nan
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Shares between 0 and 1 over `n` pairs; NaN where unknown. `low` and `high` bound the accuracy (95%).
+def _nan_for_null(value: object) -> object:
+    return NAN if value is None else value
+
+
+def _null_for_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _share(value: float) -> float:
+    if value < 0 or value > 1:
+        raise PydanticCustomError("share", "Input should be a share from 0 to 1")
+    return value
+
+
+def _empty_for_null(value: object) -> object:
+    return {} if value is None else value
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, BeforeValidator(_nan_for_null), PlainSerializer(_null_for_nan)]
+Share = Annotated[Number, AfterValidator(_share)]
+
+
+class Result(BaseModel):
+    """A part of a file of results: typed strictly, frozen; keys that it does not know are passed over."""
+
+    model_config = ConfigDict(strict=True, frozen=True, populate_by_name=True)
+
+    def as_json(self) -> JsonObject:
+        """The keys that were given, as JSON values."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+class ResultFile(Result):
+    """A JSON file of results."""
+
+    content: ClassVar[str]
+    """What the file holds, and the stage that writes it, for messages."""
+    stage: ClassVar[str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file; names in it are made `printable`.
+
+        Raises:
+            UserError: it is missing, damaged or another file; with the file, the key and the remedy.
+        """
+        try:
+            return cls.model_validate(_printable_texts(read_json(path)))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key, remedy = ".".join(map(str, first["loc"])), f"delete it and run the {cls.stage} stage again"
+            if not key:
+                raise UserError(f"{path} does not hold {cls.content}; {remedy}") from error
+            if first["type"] == "missing":
+                raise UserError(f"{path} has no {key!r}; {remedy}") from error
+            reason = first["msg"].removeprefix("Input ")
+            raise UserError(f"{path}: {key!r} is {reprlib.repr(first['input'])}, but {reason}; {remedy}") from error
+
+    def write(self, path: Path) -> None:
+        """Write the keys that were given; the file appears complete or not at all."""
+        write_json(path, self.as_json())
+
+
+class Rates(Result):
+    """Shares over `n` pairs. `low` and `high` bound the accuracy (95%).
 
     `length` is how often the longer answer is the chosen one, ties half.
     """
 
-    n: int
-    accuracy: float
-    low: float
-    high: float
-    length: float
+    n: Count
+    accuracy: Share
+    low: Share = Field(NAN, alias="accuracy_low")
+    high: Share = Field(NAN, alias="accuracy_high")
+    length: Share = Field(NAN, alias="length_accuracy")
 
     @property
     def baseline(self) -> float:
@@ -37,103 +117,192 @@ class Rates:
         return not (self.high < other.low or self.low > other.high)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One run judged on one benchmark: the content of a `metrics.json`."""
+class Accuracy(Result):
+    """The accuracy of some of the pairs or prompts, and its 95% interval."""
 
-    run: str
-    mixture: str
-    model: str
-    seed: int | None
-    benchmark: str
-    total: Rates
-    chosen_mean: float
-    rejected_mean: float
-    loss: float
-    by_subset: dict[str, Rates]
-    name: str | None = None
-    ensemble: bool = False
+    accuracy: Share
+    accuracy_low: Share = NAN
+    accuracy_high: Share = NAN
+
+    def rates(self, n: int, length: float = NAN) -> Rates:
+        """The accuracy as rates over `n` pairs or prompts."""
+        return Rates(n=n, accuracy=self.accuracy, low=self.accuracy_low, high=self.accuracy_high, length=length)
+
+
+class Bin(Accuracy):
+    """Pairs whose quantity is from `low` to `high`, and how often the run is right there.
+
+    `confidence`: the mean probability that the run gives to the answers it prefers; only bins of confidence have it.
+    """
+
+    low: float
+    high: float
+    n: Count
+    confidence: Number = NAN
+
+
+class Calibration(Result):
+    """Whether the run is as sure as it is right; see `metrics.calibration`."""
+
+    ece: Number = NAN
+    temperature: Number = NAN
+    loss_at_temperature: Number = NAN
+    ece_at_temperature: Number = NAN
+    bins: list[Bin] = []
+
+
+class LengthBias(Result):
+    """What length has to do with the scores; see `metrics.length`."""
+
+    correlation: Number = NAN
+    controlled_accuracy: Share = NAN
+    controlled_low: Share = NAN
+    controlled_high: Share = NAN
+    controlled_pairs: Count = 0
+    by_difference: list[Bin] = []
+
+
+class BestOfN(Accuracy):
+    """How often the best of several answers to a prompt has the greatest score; see `metrics.answers`.
+
+    `answers` is their mean number, and `chance` what guessing gets right.
+    """
+
+    prompts: Count
+    answers: Number = NAN
+    chance: Number = NAN
+
+
+class WinRate(Result):
+    """How often a source of answers wins its `n` pairs: by the labels, and by the run's scores (`model`)."""
+
+    source: str
+    n: Count = 0
+    labelled: Number = NAN
+    model: Number = NAN
+
+
+class Section(Result):
+    """The score of a section of a published benchmark, and what it is made of: pairs, or rows."""
+
+    score: Number = NAN
+    n: Count = 0
+
+
+class PublishedFigures(Result):
+    """A published benchmark's own figures; see `evaluation.published`. Shares are from 0 to 1.
+
+    `n` of a section counts pairs, for RewardBench 2 and RM-Bench rows. `missing` are sections without any; `overall` is
+    then of the others. `incomplete` counts rows some of whose answers have no score: they are left out of what needs
+    them all. `left_out`: why rows or pairs have no score, with their number.
+    """
+
+    arithmetic: str = ""
+    overall: Number = NAN
+    sections: dict[str, Section] = {}
+    missing: list[str] = []
+    incomplete: Count = 0
+    left_out: dict[str, Count] = {}
+
+
+class Metrics(Accuracy):
+    """What scores say, without the identity of the run: docs/metrics.md explains each key."""
+
+    n: Count
+    length_accuracy: Share = NAN
+    prompts: Count = 0
+    weighted_accuracy: Share = NAN
+    weighted_accuracy_low: Share = NAN
+    weighted_accuracy_high: Share = NAN
+    scale: Number = NAN
+    loss: Number = NAN
+    chosen_mean: Number = NAN
+    rejected_mean: Number = NAN
+    chosen_std: Number = NAN
+    rejected_std: Number = NAN
+    margin_mean: Number = NAN
+    margin_std: Number = NAN
+    calibration: Annotated[Calibration, BeforeValidator(_empty_for_null)] = Calibration()
+    length: Annotated[LengthBias, BeforeValidator(_empty_for_null)] = LengthBias()
+    by_margin: list[Bin] = []
+    best_of_n: BestOfN | None = None
+    win_rates: list[WinRate] = []
+    by_subset: Annotated[dict[str, Rates], BeforeValidator(_empty_for_null)] = {}
+
+    @property
+    def total(self) -> Rates:
+        """The rates of all pairs."""
+        return self.rates(self.n, self.length_accuracy)
+
+    @property
+    def controlled(self) -> Rates:
+        """The accuracy with the effect of length taken out."""
+        length = self.length
+        return Rates(
+            n=self.n, accuracy=length.controlled_accuracy, low=length.controlled_low, high=length.controlled_high
+        )
+
+
+class Identity(Result):
+    """Which run is judged on what. `name` is the run's in the configuration, which its seeds have in common."""
+
+    run: Text
+    name: Text | None = None
+    mixture: Text
+    model: Text
+    seed: int | None = None
+    benchmark: Text
+
+
+class Standard(Result):
+    """Mean and standard deviation of a member's scores, by which an ensemble standardises them."""
+
+    mean: float
+    std: float
+
+
+class EvaluationResult(ResultFile, Metrics, Identity):
+    """One run judged on one benchmark: the content of a `metrics.json`.
+
+    `sections`: the figures of a published benchmark, None for others. `normalization`: that of the model. An ensemble
+    combines the scores of the runs `ensemble`, by `combine`; `unscored` pairs were not scored by all of them.
+    """
+
+    content = "metrics"
+    stage = "evaluate"
+
+    sections: PublishedFigures | None = None
+    normalization: JsonObject | None = None
+    ensemble: list[str] = []
+    combine: str = ""
+    variance_weight: Number = NAN
+    standards: dict[str, Standard] = {}
+    unscored: Count = 0
 
     @property
     def family(self) -> str:
-        """The run's name in the configuration, which its seeds have in common; else the run id without its seed."""
+        """The run's name in the configuration; else the run id without its seed."""
         if self.name is not None:
             return self.name
         return self.run if self.seed is None else self.run.removesuffix(f"-seed{self.seed}")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One run on one benchmark, or all its seeds together. Members are in the order of their seeds."""
+def read_results(paths: Iterable[Path]) -> list[EvaluationResult]:
+    """Read `metrics.json` files, sorted by mixture, model, run and benchmark with `eval` first.
 
-    members: tuple[Evaluation, ...]
-
-    @property
-    def name(self) -> str:
-        """The run id; for several seeds what they have in common."""
-        return self.members[0].run if len(self.members) == 1 else self.members[0].family
-
-    @property
-    def total(self) -> Rates:
-        """The mean over the seeds. The mean of the bounds is a cautious interval: never too narrow for the mean."""
-        return average([member.total for member in self.members])
-
-    @property
-    def by_subset(self) -> dict[str, Rates]:
-        """For each subset the mean over the seeds, in order of name."""
-        names = sorted({name for member in self.members for name in member.by_subset})
-        return {
-            name: average([member.by_subset[name] for member in self.members if name in member.by_subset])
-            for name in names
-        }
-
-    @property
-    def spread(self) -> float:
-        """The standard deviation of the accuracy between seeds (NaN for one seed)."""
-        return stdev(member.total.accuracy for member in self.members) if len(self.members) > 1 else math.nan
-
-    def mean(self, field: str) -> float:
-        """The mean over the seeds of `chosen_mean`, `rejected_mean` or `loss`."""
-        return fmean(getattr(member, field) for member in self.members)
-
-
-@dataclass(frozen=True)
-class Board:
-    """The entries that were judged on the same pairs, best first: one benchmark, or the eval split of one mixture."""
-
-    benchmark: str
-    mixture: str
-    entries: tuple[Entry, ...]
-
-    @property
-    def title(self) -> str:
-        """What was judged on, in words."""
-        return f"held-out split of {self.mixture}" if self.benchmark == HELD_OUT else f"benchmark {self.benchmark}"
-
-    @property
-    def subsets(self) -> list[str]:
-        """The names of the subsets, weakest first (by the mean accuracy over the entries)."""
-        found: dict[str, list[float]] = {}
-        for entry in self.entries:
-            for name, rates in entry.by_subset.items():
-                found.setdefault(name, []).append(rates.accuracy)
-        return sorted(found, key=lambda name: (nan_last(fmean(found[name])), name))
-
-
-def average(rates: Sequence[Rates]) -> Rates:
-    """The mean of each field."""
-    return Rates(
-        n=round(fmean(rate.n for rate in rates)),
-        accuracy=fmean(rate.accuracy for rate in rates),
-        low=fmean(rate.low for rate in rates),
-        high=fmean(rate.high for rate in rates),
-        length=fmean(rate.length for rate in rates),
-    )
-
-
-def nan_last(value: float) -> float:
-    """A sort key that puts NaN behind every number."""
-    return math.inf if math.isnan(value) else value
+    Raises:
+        UserError: a file is missing, damaged or another one, or repeats a run and benchmark.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    results = []
+    for path in paths:
+        result = EvaluationResult.read(path)
+        key = (result.run, result.benchmark)
+        if key in found:
+            raise UserError(f"{path} repeats run {key[0]!r} on benchmark {key[1]!r}, which {found[key]} has already")
+        found[key] = path
+        results.append(result)
+    return sorted(results, key=lambda r: (r.mixture, r.model, r.run, r.benchmark != HELD_OUT, r.benchmark))
 
 
 def printable(text: str) -> str:
@@ -141,126 +310,18 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
-def read_metrics(paths: Iterable[Path]) -> list[Evaluation]:
-    """Read `metrics.json` files, sorted by mixture, model, run and benchmark with `eval` first.
-
-    A `UserError` names the file that is missing, damaged, lacks a key or repeats a run and benchmark.
-    """
-    seen: dict[tuple[str, str], Path] = {}
-    result = []
-    for path in paths:
-        evaluation = _evaluation(read_json(path), path)
-        key = (evaluation.run, evaluation.benchmark)
-        if key in seen:
-            raise UserError(f"{path} repeats run {key[0]!r} on benchmark {key[1]!r}, which {seen[key]} has already")
-        seen[key] = path
-        result.append(evaluation)
-    return sorted(result, key=lambda e: (e.mixture, e.model, e.run, e.benchmark != HELD_OUT, e.benchmark))
-
-
-def entries(evaluations: Iterable[Evaluation]) -> list[Entry]:
-    """Group the seeds of one run: equal mixture, model, benchmark and run id without `-seed<k>`. Keeps the order."""
-    groups: dict[tuple[str, ...], list[Evaluation]] = {}
-    for one in evaluations:
-        groups.setdefault((one.mixture, one.model, one.benchmark, one.family), []).append(one)
-    return [Entry(tuple(sorted(group, key=lambda e: (e.seed or 0, e.run)))) for group in groups.values()]
-
-
-def boards(evaluations: Iterable[Evaluation]) -> list[Board]:
-    """Group what can be compared; the eval splits come first. Within a board the best entry comes first."""
-    groups: dict[tuple[bool, str, str], list[Entry]] = {}
-    for entry in entries(evaluations):
-        first = entry.members[0]
-        held_out = first.benchmark == HELD_OUT
-        groups.setdefault((not held_out, first.benchmark, first.mixture if held_out else ""), []).append(entry)
-    return [
-        Board(benchmark, mixture, tuple(sorted(group, key=lambda e: (nan_last(-e.total.accuracy), e.name))))
-        for (_, benchmark, mixture), group in sorted(groups.items())
-    ]
-
-
-def _evaluation(value: Any, path: Path) -> Evaluation:
-    reader = _Reader(value, path)
-    subsets = reader.value.get("by_subset") or {}
-    if not isinstance(subsets, dict):
-        raise UserError(f"{path}: 'by_subset' must be an object; {_AGAIN}")
-    return Evaluation(
-        run=reader.text("run"),
-        mixture=reader.text("mixture"),
-        model=reader.text("model"),
-        seed=reader.seed(),
-        benchmark=reader.text("benchmark"),
-        total=reader.rates(),
-        chosen_mean=reader.number("chosen_mean"),
-        rejected_mean=reader.number("rejected_mean"),
-        loss=reader.number("loss"),
-        by_subset=_by_printable_name({name: _Reader(rates, path).rates() for name, rates in subsets.items()}),
-        name=reader.text("name") if "name" in reader.value else None,
-        ensemble=bool(reader.value.get("ensemble")),
-    )
-
-
-def _by_printable_name(rates: dict[str, Rates]) -> dict[str, Rates]:
-    """Rename subsets so that they can be shown; two that look the same then get a number."""
-    result: dict[str, Rates] = {}
-    for name, value in rates.items():
-        shown, k = printable(name) or "(none)", 2
-        while shown in result:
-            shown, k = f"{printable(name)} ({k})", k + 1
-        result[shown] = value
-    return result
-
-
-_AGAIN = "delete it and run the evaluate stage again"
-
-
-class _Reader:
-    """Fields of a JSON object, checked; `path` is what errors name."""
-
-    def __init__(self, value: Any, path: Path) -> None:
-        if not isinstance(value, dict):
-            raise UserError(f"{path} does not hold metrics; {_AGAIN}")
-        self.value: dict[str, Any] = value
-        self._path = path
-
-    def text(self, key: str) -> str:
-        value = self.value.get(key)
-        if not isinstance(value, str) or not value:
-            raise UserError(f"{self._path} has no {key!r}; {_AGAIN}")
+def _printable_texts(value: object) -> object:
+    """A JSON value with all texts and keys made printable; keys that look the same then get a number."""
+    if isinstance(value, str):
         return printable(value)
-
-    def seed(self) -> int | None:
-        value = self.value.get("seed")
-        if value is not None and type(value) is not int:
-            raise UserError(f"{self._path}: 'seed' is {value!r}, not a whole number; {_AGAIN}")
+    if isinstance(value, list):
+        return [_printable_texts(item) for item in value]
+    if not isinstance(value, dict):
         return value
-
-    def share(self, key: str, required: bool = False) -> float:
-        """A number from 0 to 1, or NaN."""
-        value = self.number(key, required)
-        if value < 0 or value > 1:
-            raise UserError(f"{self._path}: {key!r} is {value}, not a share from 0 to 1; {_AGAIN}")
-        return value
-
-    def number(self, key: str, required: bool = False) -> float:
-        """A number; NaN for null, and for a missing key unless it is required."""
-        if required and key not in self.value:
-            raise UserError(f"{self._path} has no {key!r}; {_AGAIN}")
-        value = self.value.get(key)
-        if value is None:
-            return math.nan
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise UserError(f"{self._path}: {key!r} is {value!r}, not a number; {_AGAIN}")
-        return float(value)
-
-    def rates(self) -> Rates:
-        n = self.number("n", required=True)
-        if not math.isfinite(n) or n < 0:
-            raise UserError(f"{self._path}: 'n' must count pairs, not {n}; {_AGAIN}")
-        return Rates(
-            n=int(n),
-            accuracy=self.share("accuracy", required=True),
-            low=self.share("accuracy_low"),
-            high=self.share("accuracy_high"),
-            length=self.share("length_accuracy"),
-        )
+    result: dict[str, object] = {}
+    for key, item in value.items():
+        shown, number = printable(key) or "(none)", 2
+        while shown in result:
+            shown, number = f"{printable(key)} ({number})", number + 1
+        result[shown] = _printable_texts(item)
+    return result

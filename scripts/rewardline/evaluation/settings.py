@@ -7,6 +7,9 @@ from pydantic import Field
 from rewardline.core.settings import Integer, Number, Settings
 from rewardline.data.formats.settings import BenchmarkScoring
 
+HELD_OUT = "eval"
+"""The benchmark that every run has: the eval split of its own mixture."""
+
 
 class CombineSettings(Settings):
     """How the scores of an ensemble's members are combined."""

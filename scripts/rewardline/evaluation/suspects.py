@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.store import MESSAGES, reading
-from rewardline.evaluation.comparisons import Judgements
+from rewardline.evaluation.preferences import Preferences
 from rewardline.evaluation.scores import hash_texts
 
 Json = dict[str, Any]
@@ -39,25 +39,25 @@ MOST = 200
 """Suspects of a board."""
 
 
-def find_suspects(judgements: Judgements) -> list[tuple[int, Json]]:
+def find_suspects(preferences: Preferences) -> list[tuple[int, Json]]:
     """The pairs that most runs are against, by the hash of their id: first those with the largest share against.
 
     Among equal shares, those that more runs judged, then those that runs are surest about (confident disagreement,
     after Northcutt et al. 2021, arXiv 1911.00068). At most MOST.
     """
-    share = judgements.against / np.maximum(judgements.judges, 1)
+    share = preferences.against / np.maximum(preferences.runs, 1)
     found = np.flatnonzero(share > 0.5)
     order = np.lexsort(
-        (judgements.pairs[found], judgements.margin_mean[found], -judgements.judges[found], -share[found])
+        (preferences.pairs[found], preferences.margin_mean[found], -preferences.runs[found], -share[found])
     )[:MOST]
     return [
         (
-            int(judgements.pairs[k]),
+            int(preferences.pairs[k]),
             {
-                "runs": int(judgements.judges[k]),
-                "against": int(judgements.against[k]),
-                "margin_mean": float(judgements.margin_mean[k]),
-                "margin_std": float(judgements.margin_std[k]),
+                "runs": int(preferences.runs[k]),
+                "against": int(preferences.against[k]),
+                "margin_mean": float(preferences.margin_mean[k]),
+                "margin_std": float(preferences.margin_std[k]),
             },
         )
         for k in found[order]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from rewardline.evaluation.details import Details
-from rewardline.evaluation.results import Board, Entry, Evaluation, Rates
+from rewardline.evaluation.leaderboards import Entry, Leaderboard
+from rewardline.evaluation.results import EvaluationResult, Rates
 from rewardline.report import figures
 from rewardline.report.differences import Differences, table
 from rewardline.report.differences import Row as Compared
@@ -64,7 +64,7 @@ class Section:
     are left out; `paired` says whether the leaderboard compares pair by pair.
     """
 
-    board: Board
+    board: Leaderboard
     anchor: str
     title: str
     verdict: Markup
@@ -92,10 +92,9 @@ class Section:
 
 
 def section(
-    board: Board,
+    board: Leaderboard,
     scores: Mapping[tuple[str, str], Path],
     pairs: Mapping[str, Path],
-    details: Mapping[str, Details],
     colours: Mapping[str, str],
     differences: Differences,
     probes: bool,
@@ -103,14 +102,14 @@ def section(
 ) -> Section:
     """Reduce the scores of a board's runs, one file at a time, and draw its figures.
 
-    `scores` are paths by run and benchmark, `pairs` folders of pairs by mixture or benchmark, `details` and `colours`
-    are by run, and `anchor` is unique on the page. `probes`: the pairs are real answers against hacks of them.
+    `scores` are paths by run and benchmark, `pairs` folders of pairs by mixture or benchmark, `colours` are by
+    run, and `anchor` is unique on the page. `probes`: the pairs are real answers against hacks of them.
     """
     members = [one for entry in board.entries for one in entry.members]
     paths = {one.run: path for one in members if (path := scores.get((one.run, board.benchmark))) is not None}
     reduced = {run: read_scores(path) for run, path in paths.items()}
     scored = [entry for entry in board.entries if all(one.run in reduced for one in entry.members)]
-    found = judged(anchor, board.entries[:COMPARED], {} if probes else details, colours)
+    found = judged(anchor, () if probes else board.entries[:COMPARED], colours)
     folder = pairs.get(board.mixture or board.benchmark)
     between_all, zero, undrawn = table(board, differences)
     track = _track([one.total for one in members])
@@ -184,7 +183,7 @@ def _bar(rates: Rates, track: tuple[float, float]) -> tuple[float, ...]:
     return start, round(end - start, 2), dot, length
 
 
-def _subsets(board: Board, colours: Mapping[str, str], anchor: str, probes: bool) -> Subsets | None:
+def _subsets(board: Leaderboard, colours: Mapping[str, str], anchor: str, probes: bool) -> Subsets | None:
     compared = board.entries[:COMPARED]
     rates = [entry.by_subset for entry in compared]
     rows = []
@@ -225,7 +224,7 @@ def _drawn(subsets: Sequence[tuple[str, int]]) -> tuple[list[str], str]:
     return chance[:half] + chance[-half:], told
 
 
-def _distributions(name: str, one: Evaluation, scores: Scores) -> list[Figure]:
+def _distributions(name: str, one: EvaluationResult, scores: Scores) -> list[Figure]:
     if scores.n == scores.unusable:
         return []
     alt = f"Histogram of the chosen and rejected scores of {one.run}."

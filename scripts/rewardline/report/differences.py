@@ -1,49 +1,16 @@
 """Paired differences between runs, as the report shows them: `comparisons.json` by board, and a table of them."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from rewardline.core.files import read_json
-from rewardline.evaluation.details import mapping, real, whole
-from rewardline.evaluation.results import HELD_OUT, Board, Entry, printable
+from rewardline.evaluation.comparisons import ComparisonsFile, Difference
+from rewardline.evaluation.leaderboards import Entry, Leaderboard
+from rewardline.evaluation.settings import HELD_OUT
 
 LISTED = 30
 """Differences that are listed for a board, those of the best runs first."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The accuracy of `first` minus that of `second`, runs or families of seeds, on the `n` pairs that both judged.
-
-    `seeds`: the interval holds the chance between seeds too.
-    """
-
-    first: str
-    second: str
-    n: int
-    value: float
-    low: float
-    high: float
-    seeds: bool = False
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the 95% interval holds 0."""
-        return not (self.low > 0 or self.high < 0)
-
-    @property
-    def flipped(self) -> "Difference":
-        """The same, seen from the other side."""
-        return Difference(self.second, self.first, self.n, -self.value, -self.high, -self.low, self.seeds)
-
-    @property
-    def points(self) -> str:
-        """The interval in percentage points."""
-        return f"{signed(self.low)} to {signed(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -58,22 +25,14 @@ Differences = Sequence[Difference]
 
 
 def read_comparisons(path: Path) -> dict[tuple[str, str], list[Difference]]:
-    """The differences of each board, by benchmark and mixture (empty for a benchmark that all mixtures share)."""
-    result = {}
-    for board in map(mapping, mapping(read_json(path)).get("boards") or []):
-        found = [_difference(mapping(one)) for one in board.get("differences") or []]
-        known = [one for one in found if math.isfinite(one.value + one.low + one.high)]
-        result[str(board.get("benchmark")), str(board.get("mixture") or "")] = known
-    return result
+    """The known differences of each leaderboard, by benchmark and mixture (empty for a benchmark)."""
+    return {
+        (one.benchmark, one.mixture or ""): [difference for difference in one.differences if difference.known]
+        for one in ComparisonsFile.read(path).boards
+    }
 
 
-def _difference(one: Mapping[str, Any]) -> Difference:
-    first, second = (printable(str(one.get(key))) for key in ("first", "second"))
-    value, low, high = (real(one.get(key)) for key in ("difference", "low", "high"))
-    return Difference(first, second, whole(one.get("n")), value, low, high, bool(one.get("seeds")))
-
-
-def of_board(board: Board, known: dict[tuple[str, str], list[Difference]]) -> list[Difference]:
+def of_board(board: Leaderboard, known: dict[tuple[str, str], list[Difference]]) -> list[Difference]:
     """The differences between the runs of a board."""
     return known.get((board.benchmark, board.mixture if board.benchmark == HELD_OUT else ""), [])
 
@@ -88,7 +47,7 @@ def between(first: Entry, second: Entry, differences: Differences) -> Difference
     return None
 
 
-def table(board: Board, differences: Differences) -> tuple[list[Row], float, int]:
+def table(board: Leaderboard, differences: Differences) -> tuple[list[Row], float, int]:
     """Rows for every two entries of three or more, where on their track 0 lies, in percent, and how many are left out.
 
     The better one of two stands first.
@@ -102,8 +61,16 @@ def table(board: Board, differences: Differences) -> tuple[list[Row], float, int
     def place(value: float) -> float:
         return round(100 * (value - low) / width, 2)
 
-    rows = [Row(one, (place(one.low), round(100 * (one.high - one.low) / width, 2), place(one.value))) for one in shown]
+    def bar(one: Difference) -> tuple[float, float, float]:
+        return place(one.low), round(100 * (one.high - one.low) / width, 2), place(one.difference)
+
+    rows = [Row(one, bar(one)) for one in shown]
     return rows, place(0.0), len(found) - len(shown)
+
+
+def interval_points(one: Difference) -> str:
+    """The interval in percentage points."""
+    return f"{signed(one.low)} to {signed(one.high)}"
 
 
 def signed(value: float) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rewardline.core.errors import UserError
-from rewardline.evaluation.details import Details, read_details
-from rewardline.evaluation.results import HELD_OUT, Evaluation, Rates, nan_last, read_metrics
+from rewardline.evaluation.leaderboards import nan_last
+from rewardline.evaluation.results import EvaluationResult, Rates, read_results
+from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.summary import percent, score
 
 SUBSETS = 40
@@ -26,17 +27,16 @@ must do better than that, or than its opposite, to have learned more than length
 
 def evaluation_card(paths: Sequence[Path]) -> str:
     """The Markdown, from the `metrics.json` files of one run; a `UserError` where they are of several."""
-    evaluations = read_metrics(paths)
+    evaluations = read_results(paths)
     if len({one.run for one in evaluations}) != 1:
         runs = ", ".join(sorted({one.run for one in evaluations}))
         raise UserError(f"a card is about one run, but these metrics are of {runs or 'none'}")
-    details = {path.parent.name: read_details(path) for path in paths}
     parts = [_HEAD.format(run=evaluations[0].run), _table(evaluations)]
-    parts += [_section(one, details.get(one.benchmark)) for one in evaluations]
+    parts += [_section(one) for one in evaluations]
     return "\n".join(part for part in parts if part) + "\n"
 
 
-def _table(evaluations: Sequence[Evaluation]) -> str:
+def _table(evaluations: Sequence[EvaluationResult]) -> str:
     rows = [
         [
             *(
@@ -54,13 +54,13 @@ def _table(evaluations: Sequence[Evaluation]) -> str:
     return markdown(head, rows)
 
 
-def _section(one: Evaluation, known: Details | None) -> str:
-    facts = [f"- {fact}" for fact in (_facts(known) if known else [])]
+def _section(one: EvaluationResult) -> str:
+    facts = [f"- {fact}" for fact in _facts(one)]
     parts = ["\n".join(facts)] if facts else []
-    if known and known.sections:
-        rows = [[name, f"{n:,}", percent(value)] for name, value, n in known.sections]
-        rows.append(["**overall**", "", percent(known.overall)])
-        parts.append(markdown([f"section ({known.arithmetic})", "pairs", "score"], rows))
+    if (published := one.sections) is not None and published.sections:
+        rows = [[name, f"{section.n:,}", percent(section.score)] for name, section in published.sections.items()]
+        rows.append(["**overall**", "", percent(published.overall)])
+        parts.append(markdown([f"section ({published.arithmetic})", "pairs", "score"], rows))
     weakest = sorted(one.by_subset.items(), key=lambda item: (nan_last(item[1].accuracy), item[0]))
     if len(weakest) > 1:
         rows = [
@@ -74,27 +74,29 @@ def _section(one: Evaluation, known: Details | None) -> str:
     return "\n\n".join([f"\n## {title[:1].upper()}{title[1:]}", *parts]) if parts else ""
 
 
-def _facts(known: Details) -> list[str]:
+def _facts(one: EvaluationResult) -> list[str]:
     told = []
+    known = one.calibration
     if math.isfinite(known.ece):
         text = f"Calibration: the expected calibration error is {percent(known.ece)}"
         if math.isfinite(known.temperature):
             text += f"; with margins divided by {known.temperature:.2f} it is {percent(known.ece_at_temperature)}"
         told.append(f"{text}.")
-    if math.isfinite((controlled := known.controlled).accuracy):
+    if math.isfinite((controlled := one.controlled).accuracy):
         right = f"{percent(controlled.accuracy)} ({interval(controlled)})"
         told.append(f"Length: with the effect of length taken out, the accuracy is {right}.")
-    if math.isfinite(known.correlation):
-        told.append(f"The correlation of score and length is {score(known.correlation)}.")
-    if math.isfinite((best := known.best_of_n).accuracy):
+    if math.isfinite(one.length.correlation):
+        told.append(f"The correlation of score and length is {score(one.length.correlation)}.")
+    if (best := one.best_of_n) is not None and math.isfinite(best.accuracy):
         told.append(
-            f"Best of N: of {best.n:,} prompts with {known.answers:.1f} answers on average it puts the best one first "
-            f"in {percent(best.accuracy)} ({interval(best)}); chance is {percent(known.chance)}."
+            f"Best of N: of {best.prompts:,} prompts with {best.answers:.1f} answers on average it puts the best one "
+            f"first in {percent(best.accuracy)} ({interval(best.rates(best.prompts))}); chance is "
+            f"{percent(best.chance)}."
         )
     return told
 
 
-def _title(one: Evaluation) -> str:
+def _title(one: EvaluationResult) -> str:
     return f"held-out split of {one.mixture}" if one.benchmark == HELD_OUT else one.benchmark
 
 

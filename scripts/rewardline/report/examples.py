@@ -11,7 +11,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError
-from rewardline.evaluation.results import Entry, printable
+from rewardline.evaluation.leaderboards import Entry
+from rewardline.evaluation.results import printable
 from rewardline.report.findings import count, number
 from rewardline.report.summary import percent, score
 

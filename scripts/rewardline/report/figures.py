@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from rewardline.evaluation.details import Bin
-from rewardline.evaluation.results import Rates
+from rewardline.evaluation.results import Bin, Rates
 from rewardline.report.figure_style import CHOSEN, FAINT, INK, QUIET, REJECTED, panel, shade
 from rewardline.report.training import Curve, Histogram
 
@@ -115,7 +114,7 @@ def reliability(name: str, alt: str, series: Series) -> Markup:
         axes = drawn.axes
         axes.plot([50, 100], [50, 100], color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
         for colour, bins in series:
-            _points(axes, [100 * one.x for one in bins], bins, colour)
+            _points(axes, [100 * one.confidence for one in bins], bins, colour)
         axes.set(xlim=(49, 101), xlabel="mean confidence of the pairs in a bin (%)", ylabel="right (%)")
     return drawn.svg
 
@@ -162,7 +161,7 @@ def _round_numbers(largest: float) -> list[float]:
 
 def _points(axes: Any, x: Sequence[float], bins: Sequence[Bin], colour: str) -> None:
     """Rates with their 95% intervals."""
-    percent = 100 * np.array([(one.rates.accuracy, one.rates.low, one.rates.high) for one in bins]).reshape(-1, 3)
+    percent = 100 * np.array([(one.accuracy, one.accuracy_low, one.accuracy_high) for one in bins]).reshape(-1, 3)
     axes.vlines(x, percent[:, 1], percent[:, 2], color=colour, linewidth=0.9)
     axes.plot(x, percent[:, 0], "o-", color=colour, markersize=3.6, markeredgewidth=0, linewidth=0.8)
     axes.set_ylim(-3, 103)

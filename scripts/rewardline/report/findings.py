@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from rewardline.evaluation.details import Details
-from rewardline.evaluation.results import Board, Entry, Rates, printable
-from rewardline.report.differences import Differences, between, signed
+from rewardline.evaluation.leaderboards import Entry, Leaderboard
+from rewardline.evaluation.results import EvaluationResult, Rates, printable
+from rewardline.report.differences import Differences, between, interval_points, signed
 from rewardline.report.summary import interval, percent, score
 from rewardline.report.training import Training
 
@@ -77,7 +77,7 @@ def names(entries: Iterable[Entry], most: int = 4) -> Markup:
     return shown[0] if len(shown) == 1 else Markup(", ").join(shown[:-1]) + " and " + shown[-1]
 
 
-def verdict(board: Board, differences: Differences = ()) -> Markup:
+def verdict(board: Leaderboard, differences: Differences = ()) -> Markup:
     """What one board shows: the best run, its accuracy, and what that is worth, in a few sentences."""
     best = board.entries[0]
     rates = best.total
@@ -94,7 +94,7 @@ def verdict(board: Board, differences: Differences = ()) -> Markup:
     return Markup(" ").join(told)
 
 
-def probe_verdict(board: Board) -> Markup:
+def probe_verdict(board: Leaderboard) -> Markup:
     """What probes show of the best run: how often it prefers the real answer, and the hacks that it falls for."""
     best = board.entries[0]
     rates = best.total
@@ -119,7 +119,7 @@ def weak_subsets(entry: Entry) -> list[str]:
     return [f"{name} ({percent(one.accuracy)})" for name, one in found if one.n >= FEW_PAIRS and one.low <= 0.5]
 
 
-def about_board(board: Board, probes: bool) -> list[Markup]:
+def about_board(board: Leaderboard, probes: bool) -> list[Markup]:
     """What deserves a look in what the runs of a board score by subset, a sentence for each run that is concerned."""
     if probes:
         told = [(entry, hacks(entry), "prefers the hack to the real answer: ") for entry in board.entries[1:]]
@@ -136,7 +136,7 @@ def about_board(board: Board, probes: bool) -> list[Markup]:
 
 def trained_on(
     trained: Sequence[Training],
-    ensembles: Mapping[str, Details],
+    ensembles: Mapping[str, EvaluationResult],
     families: Mapping[str, Sequence[str]],
     most: int = 6,
 ) -> list[Markup]:
@@ -152,7 +152,7 @@ def trained_on(
             told.append(Markup("<b>{}</b> is model {} trained on {}{}{}").format(name, model, pairs, data, seeds))
         elif (one := ensembles.get(runs[0])) is not None and one.ensemble:
             text = Markup("<b>{}</b> is an ensemble of {}, combined by {}")
-            told.append(text.format(name, _listed(one.ensemble), one.combine or "an unknown rule"))
+            told.append(text.format(name, _listed(one.ensemble), one.combine.replace("_", " ") or "an unknown rule"))
     return told if len(told) <= most else [*told[:most], escape(f"and {len(told) - most} more")]
 
 
@@ -208,14 +208,14 @@ def _against_others(best: Entry, others: Sequence[Entry], differences: Differenc
     return Markup(f"{told} with it, so this test alone does not tell them apart.").format(names(close))
 
 
-def standing(entry: Entry, board: Board, differences: Differences = ()) -> str:
+def standing(entry: Entry, board: Leaderboard, differences: Differences = ()) -> str:
     """How an entry of a board stands to the best one, in percentage points; pair by pair where that is known."""
     best = board.entries[0]
     if entry is best:
         return "best" if len(board.entries) > 1 else ""
     if (paired := between(entry, best, differences)) is not None:
         noise = ", within noise" if paired.within_noise else ""
-        return f"{signed(paired.value)} ({paired.points}){noise}"
+        return f"{signed(paired.difference)} ({interval_points(paired)}){noise}"
     points = f"{100 * (best.total.accuracy - entry.total.accuracy):.1f} lower"
     if math.isnan(entry.total.accuracy) or math.isnan(best.total.low + entry.total.high):
         return ""

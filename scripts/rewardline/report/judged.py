@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from rewardline.evaluation.details import Bin, Details, pooled
-from rewardline.evaluation.results import Entry, Rates, average
+from rewardline.evaluation.leaderboards import Entry, average, pooled
+from rewardline.evaluation.results import Bin, EvaluationResult, Rates
 from rewardline.report import figures
 from rewardline.report.figure_style import Figure
 from rewardline.report.findings import FEW_PAIRS, span
@@ -30,15 +30,14 @@ class Judged:
     looks: list[tuple[str, str]]
 
 
-def judged(anchor: str, compared: Sequence[Entry], known: Mapping[str, Details], colours: Mapping[str, str]) -> Judged:
-    """What `known` (by run) says of the compared entries; `colours` are by run, `anchor` is unique on the page."""
-    entries = [entry for entry in compared if all(one.run in known for one in entry.members)]
-    seeds = {entry.name: [known[one.run] for one in entry.members] for entry in entries}
+def judged(anchor: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> Judged:
+    """What is known of the compared entries; `colours` are by run, `anchor` is unique on the page."""
+    seeds = {entry.name: entry.members for entry in entries}
     tints = {entry.name: colours[entry.members[0].run] for entry in entries}
     head, rows = _table(entries, seeds)
     drawn = [
         _reliability(anchor, seeds, tints),
-        _binned(anchor, "length", seeds, tints, lambda one: one.by_difference),
+        _binned(anchor, "length", seeds, tints, lambda one: one.length.by_difference),
         _binned(anchor, "margin", seeds, tints, lambda one: one.by_margin),
         _win_rates(anchor, seeds, tints),
     ]
@@ -51,12 +50,12 @@ def judged(anchor: str, compared: Sequence[Entry], known: Mapping[str, Details],
     )
 
 
-Seeds = Mapping[str, Sequence[Details]]
+Seeds = Mapping[str, Sequence[EvaluationResult]]
 Tints = Mapping[str, str]
 
 
 def _reliability(anchor: str, seeds: Seeds, tints: Tints) -> Figure | None:
-    series = _series(seeds, tints, lambda one: one.by_confidence)
+    series = _series(seeds, tints, lambda one: one.calibration.bins)
     if not series:
         return None
     caption = (
@@ -87,7 +86,7 @@ _WORDS = {
 
 
 def _binned(
-    anchor: str, what: str, seeds: Seeds, tints: Tints, bins: Callable[[Details], Sequence[Bin]]
+    anchor: str, what: str, seeds: Seeds, tints: Tints, bins: Callable[[EvaluationResult], Sequence[Bin]]
 ) -> Figure | None:
     series = _series(seeds, tints, bins)
     if not any(len(found) > 1 for _, found in series):
@@ -96,10 +95,12 @@ def _binned(
     return Figure(title, figures.binned(f"{anchor}-{what}", alt, series, label, roots=what == "length"), caption)
 
 
-def _series(seeds: Seeds, tints: Tints, bins: Callable[[Details], Sequence[Bin]]) -> list[tuple[str, list[Bin]]]:
+def _series(
+    seeds: Seeds, tints: Tints, bins: Callable[[EvaluationResult], Sequence[Bin]]
+) -> list[tuple[str, list[Bin]]]:
     """Colour and bins of each entry that has any with enough pairs."""
     found = [(tints[name], pooled([bins(one) for one in members])) for name, members in seeds.items()]
-    return [(colour, [b for b in some if b.rates.n >= figures.LEAST_PAIRS]) for colour, some in found if some]
+    return [(colour, [b for b in some if b.n >= figures.LEAST_PAIRS]) for colour, some in found if some]
 
 
 def _win_rates(anchor: str, seeds: Seeds, tints: Tints) -> Figure | None:
@@ -112,7 +113,7 @@ def _win_rates(anchor: str, seeds: Seeds, tints: Tints) -> Figure | None:
         found[name] = {
             source: average(
                 [
-                    Rates(w.n, w.model, w.model, w.model, w.labelled)
+                    Rates(n=w.n, accuracy=w.model, low=w.model, high=w.model, length=w.labelled)
                     for one in members
                     for w in one.win_rates
                     if w.source == source
@@ -139,15 +140,17 @@ def _win_rates(anchor: str, seeds: Seeds, tints: Tints) -> Figure | None:
 
 def _table(entries: Sequence[Entry], seeds: Seeds) -> tuple[list[str], list[list[str]]]:
     """A row per entry; a column that nobody knows anything for is left out."""
-    columns: dict[str, Callable[[Sequence[Details]], str]] = {
+    columns: dict[str, Callable[[Sequence[EvaluationResult]], str]] = {
         "sure on average": lambda some: percent(_mean(map(_confidence, some))),
-        "calibration error": lambda some: percent(_mean(one.ece for one in some)),
-        "best temperature": lambda some: _decimal(_mean(one.temperature for one in some)),
-        "error at it": lambda some: percent(_mean(one.ece_at_temperature for one in some)),
+        "calibration error": lambda some: percent(_mean(one.calibration.ece for one in some)),
+        "best temperature": lambda some: _decimal(_mean(one.calibration.temperature for one in some)),
+        "error at it": lambda some: percent(_mean(one.calibration.ece_at_temperature for one in some)),
         "length taken out": lambda some: _with_interval([one.controlled for one in some]),
-        "score follows length": lambda some: _decimal(_mean(one.correlation for one in some), signed=True),
-        "best of several": lambda some: _with_interval([one.best_of_n for one in some]),
-        "by chance": lambda some: percent(_mean(one.chance for one in some)),
+        "score follows length": lambda some: _decimal(_mean(one.length.correlation for one in some), signed=True),
+        "best of several": lambda some: _with_interval(
+            [best.rates(best.prompts) for one in some if (best := one.best_of_n)]
+        ),
+        "by chance": lambda some: percent(_mean(one.best_of_n.chance for one in some if one.best_of_n)),
     }
     cells = {title: [tell(seeds[entry.name]) for entry in entries] for title, tell in columns.items()}
     shown = {title: column for title, column in cells.items() if set(column) - {"-"}}
@@ -161,28 +164,32 @@ def _table(entries: Sequence[Entry], seeds: Seeds) -> tuple[list[str], list[list
 
 
 def _sections(seeds: Seeds) -> tuple[list[str], list[list[str]]] | None:
-    first = next((members[0] for members in seeds.values() if members and members[0].sections), None)
+    first = next((one for members in seeds.values() if (one := members[0].sections) and one.sections), None)
     if first is None:
         return None
     scores = {
-        name: {section: _mean(_section(one, section) for one in members) for section, _, _ in first.sections}
+        name: {section: _mean(_section(one, section) for one in members) for section in first.sections}
         for name, members in seeds.items()
     }
-    rows = [[section, f"{n:,}", *(percent(by[section]) for by in scores.values())] for section, _, n in first.sections]
-    overall = [percent(_mean(one.overall for one in members)) for members in seeds.values()]
+    rows = [
+        [name, f"{section.n:,}", *(percent(by[name]) for by in scores.values())]
+        for name, section in first.sections.items()
+    ]
+    overall = [percent(_mean(one.sections.overall for one in members if one.sections)) for members in seeds.values()]
     return [f"section of {first.arithmetic}", "pairs", *seeds], [*rows, ["overall", "", *overall]]
 
 
-def _section(one: Details, name: str) -> float:
-    return next((score for section, score, _ in one.sections if section == name), math.nan)
+def _section(one: EvaluationResult, name: str) -> float:
+    known = one.sections.sections if one.sections else {}
+    return known[name].score if name in known else math.nan
 
 
-def _looks(entry: Entry, seeds: Sequence[Details]) -> list[tuple[str, str]]:
+def _looks(entry: Entry, seeds: Sequence[EvaluationResult]) -> list[tuple[str, str]]:
     """What deserves a look: confidence that is off, and accuracy that goes with length."""
     rates, told = entry.total, []
     if rates.n < FEW_PAIRS or math.isnan(rates.low + rates.high):
         return []
-    sure, temperature = _mean(map(_confidence, seeds)), _mean(one.temperature for one in seeds)
+    sure, temperature = _mean(map(_confidence, seeds)), _mean(one.calibration.temperature for one in seeds)
     if sure > rates.high or sure < rates.low:
         word = "overconfident" if sure > rates.high else "underconfident"
         mend = f"; margins divided by {temperature:.2f} fit best" if math.isfinite(temperature) else ""
@@ -196,10 +203,10 @@ def _looks(entry: Entry, seeds: Sequence[Details]) -> list[tuple[str, str]]:
     return [(entry.name, text) for text in told]
 
 
-def _confidence(one: Details) -> float:
+def _confidence(one: EvaluationResult) -> float:
     """The mean probability that a run gives to the answers it prefers."""
-    pairs = sum(b.rates.n for b in one.by_confidence)
-    return sum(b.rates.n * b.x for b in one.by_confidence if b.rates.n) / pairs if pairs else math.nan
+    pairs = sum(b.n for b in one.calibration.bins)
+    return sum(b.n * b.confidence for b in one.calibration.bins if b.n) / pairs if pairs else math.nan
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from rewardline.core.files import atomic_file
 from rewardline.data.pairs.probes import made_by_rule
-from rewardline.evaluation.details import Details, read_details
-from rewardline.evaluation.results import Entry, Evaluation, Rates, boards, entries, read_metrics
+from rewardline.evaluation.leaderboards import Entry, entries, leaderboards
+from rewardline.evaluation.results import EvaluationResult, Rates, read_results
 from rewardline.report import figures
 from rewardline.report.benchmarks import section
-from rewardline.report.differences import of_board, read_comparisons, signed
+from rewardline.report.differences import interval_points, of_board, read_comparisons, signed
 from rewardline.report.examples import suspects
 from rewardline.report.figure_style import CHOSEN, FAMILY_COLOURS, QUIET, REJECTED, Figure, shade
 from rewardline.report.findings import about_training, count, span, trained_on
@@ -51,7 +51,7 @@ def write_report(inputs: Inputs, output: Path) -> None:
 
 def render(inputs: Inputs) -> str:
     """The page as HTML."""
-    evaluations = read_metrics(inputs.metrics)
+    evaluations = read_results(inputs.metrics)
     families = _families(evaluations)
     colours = {
         run: shade(FAMILY_COLOURS[k % len(FAMILY_COLOURS)], seed)
@@ -69,21 +69,17 @@ def render(inputs: Inputs) -> str:
     pairs = {folder.parent.name: folder for folder in inputs.pairs}
     paired = read_comparisons(inputs.comparisons) if inputs.comparisons else {}
     suspected, found = suspects(inputs.suspects) if inputs.suspects else ([], 0)
-    details: dict[str, dict[str, Details]] = {}
-    for path in inputs.metrics:
-        details.setdefault(path.parent.name, {})[path.parent.parent.name] = read_details(path)
     tests = [
         section(
             board,
             scores,
             pairs,
-            details.get(board.benchmark, {}),
             colours,
             of_board(board, paired),
             board.benchmark in probes,
             f"test{k}",
         )
-        for k, board in enumerate(boards(evaluations), 1)
+        for k, board in enumerate(leaderboards(evaluations), 1)
     ]
     looks = [look for one in trained for look in about_training(one)]
     looks += [look for test in tests for look in test.looks]
@@ -101,9 +97,7 @@ def render(inputs: Inputs) -> str:
             for name, runs in families.items()
         ],
         looks=looks,
-        subjects=trained_on(
-            trained, {run: one for by_run in details.values() for run, one in by_run.items()}, families
-        ),
+        subjects=trained_on(trained, {one.run: one for one in evaluations}, families),
         curves=_curves(trained, colours),
         drifts=_drifts(trained, families),
         mixtures=mixtures,
@@ -118,11 +112,11 @@ def render(inputs: Inputs) -> str:
     )
 
 
-def _families(evaluations: Sequence[Evaluation]) -> dict[str, list[str]]:
+def _families(evaluations: Sequence[EvaluationResult]) -> dict[str, list[str]]:
     """The ids of all runs, seeds of one run together under their common name; in the order of the evaluations."""
-    first: dict[str, Evaluation] = {}
+    first: dict[str, EvaluationResult] = {}
     for one in evaluations:
-        first.setdefault(one.run, replace(one, benchmark=""))
+        first.setdefault(one.run, one.model_copy(update={"benchmark": ""}))
     return {entry.name: [one.run for one in entry.members] for entry in entries(first.values())}
 
 
@@ -195,7 +189,9 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=percent, count=count, span=span, points=signed, sentence=_sentence)
+    environment.filters.update(
+        percent=percent, count=count, span=span, points=signed, interval_points=interval_points, sentence=_sentence
+    )
     return environment.from_string(TEMPLATE)
 
 

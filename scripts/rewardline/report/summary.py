@@ -6,11 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_file, read_json
-from rewardline.evaluation.results import Board, Entry, Evaluation, Rates, boards, entries, printable, read_metrics
+from rewardline.core.files import atomic_file
+from rewardline.evaluation.comparisons import ComparisonsFile
+from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
+from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
 
 COLUMNS = (
     *("run", "mixture", "model", "seed", "benchmark", "n", "accuracy", "accuracy_low", "accuracy_high"),
@@ -24,7 +25,7 @@ NAMED = 3
 FAILURE_LINES = 12
 
 
-def write_summary(evaluations: Iterable[Evaluation], path: Path) -> None:
+def write_summary(evaluations: Iterable[EvaluationResult], path: Path) -> None:
     """Write one row per run and benchmark, in the order given, as tab-separated values with six decimals."""
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
@@ -36,7 +37,7 @@ def write_summary(evaluations: Iterable[Evaluation], path: Path) -> None:
             writer.writerow((*names, *(f"{number:.6f}" for number in (*numbers, one.loss))))
 
 
-def read_summary(path: Path) -> list[Evaluation]:
+def read_summary(path: Path) -> list[EvaluationResult]:
     """Read what `write_summary` wrote; `by_subset` is empty. A `UserError` names a file that is missing or damaged."""
     try:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -54,21 +55,21 @@ def screen(summary: Path | None, metrics: Sequence[Path], width: int = 100, comp
     Without a summary the rows are those of `metrics`. `comparisons` says which differences are noise. Plain text
     without colour; lines fit `width` columns as long as the numbers leave room for the names.
     """
-    parts = [_results(read_metrics(metrics) if summary is None else read_summary(summary), width)]
-    if comparisons is not None and (lines := noise(read_json(comparisons), width)):
+    parts = [_results(read_results(metrics) if summary is None else read_summary(summary), width)]
+    if comparisons is not None and (lines := noise(ComparisonsFile.read(comparisons), width)):
         parts[0] += "\n" + "\n".join(lines)
-    parts += [_by_subset(board, width) for board in boards(read_metrics(metrics)) if len(board.subsets) > 1]
+    parts += [_by_subset(board, width) for board in leaderboards(read_results(metrics)) if len(board.subsets) > 1]
     return "\n\n".join(parts)
 
 
-def noise(comparisons: dict[str, Any], width: int = 100) -> list[str]:
-    """For each board of `comparisons.json` with two runs or more, a line on the differences within the noise."""
+def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:
+    """For each leaderboard with two runs or more, a line on the differences within the noise."""
     lines = []
-    for board in comparisons["boards"]:
-        runs = [one for one in board["differences"] if "seeds" not in one]
+    for board in comparisons.boards:
+        runs = [one for one in board.differences if not one.seeds]
         if not runs:
             continue
-        within = [f"{one['first']} and {one['second']}" for one in runs if one["within_noise"]]
+        within = [f"{one.first} and {one.second}" for one in runs if one.within_noise]
         text = f"within the noise: {', '.join(within)}"
         if not within:
             text = "all runs differ beyond the noise"
@@ -76,8 +77,8 @@ def noise(comparisons: dict[str, Any], width: int = 100) -> list[str]:
             text = "no two runs differ beyond the noise"
         elif len(within) > NAMED:
             text = f"{len(within):,} of {len(runs):,} differences between runs are within the noise"
-        name = board["benchmark"] if board["mixture"] is None else f"{board['benchmark']} of {board['mixture']}"
-        lines.append(_shorten(printable(f"{name}: {text}"), width))
+        name = board.benchmark if board.mixture is None else f"{board.benchmark} of {board.mixture}"
+        lines.append(_shorten(f"{name}: {text}", width))
     return lines
 
 
@@ -106,7 +107,7 @@ def interval(rates: Rates) -> str:
     return "-" if math.isnan(rates.low + rates.high) else f"{100 * rates.low:.1f} - {100 * rates.high:.1f}"
 
 
-def _results(evaluations: Sequence[Evaluation], width: int) -> str:
+def _results(evaluations: Sequence[EvaluationResult], width: int) -> str:
     head = ["run", "benchmark", "pairs", "accuracy", "95% interval", "length only", "chosen", "rejected"]
     rows = []
     for entry in entries(evaluations):
@@ -130,7 +131,7 @@ def _seeds_row(entry: Entry) -> list[str]:
     return [name, first.benchmark, f"{rates.n:,}", percent(rates.accuracy), spread, percent(rates.length), *means]
 
 
-def _by_subset(board: Board, width: int) -> str:
+def _by_subset(board: Leaderboard, width: int) -> str:
     shown, subsets = board.entries[:ENTRIES_SHOWN], board.subsets
     rows = []
     for name in subsets[:SUBSETS_SHOWN]:
@@ -186,23 +187,19 @@ def _shorten(text: str, width: int) -> str:
     return f"{start}...{end}"
 
 
-def _from_row(row: dict[str, str]) -> Evaluation:
-    rates = Rates(
-        n=int(row["n"]),
-        accuracy=float(row["accuracy"]),
-        low=float(row["accuracy_low"]),
-        high=float(row["accuracy_high"]),
-        length=float(row["length_accuracy"]),
-    )
-    return Evaluation(
+def _from_row(row: dict[str, str]) -> EvaluationResult:
+    return EvaluationResult(
         run=row["run"],
         mixture=row["mixture"],
         model=row["model"],
         seed=int(row["seed"]) if row["seed"] else None,
         benchmark=row["benchmark"],
-        total=rates,
+        n=int(row["n"]),
+        accuracy=float(row["accuracy"]),
+        accuracy_low=float(row["accuracy_low"]),
+        accuracy_high=float(row["accuracy_high"]),
+        length_accuracy=float(row["length_accuracy"]),
         chosen_mean=float(row["chosen_mean"]),
         rejected_mean=float(row["rejected_mean"]),
         loss=float(row["loss"]),
-        by_subset={},
     )

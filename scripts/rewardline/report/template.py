@@ -109,7 +109,7 @@ pairs, so a comparison pair by pair may still find a difference.
 <th>95% interval</th><th></th><th class="words"></th></tr></thead><tbody>
 {% for row in test.differences %}
 <tr><td class="name">{{ row.shown.first }}</td><td class="name">{{ row.shown.second }}</td>
-<td><b>{{ row.shown.value|points }}</b></td><td>{{ row.shown.points }}</td>
+<td><b>{{ row.shown.difference|points }}</b></td><td>{{ row.shown|interval_points }}</td>
 <td>{{ track(row.bar + (-1,), test.zero, "#333333") }}</td>
 <td class="words">{{ "within noise" if row.shown.within_noise }}</td></tr>
 {% endfor %}

@@ -21,6 +21,8 @@ from support.score_tables import stored, table
 Json = dict[str, Any]
 SETTINGS = {"run": "e", "name": "e", "mixture": "m", "model": "x", "seed": None, "benchmark": "eval"}
 
+JUDGED = {"mixture": "m", "model": "x", "benchmark": "eval", "n": 600, "accuracy": 0.5}
+
 
 def members(folder: Path) -> list[pd.DataFrame]:
     """Three runs that scored the same answers in different units; the second lacks the last ten pairs."""
@@ -37,7 +39,7 @@ def members(folder: Path) -> list[pd.DataFrame]:
         (folder / name).mkdir()
         stored(scores, folder / name)
         (folder / name / "metrics.json").write_text(
-            json.dumps({"normalization": {"std": 2.0} if name == "a" else None})
+            json.dumps({**JUDGED, "run": name, "scale": 2.0 if name == "a" else 1.0})
         )
         tables.append(scores.set_index("pair_id"))
     return tables
@@ -100,7 +102,9 @@ def test_a_published_benchmark_says_what_any_member_left_out(tmp_path: Path) -> 
     for name, dropped, rows in (("a", {"answer_too_long": 3}, 20), ("b", {"answer_too_long": 5, "same": 1}, 18)):
         (tmp_path / name).mkdir()
         stored(scores.iloc[:rows], tmp_path / name)
-        (tmp_path / name / "metrics.json").write_text(json.dumps({"sections": {"left_out": dropped}}))
+        (tmp_path / name / "metrics.json").write_text(
+            json.dumps({**JUDGED, "run": name, "scale": 1.0, "sections": {"left_out": dropped}})
+        )
     settings = {**SETTINGS, "ensemble": ["a", "b"], "combine": "mean", "variance_weight": 0.5}
     own = json.dumps({**settings, "scoring": "judgebench"})
     folders = [str(tmp_path / name) for name in "ab"]

@@ -32,7 +32,7 @@ def row(number: int, subset: str, chosen: list[float], rejected: list[float], it
 
 
 def measured(arithmetic: str, *rows: list[Json], **left_out: int) -> Json:
-    return sections(pd.DataFrame([pair for pairs in rows for pair in pairs]), arithmetic, left_out)
+    return sections(pd.DataFrame([pair for pairs in rows for pair in pairs]), arithmetic, left_out).as_json()
 
 
 def test_rewardbench_weighs_its_subsets_as_published() -> None:

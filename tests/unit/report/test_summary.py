@@ -10,7 +10,9 @@ import pytest
 
 import summarize
 from rewardline.core.errors import UserError
-from rewardline.evaluation.results import boards, read_metrics
+from rewardline.evaluation.comparisons import ComparisonsFile
+from rewardline.evaluation.leaderboards import leaderboards
+from rewardline.evaluation.results import read_results
 from rewardline.report.summary import noise, screen
 
 COLUMNS = (
@@ -180,18 +182,18 @@ def test_screen_fits_its_width_and_names_cannot_steer_the_terminal(tmp_path: Pat
 
 def test_subsets_that_look_the_same_stay_apart(tmp_path: Path) -> None:
     path = metrics(tmp_path, by_subset={"a\x00": subset(0.1), "a\x01": subset(0.2)})
-    (found,) = read_metrics([path])
+    (found,) = read_results([path])
     assert [rates.accuracy for rates in found.by_subset.values()] == [0.1, 0.2]
 
 
-def test_boards_hold_what_can_be_compared_best_first(tmp_path: Path) -> None:
+def test_leaderboards_hold_what_can_be_compared_best_first(tmp_path: Path) -> None:
     paths = [metrics(tmp_path, "a", accuracy=0.6), metrics(tmp_path, "b", accuracy=0.7)]
     paths += [
         metrics(tmp_path, "c", mixture="n"),
         metrics(tmp_path, "a", "shared"),
         metrics(tmp_path, "c", "shared", mixture="n"),
     ]
-    found = [(board.title, [entry.name for entry in board.entries]) for board in boards(read_metrics(paths))]
+    found = [(board.title, [entry.name for entry in board.entries]) for board in leaderboards(read_results(paths))]
     assert found == [
         ("held-out split of m", ["b", "a"]),
         ("held-out split of n", ["c"]),
@@ -201,7 +203,9 @@ def test_boards_hold_what_can_be_compared_best_first(tmp_path: Path) -> None:
 
 def test_differences_within_the_noise_are_named() -> None:
     def difference(first: str, second: str, within: bool, **more: Any) -> dict[str, Any]:
-        return {"first": first, "second": second, "within_noise": within, **more}
+        bounds = (-0.01, 0.03) if within else (0.01, 0.05)
+        interval = {"difference": 0.02, "low": bounds[0], "high": bounds[1]}
+        return {"first": first, "second": second, "n": 9, **interval, **more}
 
     boards = [
         {"benchmark": "eval", "mixture": "m", "differences": [difference("a", "b", True), difference("a", "c", False)]},
@@ -210,7 +214,7 @@ def test_differences_within_the_noise_are_named() -> None:
         {"benchmark": "v", "mixture": None, "differences": [difference(f"r{k}", "z", True) for k in range(9)]},
         {"benchmark": "w", "mixture": None, "differences": [difference(f"r{k}", "z", k > 0) for k in range(5)]},
     ]
-    assert noise({"boards": boards}) == [
+    assert noise(ComparisonsFile.model_validate({"boards": boards})) == [
         "eval of m: within the noise: a and b",
         "t: all runs differ beyond the noise",
         "v: no two runs differ beyond the noise",

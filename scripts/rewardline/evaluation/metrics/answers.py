@@ -1,16 +1,15 @@
 """What scores say of answers instead of pairs: the best of several, and who wrote them."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from rewardline.evaluation.metrics.intervals import Codes, Floats, accuracy
+from rewardline.evaluation.results import BestOfN, WinRate
 
 PAIRS_AT_ONCE = 100_000
 
 
-def best_of_n(scores: pd.DataFrame, prompts: Codes) -> dict[str, Any] | None:
+def best_of_n(scores: pd.DataFrame, prompts: Codes) -> BestOfN | None:
     """How often the best of three or more answers to a prompt has the greatest score; None where there are none.
 
     The best answer is the only one that no pair rejects. Scores that are equal share the success. `prompts` counts the
@@ -24,12 +23,12 @@ def best_of_n(scores: pd.DataFrame, prompts: Codes) -> dict[str, Any] | None:
     success, answers, rows = (np.concatenate(column) for column in zip(*found, strict=True))
     if not len(success):
         return None
-    return {
-        "prompts": len(success),
-        "answers": float(answers.mean()),
+    return BestOfN(
+        prompts=len(success),
+        answers=float(answers.mean()),
         **accuracy(success, prompts[rows]),
-        "chance": float((1 / answers).mean()),
-    }
+        chance=float((1 / answers).mean()),
+    )
 
 
 def _best_answers(scores: pd.DataFrame, rows: Codes) -> tuple[Floats, Codes, Codes]:
@@ -57,7 +56,7 @@ def _best_answers(scores: pd.DataFrame, rows: Codes) -> tuple[Floats, Codes, Cod
     return success[judged], answers[judged], rows[first[keys[starts] // width]][judged]
 
 
-def win_rates(scores: pd.DataFrame, correct: Floats) -> list[dict[str, Any]]:
+def win_rates(scores: pd.DataFrame, correct: Floats) -> list[WinRate]:
     """How often each source wins against others, by label and by score; most pairs first, [] where none is named.
 
     `n` are the pairs with one answer of the source and one of another, or of an unnamed one.
@@ -76,13 +75,13 @@ def win_rates(scores: pd.DataFrame, correct: Floats) -> list[dict[str, Any]]:
         found.append((pairs, np.bincount(codes[named], weights=right[named], minlength=count)))
     total, model = found[0][0] + found[1][0], found[0][1] + found[1][1]
     rows = [
-        {
-            "source": str(names[k]),
-            "n": int(total[k]),
-            "labelled": float(found[0][0][k] / total[k]),
-            "model": float(model[k] / total[k]),
-        }
+        WinRate(
+            source=str(names[k]),
+            n=int(total[k]),
+            labelled=float(found[0][0][k] / total[k]),
+            model=float(model[k] / total[k]),
+        )
         for k in range(count)
         if total[k]
     ]
-    return sorted(rows, key=lambda row: (-row["n"], row["source"]))
+    return sorted(rows, key=lambda row: (-row.n, row.source))

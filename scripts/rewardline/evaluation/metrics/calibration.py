@@ -1,33 +1,33 @@
 """Whether a model is as sure as it is right: reliability bins, expected calibration error, fitted temperature."""
 
 import math
-from typing import Any
 
 import numpy as np
 
 from rewardline.evaluation.metrics.intervals import Codes, Floats, accuracy
+from rewardline.evaluation.results import Bin, Calibration
 
 BINS = 10
 
 
-def calibration(margins: Floats, correct: Floats, prompts: Codes) -> dict[str, Any]:
+def calibration(margins: Floats, correct: Floats, prompts: Codes) -> Calibration:
     """The calibration of score differences `margins` [n], in log odds, chosen minus rejected.
 
     A pair's confidence is the probability that the model gives to the answer it prefers, sigmoid(|margin|). `ece` is
     the expected calibration error over ten bins of equal width (Guo et al. 2017, arXiv 1706.04599). `temperature` is
-    the T > 0 for which sigmoid(margin / T) has the least log loss; None where that is a limit: T towards 0 where no
+    the T > 0 for which sigmoid(margin / T) has the least log loss; NaN where that is a limit: T towards 0 where no
     pair is wrong, T without bound where the scores say nothing. `loss_at_temperature` and `ece_at_temperature` are
     then those of the limit.
     """
     inverse = inverse_temperature(margins)
     bins, ece = _reliability(margins, correct, prompts)
-    return {
-        "ece": ece,
-        "temperature": 1 / inverse if 0 < inverse < math.inf else None,
-        "loss_at_temperature": log_loss(margins, inverse),
-        "ece_at_temperature": _error(_confidence(_scaled(margins, inverse)), correct),
-        "bins": bins,
-    }
+    return Calibration(
+        ece=ece,
+        temperature=1 / inverse if 0 < inverse < math.inf else math.nan,
+        loss_at_temperature=log_loss(margins, inverse),
+        ece_at_temperature=_error(_confidence(_scaled(margins, inverse)), correct),
+        bins=bins,
+    )
 
 
 def log_loss(margins: Floats, inverse: float = 1.0) -> float:
@@ -88,19 +88,19 @@ def _error(confidence: Floats, correct: Floats) -> float:
     return float(np.abs(gaps).sum() / len(correct))
 
 
-def _reliability(margins: Floats, correct: Floats, prompts: Codes) -> tuple[list[dict[str, Any]], float]:
+def _reliability(margins: Floats, correct: Floats, prompts: Codes) -> tuple[list[Bin], float]:
     confidence = _confidence(margins)
     places = _places(confidence)
     bins = []
     for place in range(BINS):
         inside = np.flatnonzero(places == place)
         bins.append(
-            {
-                "low": round(0.5 + place / (2 * BINS), 6),
-                "high": round(0.5 + (place + 1) / (2 * BINS), 6),
-                "n": len(inside),
-                "confidence": float(confidence[inside].mean()) if len(inside) else None,
+            Bin(
+                low=round(0.5 + place / (2 * BINS), 6),
+                high=round(0.5 + (place + 1) / (2 * BINS), 6),
+                n=len(inside),
+                confidence=float(confidence[inside].mean()) if len(inside) else math.nan,
                 **accuracy(correct[inside], prompts[inside]),
-            }
+            )
         )
     return bins, _error(confidence, correct)

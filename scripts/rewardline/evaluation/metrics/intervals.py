@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable
 from functools import lru_cache
 from statistics import NormalDist
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.integer[Any]]
+Codes = npt.NDArray[np.integer]
 RESAMPLES = 2000
 GROUPS = 2000
 """More prompts than this are first put together at random into so many groups, which are as independent as prompts are:
@@ -25,18 +25,34 @@ FEW = 6
 Z = NormalDist().inv_cdf(0.975)
 
 
+class Estimate(NamedTuple):
+    """A value with its 95% interval; NaN where there is nothing to measure."""
+
+    value: float
+    low: float
+    high: float
+
+
+class AccuracyFields(TypedDict):
+    """The fields of `results.Accuracy`."""
+
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+
+
 def mean_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
     """A 95% interval of the mean of `values` [n] in [0, 1]; `prompts` [n] numbers the prompt of each."""
     table = prompt_sums(prompts, values, np.ones(len(values)))
     return statistic_interval(table, ratio, float(values.mean()), effective_prompts(prompts))
 
 
-def accuracy(correct: Floats, prompts: Codes) -> dict[str, float | None]:
-    """The mean of `correct` [n] in [0, 1] and its 95% interval, as in `metrics.json`; None where there are no pairs."""
-    if not len(correct):
-        return dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"))
-    low, high = mean_interval(correct, prompts)
-    return {"accuracy": float(correct.mean()), "accuracy_low": low, "accuracy_high": high}
+def accuracy(correct: Floats, prompts: Codes) -> AccuracyFields:
+    """The mean of `correct` [n] in [0, 1] and its 95% interval; NaN where there are no pairs."""
+    value, (low, high) = math.nan, (math.nan, math.nan)
+    if len(correct):
+        value, (low, high) = float(correct.mean()), mean_interval(correct, prompts)
+    return {"accuracy": value, "accuracy_low": low, "accuracy_high": high}
 
 
 def difference_interval(values: Floats, prompts: Codes) -> tuple[float, float]:

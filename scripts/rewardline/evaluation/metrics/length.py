@@ -1,42 +1,48 @@
 """What length has to do with the scores: correlation, accuracy by difference in length, length-controlled accuracy."""
 
-from typing import Any
+import math
 
 import numpy as np
 
 from rewardline.evaluation.metrics.intervals import (
     Codes,
+    Estimate,
     Floats,
     accuracy,
     effective_prompts,
     prompt_groups,
     statistic_interval,
 )
+from rewardline.evaluation.results import Bin, LengthBias
 
 SIDES = 4
 """Bins of pairs whose chosen answer is longer, and as many of those whose rejected one is."""
 STRATA, PAIRS_PER_STRATUM = 10, 50
 
 
-def length_metrics(margins: Floats, longer: Floats, correct: Floats, prompts: Codes) -> dict[str, Any]:
+def length_metrics(margins: Floats, longer: Floats, correct: Floats, prompts: Codes) -> LengthBias:
     """`margins` [n] are score differences, `longer` [n] differences in tokens, both chosen minus rejected."""
-    return {
-        "correlation": correlation(margins, longer),
-        **controlled_accuracy(longer, correct, prompts),
-        "by_difference": by_difference(longer, correct, prompts),
-    }
+    controlled, pairs = controlled_accuracy(longer, correct, prompts)
+    return LengthBias(
+        correlation=correlation(margins, longer),
+        controlled_accuracy=controlled.value,
+        controlled_low=controlled.low,
+        controlled_high=controlled.high,
+        controlled_pairs=pairs,
+        by_difference=by_difference(longer, correct, prompts),
+    )
 
 
-def correlation(first: Floats, second: Floats) -> float | None:
+def correlation(first: Floats, second: Floats) -> float:
     """Spearman's rank correlation of the differences between a pair's two answers, in score and in length.
 
     Differences of two answers to one prompt, so that prompts do not matter; and taken both ways round, so that the
     label does not matter either: each pair stands for (x, y) and (-x, -y). 1 where the score rises with the length and
-    with nothing else, None where one of the two never differs.
+    with nothing else, NaN where one of the two never differs.
     """
     left, right = _signed_ranks(first), _signed_ranks(second)
     spread = float(np.sqrt((left**2).sum() * (right**2).sum()))
-    return float((left * right).sum() / spread) if spread > 0 else None
+    return float((left * right).sum() / spread) if spread > 0 else math.nan
 
 
 def _signed_ranks(values: Floats) -> Floats:
@@ -47,15 +53,15 @@ def _signed_ranks(values: Floats) -> Floats:
     return result
 
 
-def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> dict[str, Any]:
-    """The accuracy if length said nothing about the label: `controlled_accuracy`, with its interval.
+def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tuple[Estimate, int]:
+    """The accuracy if length said nothing about the label, and the number of pairs that it is made of.
 
     Pairs are parted by how much their answers differ in length (up to ten strata of about equal number, fewer where
     they would have fewer than 50 pairs). In each, pairs whose chosen answer is the longer one and pairs whose rejected
     one is weigh the same: the balanced accuracy (Brodersen et al. 2010) with the direction of the difference as the
     class, put together over strata by their number of pairs (direct standardisation). A preference for longer answers,
     or for shorter ones, gives 0.5. Pairs of equal length count as they are. Strata with pairs of one direction only are
-    left out; `controlled_pairs` counts what is left. None where that is nothing.
+    left out.
     """
     sizes = np.abs(longer)
     different = sizes > 0
@@ -71,14 +77,9 @@ def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> dict
     table: Floats = np.stack(sums, axis=1).reshape(prompt_count, 2 * width).astype(np.float64)
     value, pairs = (float(part[0]) for part in _standardised(table.sum(axis=0, keepdims=True)))
     if not pairs:
-        return dict.fromkeys(("controlled_accuracy", "controlled_low", "controlled_high")) | {"controlled_pairs": 0}
+        return Estimate(math.nan, math.nan, math.nan), 0
     low, high = statistic_interval(table, lambda sums: _standardised(sums)[0], value, effective_prompts(prompts))
-    return {
-        "controlled_accuracy": value,
-        "controlled_low": low,
-        "controlled_high": high,
-        "controlled_pairs": round(pairs),
-    }
+    return Estimate(value, low, high), round(pairs)
 
 
 def _standardised(sums: Floats) -> tuple[Floats, Floats]:
@@ -97,7 +98,7 @@ def _standardised(sums: Floats) -> tuple[Floats, Floats]:
     return result, total
 
 
-def by_difference(longer: Floats, correct: Floats, prompts: Codes) -> list[dict[str, Any]]:
+def by_difference(longer: Floats, correct: Floats, prompts: Codes) -> list[Bin]:
     """The accuracy by `longer` [n], chosen minus rejected tokens: bins below 0, those of 0, and the same bins above."""
     sizes = np.abs(longer)
     if not sizes.any():
@@ -115,17 +116,17 @@ def upper_bounds(values: Floats, count: int) -> Floats:
     return np.unique(np.quantile(values, np.arange(1, count + 1) / count, method="inverted_cdf"))
 
 
-def binned(values: Floats, places: Codes, correct: Floats, prompts: Codes) -> list[dict[str, Any]]:
+def binned(values: Floats, places: Codes, correct: Floats, prompts: Codes) -> list[Bin]:
     """The accuracy of the pairs of each bin `places` [n]; `low` and `high` are its least and greatest value."""
     result = []
     for place in np.unique(places):
         inside = np.flatnonzero(places == place)
         result.append(
-            {
-                "low": float(values[inside].min()),
-                "high": float(values[inside].max()),
-                "n": len(inside),
+            Bin(
+                low=float(values[inside].min()),
+                high=float(values[inside].max()),
+                n=len(inside),
                 **accuracy(correct[inside], prompts[inside]),
-            }
+            )
         )
     return result

@@ -1,6 +1,4 @@
-"""What scores say: the content of `metrics.json`, made of the columns of `scores.parquet` alone."""
-
-from typing import Any
+"""The metrics of scored pairs, made of the columns of `scores.parquet` alone."""
 
 import numpy as np
 import pandas as pd
@@ -9,6 +7,7 @@ from rewardline.evaluation.metrics.answers import best_of_n, win_rates
 from rewardline.evaluation.metrics.calibration import calibration, log_loss
 from rewardline.evaluation.metrics.intervals import (
     Codes,
+    Estimate,
     Floats,
     accuracy,
     count_prompts,
@@ -18,11 +17,12 @@ from rewardline.evaluation.metrics.intervals import (
     statistic_interval,
 )
 from rewardline.evaluation.metrics.length import binned, length_metrics, upper_bounds
+from rewardline.evaluation.results import Accuracy, Bin, Metrics, Rates
 
 MARGIN_BINS = 5
 
 
-def summarize(scores: pd.DataFrame, scale: float = 1.0) -> dict[str, Any]:
+def summarize(scores: pd.DataFrame, scale: float = 1.0) -> Metrics:
     """The metrics of a table of scored pairs (the columns of scores.parquet), by example: every pair counts once.
 
     `scale`: what score differences are multiplied by to be the model's log odds, the spread that they were divided by.
@@ -31,29 +31,34 @@ def summarize(scores: pd.DataFrame, scale: float = 1.0) -> dict[str, Any]:
     longer = _numbers(scores, "chosen_tokens") - _numbers(scores, "rejected_tokens")
     correct, prompts = _numbers(scores, "correct"), codes(scores["prompt_id"])
     margins = chosen - rejected
-    means = {
-        "chosen_mean": float(chosen.mean()),
-        "rejected_mean": float(rejected.mean()),
-        "chosen_std": float(chosen.std()),
-        "rejected_std": float(rejected.std()),
-        "margin_mean": float(margins.mean()),
-        "margin_std": float(margins.std()),
-    }
+    (chosen_mean, chosen_std), (rejected_mean, rejected_std) = _moments(chosen), _moments(rejected)
+    margin_mean, margin_std = _moments(margins)
     del chosen, rejected
-    return {
-        **_accuracies(correct, longer, prompts),
-        "prompts": count_prompts(prompts),
-        **_weighted(scores, correct, prompts),
-        "scale": scale,
-        "loss": log_loss(margins, scale),
-        **means,
-        "calibration": calibration(scale * margins, correct, prompts),
-        "length": length_metrics(margins, longer, correct, prompts),
-        "by_margin": _by_margin(scores, correct, prompts),
-        "best_of_n": best_of_n(scores, prompts),
-        "win_rates": win_rates(scores, correct),
-        "by_subset": _by_subset(scores["subset"], correct, longer, prompts),
-    }
+    metrics = Metrics(
+        n=len(correct),
+        **accuracy(correct, prompts),
+        length_accuracy=float(half_ties(longer).mean()),
+        prompts=count_prompts(prompts),
+        scale=scale,
+        loss=log_loss(margins, scale),
+        chosen_mean=chosen_mean,
+        rejected_mean=rejected_mean,
+        chosen_std=chosen_std,
+        rejected_std=rejected_std,
+        margin_mean=margin_mean,
+        margin_std=margin_std,
+        calibration=calibration(scale * margins, correct, prompts),
+        length=length_metrics(margins, longer, correct, prompts),
+        by_margin=_by_margin(scores, correct, prompts),
+        best_of_n=best_of_n(scores, prompts),
+        win_rates=win_rates(scores, correct),
+        by_subset=_by_subset(scores["subset"], correct, longer, prompts),
+    )
+    weighted = _weighted(scores, correct, prompts)
+    if weighted is None:
+        return metrics
+    names = ("weighted_accuracy", "weighted_accuracy_low", "weighted_accuracy_high")
+    return metrics.model_copy(update=dict(zip(names, weighted, strict=True)))
 
 
 def codes(names: pd.Series) -> Codes:
@@ -79,36 +84,34 @@ def _numbers(scores: pd.DataFrame, name: str) -> Floats:
     return result
 
 
-def _accuracies(correct: Floats, longer: Floats, prompts: Codes) -> dict[str, Any]:
-    return {
-        "n": len(correct),
-        **accuracy(correct, prompts),
-        "length_accuracy": float(half_ties(longer).mean()),
-    }
+def _moments(values: Floats) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    return float(values.mean()), float(values.std())
 
 
-def _by_subset(subsets: pd.Series, correct: Floats, longer: Floats, prompts: Codes) -> dict[str, Any]:
+def _by_subset(subsets: pd.Series, correct: Floats, longer: Floats, prompts: Codes) -> dict[str, Rates]:
     """The accuracy of each subset, by name."""
     order = np.argsort(codes(subsets), kind="stable")
     ends = np.flatnonzero(np.diff(codes(subsets)[order])) + 1
-    parts = np.split(order, ends)
-    found = {str(subsets.iloc[part[0]]): _accuracies(correct[part], longer[part], prompts[part]) for part in parts}
+    found = {}
+    for part in np.split(order, ends):
+        rates = Accuracy(**accuracy(correct[part], prompts[part]))
+        found[str(subsets.iloc[part[0]])] = rates.rates(len(part), float(half_ties(longer[part]).mean()))
     return dict(sorted(found.items()))
 
 
-def _weighted(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> dict[str, Any]:
-    """The accuracy with each pair counted by its weight in the data, where weights differ."""
+def _weighted(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> Estimate | None:
+    """The accuracy with each pair counted by its weight in the data; None where all weights are equal."""
     weights = _numbers(scores, "weight") if "weight" in scores.columns else np.ones(1)
     weights = np.where(np.isfinite(weights), weights, 1.0)
     if weights.min() == weights.max() or weights.sum() <= 0:
-        return {}
+        return None
     value = float((weights * correct).sum() / weights.sum())
     table = prompt_sums(prompts, weights * correct, weights)
-    low, high = statistic_interval(table, ratio, value, effective_prompts(prompts, weights))
-    return {"weighted_accuracy": value, "weighted_accuracy_low": low, "weighted_accuracy_high": high}
+    return Estimate(value, *statistic_interval(table, ratio, value, effective_prompts(prompts, weights)))
 
 
-def _by_margin(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> list[dict[str, Any]]:
+def _by_margin(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> list[Bin]:
     """The accuracy by the margin of the label, in up to five bins of about equal number; [] where there are none."""
     if "margin" not in scores.columns:
         return []

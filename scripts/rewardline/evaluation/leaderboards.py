@@ -1,0 +1,137 @@
+"""Evaluations grouped for display: the seeds of a run as one entry, and the entries that can be compared, best first.
+
+Imports nothing slow.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Literal
+
+from rewardline.evaluation.results import Bin, EvaluationResult, Rates
+from rewardline.evaluation.settings import HELD_OUT
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run on one benchmark, or all its seeds together. Members are in the order of their seeds."""
+
+    members: tuple[EvaluationResult, ...]
+
+    @property
+    def name(self) -> str:
+        """The run id; for several seeds what they have in common."""
+        return self.members[0].run if len(self.members) == 1 else self.members[0].family
+
+    @property
+    def total(self) -> Rates:
+        """The mean over the seeds. The mean of the bounds is a cautious interval: never too narrow for the mean."""
+        return average([member.total for member in self.members])
+
+    @property
+    def by_subset(self) -> dict[str, Rates]:
+        """For each subset the mean over the seeds, in order of name."""
+        names = sorted({name for member in self.members for name in member.by_subset})
+        return {
+            name: average([member.by_subset[name] for member in self.members if name in member.by_subset])
+            for name in names
+        }
+
+    @property
+    def spread(self) -> float:
+        """The standard deviation of the accuracy between seeds (NaN for one seed)."""
+        return stdev(member.accuracy for member in self.members) if len(self.members) > 1 else math.nan
+
+    def mean(self, field: Literal["chosen_mean", "rejected_mean", "loss"]) -> float:
+        """The mean over the seeds."""
+        return fmean(getattr(member, field) for member in self.members)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The entries that were judged on the same pairs, best first: one benchmark, or the eval split of one mixture."""
+
+    benchmark: str
+    mixture: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def title(self) -> str:
+        """What was judged on, in words."""
+        return f"held-out split of {self.mixture}" if self.benchmark == HELD_OUT else f"benchmark {self.benchmark}"
+
+    @property
+    def subsets(self) -> list[str]:
+        """The names of the subsets, weakest first (by the mean accuracy over the entries)."""
+        found: dict[str, list[float]] = {}
+        for entry in self.entries:
+            for name, rates in entry.by_subset.items():
+                found.setdefault(name, []).append(rates.accuracy)
+        return sorted(found, key=lambda name: (nan_last(fmean(found[name])), name))
+
+
+def entries(results: Iterable[EvaluationResult]) -> list[Entry]:
+    """Group the seeds of one run: equal mixture, model, benchmark and run id without `-seed<k>`. Keeps the order."""
+    groups: dict[tuple[str, ...], list[EvaluationResult]] = {}
+    for one in results:
+        groups.setdefault((one.mixture, one.model, one.benchmark, one.family), []).append(one)
+    return [Entry(tuple(sorted(group, key=lambda one: (one.seed or 0, one.run)))) for group in groups.values()]
+
+
+def leaderboards(results: Iterable[EvaluationResult]) -> list[Leaderboard]:
+    """Group what can be compared; the eval splits come first. Within a leaderboard the best entry comes first."""
+    groups: dict[tuple[bool, str, str], list[Entry]] = {}
+    for entry in entries(results):
+        first = entry.members[0]
+        held_out = first.benchmark == HELD_OUT
+        groups.setdefault((not held_out, first.benchmark, first.mixture if held_out else ""), []).append(entry)
+    return [
+        Leaderboard(benchmark, mixture, tuple(sorted(group, key=lambda e: (nan_last(-e.total.accuracy), e.name))))
+        for (_, benchmark, mixture), group in sorted(groups.items())
+    ]
+
+
+def average(rates: Sequence[Rates]) -> Rates:
+    """The mean of each field."""
+    return Rates(
+        n=round(fmean(rate.n for rate in rates)),
+        accuracy=fmean(rate.accuracy for rate in rates),
+        low=fmean(rate.low for rate in rates),
+        high=fmean(rate.high for rate in rates),
+        length=fmean(rate.length for rate in rates),
+    )
+
+
+def pooled(seeds: Sequence[Sequence[Bin]]) -> list[Bin]:
+    """The bins of several seeds as one: those with equal bounds have their fields averaged, a seed weighing its pairs.
+
+    The mean of the intervals is kept, as seeds judge the same pairs and add no evidence.
+    """
+    groups: dict[tuple[float, float], list[Bin]] = {}
+    for bins in seeds:
+        for one in bins:
+            groups.setdefault((one.low, one.high), []).append(one)
+    return [_average_bin(groups[bounds]) for bounds in sorted(groups)]
+
+
+def _average_bin(bins: Sequence[Bin]) -> Bin:
+    pairs = sum(one.n for one in bins)
+
+    def mean(field: str) -> float:
+        return sum(one.n * float(getattr(one, field)) for one in bins if one.n) / pairs if pairs else math.nan
+
+    return Bin(
+        low=bins[0].low,
+        high=bins[0].high,
+        n=round(pairs / len(bins)),
+        confidence=mean("confidence"),
+        accuracy=mean("accuracy"),
+        accuracy_low=mean("accuracy_low"),
+        accuracy_high=mean("accuracy_high"),
+    )
+
+
+def nan_last(value: float) -> float:
+    """A sort key that puts NaN behind every number."""
+    return math.inf if math.isnan(value) else value
