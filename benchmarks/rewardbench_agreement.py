@@ -30,8 +30,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from rewardline.data.benchmarks import PROMPTS, SECTIONS, TIES
-from rewardline.data.pairs.store import read_rows
-from rewardline.evaluation.published import sections
+from rewardline.data.pairs.store import read_pairs
+from rewardline.evaluation.published import figures
 
 Json = dict[str, Any]
 PEER = Path(__file__).parent / "peers" / "rewardbench_peer.py"
@@ -102,7 +102,7 @@ def our_figures(first: list[Json], second: list[Json]) -> tuple[Json, Json]:
         for n in range(row["num_correct"])
         for m in range(row["num_correct"], len(row["scores"]))
     ]
-    found = [sections(pd.DataFrame(pairs), "rewardbench"), sections(pd.DataFrame(rows), "rewardbench2")]
+    found = [figures(pairs, "rewardbench", {}).as_json(), figures(rows, "rewardbench2", {}).as_json()]
     one, two = ({**{n: s["score"] for n, s in f["sections"].items()}, "overall": f["overall"]} for f in found)
     return one, two
 

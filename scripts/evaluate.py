@@ -4,8 +4,8 @@
         --model results/models/first --tokens results/tokens/main/opt-350m --pairs results/pairs/main \\
         --output results/evals/first/eval
 
-Killed at any time, the same command goes on after the last part that it has scored, to the same scores bit for bit.
-Until all is done, scores of finished parts are kept beside the output, in a folder keyed by all that they depend on.
+Killed at any time, the same command resumes after the last part that it has scored, to the same scores bit for bit.
+Scores are kept in --shards, keyed by all that they depend on: where none of that has changed, nothing is scored again.
 """
 
 from pathlib import Path
@@ -22,7 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--model", required=True, type=Path, help="folder of a trained model")
     options.add_argument("--tokens", required=True, type=Path, help="folder of tokens whose eval split is scored")
     options.add_argument("--pairs", type=Path, help="folder of the pairs behind the tokens: where they come from")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave scores and metrics in")
+    options.add_argument("--output", required=True, type=Path, help="folder to write scores and metrics to")
+    options.add_argument("--shards", type=Path, help="folder to keep scores in (a hidden one beside --output)")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--gpus", type=int, default=0)
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         runtime.prepare(args.gpus, args.threads)
         from rewardline.evaluation.evaluate import evaluate  # only now, as torch reads the environment
 
-        evaluate(args.settings, args.model, args.tokens, args.pairs, args.output, args.batch_tokens)
+        shards = args.shards or args.output.with_name(f".{args.output.name}.parts")
+        evaluate(args.settings, args.model, args.tokens, args.pairs, args.output, shards, args.batch_tokens)
     return 0
 
 

@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = StageParser(__doc__, EnsembleSettings)
     options.add_argument("--members", required=True, type=Path, nargs="+", help="folders of the members' evaluations")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave scores and metrics in")
+    options.add_argument("--output", required=True, type=Path, help="folder to write scores and metrics to")
     args = options.start(argv)
     evaluate_ensemble(args.settings, args.members, args.output)
     return 0

@@ -1,6 +1,11 @@
-"""Evaluations that are killed, or find damaged or foreign parts: no finished part is lost, and the end is the same."""
+"""Evaluations that are run again: no part is scored twice, and the end is the same.
+
+After a kill, with damaged or foreign parts, and after an edit of the code.
+"""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -40,20 +45,20 @@ def work(tmp_path: Path, base_models: Callable[..., Path]) -> Path:
     return tmp_path
 
 
-def start(work: Path, output: str) -> subprocess.Popen[bytes]:
+def start(work: Path, output: str, scripts: Path = ROOT / "scripts", **more: str) -> subprocess.Popen[bytes]:
     settings = {"run": "r", "name": "r", "mixture": "m", "model": "x", "seed": 1, "benchmark": "eval"}
     places = {"--model": work / "model", "--tokens": work / "tokens", "--output": work / output}
     options = [
         str(part) for option in {**places, "--batch-tokens": 64, "--log": work / "log"}.items() for part in option
     ]
-    program = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), "--settings", json.dumps(settings)]
-    return subprocess.Popen([*program, *options], env=ENVIRONMENT)
+    program = [sys.executable, str(scripts / "evaluate.py"), "--settings", json.dumps(settings)]
+    return subprocess.Popen([*program, *options], env={**ENVIRONMENT, **more})
 
 
-def finish(work: Path, output: str) -> str:
-    """Evaluate to the end; what the log says."""
-    assert start(work, output).wait() == 0, (work / "log").read_text()
-    assert sorted(path.name for path in (work / output).parent.glob("*.parts")) == []
+def finish(work: Path, output: str, scripts: Path = ROOT / "scripts", **more: str) -> str:
+    """Evaluate to the end; the log."""
+    assert start(work, output, scripts, **more).wait() == 0, (work / "log").read_text()
+    assert len({path.parent for path in parts(work, output)}) == 1
     return (work / "log").read_text()
 
 
@@ -73,7 +78,7 @@ def killed(work: Path, output: str, after: int) -> list[Path]:
     return parts(work, output)
 
 
-def test_killed_the_same_command_goes_on_to_bit_equal_scores(work: Path) -> None:
+def test_after_a_kill_the_same_command_resumes_to_bit_equal_scores(work: Path) -> None:
     found = killed(work, "out", 5)
     assert len(found) >= 5
     kept = {path: path.stat().st_mtime_ns for path in found}
@@ -94,3 +99,33 @@ def test_parts_of_other_weights_are_not_used(work: Path, base_models: Callable[.
     assert killed(work, "out", 2)
     write_model(work / "model", base_models("llama"), seed=2)
     assert "0 finished parts are at hand" in finish(work, "out")
+
+
+def test_an_edit_scores_again_only_what_depends_on_it(work: Path) -> None:
+    """Where nothing is to be scored, torch is not even imported."""
+    scripts = shutil.copytree(ROOT / "scripts", work / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    (work / "without" / "torch").mkdir(parents=True)
+    (work / "without" / "torch" / "__init__.py").write_text('raise ImportError("torch is imported")')
+    without_torch = {"PYTHONPATH": os.pathsep.join([str(work / "without"), ENVIRONMENT.get("PYTHONPATH", "")])}
+
+    def edit(*modules: str) -> None:
+        for module in modules:
+            with (scripts / "rewardline" / module).open("a") as stream:
+                stream.write("# edited\n")
+        for name in ("scores.parquet", "metrics.json"):  # as Snakemake does before a job
+            (work / "out" / name).unlink(missing_ok=True)
+
+    assert "0 finished parts are at hand" in finish(work, "out", scripts)
+    scores, metrics = (work / "out" / "scores.parquet").read_bytes(), (work / "out" / "metrics.json").read_bytes()
+    edit("core/progress.py", "evaluation/metrics/calibration.py", "report/summary.py", "training/loop.py")
+    assert "nothing that they depend on has changed" in finish(work, "out", scripts, **without_torch)
+    assert (work / "out" / "scores.parquet").read_bytes() == scores
+    assert (work / "out" / "metrics.json").read_bytes() == metrics
+    for module in ("model/reward_model.py", "model/packing/layout.py"):
+        edit(module)
+        assert start(work, "out", scripts, **without_torch).wait() == 1, module
+        assert "torch is imported" in (work / "log").read_text()
+        shutil.copy(ROOT / "scripts" / "rewardline" / module, scripts / "rewardline" / module)
+    edit("scoring/batched.py")
+    assert "0 finished parts are at hand" in finish(work, "out", scripts)
+    assert (work / "out" / "scores.parquet").read_bytes() == scores

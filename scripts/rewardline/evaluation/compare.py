@@ -8,18 +8,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_file, read_json
+from rewardline.core.files import read_json
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards
 from rewardline.evaluation.metrics.intervals import difference_interval, student_t
 from rewardline.evaluation.preferences import Preferences, read_preferences
 from rewardline.evaluation.results import read_results
-from rewardline.evaluation.suspects import SCHEMA, find_suspects, with_texts
+from rewardline.evaluation.suspects import Suspect, find_suspects, write_suspects
 
 log = logging.getLogger(__name__)
 RUNS_COMPARED = 16
@@ -37,23 +35,22 @@ def compare_runs(metrics: Sequence[Path], pair_folders: Sequence[Path], output: 
     """
     folders = {(path.parent.parent.name, path.parent.name): path.parent for path in metrics}
     pairs = {folder.parent.name: folder for folder in pair_folders}
-    comparisons = []
-    with atomic_file(suspects) as partial, pq.ParquetWriter(partial, SCHEMA, compression="zstd") as writer:
-        for leaderboard in leaderboards(read_results(metrics)):
-            members = [one for entry in leaderboard.entries for one in entry.members]
-            scores = {run: folders[run, leaderboard.benchmark] / "scores.parquet" for run in compared(leaderboard)}
-            preferences = read_preferences(scores, [one.run for one in members if one.ensemble])
-            comparisons.append(compare(leaderboard, preferences))
-            name = leaderboard.mixture or leaderboard.benchmark
-            if name not in pairs:
-                raise UserError(f"--pairs lacks the folder of {name!r}")
-            stats = pairs[name].parent / "stats.json"
-            by_rule = stats.exists() and made_by_rule(read_json(stats))  # no label is in doubt
-            listed = [] if by_rule else find_suspects(preferences)
-            place = {"benchmark": leaderboard.benchmark, "mixture": leaderboard.mixture or None}
-            rows = [{**place, **row} for row in with_texts(listed, pairs[name])]
-            writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
-            log.info("%s: %d differences, %d suspects", leaderboard.title, len(comparisons[-1].differences), len(rows))
+    comparisons: list[BenchmarkComparison] = []
+    found: list[Suspect] = []
+    for leaderboard in leaderboards(read_results(metrics)):
+        members = [one for entry in leaderboard.entries for one in entry.members]
+        scores = {run: folders[run, leaderboard.benchmark] / "scores.parquet" for run in compared(leaderboard)}
+        preferences = read_preferences(scores, [one.run for one in members if one.ensemble])
+        comparisons.append(compare(leaderboard, preferences))
+        name, before = leaderboard.mixture or leaderboard.benchmark, len(found)
+        if name not in pairs:
+            raise UserError(f"--pairs lacks the folder of {name!r}")
+        stats = pairs[name].parent / "stats.json"
+        if not (stats.exists() and made_by_rule(read_json(stats))):  # else no label is in doubt
+            found += find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
+        differences, suspected = len(comparisons[-1].differences), len(found) - before
+        log.info("%s: %d differences, %d suspects", leaderboard.title, differences, suspected)
+    write_suspects(suspects, found)
     ComparisonsFile(boards=comparisons).write(output)
 
 

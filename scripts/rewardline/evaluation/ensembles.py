@@ -4,19 +4,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError
-from rewardline.evaluation.metrics.intervals import Floats
 from rewardline.evaluation.results import Standard
-from rewardline.evaluation.scores import SCHEMA, hash_texts, read_columns
-
-_COLUMNS = ("pair_id", "chosen_score", "rejected_score")
-_BATCH = 1 << 14
+from rewardline.evaluation.scores import SCHEMA, hash_texts, read_batches, read_ids, read_pair_scores
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Combined:
     Attributes:
         pairs: hash of each pair's id, uint64 [n], ascending.
         scores: of the chosen and of the rejected answer, float32 [2, n].
-        standards: by member, mean and standard deviation of its scores over all these answers.
+        standards: by member, of its scores over all these answers.
         unscored: pairs that some members scored, and others did not.
     """
 
@@ -36,12 +32,14 @@ class Combined:
     unscored: int
 
 
-def combine(members: Mapping[str, Path], how: str, variance_weight: float) -> Combined:
+def combine(
+    members: Mapping[str, Path], how: Literal["mean", "worst", "mean_minus_variance"], variance_weight: float
+) -> Combined:
     """Combine the `scores.parquet` of each member (Coste et al. 2023, arXiv 2310.02743).
 
-    Scores of different trainings differ in origin and spread, which say nothing. So each member's are standardised
-    first: minus their mean, divided by their standard deviation, over both answers of all pairs in common. Labels have
-    no part in that. Then an answer's score is the `mean` over members, the `worst` (least), or the mean minus
+    Scores of different training runs differ in mean and spread, which carry no information. So each member's are
+    standardised first: minus their mean, divided by their standard deviation, over both answers of all pairs in common.
+    Labels are not used. Then an answer's score is the `mean` over members, the `worst` (least), or the mean minus
     `variance_weight` times the variance between members.
 
     Raises:
@@ -49,7 +47,7 @@ def combine(members: Mapping[str, Path], how: str, variance_weight: float) -> Co
     """
     common, known = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64)
     for number, path in enumerate(members.values()):
-        pairs = read_columns(path, ("pair_id",))["pair_id"]
+        pairs = read_ids(path, "pair_id")
         common = np.intersect1d(common, pairs) if number else np.unique(pairs)
         known = np.union1d(known, pairs)
     if not len(common):
@@ -59,58 +57,47 @@ def combine(members: Mapping[str, Path], how: str, variance_weight: float) -> Co
     worst = np.full((2, len(common)), np.inf)
     standards = {}
     for member, path in members.items():
-        scores = _aligned(path, common)
-        mean, spread = float(scores.mean()), float(scores.std())
-        standards[member] = Standard(mean=mean, std=spread)
-        scores = (scores - mean) / (spread or 1.0)
+        found = read_pair_scores(path)
+        present, indices = _indices(found.ids, common)
+        scores = np.empty((2, len(common)))
+        scores[0, indices], scores[1, indices] = found.chosen[present], found.rejected[present]
+        standard = standards[member] = Standard(mean=float(scores.mean()), std=float(scores.std()))
+        scores = (scores - standard.mean) / (standard.std or 1.0)
         total += scores
         squares += scores**2
         np.minimum(worst, scores, out=worst)
-    mean_score = total / len(members)
+    result = total / len(members)
     if how == "worst":
         result = worst
     elif how == "mean_minus_variance":
-        result = mean_score - variance_weight * np.maximum(squares / len(members) - mean_score**2, 0.0)
-    else:
-        result = mean_score
+        result -= variance_weight * np.maximum(squares / len(members) - result**2, 0.0)
     return Combined(common, result.astype(np.float32), standards, len(known) - len(common))
 
 
-def _aligned(path: Path, common: npt.NDArray[np.uint64]) -> Floats:
-    """A member's scores of the pairs in common, chosen and rejected: [2, n]."""
-    found = read_columns(path, _COLUMNS)
-    there, place = _places(found["pair_id"], common)
-    scores = np.empty((2, len(common)))
-    for side, name in enumerate(_COLUMNS[1:]):
-        scores[side, place] = found[name][there]
-    return scores
-
-
-def _places(
+def _indices(
     pairs: npt.NDArray[np.uint64], common: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
-    """Which of `pairs` [n] are among the ascending `common`, bool [n], and the places of those there."""
-    place = np.minimum(np.searchsorted(common, pairs), len(common) - 1)
-    there = common[place] == pairs
-    return there, place[there]
+    """Which of `pairs` [n] are among the ascending `common`, bool [n], and the indices of those there."""
+    indices = np.minimum(np.searchsorted(common, pairs), len(common) - 1)
+    present = common[indices] == pairs
+    return present, indices[present]
 
 
-def rows(first: Path, combined: Combined) -> Iterator[pa.Table]:
-    """The rows of `scores.parquet`: those of the first member, with the ensemble's scores, a batch at a time."""
-    with pq.ParquetFile(first) as file:
-        for batch in file.iter_batches(_BATCH):
-            table = pa.Table.from_batches([batch])
-            there, place = _places(hash_texts(table.column("pair_id").to_pylist()), combined.pairs)
-            chosen, rejected = combined.scores[:, place]
-            new = {
-                "chosen_score": chosen,
-                "rejected_score": rejected,
-                "correct": ((chosen > rejected) + 0.5 * (chosen == rejected)).astype(np.float32),
-            }
-            table = table.filter(pa.array(there))
-            for name, values in new.items():
-                table = table.set_column(table.column_names.index(name), name, pa.array(values))
-            yield table.select(SCHEMA.names).cast(SCHEMA)
+def ensemble_tables(first: Path, combined: Combined) -> Iterator[pa.Table]:
+    """The rows of the first member's `scores.parquet`, with the ensemble's scores, a batch at a time."""
+    for batch in read_batches(first, SCHEMA.names, size=1 << 14):
+        table = pa.Table.from_batches([batch])
+        present, indices = _indices(hash_texts(batch.column("pair_id")), combined.pairs)
+        chosen, rejected = combined.scores[:, indices]
+        new = {
+            "chosen_score": chosen,
+            "rejected_score": rejected,
+            "correct": ((chosen > rejected) + 0.5 * (chosen == rejected)).astype(np.float32),
+        }
+        table = table.filter(pa.array(present))
+        for name, values in new.items():
+            table = table.set_column(table.column_names.index(name), name, pa.array(values))
+        yield table.cast(SCHEMA)
 
 
 def log_odds_scale(standards: Mapping[str, Standard], scales: Sequence[float]) -> float:

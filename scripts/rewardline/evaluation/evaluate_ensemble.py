@@ -5,43 +5,38 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from rewardline.core.files import atomic_folder
-from rewardline.evaluation.ensembles import combine, log_odds_scale, rows
+from rewardline.evaluation.ensembles import combine, ensemble_tables, log_odds_scale
 from rewardline.evaluation.metrics.summarize import summarize
-from rewardline.evaluation.published import sections_of
+from rewardline.evaluation.published import published_figures
 from rewardline.evaluation.results import EvaluationResult
-from rewardline.evaluation.scores import SCHEMA, read_scores
+from rewardline.evaluation.scores import read_scores, write_scores
 from rewardline.evaluation.settings import EnsembleSettings
 
 log = logging.getLogger(__name__)
 
 
 def evaluate_ensemble(settings: EnsembleSettings, folders: Sequence[Path], output: Path) -> None:
-    """Combine the scores in the evaluations of the members (`folders`); leave scores and metrics in `output`."""
+    """Combine the scores in the evaluations of the members (`folders`); write scores and metrics to `output`."""
     members = dict(zip(settings.ensemble, folders, strict=True))
-    scores = {name: folder / "scores.parquet" for name, folder in members.items()}
-    found = [EvaluationResult.read(folder / "metrics.json") for folder in members.values()]
-    combined = combine(scores, settings.combine, settings.variance_weight)
+    paths = {name: folder / "scores.parquet" for name, folder in members.items()}
+    results = [EvaluationResult.read(folder / "metrics.json") for folder in folders]
+    combined = combine(paths, settings.combine, settings.variance_weight)
     with atomic_folder(output) as out:
-        with pq.ParquetWriter(out / "scores.parquet", SCHEMA, compression="zstd") as writer:
-            for table in rows(next(iter(scores.values())), combined):
-                writer.write_table(table)
-        scale = log_odds_scale(combined.standards, [one.scale for one in found])
-        metrics = summarize(read_scores(out / "scores.parquet"), scale)
-        published = {}
+        scores = out / "scores.parquet"
+        write_scores(scores, ensemble_tables(paths[settings.ensemble[0]], combined))
+        metrics = summarize(read_scores(scores), log_odds_scale(combined.standards, [one.scale for one in results]))
+        figures = {}
         if settings.scoring is not None:
             left_out: Counter[str] = Counter()
-            for one in found:
-                if one.sections is not None:
-                    left_out |= Counter(one.sections.left_out)  # the most that a member left out for a reason
-            published = {"sections": sections_of(out / "scores.parquet", settings.scoring, left_out)}
+            for one in results:
+                left_out |= Counter(one.sections.left_out if one.sections else {})  # the most of any member
+            figures["sections"] = published_figures(scores, settings.scoring, left_out)
         result = EvaluationResult.model_validate(
             {
                 **settings.model_dump(exclude={"scoring"}),
                 **metrics.as_json(),
-                **published,
+                **figures,
                 "standards": combined.standards,
                 "unscored": combined.unscored,
             }

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rewardline.evaluation.metrics.intervals import Codes, Floats, prompt_groups
-from rewardline.evaluation.scores import read_columns
+from rewardline.evaluation.scores import read_ids, read_pair_scores
 
 MISSING = 255
 
@@ -51,18 +51,17 @@ def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str] = ()) 
     """
     pairs, owners = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64)
     for path in scores.values():
-        ids = read_columns(path, ("pair_id", "prompt_id"))
-        pairs, first = np.unique(np.concatenate([pairs, ids["pair_id"]]), return_index=True)
-        owners = np.concatenate([owners, ids["prompt_id"]])[first]
+        pairs, first = np.unique(np.concatenate([pairs, read_ids(path, "pair_id")]), return_index=True)
+        owners = np.concatenate([owners, read_ids(path, "prompt_id")])[first]
     prompts, _ = prompt_groups(np.unique(owners, return_inverse=True)[1])
     count = len(pairs)
     runs, against = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
     total, squares, repeats = np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64)
     correct = {}
     for run, path in scores.items():
-        columns = read_columns(path, ("pair_id", "chosen_score", "rejected_score"))
-        indices = np.searchsorted(pairs, columns["pair_id"])
-        margin = columns["chosen_score"].astype(np.float64) - columns["rejected_score"]
+        found = read_pair_scores(path)
+        indices = np.searchsorted(pairs, found.ids)
+        margin = found.chosen.astype(np.float64) - found.rejected
         correct[run] = np.full(count, MISSING, dtype=np.uint8)
         correct[run][indices] = 1 + np.sign(margin)
         repeats = np.maximum(repeats, np.bincount(indices, minlength=count))

@@ -1,10 +1,10 @@
-"""The arithmetic of published benchmarks: how each of them makes its figures of scores.
+"""How published benchmarks compute their figures from scores.
 
-All of them want strictly greater scores: a tie counts as wrong, unless it is said otherwise.
+All of them require strictly greater scores: a tie counts as wrong unless stated otherwise.
 
 - `rewardbench` (Lambert et al. 2024, arXiv 2403.13787): accuracy of 23 subsets; a section is their mean, weighted by
   the published numbers of prompts, math-prm as 984, so that it counts as much as code; the score is the mean of the
-  four sections. The prior sets, which are no part of the data set, are left out.
+  four sections. The prior sets, which are not in the dataset, are left out.
 - `rewardbench2` (Malik et al. 2025, arXiv 2506.01937): the share of prompts whose right answer has the best score of
   four, 1/k where k answers share the best; subset Ties by accuracy and margins; the score is the mean of the six.
 - `rm_bench` (Liu et al. 2024, arXiv 2410.16184): each of three styles of the chosen answer against each of the rejected
@@ -13,29 +13,39 @@ All of them want strictly greater scores: a tie counts as wrong, unless it is sa
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final, TypedDict
 
 import numpy as np
 
 from rewardline.core.errors import UserError
 from rewardline.data.benchmarks import PROMPTS, SECTIONS, STYLES, TIES, section_of
+from rewardline.data.schema import AnswerPosition
 from rewardline.evaluation.results import PublishedFigures, Section
-
-if TYPE_CHECKING:
-    import pandas as pd
+from rewardline.evaluation.scores import read_table
 
 COLUMNS: Final = ("subset", "file", "row", "place", "chosen_score", "rejected_score")
-"""The columns of scores.parquet that `sections` needs."""
+"""The columns of `scores.parquet` that the figures are computed from."""
+
+
+class PublishedPair(TypedDict):
+    """The `COLUMNS` of a row of `scores.parquet`."""
+
+    subset: str
+    file: str
+    row: int
+    place: AnswerPosition
+    chosen_score: float
+    rejected_score: float
 
 
 @dataclass
-class Item:
+class ScoredRow:
     """A row of a benchmark: the scores of its answers, by their positions among the chosen and the rejected ones."""
 
-    name: str
+    item: str
     answers: int
     chosen: dict[int, float] = field(default_factory=dict)
     rejected: dict[int, float] = field(default_factory=dict)
@@ -46,103 +56,103 @@ class Item:
         return len(self.chosen) + len(self.rejected) == self.answers
 
 
-def sections(scores: "pd.DataFrame", arithmetic: str, left_out: Mapping[str, int] | None = None) -> PublishedFigures:
+def published_figures(scores: Path, scoring: str, left_out: Mapping[str, int]) -> PublishedFigures:
+    """`figures` of a `scores.parquet`."""
+    return figures(read_table(scores, COLUMNS).to_pylist(), scoring, dict(sorted(left_out.items())))
+
+
+def figures(pairs: Iterable[PublishedPair], scoring: str, left_out: Mapping[str, int]) -> PublishedFigures:
     """The figures of a published benchmark.
 
     Args:
-        scores: a row per pair with `COLUMNS`; `place` is a mapping with the fields of `formats_text.Place`.
-        arithmetic: one of `SECTIONS`.
+        pairs: the scored pairs of the benchmark.
+        scoring: one of `SECTIONS`.
         left_out: why rows or pairs of the benchmark have no score, with their number.
 
     Raises:
-        UserError: a subset that the benchmark has not, by file and row.
+        UserError: a subset that the benchmark does not have, by file and row.
     """
-    by_section: dict[str, list[Any]] = {name: [] for name in SECTIONS[arithmetic]}
-    for row in scores[list(COLUMNS)].itertuples(index=False):
-        section = section_of(row.subset, arithmetic)
+    by_section: dict[str, list[PublishedPair]] = {name: [] for name in SECTIONS[scoring]}
+    for pair in pairs:
+        section = section_of(pair["subset"], scoring)
         if section is None:
-            raise UserError(f"{row.file}:{row.row}: {row.subset!r} is no subset of {arithmetic}; take out `arithmetic`")
-        by_section[section].append(row)
+            where = f"{pair['file']}:{pair['row']}"
+            raise UserError(f"{where}: {pair['subset']!r} is no subset of {scoring}; take out `scoring`")
+        by_section[section].append(pair)
     incomplete = 0
-    found: dict[str, Section] = {}
-    rights: list[bool] = []
+    sections: dict[str, Section] = {}
+    correct: list[bool] = []
     hardness: dict[str, list[float]] = {"hard": [], "normal": [], "easy": []}
-    for section, rows in by_section.items():
-        if not rows:
+    for section, members in by_section.items():
+        if not members:
             continue
-        if arithmetic == "rewardbench":
-            found[section] = Section(score=_weighted(rows, PROMPTS[section]), n=len(rows))
+        if scoring == "rewardbench":
+            sections[section] = Section(score=_weighted(members, PROMPTS[section]), n=len(members))
             continue
-        if arithmetic == "judgebench":
-            right = [_right(row) for row in rows]
-            rights += right
-            found[section] = Section(score=float(np.mean(right)), n=len(right))
+        if scoring == "judgebench":
+            own = [_prefers_better(pair) for pair in members]
+            correct += own
+            sections[section] = Section(score=float(np.mean(own)), n=len(own))
             continue
-        items = list(_items(rows))
-        whole = [item for item in items if item.complete]
-        incomplete += len(items) - len(whole)
-        if not whole:
+        rows = _rows(members)
+        complete = [row for row in rows if row.complete]
+        incomplete += len(rows) - len(complete)
+        if not complete:
             continue
-        if arithmetic == "rm_bench":
-            parts = _by_style(whole)
+        if scoring == "rm_bench":
+            parts = _by_style(complete)
             for name, value in parts.items():
                 hardness[name].append(value)
             score = float(np.mean(list(parts.values())))
         else:
-            score = ties_score(whole) if section == TIES else float(np.mean([best_of(item) for item in whole]))
-        found[section] = Section(score=score, n=len(whole))
-    overall = [float(np.mean(rights))] if rights else [entry.score for entry in found.values()]
-    rows_scored = sum(entry.n for entry in found.values())
-    total = {name: Section(score=float(np.mean(values)), n=rows_scored) for name, values in hardness.items() if values}
+            score = ties_score(complete) if section == TIES else float(np.mean([best_of(row) for row in complete]))
+        sections[section] = Section(score=score, n=len(complete))
+    overall = [float(np.mean(correct))] if correct else [section.score for section in sections.values()]
+    scored = sum(section.n for section in sections.values())
+    by_hardness = {name: Section(score=float(np.mean(part)), n=scored) for name, part in hardness.items() if part}
     return PublishedFigures(
-        arithmetic=arithmetic,
+        arithmetic=scoring,
         overall=float(np.mean(overall)) if overall else math.nan,
-        sections={**found, **total},
-        missing=[name for name in by_section if name not in found],
+        sections={**sections, **by_hardness},
+        missing=[name for name in by_section if name not in sections],
         incomplete=incomplete,
-        left_out=dict(left_out or {}),
+        left_out=dict(left_out),
     )
 
 
-def sections_of(scores: Path, arithmetic: str, left_out: Mapping[str, int]) -> PublishedFigures:
-    """`sections` of a `scores.parquet`, with what was left out by name."""
-    import pandas as pd  # here alone: rows are converted without it
-
-    return sections(pd.read_parquet(scores, columns=list(COLUMNS)), arithmetic, dict(sorted(left_out.items())))
-
-
-def _right(row: Any) -> bool:
+def _prefers_better(pair: PublishedPair) -> bool:
     """JudgeBench: whether the better answer wins; with equal scores its code answers B>A."""
-    if row.chosen_score == row.rejected_score:
-        return bool(row.place["chosen"] == 1)
-    return bool(row.chosen_score > row.rejected_score)
+    if pair["chosen_score"] == pair["rejected_score"]:
+        return pair["place"]["chosen"] == 1
+    return pair["chosen_score"] > pair["rejected_score"]
 
 
-def _weighted(rows: list[Any], weights: Mapping[str, int]) -> float:
+def _weighted(pairs: Sequence[PublishedPair], weights: Mapping[str, int]) -> float:
     """RewardBench: the mean of the subsets' accuracies, each weighted by its published number of prompts."""
-    results: dict[str, list[bool]] = {}
-    for row in rows:
-        results.setdefault(row.subset, []).append(row.chosen_score > row.rejected_score)
-    return float(np.average([np.mean(part) for part in results.values()], weights=[weights[name] for name in results]))
+    correct: dict[str, list[bool]] = {}
+    for pair in pairs:
+        correct.setdefault(pair["subset"], []).append(pair["chosen_score"] > pair["rejected_score"])
+    return float(np.average([np.mean(part) for part in correct.values()], weights=[weights[name] for name in correct]))
 
 
-def _items(rows: Iterable[Any]) -> Iterable[Item]:
+def _rows(pairs: Iterable[PublishedPair]) -> Sequence[ScoredRow]:
     """The rows of a benchmark, put together from their pairs."""
-    found: dict[tuple[str, int], Item] = {}
-    for row in rows:
-        item = found.setdefault((row.file, row.row), Item(row.place["item"], row.place["answers"]))
-        item.chosen[row.place["chosen"]] = float(row.chosen_score)
-        item.rejected[row.place["rejected"]] = float(row.rejected_score)
-    return found.values()
+    found: dict[tuple[str, int], ScoredRow] = {}
+    for pair in pairs:
+        place = pair["place"]
+        row = found.setdefault((pair["file"], pair["row"]), ScoredRow(place["item"], place["answers"]))
+        row.chosen[place["chosen"]] = pair["chosen_score"]
+        row.rejected[place["rejected"]] = pair["rejected_score"]
+    return list(found.values())
 
 
-def _by_style(items: list[Item]) -> dict[str, float]:
+def _by_style(rows: Sequence[ScoredRow]) -> dict[str, float]:
     """RM-Bench: the accuracy where the rejected answer's style is richer (hard), the same, and plainer (easy)."""
     wins = np.zeros((STYLES, STYLES))
-    for item in items:
-        chosen, rejected = (np.array([side[k] for k in range(STYLES)]) for side in (item.chosen, item.rejected))
+    for row in rows:
+        chosen, rejected = (np.array([side[k] for k in range(STYLES)]) for side in (row.chosen, row.rejected))
         wins += chosen[:, None] > rejected[None, :]
-    wins /= len(items)
+    wins /= len(rows)
     others = STYLES * (STYLES - 1) / 2
     return {
         "hard": float(np.triu(wins, 1).sum() / others),
@@ -151,14 +161,14 @@ def _by_style(items: list[Item]) -> dict[str, float]:
     }
 
 
-def best_of(item: Item) -> float:
+def best_of(row: ScoredRow) -> float:
     """RewardBench 2: 1/k if the first chosen answer is one of the k with the best score, else 0."""
-    answers = [*item.chosen.values(), *item.rejected.values()]
+    answers = [*row.chosen.values(), *row.rejected.values()]
     best = max(answers)
-    return 1.0 / answers.count(best) if item.chosen[0] == best else 0.0
+    return 1.0 / answers.count(best) if row.chosen[0] == best else 0.0
 
 
-def ties_score(items: list[Item]) -> float:
+def ties_score(rows: Sequence[ScoredRow]) -> float:
     """RewardBench 2, subset Ties: rows `ref:<k>` have one right answer, rows `tied:<k>` to a like prompt several.
 
     0.3 of the accuracy of each kind (every right answer above every wrong one), and over the prompts that have both
@@ -168,9 +178,9 @@ def ties_score(items: list[Item]) -> float:
     """
     margins: dict[str, dict[int, float]] = {"ref": {}, "tied": {}}
     spreads: dict[int, float] = {}
-    for item in items:
-        kind, number = item.name.split(":")
-        right, wrong = list(item.chosen.values()), list(item.rejected.values())
+    for row in rows:
+        kind, number = row.item.split(":")
+        right, wrong = list(row.chosen.values()), list(row.rejected.values())
         margins[kind][int(number)] = min(right) - max(wrong)
         if kind == "tied" and len(right) > 1:
             spreads[int(number)] = max(right) - min(right)
@@ -189,5 +199,5 @@ def ties_score(items: list[Item]) -> float:
     )
 
 
-def _mean(values: list[Any]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else 0.0

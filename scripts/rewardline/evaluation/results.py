@@ -261,6 +261,15 @@ class Standard(Result):
     std: float
 
 
+class ScoreNormalization(Result):
+    """The moments of a model's raw scores, by which its scores are normalised; see `model.normalization`."""
+
+    mean: float
+    std: float
+    folded: bool = False
+    mean_left: float = 0.0
+
+
 class EvaluationResult(ResultFile, Metrics, Identity):
     """One run judged on one benchmark: the content of a `metrics.json`.
 
@@ -272,7 +281,7 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     stage = "evaluate"
 
     sections: PublishedFigures | None = None
-    normalization: JsonObject | None = None
+    normalization: ScoreNormalization | None = None
     ensemble: list[str] = []
     combine: str = ""
     variance_weight: Number = NAN

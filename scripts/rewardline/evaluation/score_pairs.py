@@ -1,65 +1,75 @@
-"""The scores of a benchmark's pairs: streamed, in bounded memory, and kept part by part until all are there."""
+"""The scores of a benchmark's pairs, computed part by part in bounded memory; finished parts are not scored again."""
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import islice
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from rewardline.core.artifacts import artifact_key
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
-from rewardline.core.hashing import canonical, digest, file_sha256
+from rewardline.core.gpus import visible_gpus
+from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
-from rewardline.core.provenance import code_digest
-from rewardline.core.runtime import hold_threads
-from rewardline.core.versions import versions
-from rewardline.evaluation.origins import with_origins
-from rewardline.evaluation.scores import SCHEMA, score_rows
+from rewardline.data.pairs.store import read_pairs
+from rewardline.data.schema import AnswerPosition
+from rewardline.evaluation.scores import ScoredPair
+from rewardline.evaluation.settings import ScoringSettings
 from rewardline.tokens.store import Comparison, TokenDataset
+
+if TYPE_CHECKING:
+    from rewardline.scoring.batched import Scores
 
 log = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-    import torch
 
-    from rewardline.scoring.batched import Scores
+class Origin(TypedDict, total=False):
+    """Where a pair comes from: what only the pairs on disk hold, as no training depends on it."""
 
-Json = dict[str, Any]
-ROWS_AT_ONCE = 4096
+    chosen_source: str | None
+    rejected_source: str | None
+    file: str
+    row: int
+    place: AnswerPosition | None
 
 
-class Parts:
-    """Files of finished parts' scores in a folder that one key names: each is there whole, or is computed again.
+class ScoreParts:
+    """The scores of finished parts, a file each, in a folder named by the key of all that they depend on.
 
-    A file holds float32 scores and the SHA-256 of its number and of them.
+    A part is some consecutive comparisons. Its file holds the float32 scores of all their answers, and the SHA-256 of
+    the part's number and of them.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder / key
 
-    def load(self, number: int, answers: Sequence[int]) -> "list[Scores] | None":
-        """The scores of a part, one array of each of the numbers of answers; None if it is not there whole."""
+    def load(self, number: int) -> "Scores | None":
+        """The scores of a part; None if it is not finished, or damaged."""
+        path = self._path(number)
         try:
-            content = self._path(number).read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
-        values, found = content[:-32], content[-32:]
-        if _seal(number, values) != found or len(values) != 4 * sum(answers):
-            log.warning("%s is damaged; its part is scored again", self._path(number))
+        values, seal = content[:-32], content[-32:]
+        if _seal(number, values) != seal:
+            log.warning("%s is damaged; its part is scored again", path)
             return None
-        return np.split(np.frombuffer(values, dtype="<f4"), np.cumsum(answers)[:-1])
+        return np.frombuffer(values, dtype="<f4")
 
-    def save(self, number: int, scores: "list[Scores]") -> None:
-        """Keep a part's scores."""
-        values = np.concatenate(scores).astype("<f4").tobytes()
+    def save(self, number: int, scores: "Scores") -> None:
+        """Keep the scores of a finished part."""
+        values = scores.astype("<f4").tobytes()
         with atomic_file(self._path(number)) as partial:
             partial.write_bytes(values + _seal(number, values))
+
+    def delete_others(self) -> None:
+        """Delete the parts of other keys."""
+        for other in {path.parent for path in self._folder.parent.glob("*/*.scores")} - {self._folder}:
+            shutil.rmtree(other)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.scores"
@@ -69,83 +79,116 @@ def _seal(number: int, values: bytes) -> bytes:
     return hashlib.sha256(number.to_bytes(8) + values).digest()
 
 
-def parts_key(weights: str, model: Path, tokens: Path, options: Json) -> str:
-    """A hash of all that scores depend on, and of what makes up a part.
+def scores_key(model: Path, weights: str, tokens: Path, settings: ScoringSettings) -> str:
+    """The key of all that scores depend on: weights, tokens, settings, and the code that scores, but that of `core`.
 
-    `weights`: their SHA-256; `options`: where and how they are scored.
+    It is known without importing torch.
     """
-    found = versions()
-    parts = {
-        "weights": weights,
-        "config": file_sha256(model / "config.json"),
-        "tokens": file_sha256(tokens / "manifest.json"),
-        "options": options,
-        "code": code_digest(Path(__file__).parents[1] / "scoring" / "batched.py"),
-        "versions": {name: found[name] for name in ("torch", "transformers", "numpy")},
-    }
-    return digest(canonical(parts))
-
-
-def write_scores(scored: "Iterator[tuple[Comparison, Scores]]", path: Path, pairs: Path | None) -> None:
-    """Write a row of `score_table.SCHEMA` for each pair, as they come; `pairs`: what their tokens were made of."""
-    rows: Iterator[Json]
-    rows = (row for number, (one, scores) in enumerate(scored) for row in score_rows(one, number, scores))
-    if pairs is not None:
-        rows = with_origins(rows, pairs / "eval")
-    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
-        while chunk := list(islice(rows, ROWS_AT_ONCE)):
-            writer.write_table(pa.Table.from_pylist(chunk, schema=SCHEMA))
+    files = {"config": model / "config.json", "tokens": tokens / "manifest.json"}
+    files |= {path.name: path for path in model.glob("*.py")} if settings.trust_remote_code else {}
+    return artifact_key(
+        settings,
+        {"weights": weights, **{name: file_sha256(path) for name, path in files.items()}},
+        Path(__file__).parents[1] / "scoring" / "batched.py",
+        packages=("torch", "transformers", "numpy"),
+    )
 
 
 def scored_comparisons(
-    model: Path, weights: str, tokens: Path, kept: Path, *, batch_tokens: int, trust: bool, label: str
+    model: Path, weights: str, tokens: Path, shards: Path, *, batch_tokens: int, trust_remote_code: bool, label: str
 ) -> "Iterator[tuple[Comparison, Scores]]":
     """Each comparison of the tokens' eval split, in their order, with the float32 [K] scores of its answers.
 
-    `weights`: the SHA-256 of the model's weights; `kept`: a folder for the scores of finished parts, from which the
-    same call goes on after a kill. Remove it when all is done.
+    `weights`: the SHA-256 of the model's weights; `shards`: a folder for the scores of finished parts. What is there
+    under the same key is not scored again: after a kill the same call resumes, and where nothing that scores depend on
+    has changed torch is not even imported.
 
     Raises:
         UserError: there are no pairs, the model cannot be loaded or gives no finite score.
     """
-    import torch
-
-    from rewardline.scoring.batched import windows
-
     data = TokenDataset(tokens, "eval")
     if not data.pairs:
         raise UserError(f"{tokens}: has no pairs to evaluate; its benchmark or eval split is empty")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    options = {"batch_tokens": batch_tokens, "trust_remote_code": trust, "device": device.type}
-    parts = Parts(kept, parts_key(weights, model, tokens, options))
-    score: Callable[[list[Comparison]], list[Scores]] | None = None
-    reused = 0
+    settings = ScoringSettings(
+        batch_tokens=batch_tokens, trust_remote_code=trust_remote_code, device="cuda" if visible_gpus() else "cpu"
+    )
+    parts = ScoreParts(shards, scores_key(model, weights, tokens, settings))
     with progress(label, total=data.pairs, unit="pair") as bar:
-        for number, window in enumerate(windows((data[k] for k in range(len(data))), batch_tokens)):
-            scores = parts.load(number, [len(comparison.tails) for comparison in window])
-            if scores is not None:
-                reused += 1
-            else:
-                if score is None:
-                    log.info("%d pairs of %s, %d finished parts are at hand", data.pairs, tokens, reused)
-                    score = _scorer(model, data.manifest.max_length, device, batch_tokens, trust)
-                scores = score(window)
-                parts.save(number, scores)
-            yield from zip(window, scores, strict=True)
+        for window, scores in _windows(data, parts, model, settings):
+            answers = [len(comparison.tails) for comparison in window]
+            yield from zip(window, np.split(scores, np.cumsum(answers)[:-1]), strict=True)
             bar.update(sum(len(comparison.pairs) for comparison in window))
+    parts.delete_others()
 
 
-def _scorer(
-    folder: Path, max_length: int, device: "torch.device", batch_tokens: int, trust: bool
-) -> "Callable[[list[Comparison]], list[Scores]]":
-    """What scores a window with the model of a folder."""
-    from rewardline.model.loading import load_reward_model
-    from rewardline.model.reward_model import RewardModel
-    from rewardline.scoring.batched import score_window
+def _windows(
+    data: TokenDataset, parts: ScoreParts, model: Path, settings: ScoringSettings
+) -> "Iterator[tuple[list[Comparison], Scores]]":
+    """The comparisons of each part, and the scores of all their answers."""
+    ends = np.cumsum(data.tail_counts)
+    index = number = 0
+    while index < len(data) and (scores := parts.load(number)) is not None:
+        before = ends[index - 1] if index else 0
+        end = int(np.searchsorted(ends, before + len(scores))) + 1
+        yield [data[k] for k in range(index, end)], scores
+        index, number = end, number + 1
+    if index == len(data):
+        log.info("all %d pairs have scores: nothing that they depend on has changed", data.pairs)
+        return
+    log.info("%d pairs, %d finished parts are at hand", data.pairs, number)
+    from rewardline.scoring.batched import window_scorer, windows
 
-    hold_threads()
-    loaded = load_reward_model(folder, trust_remote_code=trust, dtype="auto")
-    model = RewardModel(loaded, max_length=max_length).to(device)
-    log.info("%s batches of up to %d tokens, on %s", model.batching, batch_tokens, device)
-    pad_id = int(loaded.config.pad_token_id)
-    return partial(score_window, model, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
+    score = window_scorer(
+        model,
+        max_length=data.manifest["max_length"],
+        batch_tokens=settings.batch_tokens,
+        trust_remote_code=settings.trust_remote_code,
+    )
+    missing, rest = number, (data[k] for k in range(index, len(data)))
+    for number, window in enumerate(windows(rest, settings.batch_tokens), missing):
+        known = parts.load(number) if number > missing else None
+        if known is None:
+            known = np.concatenate(score(window))
+            parts.save(number, known)
+        yield window, known
+
+
+def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | None) -> Iterator[ScoredPair]:
+    """The pairs of scored comparisons, in the order of the tokens.
+
+    `pairs`: the folder of the pairs that the tokens were made of, in the same order, for their `Origin`. Those that
+    were dropped when they became tokens are skipped.
+
+    Raises:
+        UserError: a pair of the tokens is missing there.
+    """
+    origins = None if pairs is None else read_pairs(pairs / "eval", ["pair_id", *Origin.__annotations__])
+    for number, (comparison, scores) in enumerate(scored):
+        lengths = [len(comparison.prefix) + len(tail) for tail in comparison.tails]
+        for pair in comparison.pairs:
+            chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
+            origin: Origin = {}
+            if origins is not None:
+                found = next((one for one in origins if one.pop("pair_id") == pair["pair_id"]), None)
+                if found is None:
+                    missing = f"{pairs}/eval lacks pair {pair['pair_id']} of the tokens"
+                    raise UserError(f"{missing}; delete {pairs} and run again")
+                origin = cast(Origin, found)
+            yield ScoredPair(
+                pair_id=pair["pair_id"],
+                prompt_id=comparison.prompt_id,
+                dataset=pair["dataset"],
+                subset=pair["subset"],
+                chosen_score=chosen,
+                rejected_score=rejected,
+                chosen_tokens=lengths[pair["chosen"]],
+                rejected_tokens=lengths[pair["rejected"]],
+                correct=float(chosen > rejected) + 0.5 * (chosen == rejected),
+                margin=pair["margin"],
+                confidence=pair["confidence"],
+                weight=pair["weight"],
+                comparison=number,
+                chosen_answer=pair["chosen"],
+                rejected_answer=pair["rejected"],
+                **origin,
+            )

@@ -1,175 +1,207 @@
-"""The columns of `scores.parquet`: a row for each pair that a model has scored, and how they are read again."""
+"""`scores.parquet`: a row for each pair that a model has scored; its schema, and how it is written and read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError, first_line
-from rewardline.data.schema import PLACE
-from rewardline.tokens.store import Comparison
+from rewardline.data.schema import AnswerPosition, arrow_schema
 
-SCHEMA = pa.schema(
-    [
-        ("pair_id", pa.string()),
-        ("prompt_id", pa.string()),
-        ("dataset", pa.string()),
-        ("subset", pa.string()),
-        ("chosen_score", pa.float32()),
-        ("rejected_score", pa.float32()),
-        ("chosen_tokens", pa.int32()),
-        ("rejected_tokens", pa.int32()),
-        ("correct", pa.float32()),
-        ("margin", pa.float64()),
-        ("confidence", pa.float64()),
-        ("weight", pa.float64()),
-        ("comparison", pa.int64()),
-        ("chosen_answer", pa.int32()),
-        ("rejected_answer", pa.int32()),
-        ("chosen_source", pa.string()),
-        ("rejected_source", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-        ("place", PLACE),
-    ]
-)
-"""`correct` is 1 or 0, or 0.5 for equal scores; `comparison` numbers the prompts among the tokens, `chosen_answer` and
-`rejected_answer` the answers within it, so that (comparison, answer) stands for one answer. `margin`, `confidence`,
-`weight`, the sources, `file` and `row` (from 1) are those of the data; null where it has none. `place`
-is where the answers stand in the row, for benchmarks that are counted by row."""
-LABELS = ("pair_id", "dataset", "subset", "margin", "confidence", "weight")
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPair:
+    """A row: a pair with the scores of its two answers.
+
+    `correct` is 1 or 0, or 0.5 for equal scores; `comparison` numbers the prompts among the tokens, `chosen_answer` and
+    `rejected_answer` the answers within it, so that (comparison, answer) identifies one answer. The fields from
+    `margin` to `weight`, and those that may be None, are those of the data. `place` is the position of the answers in
+    their row, for benchmarks that are scored by row.
+    """
+
+    pair_id: str
+    prompt_id: str
+    dataset: str
+    subset: str
+    chosen_score: Annotated[float, pa.float32()]
+    rejected_score: Annotated[float, pa.float32()]
+    chosen_tokens: Annotated[int, pa.int32()]
+    rejected_tokens: Annotated[int, pa.int32()]
+    correct: Annotated[float, pa.float32()]
+    margin: float | None
+    confidence: float
+    weight: float
+    comparison: int
+    chosen_answer: Annotated[int, pa.int32()]
+    rejected_answer: Annotated[int, pa.int32()]
+    chosen_source: str | None = None
+    rejected_source: str | None = None
+    file: str | None = None
+    row: int | None = None
+    place: AnswerPosition | None = None
+
+
+SCHEMA: Final = arrow_schema(ScoredPair)
 NEEDED = ("prompt_id", "subset", "chosen_score", "rejected_score", "chosen_tokens", "rejected_tokens", "correct")
 MEASURED = (
     *NEEDED,
     *("margin", "weight", "comparison", "chosen_answer", "rejected_answer", "chosen_source", "rejected_source"),
 )
-"""Columns that metrics are made of; those that are not `NEEDED` may be missing."""
-NAMES = ("dataset", "subset", "chosen_source", "rejected_source", "file")
-"""Columns of texts that repeat, read as categories."""
-IDS = ("pair_id", "prompt_id")
-_BATCH = 1 << 16
+"""Columns that metrics are computed from; those that are not `NEEDED` may be missing."""
+CATEGORIES = ("subset", "chosen_source", "rejected_source")
+_REMEDY = "delete it and run the evaluate stage again"
 
 
-def score_rows(comparison: Comparison, number: int, scores: npt.NDArray[np.float32]) -> Iterator[dict[str, Any]]:
-    """A row for each pair of a comparison, which has this `number` among the tokens; `scores` is [K].
+@dataclass(frozen=True)
+class PairScores:
+    """The scores of a file's pairs: `ids` are `hash_texts` of their ids, uint64 [n]; both scores are float32 [n]."""
 
-    It lacks the columns of `SCHEMA` that `origins.with_origins` adds.
-    """
-    prefix = len(comparison.prefix)
-    for pair in comparison.pairs:
-        chosen, rejected = float(scores[pair.chosen]), float(scores[pair.rejected])
-        yield {
-            **{key: getattr(pair, key) for key in LABELS},
-            "prompt_id": comparison.prompt_id,
-            "chosen_score": chosen,
-            "rejected_score": rejected,
-            "chosen_tokens": prefix + len(comparison.tails[pair.chosen]),
-            "rejected_tokens": prefix + len(comparison.tails[pair.rejected]),
-            "correct": float(chosen > rejected) + 0.5 * (chosen == rejected),
-            "comparison": number,
-            "chosen_answer": pair.chosen,
-            "rejected_answer": pair.rejected,
-        }
+    ids: npt.NDArray[np.uint64]
+    chosen: npt.NDArray[np.float32]
+    rejected: npt.NDArray[np.float32]
 
 
-def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> pd.DataFrame:
-    """These columns of a `scores.parquet`, as far as it has them, as a table of about 60 bytes a pair.
-
-    As `read_columns`, but that `prompt_id` is a number for each prompt, from 0 (int32).
-
-    Raises:
-        UserError: as `read_columns`.
-    """
-    found = read_columns(path, columns)
-    if "prompt_id" in found:
-        found["prompt_id"] = np.unique(found["prompt_id"], return_inverse=True)[1].astype(np.int32)
-    return pd.DataFrame(found, copy=False)
+def as_tables(pairs: Iterable[ScoredPair], size: int = 4096) -> Iterator[pa.Table]:
+    """The pairs as tables of up to `size` rows."""
+    rows = iter(pairs)
+    while chunk := list(islice(rows, size)):
+        columns = [pa.array([getattr(row, field.name) for row in chunk], field.type) for field in SCHEMA]
+        yield pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """These columns of a `scores.parquet`, as far as it has them, read a batch at a time.
+def write_scores(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of `SCHEMA` as they come."""
+    with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
 
-    Names are categories, `pair_id` and `prompt_id` the `hash_texts` of the ids, and a missing whole number is -1.
+
+def read_batches(
+    path: Path, columns: Sequence[str], needed: Sequence[str] | None = None, size: int = 1 << 16
+) -> Iterator[pa.RecordBatch]:
+    """Some columns, `size` rows at a time; those that are not `needed` (by default all are) may be missing.
 
     Raises:
-        UserError: the file is missing, damaged or empty, lacks a needed column, or has a score that is not finite.
+        UserError: the file is missing, damaged or empty, or lacks a needed column.
     """
     try:
         with pq.ParquetFile(path) as file:
-            there = file.schema_arrow.names
-            missing = [name for name in columns if name in NEEDED and name not in there]
-            if missing:
-                raise UserError(f"{path} has no column {missing[0]!r}; {_AGAIN}")
+            names = file.schema_arrow.names
+            for name in columns if needed is None else needed:
+                if name not in names:
+                    raise UserError(f"{path} has no column {name!r}; {_REMEDY}")
             if not file.metadata.num_rows:
                 raise UserError(f"{path} has no pairs; the benchmark or eval split is empty")
-            found = {name: _Column(name, file.metadata.num_rows) for name in columns if name in there}
-            for batch in file.iter_batches(_BATCH, columns=list(found)):
-                for name, column in found.items():
-                    column.add(batch.column(name), path)
+            present = [name for name in columns if name in names]
+            for batch in file.iter_batches(size, columns=present):
+                yield batch.select(present)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; run the evaluate stage first") from error
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); {_AGAIN}") from error
-    return {name: column.values() for name, column in found.items()}
+        raise UserError(f"{path} is damaged ({first_line(error)}); {_REMEDY}") from error
 
 
-def hash_texts(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """A 64-bit hash of each text, which stands for ids where there are millions: uint64 [n]."""
-    result: npt.NDArray[np.uint64] = pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
+def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Some columns; raises as `read_batches`."""
+    return pa.Table.from_batches(list(read_batches(path, columns)))
+
+
+def read_ids(path: Path, column: str) -> npt.NDArray[np.uint64]:
+    """`hash_texts` of `pair_id` or `prompt_id`, uint64 [n]; raises as `read_batches`."""
+    return np.concatenate([hash_texts(batch.column(0)) for batch in read_batches(path, (column,))])
+
+
+def read_pair_scores(path: Path) -> PairScores:
+    """The scores of all pairs.
+
+    Raises:
+        UserError: as `read_batches`, or a score is not finite.
+    """
+    batches = _finite(path, read_batches(path, ("pair_id", "chosen_score", "rejected_score")))
+    ids, chosen, rejected = zip(
+        *((hash_texts(batch.column(0)), batch.column(1).to_numpy(), batch.column(2).to_numpy()) for batch in batches),
+        strict=True,
+    )
+    return PairScores(np.concatenate(ids), np.concatenate(chosen), np.concatenate(rejected))
+
+
+def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> "pd.DataFrame":
+    """These columns, as far as the file has them, as a table of about 60 bytes a pair.
+
+    `CATEGORIES` are categories, `prompt_id` is a number for each prompt, from 0 (int32), and a missing integer is -1.
+
+    Raises:
+        UserError: as `read_batches`, or a score is not finite.
+    """
+    import pandas as pd  # here and below, as others read these files without it
+
+    parts: dict[str, list[npt.NDArray[np.generic]]] = {}
+    codes: dict[str, dict[str, int]] = {name: {} for name in CATEGORIES}
+    for batch in _finite(path, read_batches(path, columns, NEEDED)):
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            own = parts.setdefault(name, [])
+            if name in codes:
+                own.append(_codes(values, codes[name]))
+            elif name == "prompt_id":
+                own.append(hash_texts(values))
+            else:
+                own.append(_numbers(values, SCHEMA.field(name).type))
+    found: dict[str, object] = {}
+    for name in list(parts):
+        column = np.concatenate(parts.pop(name))
+        if name in codes:
+            found[name] = pd.Categorical.from_codes(column, list(codes[name]))
+        elif name == "prompt_id":
+            found[name] = np.unique(column, return_inverse=True)[1].astype(np.int32)
+        else:
+            found[name] = column
+    return pd.DataFrame(found, copy=False)
+
+
+def hash_texts(texts: pa.Array) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each text, which represents ids where there are millions: uint64 [n], 0 for null."""
+    import pandas as pd
+
+    encoded = texts.cast(pa.string()).dictionary_encode()
+    different = np.array(encoded.dictionary.to_pylist(), dtype=object)
+    hashes = np.append(pd.util.hash_array(different, categorize=False), np.uint64(0))
+    result: npt.NDArray[np.uint64] = hashes[encoded.indices.fill_null(len(different)).to_numpy()]
     return result
 
 
-_AGAIN = "delete it and run the evaluate stage again"
+def _finite(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches of a file; raises `UserError` for a score that is missing or not finite."""
+    first = 1
+    for batch in batches:
+        for name, values in zip(batch.schema.names, batch.columns, strict=True):
+            if name.endswith("_score") and not pc.all(usable := pc.fill_null(pc.is_finite(values), False)).as_py():
+                row = first + pc.index(usable, False).as_py()
+                raise UserError(f"{path} row {row}: {name} is missing or not finite; {_REMEDY}")
+        yield batch
+        first += batch.num_rows
 
 
-class _Column:
-    """A column that is filled a batch at a time, in as few bytes as it needs."""
+def _codes(values: pa.Array, known: dict[str, int]) -> npt.NDArray[np.int32]:
+    """A number for each text, from 0 as they come; -1 for null. `known` gets those that are new."""
+    encoded = values.cast(pa.string()).dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    codes = np.array([known.setdefault(text, len(known)) for text in texts] + [-1], dtype=np.int32)
+    result: npt.NDArray[np.int32] = codes[encoded.indices.fill_null(len(texts)).to_numpy()]
+    return result
 
-    def __init__(self, name: str, rows: int) -> None:
-        self._name, self._place = name, 0
-        self._codes: dict[str, int] = {}
-        kind: Any = SCHEMA.field(name).type.to_pandas_dtype() if name in SCHEMA.names else object
-        if name in IDS:
-            kind = np.uint64
-        elif name in NAMES:
-            kind = np.int32
-        self._values = np.empty(rows, dtype=kind)
 
-    def add(self, values: pa.Array, path: Path) -> None:
-        """Append a batch."""
-        name, place = self._name, self._place
-        if name.endswith("_score"):
-            usable = pc.fill_null(pc.is_finite(values), False)
-            if not pc.all(usable).as_py():
-                row = pc.index(usable, False).as_py()
-                raise UserError(f"{path} row {place + row + 1}: {name} is missing or not finite; {_AGAIN}")
-        self._values[place : place + len(values)] = self._numbers(values)
-        self._place += len(values)
-
-    def _numbers(self, values: pa.Array) -> npt.NDArray[Any]:
-        if self._name in (*IDS, *NAMES):
-            encoded = values.cast(pa.string()).dictionary_encode()
-            texts = encoded.dictionary.to_pylist()
-            codes: npt.NDArray[Any]
-            if self._name in IDS:
-                codes = np.append(hash_texts(texts), np.uint64(0))
-            else:
-                codes = np.array([self._codes.setdefault(text, len(self._codes)) for text in texts] + [-1])
-            places: npt.NDArray[Any] = codes[encoded.indices.fill_null(len(texts)).to_numpy()]
-            return places
-        if pa.types.is_integer(values.type):
-            values = values.fill_null(-1)
-        numbers: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False)
-        return numbers
-
-    def values(self) -> Any:
-        """All that was added."""
-        if self._name in NAMES:
-            return pd.Categorical.from_codes(self._values, list(self._codes))
-        return self._values
+def _numbers(values: pa.Array, kind: pa.DataType) -> npt.NDArray[np.generic]:
+    if pa.types.is_integer(kind):
+        values = values.fill_null(-1)
+    result: npt.NDArray[np.generic] = values.cast(kind).to_numpy(zero_copy_only=False)
+    return result

@@ -42,6 +42,14 @@ class EvaluateSettings(EvaluationIdentity):
     trust_remote_code: bool = False
 
 
+class ScoringSettings(Settings):
+    """What scores depend on, beside the model and the tokens."""
+
+    batch_tokens: Integer
+    trust_remote_code: bool
+    device: Literal["cpu", "cuda"]
+
+
 class EnsembleSettings(EvaluationIdentity, CombineSettings):
     """What the evaluation of an ensemble depends on."""
 

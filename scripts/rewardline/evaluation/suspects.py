@@ -1,90 +1,129 @@
-"""Pairs most likely mislabelled: those where most runs prefer the rejected answer, with their texts."""
+"""`suspects.parquet`: pairs most likely mislabelled, where most runs prefer the rejected answer, with their texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.core.errors import UserError
-from rewardline.data.pairs.store import MESSAGES, reading
-from rewardline.evaluation.preferences import Preferences
+from rewardline.core.errors import UserError, first_line
+from rewardline.core.files import atomic_file
+from rewardline.data.pairs.store import reading
+from rewardline.data.schema import Message, arrow_schema
 from rewardline.evaluation.scores import hash_texts
 
-Json = dict[str, Any]
-SCHEMA = pa.schema(
-    [
-        ("benchmark", pa.string()),
-        ("mixture", pa.string()),
-        ("pair_id", pa.string()),
-        ("dataset", pa.string()),
-        ("subset", pa.string()),
-        ("runs", pa.int32()),
-        ("against", pa.int32()),
-        ("margin_mean", pa.float64()),
-        ("margin_std", pa.float64()),
-        ("prompt", MESSAGES),
-        ("chosen", pa.string()),
-        ("rejected", pa.string()),
-        ("file", pa.string()),
-        ("row", pa.int64()),
-    ]
-)
-"""`runs` judged the pair, `against` of them prefer the rejected answer; margins (chosen minus rejected) are in units of
-each run's root mean square, mean and standard deviation over the runs."""
-TEXTS = ["pair_id", "dataset", "subset", "prompt", "chosen", "rejected", "file", "row"]
+if TYPE_CHECKING:
+    from rewardline.evaluation.preferences import Preferences
+
 MOST = 200
-"""Suspects of a board."""
+"""Suspects of a leaderboard."""
 
 
-def find_suspects(preferences: Preferences) -> list[tuple[int, Json]]:
-    """The pairs that most runs are against, by the hash of their id: first those with the largest share against.
+class PairText(TypedDict):
+    """What a suspect has of its pair."""
 
-    Among equal shares, those that more runs judged, then those that runs are surest about (confident disagreement,
-    after Northcutt et al. 2021, arXiv 1911.00068). At most MOST.
+    pair_id: str
+    dataset: str
+    subset: str
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    file: str
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A row: a pair that `runs` trained runs scored, of which `against` prefer the rejected answer.
+
+    The margins, chosen minus rejected, are in units of each run's root mean square: mean and standard deviation over
+    the runs.
+    """
+
+    benchmark: str
+    mixture: str | None
+    pair_id: str
+    dataset: str
+    subset: str
+    runs: Annotated[int, pa.int32()]
+    against: Annotated[int, pa.int32()]
+    margin_mean: float
+    margin_std: float
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    file: str
+    row: int
+
+
+SCHEMA: Final = arrow_schema(Suspect)
+
+
+def write_suspects(path: Path, suspects: Sequence[Suspect]) -> None:
+    """Write the file; it appears complete or not at all."""
+    with atomic_file(path) as partial:
+        pq.write_table(pa.Table.from_pylist(list(map(asdict, suspects)), schema=SCHEMA), partial, compression="zstd")
+
+
+def read_suspects(path: Path) -> list[Suspect]:
+    """Read the file.
+
+    Raises:
+        UserError: it is missing, damaged or another file.
+    """
+    try:
+        rows = pq.read_table(path, columns=SCHEMA.names).to_pylist()
+        return [Suspect(**row) for row in rows]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; run the compare stage first") from error
+    except (OSError, pa.ArrowException, TypeError) as error:
+        raise UserError(
+            f"{path} is damaged ({first_line(error)}); delete it and run the compare stage again"
+        ) from error
+
+
+def find_suspects(preferences: "Preferences", pairs: Path, benchmark: str, mixture: str | None) -> Iterator[Suspect]:
+    """The pairs that most runs are against: first those with the largest share against, at most MOST.
+
+    Among equal shares, first those that more runs scored, then those that runs are surest about (confident
+    disagreement, after Northcutt et al. 2021, arXiv 1911.00068). `pairs`: the folder with their texts.
+
+    Raises:
+        UserError: a pair is not there, or a file is damaged.
     """
     share = preferences.against / np.maximum(preferences.runs, 1)
     found = np.flatnonzero(share > 0.5)
     order = np.lexsort(
         (preferences.pairs[found], preferences.margin_mean[found], -preferences.runs[found], -share[found])
     )[:MOST]
-    return [
-        (
-            int(preferences.pairs[k]),
-            {
-                "runs": int(preferences.runs[k]),
-                "against": int(preferences.against[k]),
-                "margin_mean": float(preferences.margin_mean[k]),
-                "margin_std": float(preferences.margin_std[k]),
-            },
-        )
-        for k in found[order]
-    ]
-
-
-def with_texts(suspects: list[tuple[int, Json]], pairs: Path) -> Iterator[Json]:
-    """Each suspect with its texts, from the folder of pairs `pairs`; only row groups that hold one are read.
-
-    Raises:
-        UserError: a pair is not there, or a file is damaged.
-    """
-    wanted = np.array(sorted(key for key, _ in suspects), dtype=np.uint64)
-    texts: dict[int, Json] = {}
-    for part in sorted(pairs.glob("part-*.parquet")) if len(wanted) else ():
-        texts.update(_texts(part, wanted))
-    for key, values in suspects:
-        if key not in texts:
+    texts = _texts(pairs, preferences.pairs[found[order]])
+    for k in found[order]:
+        if int(preferences.pairs[k]) not in texts:
             raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
-        yield {**values, **texts[key]}
+        yield Suspect(
+            benchmark=benchmark,
+            mixture=mixture,
+            runs=int(preferences.runs[k]),
+            against=int(preferences.against[k]),
+            margin_mean=float(preferences.margin_mean[k]),
+            margin_std=float(preferences.margin_std[k]),
+            **texts[int(preferences.pairs[k])],
+        )
 
 
-def _texts(part: Path, wanted: Any) -> Iterator[tuple[int, Json]]:
-    with reading(part), pq.ParquetFile(part) as file:
-        for group in range(file.num_row_groups):
-            ids = hash_texts(file.read_row_group(group, columns=["pair_id"]).column(0).to_pylist())
-            rows = np.flatnonzero(np.isin(ids, wanted))
-            if len(rows):
-                table = file.read_row_group(group, columns=TEXTS).take(rows)
-                yield from zip(ids[rows].tolist(), table.to_pylist(), strict=True)
+def _texts(pairs: Path, ids: npt.NDArray[np.uint64]) -> dict[int, PairText]:
+    """The texts of pairs, by the hash of their ids; only row groups that hold one are read in full."""
+    texts: dict[int, PairText] = {}
+    for part in sorted(pairs.glob("part-*.parquet")) if len(ids) else ():
+        with reading(part), pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                present = hash_texts(file.read_row_group(group, columns=["pair_id"]).column(0).combine_chunks())
+                rows = np.flatnonzero(np.isin(present, ids))
+                if len(rows):
+                    table = file.read_row_group(group, columns=list(PairText.__annotations__)).take(rows)
+                    texts.update(zip(present[rows].tolist(), table.to_pylist(), strict=True))
+    return texts

@@ -18,8 +18,8 @@ from rewardline.core.artifacts import Manifest
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.files import link_or_copy
 from rewardline.core.hashing import file_sha256
-from rewardline.core.settings import JsonObject
 from rewardline.core.hub import fetch_model
+from rewardline.core.settings import JsonObject
 from rewardline.model.settings import BaseModelSettings, GgufSettings, NewModelSettings
 from rewardline.model.weight_files import CODE_FILES, DATA_FILES, PICKLES, read_pickles
 from rewardline.tokens.tokenizer import load_tokenizer

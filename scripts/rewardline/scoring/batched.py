@@ -1,17 +1,22 @@
 """Scores of whole data sets of comparisons, in bounded memory, the same whatever the batches."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from rewardline.core.errors import UserError
+from rewardline.core.runtime import hold_threads
 from rewardline.model.batch import collate
-from rewardline.model.reward_model import RewardModel
+from rewardline.model.reward_model import RewardModel, load_reward_model
 from rewardline.tokens.store import Comparison
 
+log = logging.getLogger(__name__)
 Scores = npt.NDArray[np.float32]
 WINDOW, WINDOW_BATCHES = 2048, 16
 """Most comparisons, and most batches full of tokens, that are sorted by length together."""
@@ -49,6 +54,23 @@ def score_comparisons(
     for window in windows(comparisons, batch_tokens):
         results = score_window(model, window, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
         yield from zip(window, results, strict=True)
+
+
+def window_scorer(
+    folder: Path, *, max_length: int, batch_tokens: int, trust_remote_code: bool
+) -> Callable[[Sequence[Comparison]], list[Scores]]:
+    """Load the model of a folder; `score_window` with it, on a GPU if there is one.
+
+    Raises:
+        UserError: the model cannot be loaded.
+    """
+    hold_threads()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load_reward_model(folder, trust_remote_code=trust_remote_code, dtype="auto")
+    model = RewardModel(loaded, max_length=max_length).to(device)
+    log.info("%s batches of up to %d tokens, on %s", model.batching, batch_tokens, device)
+    pad_id = int(loaded.config.pad_token_id)
+    return partial(score_window, model, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
 
 
 def windows(comparisons: Iterable[Comparison], batch_tokens: int) -> Iterator[list[Comparison]]:

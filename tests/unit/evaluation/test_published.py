@@ -1,15 +1,14 @@
 """Published benchmarks' figures, computed by hand."""
 
 from math import tanh
-from typing import Any
+from typing import Any, cast
 
-import pandas as pd
 import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.benchmarks import SECTIONS, mismatch
 from rewardline.data.conversation import Place
-from rewardline.evaluation.published import sections
+from rewardline.evaluation.published import PublishedPair, figures
 
 Json = dict[str, Any]
 
@@ -32,7 +31,8 @@ def row(number: int, subset: str, chosen: list[float], rejected: list[float], it
 
 
 def measured(arithmetic: str, *rows: list[Json], **left_out: int) -> Json:
-    return sections(pd.DataFrame([pair for pairs in rows for pair in pairs]), arithmetic, left_out).as_json()
+    pairs = [cast(PublishedPair, pair) for pairs in rows for pair in pairs]
+    return figures(pairs, arithmetic, left_out).as_json()
 
 
 def test_rewardbench_weighs_its_subsets_as_published() -> None:
