@@ -8,13 +8,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import numpy as np
+from scipy.special import stdtrit
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards
-from rewardline.evaluation.metrics.intervals import difference_interval, student_t
+from rewardline.evaluation.metrics.intervals import difference_interval
 from rewardline.evaluation.preferences import Preferences, read_preferences
 from rewardline.evaluation.results import read_results
 from rewardline.evaluation.suspects import Suspect, find_suspects, write_suspects
@@ -136,4 +137,4 @@ def _seed_error(rates: list[list[float]]) -> float:
     """Half the width of the 95% interval that seeds alone give to a difference of means, their variance pooled."""
     freedom = sum(len(side) - 1 for side in rates)
     variance = sum(stdev(side) ** 2 * (len(side) - 1) for side in rates if len(side) > 1) / freedom
-    return student_t(freedom) * math.sqrt(variance * sum(1 / len(side) for side in rates))
+    return float(stdtrit(freedom, 0.975)) * math.sqrt(variance * sum(1 / len(side) for side in rates))

@@ -14,8 +14,6 @@ from rewardline.model.settings import BaseModelSettings
 from rewardline.tokens.settings import EncodingSettings
 from rewardline.training.settings import TrainingSettings
 
-EVAL = "eval"
-"""The benchmark that every run has: the eval split of its own mixture."""
 SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
 
 

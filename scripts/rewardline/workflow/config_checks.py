@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rewardline.core.settings import Settings
+from rewardline.evaluation.settings import HELD_OUT
 from rewardline.training.deepspeed_options import owned_keys
-from rewardline.workflow.config import EVAL, SECTIONS, Config, DatasetEntry, RunEntry
+from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, RunEntry
 from rewardline.workflow.runs import ensemble_table, judged_on, probe_benchmarks, run_table
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -23,8 +24,9 @@ def cross_check(config: Config) -> Iterator[str]:
         for name in entries:
             if not re.fullmatch(NAME, name):
                 yield f"{section}.{name}: a name consists of letters, digits, '.', '_' and '-'"
-    for name in config.benchmarks.keys() & {*config.datasets, *config.mixtures, EVAL}:
-        yield f"benchmarks.{name}: the name is taken; choose one that no dataset and no mixture has, and not `{EVAL}`"
+    for name in config.benchmarks.keys() & {*config.datasets, *config.mixtures, HELD_OUT}:
+        remedy = f"choose one that no dataset and no mixture has, and not `{HELD_OUT}`"
+        yield f"benchmarks.{name}: the name is taken; {remedy}"
     for name, dataset in config.datasets.items():
         yield from _check_dataset(f"datasets.{name}", dataset, DATASET_SOURCES, config)
     for name, benchmark in config.benchmarks.items():
@@ -64,7 +66,7 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
     for benchmark in run.benchmarks:
         yield from _known(f"{where}.benchmarks", benchmark, config.benchmarks)
     mixture = config.mixtures.get(run.mixture)
-    judged = [EVAL] * (mixture is None or mixture.eval_fraction > 0) + run.benchmarks
+    judged = [HELD_OUT] * (mixture is None or mixture.eval_fraction > 0) + run.benchmarks
     for benchmark in run.fail_below:
         yield from _known(f"{where}.fail_below", benchmark, judged)
     if mixture is not None and mixture.eval_fraction == 0 and not run.benchmarks:
@@ -147,7 +149,7 @@ def _check_ensembles(config: Config) -> Iterator[str]:
         for benchmark in config.ensembles[ensemble.name].fail_below:
             yield from _known(f"{where}.fail_below", benchmark, judged)
         if not judged:
-            yield f"{where}: its members have no {EVAL} split in common; name a benchmark that all are judged on"
+            yield f"{where}: its members have no {HELD_OUT} split in common; name a benchmark that all are judged on"
 
 
 def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[str]:

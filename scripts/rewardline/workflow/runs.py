@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rewardline.workflow.config import EVAL, Config, DatasetEntry
+from rewardline.evaluation.settings import HELD_OUT
+from rewardline.workflow.config import Config, DatasetEntry
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def has_eval(config: Config, run: Run | Ensemble) -> bool:
 
 def judged_on(config: Config, run: Run | Ensemble) -> list[str]:
     """The benchmarks of a run, `eval` first if it has one."""
-    return [EVAL] * has_eval(config, run) + list(run.benchmarks)
+    return [HELD_OUT] * has_eval(config, run) + list(run.benchmarks)
 
 
 def probe_benchmarks(config: Config) -> set[str]:

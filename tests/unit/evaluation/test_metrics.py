@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.evaluation.metrics.intervals import difference_interval, mean_interval, student_t, wilson
+from rewardline.evaluation.metrics.intervals import difference_interval, mean_interval, wilson
 from rewardline.evaluation.metrics.length import correlation
 from rewardline.evaluation.metrics.summarize import summarize as summarize_scores
 from rewardline.evaluation.scores import SCHEMA, read_scores
@@ -213,9 +213,20 @@ def test_intervals_do_not_vanish_where_all_pairs_agree() -> None:
     assert low < 0 < high < 0.1
 
 
-@pytest.mark.parametrize(("freedom", "value"), [(1, 12.706), (2, 4.303), (4, 2.776), (19, 2.093), (199, 1.972)])
-def test_quantiles_of_student(freedom: int, value: float) -> None:
-    assert student_t(freedom) == pytest.approx(value, rel=0.005)
+def test_values_stay_what_they_were() -> None:
+    """Those that version 1 computed with its own ranks, quantiles and Newton's method."""
+    found = summarize(table(np.random.default_rng(11), 2000, scores="length"), 1.3)
+    known = {"accuracy_low": 0.48025, "accuracy_high": 0.522805177672014}
+    known |= {"weighted_accuracy_low": 0.47892954768365853, "weighted_accuracy_high": 0.5238736813723062}
+    assert {name: found[name] for name in known} == pytest.approx(known, abs=1e-9)
+    assert found["length"]["controlled_low"] == pytest.approx(0.47810795075116924, abs=1e-9)
+    assert found["length"]["controlled_high"] == pytest.approx(0.5218920492488308, abs=1e-9)
+    found = summarize(table(np.random.default_rng(11), 100, answers=4), 1.3)
+    known = {"temperature": 18.206185283829146, "loss_at_temperature": 0.6918210239949322}
+    known |= {"ece": 0.25220224781469175, "ece_at_temperature": 0.02542927370155477}
+    assert {name: found["calibration"][name] for name in known} == pytest.approx(known, abs=1e-9)
+    assert found["length"]["correlation"] == pytest.approx(0.0760342273645418, abs=1e-9)
+    assert wilson(0.9, 12.5) == pytest.approx((0.6327700801878274, 0.9791703903493825), abs=1e-9)
 
 
 def test_one_pair_gives_metrics() -> None:

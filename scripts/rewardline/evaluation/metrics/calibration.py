@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.optimize import brentq
 
 from rewardline.evaluation.metrics.intervals import Codes, Floats, accuracy
 from rewardline.evaluation.results import Bin, Calibration
@@ -36,35 +37,21 @@ def log_loss(margins: Floats, inverse: float = 1.0) -> float:
 
 
 def inverse_temperature(margins: Floats) -> float:
-    """The b >= 0 with the least mean of log(1 + exp(-b * margin)), a convex function: 0 and infinity are possible.
-
-    Newton's method, kept inside a bracket of the slope's zero.
-    """
+    """The b >= 0 with the least mean of log(1 + exp(-b * margin)), a convex function: 0 and infinity are possible."""
     spread = float(np.abs(margins).max())
     if margins.mean() <= 0 or spread == 0:
         return 0.0
     if margins.min() >= 0:
         return math.inf
     scaled = margins / spread
-    low, high = 0.0, 1.0
-    while _slope(scaled, high)[0] < 0:
-        low, high = high, 2 * high
-    point = high
-    for _ in range(100):
-        slope, curvature = _slope(scaled, point)
-        low, high = (point, high) if slope < 0 else (low, point)
-        step = point - slope / curvature if curvature > 0 else high
-        step = step if low < step < high else (low + high) / 2
-        if abs(step - point) <= 1e-12 * step:
-            break
-        point = step
-    return point / spread
 
+    def slope(inverse: float) -> float:
+        return -float((scaled / (1 + np.exp(np.minimum(inverse * scaled, 700.0)))).mean())
 
-def _slope(margins: Floats, inverse: float) -> tuple[float, float]:
-    """First and second derivative of the mean log loss with respect to `inverse`."""
-    wrong = 1 / (1 + np.exp(np.minimum(inverse * margins, 700.0)))
-    return -float((margins * wrong).mean()), float((margins**2 * wrong * (1 - wrong)).mean())
+    high = 1.0
+    while slope(high) < 0:
+        high *= 2
+    return float(brentq(slope, 0.0, high, xtol=1e-15 * high)) / spread
 
 
 def _scaled(margins: Floats, inverse: float) -> Floats:

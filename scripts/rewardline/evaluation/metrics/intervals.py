@@ -8,11 +8,11 @@ which makes up for the bootstrap's narrowness where there are few prompts, or wh
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from statistics import NormalDist
 from typing import NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, ndtri, stdtrit
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.integer]
@@ -22,7 +22,7 @@ GROUPS = 2000
 the interval is that of the prompts up to a fiftieth of its width, and the work is bounded."""
 FEW = 6
 """With fewer prompts than this there is too little to resample."""
-Z = NormalDist().inv_cdf(0.975)
+Z = float(ndtri(0.975))
 
 
 class Estimate(NamedTuple):
@@ -87,7 +87,7 @@ def prompt_sums(prompts: Codes, *columns: Floats) -> Floats:
 
 def prompt_groups(prompts: Codes) -> tuple[Codes, int]:
     """The number of each prompt, or group of prompts, from 0: int [n]; and how many there are, at most GROUPS."""
-    ranks: Codes = np.cumsum(_seen(prompts), dtype=np.int32) - 1
+    ranks: Codes = np.cumsum(_present(prompts), dtype=np.int32) - 1
     count = int(ranks[-1]) + 1
     if count > GROUPS:
         ranks = np.random.default_rng(0).integers(0, GROUPS, count, dtype=np.int32)[ranks]
@@ -109,7 +109,7 @@ def statistic_interval(
     with np.errstate(invalid="ignore", divide="ignore"):
         values = statistic(_draws(len(table)) @ table)
     values = values[np.isfinite(values)]
-    tail = NormalDist().cdf(-math.sqrt(prompts / (prompts - 1)) * student_t(prompts - 1))
+    tail = ndtr(-math.sqrt(prompts / (prompts - 1)) * stdtrit(prompts - 1, 0.975))
     low, high = np.quantile(values, [tail, 1 - tail])
     return (float(low), float(high)) if high - low > 1e-9 else wilson(value, prompts)
 
@@ -124,26 +124,12 @@ def _draws(count: int) -> Floats:
     return result
 
 
-def student_t(freedom: float) -> float:
-    """The 97.5% quantile of Student's t distribution (Abramowitz and Stegun 26.7.5), 1% low at 3 degrees of freedom.
-
-    `freedom`: 1, 2, or any number from 3.
-    """
-    if freedom < 3:
-        return 12.706 if freedom == 1 else 4.303
-    z, n = Z, freedom
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / n + second / n**2 + third / n**3
-
-
 def count_prompts(prompts: Codes) -> int:
     """How many different prompts there are."""
-    return int(_seen(prompts).sum())
+    return int(_present(prompts).sum())
 
 
-def _seen(prompts: Codes) -> npt.NDArray[np.bool_]:
+def _present(prompts: Codes) -> npt.NDArray[np.bool_]:
     """Whether each number from 0 to the greatest is that of a prompt; faster than sorting them."""
     result = np.zeros(int(prompts.max()) + 1, dtype=np.bool_)
     result[prompts] = True
@@ -151,7 +137,10 @@ def _seen(prompts: Codes) -> npt.NDArray[np.bool_]:
 
 
 def wilson(share: float, trials: float) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share of `trials` (Wilson 1927)."""
+    """The 95% Wilson score interval of a share of `trials` (Wilson 1927).
+
+    By hand, as scipy's takes integers alone, and effective numbers of prompts are none.
+    """
     middle = share + Z * Z / (2 * trials)
     spread = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials))
     scale = 1 + Z * Z / trials

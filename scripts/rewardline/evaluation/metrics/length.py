@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 
 from rewardline.evaluation.metrics.intervals import (
     Codes,
@@ -40,17 +41,9 @@ def correlation(first: Floats, second: Floats) -> float:
     label does not matter either: each pair stands for (x, y) and (-x, -y). 1 where the score rises with the length and
     with nothing else, NaN where one of the two never differs.
     """
-    left, right = _signed_ranks(first), _signed_ranks(second)
+    left, right = (np.sign(values) * (pd.Series(np.abs(values)).rank() - 0.5) for values in (first, second))
     spread = float(np.sqrt((left**2).sum() * (right**2).sum()))
     return float((left * right).sum() / spread) if spread > 0 else math.nan
-
-
-def _signed_ranks(values: Floats) -> Floats:
-    """Ranks among the values and their negatives, with 0 in the middle."""
-    _, place, counts = np.unique(np.abs(values), return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - counts / 2
-    result: Floats = np.sign(values) * ranks[place]
-    return result
 
 
 def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tuple[Estimate, int]:
