@@ -21,6 +21,7 @@ from transformers import AutoTokenizer
 import serve
 from rewardline.core.errors import UserError
 from rewardline.scoring.scorer import Scorer
+from rewardline.scoring.server.listener import bind, listen
 
 from support.paths import ROOT
 from support.reward_models import reward_model
@@ -273,7 +274,7 @@ def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
     body = {"prompt": QUESTION, "answers": ["They are 7."]}
     with server.client() as client, ThreadPoolExecutor(1) as pool:
         reply = pool.submit(lambda: client.post("/score", json=body))
-        time.sleep(0.1)  # it waits for company now
+        time.sleep(0.1)  # it waits for further requests now
         server.process.send_signal(signal.SIGTERM)
         assert reply.result().json()["scores"] == pytest.approx(server.expected(QUESTION, ["They are 7."]), abs=1e-5)
     assert server.process.wait(30) == 0
@@ -306,12 +307,12 @@ def test_options_that_make_no_server_are_refused_before_the_model_is_loaded(
 
 
 def test_of_two_servers_that_take_a_port_at_once_the_second_says_so() -> None:
-    with serve.bound("127.0.0.1", 0) as first:
+    with bind("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
-        with serve.bound("127.0.0.1", port) as second:
-            serve.listen(first)
+        with bind("127.0.0.1", port) as second:
+            listen(first)
             with pytest.raises(UserError, match=f"--port {port}: cannot listen there"):
-                serve.listen(second)
+                listen(second)
 
 
 def test_a_port_that_is_taken_is_said_before_the_model_is_loaded() -> None:

@@ -1,4 +1,4 @@
-"""Scores of whole data sets of comparisons, in bounded memory, the same whatever the batches."""
+"""Scores of datasets of comparisons, in bounded memory, the same whatever the batches."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +26,7 @@ WINDOW, WINDOW_BATCHES = 2048, 16
 class Part:
     """Tails `begin` to `end` of a window's comparison `index`, which are computed together.
 
-    `size`: the tokens that it takes, padding that is read included.
+    `size`: its tokens, including padding that a score is read at.
     """
 
     index: int
@@ -101,13 +101,13 @@ def score_window(
     with torch.inference_mode():
         for group in _groups(parts, batch_tokens, padded=not packed):
             pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
-            found.append((group, model(collate(pieces, model.batching, pad_id, model.score_positions).to(device))))
-    # Only now: a GPU is not waited for between batches.
+            found.append((group, model(collate(pieces, model.batching, pad_id, model.reading).to(device))))
+    # Only now, so that no batch waits for the GPU to finish the one before.
     for group, tensor in found:
-        scores, place = tensor.cpu().numpy(), 0
+        scores, offset = tensor.cpu().numpy(), 0
         for part in group:
-            results[part.index][part.begin : part.end] = scores[place : place + part.end - part.begin]
-            place += part.end - part.begin
+            results[part.index][part.begin : part.end] = scores[offset : offset + part.end - part.begin]
+            offset += part.end - part.begin
     for comparison, result in zip(window, results, strict=True):
         if not np.isfinite(result).all():
             ids = ", ".join(pair.pair_id for pair in comparison.pairs[:3])

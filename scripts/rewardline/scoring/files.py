@@ -1,26 +1,25 @@
-"""Files of rows, scored as they stream by: every row keeps its columns and its place, and gets scores or an error."""
+"""Files of rows, scored as they stream by: every row keeps its columns and its order, and gets scores or an error."""
 
-import gzip
+import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
 from rewardline.core.progress import ProgressBar, progress
-from rewardline.data.sources.parquet_files import open_parquet, values_of
-from rewardline.data.sources.readers import damage_explained, reader
+from rewardline.core.settings import JsonObject
+from rewardline.data.sources.readers import damage_explained, open_parquet, reader, values_of
 from rewardline.data.sources.rows import Row
-from rewardline.scoring.rows import COLUMNS, Item, Json, UnscorableError, item_of, names_for
+from rewardline.scoring.rows import COLUMNS, PromptAnswers, UnscorableError, parse_row, score_names
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +28,14 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 512
 CHARACTERS_AT_ONCE = 8 << 20
-SHOWN = 10  # bad rows that are named in the log
+RowValue = Mapping[str, object] | UnscorableError
+LOGGED = 10  # rows with an error that are named in the log
 TYPES = {"scores": pa.list_(pa.float32())}
 
 
 @dataclass
-class Job:
-    """A file to score. `label` is what messages call it, `prefix` what the names of new columns begin with."""
+class FileScoring:
+    """The scoring of a file. `label` is its name in messages, `prefix` what the names of new columns begin with."""
 
     label: str
     scorer: "Scorer"
@@ -44,76 +44,84 @@ class Job:
     rows: int = 0
     errors: int = 0
 
-    def added(self, values: list[Json | UnscorableError], numbers: list[int]) -> list[Json]:
-        """What each row gets: its scores, or an error, which is logged too."""
-        items = [self._item(value, number) for value, number in zip(values, numbers, strict=True)]
-        good = [item for item in items if isinstance(item, Item)]
-        scored = iter(self.scorer.score([item.prompt for item in good], [item.answers for item in good]))
-        result = []
-        for item, number in zip(items, numbers, strict=True):
-            found = next(scored) if isinstance(item, Item) else item
-            if isinstance(item, Item) and not isinstance(found, UnscorableError):
-                result.append({self.prefix + name: value for name, value in item.named(found).items()})
+    def new_columns(
+        self, values: Sequence[Mapping[str, object] | UnscorableError], numbers: Sequence[int]
+    ) -> list[JsonObject]:
+        """The new columns of each row: its scores, or an error, which is logged too."""
+        parsed = [self._parsed(value, number) for value, number in zip(values, numbers, strict=True)]
+        good = [row for row in parsed if isinstance(row, PromptAnswers)]
+        scored = iter(self.scorer.score([row.prompt for row in good], [row.answers for row in good]))
+        results: list[JsonObject] = []
+        for row, number in zip(parsed, numbers, strict=True):
+            scores = next(scored) if isinstance(row, PromptAnswers) else row
+            if isinstance(row, PromptAnswers) and not isinstance(scores, UnscorableError):
+                results.append({self.prefix + name: value for name, value in row.named(scores).items()})
             else:
-                result.append({self.prefix + "error": self._bad(number, str(found))})
+                results.append({self.prefix + "error": self._error(number, str(scores))})
         self.rows += len(values)
         self.bar.update(len(values))
-        return result
+        return results
 
     def check(self, columns: list[str], names: tuple[str, ...], where: str) -> None:
-        """Raise `UserError` if a new column would take the place of one that is there."""
+        """Raise `UserError` if a new column would replace an old one."""
         taken = [self.prefix + name for name in (*names, "error") if self.prefix + name in columns]
         if taken:
             raise UserError(f"{where} has `{taken[0]}` already; give --prefix new_ or the like for the new columns")
 
-    def _item(self, value: Json | UnscorableError, number: int) -> Item | UnscorableError:
+    def _parsed(self, value: RowValue, number: int) -> PromptAnswers | UnscorableError:
         if isinstance(value, UnscorableError):
             return value
         try:
-            item = item_of(value)
+            parsed = parse_row(value)
         except UnscorableError as error:
             self.check(list(value), (), f"{self.label} row {number}")
             return error
-        self.check(list(value), item.names, f"{self.label} row {number}")
-        return item
+        self.check(list(value), parsed.names, f"{self.label} row {number}")
+        return parsed
 
-    def _bad(self, number: int, reason: str) -> str:
+    def _error(self, number: int, reason: str) -> str:
         self.errors += 1
-        if self.errors <= SHOWN:
+        if self.errors <= LOGGED:
             log.warning("%s row %d: %s", self.label, number, reason)
         return reason
 
 
-def score_file(source: str, target: str, scorer: "Scorer", prefix: str = "") -> tuple[int, int]:
+def score_file(source: str, target: str, scorer: "Scorer", prefix: str = "") -> int:
     """Score the rows of a file into another; - is stdin or stdout, as JSON Lines. Memory is bounded by some rows.
 
     Parquet goes to Parquet, with its schema and the new columns, or to JSON Lines; all else to JSON Lines. A new file
-    appears whole or not at all. Returns how many rows there were, and how many of them have an error.
+    appears complete or not at all. Returns how many rows have an error.
 
     Raises:
         UserError: the input is missing, damaged or of an unknown kind, the output of one that it cannot have, or a row
-            has a column of a new one's name.
+            has a column with the name of a new one.
     """
     label = "stdin" if source == "-" else source
     path = Path("/dev/stdin") if source == "-" else Path(source)
     read = check_files(source, target)
     with ExitStack() as stack:
         total = open_parquet(path, label).metadata.num_rows if is_parquet(source) else None
-        job = Job(label, scorer, prefix, stack.enter_context(progress("scoring", total=total)))
+        job = FileScoring(label, scorer, prefix, stack.enter_context(progress("scoring", total=total)))
         stack.enter_context(damage_explained(label, lambda: job.rows))
         if is_parquet(target):
-            _to_parquet(path, stack.enter_context(_place(target)), job)
+            _to_parquet(path, stack.enter_context(_replacing(target)), job)
         else:
             out = stack.enter_context(_lines(target))
             for line in _scored_lines(read(path, label), job):
                 out.write(line + "\n")
     if not job.rows:
         log.warning("%s has no rows", label)
-    return job.rows, job.errors
+    if job.errors:
+        log.warning("%d of %d rows could not be scored; each says why in `%serror`", job.errors, job.rows, prefix)
+    return job.errors
 
 
 def check_files(source: str, target: str) -> Callable[[Path, str], Iterator[Row]]:
-    """What reads the rows of `source`; a `UserError` if there is no such file, or its rows cannot become `target`."""
+    """The reader of the rows of `source`.
+
+    Raises:
+        UserError: there is no such file, or its rows cannot be written as `target`.
+    """
     path = Path(source)
     if source != "-" and not path.is_file():
         raise UserError(f"--input {source} is not a file" if path.exists() else f"--input {source} does not exist")
@@ -131,12 +139,12 @@ def is_parquet(name: str) -> bool:
     return name.lower().endswith(".parquet")
 
 
-def _scored_lines(rows: Iterator[Row], job: Job) -> Iterator[str]:
+def _scored_lines(rows: Iterator[Row], job: FileScoring) -> Iterator[str]:
     replaced = 0
     for chunk in _chunks(rows):
-        replaced += sum(row.replaced for row in chunk)
+        replaced += sum(row.mended for row in chunk)
         values = [row.value if row.value is not None else UnscorableError(row.error or "") for row in chunk]
-        for row, new in zip(chunk, job.added(values, [row.number for row in chunk]), strict=True):
+        for row, new in zip(chunk, job.new_columns(values, [row.number for row in chunk]), strict=True):
             text = json.dumps(new, ensure_ascii=False)
             if row.record is None:
                 text = json.dumps({"row": row.number, **new}, ensure_ascii=False)
@@ -164,11 +172,11 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _to_parquet(source: Path, target: Path, job: Job) -> None:
+def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
     """Stream a Parquet file into another, its columns untouched."""
     with open_parquet(source, job.label) as file:
         schema = file.schema_arrow
-        names = names_for(schema.names)
+        names = score_names(schema.names)
         if not names:
             raise UserError(
                 f"{job.label} has no answers: its columns are {', '.join(schema.names)}; expected `prompt` with "
@@ -187,14 +195,14 @@ def _to_parquet(source: Path, target: Path, job: Job) -> None:
                     for value in values_of(batch.select(read))
                 ]
                 first = job.rows + 1
-                new = job.added(values, list(range(first, first + batch.num_rows)))
+                new = job.new_columns(values, list(range(first, first + batch.num_rows)))
                 columns = [pa.array([row.get(field.name) for row in new], field.type) for field in fields]
                 writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema))
 
 
 @contextmanager
-def _place(target: str) -> Iterator[Path]:
-    """Where to write what shall appear in `target` as a whole; a pipe or a device is written to itself."""
+def _replacing(target: str) -> Iterator[Path]:
+    """Where to write what shall replace `target` when it is complete; a pipe or a device is written to itself."""
     path = Path(target)
     if path.exists() and not path.is_file():
         yield path
@@ -209,13 +217,11 @@ def _lines(target: str) -> Iterator[TextIO]:
     if target == "-":
         yield sys.stdout
         return
-    with _place(target) as partial:
-        if target.endswith(".gz"):
-            with gzip.open(partial, "wt", encoding="utf-8") as stream:
-                yield cast(TextIO, stream)
-        elif target.endswith(".zst"):
-            with zstandard.open(partial, "wt", encoding="utf-8") as stream:
-                yield cast(TextIO, stream)
-        else:
-            with partial.open("w", encoding="utf-8") as stream:
-                yield stream
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(target).suffix)
+    with (
+        _replacing(target) as partial,
+        partial.open("wb") as file,
+        pa.output_stream(file, compression=compression) as stream,
+        io.TextIOWrapper(stream, encoding="utf-8") as lines,
+    ):
+        yield lines

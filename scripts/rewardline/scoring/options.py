@@ -1,4 +1,4 @@
-"""The command line options that say which model scores, and how: the same for a file and for a server."""
+"""The command line options that select the model and how it scores: the same for a file and for a server."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_model_options(options: argparse.ArgumentParser) -> None:
-    """Add them."""
+    """Add the options."""
     options.add_argument("--model", required=True, help="folder of a trained reward model, or its name on the hub")
     options.add_argument("--revision", default="main", help="commit, tag or branch of a model on the hub")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
@@ -31,7 +31,7 @@ def add_model_options(options: argparse.ArgumentParser) -> None:
 
 
 def load_scorer(args: argparse.Namespace) -> "Scorer":
-    """The scorer that the options ask for."""
+    """The scorer that the options select."""
     for name in ("batch_tokens", "max_length", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:

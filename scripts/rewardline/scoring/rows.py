@@ -1,34 +1,35 @@
-"""Rows that are scored: where prompt and answers stand in them, and what the scores are called."""
+"""Rows to score: how prompt and answers are read from them, and what the scores are called."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import MAX_CHARACTERS
 from rewardline.data.sources.rows import INVALID_TEXT
 from rewardline.tokens.templates import Prompt
 
-Json = dict[str, Any]
 ROLES = ("system", "user", "assistant")
 COLUMNS = ("prompt", "messages", "answers", "answer", "chosen", "rejected")
 """What is read of a row."""
 
 
 class UnscorableError(Exception):
-    """Why a row or a text gets no score, and how to mend that."""
+    """Why a row or a text gets no score, and how to fix that."""
 
 
-class Item(NamedTuple):
+class PromptAnswers(NamedTuple):
     """A prompt, its answers, and the names of their scores: one for all of a list, else one each."""
 
     prompt: Prompt
     answers: list[str]
     names: tuple[str, ...]
 
-    def named(self, scores: list[float]) -> Json:
+    def named(self, scores: Sequence[float]) -> JsonObject:
         """The scores by their names."""
-        return {"scores": scores} if self.names == ("scores",) else dict(zip(self.names, scores, strict=True))
+        return {"scores": list(scores)} if self.names == ("scores",) else dict(zip(self.names, scores, strict=True))
 
 
-def names_for(columns: list[str]) -> tuple[str, ...]:
+def score_names(columns: Sequence[str]) -> tuple[str, ...]:
     """The names of all scores that rows with these columns can get."""
     names = []
     if "answers" in columns:
@@ -40,11 +41,11 @@ def names_for(columns: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def item_of(row: Json) -> Item:
+def parse_row(row: Mapping[str, object]) -> PromptAnswers:
     """The prompt and the answers of a row: {prompt, answers}, {prompt, answer}, {prompt, chosen, rejected}, {messages}.
 
-    A prompt is a text or a list of messages. An answer is a text, a message of the assistant, or a whole dialogue that
-    ends with one; in `messages` the last message is the answer.
+    A prompt is a text or a list of messages. An answer is a text, a message of the assistant, or a complete dialogue
+    that ends with one; in `messages` the last message is the answer.
 
     Raises:
         UnscorableError: something is missing, or is not text.
@@ -68,7 +69,7 @@ def item_of(row: Json) -> Item:
         if text.startswith(INVALID_TEXT):
             raise UnscorableError(f"cannot be read: {text.removeprefix(INVALID_TEXT)}")
         check_text(text)
-    return Item(prompt, answers, names)
+    return PromptAnswers(prompt, answers, names)
 
 
 def check_text(text: str) -> None:
@@ -81,25 +82,23 @@ def check_text(text: str) -> None:
         raise UnscorableError("has a lone surrogate, which is not text") from None
 
 
-def _answers(row: Json) -> tuple[list[Any], tuple[str, ...]]:
-    if row.get("answers") is not None:
-        answers = row["answers"]
+def _answers(row: Mapping[str, object]) -> tuple[Sequence[object], tuple[str, ...]]:
+    if (answers := row.get("answers")) is not None:
         if not isinstance(answers, list) or not answers:
             raise UnscorableError("its `answers` must be a list with at least one answer")
         return answers, ("scores",)
-    if row.get("answer") is not None:
-        return [row["answer"]], ("score",)
-    if row.get("chosen") is not None and row.get("rejected") is not None:
-        return [row["chosen"], row["rejected"]], ("chosen_score", "rejected_score")
-    if row.get("messages") is not None:
-        messages = row["messages"]
+    if (answer := row.get("answer")) is not None:
+        return [answer], ("score",)
+    if (chosen := row.get("chosen")) is not None and (rejected := row.get("rejected")) is not None:
+        return [chosen, rejected], ("chosen_score", "rejected_score")
+    if (messages := row.get("messages")) is not None:
         if not isinstance(messages, list) or len(messages) < 2:
             raise UnscorableError("its `messages` must be a list of a prompt's messages and the assistant's answer")
         return [messages], ("score",)
     raise UnscorableError("has neither `answer` nor `answers` nor `chosen` and `rejected` nor `messages`")
 
 
-def _prompt(value: Any) -> Prompt:
+def _prompt(value: object) -> Prompt:
     if isinstance(value, str):
         if not value.strip():
             raise UnscorableError("its `prompt` is empty")
@@ -107,7 +106,8 @@ def _prompt(value: Any) -> Prompt:
     return _messages(value, "its `prompt` must be a text or a list of messages with role and content")
 
 
-def _messages(value: Any, otherwise: str) -> Prompt:
+def _messages(value: object, otherwise: str) -> Prompt:
+    """The messages of a list; `otherwise` is the reason given for anything else."""
     if not isinstance(value, list) or not value:
         raise UnscorableError(otherwise)
     for turn in value:
@@ -119,8 +119,8 @@ def _messages(value: Any, otherwise: str) -> Prompt:
     return [{"role": turn["role"], "content": turn["content"]} for turn in value]
 
 
-def _answer(value: Any) -> tuple[Prompt, str]:
-    """What stands before an answer in its value, and the answer."""
+def _answer(value: object) -> tuple[Prompt, str]:
+    """The messages before an answer in its value, and the answer."""
     if isinstance(value, str):
         return [], value
     turns = _messages([value] if isinstance(value, dict) else value, "its answers must be texts")

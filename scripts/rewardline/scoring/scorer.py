@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError
@@ -25,13 +25,21 @@ from rewardline.tokens.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
-MOST = 1 << 30  # a tokenizer that names more tokens knows no limit
+MAX_KNOWN_LENGTH = 1 << 30  # a tokenizer that names more tokens knows no limit
 DEFAULT_LENGTH = 2048
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # whose first positions are for padding
 
 
+class RunTokenization(BaseModel):
+    """How the text of a trained model became tokens; the part of its `run.json` that scoring reads."""
+
+    template: str = "auto"
+    max_length: int | None = None
+    end_token: str | None = None
+
+
 class Scorer:
-    """Scores of answers to prompts, and of whole texts. Not for several threads at once."""
+    """Scores of answers to prompts, and of complete texts. Not for several threads at once."""
 
     def __init__(
         self,
@@ -53,31 +61,38 @@ class Scorer:
         `batch_tokens`: most tokens computed at once. `max_length`: most tokens of a prompt with an answer; None takes
         what the model was trained with or has positions for. `template`: chat or plain; None takes what it was trained
         with. `raw` leaves out a normalisation that is stored with the model. `tokenizer`: another folder or name for
-        the tokenizer. For the rest see `load_any` and `rewardline.deepspeed_chat`.
+        the tokenizer. For the rest see `model.external.load_any` and `model.deepspeed_chat`.
 
         Raises:
             UserError: the model or its tokenizer cannot be used.
         """
         folder = model_folder(model, revision=revision, code=trust, bins=convert_bin)
-        loaded, chat = load_any(folder, dtype=dtype, trust_remote_code=trust, convert_bin=convert_bin)
-        words = load_tokenizer(tokenizer or _home_of_tokenizer(folder, chat), trust)
-        made = folder / "run.json"
-        run = read_json(made) if made.is_file() else {}
-        known = run.get("tokenization", {}) if isinstance(run, dict) else {}
-        length = _length(loaded, words, max_length, known.get("max_length"))
-        encoder = _encoder(words, known, template, length, num_padding_at_beginning, chat)
-        if not known and not chat and template is None and encoder.template == "plain":
-            log.info("%s has no chat template: it reads `Human: ...`, `Assistant: ...`, trained so or not", model)
-        if isinstance(encoder, DeepSpeedChatEncoder):
-            setattr(loaded.config, KEY, {"score": encoder.score})
-        self._pad_id = _padding(loaded, words, chat)
+        loaded, is_chat = load_any(folder, dtype=dtype, trust_remote_code=trust, convert_bin=convert_bin)
+        text_tokenizer = load_tokenizer(tokenizer or _tokenizer_source(folder, is_chat), trust)
+        trained = _tokenization(folder)
+        length = _length(loaded, text_tokenizer, max_length, trained.max_length if trained else None)
+        encoder: ConversationEncoder
+        if is_chat and template is None:
+            encoder = TurnsEncoder(text_tokenizer, max_length=length, num_padding_at_beginning=num_padding_at_beginning)
+            setattr(loaded.config, KEY, {"score": encoder.place.score})
+        else:
+            encoder = (ConversationEncoder if trained else PublishedEncoder)(
+                text_tokenizer,
+                max_length=length,
+                template=template or (trained.template if trained else "auto"),
+                end_token=trained.end_token if trained else None,
+                num_padding_at_beginning=num_padding_at_beginning,
+            )
+            if not trained and not is_chat and template is None and encoder.template == "plain":
+                log.info("%s has no chat template: it reads `Human: ...`, `Assistant: ...`, trained so or not", model)
+        self._pad_id = _pad_id(loaded, text_tokenizer, is_chat)
         hold_threads()
         self._model = RewardModel(loaded, raw=raw, max_length=length)
         if self._model.max_tokens is not None:
             encoder.max_length = min(encoder.max_length, self._model.max_tokens)
         self._encoder = encoder
         self._cut = 0
-        self._texts = TextEncoder(words, encoder.end_id, encoder.max_length)
+        self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)
         self._batch_tokens = batch_tokens
@@ -90,7 +105,7 @@ class Scorer:
 
     @property
     def cut(self) -> int:
-        """How many prompts and whole texts have lost their beginning so far, to fit into `max_length`."""
+        """How many prompts and complete texts have lost their beginning so far, to fit into `max_length`."""
         return self._cut + self._texts.cut
 
     def score(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[float] | UnscorableError]:
@@ -111,9 +126,9 @@ class Scorer:
         return results
 
     def encode_texts(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
-        """The tokens of whole texts, which hold prompt and answer with all headings; see `TextEncoder`."""
-        if self._model.score_positions.score == "mean":
-            reason = "the model's score is a mean over the answer, and a whole text does not say where that begins"
+        """The tokens of complete texts, which hold prompt and answer with all headings; see `TextEncoder`."""
+        if self._model.reading.score == "mean":
+            reason = "the model's score is a mean over the answer, and a complete text does not say where that begins"
             return [UnscorableError(f"{reason}; give prompt and answer") for _ in texts]
         return [_comparison(EncodedAnswers([ids], 0)) for ids in self._texts.encode(texts, ended)]
 
@@ -148,67 +163,57 @@ def _comparison(item: EncodedAnswers) -> Comparison:
     return Comparison("", item.sequences[0][:prefix], tails, [], item.answer_start)
 
 
-def _encoder(
-    words: PreTrainedTokenizerFast,
-    known: dict[str, Any],
-    template: str | None,
-    length: int,
-    padding: int | None,
-    chat: bool,
-) -> ConversationEncoder:
-    if chat and template is None:
-        return DeepSpeedChatEncoder(words, max_length=length, num_padding_at_beginning=padding)
-    make = ConversationEncoder if known else PublishedEncoder
-    return make(
-        words,
-        max_length=length,
-        template=template or known.get("template", "auto"),
-        end_token=known.get("end_token"),
-        num_padding_at_beginning=padding,
-    )
+def _tokenization(folder: Path) -> RunTokenization | None:
+    """How the text of a model that rewardline trained became tokens; None for models of others."""
+    path = folder / "run.json"
+    run = read_json(path) if path.is_file() else None
+    known = run.get("tokenization") if isinstance(run, dict) else None
+    return RunTokenization.model_validate(known) if known else None
 
 
-def _home_of_tokenizer(model: Path, chat: bool) -> Path | str:
+def _tokenizer_source(model: Path, is_chat: bool) -> Path | str:
     """Where the tokenizer is: with the model, but for DeepSpeed-Chat, which keeps no more than a vocabulary."""
-    names = ["tokenizer.json", "tokenizer_config.json", *([] if chat else ["vocab.*", "*.model"])]
+    names = ["tokenizer.json", "tokenizer_config.json", *([] if is_chat else ["vocab.*", "*.model"])]
     if any(any(model.glob(name)) for name in names):
         return model
-    if not chat:
+    if not is_chat:
         raise UserError(f"{model}: holds no tokenizer; give --tokenizer with the folder or the name of its base model")
     origin = str(read_json(model / "config.json").get("_name_or_path") or "")
     if origin in ("", str(model)):
         raise UserError(
-            f"{model}: holds no whole tokenizer, as DeepSpeed-Chat saves a vocabulary alone; give --tokenizer with the "
-            "folder or the name of the base model"
+            f"{model}: holds no complete tokenizer, as DeepSpeed-Chat saves a vocabulary alone; give --tokenizer with "
+            "the folder or the name of the base model"
         )
-    log.info("%s holds no whole tokenizer: taking that of %s, which it was trained from", model, origin)
+    log.info("%s holds no complete tokenizer: taking that of %s, which it was trained from", model, origin)
     return origin
 
 
-def _length(model: PreTrainedModel, words: PreTrainedTokenizerFast, given: int | None, trained: int | None) -> int:
-    """The most tokens: as asked for, as trained, else as many as model and tokenizer know of."""
+def _length(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, requested: int | None, trained: int | None
+) -> int:
+    """The most tokens: as requested, as trained, else the least that model and tokenizer name."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if isinstance(positions, int) and model.config.model_type in OFFSET_POSITIONS:
         positions -= (model.config.pad_token_id or 0) + 1
-    if given is not None:
-        if isinstance(positions, int) and given > positions:
-            raise UserError(f"--max-length {given}: the model has {positions} positions; give at most that")
-        return given
+    if requested is not None:
+        if isinstance(positions, int) and requested > positions:
+            raise UserError(f"--max-length {requested}: the model has {positions} positions; give at most that")
+        return requested
     if trained is not None:
         return trained
-    limits = [value for value in (positions, words.model_max_length) if isinstance(value, int) and 0 < value < MOST]
-    return min(limits, default=DEFAULT_LENGTH)
+    known = (positions, tokenizer.model_max_length)
+    return min((one for one in known if isinstance(one, int) and 0 < one < MAX_KNOWN_LENGTH), default=DEFAULT_LENGTH)
 
 
-def _padding(model: PreTrainedModel, words: PreTrainedTokenizerFast, chat: bool) -> int:
+def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, is_chat: bool) -> int:
     """A token for padding that the model has; checks that it has those of the tokenizer."""
     size = model.get_input_embeddings().num_embeddings
-    highest = max(index for word, index in words.get_vocab().items() if word != words.pad_token)
+    highest = max(index for token, index in tokenizer.get_vocab().items() if token != tokenizer.pad_token)
     if highest >= size:
         raise UserError(
             f"the tokenizer has tokens up to {highest}, the model embeddings for {size}: they do not belong together; "
             "name the right one with --tokenizer"
         )
-    ends = chat and model.config.model_type != "llama"  # DeepSpeed-Chat pads with the end token
-    pad: int = words.eos_token_id if ends else words.pad_token_id
-    return pad if pad < size else words.eos_token_id
+    ends = is_chat and model.config.model_type != "llama"  # DeepSpeed-Chat pads with the end token
+    pad: int = tokenizer.eos_token_id if ends else tokenizer.pad_token_id
+    return pad if pad < size else tokenizer.eos_token_id

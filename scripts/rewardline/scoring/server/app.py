@@ -6,23 +6,24 @@ import json
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import JsonValue
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rewardline.scoring.rows import UnscorableError
 from rewardline.scoring.scorer import Scorer
-from rewardline.scoring.server.batcher import Batcher, FullError, count_answers, score_works
+from rewardline.scoring.server.batcher import Batcher, FullError, count_answers, score_items
+from rewardline.scoring.server.limits import Limits
 from rewardline.scoring.server.protocols import (
-    Parsed,
+    ParsedRequest,
+    Protocol,
     RequestError,
-    Shape,
     openrlhf,
     rows,
     vllm_classify,
@@ -31,7 +32,7 @@ from rewardline.scoring.server.protocols import (
 
 log = logging.getLogger(__name__)
 
-SHAPES: dict[str, Shape] = {
+PROTOCOLS: dict[str, Protocol] = {
     "/score": rows,
     "/v1/score": rows,
     "/get_reward": openrlhf,
@@ -40,25 +41,8 @@ SHAPES: dict[str, Shape] = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What the server takes: bytes of a body, answers of a request, answers that wait, requests at once.
-
-    `seconds`: how long a body may take to come. And how it batches them: `window` in seconds; `batch` is how many
-    answers are computed at once.
-    """
-
-    body: int = 8 << 20
-    answers: int = 1024
-    queue: int = 4096
-    requests: int = 1024
-    seconds: float = 30
-    window: float = 0.005
-    batch: int = 512
-
-
 class RefusedError(Exception):
-    """A request that is not served: its status, and why."""
+    """A request that is refused: its status, and the reason."""
 
     def __init__(self, status: int, reason: str, **headers: str) -> None:
         super().__init__(reason)
@@ -66,22 +50,21 @@ class RefusedError(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-class Metrics:
-    """What is counted."""
+class ServerMetrics:
+    """The metrics for Prometheus."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        own: Any = {"registry": self.registry}
-        self.requests = Counter("rewardline_requests", "Requests by path and status", ["path", "status"], **own)
-        self.seconds = Histogram("rewardline_request_seconds", "From a request's arrival to its reply", ["path"], **own)
-        self.answers = Counter("rewardline_answers", "Answers and texts scored", **own)
-        self.tokens = Counter("rewardline_tokens", "Tokens of what was scored, prompts for each answer", **own)
-        self.waiting = Gauge("rewardline_waiting_answers", "Answers that wait or are computed", **own)
-        self.cut = Gauge(
-            "rewardline_cut_texts", "Prompts and whole texts cut at their beginning, since the start", **own
+        self.registry = own = CollectorRegistry()
+        self.requests = Counter("rewardline_requests", "Requests by path and status", ["path", "status"], registry=own)
+        self.seconds = Histogram(
+            "rewardline_request_seconds", "From a request's arrival to its reply", ["path"], registry=own
         )
+        self.answers = Counter("rewardline_answers", "Answers and texts scored", registry=own)
+        self.tokens = Counter("rewardline_tokens", "Tokens scored, those of a prompt for each answer", registry=own)
+        self.waiting = Gauge("rewardline_waiting_answers", "Answers that wait or are computed", registry=own)
+        self.cut = Gauge("rewardline_cut_texts", "Prompts and texts cut at their beginning, since start", registry=own)
         sizes = [2**k for k in range(13)]
-        self.batches = Histogram("rewardline_batch_answers", "Answers computed at once", buckets=sizes, **own)
+        self.batches = Histogram("rewardline_batch_answers", "Answers computed at once", buckets=sizes, registry=own)
 
 
 class Service:
@@ -92,22 +75,22 @@ class Service:
         self._scorer = scorer
         self._limits = limits
         self._token = token
-        self.metrics = Metrics()
+        self.metrics = ServerMetrics()
         self._batcher: Batcher | None = None
         self._active = 0
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        routes = [Route(path, partial(self._serve, shape), methods=["POST"]) for path, shape in SHAPES.items()]
+        routes = [Route(path, partial(self._serve, protocol), methods=["POST"]) for path, protocol in PROTOCOLS.items()]
         routes += [Route("/health", self._health), Route("/metrics", self._metrics)]
         return Starlette(routes=routes, lifespan=self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         batcher = Batcher(
-            partial(score_works, self._scorer),
+            partial(score_items, self._scorer),
             window=self._limits.window,
-            most=self._limits.batch,
+            batch=self._limits.batch,
             limit=self._limits.queue,
             on_batch=self.metrics.batches.observe,
         )
@@ -117,7 +100,7 @@ class Service:
             self.metrics.cut.set_function(lambda: self._scorer.cut)
             yield
 
-    async def _serve(self, shape: Shape, request: Request) -> Response:
+    async def _serve(self, protocol: Protocol, request: Request) -> Response:
         start = perf_counter()
         path = request.url.path
         self._active += 1
@@ -125,7 +108,7 @@ class Service:
             if self._active > self._limits.requests:
                 raise RefusedError(503, "too many requests at once; try again", Retry_After="1")
             self._authorize(request)
-            parsed = self._parse(shape, await self._body(request))
+            parsed = self._parse(protocol, await self._body(request))
             response: Response = JSONResponse(await self._unless_gone(request, self._scored(parsed)))
         except RefusedError as refused:
             response = JSONResponse({"error": str(refused)}, refused.status, refused.headers)
@@ -149,8 +132,8 @@ class Service:
                 401, "needs the server's token as `Authorization: Bearer ...`", WWW_Authenticate="Bearer"
             )
 
-    async def _body(self, request: Request) -> Any:
-        """The JSON of a request, which is not read further than the limit."""
+    async def _body(self, request: Request) -> JsonValue:
+        """The JSON of a request, of which no more than the limit is read."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise RefusedError(415, "send JSON, with `Content-Type: application/json`")
         most = self._limits.body
@@ -171,22 +154,23 @@ class Service:
             reason = f"the body took longer than {self._limits.seconds:g} seconds; send it faster"
             raise RefusedError(408, reason, Connection="close") from None
         try:
-            return json.loads(body)
+            value: JsonValue = json.loads(body)
+            return value
         except (ValueError, RecursionError) as error:
             raise RefusedError(400, f"the body is not JSON: {error}") from error
 
-    def _parse(self, shape: Shape, body: Any) -> Parsed:
+    def _parse(self, protocol: Protocol, body: JsonValue) -> ParsedRequest:
         try:
-            parsed = shape(body, self._scorer.name)
-        except RequestError as error:
+            parsed = protocol(body, self._scorer.name)
+        except (RequestError, UnscorableError) as error:
             raise RefusedError(422, str(error)) from error
-        count = count_answers(parsed.works)
+        count = count_answers(parsed.items)
         if count > self._limits.answers:
             raise RefusedError(413, f"has {count} answers; send at most {self._limits.answers} at once")
         return parsed
 
-    async def _unless_gone(self, request: Request, reply: Coroutine[Any, Any, Any]) -> Any:
-        """The reply, or `ClientDisconnect`: what a trainer has given up on, and asks again, is not computed twice."""
+    async def _unless_gone(self, request: Request, reply: Coroutine[None, None, object]) -> object:
+        """The reply, or `ClientDisconnect`: a request that its client gave up, and repeats, is not computed twice."""
         scoring, gone = asyncio.ensure_future(reply), asyncio.ensure_future(request.receive())
         try:
             await asyncio.wait((scoring, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -197,21 +181,21 @@ class Service:
             scoring.cancel()
             gone.cancel()
 
-    async def _scored(self, parsed: Parsed) -> Any:
+    async def _scored(self, parsed: ParsedRequest) -> object:
         assert self._batcher is not None
         try:
-            found = await self._batcher.submit(parsed.works) if parsed.works else []
-            reply = parsed.reply(found)
+            scored = await self._batcher.submit(parsed.items) if parsed.items else []
+            reply = parsed.reply(scored)
         except FullError as error:
             raise RefusedError(429, "too many answers wait already; try again", Retry_After="1") from error
         except RequestError as error:
             raise RefusedError(422, str(error)) from error
-        self.metrics.answers.inc(sum(len(one.scores) for one in found if isinstance(one.scores, list)))
-        self.metrics.tokens.inc(sum(one.tokens for one in found))
+        self.metrics.answers.inc(sum(len(one.scores) for one in scored if isinstance(one.scores, list)))
+        self.metrics.tokens.inc(sum(one.tokens for one in scored))
         return reply
 
     async def _health(self, _: Request) -> Response:
-        """Whether scores can be had: 200, or 503 after a batch that the model could not compute."""
+        """Whether the server can score: 200, or 503 after a batch that the model could not compute."""
         healthy = self._batcher is not None and self._batcher.healthy
         state = {"status": "ok" if healthy else "failing", "model": self._scorer.name}
         return JSONResponse({**state, "max_length": self._scorer.max_length}, 200 if healthy else 503)

@@ -9,22 +9,23 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
 
-from rewardline.scoring.rows import Item, UnscorableError
+from rewardline.scoring.rows import PromptAnswers, UnscorableError
 from rewardline.scoring.scorer import Scorer
 
 
-class Text(NamedTuple):
-    """A whole text to score; `ended`: see `rewardline.model_text.TextEncoder`."""
+class FullText(NamedTuple):
+    """A complete text to score, prompt and answer; `ended`: see `tokens.published_text.TextEncoder`."""
 
     text: str
     ended: bool
 
 
-Work = Item | Text
+Item = PromptAnswers | FullText
+"""What is scored; a request has one or several."""
 
 
 class Scored(NamedTuple):
-    """The scores of an item's answers or of a text, or why there are none; `tokens` is what they have together."""
+    """The scores of an item, or why there are none; `tokens` is the number of tokens of its texts."""
 
     scores: list[float] | UnscorableError
     tokens: int
@@ -34,62 +35,66 @@ class FullError(Exception):
     """There is no room in the queue."""
 
 
-def count_answers(works: Sequence[Work]) -> int:
-    """How many answers works have together; a text counts as one."""
-    return sum(len(work.answers) if isinstance(work, Item) else 1 for work in works)
+def count_answers(items: Sequence[Item]) -> int:
+    """The number of answers of some items; a text counts as one."""
+    return sum(len(item.answers) if isinstance(item, PromptAnswers) else 1 for item in items)
 
 
-def score_works(scorer: Scorer, works: Sequence[Work]) -> list[Scored]:
-    """Score items and texts together, in the order given."""
-    items = [work for work in works if isinstance(work, Item)]
-    encoded = iter(scorer.encode([item.prompt for item in items], [item.answers for item in items]))
+def score_items(scorer: Scorer, items: Sequence[Item]) -> list[Scored]:
+    """Score items together, in the order given."""
+    prompts = [item for item in items if isinstance(item, PromptAnswers)]
+    answers = iter(scorer.encode([item.prompt for item in prompts], [item.answers for item in prompts]))
     texts = {
-        ended: iter(scorer.encode_texts([w.text for w in works if isinstance(w, Text) and w.ended == ended], ended))
+        ended: iter(
+            scorer.encode_texts(
+                [item.text for item in items if isinstance(item, FullText) and item.ended == ended], ended
+            )
+        )
         for ended in (False, True)
     }
-    ready = [next(encoded if isinstance(work, Item) else texts[work.ended]) for work in works]
+    encoded = [next(answers if isinstance(item, PromptAnswers) else texts[item.ended]) for item in items]
     tokens = [
-        0 if isinstance(found, UnscorableError) else sum(len(found.prefix) + len(tail) for tail in found.tails)
-        for found in ready
+        0 if isinstance(one, UnscorableError) else sum(len(one.prefix) + len(tail) for tail in one.tails)
+        for one in encoded
     ]
-    return [Scored(*pair) for pair in zip(scorer.score_encoded(ready), tokens, strict=True)]
+    return [Scored(*pair) for pair in zip(scorer.score_encoded(encoded), tokens, strict=True)]
 
 
 @dataclass(eq=False)
-class _Job:
-    works: Sequence[Work]
+class _Request:
+    items: Sequence[Item]
     size: int
-    done: asyncio.Future[list[Scored]]
+    result: asyncio.Future[list[Scored]]
 
 
 class Batcher:
-    """Collects the work of several requests for the model's thread; to be used as an async context.
+    """Collects requests into batches for the model's thread; an async context manager.
 
-    Work that arrives while the model computes is computed next, together; work that finds it idle waits `window`
-    seconds for company. `most`: answers computed at once; `limit`: answers that may wait or be computed.
+    Requests that arrive while the model computes are the next batch; one that finds it idle waits `window` seconds for
+    others. `batch`: most answers of a batch; `limit`: most answers that wait or are computed.
     """
 
     def __init__(
         self,
-        score: Callable[[Sequence[Work]], list[Scored]],
+        score: Callable[[Sequence[Item]], list[Scored]],
         *,
         window: float = 0.005,
-        most: int = 512,
+        batch: int = 512,
         limit: int = 4096,
         on_batch: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`score` scores some work in the model's thread; `on_batch` is told how many answers each batch has."""
+        """`score` is called in the model's thread; `on_batch` gets the number of answers of each batch."""
         self._score = score
         self._window = window
-        self._most = most
+        self._batch = batch
         self._limit = limit
         self._on_batch = on_batch
-        self._jobs: deque[_Job] = deque()
+        self._queue: deque[_Request] = deque()
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._loop: asyncio.Task[None] | None = None
         self.waiting = 0
-        """How many answers wait or are computed."""
+        """Answers that wait or are computed."""
         self.healthy = True
         """Whether the model could compute the last batch."""
 
@@ -104,43 +109,43 @@ class Batcher:
             self._loop.cancel()
             with suppress(asyncio.CancelledError):
                 await self._loop
-        for job in self._jobs:
-            job.done.cancel()
+        for request in self._queue:
+            request.result.cancel()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def submit(self, works: Sequence[Work]) -> list[Scored]:
-        """The scores of some work, when they are there. Work that is cancelled while it waits is not computed.
+    async def submit(self, items: Sequence[Item]) -> list[Scored]:
+        """The scores of a request, once they are computed. One that is cancelled while it waits is not computed.
 
         Raises:
             FullError: too many answers wait already.
         """
-        size = count_answers(works)
+        size = count_answers(items)
         if self.waiting + size > self._limit:
             raise FullError
-        job = _Job(works, size, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
+        request = _Request(items, size, asyncio.get_running_loop().create_future())
+        self._queue.append(request)
         self.waiting += size
         self._arrived.set()
         try:
-            return await job.done
+            return await request.result
         finally:
-            if job in self._jobs:
-                self._jobs.remove(job)
+            if request in self._queue:
+                self._queue.remove(request)
                 self.waiting -= size
 
     async def _run(self) -> None:
         while True:
-            if not self._jobs:
+            if not self._queue:
                 self._arrived.clear()
                 await self._arrived.wait()
-                if self.waiting < self._most:
+                if self.waiting < self._batch:
                     await asyncio.sleep(self._window)
-                if not self._jobs:
+                if not self._queue:
                     continue
-            batch = [self._jobs.popleft()]
+            batch = [self._queue.popleft()]
             size = batch[0].size
-            while self._jobs and size + self._jobs[0].size <= self._most:
-                batch.append(self._jobs.popleft())
+            while self._queue and size + self._queue[0].size <= self._batch:
+                batch.append(self._queue.popleft())
                 size += batch[-1].size
             self._on_batch(size)
             try:
@@ -148,23 +153,23 @@ class Batcher:
             finally:
                 self.waiting -= size
 
-    async def _compute(self, jobs: list[_Job]) -> None:
-        """Score jobs together; where that fails, each alone, so that none fails for another's sake."""
-        works = [work for job in jobs for work in job.works]
+    async def _compute(self, batch: list[_Request]) -> None:
+        """Score requests together; where that fails, each alone, so that none fails because of another."""
+        items = [item for request in batch for item in request.items]
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._score, works)
+            scored = await asyncio.get_running_loop().run_in_executor(self._thread, self._score, items)
         except Exception as error:
-            if len(jobs) > 1:
-                for job in jobs:
-                    await self._compute([job])
+            if len(batch) > 1:
+                for request in batch:
+                    await self._compute([request])
                 return
             self.healthy = False
-            if not jobs[0].done.done():
-                jobs[0].done.set_exception(error)
+            if not batch[0].result.done():
+                batch[0].result.set_exception(error)
             return
         self.healthy = True
-        results = iter(found)
-        for job in jobs:
-            mine = [next(results) for _ in job.works]
-            if not job.done.done():
-                job.done.set_result(mine)
+        results = iter(scored)
+        for request in batch:
+            own = [next(results) for _ in request.items]
+            if not request.result.done():
+                request.result.set_result(own)

@@ -1,37 +1,40 @@
-"""The shapes of requests and replies: the pipeline's own, OpenRLHF's remote reward model, and vLLM's.
+"""The protocols of requests and replies: the pipeline's own, OpenRLHF's remote reward model, and vLLM's.
 
-A shape takes a request's JSON apart into work and gives a function that makes the reply from the scores.
+A protocol parses the JSON of a request into items to score, and a function that makes the reply from their scores.
 """
 
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from rewardline.scoring.rows import Item, Json, UnscorableError, check_text, item_of
-from rewardline.scoring.server.batcher import Scored, Text, Work
+from pydantic import JsonValue
+
+from rewardline.core.settings import JsonObject
+from rewardline.scoring.rows import PromptAnswers, UnscorableError, check_text, parse_row
+from rewardline.scoring.server.batcher import FullText, Item, Scored
 
 SIDES = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
-"""What vLLM calls a prompt and its answers."""
+"""Keys of a prompt and its answers in vLLM's requests."""
 
 
 class RequestError(Exception):
     """What is wrong with a request."""
 
 
-class Parsed(NamedTuple):
-    """The work of a request, and what makes its reply."""
+class ParsedRequest(NamedTuple):
+    """The items of a request, and the function that makes its reply."""
 
-    works: list[Work]
-    reply: Callable[[Sequence[Scored]], Any]
-
-
-Shape = Callable[[Any, str], Parsed]
-"""From a request's JSON and the model's name."""
+    items: list[Item]
+    reply: Callable[[Sequence[Scored]], object]
 
 
-def rows(body: Any, model: str) -> Parsed:
-    """A row as `score.py` takes it, or a list of rows; or vLLM's score, by its keys.
+Protocol = Callable[[JsonValue, str], ParsedRequest]
+"""From a request's JSON and the model's name; raises `RequestError` or `UnscorableError`."""
+
+
+def rows(body: JsonValue, model: str) -> ParsedRequest:
+    """A row as for `score.py`, or a list of rows; or vLLM's score, by its keys.
 
     The reply has the scores by the names that `score.py` gives them. In a list, a row that cannot be scored gets an
     `error`.
@@ -41,65 +44,62 @@ def rows(body: Any, model: str) -> Parsed:
     several = body if isinstance(body, list) else [body]
     if not several:
         raise RequestError("the list has no rows")
-    items: list[Item | UnscorableError] = []
+    parsed: list[PromptAnswers | UnscorableError] = []
     for row in several:
         if not isinstance(row, dict):
             raise RequestError("must be a row, {prompt, answers}, or a list of rows")
         try:
-            items.append(item_of(row))
+            parsed.append(parse_row(row))
         except UnscorableError as error:
-            items.append(error)
+            parsed.append(error)
 
-    def reply(scored: Sequence[Scored]) -> Any:
-        found = iter(scored)
-        results = [_result(item, None if isinstance(item, UnscorableError) else next(found)) for item in items]
-        if isinstance(body, list):
-            return results
-        if "error" in results[0]:
-            raise RequestError(results[0]["error"])
-        return results[0]
+    def reply(scored: Sequence[Scored]) -> object:
+        remaining = iter(scored)
+        results: list[object] = []
+        for row in parsed:
+            scores = row if isinstance(row, UnscorableError) else next(remaining).scores
+            if isinstance(row, PromptAnswers) and not isinstance(scores, UnscorableError):
+                results.append(row.named(scores))
+            elif isinstance(body, list):
+                results.append({"error": str(scores)})
+            else:
+                raise RequestError(str(scores))
+        return results if isinstance(body, list) else results[0]
 
-    return Parsed([item for item in items if isinstance(item, Item)], reply)
-
-
-def _result(item: Item | UnscorableError, scored: Scored | None) -> Json:
-    if isinstance(item, UnscorableError):
-        return {"error": str(item)}
-    scores = scored.scores if scored else []
-    return {"error": str(scores)} if isinstance(scores, UnscorableError) else item.named(scores)
+    return ParsedRequest([row for row in parsed if isinstance(row, PromptAnswers)], reply)
 
 
-def openrlhf(body: Any, _model: str) -> Parsed:
-    """{query: [text, ...]}, each a prompt with its response, whole; prompts and labels may stand beside it."""
+def openrlhf(body: JsonValue, _model: str) -> ParsedRequest:
+    """{query: [text, ...]}, each a prompt with its response; prompts and labels beside it are ignored."""
     queries = body.get("query") if isinstance(body, dict) else None
-    works: list[Work] = [Text(text, ended=True) for text in _texts(queries, "query")]
+    items: list[Item] = [FullText(text, ended=True) for text in _texts(queries, "query")]
 
-    def reply(scored: Sequence[Scored]) -> Json:
+    def reply(scored: Sequence[Scored]) -> object:
         rewards = _numbers(scored)
         return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
 
-    return Parsed(works, reply)
+    return ParsedRequest(items, reply)
 
 
-def vllm_classify(body: Any, model: str) -> Parsed:
+def vllm_classify(body: JsonValue, model: str) -> ParsedRequest:
     """{input: text or [text, ...]} or {messages}; `probs` of the reply is the score alone."""
 
-    def entry(index: int, score: float) -> Json:
+    def entry(index: int, score: float) -> JsonObject:
         return {"index": index, "label": "LABEL_0", "probs": [score], "num_classes": 1}
 
     return _vllm(_inputs(body), model, "classify", entry)
 
 
-def vllm_pooling(body: Any, model: str) -> Parsed:
+def vllm_pooling(body: JsonValue, model: str) -> ParsedRequest:
     """{input: text or [text, ...]} or {messages}; `data` of each entry of the reply is the score alone."""
 
-    def entry(index: int, score: float) -> Json:
+    def entry(index: int, score: float) -> JsonObject:
         return {"index": index, "object": "pooling", "data": [score]}
 
     return _vllm(_inputs(body), model, "pool", entry)
 
 
-def _vllm_score(body: Json, model: str) -> Parsed:
+def _vllm_score(body: JsonObject, model: str) -> ParsedRequest:
     """Prompts and answers: one with each of several, or as many of either."""
     first, second = next(sides for sides in SIDES if sides[0] in body and sides[1] in body)
     prompts, answers = _texts(body[first], first), _texts(body[second], second)
@@ -107,21 +107,18 @@ def _vllm_score(body: Json, model: str) -> Parsed:
         prompts = prompts * len(answers)
     if len(prompts) != len(answers):
         raise RequestError(f"`{first}` has {len(prompts)} texts, `{second}` {len(answers)}; give one or as many")
-    works: list[Work] = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        try:
-            works.append(item_of({"prompt": prompt, "answer": answer}))
-        except UnscorableError as error:
-            raise RequestError(str(error)) from error
+    items: list[Item] = [
+        parse_row({"prompt": one, "answer": other}) for one, other in zip(prompts, answers, strict=True)
+    ]
 
-    def entry(index: int, score: float) -> Json:
+    def entry(index: int, score: float) -> JsonObject:
         return {"index": index, "object": "score", "score": score}
 
-    return _vllm(works, model, "score", entry)
+    return _vllm(items, model, "score", entry)
 
 
-def _vllm(works: list[Work], model: str, kind: str, entry: Callable[[int, float], Json]) -> Parsed:
-    def reply(scored: Sequence[Scored]) -> Json:
+def _vllm(items: list[Item], model: str, kind: str, entry: Callable[[int, float], JsonObject]) -> ParsedRequest:
+    def reply(scored: Sequence[Scored]) -> object:
         tokens = sum(found.tokens for found in scored)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None}
         return {
@@ -133,22 +130,20 @@ def _vllm(works: list[Work], model: str, kind: str, entry: Callable[[int, float]
             "usage": usage,
         }
 
-    return Parsed(works, reply)
+    return ParsedRequest(items, reply)
 
 
-def _inputs(body: Any) -> list[Work]:
+def _inputs(body: JsonValue) -> list[Item]:
     if isinstance(body, dict) and "messages" in body:
-        try:
-            return [item_of({"messages": body["messages"]})]
-        except UnscorableError as error:
-            raise RequestError(str(error)) from error
+        return [parse_row({"messages": body["messages"]})]
     value = body.get("input") if isinstance(body, dict) else None
-    return [Text(text, ended=False) for text in _texts(value, "input")]
+    return [FullText(text, ended=False) for text in _texts(value, "input")]
 
 
-def _texts(value: Any, name: str) -> list[str]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
+def _texts(value: JsonValue, name: str) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    texts = [text for text in values if isinstance(text, str) and text]
+    if not texts or len(texts) < len(values):
         raise RequestError(f"`{name}` must be a text or a list of texts")
     try:
         for text in texts:
@@ -159,7 +154,7 @@ def _texts(value: Any, name: str) -> list[str]:
 
 
 def _numbers(scored: Sequence[Scored]) -> list[float]:
-    """One score of each; a reply has no place for what is wrong with one."""
+    """The score of each item; these replies have no field for an error of one of them."""
     numbers = []
     for index, found in enumerate(scored):
         if isinstance(found.scores, UnscorableError):

@@ -1,0 +1,59 @@
+"""Prompts on the command line, each with its answers, and the table of their scores."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rewardline.core.errors import UserError
+from rewardline.scoring.rows import UnscorableError
+
+if TYPE_CHECKING:
+    from rewardline.scoring.scorer import Scorer
+
+WIDTH = 100
+
+
+def pair_up(options: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Each prompt with its answers, from (`prompt` or `answer`, text) in the order of the command line.
+
+    An answer belongs to the prompt before it; answers in front of the first prompt are the first prompt's.
+
+    Raises:
+        UserError: a prompt has no text or no answers.
+    """
+    prompts: list[str] = []
+    answers: list[list[str]] = [[]]
+    for kind, text in options:
+        if kind == "answer":
+            answers[-1].append(text)
+        else:
+            if prompts:
+                answers.append([])
+            prompts.append(text)
+    if options and not (all(prompt.strip() for prompt in prompts) and prompts and all(answers)):
+        raise UserError("each --prompt needs some text and at least one --answer")
+    return list(zip(prompts, answers, strict=False))
+
+
+def score_table(scorer: "Scorer", prompts: Sequence[tuple[str, list[str]]]) -> str:
+    """Query, answer and score in columns, the best answer to each prompt first.
+
+    Raises:
+        UserError: an answer cannot be scored.
+    """
+    column = (WIDTH - 14) // 2
+    rule = "-" * WIDTH
+    lines = [f"{'query':<{column}}  {'answer':<{column}}  {'score':>8}", rule]
+    turns = [[{"role": "user", "content": prompt}] for prompt, _ in prompts]
+    scored = scorer.score(turns, [answers for _, answers in prompts])
+    for (prompt, answers), scores in zip(prompts, scored, strict=True):
+        if isinstance(scores, UnscorableError):
+            raise UserError(f"{prompt}: {scores}")
+        for answer, score in sorted(zip(answers, scores, strict=True), key=lambda pair: -pair[1]):
+            left, right = textwrap.wrap(prompt, column) or [""], textwrap.wrap(answer, column) or [""]
+            for index in range(max(len(left), len(right))):
+                query, text = (part[index] if index < len(part) else "" for part in (left, right))
+                number = f"{score:>8.4f}" if index == 0 else ""
+                lines.append(f"{query:<{column}}  {text:<{column}}  {number}".rstrip())
+            lines.append(rule)
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""The address that the server listens on, and the server's life there, from the first request to a SIGTERM."""
+
+import ipaddress
+import logging
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from rewardline.core.errors import UserError
+from rewardline.scoring.server.limits import GRACE
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+log = logging.getLogger(__name__)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket of that address, taken but not listening: clients are refused until the model is loaded.
+
+    Raises:
+        UserError: the address cannot be taken.
+    """
+    if not 0 <= port <= 65535:
+        raise UserError(f"--port {port}: must be from 0 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise _refused(host, port, error) from error
+    return bound
+
+
+def listen(bound: socket.socket) -> None:
+    """Accept clients. Another server may have been first, where both had taken the address.
+
+    Raises:
+        UserError: another program listens there.
+    """
+    try:
+        bound.listen(2048)
+    except OSError as error:
+        host, port = bound.getsockname()[:2]
+        raise _refused(host, port, error) from error
+
+
+def _refused(host: str, port: int, error: OSError) -> UserError:
+    return UserError(f"--host {host} --port {port}: cannot listen there: {error}; choose another")
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether a socket is for this machine alone."""
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def run_server(app: "Starlette", bound: socket.socket, model: str) -> None:
+    """Serve requests until a SIGTERM or SIGINT; `model` is its name for the log."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
+    )
+    listen(bound)
+    host, port = bound.getsockname()[:2]
+    log.info("serving %s on http://%s:%d", model, f"[{host}]" if ":" in host else host, port)
+    # uvicorn raises the signal again after an orderly end; that end is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[bound])
+    log.info("stopped")
