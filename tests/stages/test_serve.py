@@ -289,9 +289,9 @@ def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
     ("options", "token", "message"),
     [
         (["--max-queue", "5", "--max-answers", "6"], None, "must hold"),
-        (["--max-body", "0"], None, "at least 1"),
-        (["--window", "-1"], None, "milliseconds"),
-        (["--max-seconds", "0"], None, "above 0"),
+        (["--max-body", "0"], None, "--max-body 0: should be greater than or equal to 1"),
+        (["--window", "-1"], None, "--window -1.0: should be greater than or equal to 0"),
+        (["--max-seconds", "0"], None, "--max-seconds 0.0: should be greater than 0"),
         (["--port", "70000"], None, "from 0 to 65535"),
         (["--host", "no.such.host.invalid"], None, "choose another"),
         ([], " ", "set but empty"),

@@ -44,9 +44,7 @@ class FileScoring:
     rows: int = 0
     errors: int = 0
 
-    def new_columns(
-        self, values: Sequence[Mapping[str, object] | UnscorableError], numbers: Sequence[int]
-    ) -> list[JsonObject]:
+    def new_columns(self, values: Sequence[RowValue], numbers: Sequence[int]) -> list[JsonObject]:
         """The new columns of each row: its scores, or an error, which is logged too."""
         parsed = [self._parsed(value, number) for value, number in zip(values, numbers, strict=True)]
         good = [row for row in parsed if isinstance(row, PromptAnswers)]
@@ -152,11 +150,8 @@ def _scored_lines(rows: Iterator[Row], job: FileScoring) -> Iterator[str]:
                 text = f"{row.record[:-1]},{text[1:]}"  # not encoded again: long rows take their time
             yield text
     if replaced:
-        log.warning(
-            "%s: %d rows hold NaN, infinite numbers or broken text; the output says null, or why",
-            job.label,
-            replaced,
-        )
+        what = "rows hold NaN, infinite numbers or broken text; the output says null, or why"
+        log.warning("%s: %d %s", job.label, replaced, what)
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -1,6 +1,7 @@
 """The command line options that select the model and how it scores: the same for a file and for a server."""
 
 import argparse
+import inspect
 from typing import TYPE_CHECKING
 
 from rewardline.core import runtime
@@ -39,16 +40,5 @@ def load_scorer(args: argparse.Namespace) -> "Scorer":
     runtime.quiet(args.threads)
     from rewardline.scoring.scorer import Scorer
 
-    return Scorer(
-        args.model,
-        batch_tokens=args.batch_tokens,
-        max_length=args.max_length,
-        template=args.template,
-        trust=args.trust_remote_code,
-        raw=args.raw,
-        convert_bin=args.convert_bin,
-        dtype=args.dtype,
-        tokenizer=args.tokenizer,
-        num_padding_at_beginning=args.num_padding_at_beginning,
-        revision=args.revision,
-    )
+    names = inspect.signature(Scorer).parameters
+    return Scorer(**{name: getattr(args, name) for name in names})

@@ -48,7 +48,7 @@ class Scorer:
         batch_tokens: int = 8192,
         max_length: int | None = None,
         template: str | None = None,
-        trust: bool = False,
+        trust_remote_code: bool = False,
         raw: bool = False,
         convert_bin: bool = False,
         dtype: Dtype = "auto",
@@ -66,9 +66,9 @@ class Scorer:
         Raises:
             UserError: the model or its tokenizer cannot be used.
         """
-        folder = model_folder(model, revision=revision, code=trust, bins=convert_bin)
-        loaded, is_chat = load_any(folder, dtype=dtype, trust_remote_code=trust, convert_bin=convert_bin)
-        text_tokenizer = load_tokenizer(tokenizer or _tokenizer_source(folder, is_chat), trust)
+        folder = model_folder(model, revision=revision, code=trust_remote_code, bins=convert_bin)
+        loaded, is_chat = load_any(folder, dtype=dtype, trust_remote_code=trust_remote_code, convert_bin=convert_bin)
+        text_tokenizer = load_tokenizer(tokenizer or _tokenizer_source(folder, is_chat), trust_remote_code)
         trained = _tokenization(folder)
         length = _length(loaded, text_tokenizer, max_length, trained.max_length if trained else None)
         encoder: ConversationEncoder

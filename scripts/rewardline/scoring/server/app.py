@@ -89,9 +89,9 @@ class Service:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         batcher = Batcher(
             partial(score_items, self._scorer),
-            window=self._limits.window,
+            window=self._limits.window / 1000,
             batch=self._limits.batch,
-            limit=self._limits.queue,
+            limit=self._limits.max_queue,
             on_batch=self.metrics.batches.observe,
         )
         async with batcher:
@@ -105,7 +105,7 @@ class Service:
         path = request.url.path
         self._active += 1
         try:
-            if self._active > self._limits.requests:
+            if self._active > self._limits.max_requests:
                 raise RefusedError(503, "too many requests at once; try again", Retry_After="1")
             self._authorize(request)
             parsed = self._parse(protocol, await self._body(request))
@@ -136,7 +136,7 @@ class Service:
         """The JSON of a request, of which no more than the limit is read."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise RefusedError(415, "send JSON, with `Content-Type: application/json`")
-        most = self._limits.body
+        most = self._limits.max_body
         large = RefusedError(
             413, f"the body is larger than {most} bytes; send fewer answers at once", Connection="close"
         )
@@ -145,13 +145,13 @@ class Service:
             raise large
         body = bytearray()
         try:
-            async with asyncio.timeout(self._limits.seconds):
+            async with asyncio.timeout(self._limits.max_seconds):
                 async for part in request.stream():
                     body += part
                     if len(body) > most:
                         raise large
         except TimeoutError:
-            reason = f"the body took longer than {self._limits.seconds:g} seconds; send it faster"
+            reason = f"the body took longer than {self._limits.max_seconds:g} seconds; send it faster"
             raise RefusedError(408, reason, Connection="close") from None
         try:
             value: JsonValue = json.loads(body)
@@ -165,8 +165,8 @@ class Service:
         except (RequestError, UnscorableError) as error:
             raise RefusedError(422, str(error)) from error
         count = count_answers(parsed.items)
-        if count > self._limits.answers:
-            raise RefusedError(413, f"has {count} answers; send at most {self._limits.answers} at once")
+        if count > self._limits.max_answers:
+            raise RefusedError(413, f"has {count} answers; send at most {self._limits.max_answers} at once")
         return parsed
 
     async def _unless_gone(self, request: Request, reply: Coroutine[None, None, object]) -> object:

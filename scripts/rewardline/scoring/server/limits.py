@@ -1,7 +1,9 @@
 """What the server accepts, and how it makes batches: the options of `serve.py`."""
 
 import argparse
-from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rewardline.core.errors import UserError
 
@@ -9,32 +11,31 @@ GRACE = 60
 """Seconds that requests have to end after a SIGTERM."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bytes of a body, answers of a request, answers that wait, requests at once, and seconds for a body to arrive.
+class Limits(BaseModel):
+    """An option for each field."""
 
-    `window`: seconds that an idle model waits for further requests; `batch`: most answers computed at once.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    body: int
-    answers: int
-    queue: int
-    requests: int
-    seconds: float
-    window: float
-    batch: int
+    max_body: int = Field(8 << 20, ge=1, description="largest body of a request, in bytes; 413 beyond")
+    max_answers: int = Field(1024, ge=1, description="most answers of a request; 413 beyond")
+    max_queue: int = Field(4096, ge=1, description="most answers that wait; 429 beyond")
+    max_requests: int = Field(1024, ge=1, description="most requests at once; 503 beyond")
+    max_seconds: float = Field(30, gt=0, lt=GRACE, description="longest for a body to arrive; 408 beyond")
+    batch: int = Field(512, ge=1, description="most answers computed at once")
+    window: float = Field(5, ge=0, le=10_000, description="milliseconds that an idle model waits for more requests")
+
+    @model_validator(mode="after")
+    def _the_queue_holds_a_request(self) -> Self:
+        if self.max_queue < self.max_answers:
+            raise ValueError(f"--max-queue {self.max_queue} must hold a request's --max-answers {self.max_answers}")
+        return self
 
 
 def add_limit_options(options: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add = options.add_argument
-    add("--max-body", type=int, default=8 << 20, metavar="BYTES", help="largest body of a request")
-    add("--max-answers", type=int, default=1024, metavar="N", help="most answers of a request")
-    add("--max-queue", type=int, default=4096, metavar="N", help="most answers that wait; 429 beyond")
-    add("--max-requests", type=int, default=1024, metavar="N", help="most at once; 503 beyond")
-    add("--max-seconds", type=float, default=30, metavar="S", help="longest for a body to arrive; 408 beyond")
-    add("--batch", type=int, default=512, metavar="N", help="most answers computed at once")
-    add("--window", type=float, default=5, metavar="MS", help="how long an idle model waits for further requests")
+    for name, field in Limits.model_fields.items():
+        kind = float if field.annotation is float else int
+        options.add_argument(_option(name), type=kind, default=field.default, metavar="N", help=field.description)
 
 
 def limits_of(args: argparse.Namespace) -> Limits:
@@ -43,21 +44,14 @@ def limits_of(args: argparse.Namespace) -> Limits:
     Raises:
         UserError: an option has a value that makes no server.
     """
-    for name in ("max_body", "max_answers", "max_queue", "max_requests", "batch"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    if args.max_queue < args.max_answers:
-        raise UserError(f"--max-queue {args.max_queue}: must hold a request's --max-answers {args.max_answers}")
-    if not 0 <= args.window <= 10_000:
-        raise UserError(f"--window {args.window}: must be from 0 to 10000 milliseconds")
-    if not 0 < args.max_seconds < GRACE:
-        raise UserError(f"--max-seconds {args.max_seconds}: must be above 0 and below {GRACE}")
-    return Limits(
-        body=args.max_body,
-        answers=args.max_answers,
-        queue=args.max_queue,
-        requests=args.max_requests,
-        seconds=args.max_seconds,
-        window=args.window / 1000,
-        batch=args.batch,
-    )
+    try:
+        return Limits.model_validate({name: getattr(args, name) for name in Limits.model_fields})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        where = "".join(f"{_option(str(name))} {first['input']}: " for name in first["loc"])
+        raise UserError(f"{where}{reason}") from error
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
