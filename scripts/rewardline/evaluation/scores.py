@@ -59,6 +59,13 @@ MEASURED = (
 )
 """Columns that metrics are computed from; those that are not `NEEDED` may be missing."""
 CATEGORIES = ("subset", "chosen_source", "rejected_source")
+Column = (
+    npt.NDArray[np.float32]
+    | npt.NDArray[np.float64]
+    | npt.NDArray[np.int32]
+    | npt.NDArray[np.int64]
+    | npt.NDArray[np.uint64]
+)
 _REMEDY = "delete it and run the evaluate stage again"
 
 
@@ -143,29 +150,28 @@ def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> "pd.DataFrame"
     Raises:
         UserError: as `read_batches`, or a score is not finite.
     """
-    import pandas as pd  # here and below, as others read these files without it
+    import pandas as pd  # here and below, as others read this file without it
 
-    parts: dict[str, list[npt.NDArray[np.generic]]] = {}
+    arrays: dict[str, Column] = {}
     codes: dict[str, dict[str, int]] = {name: {} for name in CATEGORIES}
+    first = 0
     for batch in _finite(path, read_batches(path, columns, NEEDED)):
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
-            own = parts.setdefault(name, [])
+            column: Column
             if name in codes:
-                own.append(_codes(values, codes[name]))
-            elif name == "prompt_id":
-                own.append(hash_texts(values))
+                column = _codes(values, codes[name])
             else:
-                own.append(_numbers(values, SCHEMA.field(name).type))
-    found: dict[str, object] = {}
-    for name in list(parts):
-        column = np.concatenate(parts.pop(name))
-        if name in codes:
-            found[name] = pd.Categorical.from_codes(column, list(codes[name]))
-        elif name == "prompt_id":
-            found[name] = np.unique(column, return_inverse=True)[1].astype(np.int32)
-        else:
-            found[name] = column
-    return pd.DataFrame(found, copy=False)
+                column = hash_texts(values) if name == "prompt_id" else _numbers(values, SCHEMA.field(name).type)
+            if not first:  # all at once, as pieces that are put together later take twice the memory
+                arrays[name] = np.empty(pq.read_metadata(path).num_rows, column.dtype)
+            arrays[name][first : first + len(column)] = column
+        first += batch.num_rows
+    frame = pd.DataFrame(arrays, copy=False)
+    for name in codes.keys() & arrays.keys():
+        frame[name] = pd.Categorical.from_codes(frame[name], list(codes[name]))
+    if "prompt_id" in frame:
+        frame["prompt_id"] = np.unique(frame["prompt_id"], return_inverse=True)[1].astype(np.int32)
+    return frame
 
 
 def hash_texts(texts: pa.Array) -> npt.NDArray[np.uint64]:
@@ -200,8 +206,9 @@ def _codes(values: pa.Array, known: dict[str, int]) -> npt.NDArray[np.int32]:
     return result
 
 
-def _numbers(values: pa.Array, kind: pa.DataType) -> npt.NDArray[np.generic]:
+def _numbers(values: pa.Array, kind: pa.DataType) -> Column:
+    """A column of numbers of this type; -1 for a missing integer, NaN for another missing number."""
     if pa.types.is_integer(kind):
         values = values.fill_null(-1)
-    result: npt.NDArray[np.generic] = values.cast(kind).to_numpy(zero_copy_only=False)
+    result: Column = values.cast(kind).to_numpy(zero_copy_only=False)
     return result

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtrit
 
 Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.integer]
+Codes = npt.NDArray[np.int64] | npt.NDArray[np.int32] | npt.NDArray[np.int8]
 RESAMPLES = 2000
 GROUPS = 2000
 """More prompts than this are first put together at random into so many groups, which are as independent as prompts are:
