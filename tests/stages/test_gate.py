@@ -7,6 +7,7 @@ import pytest
 
 import gate
 from rewardline.core.errors import UserError
+from rewardline.evaluation.gate import GateFile
 
 
 def metrics(folder: Path, benchmark: str, accuracy: float) -> str:
@@ -35,3 +36,4 @@ def test_a_limit_that_is_not_met_is_named_with_what_was_found(tmp_path: Path) ->
         ("eval", 0.75, True),
         ("probes", 0.5, True),
     ]
+    assert GateFile.read(tmp_path / "gate.json").as_json() == {"verdicts": found}

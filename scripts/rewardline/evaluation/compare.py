@@ -37,21 +37,21 @@ def compare_runs(metrics: Sequence[Path], pair_folders: Sequence[Path], output: 
     folders = {(path.parent.parent.name, path.parent.name): path.parent for path in metrics}
     pairs = {folder.parent.name: folder for folder in pair_folders}
     comparisons: list[BenchmarkComparison] = []
-    found: list[Suspect] = []
+    suspected: list[Suspect] = []
     for leaderboard in leaderboards(read_results(metrics)):
         members = [one for entry in leaderboard.entries for one in entry.members]
         scores = {run: folders[run, leaderboard.benchmark] / "scores.parquet" for run in compared(leaderboard)}
         preferences = read_preferences(scores, [one.run for one in members if one.ensemble])
         comparisons.append(compare(leaderboard, preferences))
-        name, before = leaderboard.mixture or leaderboard.benchmark, len(found)
+        name, before = leaderboard.mixture or leaderboard.benchmark, len(suspected)
         if name not in pairs:
             raise UserError(f"--pairs lacks the folder of {name!r}")
         stats = pairs[name].parent / "stats.json"
         if not (stats.exists() and made_by_rule(read_json(stats))):  # else no label is in doubt
-            found += find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
-        differences, suspected = len(comparisons[-1].differences), len(found) - before
-        log.info("%s: %d differences, %d suspects", leaderboard.title, differences, suspected)
-    write_suspects(suspects, found)
+            suspected += find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
+        differences, added = len(comparisons[-1].differences), len(suspected) - before
+        log.info("%s: %d differences, %d suspects", leaderboard.title, differences, added)
+    write_suspects(suspects, suspected)
     ComparisonsFile(boards=comparisons).write(output)
 
 

@@ -57,10 +57,10 @@ def combine(
     worst = np.full((2, len(common)), np.inf)
     standards = {}
     for member, path in members.items():
-        found = read_pair_scores(path)
-        present, indices = _indices(found.ids, common)
+        member_scores = read_pair_scores(path)
+        present, indices = _indices(member_scores.ids, common)
         scores = np.empty((2, len(common)))
-        scores[0, indices], scores[1, indices] = found.chosen[present], found.rejected[present]
+        scores[0, indices], scores[1, indices] = member_scores.chosen[present], member_scores.rejected[present]
         standard = standards[member] = Standard(mean=float(scores.mean()), std=float(scores.std()))
         scores = (scores - standard.mean) / (standard.std or 1.0)
         total += scores

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainedModel(ResultFile):
-    """What a `run.json` says of the weights beside it."""
+    """The part of a `run.json` that evaluation reads."""
 
     content = "a training run"
     stage = "train"

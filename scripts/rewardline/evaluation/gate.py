@@ -26,7 +26,7 @@ class LimitCheck(Accuracy):
     passed: bool
 
     def __str__(self) -> str:
-        """A sentence for people; it says when the pairs are too few to tell."""
+        """A sentence for people; it mentions when more pairs might reverse the check."""
         interval = f"95% interval {self.accuracy_low:.1%} to {self.accuracy_high:.1%}, {self.n} pairs"
         word = "not below" if self.passed else "below"
         text = f"{self.run} on {self.benchmark}: accuracy {self.accuracy:.1%} ({interval}), {word} {self.limit:.1%}"

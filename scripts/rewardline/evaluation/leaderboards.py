@@ -50,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The entries that were judged on the same pairs, best first: one benchmark, or the eval split of one mixture."""
+    """The entries evaluated on the same pairs, best first: one benchmark, or the eval split of one mixture."""
 
     benchmark: str
     mixture: str
@@ -58,17 +58,17 @@ class Leaderboard:
 
     @property
     def title(self) -> str:
-        """What was judged on, in words."""
+        """What the entries were evaluated on, in words."""
         return f"held-out split of {self.mixture}" if self.benchmark == HELD_OUT else f"benchmark {self.benchmark}"
 
     @property
     def subsets(self) -> list[str]:
         """The names of the subsets, weakest first (by the mean accuracy over the entries)."""
-        found: dict[str, list[float]] = {}
+        accuracies: dict[str, list[float]] = {}
         for entry in self.entries:
             for name, rates in entry.by_subset.items():
-                found.setdefault(name, []).append(rates.accuracy)
-        return sorted(found, key=lambda name: (nan_last(fmean(found[name])), name))
+                accuracies.setdefault(name, []).append(rates.accuracy)
+        return sorted(accuracies, key=lambda name: (nan_last(fmean(accuracies[name])), name))
 
 
 def entries(results: Iterable[EvaluationResult]) -> list[Entry]:

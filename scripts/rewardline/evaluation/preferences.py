@@ -23,7 +23,7 @@ class Preferences:
         prompts: number of its prompt, or group of prompts, int [n].
         repeats: how often the benchmark has it, int [n]; published ones repeat pairs.
         correct: by run, twice `correct` of each pair, uint8 [n]; MISSING where the run has no score.
-        runs: how many trained runs scored it, int [n]; ensembles say nothing that their members do not say.
+        runs: how many trained runs scored it, int [n]; ensembles add nothing to their members.
         against: how many of them prefer the rejected answer, int [n].
         margin_mean, margin_std: over these runs, of the score difference in units of the run's root mean square [n].
     """
@@ -59,9 +59,9 @@ def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str] = ()) 
     total, squares, repeats = np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64)
     correct = {}
     for run, path in scores.items():
-        found = read_pair_scores(path)
-        indices = np.searchsorted(pairs, found.ids)
-        margin = found.chosen.astype(np.float64) - found.rejected
+        own = read_pair_scores(path)
+        indices = np.searchsorted(pairs, own.ids)
+        margin = own.chosen.astype(np.float64) - own.rejected
         correct[run] = np.full(count, MISSING, dtype=np.uint8)
         correct[run][indices] = 1 + np.sign(margin)
         repeats = np.maximum(repeats, np.bincount(indices, minlength=count))

@@ -137,13 +137,13 @@ def _weighted(pairs: Sequence[PublishedPair], weights: Mapping[str, int]) -> flo
 
 def _rows(pairs: Iterable[PublishedPair]) -> Sequence[ScoredRow]:
     """The rows of a benchmark, put together from their pairs."""
-    found: dict[tuple[str, int], ScoredRow] = {}
+    rows: dict[tuple[str, int], ScoredRow] = {}
     for pair in pairs:
         place = pair["place"]
-        row = found.setdefault((pair["file"], pair["row"]), ScoredRow(place["item"], place["answers"]))
+        row = rows.setdefault((pair["file"], pair["row"]), ScoredRow(place["item"], place["answers"]))
         row.chosen[place["chosen"]] = pair["chosen_score"]
         row.rejected[place["rejected"]] = pair["rejected_score"]
-    return list(found.values())
+    return list(rows.values())
 
 
 def _by_style(rows: Sequence[ScoredRow]) -> dict[str, float]:

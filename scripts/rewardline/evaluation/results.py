@@ -73,7 +73,7 @@ class ResultFile(Result):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file; names in it are made `printable`.
+        """Read a file; names in it become `printable`.
 
         Raises:
             UserError: it is missing, damaged or another file; with the file, the key and the remedy.
@@ -183,7 +183,7 @@ class WinRate(Result):
 
 
 class Section(Result):
-    """The score of a section of a published benchmark, and what it is made of: pairs, or rows."""
+    """The score of a section of a published benchmark, and the number of its pairs, or rows."""
 
     score: Number = NAN
     n: Count = 0
@@ -206,7 +206,7 @@ class PublishedFigures(Result):
 
 
 class Metrics(Accuracy):
-    """What scores say, without the identity of the run: docs/metrics.md explains each key."""
+    """The metrics of scored pairs, without the identity of the run: docs/metrics.md explains each key."""
 
     n: Count
     length_accuracy: Share = NAN
@@ -244,7 +244,7 @@ class Metrics(Accuracy):
 
 
 class Identity(Result):
-    """Which run is judged on what. `name` is the run's in the configuration, which its seeds have in common."""
+    """Which run is evaluated on what. `name` is the run's in the configuration, which its seeds have in common."""
 
     run: Text
     name: Text | None = None
@@ -271,7 +271,7 @@ class ScoreNormalization(Result):
 
 
 class EvaluationResult(ResultFile, Metrics, Identity):
-    """One run judged on one benchmark: the content of a `metrics.json`.
+    """One run on one benchmark: the content of a `metrics.json`.
 
     `sections`: the figures of a published benchmark, None for others. `normalization`: that of the model. An ensemble
     combines the scores of the runs `ensemble`, by `combine`; `unscored` pairs were not scored by all of them.
@@ -302,14 +302,14 @@ def read_results(paths: Iterable[Path]) -> list[EvaluationResult]:
     Raises:
         UserError: a file is missing, damaged or another one, or repeats a run and benchmark.
     """
-    found: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, str], Path] = {}
     results = []
     for path in paths:
         result = EvaluationResult.read(path)
-        key = (result.run, result.benchmark)
-        if key in found:
-            raise UserError(f"{path} repeats run {key[0]!r} on benchmark {key[1]!r}, which {found[key]} has already")
-        found[key] = path
+        if other := seen.get((result.run, result.benchmark)):
+            where = f"run {result.run!r} on benchmark {result.benchmark!r}"
+            raise UserError(f"{path} repeats {where}, which {other} has already")
+        seen[result.run, result.benchmark] = path
         results.append(result)
     return sorted(results, key=lambda r: (r.mixture, r.model, r.run, r.benchmark != HELD_OUT, r.benchmark))
 
@@ -320,7 +320,7 @@ def printable(text: str) -> str:
 
 
 def _printable_texts(value: object) -> object:
-    """A JSON value with all texts and keys made printable; keys that look the same then get a number."""
+    """A JSON value with all texts and keys `printable`; keys that look the same then get a number."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, list):

@@ -156,8 +156,8 @@ def _windows(
 def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | None) -> Iterator[ScoredPair]:
     """The pairs of scored comparisons, in the order of the tokens.
 
-    `pairs`: the folder of the pairs that the tokens were made of, in the same order, for their `Origin`. Those that
-    were dropped when they became tokens are skipped.
+    `pairs`: the folder of the pairs behind the tokens, in the same order, for their `Origin`. Those that were dropped
+    when they became tokens are skipped.
 
     Raises:
         UserError: a pair of the tokens is missing there.
@@ -169,11 +169,11 @@ def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | No
             chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
             origin: Origin = {}
             if origins is not None:
-                found = next((one for one in origins if one.pop("pair_id") == pair["pair_id"]), None)
-                if found is None:
+                row = next((one for one in origins if one.pop("pair_id") == pair["pair_id"]), None)
+                if row is None:
                     missing = f"{pairs}/eval lacks pair {pair['pair_id']} of the tokens"
                     raise UserError(f"{missing}; delete {pairs} and run again")
-                origin = cast(Origin, found)
+                origin = cast(Origin, row)
             yield ScoredPair(
                 pair_id=pair["pair_id"],
                 prompt_id=comparison.prompt_id,

@@ -25,7 +25,7 @@ class CombineSettings(Settings):
 
 
 class EvaluationIdentity(Settings):
-    """Which run is judged on what."""
+    """Which run is evaluated on what."""
 
     run: str
     name: str

@@ -87,21 +87,27 @@ def read_suspects(path: Path) -> list[Suspect]:
 
 
 def find_suspects(preferences: "Preferences", pairs: Path, benchmark: str, mixture: str | None) -> Iterator[Suspect]:
-    """The pairs that most runs are against: first those with the largest share against, at most MOST.
+    """The pairs whose label most runs contradict: first those with the largest share against, at most MOST.
 
     Among equal shares, first those that more runs scored, then those that runs are surest about (confident
     disagreement, after Northcutt et al. 2021, arXiv 1911.00068). `pairs`: the folder with their texts.
 
     Raises:
-        UserError: a pair is not there, or a file is damaged.
+        UserError: a pair is missing, or a file is damaged.
     """
     share = preferences.against / np.maximum(preferences.runs, 1)
-    found = np.flatnonzero(share > 0.5)
+    contradicted = np.flatnonzero(share > 0.5)
     order = np.lexsort(
-        (preferences.pairs[found], preferences.margin_mean[found], -preferences.runs[found], -share[found])
+        (
+            preferences.pairs[contradicted],
+            preferences.margin_mean[contradicted],
+            -preferences.runs[contradicted],
+            -share[contradicted],
+        )
     )[:MOST]
-    texts = _texts(pairs, preferences.pairs[found[order]])
-    for k in found[order]:
+    suspected = contradicted[order]
+    texts = _texts(pairs, preferences.pairs[suspected])
+    for k in suspected:
         if int(preferences.pairs[k]) not in texts:
             raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
         yield Suspect(

@@ -97,13 +97,13 @@ def score_window(
     extra = int(model.score_positions.score == "first_padding")
     cut = _packed_parts if packed else _padded_parts
     parts = [part for index, c in enumerate(window) for part in cut(index, c, extra, batch_tokens)]
-    found = []
+    computed = []
     with torch.inference_mode():
         for group in _groups(parts, batch_tokens, padded=not packed):
             pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
-            found.append((group, model(collate(pieces, model.batching, pad_id, model.reading).to(device))))
+            computed.append((group, model(collate(pieces, model.batching, pad_id, model.reading).to(device))))
     # Only now, so that no batch waits for the GPU to finish the one before.
-    for group, tensor in found:
+    for group, tensor in computed:
         scores, offset = tensor.cpu().numpy(), 0
         for part in group:
             results[part.index][part.begin : part.end] = scores[offset : offset + part.end - part.begin]

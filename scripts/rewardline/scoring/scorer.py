@@ -1,4 +1,4 @@
-"""A reward model with its tokenizer: texts in, scores out, the same as the pipeline's own evaluation gives."""
+"""A reward model with its tokenizer: texts in, scores out, equal to those of the pipeline's evaluation."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -133,16 +133,16 @@ class Scorer:
         return [_comparison(EncodedAnswers([ids], 0)) for ids in self._texts.encode(texts, ended)]
 
     def score_encoded(self, items: Sequence[Comparison | UnscorableError]) -> list[list[float] | UnscorableError]:
-        """The scores of what was encoded, in the same order; an error stays, or says that a score is not finite."""
+        """The scores of encoded items, in the same order; errors stay, and one says that a score is not finite."""
         scores = self._finite([item for item in items if isinstance(item, Comparison)])
         return [item if isinstance(item, UnscorableError) else next(scores) for item in items]
 
     def _finite(self, comparisons: Sequence[Comparison]) -> Iterator[list[float] | UnscorableError]:
         try:
-            found: list[list[float] | UnscorableError] = [*self._scores(comparisons)]
+            scores: list[list[float] | UnscorableError] = [*self._scores(comparisons)]
         except UserError:
-            found = [self._alone(comparison) for comparison in comparisons]
-        return iter(found)
+            scores = [self._alone(comparison) for comparison in comparisons]
+        return iter(scores)
 
     def _alone(self, comparison: Comparison) -> list[float] | UnscorableError:
         try:

@@ -1,6 +1,7 @@
 """Runs with planted differences, and pairs with planted wrong labels."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 import compare
 from rewardline.core.errors import UserError
+from rewardline.evaluation.comparisons import ComparisonsFile
+from rewardline.evaluation.suspects import read_suspects
 
 from support.pairs import pair_rows, write_pairs
 from support.score_tables import stored, table
@@ -58,6 +61,7 @@ def test_a_difference_is_that_of_the_common_pairs(tmp_path: Path) -> None:
     folder.run("good", good)
     board, _ = folder.compare()
     assert (board["benchmark"], board["mixture"]) == ("bench", None)
+    assert ComparisonsFile.read(tmp_path / "comparisons.json").as_json() == {"boards": [board]}
     (one,) = board["differences"]
     assert (one["first"], one["second"], one["n"]) == ("good", "bad", 300)
     assert one["difference"] == pytest.approx((good[:300] > 0).mean() - (bad[:300] > 0).mean())
@@ -152,6 +156,11 @@ def test_wrong_labels_are_found_with_their_texts(tmp_path: Path) -> None:
             key: pair[key] for key in ("prompt", "chosen", "rejected", "file", "row", "subset")
         }
     assert [row["margin_mean"] for row in suspects] == sorted(row["margin_mean"] for row in suspects)
+    path = tmp_path / "suspects.parquet"
+    assert [asdict(row) for row in read_suspects(path)] == suspects
+    pq.write_table(pq.read_table(path).drop_columns(["against"]), path)
+    with pytest.raises(UserError, match=r"suspects\.parquet is damaged .*; delete it and run the compare stage again"):
+        read_suspects(path)
 
 
 def test_what_more_runs_are_against_comes_first(tmp_path: Path) -> None:

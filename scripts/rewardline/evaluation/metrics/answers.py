@@ -1,4 +1,4 @@
-"""What scores say of answers instead of pairs: the best of several, and who wrote them."""
+"""Metrics of answers instead of pairs: the best of several, and win rates by source."""
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,8 @@ def best_of_n(scores: pd.DataFrame, prompts: Codes) -> BestOfN | None:
         return None
     comparisons = scores["comparison"].to_numpy()
     parts = max(1, len(scores) // PAIRS_AT_ONCE)
-    found = [_best_answers(scores, np.flatnonzero(comparisons % parts == part)) for part in range(parts)]
-    success, answers, rows = (np.concatenate(column) for column in zip(*found, strict=True))
+    results = [_best_answers(scores, np.flatnonzero(comparisons % parts == part)) for part in range(parts)]
+    success, answers, rows = (np.concatenate(column) for column in zip(*results, strict=True))
     if not len(success):
         return None
     return BestOfN(
@@ -42,18 +42,18 @@ def _best_answers(scores: pd.DataFrame, rows: Codes) -> tuple[Floats, Codes, Cod
         return np.zeros(0), owner, owner
     sides = [part[f"{side}_answer"].to_numpy(np.int64) for side in ("chosen", "rejected")]
     width = int(max(side.max() for side in sides)) + 1
-    keys, place = np.unique(np.concatenate([owner * width + side for side in sides]), return_inverse=True)
+    keys, index = np.unique(np.concatenate([owner * width + side for side in sides]), return_inverse=True)
     values = np.empty(len(keys))
-    values[place] = np.concatenate([part[f"{side}_score"].to_numpy() for side in ("chosen", "rejected")])
+    values[index] = np.concatenate([part[f"{side}_score"].to_numpy() for side in ("chosen", "rejected")])
     rejected = np.zeros(len(keys), dtype=bool)
-    rejected[place[len(owner) :]] = True
+    rejected[index[len(owner) :]] = True
     is_first = np.diff(keys // width, prepend=-1) != 0
     starts, group = np.flatnonzero(is_first), np.cumsum(is_first) - 1
     answers = np.bincount(group)
-    judged = (answers > 2) & (np.bincount(group, weights=~rejected) == 1)
+    usable = (answers > 2) & (np.bincount(group, weights=~rejected) == 1)
     top = values == np.maximum.reduceat(values, starts)[group]
     success = np.bincount(group, weights=top & ~rejected) / np.bincount(group, weights=top)
-    return success[judged], answers[judged], rows[first[keys[starts] // width]][judged]
+    return success[usable], answers[usable], rows[first[keys[starts] // width]][usable]
 
 
 def win_rates(scores: pd.DataFrame, correct: Floats) -> list[WinRate]:
@@ -68,17 +68,17 @@ def win_rates(scores: pd.DataFrame, correct: Floats) -> list[WinRate]:
     winner, loser = (side.cat.set_categories(names).cat.codes.to_numpy() for side in sides)
     apart = winner != loser
     count = len(names)
-    found = []
+    sides_won = []
     for codes, right in ((winner, correct), (loser, 1 - correct)):
         named = apart & (codes >= 0)
         pairs = np.bincount(codes[named], minlength=count)
-        found.append((pairs, np.bincount(codes[named], weights=right[named], minlength=count)))
-    total, model = found[0][0] + found[1][0], found[0][1] + found[1][1]
+        sides_won.append((pairs, np.bincount(codes[named], weights=right[named], minlength=count)))
+    total, model = sides_won[0][0] + sides_won[1][0], sides_won[0][1] + sides_won[1][1]
     rows = [
         WinRate(
             source=str(names[k]),
             n=int(total[k]),
-            labelled=float(found[0][0][k] / total[k]),
+            labelled=float(sides_won[0][0][k] / total[k]),
             model=float(model[k] / total[k]),
         )
         for k in range(count)

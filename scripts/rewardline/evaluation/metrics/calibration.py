@@ -17,8 +17,8 @@ def calibration(margins: Floats, correct: Floats, prompts: Codes) -> Calibration
     A pair's confidence is the probability that the model gives to the answer it prefers, sigmoid(|margin|). `ece` is
     the expected calibration error over ten bins of equal width (Guo et al. 2017, arXiv 1706.04599). `temperature` is
     the T > 0 for which sigmoid(margin / T) has the least log loss; NaN where that is a limit: T towards 0 where no
-    pair is wrong, T without bound where the scores say nothing. `loss_at_temperature` and `ece_at_temperature` are
-    then those of the limit.
+    pair is wrong, T without bound where the scores carry no information. `loss_at_temperature` and
+    `ece_at_temperature` are then those of the limit.
     """
     inverse = inverse_temperature(margins)
     bins, ece = _reliability(margins, correct, prompts)
@@ -65,26 +65,26 @@ def _confidence(margins: Floats) -> Floats:
     return result
 
 
-def _places(confidence: Floats) -> Codes:
+def _bin_indices(confidence: Floats) -> Codes:
     return np.minimum((confidence - 0.5) * 2 * BINS, BINS - 1).astype(np.int8)
 
 
 def _error(confidence: Floats, correct: Floats) -> float:
     """The expected calibration error: the mean distance of accuracy from confidence over bins, by number of pairs."""
-    gaps = np.bincount(_places(confidence), weights=confidence - correct, minlength=BINS)
+    gaps = np.bincount(_bin_indices(confidence), weights=confidence - correct, minlength=BINS)
     return float(np.abs(gaps).sum() / len(correct))
 
 
 def _reliability(margins: Floats, correct: Floats, prompts: Codes) -> tuple[list[Bin], float]:
     confidence = _confidence(margins)
-    places = _places(confidence)
+    indices = _bin_indices(confidence)
     bins = []
-    for place in range(BINS):
-        inside = np.flatnonzero(places == place)
+    for index in range(BINS):
+        inside = np.flatnonzero(indices == index)
         bins.append(
             Bin(
-                low=round(0.5 + place / (2 * BINS), 6),
-                high=round(0.5 + (place + 1) / (2 * BINS), 6),
+                low=round(0.5 + index / (2 * BINS), 6),
+                high=round(0.5 + (index + 1) / (2 * BINS), 6),
                 n=len(inside),
                 confidence=float(confidence[inside].mean()) if len(inside) else math.nan,
                 **accuracy(correct[inside], prompts[inside]),

@@ -1,8 +1,8 @@
 """95% intervals of what is measured on pairs, by a bootstrap that resamples prompts.
 
-Pairs of one prompt are not independent, so that whole prompts are drawn (cluster bootstrap, Davison and Hinkley 1997,
-section 3.8). The quantiles are those of the expanded percentile interval (Hesterberg 2015, arXiv 1411.5279),
-which makes up for the bootstrap's narrowness where there are few prompts, or where a few hold most of the pairs.
+Pairs of one prompt are not independent, so that prompts are resampled with all their pairs (cluster bootstrap, Davison
+and Hinkley 1997, section 3.8). The quantiles are those of the expanded percentile interval (Hesterberg 2015, arXiv
+1411.5279), which makes up for the bootstrap's narrowness where prompts are few, or a few have most of the pairs.
 """
 
 import math
@@ -58,7 +58,7 @@ def accuracy(correct: Floats, prompts: Codes) -> AccuracyFields:
 def difference_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
     """A 95% interval of the mean of `values` [n] in [-1, 1], such as paired differences of `correct`.
 
-    Values that are all 0 still leave room for a difference on other prompts: as much as the Wilson interval of 0.
+    Where all values are 0, other prompts may still show a difference: the bounds are then Wilson's of 0.
     """
     if not values.any():
         bound = wilson(0.0, effective_prompts(prompts))[1]
@@ -74,15 +74,15 @@ def ratio(sums: Floats) -> Floats:
 
 
 def effective_prompts(prompts: Codes, weights: Floats | None = None) -> float:
-    """How many prompts of equal weight say as much as these, whose pairs weigh 1 each or `weights` (Kish 1965)."""
+    """The effective number of prompts (Kish 1965); their pairs have weight 1 each, or `weights`."""
     sizes = np.bincount(prompts, weights)
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def prompt_sums(prompts: Codes, *columns: Floats) -> Floats:
     """The sums of each column [n] over the pairs of a prompt, or group of prompts: [at most GROUPS, columns]."""
-    place, count = prompt_groups(prompts)
-    return np.stack([np.bincount(place, weights=column, minlength=count) for column in columns], axis=1)
+    group, count = prompt_groups(prompts)
+    return np.stack([np.bincount(group, weights=column, minlength=count) for column in columns], axis=1)
 
 
 def prompt_groups(prompts: Codes) -> tuple[Codes, int]:
@@ -91,8 +91,8 @@ def prompt_groups(prompts: Codes) -> tuple[Codes, int]:
     count = int(ranks[-1]) + 1
     if count > GROUPS:
         ranks = np.random.default_rng(0).integers(0, GROUPS, count, dtype=np.int32)[ranks]
-    place: Codes = ranks[prompts]
-    return place, min(count, GROUPS)
+    group: Codes = ranks[prompts]
+    return group, min(count, GROUPS)
 
 
 def statistic_interval(
@@ -102,7 +102,7 @@ def statistic_interval(
 
     `table` [prompts, k] has each prompt's part of the sums, `value` is the statistic of all, and `prompts` their
     effective number, from which the quantiles follow. A resample without a value (NaN) is left out. Where resampling
-    tells nothing, as prompts are few or all alike, it is the Wilson interval with a trial for each effective prompt.
+    is no help, as prompts are few or all alike, it is the Wilson interval with a trial for each effective prompt.
     """
     if prompts < FEW:
         return wilson(value, prompts)

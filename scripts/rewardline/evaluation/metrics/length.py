@@ -38,8 +38,8 @@ def correlation(first: Floats, second: Floats) -> float:
     """Spearman's rank correlation of the differences between a pair's two answers, in score and in length.
 
     Differences of two answers to one prompt, so that prompts do not matter; and taken both ways round, so that the
-    label does not matter either: each pair stands for (x, y) and (-x, -y). 1 where the score rises with the length and
-    with nothing else, NaN where one of the two never differs.
+    label does not matter either: each pair counts as (x, y) and as (-x, -y). 1 where the score rises with the length
+    and with nothing else, NaN where one of the two never differs.
     """
     left, right = (np.sign(values) * (pd.Series(np.abs(values)).rank() - 0.5) for values in (first, second))
     spread = float(np.sqrt((left**2).sum() * (right**2).sum()))
@@ -47,7 +47,7 @@ def correlation(first: Floats, second: Floats) -> float:
 
 
 def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tuple[Estimate, int]:
-    """The accuracy if length said nothing about the label, and the number of pairs that it is made of.
+    """The accuracy if length were independent of the label, and the number of its pairs.
 
     Pairs are parted by how much their answers differ in length (up to ten strata of about equal number, fewer where
     they would have fewer than 50 pairs). In each, pairs whose chosen answer is the longer one and pairs whose rejected
@@ -65,8 +65,8 @@ def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tupl
     cells = 2 * strata + (longer > 0)  # of equal length: cell 0, and cell 1 empty
     owner, prompt_count = prompt_groups(prompts)
     width = 2 * count + 2
-    place, size = owner * width + cells, prompt_count * width
-    sums = [np.bincount(place, weights=weights, minlength=size) for weights in (correct, None)]
+    index, size = owner * width + cells, prompt_count * width
+    sums = [np.bincount(index, weights=weights, minlength=size) for weights in (correct, None)]
     table: Floats = np.stack(sums, axis=1).reshape(prompt_count, 2 * width).astype(np.float64)
     value, pairs = (float(part[0]) for part in _standardised(table.sum(axis=0, keepdims=True)))
     if not pairs:
@@ -97,8 +97,8 @@ def by_difference(longer: Floats, correct: Floats, prompts: Codes) -> list[Bin]:
     if not sizes.any():
         return binned(longer, np.zeros(len(longer), dtype=np.int64), correct, prompts)
     bounds = upper_bounds(sizes[sizes > 0], SIDES)
-    places = np.sign(longer).astype(np.int64) * (1 + np.searchsorted(bounds, sizes))
-    return binned(longer, places + len(bounds), correct, prompts)
+    bins = np.sign(longer).astype(np.int64) * (1 + np.searchsorted(bounds, sizes))
+    return binned(longer, bins + len(bounds), correct, prompts)
 
 
 def upper_bounds(values: Floats, count: int) -> Floats:
@@ -109,11 +109,11 @@ def upper_bounds(values: Floats, count: int) -> Floats:
     return np.unique(np.quantile(values, np.arange(1, count + 1) / count, method="inverted_cdf"))
 
 
-def binned(values: Floats, places: Codes, correct: Floats, prompts: Codes) -> list[Bin]:
-    """The accuracy of the pairs of each bin `places` [n]; `low` and `high` are its least and greatest value."""
+def binned(values: Floats, bins: Codes, correct: Floats, prompts: Codes) -> list[Bin]:
+    """The accuracy of the pairs of each of `bins` [n]; `low` and `high` are its least and greatest value."""
     result = []
-    for place in np.unique(places):
-        inside = np.flatnonzero(places == place)
+    for number in np.unique(bins):
+        inside = np.flatnonzero(bins == number)
         result.append(
             Bin(
                 low=float(values[inside].min()),

@@ -1,4 +1,4 @@
-"""The metrics of scored pairs, made of the columns of `scores.parquet` alone."""
+"""The metrics of scored pairs, computed from the columns of `scores.parquet` alone."""
 
 import numpy as np
 import pandas as pd
@@ -93,11 +93,11 @@ def _by_subset(subsets: pd.Series, correct: Floats, longer: Floats, prompts: Cod
     """The accuracy of each subset, by name."""
     order = np.argsort(codes(subsets), kind="stable")
     ends = np.flatnonzero(np.diff(codes(subsets)[order])) + 1
-    found = {}
+    rates = {}
     for part in np.split(order, ends):
-        rates = Accuracy(**accuracy(correct[part], prompts[part]))
-        found[str(subsets.iloc[part[0]])] = rates.rates(len(part), float(half_ties(longer[part]).mean()))
-    return dict(sorted(found.items()))
+        part_accuracy = Accuracy(**accuracy(correct[part], prompts[part]))
+        rates[str(subsets.iloc[part[0]])] = part_accuracy.rates(len(part), float(half_ties(longer[part]).mean()))
+    return dict(sorted(rates.items()))
 
 
 def _weighted(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> Estimate | None:
@@ -120,5 +120,5 @@ def _by_margin(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> list[Bi
     if not len(known):
         return []
     values = margins[known]
-    places = np.searchsorted(upper_bounds(values, MARGIN_BINS), values)
-    return binned(values, places, correct[known], prompts[known])
+    bins = np.searchsorted(upper_bounds(values, MARGIN_BINS), values)
+    return binned(values, bins, correct[known], prompts[known])

@@ -119,7 +119,7 @@ def _vllm_score(body: JsonObject, model: str) -> ParsedRequest:
 
 def _vllm(items: list[Item], model: str, kind: str, entry: Callable[[int, float], JsonObject]) -> ParsedRequest:
     def reply(scored: Sequence[Scored]) -> object:
-        tokens = sum(found.tokens for found in scored)
+        tokens = sum(one.tokens for one in scored)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0, "prompt_tokens_details": None}
         return {
             "id": f"{kind}-{uuid.uuid4().hex}",
@@ -156,8 +156,8 @@ def _texts(value: JsonValue, name: str) -> list[str]:
 def _numbers(scored: Sequence[Scored]) -> list[float]:
     """The score of each item; these replies have no field for an error of one of them."""
     numbers = []
-    for index, found in enumerate(scored):
-        if isinstance(found.scores, UnscorableError):
-            raise RequestError(f"text {index}: {found.scores}")
-        numbers.append(found.scores[0])
+    for index, one in enumerate(scored):
+        if isinstance(one.scores, UnscorableError):
+            raise RequestError(f"text {index}: {one.scores}")
+        numbers.append(one.scores[0])
     return numbers
