@@ -9,7 +9,7 @@ from rewardline.core.files import atomic_folder, read_json
 from rewardline.core.hashing import file_sha256
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published import published_figures
-from rewardline.evaluation.results import EvaluationResult, ResultFile, ScoreNormalization, Text
+from rewardline.evaluation.results import EvaluationResult, Name, ResultFile, ScoreNormalization
 from rewardline.evaluation.score_pairs import scored_comparisons, scored_pairs
 from rewardline.evaluation.scores import as_tables, read_scores, write_scores
 from rewardline.evaluation.settings import EvaluateSettings
@@ -23,7 +23,7 @@ class TrainedModel(ResultFile):
     content = "a training run"
     stage = "train"
 
-    weights_sha256: Text
+    weights_sha256: Name
     normalization: ScoreNormalization | None = None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import RootModel
 
 from rewardline.core.errors import UserError
-from rewardline.evaluation.results import Accuracy, Count, ResultFile, Text, read_results
+from rewardline.evaluation.results import Accuracy, Count, Name, ResultFile, read_results
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,8 @@ class AccuracyLimits(RootModel[dict[str, dict[str, float]]]):
 class LimitCheck(Accuracy):
     """The accuracy of a run on a benchmark beside its limit. An accuracy that is unknown passes no limit."""
 
-    run: Text
-    benchmark: Text
+    run: Name
+    benchmark: Name
     n: Count
     limit: float
     passed: bool

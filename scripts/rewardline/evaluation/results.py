@@ -48,7 +48,7 @@ def _empty_for_null(value: object) -> object:
     return {} if value is None else value
 
 
-Text = Annotated[str, StringConstraints(min_length=1)]
+Name = Annotated[str, StringConstraints(min_length=1)]
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[float, BeforeValidator(_nan_for_null), PlainSerializer(_null_for_nan)]
 Share = Annotated[Number, AfterValidator(_share)]
@@ -246,12 +246,12 @@ class Metrics(Accuracy):
 class Identity(Result):
     """Which run is evaluated on what. `name` is the run's in the configuration, which its seeds have in common."""
 
-    run: Text
-    name: Text | None = None
-    mixture: Text
-    model: Text
+    run: Name
+    name: Name | None = None
+    mixture: Name
+    model: Name
     seed: int | None = None
-    benchmark: Text
+    benchmark: Name
 
 
 class Standard(Result):

@@ -142,8 +142,8 @@ def read_pair_scores(path: Path) -> PairScores:
     return PairScores(np.concatenate(ids), np.concatenate(chosen), np.concatenate(rejected))
 
 
-def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> "pd.DataFrame":
-    """These columns, as far as the file has them, as a table of about 60 bytes a pair.
+def read_scores(path: Path) -> "pd.DataFrame":
+    """The columns that metrics are computed from, as far as the file has them: about 60 bytes a pair.
 
     `CATEGORIES` are categories, `prompt_id` is a number for each prompt, from 0 (int32), and a missing integer is -1.
 
@@ -155,7 +155,7 @@ def read_scores(path: Path, columns: Sequence[str] = MEASURED) -> "pd.DataFrame"
     arrays: dict[str, Column] = {}
     codes: dict[str, dict[str, int]] = {name: {} for name in CATEGORIES}
     first = 0
-    for batch in _finite(path, read_batches(path, columns, NEEDED)):
+    for batch in _finite(path, read_batches(path, MEASURED, NEEDED)):
         for name, values in zip(batch.schema.names, batch.columns, strict=True):
             column: Column
             if name in codes:
