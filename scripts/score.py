@@ -16,7 +16,6 @@ label; or a folder that the second step of DeepSpeed-Chat saved, with --convert-
 
 from rewardline.core.cli import StageParser, log, run, start_logging
 from rewardline.core.errors import UserError
-from rewardline.data.schema import Message
 from rewardline.scoring.files import check_files, score_file
 from rewardline.scoring.options import add_model_options, load_scorer
 from rewardline.scoring.prompts import pair_up, score_table

@@ -231,7 +231,8 @@ def test_how_training_is_distributed_does_not_change_it(
 def test_score_gives_what_is_stored_or_the_raw_score(trained: Trained, raw: bool) -> None:
     folder, base, options, _ = trained
     scorer = Scorer(str(folder / "out"), raw=raw)
-    prompt, answers = [{"role": "user", "content": "How many are 1 and 2?"}], ["They are 3.", "No"]
+    prompt: list[Message] = [{"role": "user", "content": "How many are 1 and 2?"}]
+    answers = ["They are 3.", "No"]
     (found,) = scorer.score([prompt], [answers])
     encoded = ConversationEncoder(load_tokenizer(base), max_length=64, template="plain").encode([prompt], [answers])[0]
     assert isinstance(encoded, EncodedAnswers)

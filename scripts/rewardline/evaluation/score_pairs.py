@@ -15,7 +15,7 @@ from rewardline.core.files import atomic_file
 from rewardline.core.gpus import visible_gpus
 from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.pairs.store import read_rows
 from rewardline.data.schema import AnswerPosition
 from rewardline.evaluation.scores import ScoredPair
 from rewardline.evaluation.settings import ScoringSettings
@@ -140,7 +140,7 @@ def _windows(
 
     score = window_scorer(
         model,
-        max_length=data.manifest["max_length"],
+        max_length=data.manifest.max_length,
         batch_tokens=settings.batch_tokens,
         trust_remote_code=settings.trust_remote_code,
     )
@@ -162,33 +162,33 @@ def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | No
     Raises:
         UserError: a pair of the tokens is missing there.
     """
-    origins = None if pairs is None else read_pairs(pairs / "eval", ["pair_id", *Origin.__annotations__])
+    origins = None if pairs is None else read_rows(pairs / "eval", ["pair_id", *Origin.__annotations__])
     for number, (comparison, scores) in enumerate(scored):
         lengths = [len(comparison.prefix) + len(tail) for tail in comparison.tails]
         for pair in comparison.pairs:
-            chosen, rejected = float(scores[pair["chosen"]]), float(scores[pair["rejected"]])
+            chosen, rejected = float(scores[pair.chosen]), float(scores[pair.rejected])
             origin: Origin = {}
             if origins is not None:
-                row = next((one for one in origins if one.pop("pair_id") == pair["pair_id"]), None)
+                row = next((one for one in origins if one.pop("pair_id") == pair.pair_id), None)
                 if row is None:
-                    missing = f"{pairs}/eval lacks pair {pair['pair_id']} of the tokens"
+                    missing = f"{pairs}/eval lacks pair {pair.pair_id} of the tokens"
                     raise UserError(f"{missing}; delete {pairs} and run again")
                 origin = cast(Origin, row)
             yield ScoredPair(
-                pair_id=pair["pair_id"],
+                pair_id=pair.pair_id,
                 prompt_id=comparison.prompt_id,
-                dataset=pair["dataset"],
-                subset=pair["subset"],
+                dataset=pair.dataset,
+                subset=pair.subset,
                 chosen_score=chosen,
                 rejected_score=rejected,
-                chosen_tokens=lengths[pair["chosen"]],
-                rejected_tokens=lengths[pair["rejected"]],
+                chosen_tokens=lengths[pair.chosen],
+                rejected_tokens=lengths[pair.rejected],
                 correct=float(chosen > rejected) + 0.5 * (chosen == rejected),
-                margin=pair["margin"],
-                confidence=pair["confidence"],
-                weight=pair["weight"],
+                margin=pair.margin,
+                confidence=pair.confidence,
+                weight=pair.weight,
                 comparison=number,
-                chosen_answer=pair["chosen"],
-                rejected_answer=pair["rejected"],
+                chosen_answer=pair.chosen,
+                rejected_answer=pair.rejected,
                 **origin,
             )

@@ -13,7 +13,8 @@ import torch
 from rewardline.core.errors import UserError
 from rewardline.core.runtime import hold_threads
 from rewardline.model.batch import collate
-from rewardline.model.reward_model import RewardModel, load_reward_model
+from rewardline.model.loading import load_reward_model
+from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import Comparison
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ def score_window(
     with torch.inference_mode():
         for group in _groups(parts, batch_tokens, padded=not packed):
             pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
-            computed.append((group, model(collate(pieces, model.batching, pad_id, model.reading).to(device))))
+            computed.append((group, model(collate(pieces, model.batching, pad_id, model.score_positions).to(device))))
     # Only now, so that no batch waits for the GPU to finish the one before.
     for group, tensor in computed:
         scores, offset = tensor.cpu().numpy(), 0

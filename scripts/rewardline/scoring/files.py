@@ -17,7 +17,8 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
 from rewardline.core.progress import ProgressBar, progress
 from rewardline.core.settings import JsonObject
-from rewardline.data.sources.readers import damage_explained, open_parquet, reader, values_of
+from rewardline.data.sources.parquet_files import open_parquet, values_of
+from rewardline.data.sources.readers import damage_explained, reader
 from rewardline.data.sources.rows import Row
 from rewardline.scoring.rows import COLUMNS, PromptAnswers, UnscorableError, parse_row, score_names
 
@@ -140,7 +141,7 @@ def is_parquet(name: str) -> bool:
 def _scored_lines(rows: Iterator[Row], job: FileScoring) -> Iterator[str]:
     replaced = 0
     for chunk in _chunks(rows):
-        replaced += sum(row.mended for row in chunk)
+        replaced += sum(row.replaced for row in chunk)
         values = [row.value if row.value is not None else UnscorableError(row.error or "") for row in chunk]
         for row, new in zip(chunk, job.new_columns(values, [row.number for row in chunk]), strict=True):
             text = json.dumps(new, ensure_ascii=False)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rewardline.core.errors import UserError
+from rewardline.data.schema import Message
 from rewardline.scoring.rows import UnscorableError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def score_table(scorer: "Scorer", prompts: Sequence[tuple[str, list[str]]]) -> s
     column = (WIDTH - 14) // 2
     rule = "-" * WIDTH
     lines = [f"{'query':<{column}}  {'answer':<{column}}  {'score':>8}", rule]
-    turns = [[{"role": "user", "content": prompt}] for prompt, _ in prompts]
+    turns: list[list[Message]] = [[{"role": "user", "content": prompt}] for prompt, _ in prompts]
     scored = scorer.score(turns, [answers for _, answers in prompts])
     for (prompt, answers), scores in zip(prompts, scored, strict=True):
         if isinstance(scores, UnscorableError):

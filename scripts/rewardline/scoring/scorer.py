@@ -73,8 +73,10 @@ class Scorer:
         length = _length(loaded, text_tokenizer, max_length, trained.max_length if trained else None)
         encoder: ConversationEncoder
         if is_chat and template is None:
-            encoder = TurnsEncoder(text_tokenizer, max_length=length, num_padding_at_beginning=num_padding_at_beginning)
-            setattr(loaded.config, KEY, {"score": encoder.place.score})
+            encoder = DeepSpeedChatEncoder(
+                text_tokenizer, max_length=length, num_padding_at_beginning=num_padding_at_beginning
+            )
+            setattr(loaded.config, KEY, {"score": encoder.score})
         else:
             encoder = (ConversationEncoder if trained else PublishedEncoder)(
                 text_tokenizer,
@@ -127,7 +129,7 @@ class Scorer:
 
     def encode_texts(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
         """The tokens of complete texts, which hold prompt and answer with all headings; see `TextEncoder`."""
-        if self._model.reading.score == "mean":
+        if self._model.score_positions.score == "mean":
             reason = "the model's score is a mean over the answer, and a complete text does not say where that begins"
             return [UnscorableError(f"{reason}; give prompt and answer") for _ in texts]
         return [_comparison(EncodedAnswers([ids], 0)) for ids in self._texts.encode(texts, ended)]

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.store import PAIR_SCHEMA, PartWriter
+from rewardline.data.pairs.store import PartWriter
+from rewardline.data.schema import Pair
 from rewardline.evaluation.score_pairs import scored_pairs
 from rewardline.scoring.batched import Scores
-from rewardline.tokens.store import Comparison
+from rewardline.tokens.store import Comparison, ComparisonPair
+
+from support.pairs import pair_rows
 
 
 def written(folder: Path, count: int) -> Path:
     """A folder of pairs."""
-    writer = PartWriter(folder / "eval", PAIR_SCHEMA, rows_per_part=3, batch=2)
-    for k in range(count):
-        writer.add({"pair_id": f"p{k}", "file": "a.jsonl", "row": k + 1, "chosen_source": "one" if k % 2 else None})
+    writer = PartWriter(folder / "eval", Pair, rows_per_part=3, batch=2)
+    for k, row in enumerate(pair_rows(count)):
+        writer.add(Pair(**{**row, "pair_id": f"p{k}", "chosen_source": "one" if k % 2 else None}))
     writer.close()
     return folder
 
@@ -25,10 +28,12 @@ def written(folder: Path, count: int) -> Path:
 def scored(*numbers: int) -> Iterator[tuple[Comparison, Scores]]:
     """Comparisons with the pairs of these numbers, which are their chosen scores too."""
     for k in numbers:
-        labels = {"pair_id": f"p{k}", "dataset": "d", "subset": "s", "margin": None, "confidence": 1.0, "weight": 1.0}
+        pair = ComparisonPair(
+            f"p{k}", dataset="d", subset="s", chosen=1, rejected=0, margin=None, confidence=1.0, weight=1.0
+        )
         ids = [np.arange(n, dtype=np.int32) for n in (3, 2, 4)]
         yield (
-            Comparison("prompt", ids[0], ids[1:], [{**labels, "chosen": 1, "rejected": 0}]),
+            Comparison("prompt", ids[0], ids[1:], [pair]),
             np.array([2.0, k], np.float32),
         )
 
