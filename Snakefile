@@ -60,8 +60,8 @@ onstart:
 
 
 onsuccess:
-    print(last_screen())
+    print(final_summary())
 
 
 onerror:
-    print(failed_screen())
+    print(failure_summary())

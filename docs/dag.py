@@ -1,7 +1,7 @@
-"""Keep generated parts of README.md current: the picture of the rules, and the last screen of the default run.
+"""Keep generated parts of README.md current: the picture of the rules, and the final summary of the default run.
 
 python docs/dag.py            say whether README.md is current
-python docs/dag.py --write    write the picture, and the last screen if results/ holds the default run
+python docs/dag.py --write    write the picture, and the final summary if results/ holds the default run
 """
 
 import argparse

@@ -1,4 +1,4 @@
-# What happens around the jobs: this machine or cluster, one instance at a time, and the last screen.
+# What happens around the jobs: this machine or cluster, one instance at a time, and the final summary.
 
 # A cluster's jobs get the GPUs that its profile asks for, not as many as the login host or a job's machine shows.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
@@ -69,21 +69,21 @@ def slurm_request(job, attempt):
     )
 
 
-def last_screen():
-    """The summary and where the results lie."""
-    if not Path("results/summary.tsv").exists():
-        return ""
+def final_summary():
+    """The results of all runs, and where their files are."""
     metrics = [Path(path) for path in evaluations("metrics.json") if Path(path).exists()]
+    if not metrics or not Path("results/summary.tsv").exists():
+        return ""
     models = " ".join(f"results/models/{run}" for run in RUNS)
     try:
-        table = summary.screen(Path("results/summary.tsv"), metrics, comparisons=Path("results/comparisons.json"))
+        table = summary.final_summary(metrics, comparisons=Path("results/comparisons.json"))
     except UserError as error:
         return f"no summary: {error}"
     return f"\n{table}\n\nreport  results/report.html\nmodels  {models}\n"
 
 
-def failed_screen():
-    """What is there all the same when jobs failed, and what is not: results of an earlier run do not count."""
+def failure_summary():
+    """The results that are up to date although jobs failed, and the messages of those that failed."""
     unfinished = list(workflow.dag.needrun_jobs())
     missing = {str(path) for job in unfinished for path in job.output}
     metrics = [Path(path) for path in evaluations("metrics.json") if path not in missing and Path(path).exists()]
@@ -91,11 +91,11 @@ def failed_screen():
     lines = []
     for job in first:
         lines.append(f"failed  {' '.join([job.rule.name, *job.wildcards])}; see {' '.join(job.log)}")
-        lines += [f"  {line}" for path in job.log for line in summary.failure(Path(path))]
+        lines += [f"  {line}" for path in job.log for line in summary.failure_message(Path(path))]
     if {job.rule.name for job in first} != {"gate"}:
         lines.append("The same command goes on where this one ended.")
     try:
-        table = f"\n{summary.screen(None, metrics)}\n" if metrics else "\nno evaluation is up to date"
+        table = f"\n{summary.final_summary(metrics)}\n" if metrics else "\nno evaluation is up to date"
     except UserError as error:
         table = f"\nno summary: {error}"
     return "\n".join([table, *lines, ""])

@@ -11,7 +11,8 @@ Example:
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, log, run
-from rewardline.report.page import Inputs, write_report
+from rewardline.report.inputs import ReportInputs
+from rewardline.report.page import write_report
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.start(argv)
-    inputs = Inputs(
+    inputs = ReportInputs(
         metrics=options.metrics,
         scores=options.scores,
         models=options.models,

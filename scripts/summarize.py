@@ -20,9 +20,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each eval")
     arguments.add_argument("--output", type=Path, required=True, help="the table to write")
     options = arguments.start(argv)
-    evaluations = read_results(options.metrics)
-    write_summary(evaluations, options.output)
-    log.info("%s: %d evals of %d runs", options.output, len(evaluations), len({one.run for one in evaluations}))
+    results = read_results(options.metrics)
+    write_summary(results, options.output)
+    log.info("%s: %d evals of %d runs", options.output, len(results), len({one.run for one in results}))
     return 0
 
 

@@ -34,7 +34,7 @@ def test_card_has_the_numbers_of_the_metrics(results: Results) -> None:
     value = results.eval("demo")
     results.eval("demo", "other", n=100, subsets=())
     text = card(results)
-    bounds = f"{100 * value['accuracy_low']:.1f} to {100 * value['accuracy_high']:.1f}%"
+    bounds = f"{100 * value['accuracy_low']:.1f}\N{EN DASH}{100 * value['accuracy_high']:.1f}%"
     assert cells(text, "held-out split of demo") == [
         "held-out split of demo",
         "400",
@@ -50,7 +50,7 @@ def test_card_has_the_numbers_of_the_metrics(results: Results) -> None:
     assert [text.index(f"| {name} |") for name in weakest] == sorted(text.index(f"| {name} |") for name in weakest)
 
 
-def test_what_metrics_say_beyond_accuracy_is_told(results: Results) -> None:
+def test_metrics_beyond_accuracy_are_listed(results: Results) -> None:
     value: dict[str, Any] = results.eval("demo", subsets=())
     value["calibration"] = {"ece": 0.125, "temperature": 1.5, "ece_at_temperature": 0.02}
     value["length"] = {
@@ -62,16 +62,16 @@ def test_what_metrics_say_beyond_accuracy_is_told(results: Results) -> None:
     value["sections"] = {"arithmetic": "RewardBench", "overall": 0.75, "sections": {"Chat": {"score": 0.9, "n": 40}}}
     (results.root / "evals/demo/eval/metrics.json").write_text(json.dumps(value))
     text = " ".join(card(results).split())
-    for told in (
+    for expected in (
         "calibration error is 12.5%; with margins divided by 1.50 it is 2.0%",
-        "the accuracy is 61.0% (58.0 to 64.0%)",
+        "the accuracy is 61.0% (58.0\N{EN DASH}64.0%)",
         "The correlation of score and length is -0.25.",
-        "of 57 prompts with 4.0 answers on average it puts the best one first in 50.0% (40.0 to 60.0%)",
+        "of 57 prompts with 4.0 answers on average it puts the best one first in 50.0% (40.0\N{EN DASH}60.0%)",
         "| section (RewardBench) | pairs | score |",
         "| Chat | 40 | 90.0% |",
         "| **overall** | | 75.0% |",
     ):
-        assert told in text
+        assert expected in text
 
 
 def test_names_from_the_data_do_not_break_the_table(results: Results) -> None:

@@ -20,7 +20,7 @@ def results(tmp_path: Path) -> Results:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, str]:
+def complete(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, str]:
     made = Results(tmp_path_factory.mktemp("results")).all()
     return made, made.page()
 
@@ -29,8 +29,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def test_page_stands_alone(whole: tuple[Results, str]) -> None:
-    html = whole[1]
+def test_page_is_self_contained(complete: tuple[Results, str]) -> None:
+    html = complete[1]
     page = Page(html)
     assert not re.findall(r"https?:|//[a-z]", html)
     assert {tag for tag, _ in page.seen} & {
@@ -47,24 +47,24 @@ def test_page_stands_alone(whole: tuple[Results, str]) -> None:
     assert "url(" not in re.sub(r"url\(#\w+\)", "", html)
 
 
-def test_references_inside_the_page_lead_somewhere_and_ids_are_unique(whole: tuple[Results, str]) -> None:
-    page = Page(whole[1])
+def test_references_inside_the_page_lead_somewhere_and_ids_are_unique(complete: tuple[Results, str]) -> None:
+    page = Page(complete[1])
     ids = list(page.attributes("id"))
-    targets = {value[1:] for value in page.attributes("href")} | set(re.findall(r"url\(#(\w+)\)", whole[1]))
+    targets = {value[1:] for value in page.attributes("href")} | set(re.findall(r"url\(#(\w+)\)", complete[1]))
     assert len(ids) == len(set(ids))
     assert targets <= set(ids)
 
 
-def test_page_is_the_same_bytes_each_time(whole: tuple[Results, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    results, html = whole
+def test_page_is_the_same_bytes_each_time(complete: tuple[Results, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    results, html = complete
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9)
     assert results.page() == html
     assert len(html) < 200_000
 
 
-def test_leaderboard_shows_the_numbers_of_the_metrics(whole: tuple[Results, str]) -> None:
-    results, html = whole
+def test_leaderboard_shows_the_numbers_of_the_metrics(complete: tuple[Results, str]) -> None:
+    results, html = complete
     page = Page(html)
     for run in ("first-seed0", "first-seed1", "second"):
         value = results.metrics[run, "eval"]
@@ -79,16 +79,16 @@ def test_leaderboard_shows_the_numbers_of_the_metrics(whole: tuple[Results, str]
         ]
 
 
-def test_seeds_are_averaged_and_their_spread_is_told(whole: tuple[Results, str]) -> None:
-    results, html = whole
+def test_seeds_are_averaged_and_their_spread_is_shown(complete: tuple[Results, str]) -> None:
+    results, html = complete
     found = [results.metrics[f"first-seed{seed}", "eval"]["accuracy"] for seed in (0, 1)]
     page = Page(html)
     assert page.row("first, mean of 2 seeds")[1].startswith(percent(sum(found) / 2))
     assert f"\N{PLUS-MINUS SIGN}{100 * np.std(found, ddof=1):.1f} points between seeds" in page.text
 
 
-def test_subset_table_shows_the_numbers_of_the_metrics(whole: tuple[Results, str]) -> None:
-    results, html = whole
+def test_subset_table_shows_the_numbers_of_the_metrics(complete: tuple[Results, str]) -> None:
+    results, html = complete
     page = Page(html)
     assert page.row("subset") == ["subset", "pairs", "first", "second", "length only"]
     for name, rates in results.metrics["second", "eval"]["by_subset"].items():
@@ -97,10 +97,10 @@ def test_subset_table_shows_the_numbers_of_the_metrics(whole: tuple[Results, str
         assert name in html
 
 
-def test_data_tokens_and_provenance_show_the_numbers_of_their_files(whole: tuple[Results, str]) -> None:
-    page = Page(whole[1])
+def test_data_tokens_and_provenance_show_the_numbers_of_their_files(complete: tuple[Results, str]) -> None:
+    page = Page(complete[1])
     assert page.row("rows read")[1] == "5,230"
-    assert page.row("pairs held out (eval)")[1] == "400"
+    assert page.row("held-out pairs (eval)")[1] == "400"
     assert page.row("identical answers")[1:4] == ["310", "5.9%", "0"]
     assert page.row("identical answers")[4] == "data/demo.jsonl, row 17 chosen and rejected are both 'Thank you.'"
     assert page.row("near duplicate")[1:4] == ["0", "0.0%", "17"]
@@ -114,8 +114,8 @@ def test_data_tokens_and_provenance_show_the_numbers_of_their_files(whole: tuple
     assert page.row("torch") == ["torch", "2.13.0"]
 
 
-def test_figures_say_what_they_show(whole: tuple[Results, str]) -> None:
-    page = Page(whole[1])
+def test_figures_say_what_they_show(complete: tuple[Results, str]) -> None:
+    page = Page(complete[1])
     figures = [attributes for tag, attributes in page.seen if tag == "svg"]
     assert len(figures) == sum(tag == "figcaption" for tag, _ in page.seen) >= 10
     assert all(figure["role"] == "img" and len(figure["aria-label"] or "") > 20 for figure in figures)
@@ -124,7 +124,7 @@ def test_figures_say_what_they_show(whole: tuple[Results, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "low", "high", "length", "told"),
+    ("accuracy", "low", "high", "length", "expected"),
     [
         (
             0.72,
@@ -135,21 +135,21 @@ def test_figures_say_what_they_show(whole: tuple[Results, str]) -> None:
         ),
         (0.72, 0.68, 0.76, 0.30, "always picking the shorter answer is right in 70.0%, inside the interval"),
         (0.60, 0.55, 0.65, 0.70, "worse than a rule that sees only length"),
-        (0.51, 0.47, 0.55, 0.60, "The interval includes 50%, so this could be coin flips."),
-        (0.40, 0.36, 0.44, 0.50, "worse than coin flips"),
-        (None, None, None, None, "there was nothing to judge"),
+        (0.51, 0.47, 0.55, 0.60, "The interval includes 50%, so this could be random guessing."),
+        (0.40, 0.36, 0.44, 0.50, "worse than random guessing"),
+        (None, None, None, None, "no pair was scored"),
     ],
 )
-def test_verdict_says_what_the_accuracy_is_worth(
-    results: Results, accuracy: float, low: float, high: float, length: float, told: str
+def test_headline_says_what_the_accuracy_is_worth(
+    results: Results, accuracy: float, low: float, high: float, length: float, expected: str
 ) -> None:
     value = results.eval("demo", subsets=())
     value |= {"accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, "length_accuracy": length}
     (results.root / "evals/demo/eval/metrics.json").write_text(json.dumps(value))
-    assert told in Page(results.page("scores")).text
+    assert expected in Page(results.page("scores")).text
 
 
-def test_runs_that_the_test_cannot_tell_apart_are_said_to_be_so(results: Results) -> None:
+def test_runs_that_the_benchmark_cannot_tell_apart_are_named(results: Results) -> None:
     for run, accuracy in (("a", 0.70), ("b", 0.69), ("c", 0.55)):
         value = results.eval(run) | {
             "accuracy": accuracy,
@@ -158,7 +158,7 @@ def test_runs_that_the_test_cannot_tell_apart_are_said_to_be_so(results: Results
         }
         (results.root / f"evals/{run}/eval/metrics.json").write_text(json.dumps(value))
     page = Page(results.page("scores"))
-    assert "The interval of b overlaps with it, so this test alone does not tell them apart." in page.text
+    assert "The interval of b overlaps with it, so this benchmark alone does not tell them apart." in page.text
     assert page.row("a", "70.0% 66.0\N{EN DASH}74.0%")[-1] == "best"
     assert page.row("b")[-1] == "1.0 lower, within noise"
     assert page.row("c")[-1] == "15.0 lower, intervals apart"
@@ -252,14 +252,14 @@ def test_eight_runs_have_colours_of_their_own_and_seeds_share_one(results: Resul
 
 
 @pytest.mark.parametrize(("offset", "word"), [(-5.0, "negative"), (5.0, "positive"), (0.0, "")])
-def test_drifting_scores_are_told(results: Results, offset: float, word: str) -> None:
+def test_drifting_scores_are_a_finding(results: Results, offset: float, word: str) -> None:
     results.eval("demo", subsets=())
     results.model("demo", offset=offset)
     text = Page(results.page("scores")).text
     assert (f"demo : scores drift {word}; see centering" in text) == bool(word)
 
 
-def test_what_deserves_a_look_is_told(results: Results) -> None:
+def test_findings_are_listed(results: Results) -> None:
     results.eval("demo")
     results.model("demo", git={"commit": "f" * 40, "dirty": True})
     log = results.root / "models/demo/log.jsonl"
@@ -274,7 +274,7 @@ def test_what_deserves_a_look_is_told(results: Results) -> None:
     scores[:3] = math.nan
     pq.write_table(table.set_column(table.column_names.index("chosen_score"), "chosen_score", pa.array(scores)), path)
     text = Page(results.page()).text
-    for told in (
+    for expected in (
         "changes that were not committed",
         "not a finite number at 1 of 10 steps",
         "training loss ends at 0.700",
@@ -283,11 +283,11 @@ def test_what_deserves_a_look_is_told(results: Results) -> None:
         "40.6% of the pairs lost tokens to the length limit",
         "3 of 400 pairs have a score that is not a finite number",
     ):
-        assert told in text
+        assert expected in text
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "expected"),
     [
         ("models/demo/log.jsonl", '{"step": 1, "loss": 0.7}\n{"step": 2, "lo', "line 2 is damaged"),
         ("models/demo/log.jsonl", None, "does not exist"),
@@ -298,7 +298,7 @@ def test_what_deserves_a_look_is_told(results: Results) -> None:
     ],
 )
 def test_damaged_files_are_named_and_an_old_report_stays(
-    results: Results, file: str, content: str | None, told: str
+    results: Results, file: str, content: str | None, expected: str
 ) -> None:
     results.eval("demo")
     results.model("demo", steps=5)
@@ -310,7 +310,7 @@ def test_damaged_files_are_named_and_an_old_report_stays(
     path.unlink() if content is None else path.write_text(content)
     with pytest.raises(UserError, match=re.escape(str(path))) as error:
         results.page()
-    assert told in str(error.value)
+    assert expected in str(error.value)
     assert old.read_text() == "old"
     assert not list(results.root.glob(".report*"))
 
@@ -323,9 +323,9 @@ def test_scores_without_a_column_are_named(results: Results) -> None:
         results.page()
 
 
-def test_page_says_what_was_trained_on_what(whole: tuple[Results, str]) -> None:
-    told = Page(whole[1]).text
-    assert "first is model tiny trained on demo with 2 seeds; second is model tiny trained on demo." in told
+def test_page_says_what_was_trained_on_what(complete: tuple[Results, str]) -> None:
+    text = Page(complete[1]).text
+    assert "first is model tiny trained on demo with 2 seeds; second is model tiny trained on demo." in text
 
 
 def test_an_ensemble_is_shown_as_a_run(results: Results) -> None:
@@ -339,16 +339,16 @@ def test_an_ensemble_is_shown_as_a_run(results: Results) -> None:
     assert page.row("committee")[1].startswith(percent(value["accuracy"]))
 
 
-def test_weak_subsets_are_worth_a_look(results: Results) -> None:
+def test_weak_subsets_are_findings(results: Results) -> None:
     value = results.eval("demo", skill=3)
     value["by_subset"]["lists"] |= {"accuracy": 0.55, "accuracy_low": 0.45, "accuracy_high": 0.65}
     value["by_subset"]["code"] |= {"accuracy": 0.5, "accuracy_low": 0.2, "accuracy_high": 0.8, "n": 8}
     (results.root / "evals/demo/eval/metrics.json").write_text(json.dumps(value))
     text = Page(results.page()).text
-    assert "demo : not shown to beat coin flips, on the held-out split of demo, at lists (55.0%)." in text
+    assert "demo : not shown to beat random guessing, on the held-out split of demo, at lists (55.0%)." in text
 
 
-def test_probes_tell_which_hacks_win(results: Results) -> None:
+def test_probes_name_the_hacks_that_win(results: Results) -> None:
     for run, padded in (("good", 0.95), ("weak", 0.6)):
         value = results.eval(run, "hacks", n=300, subsets=("empty", "padded", "thanks"), skill=4)
         value["accuracy"] = padded
@@ -360,5 +360,5 @@ def test_probes_tell_which_hacks_win(results: Results) -> None:
     assert "Against hacks of answers (hacks, 300 pairs), good prefers the real answer in 95.0%" in text
     assert "It falls for none of them often." in text
     assert "weak : prefers the hack to the real answer: padded (40.0%)." in text
-    assert "Which hacks win?" in text
+    assert "Accuracy by hack." in text
     assert "What these numbers mean" not in text

@@ -1,4 +1,4 @@
-"""Differences between runs in the report, pair by pair."""
+"""Paired differences between runs in the report."""
 
 import json
 from pathlib import Path
@@ -29,19 +29,19 @@ def compare(results: Results, *differences: tuple[str, str, float, float, float]
     return results.page()
 
 
-def test_runs_are_told_apart_pair_by_pair(results: Results) -> None:
+def test_runs_are_told_apart_by_paired_differences(results: Results) -> None:
     page = Page(
         compare(results, ("b", "a", -0.01, -0.018, -0.002), ("a", "c", 0.15, 0.1, 0.2), ("b", "c", 0.14, 0.1, 0.2))
     )
     minus = "\N{MINUS SIGN}"
-    assert "Pair by pair it beats b and c by more than noise." in page.text
+    assert "In the paired comparison it beats b and c by more than noise." in page.text
     assert page.row("b")[-1] == f"{minus}1.0 ({minus}1.8 to {minus}0.2)"
     assert page.row("c")[-1] == f"{minus}15.0 ({minus}20.0 to {minus}10.0)"
     assert page.row("a", "b")[:4] == ["a", "b", "+1.0", "+0.2 to +1.8"]
     assert page.row("b", "c")[:4] == ["b", "c", "+14.0", "+10.0 to +20.0"]
 
 
-def test_a_lead_within_noise_is_said_to_be_so(results: Results) -> None:
+def test_a_lead_within_noise_is_named(results: Results) -> None:
     page = Page(compare(results, ("a", "b", 0.01, -0.01, 0.03), ("a", "c", 0.15, 0.1, 0.2)))
     assert "Its lead over b is within noise: these pairs do not tell them apart." in page.text
     assert page.row("b")[-1].endswith("within noise")
@@ -54,14 +54,14 @@ def test_without_comparisons_of_a_board_intervals_are_compared(results: Results)
     assert page.row("b")[-1] == "1.0 lower, within noise"
 
 
-def test_differences_of_seeds_do_not_stand_for_those_of_runs(tmp_path: Path) -> None:
+def test_differences_of_seeds_are_not_those_of_runs(tmp_path: Path) -> None:
     results = Results(tmp_path).all()
     page = Page(compare(results, ("first-seed0", "second", 0.3, 0.2, 0.4), ("first", "second", 0.2, 0.1, 0.3)))
     assert "\N{MINUS SIGN}20.0 (\N{MINUS SIGN}30.0 to \N{MINUS SIGN}10.0)" in page.text
     assert "\N{MINUS SIGN}30.0 (" not in page.text
 
 
-def test_noise_between_seeds_is_told_from_that_of_prompts(results: Results) -> None:
+def test_noise_between_seeds_is_named(results: Results) -> None:
     html = compare(results, ("a", "b", 0.01, -0.01, 0.03), ("a", "c", 0.15, 0.1, 0.2))
     found = json.loads((results.root / "comparisons.json").read_text())
     found["boards"][0]["differences"][0]["seeds"] = [2, 1]

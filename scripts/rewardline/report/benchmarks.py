@@ -1,23 +1,22 @@
-"""The report's part about one board: the runs that were judged on the same pairs."""
+"""The report's part about one benchmark: a leaderboard of the runs, subsets, distributions and the hardest pairs."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
 from rewardline.evaluation.leaderboards import Entry, Leaderboard
 from rewardline.evaluation.results import EvaluationResult, Rates
 from rewardline.report import figures
-from rewardline.report.differences import Differences, table
-from rewardline.report.differences import Row as Compared
-from rewardline.report.examples import Example, hardest
-from rewardline.report.figure_style import Figure
-from rewardline.report.findings import about_board, probe_verdict, standing, verdict
-from rewardline.report.judged import Judged, judged
-from rewardline.report.summary import percent, score
-from rewardline.report.training import Scores, read_scores
+from rewardline.report.diagnostics import Diagnostics, diagnostics
+from rewardline.report.differences import DifferenceTable, difference_table
+from rewardline.report.examples import Example, hardest_pairs
+from rewardline.report.figures import Figure
+from rewardline.report.findings import compared_with_best, headline, probe_headline, subset_findings
+from rewardline.report.formatting import Bar, Scale, decimal, percent
+from rewardline.report.inputs import Floats, ReportData, read_scores
 
 COMPARED = 4
 """How many runs share one figure; more could not be told apart."""
@@ -26,24 +25,33 @@ DISTRIBUTIONS = 8
 SUBSETS_DRAWN = 24
 SUBSETS_LISTED = 300
 RANKED_PAIRS = 10
-"""Where subsets are many, only those with this many pairs compete for a place in the figure."""
+"""Where subsets are many, only those with this many pairs are candidates for the figure."""
 
 
 @dataclass(frozen=True)
 class Row:
     """A row of the leaderboard: an entry, or one seed of the entry above.
 
-    `numbers` are the loss and the mean chosen and rejected score. `bar` says where on the track, in percent of its
-    width, the interval starts, how long it is, and where accuracy and length-only rule lie; empty where unknown.
+    `numbers` are the loss and the mean chosen and rejected score; `bar` is None where the interval is unknown.
     """
 
     name: str
     colour: str
     is_seed: bool
     rates: Rates
-    standing: str
     numbers: tuple[str, str, str]
-    bar: tuple[float, ...]
+    bar: Bar | None
+    comparison: str
+
+
+@dataclass(frozen=True)
+class SubsetRow:
+    """A subset: its pairs, the rates of each compared entry, and the accuracy of the length-only rule."""
+
+    name: str
+    n: int
+    rates: list[Rates | None]
+    length: float
 
 
 @dataclass(frozen=True)
@@ -51,32 +59,40 @@ class Subsets:
     """The accuracy by subset: a figure, and a table with a column per compared entry. `left_out` are not listed."""
 
     figure: Figure
-    names: list[str]
-    rows: list[tuple[str, int, list[Rates | None], float]]
+    entries: list[str]
+    rows: list[SubsetRow]
     left_out: int
 
 
 @dataclass(frozen=True)
-class Section:
-    """All that the report says about one board. `track` is the range of the leaderboard's bars, as shares.
+class BenchmarkSection:
+    """All that the report says about one benchmark.
 
-    `differences` are between every two entries, `zero` is where on their track 0 lies, in percent, `undrawn` how many
-    are left out; `paired` says whether the leaderboard compares pair by pair.
+    Attributes:
+        anchor: unique on the page.
+        title: the benchmark in words.
+        headline, findings: sentences.
+        scale: the range of the leaderboard's bars.
+        rows: the leaderboard.
+        differences: between every two entries; None for fewer than three.
+        paired: whether the leaderboard has paired comparisons.
+        legend: colour and name of the compared entries, where there are several.
+        distributions: histograms of scores and margins; those of `left_out` entries are not drawn.
+        hardest: the pairs that the best entry, `hardest_run`, gets most wrong.
+        probes: whether the pairs are real answers against hacks of them.
     """
 
     board: Leaderboard
     anchor: str
     title: str
-    verdict: Markup
-    looks: list[Markup]
-    track: tuple[float, float]
+    headline: Markup
+    findings: list[Markup]
+    scale: Scale
     rows: list[Row]
-    differences: list[Compared]
-    zero: float
-    undrawn: int
+    differences: DifferenceTable | None
     paired: bool
     legend: list[tuple[str, str]]
-    judged: Judged
+    diagnostics: Diagnostics
     subsets: Subsets | None
     distributions: list[Figure]
     left_out: int
@@ -84,103 +100,86 @@ class Section:
     hardest_run: str
     probes: bool
 
-    @property
-    def half(self) -> float:
-        """Where on the track one half lies, in percent of its width."""
-        low, high = self.track
-        return round(100 * (0.5 - low) / (high - low), 2)
 
+def benchmark_section(
+    board: Leaderboard, data: ReportData, colours: Mapping[str, str], anchor: str
+) -> BenchmarkSection:
+    """Reduce the scores of a benchmark's runs, one file at a time, and draw its figures.
 
-def section(
-    board: Leaderboard,
-    scores: Mapping[tuple[str, str], Path],
-    pairs: Mapping[str, Path],
-    colours: Mapping[str, str],
-    differences: Differences,
-    probes: bool,
-    anchor: str,
-) -> Section:
-    """Reduce the scores of a board's runs, one file at a time, and draw its figures.
-
-    `scores` are paths by run and benchmark, `pairs` folders of pairs by mixture or benchmark, `colours` are by
-    run, and `anchor` is unique on the page. `probes`: the pairs are real answers against hacks of them.
+    `colours` are by run id; `anchor` is unique on the page.
     """
-    members = [one for entry in board.entries for one in entry.members]
-    paths = {one.run: path for one in members if (path := scores.get((one.run, board.benchmark))) is not None}
-    reduced = {run: read_scores(path) for run, path in paths.items()}
-    scored = [entry for entry in board.entries if all(one.run in reduced for one in entry.members)]
-    found = judged(anchor, () if probes else board.entries[:COMPARED], colours)
-    folder = pairs.get(board.mixture or board.benchmark)
-    between_all, zero, undrawn = table(board, differences)
-    track = _track([one.total for one in members])
-    return Section(
+    probes = board.benchmark in data.probes
+    differences = data.differences(board)
+    findings = subset_findings(board, probes)
+    paths = data.score_files(board)
+    scored = [entry for entry in board.entries if all(one.run in paths for one in entry.members)]
+    drawn = {entry.members[0].run: f"{anchor}-{k}" for k, entry in enumerate(scored[:DISTRIBUTIONS])}
+    distributions: list[Figure] = []
+    for one in (one for entry in board.entries for one in entry.members if one.run in paths):
+        scores = read_scores(paths[one.run])
+        usable = np.isfinite(scores.chosen) & np.isfinite(scores.rejected)
+        if not usable.all():
+            text = Markup("<b>{}</b>: on the {}, {:,} of {:,} pairs have a score that is not a finite number.")
+            findings.append(text.format(one.run, board.title, int((~usable).sum()), len(usable)))
+        if one.run in drawn and usable.any():
+            distributions += _distributions(drawn[one.run], one, scores.chosen[usable], scores.rejected[usable])
+    compared = board.entries[:COMPARED]
+    measured = diagnostics(anchor, () if probes else compared, colours)
+    findings += [
+        Markup("<b>{}</b>, on the {}: it {}").format(name, board.title, text) for name, text in measured.findings
+    ]
+    pairs = data.pairs.get(board.mixture or board.benchmark)
+    scale = _scale([one.total for entry in board.entries for one in entry.members])
+    return BenchmarkSection(
         board=board,
         anchor=anchor,
         title=f"hacks of answers ({board.benchmark})" if probes else board.title,
-        verdict=probe_verdict(board) if probes else verdict(board, differences),
-        looks=about_board(board, probes)
-        + [
-            Markup("<b>{}</b>: on the {}, {:,} of {:,} pairs have a score that is not a finite number.").format(
-                run, board.title, one.unusable, one.n
-            )
-            for run, one in reduced.items()
-            if one.unusable
-        ]
-        + [Markup("<b>{}</b>, on the {}: it {}").format(name, board.title, text) for name, text in found.looks],
-        track=track,
+        headline=probe_headline(board) if probes else headline(board, differences),
+        findings=findings,
+        scale=scale,
         rows=[
-            row for entry in board.entries for row in _rows(entry, standing(entry, board, differences), colours, track)
+            row
+            for entry in board.entries
+            for row in _rows(entry, compared_with_best(entry, board, differences), colours, scale)
         ],
-        differences=between_all,
-        zero=zero,
-        undrawn=undrawn,
+        differences=difference_table(board, differences),
         paired=bool(differences),
-        legend=[(colours[e.members[0].run], e.name) for e in board.entries[:COMPARED]]
-        if len(board.entries) > 1
-        else [],
-        judged=found,
+        legend=[(colours[e.members[0].run], e.name) for e in compared] if len(board.entries) > 1 else [],
+        diagnostics=measured,
         subsets=_subsets(board, colours, anchor, probes),
-        distributions=[
-            figure
-            for k, entry in enumerate(scored[:DISTRIBUTIONS])
-            for figure in _distributions(f"{anchor}-{k}", entry.members[0], reduced[entry.members[0].run])
-        ],
+        distributions=distributions,
         left_out=max(0, len(scored) - DISTRIBUTIONS),
-        hardest=hardest(scored[0], paths, folder) if scored and folder else [],
+        hardest=hardest_pairs([paths[one.run] for one in scored[0].members], pairs) if scored and pairs else [],
         hardest_run=scored[0].name if scored else "",
         probes=probes,
     )
 
 
-def _rows(entry: Entry, against: str, colours: Mapping[str, str], track: tuple[float, float]) -> list[Row]:
-    means = (score(entry.mean("chosen_mean")), score(entry.mean("rejected_mean")))
+def _rows(entry: Entry, comparison: str, colours: Mapping[str, str], scale: Scale) -> list[Row]:
+    """The row of an entry, and one for each of several seeds."""
     name = entry.name if len(entry.members) == 1 else f"{entry.name}, mean of {len(entry.members)} seeds"
-    colour, rates = colours[entry.members[0].run], entry.total
-    numbers = (_loss(entry.mean("loss")), *means)
-    rows = [Row(name, colour, False, rates, against, numbers, _bar(rates, track))]
-    for one in entry.members if len(entry.members) > 1 else ():
-        numbers = (_loss(one.loss), score(one.chosen_mean), score(one.rejected_mean))
-        rows.append(Row(one.run, colours[one.run], True, one.total, "", numbers, _bar(one.total, track)))
-    return rows
+    means = (entry.mean("loss"), entry.mean("chosen_mean"), entry.mean("rejected_mean"))
+    rows = [(name, entry.members[0].run, entry.total, means)]
+    if len(entry.members) > 1:
+        rows += [(one.run, one.run, one.total, (one.loss, one.chosen_mean, one.rejected_mean)) for one in entry.members]
+    return [
+        Row(
+            name=name,
+            colour=colours[run],
+            is_seed=k > 0,
+            rates=rates,
+            numbers=(decimal(loss, 3), decimal(chosen), decimal(rejected)),
+            bar=scale.bar(rates.accuracy, rates.low, rates.high, rates.length),
+            comparison="" if k else comparison,
+        )
+        for k, (name, run, rates, (loss, chosen, rejected)) in enumerate(rows)
+    ]
 
 
-def _loss(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "-"
-
-
-def _track(rates: Sequence[Rates]) -> tuple[float, float]:
-    """The round range, in tenths, that holds all intervals, the length-only rule and one half."""
+def _scale(rates: Sequence[Rates]) -> Scale:
+    """The range, in tenths, that holds all intervals, the length-only rule and 50%."""
     values = [value for one in rates for value in (one.accuracy, one.low, one.high, one.length) if math.isfinite(value)]
-    return math.floor(10 * min([0.5, *values])) / 10, math.ceil(10 * max([0.6, *values])) / 10
-
-
-def _bar(rates: Rates, track: tuple[float, float]) -> tuple[float, ...]:
-    low, high = track
-    if math.isnan(rates.accuracy + rates.low + rates.high):
-        return ()
-    places = [100 * (value - low) / (high - low) for value in (rates.low, rates.high, rates.accuracy, rates.length)]
-    start, end, dot, length = (round(place, 2) if math.isfinite(place) else -1.0 for place in places)
-    return start, round(end - start, 2), dot, length
+    return Scale(math.floor(10 * min([0.5, *values])) / 10, math.ceil(10 * max([0.6, *values])) / 10)
 
 
 def _subsets(board: Leaderboard, colours: Mapping[str, str], anchor: str, probes: bool) -> Subsets | None:
@@ -191,44 +190,44 @@ def _subsets(board: Leaderboard, colours: Mapping[str, str], anchor: str, probes
         found = [one.get(name) for one in rates]
         known = [one for one in found if one is not None]
         if known:
-            rows.append((name, known[0].n, found, known[0].length))
+            rows.append(SubsetRow(name, known[0].n, found, known[0].length))
     if len(rows) < 2:
         return None
-    drawn, caption = _drawn([(name, n) for name, n, _, _ in rows])
+    drawn, caption = _drawn(rows)
     alt = f"Accuracy of {len(drawn)} subsets of the {board.title}, with intervals, beside the length-only rule."
     series = [(colours[entry.members[0].run], one) for entry, one in zip(compared, rates, strict=True)]
     svg = figures.subset_dots(f"{anchor}-subsets", alt, drawn, series)
     caption += (
         " Dot: accuracy; line: its 95% interval; grey bar: the accuracy of always picking the longer answer; dashed: "
-        "coin flips. A subset whose interval reaches back over its grey bar is not shown to beat length."
+        "random guessing. A subset whose interval includes its grey bar is not shown to beat length."
     )
     if probes:
         caption = "Dot: how often the real answer beats the hack; line: its 95% interval; grey bar: the longer answer."
     return Subsets(
-        Figure("Which hacks win?" if probes else "Accuracy by subset.", svg, caption.strip()),
+        Figure("Accuracy by hack." if probes else "Accuracy by subset.", svg, caption.strip()),
         [entry.name for entry in compared],
         rows[:SUBSETS_LISTED],
         max(0, len(rows) - SUBSETS_LISTED),
     )
 
 
-def _drawn(subsets: Sequence[tuple[str, int]]) -> tuple[list[str], str]:
-    """Which subsets (name, pairs; weakest first) to draw, weakest first, and a sentence about those left out."""
+def _drawn(subsets: Sequence[SubsetRow]) -> tuple[list[str], str]:
+    """The names of the subsets to draw, weakest first as `subsets`, and a sentence about those left out."""
     if len(subsets) <= SUBSETS_DRAWN:
-        return [name for name, _ in subsets], ""
-    ranked = [name for name, n in subsets if n >= RANKED_PAIRS]
-    chance = ranked if len(ranked) >= SUBSETS_DRAWN else [name for name, _ in subsets]
-    among = f" with {RANKED_PAIRS} pairs or more" if chance is ranked else ""
+        return [one.name for one in subsets], ""
+    large = [one for one in subsets if one.n >= RANKED_PAIRS]
+    enough = len(large) >= SUBSETS_DRAWN
+    names = [one.name for one in (large if enough else subsets)]
+    among = f" with {RANKED_PAIRS} pairs or more" if enough else ""
     half = SUBSETS_DRAWN // 2
-    told = f"Of {len(subsets):,} subsets the {half} weakest and the {half} strongest{among}, weakest first."
-    return chance[:half] + chance[-half:], told
+    caption = f"Of {len(subsets):,} subsets the {half} weakest and the {half} strongest{among}, weakest first."
+    return names[:half] + names[-half:], caption
 
 
-def _distributions(name: str, one: EvaluationResult, scores: Scores) -> list[Figure]:
-    if scores.n == scores.unusable:
-        return []
-    alt = f"Histogram of the chosen and rejected scores of {one.run}."
-    both = figures.score_histogram(f"{name}-scores", alt, scores.scores)
-    margins = figures.margin_histogram(f"{name}-margins", f"Histogram of the margins of {one.run}.", scores.margins)
-    right = f"Right in {percent(one.total.accuracy)}."
-    return [Figure(f"{one.run}: scores.", both, ""), Figure(f"{one.run}: margins.", margins, right)]
+def _distributions(name: str, result: EvaluationResult, chosen: Floats, rejected: Floats) -> list[Figure]:
+    alt = f"Histogram of the chosen and rejected scores of {result.run}."
+    scores = figures.score_histogram(f"{name}-scores", alt, figures.histogram(chosen, rejected))
+    alt = f"Histogram of the margins of {result.run}."
+    margins = figures.margin_histogram(f"{name}-margins", alt, figures.histogram(chosen - rejected))
+    accuracy = f"Accuracy {percent(result.accuracy)}."
+    return [Figure(f"{result.run}: scores.", scores, ""), Figure(f"{result.run}: margins.", margins, accuracy)]

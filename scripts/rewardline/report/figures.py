@@ -1,21 +1,156 @@
-"""The report's figures. Each function returns one inline SVG; colours and captions are the caller's."""
+"""The report's figures: each function draws one as inline SVG, the same bytes each time. Captions are the caller's."""
 
+import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure as Canvas
 
 from rewardline.evaluation.results import Bin, Rates
-from rewardline.report.figure_style import CHOSEN, FAINT, INK, QUIET, REJECTED, panel, shade
-from rewardline.report.training import Curve, Histogram
+from rewardline.report.inputs import Curve, Floats
+
+RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a89a00")
+"""Okabe and Ito's palette, for colour-blind readers too; its yellow is darker here, to be seen on white."""
+
+CHOSEN, REJECTED = "#0072b2", "#d55e00"
+INK, QUIET, FAINT = "#333333", "#777777", "#dddddd"
 
 LEAST_PAIRS = 10
 """A bin with fewer pairs is not drawn: its rate says nothing."""
 
+CURVE_POINTS = 240
+HISTOGRAM_BINS = (8, 40)
+
 Series = Sequence[tuple[str, Sequence[Bin]]]
 """Colour and bins, in order."""
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans"],  # for the layout; the page's style sheet names the fonts that are shown
+    "font.size": 8,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": "#bbbbbb",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.labelsize": 8,
+    "axes.unicode_minus": True,
+    "xtick.color": "#bbbbbb",
+    "ytick.color": "#bbbbbb",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 2,
+    "ytick.major.size": 0,
+    "xtick.major.width": 0.6,
+    "grid.color": "#eeeeee",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.dashed_pattern": (3, 3),
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure for the page, with what to read from it."""
+
+    title: str
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of the values between neighbouring edges; values beyond the outer edges count in the outer bins."""
+
+    edges: Floats
+    counts: tuple[Floats, ...]
+
+
+def histogram(*values: Floats) -> Histogram:
+    """Bins of equal width, the finer the more values there are; zero is an edge where it lies among the values."""
+    together = np.concatenate(values)
+    if not together.size:
+        return Histogram(np.array([0.0, 1.0]), tuple(np.zeros(1) for _ in values))
+    low, high = np.quantile(together, [0.002, 0.998])
+    bins = np.clip(2.5 * np.cbrt(len(values[0])), *HISTOGRAM_BINS)
+    width = (high - low) / bins or 0.1
+    edges = width * np.arange(np.floor(low / width), np.floor(high / width) + 2)
+    inside = [np.clip(one, edges[0], edges[-1]) for one in values]
+    return Histogram(edges, tuple(np.histogram(one, edges)[0].astype(np.float64) for one in inside))
+
+
+def shade(colour: str, seed: int) -> str:
+    """The colour of the n-th seed of a run: the run's own, then ever lighter."""
+    white = (0.0, 0.4, 0.6, 0.72)[min(seed, 3)]
+    return str(to_hex([part + (1 - part) * white for part in to_rgb(colour)]))
+
+
+class Panel:
+    """One set of axes; its `svg` is ready when the block of `panel` ends."""
+
+    def __init__(self, axes: Axes) -> None:
+        self.axes = axes
+        self.svg = Markup()
+
+
+@contextmanager
+def panel(
+    name: str, alt: str, width: float = 4.2, height: float = 2.7, left: float = 0.55, bottom: float = 0.45
+) -> Iterator[Panel]:
+    """Yield a panel to draw on. The size and the margins on the left and below are in inches.
+
+    `name` is unique on the page (ids inside the SVG derive from it); `alt` describes the figure to those who cannot
+    see it.
+    """
+    with warnings.catch_warnings(), matplotlib.rc_context(), io.StringIO() as stream:
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has the fonts that count
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE | {"svg.hashsalt": name})
+        canvas = Canvas(figsize=(width, height))
+        FigureCanvasSVG(canvas)
+        box = (left / width, bottom / height, 1 - (left + 0.12) / width, 1 - (bottom + 0.12) / height)
+        drawn = Panel(canvas.add_axes(box))
+        yield drawn
+        canvas.savefig(stream, format="svg", metadata=_NO_METADATA)
+        drawn.svg = _inline(stream.getvalue(), alt)
+
+
+def _inline(svg: str, alt: str) -> Markup:
+    """The SVG as an element of HTML: without its style sheet, namespaces and ids that repeat, with short numbers."""
+    root = ElementTree.fromstring(svg)
+    root.remove(root[0])  # the style sheet
+    view = root.attrib["viewBox"]
+    for element in root.iter():
+        element.tag, element.tail = element.tag.removeprefix(_SVG), None
+        element.text = element.text if element.tag == "text" else None
+        if element.tag == "g":
+            element.attrib.pop("id", None)
+        element.attrib = {
+            name.removeprefix(_XLINK): " ".join(re.sub(r"(\.\d\d)\d+", r"\1", value).split())
+            for name, value in element.attrib.items()
+            if not value.startswith("rotate(-0 ")
+        }
+    root.attrib = {"viewBox": view, "role": "img", "aria-label": alt}
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
 def subset_dots(
@@ -41,7 +176,7 @@ def subset_dots(
         length = {row: 100 * one[row].length for _, one in reversed(series) for row in rows if row in one}
         for place, row in enumerate(rows):
             axes.vlines(length.get(row, np.nan), place - 0.36, place + 0.36, color=QUIET, linewidth=1.4, zorder=1.5)
-        axes.axvline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.axvline(50, color=QUIET, linewidth=0.7, linestyle="--")
         axes.set(xlim=(-1, 101), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
         axes.set_yticks(range(len(rows)), labels)
         axes.grid(axis="y")
@@ -58,11 +193,11 @@ def curves(
     """
     with panel(name, alt) as drawn:
         axes = drawn.axes
-        axes.axhline(chance * unit, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.axhline(chance * unit, color=QUIET, linewidth=0.7, linestyle="--")
         for colour, train, held_out in series:
-            line = train.smoothed().thinned()
+            line = _thinned(_smoothed(train))
             axes.plot(line.steps, line.values * unit, color=colour)
-            dots = held_out.thinned()
+            dots = _thinned(held_out)
             axes.plot(
                 dots.steps, dots.values * unit, "o-", color=colour, markersize=3.4, markeredgewidth=0, linewidth=0.5
             )
@@ -71,14 +206,33 @@ def curves(
     return drawn.svg
 
 
+def _smoothed(curve: Curve) -> Curve:
+    """The mean around each step, weighted by a Hann window over a tenth of the steps."""
+    if not curve.known:
+        return curve
+    window = np.hanning(2 * (len(curve.values) // 20) + 3)[1:-1]
+    known = np.isfinite(curve.values)
+    sums = np.convolve(np.where(known, curve.values, 0.0), window, mode="same")
+    weights = np.convolve(known.astype(np.float64), window, mode="same")
+    return Curve(curve.steps, np.where(known, sums / np.where(known, weights, 1.0), np.nan))
+
+
+def _thinned(curve: Curve) -> Curve:
+    """At most `CURVE_POINTS` points, evenly chosen; the first and the last stay."""
+    if len(curve.steps) <= CURVE_POINTS:
+        return curve
+    kept = np.linspace(0, len(curve.steps) - 1, CURVE_POINTS).round().astype(int)
+    return Curve(curve.steps[kept], curve.values[kept])
+
+
 def drift(name: str, alt: str, seeds: Sequence[tuple[Curve, Curve]]) -> Markup:
     """The mean chosen and rejected score over steps, smoothed; seeds after the first are lighter."""
     with panel(name, alt) as drawn:
         axes = drawn.axes
-        axes.axhline(0, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.axhline(0, color=QUIET, linewidth=0.7, linestyle="--")
         for k, means in reversed(list(enumerate(seeds))):
             for colour, curve in zip((CHOSEN, REJECTED), means, strict=True):
-                line = curve.smoothed().thinned()
+                line = _thinned(_smoothed(curve))
                 axes.plot(line.steps, line.values, color=shade(colour, k))
         _steps(axes)
         axes.set_ylabel("mean score")
@@ -103,7 +257,7 @@ def margin_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
         drawn.axes.stairs(counts, edges, fill=True, color=INK, alpha=0.15)
         drawn.axes.stairs(wrong, edges, fill=True, color=INK, alpha=0.3)
         drawn.axes.stairs(counts, edges, color=INK, linewidth=1)
-        drawn.axes.axvline(0, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        drawn.axes.axvline(0, color=QUIET, linewidth=0.7, linestyle="--")
         _counts(drawn.axes, "margin: chosen score minus rejected score")
     return drawn.svg
 
@@ -112,7 +266,7 @@ def reliability(name: str, alt: str, series: Series) -> Markup:
     """How often a run is right against how sure it is; on the diagonal it is as sure as it should be."""
     with panel(name, alt, height=2.8, bottom=0.55) as drawn:
         axes = drawn.axes
-        axes.plot([50, 100], [50, 100], color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.plot([50, 100], [50, 100], color=QUIET, linewidth=0.7, linestyle="--")
         for colour, bins in series:
             _points(axes, [100 * one.confidence for one in bins], bins, colour)
         axes.set(xlim=(49, 101), xlabel="mean confidence of the pairs in a bin (%)", ylabel="right (%)")
@@ -123,7 +277,7 @@ def binned(name: str, alt: str, series: Series, label: str, roots: bool = False)
     """Accuracy against a quantity, a dot in the middle of each bin; `roots` draws the quantity by its square root."""
     with panel(name, alt, height=2.8, bottom=0.55) as drawn:
         axes = drawn.axes
-        axes.axhline(50, color=QUIET, linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.axhline(50, color=QUIET, linewidth=0.7, linestyle="--")
         for colour, bins in series:
             _points(
                 axes,
@@ -159,7 +313,7 @@ def _round_numbers(largest: float) -> list[float]:
     return [*(-size for size in reversed(sides)), 0.0, *sides]
 
 
-def _points(axes: Any, x: Sequence[float], bins: Sequence[Bin], colour: str) -> None:
+def _points(axes: Axes, x: Sequence[float], bins: Sequence[Bin], colour: str) -> None:
     """Rates with their 95% intervals."""
     percent = 100 * np.array([(one.accuracy, one.accuracy_low, one.accuracy_high) for one in bins]).reshape(-1, 3)
     axes.vlines(x, percent[:, 1], percent[:, 2], color=colour, linewidth=0.9)
@@ -178,7 +332,7 @@ def _labels(rows: Sequence[str], most: int = 28) -> list[str]:
     return [row if len(row) <= most else f"{row[:half]}{dots}{row[1 - half :]}" for row in rows]
 
 
-def _steps(axes: Any) -> None:
+def _steps(axes: Axes) -> None:
     axes.set_xlabel("optimiser step")
     axes.locator_params(axis="x", nbins=6, integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -186,7 +340,7 @@ def _steps(axes: Any) -> None:
     axes.grid(axis="y")
 
 
-def _counts(axes: Any, label: str) -> None:
+def _counts(axes: Axes, label: str) -> None:
     axes.set(xlabel=label, ylabel="pairs")
     axes.locator_params(axis="y", nbins=5, integer=True)
     axes.yaxis.set_major_formatter("{x:,.0f}")

@@ -1,199 +1,117 @@
 """The report for people: one HTML page that needs no network, no script and no other file, the same bytes each time."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
-import jinja2
 from markupsafe import Markup
 
 from rewardline.core.files import atomic_file
-from rewardline.data.pairs.probes import made_by_rule
-from rewardline.evaluation.leaderboards import Entry, entries, leaderboards
-from rewardline.evaluation.results import EvaluationResult, Rates, read_results
-from rewardline.report import figures
-from rewardline.report.benchmarks import section
-from rewardline.report.differences import interval_points, of_board, read_comparisons, signed
-from rewardline.report.examples import suspects
-from rewardline.report.figure_style import CHOSEN, FAMILY_COLOURS, QUIET, REJECTED, Figure, shade
-from rewardline.report.findings import about_training, count, span, trained_on
-from rewardline.report.summary import percent, score
-from rewardline.report.tables import as_table, mixture, provenance, tokens, trainings, truncated
-from rewardline.report.template import TEMPLATE
-from rewardline.report.training import Curve, Training, read_object, read_training
+from rewardline.evaluation.leaderboards import Leaderboard, entries, leaderboards
+from rewardline.evaluation.results import EvaluationResult, Rates
+from rewardline.report.benchmarks import BenchmarkSection, benchmark_section
+from rewardline.report.examples import Example, mislabelled
+from rewardline.report.figures import CHOSEN, REJECTED, RUN_COLOURS, shade
+from rewardline.report.findings import run_descriptions
+from rewardline.report.formatting import Table, percent
+from rewardline.report.inputs import ReportData, ReportInputs, read_inputs
+from rewardline.report.rendering import template
+from rewardline.report.tables import Mixture, Provenance, mixture, provenance, token_table, training_table
+from rewardline.report.training import TrainingSection, training_findings, training_section
 
 MANY_REJECTED, MANY_TRUNCATED = 0.1, 0.05
-"""Shares above which rejected rows and truncated pairs deserve a look."""
+"""Shares above which rejected rows and truncated pairs are a finding."""
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The files that the report is made from; the names of the folders above them match scores to metrics."""
+class OverviewRow:
+    """A run and its rates on each benchmark, None where it was not evaluated."""
 
-    metrics: Sequence[Path]
-    scores: Sequence[Path] = ()
-    models: Sequence[Path] = ()
-    stats: Sequence[Path] = ()
-    tokens: Sequence[Path] = ()
-    pairs: Sequence[Path] = ()
-    suspects: Path | None = None
-    comparisons: Path | None = None
+    colour: str
+    name: str
+    rates: list[Rates | None]
 
 
-def write_report(inputs: Inputs, output: Path) -> None:
+@dataclass(frozen=True)
+class Page:
+    """What the template shows. `suspects` are the first of `suspect_count`."""
+
+    descriptions: list[Markup]
+    findings: list[Markup]
+    benchmarks: list[BenchmarkSection]
+    overview: list[OverviewRow]
+    suspects: list[Example]
+    suspect_count: int
+    training: TrainingSection
+    mixtures: list[Mixture]
+    tokens: Table | None
+    training_runs: Table | None
+    provenance: list[Provenance]
+    chosen: str = CHOSEN
+    rejected: str = REJECTED
+
+
+def write_report(inputs: ReportInputs, output: Path) -> None:
     """Write the page; a `UserError` names an input that is missing or damaged."""
-    page = render(inputs)
+    html = template("report.html.jinja").render(page=page(read_inputs(inputs)))
     with atomic_file(output) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(html, encoding="utf-8")
 
 
-def render(inputs: Inputs) -> str:
-    """The page as HTML."""
-    evaluations = read_results(inputs.metrics)
-    families = _families(evaluations)
+def page(data: ReportData) -> Page:
+    """Draw the figures and fill the tables."""
+    families = _families(data.results)
+    names = {name: [one.run for one in members] for name, members in families.items()}
     colours = {
-        run: shade(FAMILY_COLOURS[k % len(FAMILY_COLOURS)], seed)
-        for k, runs in enumerate(families.values())
+        run: shade(RUN_COLOURS[k % len(RUN_COLOURS)], seed)
+        for k, runs in enumerate(names.values())
         for seed, run in enumerate(runs)
     }
-    scores = {(path.parent.parent.name, path.parent.name): path for path in inputs.scores}
-    trained = sorted((read_training(folder) for folder in set(inputs.models)), key=lambda one: one.run)
-    stats = {path.parent.name: read_object(path) for path in sorted(set(inputs.stats))}
-    mixtures = [mixture(name, one) for name, one in stats.items()]
-    probes = {name for name, one in stats.items() if made_by_rule(one)}
-    manifests = {
-        f"{path.parent.parent.name}, {path.parent.name}": read_object(path) for path in sorted(set(inputs.tokens))
-    }
-    pairs = {folder.parent.name: folder for folder in inputs.pairs}
-    paired = read_comparisons(inputs.comparisons) if inputs.comparisons else {}
-    suspected, found = suspects(inputs.suspects) if inputs.suspects else ([], 0)
-    tests = [
-        section(
-            board,
-            scores,
-            pairs,
-            colours,
-            of_board(board, paired),
-            board.benchmark in probes,
-            f"test{k}",
-        )
-        for k, board in enumerate(leaderboards(evaluations), 1)
-    ]
-    looks = [look for one in trained for look in about_training(one)]
-    looks += [look for test in tests for look in test.looks]
-    for one in mixtures:
-        if one.rejected > MANY_REJECTED:
-            looks.append(_look(one.name, f"{percent(one.rejected)} of the rows read were rejected; see Data for why."))
-    for name, manifest in manifests.items():
-        if (share := truncated(manifest)) > MANY_TRUNCATED:
-            looks.append(_look(name, f"{percent(share)} of the pairs lost tokens to the length limit."))
-    return _template().render(
-        tests=tests,
-        legend=[(colours[one.run], one.run) for one in trained if one.run in colours],
-        matrix=[
-            (colours[runs[0]], name, [_cell(test.board.entries, name) for test in tests])
-            for name, runs in families.items()
+    boards = leaderboards(data.results)
+    benchmarks = [benchmark_section(board, data, colours, f"benchmark{k}") for k, board in enumerate(boards, 1)]
+    return Page(
+        descriptions=run_descriptions(families, {one.run: one.record for one in data.runs}),
+        findings=_findings(data, benchmarks),
+        benchmarks=benchmarks,
+        overview=[
+            OverviewRow(colours[runs[0]], name, [_rates(board, name) for board in boards])
+            for name, runs in names.items()
         ],
-        looks=looks,
-        subjects=trained_on(trained, {one.run: one for one in evaluations}, families),
-        curves=_curves(trained, colours),
-        drifts=_drifts(trained, families),
-        mixtures=mixtures,
-        tokens=as_table([tokens(name, manifest) for name, manifest in manifests.items()]),
-        trainings=as_table(trainings(trained)),
-        provenance=provenance(trained),
-        trained=[one.run for one in trained],
-        suspects=suspected,
-        suspects_found=found,
-        chosen=CHOSEN,
-        rejected=REJECTED,
+        suspects=mislabelled(data.suspects),
+        suspect_count=len(data.suspects),
+        training=training_section(data.runs, colours, names),
+        mixtures=[mixture(name, stats) for name, stats in data.mixtures.items()],
+        tokens=token_table(data.tokens),
+        training_runs=training_table(data.runs),
+        provenance=provenance(data.runs),
     )
 
 
-def _families(evaluations: Sequence[EvaluationResult]) -> dict[str, list[str]]:
-    """The ids of all runs, seeds of one run together under their common name; in the order of the evaluations."""
+def _families(results: Sequence[EvaluationResult]) -> dict[str, list[EvaluationResult]]:
+    """A result of each run, seeds of one run together under their common name; in the order of the results."""
     first: dict[str, EvaluationResult] = {}
-    for one in evaluations:
+    for one in results:
         first.setdefault(one.run, one.model_copy(update={"benchmark": ""}))
-    return {entry.name: [one.run for one in entry.members] for entry in entries(first.values())}
+    return {entry.name: list(entry.members) for entry in entries(first.values())}
 
 
-def _cell(board: Sequence[Entry], name: str) -> Rates | None:
-    return next((entry.total for entry in board if entry.name == name), None)
+def _rates(board: Leaderboard, name: str) -> Rates | None:
+    return next((entry.total for entry in board.entries if entry.name == name), None)
 
 
-def _look(name: str, text: str) -> Markup:
-    return Markup("<b>{}</b>: {}").format(name, text)
+def _findings(data: ReportData, benchmarks: Sequence[BenchmarkSection]) -> list[Markup]:
+    """What deserves attention in training, on the benchmarks and in the data."""
+    findings = [finding for run in data.runs for finding in training_findings(run)]
+    findings += [finding for one in benchmarks for finding in one.findings]
+    rejected = {name: stats.rejected_share for name, stats in data.mixtures.items()}
+    findings += _exceeding(rejected, MANY_REJECTED, "{} of the rows read were rejected; see Data for why.")
+    truncated = {name: manifest.truncated_share for name, manifest in data.tokens.items()}
+    return findings + _exceeding(truncated, MANY_TRUNCATED, "{} of the pairs lost tokens to the length limit.")
 
 
-def _curves(trained: Sequence[Training], colours: Mapping[str, str]) -> list[Figure]:
-    """Loss and accuracy of all runs; what no run has logged is left out."""
-    result = []
-    for field, label, chance, unit, title, caption in (
-        (
-            "loss",
-            "loss",
-            math.log(2),
-            1,
-            "Loss",
-            "The dashed line is ln 2 = 0.693, the loss of coin flips. "
-            "Dots that rise while the line falls mean overfitting.",
-        ),
-        (
-            "accuracy",
-            "accuracy (%)",
-            0.5,
-            100,
-            "Accuracy",
-            "The dashed line is 50%, coin flips. A gap between line and dots is what the run has learned by heart.",
-        ),
-    ):
-        series = [
-            (colours.get(one.run, QUIET), one.curve(field), one.curve(f"eval_{field}"))
-            for one in trained
-            if one.curve(field).known or one.curve(f"eval_{field}").known
-        ]
-        if series:
-            svg = figures.curves(f"curve-{field}", f"{title} over training steps.", series, label, chance, unit)
-            result.append(
-                Figure(f"{title}.", svg, f"Lines: training batches, smoothed; dots: held-out split. {caption}")
-            )
-    return result
-
-
-def _drifts(trained: Sequence[Training], families: Mapping[str, Sequence[str]]) -> list[Figure]:
-    """The mean chosen and rejected scores over training, a figure per run with all its seeds."""
-    by_run = {one.run: one for one in trained}
-    result = []
-    for k, (name, runs) in enumerate(families.items()):
-        pairs = [
-            (by_run[run].curve("chosen_mean"), by_run[run].curve("rejected_mean")) for run in runs if run in by_run
-        ]
-        shown = [pair for pair in pairs if pair[0].known and pair[1].known]
-        if shown:
-            svg = figures.drift(f"drift-{k}", f"Mean chosen and rejected score of {name} over training steps.", shown)
-            result.append(Figure(f"{name}: mean scores.", svg, _drift_words(shown)))
-    return result
-
-
-def _drift_words(seeds: Sequence[tuple[Curve, Curve]]) -> str:
-    chosen = fmean(pair[0].final for pair in seeds)
-    rejected = fmean(pair[1].final for pair in seeds)
-    ends = f"Ends at {score(chosen)} for chosen and {score(rejected)} for rejected answers"
-    return f"{ends}. Lighter lines are further seeds." if len(seeds) > 1 else f"{ends}."
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        percent=percent, count=count, span=span, points=signed, interval_points=interval_points, sentence=_sentence
-    )
-    return environment.from_string(TEMPLATE)
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _exceeding(shares: Mapping[str, float], limit: float, text: str) -> list[Markup]:
+    return [
+        Markup("<b>{}</b>: {}").format(name, text.format(percent(share)))
+        for name, share in shares.items()
+        if share > limit
+    ]

@@ -1,4 +1,8 @@
-"""The evals of all runs as one table, and as the screen that ends a run. Imports nothing slow."""
+"""The results of all runs as `summary.tsv`, and as the final summary that ends a run.
+
+Snakemake's own process prints the final summary, so that this imports nothing slow and nothing (such as rich) that
+Snakemake does not bring with it.
+"""
 
 import csv
 import math
@@ -7,11 +11,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
-from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
+from rewardline.evaluation.results import EvaluationResult, printable, read_results
+from rewardline.report.formatting import decimal, interval, percent
 
 COLUMNS = (
     *("run", "mixture", "model", "seed", "benchmark", "n", "accuracy", "accuracy_low", "accuracy_high"),
@@ -25,110 +29,84 @@ NAMED = 3
 FAILURE_LINES = 12
 
 
-def write_summary(evaluations: Iterable[EvaluationResult], path: Path) -> None:
+def write_summary(results: Iterable[EvaluationResult], path: Path) -> None:
     """Write one row per run and benchmark, in the order given, as tab-separated values with six decimals."""
     with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
         writer.writerow(COLUMNS)
-        for one in evaluations:
-            rates = one.total
-            numbers = (rates.accuracy, rates.low, rates.high, one.chosen_mean, one.rejected_mean, rates.length)
-            names = (one.run, one.mixture, one.model, "" if one.seed is None else one.seed, one.benchmark, rates.n)
-            writer.writerow((*names, *(f"{number:.6f}" for number in (*numbers, one.loss))))
+        for one in results:
+            values = [getattr(one, name) for name in COLUMNS]
+            writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in values])
 
 
-def read_summary(path: Path) -> list[EvaluationResult]:
-    """Read what `write_summary` wrote; `by_subset` is empty. A `UserError` names a file that is missing or damaged."""
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar="\\"))
-        return [_from_row(row) for row in rows]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; run the summarize stage first") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run the summarize stage again") from error
+def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None) -> str:
+    """A table of all results, then the accuracy by subset on each benchmark.
 
-
-def screen(summary: Path | None, metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None) -> str:
-    """The last screen of a run: a table of the rows of `summary`, then the accuracy by subset from `metrics`.
-
-    Without a summary the rows are those of `metrics`. `comparisons` says which differences are noise. Plain text
-    without colour; lines fit `width` columns as long as the numbers leave room for the names.
+    `comparisons` says which differences are within noise. Plain text without colour; lines fit `width` columns as long
+    as the numbers leave room for the names.
     """
-    parts = [_results(read_results(metrics) if summary is None else read_summary(summary), width)]
+    results = read_results(metrics)
+    parts = [_results(results, width)]
     if comparisons is not None and (lines := noise(ComparisonsFile.read(comparisons), width)):
         parts[0] += "\n" + "\n".join(lines)
-    parts += [_by_subset(board, width) for board in leaderboards(read_results(metrics)) if len(board.subsets) > 1]
+    parts += [_by_subset(board, width) for board in leaderboards(results) if len(board.subsets) > 1]
     return "\n\n".join(parts)
 
 
 def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:
-    """For each leaderboard with two runs or more, a line on the differences within the noise."""
+    """For each benchmark with two runs or more, a line on the differences within noise."""
     lines = []
     for board in comparisons.boards:
         runs = [one for one in board.differences if not one.seeds]
         if not runs:
             continue
         within = [f"{one.first} and {one.second}" for one in runs if one.within_noise]
-        text = f"within the noise: {', '.join(within)}"
+        text = f"within noise: {', '.join(within)}"
         if not within:
-            text = "all runs differ beyond the noise"
+            text = "all runs differ by more than noise"
         elif len(within) == len(runs) > 1:
-            text = "no two runs differ beyond the noise"
+            text = "no two runs differ by more than noise"
         elif len(within) > NAMED:
-            text = f"{len(within):,} of {len(runs):,} differences between runs are within the noise"
+            text = f"{len(within):,} of {len(runs):,} differences between runs are within noise"
         name = board.benchmark if board.mixture is None else f"{board.benchmark} of {board.mixture}"
         lines.append(_shorten(f"{name}: {text}", width))
     return lines
 
 
-def failure(log: Path) -> list[str]:
+def failure_message(log: Path) -> list[str]:
     """The first lines of the message with which a stage's log ends; [] where there is none."""
     try:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    message = re.split(r"^\d\d:\d\d:\d\d error: ", text, flags=re.MULTILINE)[1:]
-    return [printable(line) for line in message[-1].splitlines()[:FAILURE_LINES]] if message else []
+    messages = re.split(r"^\d\d:\d\d:\d\d error: ", text, flags=re.MULTILINE)[1:]
+    return [printable(line) for line in messages[-1].splitlines()[:FAILURE_LINES]] if messages else []
 
 
-def percent(share: float) -> str:
-    """A share as a percentage with one decimal; `-` where unknown."""
-    return f"{100 * share:.1f}%" if math.isfinite(share) else "-"
+def _results(results: Sequence[EvaluationResult], width: int) -> str:
+    columns = ["run", "benchmark", "pairs", "accuracy", "95% interval", "length only", "chosen", "rejected"]
+    runs = entries(results)
+    rows = [row for entry in runs for row in _rows(entry)]
+    notes = ["length only: how often the longer answer is the chosen one; a model must do better than that"]
+    if any(len(entry.members) > 1 for entry in runs):
+        notes.append("±: standard deviation between seeds")
+    return "\n".join([*_table(columns, rows, width, names=2), *notes])
 
 
-def score(value: float) -> str:
-    """A score with two decimals; `-` where unknown."""
-    return f"{value:.2f}".replace("-0.00", "0.00") if math.isfinite(value) else "-"
-
-
-def interval(rates: Rates) -> str:
-    """The 95% interval of an accuracy, in percent; `-` where unknown."""
-    return "-" if math.isnan(rates.low + rates.high) else f"{100 * rates.low:.1f} - {100 * rates.high:.1f}"
-
-
-def _results(evaluations: Sequence[EvaluationResult], width: int) -> str:
-    head = ["run", "benchmark", "pairs", "accuracy", "95% interval", "length only", "chosen", "rejected"]
+def _rows(entry: Entry) -> list[list[str]]:
+    """A row for each seed; for several one more with their means."""
     rows = []
-    for entry in entries(evaluations):
-        for one in entry.members:
-            rates, means = one.total, (score(one.chosen_mean), score(one.rejected_mean))
-            rows.append([one.run, one.benchmark, f"{rates.n:,}", percent(rates.accuracy), interval(rates)])
-            rows[-1] += [percent(rates.length), *means]
-        if len(entry.members) > 1:
-            rows.append(_seeds_row(entry))
-    note = ["length only: how often the longer answer is the chosen one; a model must do better than that"]
-    if any(len(entry.members) > 1 for entry in entries(evaluations)):
-        note.append("±: standard deviation between seeds")
-    return "\n".join([*_table(head, rows, width, names=2), *note])
-
-
-def _seeds_row(entry: Entry) -> list[str]:
-    first, rates = entry.members[0], entry.total
-    spread = f"± {100 * entry.spread:.1f}" if math.isfinite(entry.spread) else "-"
-    means = [score(entry.mean("chosen_mean")), score(entry.mean("rejected_mean"))]
-    name = f"{entry.name}, {len(entry.members)} seeds"
-    return [name, first.benchmark, f"{rates.n:,}", percent(rates.accuracy), spread, percent(rates.length), *means]
+    for one in entry.members:
+        means = decimal(one.chosen_mean), decimal(one.rejected_mean)
+        rates = one.total
+        rows.append([one.run, one.benchmark, f"{one.n:,}", percent(one.accuracy), interval(rates)])
+        rows[-1] += [percent(rates.length), *means]
+    if len(entry.members) > 1:
+        rates, spread = entry.total, f"± {100 * entry.spread:.1f}" if math.isfinite(entry.spread) else "-"
+        name, benchmark = f"{entry.name}, {len(entry.members)} seeds", entry.members[0].benchmark
+        means = decimal(entry.mean("chosen_mean")), decimal(entry.mean("rejected_mean"))
+        rows.append([name, benchmark, f"{rates.n:,}", percent(rates.accuracy), spread, percent(rates.length), *means])
+    return rows
 
 
 def _by_subset(board: Leaderboard, width: int) -> str:
@@ -149,24 +127,22 @@ def _by_subset(board: Leaderboard, width: int) -> str:
     return "\n".join(lines)
 
 
-def _table(head: list[str], rows: list[list[str]], width: int, names: int) -> list[str]:
+def _table(columns: list[str], rows: list[list[str]], width: int, names: int) -> list[str]:
     """Align the first `names` columns left and the others right; shorten the names so that lines fit `width`."""
-    columns = list(zip(head, *rows, strict=True))
-    widths = [max(map(_columns, column)) for column in columns]
+    widths = [max(map(_width, cells)) for cells in zip(columns, *rows, strict=True)]
     while sum(widths) + 2 * len(widths) - 2 > width and max(widths[:names]) > 12:
         widths[widths.index(max(widths[:names]))] -= 1
     lines = []
-    for row in [head, *rows]:
-        cells = [_shorten(cell, widths[k]) if k < names else cell for k, cell in enumerate(row)]
-        gaps = [" " * (widths[k] - _columns(cell)) for k, cell in enumerate(cells)]
-        padded = [
-            cell + gap if k < names else gap + cell for k, (cell, gap) in enumerate(zip(cells, gaps, strict=True))
-        ]
+    for row in [columns, *rows]:
+        cells = [_shorten(cell, size) for cell, size in zip(row, widths, strict=True)]
+        gaps = [" " * (size - _width(cell)) for cell, size in zip(cells, widths, strict=True)]
+        padded = [cell + gap for cell, gap in zip(cells[:names], gaps, strict=False)]
+        padded += [gap + cell for cell, gap in zip(cells[names:], gaps[names:], strict=True)]
         lines.append("  ".join(padded).rstrip())
     return lines
 
 
-def _columns(text: str) -> int:
+def _width(text: str) -> int:
     """How many columns of a terminal `text` takes."""
     return sum(
         0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
@@ -176,30 +152,12 @@ def _columns(text: str) -> int:
 
 def _shorten(text: str, width: int) -> str:
     """`text` in at most `width` columns, its middle left out where it is longer: ends tell names apart."""
-    if _columns(text) <= width:
+    if _width(text) <= width:
         return text
     half = (width - 3) // 2
     start, end = text, text
-    while _columns(start) > width - 3 - half:
+    while _width(start) > width - 3 - half:
         start = start[:-1]
-    while _columns(end) > half:
+    while _width(end) > half:
         end = end[1:]
     return f"{start}...{end}"
-
-
-def _from_row(row: dict[str, str]) -> EvaluationResult:
-    return EvaluationResult(
-        run=row["run"],
-        mixture=row["mixture"],
-        model=row["model"],
-        seed=int(row["seed"]) if row["seed"] else None,
-        benchmark=row["benchmark"],
-        n=int(row["n"]),
-        accuracy=float(row["accuracy"]),
-        accuracy_low=float(row["accuracy_low"]),
-        accuracy_high=float(row["accuracy_high"]),
-        length_accuracy=float(row["length_accuracy"]),
-        chosen_mean=float(row["chosen_mean"]),
-        rejected_mean=float(row["rejected_mean"]),
-        loss=float(row["loss"]),
-    )

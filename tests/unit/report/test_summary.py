@@ -13,7 +13,7 @@ from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import leaderboards
 from rewardline.evaluation.results import read_results
-from rewardline.report.summary import noise, screen
+from rewardline.report.summary import failure_message, final_summary, noise
 
 COLUMNS = (
     "run mixture model seed benchmark n accuracy accuracy_low accuracy_high chosen_mean rejected_mean "
@@ -43,8 +43,8 @@ def summary(root: Path, *paths: Path) -> Path:
     return output
 
 
-def shown(root: Path, *paths: Path, width: int = 100) -> str:
-    return screen(summary(root, *paths), paths, width)
+def shown(*paths: Path, width: int = 100) -> str:
+    return final_summary(paths, width)
 
 
 def test_summary_has_a_row_per_run_and_benchmark_in_a_fixed_order(tmp_path: Path) -> None:
@@ -107,20 +107,20 @@ def test_missing_and_repeated_metrics_are_named(tmp_path: Path) -> None:
         summary(tmp_path, path, again)
 
 
-def test_screen_shows_each_run_with_its_interval_and_baseline(tmp_path: Path) -> None:
-    text = shown(tmp_path, metrics(tmp_path), metrics(tmp_path, benchmark="other", accuracy=None, n=0))
+def test_final_summary_shows_each_run_with_its_interval_and_baseline(tmp_path: Path) -> None:
+    text = shown(metrics(tmp_path), metrics(tmp_path, benchmark="other", accuracy=None, n=0))
     lines = text.splitlines()
-    assert lines[1].split() == ["demo", "eval", "1,234", "72.5%", "70.0", "-", "75.0", "55.1%", "1.25", "-0.50"]
+    assert lines[1].split() == ["demo", "eval", "1,234", "72.5%", "70.0\N{EN DASH}75.0%", "55.1%", "1.25", "-0.50"]
     assert lines[2].split()[:4] == ["demo", "other", "0", "-"]
     assert lines[0].index("benchmark") == lines[1].index("eval")
     assert lines[0].index("accuracy") + len("accuracy") == lines[1].index("72.5%") + len("72.5%")
     assert "\N{PLUS-MINUS SIGN}" not in text
 
 
-def test_screen_gives_seeds_a_mean_and_a_spread(tmp_path: Path) -> None:
+def test_final_summary_gives_seeds_a_mean_and_a_spread(tmp_path: Path) -> None:
     paths = [metrics(tmp_path, f"demo-seed{k}", seed=k, accuracy=0.70 + 0.02 * k) for k in range(3)]
     paths.append(metrics(tmp_path, "other-seed7", seed=7))
-    lines = shown(tmp_path, *paths).splitlines()
+    lines = shown(*paths).splitlines()
     assert [line.split()[0] for line in lines[1:6]] == [
         "demo-seed0",
         "demo-seed1",
@@ -136,23 +136,23 @@ def test_screen_gives_seeds_a_mean_and_a_spread(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"model": "other"}, {"mixture": "other"}, {"benchmark": "other"}])
 def test_seeds_are_one_run_only_if_all_else_is_equal(tmp_path: Path, change: dict[str, Any]) -> None:
     paths = [metrics(tmp_path, "demo-seed0", seed=0), metrics(tmp_path, "demo-seed1", seed=1, **change)]
-    assert "seeds" not in shown(tmp_path, *paths)
+    assert "seeds" not in shown(*paths)
 
 
-def test_screen_lists_subsets_by_accuracy_and_says_how_many_are_left(tmp_path: Path) -> None:
+def test_final_summary_lists_subsets_by_accuracy_and_says_how_many_are_left(tmp_path: Path) -> None:
     subsets = {f"subset{k:02d}": subset(1 - k / 100, n=k + 1) for k in range(20)}
     path = metrics(tmp_path, by_subset=subsets)
-    lines = shown(tmp_path, path).split("\n\n")[1].splitlines()
+    lines = shown(path).split("\n\n")[1].splitlines()
     assert "held-out split of m" in lines[0]
     assert lines[2].split() == ["subset19", "20", "81.0%", "50.0%"]
     assert [line.split()[0] for line in lines[2:14]] == [f"subset{k:02d}" for k in range(19, 7, -1)]
     assert lines[14:] == ["... and 8 more"]
 
 
-def test_screen_averages_subsets_over_seeds(tmp_path: Path) -> None:
+def test_final_summary_averages_subsets_over_seeds(tmp_path: Path) -> None:
     first = metrics(tmp_path, "demo-seed0", seed=0, by_subset={"a": subset(0.5), "b": subset(0.9)})
     second = metrics(tmp_path, "demo-seed1", seed=1, by_subset={"a": subset(0.7), "b": subset(0.9), "c": subset(0.95)})
-    table = shown(tmp_path, first, second).split("\n\n")[1]
+    table = shown(first, second).split("\n\n")[1]
     assert [line.split()[:3] for line in table.splitlines()[2:]] == [
         ["a", "20", "60.0%"],
         ["b", "20", "90.0%"],
@@ -160,11 +160,11 @@ def test_screen_averages_subsets_over_seeds(tmp_path: Path) -> None:
     ]
 
 
-def test_screen_leaves_out_the_table_of_a_single_subset(tmp_path: Path) -> None:
-    assert "subset" not in shown(tmp_path, metrics(tmp_path, by_subset={"only": subset(0.5)}))
+def test_final_summary_leaves_out_the_table_of_a_single_subset(tmp_path: Path) -> None:
+    assert "subset" not in shown(metrics(tmp_path, by_subset={"only": subset(0.5)}))
 
 
-def test_screen_fits_its_width_and_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
+def test_final_summary_fits_its_width_and_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
     names = {
         "x" * 300: subset(0.1),
         "\x1b[31mred\r\n\t": subset(0.2),
@@ -172,12 +172,12 @@ def test_screen_fits_its_width_and_names_cannot_steer_the_terminal(tmp_path: Pat
         "": subset(0.4),
     }
     path = metrics(tmp_path, "run-" + "a" * 80, "bench-" + "b" * 80, by_subset=names)
-    text = shown(tmp_path, path, width=90)
+    text = shown(path, width=90)
     assert "\x1b" not in text
     assert "\r" not in text
     assert "(none)" in text
     assert max(len(line) for line in text.splitlines() if not line.startswith(("length only:", "Accuracy by"))) <= 90
-    assert all(len(line) <= 100 for line in shown(tmp_path, metrics(tmp_path)).splitlines())
+    assert all(len(line) <= 100 for line in shown(metrics(tmp_path)).splitlines())
 
 
 def test_subsets_that_look_the_same_stay_apart(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_leaderboards_hold_what_can_be_compared_best_first(tmp_path: Path) -> No
     ]
 
 
-def test_differences_within_the_noise_are_named() -> None:
+def test_differences_within_noise_are_named() -> None:
     def difference(first: str, second: str, within: bool, **more: Any) -> dict[str, Any]:
         bounds = (-0.01, 0.03) if within else (0.01, 0.05)
         interval = {"difference": 0.02, "low": bounds[0], "high": bounds[1]}
@@ -215,19 +215,22 @@ def test_differences_within_the_noise_are_named() -> None:
         {"benchmark": "w", "mixture": None, "differences": [difference(f"r{k}", "z", k > 0) for k in range(5)]},
     ]
     assert noise(ComparisonsFile.model_validate({"boards": boards})) == [
-        "eval of m: within the noise: a and b",
-        "t: all runs differ beyond the noise",
-        "v: no two runs differ beyond the noise",
-        "w: 4 of 5 differences between runs are within the noise",
+        "eval of m: within noise: a and b",
+        "t: all runs differ by more than noise",
+        "v: no two runs differ by more than noise",
+        "w: 4 of 5 differences between runs are within noise",
     ]
 
 
-def test_the_screen_of_a_failed_run_shows_what_is_there(tmp_path: Path) -> None:
-    text = screen(None, [metrics(tmp_path, "first", accuracy=0.7)])
-    assert "70.0%" in text
+def test_failure_message_is_the_last_error_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "stage.log"
+    log.write_text("12:00:00 error: first\n12:00:01 reading\n12:00:02 error: second\x1b\nwith its remedy\n")
+    assert failure_message(log) == ["second\N{REPLACEMENT CHARACTER}", "with its remedy"]
+    log.write_text("12:00:00 reading\n")
+    assert failure_message(log) == failure_message(tmp_path / "missing.log") == []
 
 
-def test_the_screen_needs_nothing_slow() -> None:
+def test_final_summary_needs_nothing_slow() -> None:
     slow = {"numpy", "pandas", "pyarrow", "matplotlib", "jinja2", "torch"}
     code = f"import sys, rewardline.report.summary; print(*{slow} & set(sys.modules))"
     scripts = Path(summarize.__file__).parent

@@ -1,0 +1,209 @@
+"""A run's scores beyond its accuracy: calibration, length bias, win rates of sources, a benchmark's own figures."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from rewardline.evaluation.leaderboards import Entry, average, pooled
+from rewardline.evaluation.results import Bin, EvaluationResult, Rates
+from rewardline.report import figures
+from rewardline.report.figures import Figure
+from rewardline.report.findings import FEW_PAIRS
+from rewardline.report.formatting import Table, decimal, interval, percent, signed
+
+SOURCES = 20
+"""Sources of answers that are drawn."""
+
+Seeds = Sequence[EvaluationResult]
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Figures with a line per entry; a table with a row for each, None where nothing is known.
+
+    `published`: the figures of a published benchmark by its own rules; `findings`: names of entries and sentences.
+    """
+
+    figures: list[Figure]
+    table: Table | None
+    published: Table | None
+    findings: list[tuple[str, str]]
+
+
+def diagnostics(anchor: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> Diagnostics:
+    """The diagnostics of some entries; `colours` are by run id, `anchor` is unique on the page."""
+    shades = [colours[entry.members[0].run] for entry in entries]
+    drawn = [
+        _reliability(anchor, _series(entries, shades, lambda one: one.calibration.bins)),
+        _length_bias(anchor, _series(entries, shades, lambda one: one.length.by_difference)),
+        _label_margins(anchor, _series(entries, shades, lambda one: one.by_margin)),
+        _win_rates(anchor, entries, shades),
+    ]
+    return Diagnostics(
+        figures=[one for one in drawn if one is not None],
+        table=_table(entries),
+        published=_published(entries),
+        findings=[(entry.name, text) for entry in entries for text in _findings(entry)],
+    )
+
+
+def _series(
+    entries: Sequence[Entry], shades: Sequence[str], bins: Callable[[EvaluationResult], Sequence[Bin]]
+) -> list[tuple[str, list[Bin]]]:
+    """Colour and bins of each entry that has any, its seeds pooled; bins with few pairs are left out."""
+    found = [
+        (shade, pooled([bins(one) for one in entry.members])) for entry, shade in zip(entries, shades, strict=True)
+    ]
+    return [(shade, [one for one in some if one.n >= figures.LEAST_PAIRS]) for shade, some in found if some]
+
+
+def _reliability(anchor: str, series: figures.Series) -> Figure | None:
+    if not series:
+        return None
+    caption = (
+        "Accuracy against confidence: a margin m claims to be right with probability sigmoid(|m|). On the dashed "
+        "diagonal that claim holds; below it the run is overconfident, above it underconfident. Lines through the dots "
+        f"are 95% intervals; bins with fewer than {figures.LEAST_PAIRS} pairs are left out."
+    )
+    svg = figures.reliability(f"{anchor}-reliability", "Reliability diagram: accuracy against confidence.", series)
+    return Figure("Calibration.", svg, caption)
+
+
+def _length_bias(anchor: str, series: figures.Series) -> Figure | None:
+    if not any(len(bins) > 1 for _, bins in series):
+        return None
+    alt = "Accuracy against how many tokens longer the chosen answer is."
+    svg = figures.binned(f"{anchor}-length", alt, series, "chosen answer longer by (tokens)", roots=True)
+    caption = (
+        "A run that judges content is about equally accurate everywhere. A line that climbs to the right rewards "
+        "length itself: it fails where the shorter answer is the better one. Dashed: random guessing."
+    )
+    return Figure("Length bias.", svg, caption)
+
+
+def _label_margins(anchor: str, series: figures.Series) -> Figure | None:
+    if not any(len(bins) > 1 for _, bins in series):
+        return None
+    alt = "Accuracy against the margin of the label."
+    svg = figures.binned(f"{anchor}-margin", alt, series, "margin of the label")
+    caption = (
+        "Accuracy by how much better the chosen answer is, as the data states it. It should climb: pairs that people "
+        "found nearly equal are hard, and their labels are the least certain."
+    )
+    return Figure("Accuracy by margin of the label.", svg, caption)
+
+
+def _win_rates(anchor: str, entries: Sequence[Entry], shades: Sequence[str]) -> Figure | None:
+    sizes: dict[str, int] = {}
+    by_entry: list[dict[str, Rates]] = []
+    for entry in entries:
+        rates: dict[str, list[Rates]] = {}
+        for one in (rate for member in entry.members for rate in member.win_rates):
+            sizes[one.source] = max(one.n, sizes.get(one.source, 0))
+            rates.setdefault(one.source, []).append(
+                Rates(n=one.n, accuracy=one.model, low=one.model, high=one.model, length=one.labelled)
+            )
+        by_entry.append({source: average(some) for source, some in rates.items()})
+    most = sorted(sizes, key=lambda source: (-sizes[source], source))[:SOURCES]
+    if len(most) < 2:
+        return None
+    labelled = {source: rates.length for by_source in by_entry for source, rates in by_source.items()}
+    rows = sorted(most, key=lambda source: (-labelled[source], source))
+    caption = (
+        "Of the pairs between an answer of this source and one of another, how many it wins. Grey bar: by the labels; "
+        "dot: by the run's scores. A dot to the right of its bar means that the run overrates the source. Best first."
+    )
+    if len(sizes) > len(most):
+        caption += f" The {len(most)} of {len(sizes):,} sources with the most pairs."
+    alt = f"Win rates of {len(rows)} sources of answers, by label and by score."
+    series = list(zip(shades, by_entry, strict=True))
+    return Figure(
+        "Win rates by source.", figures.subset_dots(f"{anchor}-sources", alt, rows, series, "wins (%)"), caption
+    )
+
+
+_COLUMNS: dict[str, Callable[[Seeds], str]] = {
+    "mean confidence": lambda seeds: percent(_mean(map(_confidence, seeds))),
+    "calibration error": lambda seeds: percent(_mean(one.calibration.ece for one in seeds)),
+    "best temperature": lambda seeds: decimal(_mean(one.calibration.temperature for one in seeds)),
+    "error at it": lambda seeds: percent(_mean(one.calibration.ece_at_temperature for one in seeds)),
+    "length-controlled accuracy": lambda seeds: _with_interval([one.controlled for one in seeds]),
+    "score-length correlation": lambda seeds: signed(_mean(one.length.correlation for one in seeds)),
+    "best-of-N accuracy": lambda seeds: _with_interval([b.rates(b.prompts) for one in seeds if (b := one.best_of_n)]),
+    "chance": lambda seeds: percent(_mean(one.best_of_n.chance for one in seeds if one.best_of_n)),
+}
+
+
+def _table(entries: Sequence[Entry]) -> Table | None:
+    """A row per entry; a column in which nothing is known is left out."""
+    cells = {title: [text(entry.members) for entry in entries] for title, text in _COLUMNS.items()}
+    shown = {title: column for title, column in cells.items() if set(column) - {"-"}}
+    if not shown:
+        return None
+    accuracies = [percent(entry.total.accuracy) for entry in entries]
+    columns = [[entry.name for entry in entries], accuracies, *shown.values()]
+    return Table(["run", "accuracy", *shown], [list(row) for row in zip(*columns, strict=True)])
+
+
+def _published(entries: Sequence[Entry]) -> Table | None:
+    """The score of each section, and overall."""
+    known = {entry.name: [one.sections for one in entry.members if one.sections] for entry in entries}
+    known = {name: figures for name, figures in known.items() if figures}
+    first = next((one for figures in known.values() for one in figures if one.sections), None)
+    if first is None:
+        return None
+    rows = [
+        [
+            name,
+            f"{section.n:,}",
+            *(
+                percent(_mean(one.sections[name].score for one in figures if name in one.sections))
+                for figures in known.values()
+            ),
+        ]
+        for name, section in first.sections.items()
+    ]
+    overall = [percent(_mean(one.overall for one in figures)) for figures in known.values()]
+    return Table([f"section of {first.arithmetic}", "pairs", *known], [*rows, ["overall", "", *overall]])
+
+
+def _findings(entry: Entry) -> list[str]:
+    """Confidence that is off, and accuracy that goes with length."""
+    rates, seeds, findings = entry.total, entry.members, []
+    if rates.n < FEW_PAIRS or math.isnan(rates.low + rates.high):
+        return []
+    confidence, temperature = _mean(map(_confidence, seeds)), _mean(one.calibration.temperature for one in seeds)
+    if confidence > rates.high or confidence < rates.low:
+        word = "overconfident" if confidence > rates.high else "underconfident"
+        remedy = f"; margins divided by {temperature:.2f} fit best" if math.isfinite(temperature) else ""
+        findings.append(
+            f"is {word}: its mean confidence is {percent(confidence)}, its accuracy {percent(rates.accuracy)}{remedy}."
+        )
+    controlled = average([one.controlled for one in seeds])
+    if controlled.low <= 0.5 < rates.low:
+        findings.append(
+            f"has an accuracy of {percent(controlled.accuracy)} ({interval(controlled)}) with the effect of length "
+            "taken out, which may be random guessing: what it has learned may be length."
+        )
+    return findings
+
+
+def _confidence(one: EvaluationResult) -> float:
+    """The mean probability that a run gives to the answers it prefers."""
+    pairs = sum(b.n for b in one.calibration.bins)
+    return sum(b.n * b.confidence for b in one.calibration.bins if b.n) / pairs if pairs else math.nan
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean of those that are known."""
+    known = [value for value in values if math.isfinite(value)]
+    return fmean(known) if known else math.nan
+
+
+def _with_interval(rates: Sequence[Rates]) -> str:
+    known = [one for one in rates if math.isfinite(one.accuracy)]
+    if not known:
+        return "-"
+    mean = average(known)
+    return f"{percent(mean.accuracy)} ({interval(mean)})"
