@@ -8,15 +8,14 @@ import numpy as np
 from markupsafe import Markup
 
 from rewardline.evaluation.leaderboards import Entry, Leaderboard
-from rewardline.evaluation.results import EvaluationResult, Rates
+from rewardline.evaluation.results import Rates
 from rewardline.report import figures
 from rewardline.report.diagnostics import Diagnostics, diagnostics
 from rewardline.report.differences import DifferenceTable, difference_table
 from rewardline.report.examples import Example, hardest_pairs
-from rewardline.report.figures import Figure
 from rewardline.report.findings import compared_with_best, headline, probe_headline, subset_findings
-from rewardline.report.formatting import Bar, Scale, decimal, percent
-from rewardline.report.inputs import Floats, ReportData, read_scores
+from rewardline.report.formatting import Bar, Scale, decimal
+from rewardline.report.inputs import ReportData, read_scores
 
 COMPARED = 4
 """How many runs share one figure; more could not be told apart."""
@@ -25,7 +24,7 @@ DISTRIBUTIONS = 8
 SUBSETS_DRAWN = 24
 SUBSETS_LISTED = 300
 RANKED_PAIRS = 10
-"""Where subsets are many, only those with this many pairs are candidates for the figure."""
+"""Where subsets are many, the figure shows only those with this many pairs, if there are enough of them."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,31 @@ class SubsetRow:
 
 @dataclass(frozen=True)
 class Subsets:
-    """The accuracy by subset: a figure, and a table with a column per compared entry. `left_out` are not listed."""
+    """The accuracy by subset.
 
-    figure: Figure
+    Attributes:
+        svg: a figure of `drawn` of `count` subsets: where these are not all, the weakest and the strongest of those
+            with `least_pairs` or more.
+        entries: the names of the compared entries.
+        rows: the first SUBSETS_LISTED of `count`, the weakest first.
+    """
+
+    svg: Markup
+    drawn: int
+    least_pairs: int
+    count: int
     entries: list[str]
     rows: list[SubsetRow]
-    left_out: int
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Histograms of the scores and of the margins of a run, and its accuracy."""
+
+    run: str
+    scores: Markup
+    margins: Markup
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,7 @@ class BenchmarkSection:
     legend: list[tuple[str, str]]
     diagnostics: Diagnostics
     subsets: Subsets | None
-    distributions: list[Figure]
+    distributions: list[Distribution]
     left_out: int
     hardest: list[Example]
     hardest_run: str
@@ -114,7 +132,7 @@ def benchmark_section(
     paths = data.score_files(board)
     scored = [entry for entry in board.entries if all(one.run in paths for one in entry.members)]
     drawn = {entry.members[0].run: f"{anchor}-{k}" for k, entry in enumerate(scored[:DISTRIBUTIONS])}
-    distributions: list[Figure] = []
+    distributions: list[Distribution] = []
     for one in (one for entry in board.entries for one in entry.members if one.run in paths):
         scores = read_scores(paths[one.run])
         usable = np.isfinite(scores.chosen) & np.isfinite(scores.rejected)
@@ -122,7 +140,10 @@ def benchmark_section(
             text = Markup("<b>{}</b>: on the {}, {:,} of {:,} pairs have a score that is not a finite number.")
             findings.append(text.format(one.run, board.title, int((~usable).sum()), len(usable)))
         if one.run in drawn and usable.any():
-            distributions += _distributions(drawn[one.run], one, scores.chosen[usable], scores.rejected[usable])
+            name, chosen, rejected = drawn[one.run], scores.chosen[usable], scores.rejected[usable]
+            both = figures.score_histogram(f"{name}-scores", one.run, chosen, rejected)
+            margins = figures.margin_histogram(f"{name}-margins", one.run, chosen - rejected)
+            distributions.append(Distribution(one.run, both, margins, one.accuracy))
     compared = board.entries[:COMPARED]
     measured = diagnostics(anchor, () if probes else compared, colours)
     findings += [
@@ -146,7 +167,7 @@ def benchmark_section(
         paired=bool(differences),
         legend=[(colours[e.members[0].run], e.name) for e in compared] if len(board.entries) > 1 else [],
         diagnostics=measured,
-        subsets=_subsets(board, colours, anchor, probes),
+        subsets=_subsets(board, colours, f"{anchor}-subsets"),
         distributions=distributions,
         left_out=max(0, len(scored) - DISTRIBUTIONS),
         hardest=hardest_pairs([paths[one.run] for one in scored[0].members], pairs) if scored and pairs else [],
@@ -182,52 +203,29 @@ def _scale(rates: Sequence[Rates]) -> Scale:
     return Scale(math.floor(10 * min([0.5, *values])) / 10, math.ceil(10 * max([0.6, *values])) / 10)
 
 
-def _subsets(board: Leaderboard, colours: Mapping[str, str], anchor: str, probes: bool) -> Subsets | None:
+def _subsets(board: Leaderboard, colours: Mapping[str, str], name: str) -> Subsets | None:
     compared = board.entries[:COMPARED]
     rates = [entry.by_subset for entry in compared]
     rows = []
-    for name in board.subsets:
-        found = [one.get(name) for one in rates]
+    for subset in board.subsets:
+        found = [one.get(subset) for one in rates]
         known = [one for one in found if one is not None]
         if known:
-            rows.append(SubsetRow(name, known[0].n, found, known[0].length))
+            rows.append(SubsetRow(subset, known[0].n, found, known[0].length))
     if len(rows) < 2:
         return None
-    drawn, caption = _drawn(rows)
-    alt = f"Accuracy of {len(drawn)} subsets of the {board.title}, with intervals, beside the length-only rule."
+    large = [one for one in rows if one.n >= RANKED_PAIRS]
+    least = RANKED_PAIRS if len(rows) > SUBSETS_DRAWN <= len(large) else 0
+    names = [one.name for one in (large if least else rows)]
+    if len(names) > SUBSETS_DRAWN:
+        names = names[: SUBSETS_DRAWN // 2] + names[-SUBSETS_DRAWN // 2 :]
+    alt = f"Accuracy of {len(names)} subsets of the {board.title}, with intervals, beside the length-only rule."
     series = [(colours[entry.members[0].run], one) for entry, one in zip(compared, rates, strict=True)]
-    svg = figures.subset_dots(f"{anchor}-subsets", alt, drawn, series)
-    caption += (
-        " Dot: accuracy; line: its 95% interval; grey bar: the accuracy of always picking the longer answer; dashed: "
-        "random guessing. A subset whose interval includes its grey bar is not shown to beat length."
-    )
-    if probes:
-        caption = "Dot: how often the real answer beats the hack; line: its 95% interval; grey bar: the longer answer."
     return Subsets(
-        Figure("Accuracy by hack." if probes else "Accuracy by subset.", svg, caption.strip()),
-        [entry.name for entry in compared],
-        rows[:SUBSETS_LISTED],
-        max(0, len(rows) - SUBSETS_LISTED),
+        svg=figures.subset_dots(name, alt, names, series),
+        drawn=len(names),
+        least_pairs=least,
+        count=len(rows),
+        entries=[entry.name for entry in compared],
+        rows=rows[:SUBSETS_LISTED],
     )
-
-
-def _drawn(subsets: Sequence[SubsetRow]) -> tuple[list[str], str]:
-    """The names of the subsets to draw, weakest first as `subsets`, and a sentence about those left out."""
-    if len(subsets) <= SUBSETS_DRAWN:
-        return [one.name for one in subsets], ""
-    large = [one for one in subsets if one.n >= RANKED_PAIRS]
-    enough = len(large) >= SUBSETS_DRAWN
-    names = [one.name for one in (large if enough else subsets)]
-    among = f" with {RANKED_PAIRS} pairs or more" if enough else ""
-    half = SUBSETS_DRAWN // 2
-    caption = f"Of {len(subsets):,} subsets the {half} weakest and the {half} strongest{among}, weakest first."
-    return names[:half] + names[-half:], caption
-
-
-def _distributions(name: str, result: EvaluationResult, chosen: Floats, rejected: Floats) -> list[Figure]:
-    alt = f"Histogram of the chosen and rejected scores of {result.run}."
-    scores = figures.score_histogram(f"{name}-scores", alt, figures.histogram(chosen, rejected))
-    alt = f"Histogram of the margins of {result.run}."
-    margins = figures.margin_histogram(f"{name}-margins", alt, figures.histogram(chosen - rejected))
-    accuracy = f"Accuracy {percent(result.accuracy)}."
-    return [Figure(f"{result.run}: scores.", scores, ""), Figure(f"{result.run}: margins.", margins, accuracy)]

@@ -5,43 +5,80 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from markupsafe import Markup
+
 from rewardline.evaluation.leaderboards import Entry, average, pooled
 from rewardline.evaluation.results import Bin, EvaluationResult, Rates
 from rewardline.report import figures
-from rewardline.report.figures import Figure
 from rewardline.report.findings import FEW_PAIRS
 from rewardline.report.formatting import Table, decimal, interval, percent, signed
 
 SOURCES = 20
 """Sources of answers that are drawn."""
 
+LEAST_PAIRS = 10
+"""A bin with fewer pairs is not drawn: its rate says nothing."""
+
 Seeds = Sequence[EvaluationResult]
 
 
 @dataclass(frozen=True)
-class Diagnostics:
-    """Figures with a line per entry; a table with a row for each, None where nothing is known.
+class WinRates:
+    """A figure of the win rates of `drawn` of `count` sources of answers, those with the most pairs."""
 
-    `published`: the figures of a published benchmark by its own rules; `findings`: names of entries and sentences.
+    svg: Markup
+    drawn: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """Figures with a line per entry, and a table with a row for each; None where nothing is known.
+
+    Attributes:
+        calibration: accuracy against confidence.
+        length_bias: accuracy against the difference in length.
+        label_margins: accuracy against the margin of the label.
+        win_rates: of the sources of answers.
+        published: the figures of a published benchmark by its own rules.
+        findings: names of entries and sentences.
+        least_pairs: bins with fewer are not drawn.
     """
 
-    figures: list[Figure]
+    calibration: Markup | None
+    length_bias: Markup | None
+    label_margins: Markup | None
+    win_rates: WinRates | None
     table: Table | None
     published: Table | None
     findings: list[tuple[str, str]]
+    least_pairs: int = LEAST_PAIRS
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether there is any figure."""
+        return any((self.calibration, self.length_bias, self.label_margins, self.win_rates))
 
 
 def diagnostics(anchor: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> Diagnostics:
     """The diagnostics of some entries; `colours` are by run id, `anchor` is unique on the page."""
     shades = [colours[entry.members[0].run] for entry in entries]
-    drawn = [
-        _reliability(anchor, _series(entries, shades, lambda one: one.calibration.bins)),
-        _length_bias(anchor, _series(entries, shades, lambda one: one.length.by_difference)),
-        _label_margins(anchor, _series(entries, shades, lambda one: one.by_margin)),
-        _win_rates(anchor, entries, shades),
-    ]
+    confidence = _series(entries, shades, lambda one: one.calibration.bins)
+    lengths = _series(entries, shades, lambda one: one.length.by_difference)
+    margins = _series(entries, shades, lambda one: one.by_margin)
     return Diagnostics(
-        figures=[one for one in drawn if one is not None],
+        calibration=figures.reliability(f"{anchor}-calibration", confidence) if confidence else None,
+        length_bias=_binned(
+            f"{anchor}-length",
+            "Accuracy against how many tokens longer the chosen answer is.",
+            lengths,
+            "chosen answer longer by (tokens)",
+            roots=True,
+        ),
+        label_margins=_binned(
+            f"{anchor}-margin", "Accuracy against the margin of the label.", margins, "margin of the label"
+        ),
+        win_rates=_win_rates(f"{anchor}-sources", entries, shades),
         table=_table(entries),
         published=_published(entries),
         findings=[(entry.name, text) for entry in entries for text in _findings(entry)],
@@ -52,49 +89,21 @@ def _series(
     entries: Sequence[Entry], shades: Sequence[str], bins: Callable[[EvaluationResult], Sequence[Bin]]
 ) -> list[tuple[str, list[Bin]]]:
     """Colour and bins of each entry that has any, its seeds pooled; bins with few pairs are left out."""
-    found = [
-        (shade, pooled([bins(one) for one in entry.members])) for entry, shade in zip(entries, shades, strict=True)
-    ]
-    return [(shade, [one for one in some if one.n >= figures.LEAST_PAIRS]) for shade, some in found if some]
+    series = []
+    for entry, shade in zip(entries, shades, strict=True):
+        if some := pooled([bins(one) for one in entry.members]):
+            series.append((shade, [one for one in some if one.n >= LEAST_PAIRS]))
+    return series
 
 
-def _reliability(anchor: str, series: figures.Series) -> Figure | None:
-    if not series:
-        return None
-    caption = (
-        "Accuracy against confidence: a margin m claims to be right with probability sigmoid(|m|). On the dashed "
-        "diagonal that claim holds; below it the run is overconfident, above it underconfident. Lines through the dots "
-        f"are 95% intervals; bins with fewer than {figures.LEAST_PAIRS} pairs are left out."
-    )
-    svg = figures.reliability(f"{anchor}-reliability", "Reliability diagram: accuracy against confidence.", series)
-    return Figure("Calibration.", svg, caption)
+def _binned(name: str, alt: str, series: figures.Series, label: str, roots: bool = False) -> Markup | None:
+    """The figure, unless there is but one bin."""
+    several = any(len(bins) > 1 for _, bins in series)
+    return figures.binned(name, alt, series, label, roots) if several else None
 
 
-def _length_bias(anchor: str, series: figures.Series) -> Figure | None:
-    if not any(len(bins) > 1 for _, bins in series):
-        return None
-    alt = "Accuracy against how many tokens longer the chosen answer is."
-    svg = figures.binned(f"{anchor}-length", alt, series, "chosen answer longer by (tokens)", roots=True)
-    caption = (
-        "A run that judges content is about equally accurate everywhere. A line that climbs to the right rewards "
-        "length itself: it fails where the shorter answer is the better one. Dashed: random guessing."
-    )
-    return Figure("Length bias.", svg, caption)
-
-
-def _label_margins(anchor: str, series: figures.Series) -> Figure | None:
-    if not any(len(bins) > 1 for _, bins in series):
-        return None
-    alt = "Accuracy against the margin of the label."
-    svg = figures.binned(f"{anchor}-margin", alt, series, "margin of the label")
-    caption = (
-        "Accuracy by how much better the chosen answer is, as the data states it. It should climb: pairs that people "
-        "found nearly equal are hard, and their labels are the least certain."
-    )
-    return Figure("Accuracy by margin of the label.", svg, caption)
-
-
-def _win_rates(anchor: str, entries: Sequence[Entry], shades: Sequence[str]) -> Figure | None:
+def _win_rates(name: str, entries: Sequence[Entry], shades: Sequence[str]) -> WinRates | None:
+    """The win rates of the sources with the most pairs, the best by the labels first."""
     sizes: dict[str, int] = {}
     by_entry: list[dict[str, Rates]] = []
     for entry in entries:
@@ -110,17 +119,9 @@ def _win_rates(anchor: str, entries: Sequence[Entry], shades: Sequence[str]) -> 
         return None
     labelled = {source: rates.length for by_source in by_entry for source, rates in by_source.items()}
     rows = sorted(most, key=lambda source: (-labelled[source], source))
-    caption = (
-        "Of the pairs between an answer of this source and one of another, how many it wins. Grey bar: by the labels; "
-        "dot: by the run's scores. A dot to the right of its bar means that the run overrates the source. Best first."
-    )
-    if len(sizes) > len(most):
-        caption += f" The {len(most)} of {len(sizes):,} sources with the most pairs."
     alt = f"Win rates of {len(rows)} sources of answers, by label and by score."
     series = list(zip(shades, by_entry, strict=True))
-    return Figure(
-        "Win rates by source.", figures.subset_dots(f"{anchor}-sources", alt, rows, series, "wins (%)"), caption
-    )
+    return WinRates(figures.subset_dots(name, alt, rows, series, "wins (%)"), len(rows), len(sizes))
 
 
 _COLUMNS: dict[str, Callable[[Seeds], str]] = {

@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import matplotlib
@@ -25,9 +24,6 @@ RUN_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
 
 CHOSEN, REJECTED = "#0072b2", "#d55e00"
 INK, QUIET, FAINT = "#333333", "#777777", "#dddddd"
-
-LEAST_PAIRS = 10
-"""A bin with fewer pairs is not drawn: its rate says nothing."""
 
 CURVE_POINTS = 240
 HISTOGRAM_BINS = (8, 40)
@@ -66,36 +62,6 @@ _STYLE = {
 }
 _NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure for the page, with what to read from it."""
-
-    title: str
-    svg: Markup
-    caption: str
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Counts of the values between neighbouring edges; values beyond the outer edges count in the outer bins."""
-
-    edges: Floats
-    counts: tuple[Floats, ...]
-
-
-def histogram(*values: Floats) -> Histogram:
-    """Bins of equal width, the finer the more values there are; zero is an edge where it lies among the values."""
-    together = np.concatenate(values)
-    if not together.size:
-        return Histogram(np.array([0.0, 1.0]), tuple(np.zeros(1) for _ in values))
-    low, high = np.quantile(together, [0.002, 0.998])
-    bins = np.clip(2.5 * np.cbrt(len(values[0])), *HISTOGRAM_BINS)
-    width = (high - low) / bins or 0.1
-    edges = width * np.arange(np.floor(low / width), np.floor(high / width) + 2)
-    inside = [np.clip(one, edges[0], edges[-1]) for one in values]
-    return Histogram(edges, tuple(np.histogram(one, edges)[0].astype(np.float64) for one in inside))
 
 
 def shade(colour: str, seed: int) -> str:
@@ -185,13 +151,13 @@ def subset_dots(
 
 
 def curves(
-    name: str, alt: str, series: Sequence[tuple[str, Curve, Curve]], label: str, chance: float, unit: float = 1
+    name: str, title: str, series: Sequence[tuple[str, Curve, Curve]], label: str, chance: float, unit: float = 1
 ) -> Markup:
     """Training values, smoothed, as lines and held-out values as dots over steps; a dashed line at `chance`.
 
     Values are multiplied by `unit`.
     """
-    with panel(name, alt) as drawn:
+    with panel(name, f"{title} over training steps.") as drawn:
         axes = drawn.axes
         axes.axhline(chance * unit, color=QUIET, linewidth=0.7, linestyle="--")
         for colour, train, held_out in series:
@@ -225,9 +191,9 @@ def _thinned(curve: Curve) -> Curve:
     return Curve(curve.steps[kept], curve.values[kept])
 
 
-def drift(name: str, alt: str, seeds: Sequence[tuple[Curve, Curve]]) -> Markup:
+def drift(name: str, run: str, seeds: Sequence[tuple[Curve, Curve]]) -> Markup:
     """The mean chosen and rejected score over steps, smoothed; seeds after the first are lighter."""
-    with panel(name, alt) as drawn:
+    with panel(name, f"Mean chosen and rejected score of {run} over training steps.") as drawn:
         axes = drawn.axes
         axes.axhline(0, color=QUIET, linewidth=0.7, linestyle="--")
         for k, means in reversed(list(enumerate(seeds))):
@@ -239,20 +205,21 @@ def drift(name: str, alt: str, seeds: Sequence[tuple[Curve, Curve]]) -> Markup:
     return drawn.svg
 
 
-def score_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
-    """How the scores of the chosen and of the rejected answers lie."""
-    with panel(name, alt, height=2.2) as drawn:
-        for colour, counts in zip((CHOSEN, REJECTED), histogram.counts, strict=True):
-            drawn.axes.stairs(counts, histogram.edges, fill=True, color=colour, alpha=0.18)
-            drawn.axes.stairs(counts, histogram.edges, color=colour, linewidth=1)
+def score_histogram(name: str, run: str, chosen: Floats, rejected: Floats) -> Markup:
+    """The distributions of the scores of chosen and of rejected answers."""
+    edges, both = _histogram(chosen, rejected)
+    with panel(name, f"Histogram of the chosen and rejected scores of {run}.", height=2.2) as drawn:
+        for colour, counts in zip((CHOSEN, REJECTED), both, strict=True):
+            drawn.axes.stairs(counts, edges, fill=True, color=colour, alpha=0.18)
+            drawn.axes.stairs(counts, edges, color=colour, linewidth=1)
         _counts(drawn.axes, "score")
     return drawn.svg
 
 
-def margin_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
-    """How the margins lie; the bars left of zero are the pairs that the run gets wrong."""
-    edges, counts = histogram.edges, histogram.counts[0]
-    with panel(name, alt, height=2.2) as drawn:
+def margin_histogram(name: str, run: str, margins: Floats) -> Markup:
+    """The distribution of the margins; those below zero are the pairs that the run gets wrong."""
+    edges, (counts,) = _histogram(margins)
+    with panel(name, f"Histogram of the margins of {run}.", height=2.2) as drawn:
         wrong = np.where(edges[:-1] < 0, counts, 0)
         drawn.axes.stairs(counts, edges, fill=True, color=INK, alpha=0.15)
         drawn.axes.stairs(wrong, edges, fill=True, color=INK, alpha=0.3)
@@ -262,14 +229,29 @@ def margin_histogram(name: str, alt: str, histogram: Histogram) -> Markup:
     return drawn.svg
 
 
-def reliability(name: str, alt: str, series: Series) -> Markup:
-    """How often a run is right against how sure it is; on the diagonal it is as sure as it should be."""
+def _histogram(*values: Floats) -> tuple[Floats, list[Floats]]:
+    """The edges of bins of equal width, and the counts of each of `values` in them.
+
+    The more values, the finer the bins. Zero is an edge if it is among the values; values beyond the outer edges count
+    in the outer bins.
+    """
+    low, high = np.quantile(np.concatenate(values), [0.002, 0.998])
+    bins = np.clip(2.5 * np.cbrt(len(values[0])), *HISTOGRAM_BINS)
+    width = (high - low) / bins or 0.1
+    edges = width * np.arange(np.floor(low / width), np.floor(high / width) + 2)
+    inside = [np.clip(one, edges[0], edges[-1]) for one in values]
+    return edges, [np.histogram(one, edges)[0].astype(np.float64) for one in inside]
+
+
+def reliability(name: str, series: Series) -> Markup:
+    """Accuracy against confidence; on the diagonal a run is calibrated."""
+    alt = "Reliability diagram: accuracy against confidence."
     with panel(name, alt, height=2.8, bottom=0.55) as drawn:
         axes = drawn.axes
         axes.plot([50, 100], [50, 100], color=QUIET, linewidth=0.7, linestyle="--")
         for colour, bins in series:
             _points(axes, [100 * one.confidence for one in bins], bins, colour)
-        axes.set(xlim=(49, 101), xlabel="mean confidence of the pairs in a bin (%)", ylabel="right (%)")
+        axes.set(xlim=(49, 101), xlabel="mean confidence of the pairs in a bin (%)", ylabel="accuracy (%)")
     return drawn.svg
 
 
@@ -279,13 +261,9 @@ def binned(name: str, alt: str, series: Series, label: str, roots: bool = False)
         axes = drawn.axes
         axes.axhline(50, color=QUIET, linewidth=0.7, linestyle="--")
         for colour, bins in series:
-            _points(
-                axes,
-                [_root(one.low) / 2 + _root(one.high) / 2 if roots else (one.low + one.high) / 2 for one in bins],
-                bins,
-                colour,
-            )
-        axes.set(xlabel=label, ylabel="right (%)")
+            scale = _root if roots else float
+            _points(axes, [scale(one.low) / 2 + scale(one.high) / 2 for one in bins], bins, colour)
+        axes.set(xlabel=label, ylabel="accuracy (%)")
         if roots:
             ticks = _round_numbers(max(max(abs(one.low), abs(one.high)) for _, bins in series for one in bins))
             axes.set_xticks(

@@ -9,83 +9,67 @@ import numpy as np
 from markupsafe import Markup
 
 from rewardline.report import figures
-from rewardline.report.figures import QUIET, Figure
+from rewardline.report.figures import QUIET
 from rewardline.report.formatting import decimal
-from rewardline.report.inputs import Curve, TrainingRun
+from rewardline.report.inputs import TrainingRun
 
 DRIFT = 2.0
 """A mean score beyond this, for chosen and rejected alike, is called a drift."""
 
 
 @dataclass(frozen=True)
+class Drift:
+    """The mean scores of a run over training: a figure of all seeds, and the mean of their final values."""
+
+    run: str
+    seeds: int
+    svg: Markup
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
 class TrainingSection:
-    """Curves of all runs, with a legend of (colour, run); and the mean scores of each run."""
+    """Curves of all runs, None where no run has logged any, with a legend of (colour, run); and drifts."""
 
     legend: list[tuple[str, str]]
-    curves: list[Figure]
-    drifts: list[Figure]
+    loss: Markup | None
+    accuracy: Markup | None
+    drifts: list[Drift]
 
 
 def training_section(
     runs: Sequence[TrainingRun], colours: Mapping[str, str], families: Mapping[str, Sequence[str]]
 ) -> TrainingSection:
     """Draw the curves. `colours` are by run id; `families` are the run ids of the seeds of each run."""
-    return TrainingSection(
-        legend=[(colours[one.run], one.run) for one in runs if one.run in colours],
-        curves=_curves(runs, colours),
-        drifts=_drifts({one.run: one for one in runs}, families),
-    )
-
-
-def _curves(runs: Sequence[TrainingRun], colours: Mapping[str, str]) -> list[Figure]:
-    """Loss and accuracy of all runs; what no run has logged is left out."""
-    result = []
-    for field, label, chance, unit, caption in (
-        (
-            "loss",
-            "loss",
-            math.log(2),
-            1,
-            "The dashed line is ln 2 = 0.693, the loss of random guessing. "
-            "Dots that rise while the line falls mean overfitting.",
-        ),
-        (
-            "accuracy",
-            "accuracy (%)",
-            0.5,
-            100,
-            "The dashed line is 50%, random guessing. A gap between line and dots is what the run has memorized.",
-        ),
-    ):
-        series = [
+    known = {
+        field: [
             (colours.get(one.run, QUIET), one.curve(field), one.curve(f"eval_{field}"))
             for one in runs
             if one.curve(field).known or one.curve(f"eval_{field}").known
         ]
-        if series:
-            title = field.capitalize()
-            svg = figures.curves(f"curve-{field}", f"{title} over training steps.", series, label, chance, unit)
-            caption = f"Lines: training batches, smoothed; dots: held-out split. {caption}"
-            result.append(Figure(f"{title}.", svg, caption))
-    return result
+        for field in ("loss", "accuracy")
+    }
+    loss, accuracy = known["loss"], known["accuracy"]
+    drifts = [
+        _drift(f"drift-{k}", name, [one for one in runs if one.run in seeds])
+        for k, (name, seeds) in enumerate(families.items())
+    ]
+    return TrainingSection(
+        legend=[(colours[one.run], one.run) for one in runs if one.run in colours],
+        loss=figures.curves("loss", "Loss", loss, "loss", math.log(2)) if loss else None,
+        accuracy=figures.curves("accuracy", "Accuracy", accuracy, "accuracy (%)", 0.5, 100) if accuracy else None,
+        drifts=[one for one in drifts if one is not None],
+    )
 
 
-def _drifts(runs: Mapping[str, TrainingRun], families: Mapping[str, Sequence[str]]) -> list[Figure]:
-    """The mean chosen and rejected scores over training, a figure per run with all its seeds."""
-    result = []
-    for k, (name, seeds) in enumerate(families.items()):
-        means = [(runs[run].curve("chosen_mean"), runs[run].curve("rejected_mean")) for run in seeds if run in runs]
-        shown = [(chosen, rejected) for chosen, rejected in means if chosen.known and rejected.known]
-        if shown:
-            svg = figures.drift(f"drift-{k}", f"Mean chosen and rejected score of {name} over training steps.", shown)
-            result.append(Figure(f"{name}: mean scores.", svg, _drift_caption(shown)))
-    return result
-
-
-def _drift_caption(seeds: Sequence[tuple[Curve, Curve]]) -> str:
-    chosen, rejected = (fmean(curve.final for curve in curves) for curves in zip(*seeds, strict=True))
-    ends = f"Ends at {decimal(chosen)} for chosen and {decimal(rejected)} for rejected answers"
-    return f"{ends}. Lighter lines are further seeds." if len(seeds) > 1 else f"{ends}."
+def _drift(name: str, run: str, seeds: Sequence[TrainingRun]) -> Drift | None:
+    means = [(one.curve("chosen_mean"), one.curve("rejected_mean")) for one in seeds]
+    shown = [(chosen, rejected) for chosen, rejected in means if chosen.known and rejected.known]
+    if not shown:
+        return None
+    chosen, rejected = (decimal(fmean(curve.final for curve in curves)) for curves in zip(*shown, strict=True))
+    return Drift(run, len(shown), figures.drift(name, run, shown), chosen, rejected)
 
 
 def training_findings(run: TrainingRun) -> list[Markup]:
