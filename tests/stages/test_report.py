@@ -114,6 +114,16 @@ def test_data_tokens_and_provenance_show_the_numbers_of_their_files(complete: tu
     assert page.row("torch") == ["torch", "2.13.0"]
 
 
+def test_what_pairs_look_like_is_said_where_it_is_known(results: Results) -> None:
+    results.eval("demo")
+    similar = {"prompts": 190, "groups": 89, "largest": 4}
+    results.pairs(similar_prompts=similar, soft_labels=1234, answer_words={"8": 300, "16": 100})
+    page = Page(results.page("pairs"))
+    assert "190 prompts are nearly the same as others, in 89 groups of up to 4; all prompts of a group" in page.text
+    assert "1,234 pairs have a soft label." in page.text
+    assert page.row("below 8") == ["below 8", "300", "75.0%"]
+
+
 def test_figures_say_what_they_show(complete: tuple[Results, str]) -> None:
     page = Page(complete[1])
     figures = [attributes for tag, attributes in page.seen if tag == "svg"]
@@ -169,7 +179,7 @@ def test_text_from_the_data_stays_text(results: Results) -> None:
     names = [attack, "--><b>", '" onload="x', "$\\frac{1}{2}$", "\x1b[31m\x00", "{{ 7 * 7 }}", "\u6f22\u5b57 & <i>"]
     results.eval("demo", subsets=names)
     results.model("demo", git={"commit": attack}, versions={attack: attack}, device=attack, odd=[attack])
-    example = {"dataset": attack, "file": attack, "row": attack, "reason": attack, "detail": attack}
+    example = {"dataset": attack, "file": attack, "row": 17, "reason": attack, "detail": attack}
     results.pairs(rejects={attack: 3}, by_subset={attack: 1}, by_dataset={attack: {}}, reject_examples=[example])
     results.tokens(model="tiny")
     html = results.page()
@@ -205,7 +215,7 @@ def test_files_may_lack_what_is_not_essential(results: Results) -> None:
     results.model("demo")
     results.pairs()
     results.tokens()
-    for file in ("models/demo/run.json", "pairs/demo/stats.json", "tokens/demo/tiny/manifest.json"):
+    for file in ("models/demo/run.json", "tokens/demo/tiny/manifest.json"):
         (results.root / file).write_text("{}")
     page = Page(results.page())
     assert page.row("demo", f"{percent(value['accuracy'])} -")[2:] == ["", "-", "400", "-", "-", "-"]
@@ -293,7 +303,9 @@ def test_findings_are_listed(results: Results) -> None:
         ("models/demo/log.jsonl", None, "does not exist"),
         ("models/demo/run.json", "", "is damaged"),
         ("evals/demo/eval/scores.parquet", "PAR1", "is damaged"),
-        ("pairs/demo/stats.json", "[]", "does not hold an object"),
+        ("pairs/demo/stats.json", "[]", "is damaged"),
+        ("pairs/demo/stats.json", "{}", "is damaged (name: Field required)"),
+        ("tokens/demo/tiny/manifest.json", "[]", "does not hold an object"),
         ("tokens/demo/tiny/manifest.json", "{", "is damaged"),
     ],
 )

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import plot
+from rewardline.data.schema import PAIR_SCHEMA
 
 MEANS = {"chosen": 0.8, "rejected": -0.8}
 SUBSETS = ("arithmetic", "politeness", "lists", "refusals", "code")
@@ -154,12 +155,22 @@ class Results:
         (folder / "run.json").write_text(json.dumps(value))
 
     def pairs(self, mixture: str = "demo", **stats: Any) -> None:
+        dataset: dict[str, Any] = {
+            "rows_in": 5230,
+            "rows_used": 4810,
+            "pairs_out": 4925,
+            "revision": None,
+            "format": "pairs",
+        }
+        dataset["rejects"] = {"identical answers": 310}
+        datasets = stats.pop("by_dataset", {"demo": {}})
         value = {
             **{"name": mixture, "rows_in": 5230, "rows_used": 4810, "pairs_out": 4925, "train": 4525, "eval": 400},
             "rejects": {"identical answers": 310, "empty answer": 60, "not a pair": 50},
             "pair_rejects": {"near duplicate": 17},
-            "by_dataset": {"demo": {"rows_in": 5230, "pairs_out": 4925, "rejects": {"identical answers": 310}}},
-            "by_subset": dict.fromkeys(SUBSETS, 985),
+            "by_dataset": {name: {**dataset, **changes} for name, changes in datasets.items()},
+            **{"by_subset": dict.fromkeys(SUBSETS, 985), "prompts": {"train": 4000, "eval": 350}},
+            **{"soft_labels": 0, "answer_words": {"32": 9850}, "similar_prompts": {}, "parts": {}},
             **{"chosen_words_mean": 41.37, "rejected_words_mean": 36.02, "longer_wins": 0.5512},
             "reject_examples": [
                 {
@@ -185,7 +196,8 @@ class Results:
             answers = {"chosen": f"Chosen {k}.", "rejected": f"Rejected {k}.", **changes}
             rows.append({"pair_id": f"p{k}", "prompt": prompt, **answers, **place})
         for part in range(parts):
-            pq.write_table(pa.Table.from_pylist(rows[part::parts]), folder / f"part-{part:05d}.parquet")
+            table = pa.Table.from_pylist(rows[part::parts], schema=PAIR_SCHEMA)
+            pq.write_table(table, folder / f"part-{part:05d}.parquet")
 
     def tokens(self, mixture: str = "demo", model: str = "tiny", **manifest: Any) -> None:
         train = {"pairs": 4525, "comparisons": 3900, "tokens": 1_200_000, "prefix_tokens": 700_000}

@@ -134,13 +134,13 @@ def benchmark_section(
     drawn = {entry.members[0].run: f"{anchor}-{k}" for k, entry in enumerate(scored[:DISTRIBUTIONS])}
     distributions: list[Distribution] = []
     for one in (one for entry in board.entries for one in entry.members if one.run in paths):
-        scores = read_scores(paths[one.run])
-        usable = np.isfinite(scores.chosen) & np.isfinite(scores.rejected)
+        chosen, rejected = read_scores(paths[one.run])
+        usable = np.isfinite(chosen) & np.isfinite(rejected)
         if not usable.all():
             text = Markup("<b>{}</b>: on the {}, {:,} of {:,} pairs have a score that is not a finite number.")
             findings.append(text.format(one.run, board.title, int((~usable).sum()), len(usable)))
         if one.run in drawn and usable.any():
-            name, chosen, rejected = drawn[one.run], scores.chosen[usable], scores.rejected[usable]
+            name, chosen, rejected = drawn[one.run], chosen[usable], rejected[usable]
             both = figures.score_histogram(f"{name}-scores", one.run, chosen, rejected)
             margins = figures.margin_histogram(f"{name}-margins", one.run, chosen - rejected)
             distributions.append(Distribution(one.run, both, margins, one.accuracy))

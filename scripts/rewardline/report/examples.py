@@ -1,15 +1,17 @@
 """Pairs with their text for the report: those that a run gets most wrong, and those whose label may be wrong."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from rewardline.data.schema import Pair
 from rewardline.evaluation.results import printable
+from rewardline.evaluation.scores import read_table
+from rewardline.evaluation.suspects import Suspect
 from rewardline.report.formatting import count, decimal, percent
-from rewardline.report.inputs import PairText, Scores, Suspect, read_pair_texts, read_scores
+from rewardline.report.inputs import SCORES, read_pairs_of, score_arrays
 
 HARDEST = 10
 SUSPECTS = 20
@@ -63,22 +65,19 @@ def hardest_pairs(scores: Sequence[Path], pairs: Path) -> list[Example]:
     `scores`: the `scores.parquet` of each seed; `pairs`: the folder of the pairs' Parquet parts. A `UserError` names a
     file that is missing or damaged.
     """
-    first, *others = [read_scores(path, ids=True) for path in scores]
-    same = [first, *(one for one in others if one.pair_ids.equals(first.pair_ids))]
-    mean = Scores(
-        np.mean([one.chosen for one in same], axis=0), np.mean([one.rejected for one in same], axis=0), first.pair_ids
-    )
-    margins = mean.chosen - mean.rejected
+    tables = [read_table(path, ("pair_id", *SCORES)) for path in scores]
+    ids = tables[0]["pair_id"]
+    same = [score_arrays(table) for table in tables if table["pair_id"].equals(ids)]
+    chosen, rejected = np.mean(same, axis=0)
+    margins = chosen - rejected
     wrong = np.flatnonzero(np.isfinite(margins) & (margins < 0))
-    rows = {
-        first.pair_ids[row].as_py(): row for row in wrong[np.argsort(margins[wrong], kind="stable")][:HARDEST].tolist()
-    }
-    texts = read_pair_texts(pairs, list(rows))
+    rows = {ids[row].as_py(): row for row in wrong[np.argsort(margins[wrong], kind="stable")][:HARDEST].tolist()}
+    texts = read_pairs_of(pairs, list(rows))
     return [
         _example(
             decimal(margins[row]),
             texts[pair_id],
-            (f"score {decimal(mean.chosen[row])}", f"score {decimal(mean.rejected[row])}"),
+            (f"score {decimal(chosen[row])}", f"score {decimal(rejected[row])}"),
         )
         for pair_id, row in rows.items()
         if pair_id in texts
@@ -87,7 +86,7 @@ def hardest_pairs(scores: Sequence[Path], pairs: Path) -> list[Example]:
 
 def mislabelled(suspects: Sequence[Suspect]) -> list[Example]:
     """The first of the pairs most likely mislabelled: those that most runs contradict, by the largest margins."""
-    ordered = sorted(suspects, key=lambda one: (-one.share, one.margin_mean, one.pair_id))
+    ordered = sorted(suspects, key=lambda one: (-one.against / one.runs, one.margin_mean, one.pair_id))
     return [
         _example(f"{one.against} of {one.runs}", one, ("by its label", _contradiction(one)))
         for one in ordered[:SUSPECTS]
@@ -95,19 +94,17 @@ def mislabelled(suspects: Sequence[Suspect]) -> list[Example]:
 
 
 def _contradiction(suspect: Suspect) -> str:
-    text = f"preferred by {percent(suspect.share)} of the runs"
-    margin = -suspect.margin_mean
-    return f"{text}, by {decimal(margin)} times their usual margin" if math.isfinite(margin) else text
+    share, margin = percent(suspect.against / suspect.runs), decimal(-suspect.margin_mean)
+    return f"preferred by {share} of the runs, by {margin} times their usual margin"
 
 
-def _origin(pair: PairText) -> str:
+def _origin(pair: Pair | Suspect) -> str:
     names = [name for name in (pair.subset, pair.dataset) if name and name != pair.file]
-    row = "" if pair.row is None else f"row {count(pair.row)}"
-    return printable(", ".join(dict.fromkeys(part for part in (*names, pair.file, row) if part)))
+    return printable(", ".join(dict.fromkeys([*names, pair.file, f"row {count(pair.row)}"])))
 
 
-def _example(number: str, pair: PairText, notes: tuple[str, str]) -> Example:
-    turns = [(printable(turn.role), turn.content or "") for turn in pair.prompt]
+def _example(number: str, pair: Pair | Suspect, notes: tuple[str, str]) -> Example:
+    turns = [(printable(turn["role"]), turn["content"]) for turn in pair.prompt]
     last = next((text for role, text in reversed(turns) if role == "user"), turns[-1][1] if turns else "")
     opening = " ".join(last.split())
     return Example(

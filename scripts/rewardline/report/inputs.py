@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -11,7 +10,6 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
@@ -25,13 +23,19 @@ from pydantic import (
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.core.settings import JsonObject
+from rewardline.data.pairs.pair_statistics import MixtureStatistics
 from rewardline.data.pairs.probes import made_by_rule
+from rewardline.data.pairs.store import reading
+from rewardline.data.schema import PAIR_SCHEMA, Pair
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference
 from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, read_results
+from rewardline.evaluation.scores import read_table
+from rewardline.evaluation.suspects import Suspect, read_suspects
 
 Floats = NDArray[np.float64]
 NAN = math.nan
+SCORES = ("chosen_score", "rejected_score")
 LOGGED = tuple(
     f"{split}{field}" for split in ("", "eval_") for field in ("loss", "accuracy", "chosen_mean", "rejected_mean")
 )
@@ -114,63 +118,6 @@ class RunRecord(Record):
         return self.model_dump(include={"train_pairs", *(self.model_extra or {})}, exclude_unset=True)
 
 
-class DatasetStatistics(Record):
-    """What became of the rows of a dataset."""
-
-    rows_in: float = NAN
-    pairs_out: float = NAN
-    rejects: dict[str, float] = {}
-
-
-class SimilarPrompts(Record):
-    """Prompts that are nearly the same as others, in groups."""
-
-    prompts: float = NAN
-    groups: float = 0
-    largest: float = NAN
-
-
-class RejectExample(Record):
-    """A row that was left out."""
-
-    dataset: str = "?"
-    file: str = ""
-    row: int | str = "?"
-    reason: str = ""
-    detail: str = ""
-
-
-class MixtureStatistics(Record):
-    """What became of the rows of a mixture, and what its pairs look like: `stats.json`."""
-
-    rows_in: float = NAN
-    rows_used: float = NAN
-    pairs_out: float = NAN
-    train: float = NAN
-    eval: float = NAN
-    rejects: dict[str, float] = {}
-    pair_rejects: dict[str, float] = {}
-    reject_examples: list[RejectExample] = []
-    by_dataset: dict[str, DatasetStatistics] = {}
-    by_subset: dict[str, float] = {}
-    answer_words: dict[str, float] = {}
-    chosen_words_mean: float = NAN
-    rejected_words_mean: float = NAN
-    longer_wins: float = NAN
-    similar_prompts: SimilarPrompts = SimilarPrompts()
-    soft_labels: float = 0
-
-    @property
-    def rejected_share(self) -> float:
-        """The share of the rows that were rejected; NaN where unknown."""
-        return ratio(sum(self.rejects.values()), self.rows_in)
-
-    @property
-    def of_probes(self) -> bool:
-        """Whether the pairs are real answers against hacks of them."""
-        return made_by_rule(self.model_dump(include={"by_dataset"}))
-
-
 class SplitCounts(Record):
     """The size of a split in tokens."""
 
@@ -181,8 +128,8 @@ class SplitCounts(Record):
     full_tokens: float = NAN
 
 
-class TokenManifest(Record):
-    """What tokenization made of a mixture: `manifest.json`."""
+class TokenCounts(Record):
+    """The size of a mixture in tokens: the `manifest.json` of its tokens."""
 
     splits: dict[str, SplitCounts] = {}
     truncated_pairs: float = NAN
@@ -269,86 +216,25 @@ def read_log(path: Path) -> dict[str, Curve]:
     return {field: Curve(array[:, 0], array[:, 1]) for field, array in arrays.items()}
 
 
-def _read_table(path: Path, stage: str, columns: Sequence[str] | None = None) -> pa.Table:
-    with _reading(path, stage):
-        return pq.read_table(path, columns=columns)
+def read_scores(path: Path) -> tuple[Floats, Floats]:
+    """The chosen and rejected scores [n] of a `scores.parquet`, NaN where missing."""
+    return score_arrays(read_table(path, SCORES))
 
 
-@contextmanager
-def _reading(path: Path, stage: str) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; run the {stage} stage first") from error
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run the {stage} stage again") from error
+def score_arrays(table: pa.Table) -> tuple[Floats, Floats]:
+    """The columns `SCORES` of a table."""
+    chosen, rejected = (table[name].to_numpy().astype(np.float64) for name in SCORES)
+    return chosen, rejected
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The scores of a run on the pairs of a benchmark [n], NaN where missing; `pair_ids` are empty unless asked for."""
-
-    chosen: Floats
-    rejected: Floats
-    pair_ids: pa.ChunkedArray
-
-
-def read_scores(path: Path, ids: bool = False) -> Scores:
-    """Read a `scores.parquet`; a `UserError` names a file that is missing, damaged or lacks a column."""
-    columns = ["chosen_score", "rejected_score", *(["pair_id"] if ids else [])]
-    table = _read_table(path, "evaluate", columns)
-    chosen, rejected = (table[name].to_numpy().astype(np.float64) for name in columns[:2])
-    return Scores(chosen, rejected, table["pair_id"] if ids else pa.chunked_array([], pa.string()))
-
-
-class Turn(Record):
-    """A turn of a conversation."""
-
-    role: str = ""
-    content: str | None = None
-
-
-class PairText(Record):
-    """A pair with its text, and where it comes from."""
-
-    pair_id: str = ""
-    dataset: str = ""
-    subset: str = ""
-    prompt: list[Turn] = []
-    chosen: str = ""
-    rejected: str = ""
-    file: str = ""
-    row: int | None = None
-
-
-class Suspect(PairText):
-    """A pair whose rejected answer `against` of `runs` runs prefer, by `margin_mean` times their usual margin."""
-
-    runs: int = 0
-    against: int = 0
-    margin_mean: float = NAN
-
-    @property
-    def share(self) -> float:
-        """The share of the runs that contradict the label."""
-        return ratio(self.against, self.runs)
-
-
-def read_suspects(path: Path) -> list[Suspect]:
-    """Read a `suspects.parquet`. What only one run contradicts is left out: it is among its hardest pairs."""
-    found = [Suspect.model_validate(row) for row in _read_table(path, "compare").to_pylist()]
-    return [one for one in found if one.runs > 1]
-
-
-def read_pair_texts(folder: Path, ids: Sequence[str]) -> dict[str, PairText]:
+def read_pairs_of(folder: Path, ids: Sequence[str]) -> dict[str, Pair]:
     """The pairs with these ids among the Parquet parts of a folder, which are read a batch at a time."""
     if not ids:
         return {}
-    with _reading(folder, "build_pairs"):
-        data = ds.dataset(sorted(map(str, folder.glob("part-*.parquet"))), format="parquet")
-        columns = [name for name in PairText.model_fields if name in data.schema.names]
-        table = data.to_table(columns=columns, filter=ds.field("pair_id").isin(list(ids)), batch_size=1024)
-    return {row["pair_id"]: PairText.model_validate(row) for row in table.to_pylist()}
+    with reading(folder):
+        data = ds.dataset(sorted(map(str, folder.glob("part-*.parquet"))), schema=PAIR_SCHEMA, format="parquet")
+        table = data.to_table(filter=ds.field("pair_id").isin(list(ids)), batch_size=1024)
+    return {row["pair_id"]: Pair(**row) for row in table.to_pylist()}
 
 
 @dataclass(frozen=True)
@@ -367,14 +253,14 @@ class ReportData:
     pairs: dict[str, Path]
     runs: list[TrainingRun]
     mixtures: dict[str, MixtureStatistics]
-    tokens: dict[str, TokenManifest]
+    tokens: dict[str, TokenCounts]
     comparisons: list[BenchmarkComparison]
     suspects: list[Suspect]
 
     @property
     def probes(self) -> set[str]:
         """The benchmarks that are probes."""
-        return {name for name, stats in self.mixtures.items() if stats.of_probes}
+        return {name for name, stats in self.mixtures.items() if made_by_rule(stats.as_json())}
 
     def score_files(self, board: Leaderboard) -> dict[str, Path]:
         """The `scores.parquet` of each run of a leaderboard that has one."""
@@ -394,6 +280,7 @@ class ReportData:
 
 def read_inputs(inputs: ReportInputs) -> ReportData:
     """Read all files but scores and pairs, which are large; a `UserError` names one that is missing or damaged."""
+    suspects = read_suspects(inputs.suspects) if inputs.suspects else []
     return ReportData(
         results=read_results(inputs.metrics),
         scores={(path.parent.parent.name, path.parent.name): path for path in inputs.scores},
@@ -401,9 +288,9 @@ def read_inputs(inputs: ReportInputs) -> ReportData:
         runs=sorted((read_training_run(folder) for folder in set(inputs.models)), key=lambda one: one.run),
         mixtures={path.parent.name: MixtureStatistics.read(path) for path in sorted(set(inputs.stats))},
         tokens={
-            f"{path.parent.parent.name}, {path.parent.name}": TokenManifest.read(path)
+            f"{path.parent.parent.name}, {path.parent.name}": TokenCounts.read(path)
             for path in sorted(set(inputs.tokens))
         },
         comparisons=ComparisonsFile.read(inputs.comparisons).boards if inputs.comparisons else [],
-        suspects=read_suspects(inputs.suspects) if inputs.suspects else [],
+        suspects=[one for one in suspects if one.runs > 1],  # what one run contradicts is among its hardest pairs
     )

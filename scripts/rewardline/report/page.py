@@ -14,7 +14,7 @@ from rewardline.report.examples import Example, mislabelled
 from rewardline.report.figures import CHOSEN, REJECTED, RUN_COLOURS, shade
 from rewardline.report.findings import run_descriptions
 from rewardline.report.formatting import Table, percent
-from rewardline.report.inputs import ReportData, ReportInputs, read_inputs
+from rewardline.report.inputs import ReportData, ReportInputs, ratio, read_inputs
 from rewardline.report.rendering import template
 from rewardline.report.tables import Mixture, Provenance, mixture, provenance, token_table, training_table
 from rewardline.report.training import TrainingSection, training_findings, training_section
@@ -103,7 +103,7 @@ def _findings(data: ReportData, benchmarks: Sequence[BenchmarkSection]) -> list[
     """What deserves attention in training, on the benchmarks and in the data."""
     findings = [finding for run in data.runs for finding in training_findings(run)]
     findings += [finding for one in benchmarks for finding in one.findings]
-    rejected = {name: stats.rejected_share for name, stats in data.mixtures.items()}
+    rejected = {name: ratio(sum(one.rejects.values()), one.rows_in) for name, one in data.mixtures.items()}
     findings += _exceeding(rejected, MANY_REJECTED, "{} of the rows read were rejected; see Data for why.")
     truncated = {name: manifest.truncated_share for name, manifest in data.tokens.items()}
     return findings + _exceeding(truncated, MANY_TRUNCATED, "{} of the pairs lost tokens to the length limit.")

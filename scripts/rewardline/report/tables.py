@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from rewardline.core.hashing import canonical
+from rewardline.data.pairs.pair_statistics import MixtureStatistics
 from rewardline.evaluation.results import printable
 from rewardline.report.formatting import Table, compact, count, duration, percent
-from rewardline.report.inputs import MixtureStatistics, TokenManifest, TrainingRun, ratio
+from rewardline.report.inputs import TokenCounts, TrainingRun, ratio
 
 EXAMPLES = 3
 LISTED = 60
@@ -59,16 +60,15 @@ class Provenance:
 
 
 def mixture(name: str, stats: MixtureStatistics) -> Mixture:
-    """The tables of a mixture; what its statistics lack is left out."""
-    steps = {
+    """The tables of a mixture."""
+    funnel = {
         "rows read": stats.rows_in,
         "rows used": stats.rows_used,
         "pairs": stats.pairs_out,
         "training pairs": stats.train,
         "held-out pairs (eval)": stats.eval,
     }
-    known = {label: size for label, size in steps.items() if math.isfinite(size)}
-    largest = max(known.values(), default=0) or 1
+    largest = max(funnel.values()) or 1
     tables = {
         "by dataset": _by_dataset(stats),
         "by subset": _by_subset(stats),
@@ -76,7 +76,7 @@ def mixture(name: str, stats: MixtureStatistics) -> Mixture:
     }
     return Mixture(
         name=name,
-        funnel=[FunnelStep(label, count(size), round(100 * size / largest, 2)) for label, size in known.items()],
+        funnel=[FunnelStep(label, count(size), round(100 * size / largest, 2)) for label, size in funnel.items()],
         rejects=_rejects(stats),
         pair_rejects=bool(stats.pair_rejects),
         sentences=_sentences(stats),
@@ -84,7 +84,7 @@ def mixture(name: str, stats: MixtureStatistics) -> Mixture:
     )
 
 
-def token_table(manifests: Mapping[str, TokenManifest]) -> Table | None:
+def token_table(manifests: Mapping[str, TokenCounts]) -> Table | None:
     """A row per mixture and model."""
     rows = []
     for name, one in manifests.items():
@@ -167,7 +167,7 @@ def _rejects(stats: MixtureStatistics) -> list[Reject]:
     examples: dict[str, list[tuple[str, str]]] = {}
     for one in stats.reject_examples:
         found = examples.setdefault(one.reason, [])
-        found.append((printable(f"{one.file or one.dataset}, row {one.row}"), printable(one.detail)[:LONGEST]))
+        found.append((printable(f"{one.file}, row {one.row}"), printable(one.detail)[:LONGEST]))
     sizes = {
         reason: (stats.rejects.get(reason, 0), stats.pair_rejects.get(reason, 0))
         for reason in {**stats.rejects, **stats.pair_rejects}
@@ -186,12 +186,11 @@ def _rejects(stats: MixtureStatistics) -> list[Reject]:
 
 
 def _sentences(stats: MixtureStatistics) -> list[str]:
-    sentences = []
     chosen, rejected, similar = stats.chosen_words_mean, stats.rejected_words_mean, stats.similar_prompts
-    if math.isfinite(chosen + rejected):
-        sentences.append(f"Chosen answers have {chosen:.1f} words on average, rejected ones {rejected:.1f}.")
-    if 0 <= stats.longer_wins <= 1:
-        sentences.append(f"The longer answer is the chosen one in {percent(stats.longer_wins)} of the pairs.")
+    sentences = [
+        f"Chosen answers have {chosen:.1f} words on average, rejected ones {rejected:.1f}.",
+        f"The longer answer is the chosen one in {percent(stats.longer_wins)} of the pairs.",
+    ]
     if similar.groups:
         sentences.append(
             f"{count(similar.prompts)} prompts are nearly the same as others, in {count(similar.groups)} groups of up "
