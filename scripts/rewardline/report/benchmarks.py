@@ -28,7 +28,7 @@ RANKED_PAIRS = 10
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """A row of the leaderboard: an entry, or one seed of the entry above.
 
     `numbers` are the loss and the mean chosen and rejected score; `bar` is None where the interval is unknown.
@@ -106,7 +106,7 @@ class BenchmarkSection:
     headline: Markup
     findings: list[Markup]
     scale: Scale
-    rows: list[Row]
+    rows: list[LeaderboardRow]
     differences: DifferenceTable | None
     paired: bool
     legend: list[tuple[str, str]]
@@ -176,7 +176,7 @@ def benchmark_section(
     )
 
 
-def _rows(entry: Entry, comparison: str, colours: Mapping[str, str], scale: Scale) -> list[Row]:
+def _rows(entry: Entry, comparison: str, colours: Mapping[str, str], scale: Scale) -> list[LeaderboardRow]:
     """The row of an entry, and one for each of several seeds."""
     name = entry.name if len(entry.members) == 1 else f"{entry.name}, mean of {len(entry.members)} seeds"
     means = (entry.mean("loss"), entry.mean("chosen_mean"), entry.mean("rejected_mean"))
@@ -184,7 +184,7 @@ def _rows(entry: Entry, comparison: str, colours: Mapping[str, str], scale: Scal
     if len(entry.members) > 1:
         rows += [(one.run, one.run, one.total, (one.loss, one.chosen_mean, one.rejected_mean)) for one in entry.members]
     return [
-        Row(
+        LeaderboardRow(
             name=name,
             colour=colours[run],
             is_seed=k > 0,

@@ -24,7 +24,7 @@ _CONTROLS = {
 
 
 @dataclass(frozen=True)
-class Text:
+class Excerpt:
     """The start of a text, and how many characters were left out."""
 
     shown: str
@@ -37,7 +37,7 @@ class Answer:
 
     label: str
     note: str
-    text: Text
+    text: Excerpt
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Example:
     number: str
     opening: str
     origin: str
-    turns: list[tuple[str, Text]]
+    turns: list[tuple[str, Excerpt]]
     answers: tuple[Answer, Answer]
 
 
@@ -116,6 +116,6 @@ def _example(number: str, pair: Pair | Suspect, notes: tuple[str, str]) -> Examp
     )
 
 
-def clip(text: str, most: int = LONGEST_TEXT) -> Text:
+def clip(text: str, most: int = LONGEST_TEXT) -> Excerpt:
     """The start of `text` without control characters except line breaks and tabs."""
-    return Text(text[:most].translate(_CONTROLS), max(0, len(text) - most))
+    return Excerpt(text[:most].translate(_CONTROLS), max(0, len(text) - most))

@@ -28,7 +28,7 @@ class FunnelStep:
 
 
 @dataclass(frozen=True)
-class Reject:
+class RejectReason:
     """A reason why rows, or pairs of other rows, were left out, with examples as (row, detail)."""
 
     reason: str
@@ -44,7 +44,7 @@ class Mixture:
 
     name: str
     funnel: list[FunnelStep]
-    rejects: list[Reject]
+    rejects: list[RejectReason]
     pair_rejects: bool
     sentences: list[str]
     tables: list[tuple[str, Table]]
@@ -163,7 +163,7 @@ def _table(records: Sequence[Mapping[str, str]]) -> Table | None:
     return Table(list(records[0]), [list(record.values()) for record in records]) if records else None
 
 
-def _rejects(stats: MixtureStatistics) -> list[Reject]:
+def _rejects(stats: MixtureStatistics) -> list[RejectReason]:
     examples: dict[str, list[tuple[str, str]]] = {}
     for one in stats.reject_examples:
         found = examples.setdefault(one.reason, [])
@@ -173,7 +173,7 @@ def _rejects(stats: MixtureStatistics) -> list[Reject]:
         for reason in {**stats.rejects, **stats.pair_rejects}
     }
     return [
-        Reject(
+        RejectReason(
             printable(reason),
             count(rows),
             percent(ratio(rows, stats.rows_in)),

@@ -18,7 +18,7 @@ DRIFT = 2.0
 
 
 @dataclass(frozen=True)
-class Drift:
+class ScoreDrift:
     """The mean scores of a run over training: a figure of all seeds, and the mean of their final values."""
 
     run: str
@@ -35,7 +35,7 @@ class TrainingSection:
     legend: list[tuple[str, str]]
     loss: Markup | None
     accuracy: Markup | None
-    drifts: list[Drift]
+    drifts: list[ScoreDrift]
 
 
 def training_section(
@@ -63,13 +63,13 @@ def training_section(
     )
 
 
-def _drift(name: str, run: str, seeds: Sequence[TrainingRun]) -> Drift | None:
+def _drift(name: str, run: str, seeds: Sequence[TrainingRun]) -> ScoreDrift | None:
     means = [(one.curve("chosen_mean"), one.curve("rejected_mean")) for one in seeds]
     shown = [(chosen, rejected) for chosen, rejected in means if chosen.known and rejected.known]
     if not shown:
         return None
     chosen, rejected = (decimal(fmean(curve.final for curve in curves)) for curves in zip(*shown, strict=True))
-    return Drift(run, len(shown), figures.drift(name, run, shown), chosen, rejected)
+    return ScoreDrift(run, len(shown), figures.drift(name, run, shown), chosen, rejected)
 
 
 def training_findings(run: TrainingRun) -> list[Markup]:
