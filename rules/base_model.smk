@@ -6,9 +6,14 @@ rule base_model:
         manifest="results/base/{model}/manifest.json",
     log:
         "results/logs/base_model/{model}.log",
+    benchmark:
+        "results/usage/base_model/{model}.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(base_settings, "model"),
         pairs=tokenizer_pairs,

@@ -9,9 +9,14 @@ rule compare:
         suspects="results/suspects.parquet",
     log:
         "results/logs/compare.log",
+    benchmark:
+        "results/usage/compare.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         pairs=judged_pairs(),
     message:

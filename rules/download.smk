@@ -1,19 +1,24 @@
 rule download_file:
     input:
         file=lambda wildcards: dataset_parts(wildcards.dataset)[wildcards.part],
-        code=code("download.py"),
+        code=code("download_file.py"),
     output:
         manifest="results/shards/data/{dataset}/{part}/manifest.json",
     log:
         "results/logs/download_file/{dataset}/{part}.log",
+    benchmark:
+        "results/usage/download_file/{dataset}/{part}.tsv"
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(file_settings, "dataset", "part"),
     message:
         "Reading {wildcards.part} of {wildcards.dataset}"
     shell:
-        program("download.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
+        program("download_file.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
         " --output results/shards/data/{wildcards.dataset}/{wildcards.part} --log {log}"
 
 
@@ -25,9 +30,14 @@ rule download:
         manifest="results/data/{dataset}/manifest.json",
     log:
         "results/logs/download/{dataset}.log",
+    benchmark:
+        "results/usage/download/{dataset}.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(download_settings, "dataset"),
     message:

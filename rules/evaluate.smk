@@ -9,6 +9,8 @@ rule evaluate:
         metrics="results/evals/{run}/{benchmark}/metrics.json",
     log:
         "results/logs/evaluate/{run}/{benchmark}.log",
+    benchmark:
+        "results/usage/evaluate/{run}/{benchmark}.tsv"
     conda:
         "../envs/rewardline.yaml"
     threads: train_threads()
@@ -35,9 +37,14 @@ rule evaluate_ensemble:
         metrics="results/evals/{ensemble}/{benchmark}/metrics.json",
     log:
         "results/logs/evaluate_ensemble/{ensemble}/{benchmark}.log",
+    benchmark:
+        "results/usage/evaluate_ensemble/{ensemble}/{benchmark}.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=ensemble_settings,
         members=lambda wildcards, input: [str(Path(path).parent) for path in input.metrics],

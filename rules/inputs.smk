@@ -169,9 +169,7 @@ def member_evaluations(name):
 
 def ensemble_settings(wildcards):
     """The settings of evaluating an ensemble."""
-    return stage_settings.ensemble_settings(
-        CONFIG, ENSEMBLES[wildcards.ensemble], wildcards.benchmark
-    ).canonical_json()
+    return stage_settings.ensemble_settings(CONFIG, ENSEMBLES[wildcards.ensemble], wildcards.benchmark).canonical_json()
 
 
 def run_evaluations(wildcards):

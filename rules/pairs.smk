@@ -7,8 +7,13 @@ rule convert_rows:
         manifest="results/shards/candidates/{dataset}/{part}/manifest.json",
     log:
         "results/logs/convert_rows/{dataset}/{part}.log",
+    benchmark:
+        "results/usage/convert_rows/{dataset}/{part}.tsv"
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(convert_settings, "dataset", "part"),
     message:
@@ -26,10 +31,15 @@ rule group_prompts:
         manifest="results/shards/prompts/{mixture}/manifest.json",
     log:
         "results/logs/group_prompts/{mixture}.log",
+    benchmark:
+        "results/usage/group_prompts/{mixture}.tsv"
     wildcard_constraints:
         mixture=of_data(),
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(stage_settings.group_settings, "mixture"),
     message:
@@ -47,10 +57,15 @@ rule clean_pairs:
         manifest="results/shards/pairs/{mixture}/{shard}/manifest.json",
     log:
         "results/logs/clean_pairs/{mixture}/{shard}.log",
+    benchmark:
+        "results/usage/clean_pairs/{mixture}/{shard}.tsv"
     wildcard_constraints:
         mixture=of_data(),
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(clean_settings, "mixture", "shard"),
     message:
@@ -73,11 +88,16 @@ rule build_pairs:
         eval=directory("results/pairs/{mixture}/eval"),
     log:
         "results/logs/build_pairs/{mixture}.log",
+    benchmark:
+        "results/usage/build_pairs/{mixture}.tsv"
     wildcard_constraints:
         mixture=of_data(),
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(stage_settings.pairs_settings, "mixture"),
     message:
@@ -97,9 +117,14 @@ rule build_probes:
         rejects="results/pairs/{probes}/rejects.parquet",
     log:
         "results/logs/build_probes/{probes}.log",
+    benchmark:
+        "results/usage/build_probes/{probes}.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=settings(stage_settings.probe_settings, "probes"),
     message:

@@ -11,9 +11,14 @@ rule summarize:
         ),
     log:
         "results/logs/summarize.log",
+    benchmark:
+        "results/usage/summarize.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     message:
         "Summarizing all evaluations"
     shell:
@@ -34,16 +39,21 @@ rule evaluation_card:
         ),
     log:
         "results/logs/evaluation_card/{run}.log",
+    benchmark:
+        "results/usage/evaluation_card/{run}.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     message:
         "Writing the evaluation card of {wildcards.run}"
     shell:
         program("evaluation_card.py") + " --metrics {input.metrics:q} --output {output.card:q} --log {log}"
 
 
-rule report:
+rule plot:
     input:
         summary="results/summary.tsv",
         metrics=evaluations("metrics.json"),
@@ -63,10 +73,15 @@ rule report:
             labels={"what": "report for people"},
         ),
     log:
-        "results/logs/report.log",
+        "results/logs/plot.log",
+    benchmark:
+        "results/usage/plot.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         models=of_runs("results/models/{run}"),
         pairs=judged_pairs(),
@@ -88,9 +103,14 @@ rule gate:
         verdicts="results/gate.json",
     log:
         "results/logs/gate.log",
+    benchmark:
+        "results/usage/gate.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     params:
         settings=canonical(gated()[0]),
     message:

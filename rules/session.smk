@@ -24,48 +24,48 @@ def check_cluster():
         return
     try:
         requests = slurm_requests()
-        problems = slurm.problems(requests, slurm.read_machines(), slurm.read_accounts())
-        places = {(request.partition, request.account) for request in requests}
+        problems = slurm.problems(requests, slurm.read_nodes(), slurm.read_accounts())
+        partitions = {(request.partition, request.account) for request in requests}
         folder = Path.cwd()
-        if not problems and any(slurm.unseen(folder, *place) for place in places):
-            problems = [f"the cluster's machines do not see {folder}: move the project to a folder that all share"]
+        if not problems and any(slurm.is_folder_missing(folder, *names) for names in partitions):
+            problems = [f"the cluster's nodes do not see {folder}: move the project to a folder that all share"]
         if problems:
             raise UserError("\n".join(["Slurm cannot run this; see --workflow-profile.", *problems]))
         slurm.cancel_old_jobs(folder, workflow.executor_settings.jobname_prefix)
-        workflow.scheduler._executor._failed_nodes = slurm.Fixed(workflow.scheduler._executor._failed_nodes)
+        slurm.keep_nodes_of_failed_jobs(workflow)
     except UserError as error:
         logger.error(str(error))
         os._exit(1)
 
 
 def slurm_requests():
-    """What each rule that will run as a job asks for, at each attempt."""
+    """What each rule that will run as a job requests, at each attempt."""
     jobs = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
-    found = []
+    requests = []
     for job in jobs.values():
         for attempt in range(1, workflow.execution_settings.retries + 2):
             job.attempt = attempt
-            found.append(slurm_request(job, attempt))
+            requests.append(slurm_request(job, attempt))
         job.attempt = 1
-    return found
+    return requests
 
 
 def slurm_request(job, attempt):
-    """What a job asks for at an attempt."""
-    ask = job.resources.get
+    """What a job requests at an attempt."""
+    get = job.resources.get
     return slurm.Request(
         job.rule.name,
         attempt,
-        partition=str(ask("slurm_partition") or "") or None,
-        account=str(ask("slurm_account") or "") or None,
-        machines=ask("nodes", 1),
-        cores=ask("cpus_per_task", job.threads),
-        memory=ask("mem_mb", 0),
-        gpus=ask("gpu", 0),
-        minutes=ask("runtime", 0),
-        launcher=ask("launcher", ""),
-        tasks=ask("tasks"),
-        tasks_per_gpu=ask("tasks_per_gpu"),
+        partition=str(get("slurm_partition") or "") or None,
+        account=str(get("slurm_account") or "") or None,
+        nodes=get("nodes", 1),
+        cores=get("cpus_per_task", job.threads),
+        memory=get("mem_mb", 0),
+        gpus=get("gpu", 0),
+        minutes=get("runtime", 0),
+        launcher=get("launcher", ""),
+        tasks=get("tasks"),
+        tasks_per_gpu=get("tasks_per_gpu"),
     )
 
 

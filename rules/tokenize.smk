@@ -1,4 +1,4 @@
-rule tokenize_shard:
+rule tokenize_pairs:
     input:
         pairs="results/shards/pairs/{mixture}/{shard}/manifest.json",
         base="results/base/{model}/manifest.json",
@@ -6,10 +6,14 @@ rule tokenize_shard:
     output:
         manifest="results/shards/tokens/{mixture}/{model}/{shard}/manifest.json",
     log:
-        "results/logs/tokenize_shard/{mixture}/{model}/{shard}.log",
+        "results/logs/tokenize_pairs/{mixture}/{model}/{shard}.log",
+    benchmark:
+        "results/usage/tokenize_pairs/{mixture}/{model}/{shard}.tsv"
     conda:
         "../envs/rewardline.yaml"
     threads: shard_threads
+    resources:
+        gpu=0,
     params:
         settings=settings(stage_settings.tokenize_settings, "model"),
     message:
@@ -20,6 +24,7 @@ rule tokenize_shard:
         " --output results/shards/tokens/{wildcards.mixture}/{wildcards.model}/{wildcards.shard}"
 
 
+# Its name is the stage's; a program tokenize.py would hide the standard library's module of that name.
 rule tokenize:
     input:
         shards=token_shards,
@@ -28,9 +33,14 @@ rule tokenize:
         manifest="results/tokens/{mixture}/{model}/manifest.json",
     log:
         "results/logs/tokenize/{mixture}/{model}.log",
+    benchmark:
+        "results/usage/tokenize/{mixture}/{model}.tsv"
     localrule: True
     conda:
         "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
     message:
         "Joining the tokens of {wildcards.mixture} for {wildcards.model}"
     shell:

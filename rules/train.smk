@@ -11,6 +11,8 @@ rule train:
         card="results/models/{run}/README.md",
     log:
         "results/logs/train/{run}.log",
+    benchmark:
+        "results/usage/train/{run}.tsv"
     conda:
         "../envs/rewardline.yaml"
     threads: train_threads()

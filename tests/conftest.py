@@ -98,7 +98,7 @@ def cluster() -> Iterator["Cluster"]:
 
 
 @pytest.fixture(scope="session")
-def run_on_one_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a project whose small run has ended, on this machine, with what profiles/slurm says of threads."""
     from support.project import Project
     from support.slurm.runs import PROFILE_THREADS, TINY
@@ -109,12 +109,12 @@ def run_on_one_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(cluster: "Cluster", run_on_one_machine: Path, tmp_path: Path) -> Iterator["ClusterProject"]:
+def project(cluster: "Cluster", local_run: Path, tmp_path: Path) -> Iterator["ClusterProject"]:
     """A project on the cluster with its data, in which the training and what comes after it is still to do."""
     from support.slurm.runs import TINY, ClusterProject
 
     project = ClusterProject(tmp_path / "project", cluster)
-    project.start_from(run_on_one_machine, "models", "checkpoints", "evals")
+    project.start_from(local_run, "models", "checkpoints", "evals")
     project.overlay(TINY)
     cluster.clear()
     yield project

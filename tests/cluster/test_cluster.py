@@ -1,4 +1,4 @@
-"""The whole pipeline through profiles/slurm, a training over several machines, and what goes wrong most often."""
+"""The whole pipeline through profiles/slurm, a training over several nodes, and what goes wrong most often."""
 
 import os
 import signal
@@ -21,11 +21,11 @@ MACHINES = {
 }
 
 
-def test_pipeline_gives_the_results_of_one_machine(cluster: Cluster, run_on_one_machine: Path, tmp_path: Path) -> None:
+def test_pipeline_gives_the_results_of_a_local_run(cluster: Cluster, local_run: Path, tmp_path: Path) -> None:
     project = ClusterProject(tmp_path / "project", cluster)
     project.overlay(TINY)
     project.run("--configfile", OVERLAY)
-    expected = contents(run_on_one_machine / "results")
+    expected = contents(local_run / "results")
     assert contents(project.folder / "results") == expected
     assert {Path(name).suffix for name in expected} >= {".parquet", ".arrow", ".safetensors", ".tsv"}
     assert cluster.jobs() == []
@@ -36,7 +36,7 @@ def test_pipeline_gives_the_results_of_one_machine(cluster: Cluster, run_on_one_
 
 
 @pytest.mark.parametrize("zero_stage", [3, pytest.param(2, marks=pytest.mark.slow)])
-def test_training_over_two_machines_goes_on_when_one_of_them_fails(
+def test_training_over_two_nodes_goes_on_when_one_of_them_fails(
     project: ClusterProject, cluster: Cluster, zero_stage: int
 ) -> None:
     run = {"mixture": "demo", "model": "tiny", "training": {"zero_stage": zero_stage, "checkpoint_every": 1}}
@@ -62,7 +62,7 @@ def test_training_over_two_machines_goes_on_when_one_of_them_fails(
 
 
 def test_killed_snakemake_and_a_controller_that_crashed(
-    project: ClusterProject, cluster: Cluster, run_on_one_machine: Path
+    project: ClusterProject, cluster: Cluster, local_run: Path
 ) -> None:
     project.overlay(TINY)
     process = project.start("--configfile", OVERLAY)
@@ -77,7 +77,7 @@ def test_killed_snakemake_and_a_controller_that_crashed(
     assert (
         "CANCELLED" in cluster.run("sacct", "--noheader", "--allocations", f"--jobs={old[0]}", "--format=State").stdout
     )
-    assert contents(project.folder / "results") == contents(run_on_one_machine / "results")
+    assert contents(project.folder / "results") == contents(local_run / "results")
 
 
 def test_what_the_cluster_cannot_give_is_refused_at_once(project: ClusterProject, cluster: Cluster) -> None:
@@ -87,8 +87,8 @@ def test_what_the_cluster_cannot_give_is_refused_at_once(project: ClusterProject
     assert done.returncode == 1
     for line in (
         "train: slurm_account 'guest' is not one of yours: lab",
-        "train: gpu asks for 3 GPUs of a machine, and none of partition main has more than 2",
-        "train at attempt 4: runtime asks for 80 minutes, and partition main allows 60; write min(..., 60)",
+        "train: gpu requests 3 GPUs per node, and no node of partition main has more than 2",
+        "train at attempt 4: runtime requests 80 minutes, and partition main allows 60; write min(..., 60)",
         "evaluate: there is no slurm_partition 'fast'; there are idle, main",
     ):
         assert line in done.stdout

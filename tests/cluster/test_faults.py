@@ -27,48 +27,42 @@ def states(cluster: Cluster, rule: str = "rule_train") -> list[str]:
     return [line.split("|")[1].split()[0] for line in text.splitlines() if line.startswith(rule)]
 
 
-def test_too_little_memory_is_followed_by_more(
-    project: ClusterProject, cluster: Cluster, run_on_one_machine: Path
-) -> None:
+def test_too_little_memory_is_followed_by_more(project: ClusterProject, cluster: Cluster, local_run: Path) -> None:
     project.site(**{"set-resources": {"train": {"mem_mb": "300 if attempt == 1 else 2000"}}})
     project.run("--configfile", OVERLAY)
-    assert contents(project.folder / "results") == contents(run_on_one_machine / "results")
+    assert contents(project.folder / "results") == contents(local_run / "results")
     assert states(cluster)[-2] in ("OUT_OF_MEMORY", "FAILED", "CANCELLED")
     assert states(cluster)[-1] == "COMPLETED"
 
 
-def test_training_saves_before_its_time_is_over(
-    project: ClusterProject, cluster: Cluster, run_on_one_machine: Path
-) -> None:
+def test_training_saves_before_its_time_is_over(project: ClusterProject, cluster: Cluster, local_run: Path) -> None:
     process = project.start("--configfile", OVERLAY)
     project.freeze()
     steps = project.training_steps()
     (job,) = cluster.jobs()
     passed = parse_minutes(cluster.run("squeue", "--noheader", f"--jobs={job}", "--format=%M").stdout.strip())
     cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={int(passed) + 3}")
-    went_on(project, cluster, process, run_on_one_machine, steps)
+    went_on(project, cluster, process, local_run, steps)
 
 
-def test_cancelled_job_is_repeated(project: ClusterProject, cluster: Cluster, run_on_one_machine: Path) -> None:
+def test_cancelled_job_is_repeated(project: ClusterProject, cluster: Cluster, local_run: Path) -> None:
     process = project.start("--configfile", OVERLAY)
     project.freeze()
     steps = project.training_steps()
     cluster.run("scancel", *cluster.jobs())
-    went_on(project, cluster, process, run_on_one_machine, steps)
+    went_on(project, cluster, process, local_run, steps)
 
 
-def test_preempted_training_goes_on(project: ClusterProject, cluster: Cluster, run_on_one_machine: Path) -> None:
+def test_preempted_training_goes_on(project: ClusterProject, cluster: Cluster, local_run: Path) -> None:
     project.site(**{"set-resources": {"train": {"slurm_partition": "'idle'"}}})
     process = project.start("--configfile", OVERLAY)
     project.freeze()
     steps = project.training_steps()
     cluster.run("sbatch", "--partition=main", "--nodes=2", "--exclusive", "--wrap=sleep 5", "--output=/dev/null")
-    went_on(project, cluster, process, run_on_one_machine, steps)
+    went_on(project, cluster, process, local_run, steps)
 
 
-def test_controller_that_is_away_for_a_while(
-    project: ClusterProject, cluster: Cluster, run_on_one_machine: Path
-) -> None:
+def test_controller_that_is_away_for_a_while(project: ClusterProject, cluster: Cluster, local_run: Path) -> None:
     process = project.start("--configfile", OVERLAY)
     project.freeze()
     cluster.stop_controller()
@@ -77,14 +71,14 @@ def test_controller_that_is_away_for_a_while(
     time.sleep(30)
     cluster.start_controller()
     assert process.wait(timeout=600) == 0, project.said()
-    assert contents(project.folder / "results") == contents(run_on_one_machine / "results")
+    assert contents(project.folder / "results") == contents(local_run / "results")
 
 
-def test_full_disk(cluster: Cluster, run_on_one_machine: Path) -> None:
+def test_full_disk(cluster: Cluster, local_run: Path) -> None:
     cluster.clear()
     inside = Path(SMALL_DISK) / "project"
     project = ClusterProject(cluster.path(str(inside)), cluster, inside)
-    project.start_from(run_on_one_machine, "models", "checkpoints", "evals")
+    project.start_from(local_run, "models", "checkpoints", "evals")
     project.overlay(TINY)
     filler = project.folder.parent / "filler"
     with filler.open("wb") as stream, contextlib.suppress(OSError):
@@ -96,10 +90,10 @@ def test_full_disk(cluster: Cluster, run_on_one_machine: Path) -> None:
     assert "No space left on device" in done.stdout + project.slurm_logs()
     filler.unlink()
     project.run("--configfile", OVERLAY)
-    assert contents(project.folder / "results") == contents(run_on_one_machine / "results")
+    assert contents(project.folder / "results") == contents(local_run / "results")
 
 
-def test_files_that_are_seen_late(project: ClusterProject, run_on_one_machine: Path) -> None:
+def test_files_that_are_seen_late(project: ClusterProject, local_run: Path) -> None:
     process = project.start("--configfile", OVERLAY)
     model = project.folder / "results" / "models" / "demo"
     project.cluster.wait("the model", (model / "run.json").exists, seconds=300)
@@ -107,7 +101,7 @@ def test_files_that_are_seen_late(project: ClusterProject, run_on_one_machine: P
     time.sleep(15)
     (project.folder / "unseen").rename(model)
     assert process.wait(timeout=600) == 0, project.said()
-    assert contents(project.folder / "results") == contents(run_on_one_machine / "results")
+    assert contents(project.folder / "results") == contents(local_run / "results")
 
 
 def went_on(

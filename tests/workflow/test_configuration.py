@@ -48,7 +48,7 @@ def test_every_format_is_explained() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_example_passes_a_dry_run(project: Project, example: Path) -> None:
     jobs = project.planned("--configfile", str(example.relative_to(ROOT)))
-    assert {"train", "evaluate", "summarize", "report"} <= set(jobs)
+    assert {"train", "evaluate", "summarize", "plot"} <= set(jobs)
     selected = yaml.safe_load(example.read_text())["runs"]
     assert jobs["train"] == len(selected), "only the runs that the example names"
 

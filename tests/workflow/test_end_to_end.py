@@ -22,7 +22,7 @@ from support.paths import ROOT
 from support.project import ENVIRONMENT, Project
 
 Json = dict[str, Any]
-JUDGED = {"evaluate", "evaluation_card", "compare", "summarize", "report"}
+JUDGED = {"evaluate", "evaluation_card", "compare", "summarize", "plot"}
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_running_again_does_nothing(finished: tuple[Project, str]) -> None:
     [
         ("models/demo-seed0/model.safetensors", {"train", *JUDGED}),
         ("evals/demo-seed1", JUDGED),
-        ("report.html", {"report"}),
-        ("summary.tsv", {"summarize", "report"}),
+        ("report.html", {"plot"}),
+        ("summary.tsv", {"summarize", "plot"}),
     ],
 )
 def test_what_is_lost_is_made_again(

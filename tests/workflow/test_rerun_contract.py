@@ -4,7 +4,6 @@ import copy
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
@@ -29,7 +28,7 @@ STAGES = {
     "build_pairs": "build_pairs.py",
     "build_probes": "build_probes.py",
     "base_model": "base_model.py",
-    "tokenize_shard": "tokenize_pairs.py",
+    "tokenize_pairs": "tokenize_pairs.py",
     "tokenize": "join_tokens.py",
     "train": "train.py",
     "evaluate": "evaluate.py",
@@ -37,7 +36,7 @@ STAGES = {
     "compare": "compare.py",
     "summarize": "summarize.py",
     "evaluation_card": "evaluation_card.py",
-    "report": "plot.py",
+    "plot": "plot.py",
     "gate": "gate.py",
 }
 AFTER = {
@@ -45,19 +44,19 @@ AFTER = {
     "download": {"convert_rows", "build_pairs"},
     "convert_rows": {"group_prompts"},
     "group_prompts": {"clean_pairs", "build_pairs"},
-    "clean_pairs": {"build_pairs", "tokenize_shard"},
-    "build_pairs": {"base_model", "build_probes", "compare", "report"},
-    "build_probes": {"tokenize_shard", "compare", "report"},
-    "base_model": {"tokenize_shard", "train"},
-    "tokenize_shard": {"tokenize"},
-    "tokenize": {"train", "evaluate", "report"},
-    "train": {"evaluate", "evaluation_card", "report"},
-    "evaluate": {"evaluate_ensemble", "summarize", "compare", "evaluation_card", "report"},
-    "evaluate_ensemble": {"summarize", "compare", "report"},
-    "compare": {"report"},
-    "summarize": {"report"},
+    "clean_pairs": {"build_pairs", "tokenize_pairs"},
+    "build_pairs": {"base_model", "build_probes", "compare", "plot"},
+    "build_probes": {"tokenize_pairs", "compare", "plot"},
+    "base_model": {"tokenize_pairs", "train"},
+    "tokenize_pairs": {"tokenize"},
+    "tokenize": {"train", "evaluate", "plot"},
+    "train": {"evaluate", "evaluation_card", "plot"},
+    "evaluate": {"evaluate_ensemble", "summarize", "compare", "evaluation_card", "plot"},
+    "evaluate_ensemble": {"summarize", "compare", "plot"},
+    "compare": {"plot"},
+    "summarize": {"plot"},
     "evaluation_card": set(),
-    "report": {"gate"},
+    "plot": {"gate"},
     "gate": set(),
 }
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
@@ -367,9 +366,18 @@ def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: 
     assert place.planned() == {}
 
 
-def test_program_of_every_rule_is_known() -> None:
-    programs = set()
+def test_every_rule_has_its_program_and_all_directives() -> None:
+    programs = {}
     for path in (ROOT / "rules").glob("*.smk"):
-        programs |= set(re.findall(r'code\("(\w+\.py)"\)', path.read_text()))
-    assert programs == set(STAGES.values())
-    assert sys.version_info >= (3, 11)
+        rules = re.split(r"^rule (\w+):", path.read_text(), flags=re.MULTILINE)
+        for name, text in zip(rules[1::2], rules[2::2], strict=True):
+            (programs[name],) = re.findall(r'code\("(\w+\.py)"\)', text)
+            directives = ("log", "benchmark", "threads", "resources", "message", "conda")
+            assert all(f"\n    {word}:" in text for word in directives), name
+    assert programs == STAGES
+
+
+def test_rules_and_programs_have_the_same_names() -> None:
+    others = {rule: program for rule, program in STAGES.items() if program != f"{rule}.py"}
+    # The stage's name is fixed; a program tokenize.py would hide a module of the standard library.
+    assert others == {"tokenize": "join_tokens.py"}

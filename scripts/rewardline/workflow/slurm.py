@@ -1,4 +1,9 @@
-"""What a Slurm cluster has, whether it can run what a workflow asks for, and jobs that an earlier run left behind."""
+"""What a Slurm cluster has, whether it can run what a workflow requests, and jobs that an earlier run left behind.
+
+The requests are compared here, not by `sbatch --test-only`: that accepts a job beyond the limits of its partition,
+which then waits for ever, unless the site has set EnforcePartLimits; and its "Requested node configuration is not
+available" does not say which resource to lower, to what.
+"""
 
 import getpass
 import logging
@@ -13,19 +18,20 @@ from pathlib import Path
 from rewardline.core.errors import UserError
 
 log = logging.getLogger(__name__)
-
 ANSWER_SECONDS = 60
 PROBE_SECONDS = 10
 CANCEL_SECONDS = 180
 RUN_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 """How the Slurm plugin of snakemake names its jobs, after a prefix of the profile: by the run that submitted them."""
+EXCLUDED_NODES = "_failed_nodes"
+"""Attribute of the plugin's executor that holds the nodes excluded from later jobs."""
 
 
-class Fixed(set[str]):
-    """A set to which nothing can be added, for the machines that the plugin keeps jobs away from.
+class FrozenExclusions(set[str]):
+    """A set to which nothing can be added, for the nodes that the plugin excludes from later jobs.
 
-    When a machine fails, the plugin would keep all machines of its job in it, and a training over all machines of a
-    partition could not start again. Slurm takes the one that failed out of service itself.
+    When a node fails, the plugin excludes all nodes of its job, so that a training run over all nodes of a partition
+    could not start again. Slurm takes the node that failed out of service itself.
     """
 
     def add(self, element: str) -> None:
@@ -33,8 +39,8 @@ class Fixed(set[str]):
 
 
 @dataclass(frozen=True)
-class Machines:
-    """Equal machines of a partition: cores, memory in MB and GPUs of each; time limit in minutes."""
+class NodeGroup:
+    """Equal nodes of a partition: cores, memory in MB and GPUs of each; time limit in minutes."""
 
     partition: str
     is_default: bool
@@ -47,13 +53,13 @@ class Machines:
 
 @dataclass(frozen=True)
 class Request:
-    """What a rule asks for at one of its attempts: of each machine, but for `gpus`, which are those of all machines."""
+    """What a rule requests at one of its attempts: of each node, but for `gpus`, which are those of all nodes."""
 
     rule: str
     attempt: int = 1
     partition: str | None = None
     account: str | None = None
-    machines: int = 1
+    nodes: int = 1
     cores: int = 1
     memory: int = 0
     gpus: int = 0
@@ -63,18 +69,35 @@ class Request:
     tasks_per_gpu: int | None = None
 
 
-def ask(*command: str, seconds: float = ANSWER_SECONDS) -> str:
-    """What a program of Slurm prints.
+def keep_nodes_of_failed_jobs(workflow: object) -> None:
+    """Have the Slurm plugin exclude no more nodes than the profile says; see `FrozenExclusions`.
+
+    The plugin has no option for it. Where a later version names its attribute otherwise, a warning says so.
+    """
+    executor = getattr(getattr(workflow, "scheduler", None), "_executor", None)
+    excluded = getattr(executor, EXCLUDED_NODES, None)
+    if isinstance(excluded, set):
+        setattr(executor, EXCLUDED_NODES, FrozenExclusions(excluded))
+    else:
+        log.warning(
+            "this version of snakemake-executor-plugin-slurm has no %s: after the failure of a node, it may exclude all"
+            " nodes of a job; the tested version is in envs/requirements.txt",
+            EXCLUDED_NODES,
+        )
+
+
+def run_slurm(*command: str, seconds: float = ANSWER_SECONDS) -> str:
+    """The output of a Slurm program.
 
     Raises:
-        UserError: it is not there, or fails.
+        UserError: it is not installed, or fails.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     except FileNotFoundError as error:
         raise UserError(
             f"there is no {command[0]} on this host: start snakemake on a login host of the cluster, or without"
-            " --workflow-profile profiles/slurm to run on this machine alone"
+            " --workflow-profile profiles/slurm to run on this host alone"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise UserError(f"Slurm does not answer: {command[0]} took more than {seconds:.0f} s") from error
@@ -83,13 +106,13 @@ def ask(*command: str, seconds: float = ANSWER_SECONDS) -> str:
     return done.stdout
 
 
-def read_machines() -> list[Machines]:
-    """All machines of the cluster, by partition, whatever state they are in."""
-    return parse_machines(ask("sinfo", "--noheader", "--exact", "--all", "--format=%P|%D|%c|%m|%G|%l"))
+def read_nodes() -> list[NodeGroup]:
+    """All nodes of the cluster, by partition, whatever state they are in."""
+    return parse_nodes(run_slurm("sinfo", "--noheader", "--exact", "--all", "--format=%P|%D|%c|%m|%G|%l"))
 
 
-def parse_machines(text: str) -> list[Machines]:
-    """The machines in the output of `sinfo --exact --format=%P|%D|%c|%m|%G|%l`."""
+def parse_nodes(text: str) -> list[NodeGroup]:
+    """The nodes in the output of `sinfo --exact --format=%P|%D|%c|%m|%G|%l`."""
     found = []
     for line in text.splitlines():
         fields = line.strip().split("|")
@@ -97,12 +120,12 @@ def parse_machines(text: str) -> list[Machines]:
             continue
         name, count, cores, memory, devices, limit = fields
         figures = (int(count), int(cores.rstrip("+")), int(memory.rstrip("+")), _gpus(devices))
-        found.append(Machines(name.rstrip("*"), name.endswith("*"), *figures, parse_minutes(limit)))
+        found.append(NodeGroup(name.rstrip("*"), name.endswith("*"), *figures, parse_minutes(limit)))
     return found
 
 
 def _gpus(devices: str) -> int:
-    """How many GPUs are in a list such as `gpu:a100:4(S:0,1),mps:400`."""
+    """Number of GPUs in a list such as `gpu:a100:4(S:0,1),mps:400`."""
     parts = [device.split(":") for device in re.sub(r"\([^)]*\)", "", devices).split(",")]
     return sum(int(part[-1]) if part[-1].isdigit() else 1 for part in parts if part[0] == "gpu")
 
@@ -123,65 +146,67 @@ def read_accounts() -> set[str]:
     user = getpass.getuser()
     try:
         return set(
-            ask("sacctmgr", "--noheader", "--parsable2", "show", "user", user, "withassoc", "format=account").split()
+            run_slurm(
+                "sacctmgr", "--noheader", "--parsable2", "show", "user", user, "withassoc", "format=account"
+            ).split()
         )
     except UserError:
         return set()
 
 
-def problems(requests: Iterable[Request], machines: Sequence[Machines], accounts: set[str]) -> list[str]:
-    """What no machine of the cluster can give, as sentences that say what to change; each once for a rule."""
+def problems(requests: Iterable[Request], nodes: Sequence[NodeGroup], accounts: set[str]) -> list[str]:
+    """Requests that no node can satisfy, as sentences that say what to change; each once for a rule."""
     found: dict[tuple[str, str], str] = {}
     for request in requests:
-        for key, text in _problems(request, machines, accounts):
+        for key, text in _problems(request, nodes, accounts):
             when = f" at attempt {request.attempt}" if request.attempt > 1 else ""
             found.setdefault((request.rule, key), f"{request.rule}{when}: {text}")
     return list(found.values())
 
 
-def _problems(request: Request, machines: Sequence[Machines], accounts: set[str]) -> list[tuple[str, str]]:
+def _problems(request: Request, nodes: Sequence[NodeGroup], accounts: set[str]) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     named = set(re.split(r"[,\s]+", (request.account or "").lower())) - {""}  # the plugin takes the first of several
     if accounts and not named <= {name.lower() for name in accounts}:
         found.append(("account", f"slurm_account {request.account!r} is not one of yours: {_listed(accounts)}"))
-    names = {entry.partition for entry in machines}
+    names = {entry.partition for entry in nodes}
     if request.partition and not set(request.partition.split(",")) <= names:
         return [*found, ("partition", f"there is no slurm_partition {request.partition!r}; there are {_listed(names)}")]
-    asked = request.partition.split(",") if request.partition else None
-    fits = [entry for entry in machines if (entry.partition in asked if asked else entry.is_default)]
+    partitions = request.partition.split(",") if request.partition else None
+    fits = [entry for entry in nodes if (entry.partition in partitions if partitions else entry.is_default)]
     if not fits:
-        if not asked and machines:
+        if not partitions and nodes:
             found.append(("partition", f"the cluster has no default; set slurm_partition to one of {_listed(names)}"))
         return found
     where = f"partition {_listed({entry.partition for entry in fits})}"
-    gpus = math.ceil(request.gpus / request.machines)
-    for key, wanted, most, unit in (
+    gpus = math.ceil(request.gpus / request.nodes)
+    for key, requested, most, unit in (
         ("threads", request.cores, max(entry.cores for entry in fits), "cores"),
         ("mem_mb", request.memory, max(entry.memory for entry in fits), "MB of memory"),
         ("gpu", gpus, max(entry.gpus for entry in fits), "GPUs"),
     ):
-        if wanted > most:
-            text = f"{key} asks for {wanted} {unit} of a machine, and none of {where} has more than {most}"
+        if requested > most:
+            text = f"{key} requests {requested} {unit} per node, and no node of {where} has more than {most}"
             found.append((key, text + (f"; write min(..., {most}) in the profile" if request.attempt > 1 else "")))
     limit = max(entry.minutes for entry in fits)
     if request.minutes > limit:
-        text = f"runtime asks for {request.minutes:.0f} minutes, and {where} allows {limit:.0f}"
+        text = f"runtime requests {request.minutes:.0f} minutes, and {where} allows {limit:.0f}"
         found.append(("runtime", f"{text}; write min(..., {limit:.0f}) in the profile"))
     count = sum(entry.count for entry in fits)
-    if request.machines > count:
-        found.append(("nodes", f"nodes asks for {request.machines} machines, and {where} has {count}"))
-    return found + _mistakes(request)
+    if request.nodes > count:
+        found.append(("nodes", f"{request.nodes} nodes are requested, and {where} has {count}"))
+    return found + _conflicts(request)
 
 
-def _mistakes(request: Request) -> list[tuple[str, str]]:
-    """Combinations of resources with which a job waits for ever, or leaves machines idle."""
+def _conflicts(request: Request) -> list[tuple[str, str]]:
+    """Combinations of resources with which a job waits for ever, or leaves nodes idle."""
     found = []
     if request.gpus and (request.tasks or 1) > 1 and request.tasks_per_gpu != 0:
         found.append(("tasks", "with gpu and tasks, Slurm waits for a task on each GPU; add tasks_per_gpu: 0"))
-    if request.machines > 1 and "srun" not in request.launcher:
-        found.append(("launcher", "asks for several machines and has no launcher, so that one would do all the work"))
-    if request.machines > 1 and (request.tasks or 1) != request.machines:
-        found.append(("tasks", f"tasks must be {request.machines}, as many as nodes"))
+    if request.nodes > 1 and "srun" not in request.launcher:
+        found.append(("launcher", "requests several nodes and has no launcher, so that one node would do all the work"))
+    if request.nodes > 1 and (request.tasks or 1) != request.nodes:
+        found.append(("tasks", f"tasks must be {request.nodes}, as many as nodes"))
     return found
 
 
@@ -189,11 +214,11 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def unseen(folder: Path, partition: str | None, account: str | None) -> bool:
-    """Whether a machine of a partition lacks `folder`; False where none is free to tell at once."""
-    place = [f"--partition={partition}"] if partition else []
-    place += [f"--account={account}"] if account else []
-    command = ["srun", "--quiet", "--job-name=rewardline-check", "--ntasks=1", "--mem=50", "--time=1", *place]
+def is_folder_missing(folder: Path, partition: str | None, account: str | None) -> bool:
+    """Whether a node of a partition does not see `folder`; False where no node is free to tell at once."""
+    options = [f"--partition={partition}"] if partition else []
+    options += [f"--account={account}"] if account else []
+    command = ["srun", "--quiet", "--job-name=rewardline-check", "--ntasks=1", "--mem=50", "--time=1", *options]
     command += [f"--immediate={PROBE_SECONDS}", "--chdir=/", "--input=none"]
     try:
         done = subprocess.run(
@@ -208,33 +233,35 @@ def unseen(folder: Path, partition: str | None, account: str | None) -> bool:
 
 
 def cancel_old_jobs(folder: Path, prefix: str) -> None:
-    """Cancel what an earlier snakemake, which is no more, left in Slurm for `folder`, and wait until it is gone.
+    """Cancel the jobs that an earlier snakemake process, now dead, left in Slurm for `folder`, and wait for their end.
 
-    A training among it saves a checkpoint first. `prefix` is that of the jobs' names, which other workflows in the same
-    folder do not have.
+    A training run among them saves a checkpoint first. `prefix` is that of the jobs' names, which other workflows in
+    the same folder do not have.
 
     Raises:
         UserError: some jobs do not end.
     """
-    old = old_jobs(folder, prefix)
-    if not old:
+    jobs = old_jobs(folder, prefix)
+    if not jobs:
         return
-    log.warning("cancelling jobs that an earlier run left behind: %s", " ".join(old))
-    ask("scancel", *old)
+    log.warning("cancelling jobs that an earlier run left behind: %s", " ".join(jobs))
+    run_slurm("scancel", *jobs)
     end = time.monotonic() + CANCEL_SECONDS
-    while left := old_jobs(folder, prefix):
+    while remaining := old_jobs(folder, prefix):
         if time.monotonic() > end:
-            raise UserError(f"jobs of an earlier run do not end: {' '.join(left)}; see squeue, and cancel them")
+            raise UserError(f"jobs of an earlier run do not end: {' '.join(remaining)}; see squeue, and cancel them")
         time.sleep(1)
 
 
 def old_jobs(folder: Path, prefix: str) -> list[str]:
-    """The jobs of this user that snakemake submitted from `folder`, by id."""
-    return parse_jobs(ask("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%j|%Z"), folder, prefix)
+    """Ids of the jobs of this user that snakemake submitted from `folder`."""
+    return parse_jobs(
+        run_slurm("squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%j|%Z"), folder, prefix
+    )
 
 
 def parse_jobs(text: str, folder: Path, prefix: str) -> list[str]:
-    """The jobs that snakemake submitted from `folder` in the output of `squeue --format=%A|%j|%Z`, by id."""
-    name_of_ours = re.compile((re.escape(prefix) + "_" if prefix else "") + RUN_ID)
+    """Ids of the jobs that snakemake submitted from `folder`, in the output of `squeue --format=%A|%j|%Z`."""
+    own_name = re.compile((re.escape(prefix) + "_" if prefix else "") + RUN_ID)
     jobs = [fields for line in text.splitlines() if len(fields := line.strip().split("|", 2)) == 3]
-    return [number for number, name, place in jobs if name_of_ours.fullmatch(name) and Path(place) == folder.resolve()]
+    return [job for job, name, path in jobs if own_name.fullmatch(name) and Path(path) == folder.resolve()]

@@ -1,0 +1,54 @@
+"""The structure of the code: what tools do not check by themselves."""
+
+import ast
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rewardline.core.provenance import program_files
+
+from support.paths import SCRIPTS
+
+LIBRARY = SCRIPTS / "rewardline"
+MODULES = sorted(LIBRARY.rglob("*.py"))
+PROGRAMS = sorted(SCRIPTS.glob("*.py"))
+MOST_MODULES = {}
+"""By program: how many modules of the library may be behind it, so that a handy import cannot widen it unseen."""
+
+
+def test_packages_are_one_docstring_line() -> None:
+    for path in LIBRARY.rglob("__init__.py"):
+        (statement,) = ast.parse(path.read_text()).body
+        assert isinstance(statement, ast.Expr) and len(path.read_text().splitlines()) == 1, path
+
+
+def test_folders_hold_no_more_than_a_reader_takes_in() -> None:
+    folders = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert max(folders.values()) <= 20
+
+
+def test_no_module_has_the_name_of_one_of_the_standard_library() -> None:
+    assert not {path.stem for path in (*MODULES, *PROGRAMS)} & set(sys.stdlib_module_names)
+
+
+def test_no_module_repeats_the_name_of_its_package() -> None:
+    for path in MODULES:
+        package = path.parent.name.rstrip("s")
+        assert not path.stem.startswith(f"{package}_"), path
+
+
+def test_public_classes_have_names_of_their_own() -> None:
+    classes: Counter[str] = Counter()
+    for path in MODULES:
+        names = (node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef))
+        classes.update(name for name in names if not name.startswith("_"))
+    assert not [name for name, count in classes.items() if count > 1]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
+def test_programs_are_command_lines(program: Path) -> None:
+    assert len(program.read_text().splitlines()) <= 80
+    modules = [path for path in program_files(program) if path.is_relative_to(LIBRARY) and path.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES[program.name]
