@@ -32,6 +32,8 @@ rule download:
         "results/logs/download/{dataset}.log",
     benchmark:
         "results/usage/download/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=one_of(downloaded_datasets()),
     localrule: True
     conda:
         "../envs/rewardline.yaml"
@@ -44,4 +46,30 @@ rule download:
         "Downloading {wildcards.dataset}"
     shell:
         program("download.py") + " --name {wildcards.dataset} --settings {params.settings:q} --parts {input.parts}"
+        " --output results/data/{wildcards.dataset} --log {log}"
+
+
+rule generate_demo:
+    input:
+        code=code("generate_demo.py"),
+    output:
+        manifest="results/data/{dataset}/manifest.json",
+    log:
+        "results/logs/generate_demo/{dataset}.log",
+    benchmark:
+        "results/usage/generate_demo/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=one_of(demo_datasets()),
+    localrule: True
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(stage_settings.demo_settings, "dataset"),
+    message:
+        "Generating {wildcards.dataset}"
+    shell:
+        program("generate_demo.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
         " --output results/data/{wildcards.dataset} --log {log}"

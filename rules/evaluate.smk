@@ -24,6 +24,7 @@ rule evaluate:
         program("evaluate.py") + " --settings {params.settings:q} --model results/models/{wildcards.run}"
         " --tokens $(dirname {input.tokens:q}) --pairs $(dirname {input.pairs:q})"
         " --output results/evals/{wildcards.run}/{wildcards.benchmark}"
+        " --shards results/shards/scores/{wildcards.run}/{wildcards.benchmark}"
         " --threads {threads} --gpus {resources.gpu} --log {log}"
 
 

@@ -21,6 +21,16 @@ def file_settings(cfg, dataset, part):
     return stage_settings.download_file_settings(cfg, dataset, dataset_parts(dataset)[part])
 
 
+def demo_datasets():
+    """The datasets that are generated."""
+    return [name for name, entry in runs.sources(CONFIG).items() if entry.demo is not None]
+
+
+def downloaded_datasets():
+    """The datasets that are read from files or the hub."""
+    return sorted(set(runs.sources(CONFIG)) - set(demo_datasets()))
+
+
 def download_settings(cfg, dataset):
     """The settings of a download."""
     return stage_settings.download_settings(cfg, dataset, FILES.get(dataset, []))
@@ -32,22 +42,28 @@ def base_settings(cfg, model):
 
 
 def part_manifests(stage, dataset):
-    """The manifests of all parts of a data set, of reading (`data`) or of conversion (`candidates`)."""
+    """The manifests of all parts of a dataset, of reading (`data`) or of conversion (`candidates`)."""
     found = dataset_parts(dataset) if stage == "data" else candidate_parts(dataset)
     return [f"results/shards/{stage}/{dataset}/{part}/manifest.json" for part in found]
 
 
 def converted_data(wildcards):
-    """The rows that a part of the candidates is made of: a file, or rows of the whole data set."""
+    """The rows that a part of the candidates is made of: a file, or rows of the whole dataset."""
     if wildcards.part in dataset_parts(wildcards.dataset):
         return f"results/shards/data/{wildcards.dataset}/{wildcards.part}/manifest.json"
     return f"results/data/{wildcards.dataset}/manifest.json"
 
 
-def joined_tables(wildcards):
-    """The data sets whose rows stand behind ids in the rows of a data set."""
+def joined_datasets(wildcards):
+    """The datasets that ids in the rows of a dataset refer to."""
     names = runs.joined_sources(CONFIG, wildcards.dataset)
     return [f"results/data/{name}/manifest.json" for name in names]
+
+
+def join_index(wildcards):
+    """The index of the rows that a dataset joins, if it joins any."""
+    joins = runs.joined_sources(CONFIG, wildcards.dataset)
+    return [f"results/shards/joins/{wildcards.dataset}/manifest.json"] if joins else []
 
 
 def convert_settings(cfg, dataset, part):
@@ -66,7 +82,7 @@ def of_data():
 
 
 def mixture_datasets(mixture):
-    """The data sets of a mixture; a benchmark is one by itself."""
+    """The datasets of a mixture; a benchmark is one by itself."""
     return sorted(stage_settings.mixture_datasets(CONFIG, mixture))
 
 
@@ -80,7 +96,7 @@ def mixture_candidates(wildcards):
 
 
 def mixture_data(wildcards):
-    """The data sets of a mixture, as downloaded."""
+    """The datasets of a mixture, as downloaded."""
     return [f"results/data/{name}/manifest.json" for name in mixture_datasets(wildcards.mixture)]
 
 

@@ -1,7 +1,31 @@
+rule index_joins:
+    input:
+        data=joined_datasets,
+        code=code("index_joins.py"),
+    output:
+        manifest="results/shards/joins/{dataset}/manifest.json",
+    log:
+        "results/logs/index_joins/{dataset}.log",
+    benchmark:
+        "results/usage/index_joins/{dataset}.tsv"
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(stage_settings.join_index_settings, "dataset"),
+    message:
+        "Indexing the rows that {wildcards.dataset} joins"
+    shell:
+        program("index_joins.py") + " --settings {params.settings:q} --data {input.data}"
+        " --output results/shards/joins/{wildcards.dataset} --log {log}"
+
+
 rule convert_rows:
     input:
         data=converted_data,
-        tables=joined_tables,
+        join_index=join_index,
         code=code("convert_rows.py"),
     output:
         manifest="results/shards/candidates/{dataset}/{part}/manifest.json",
@@ -16,11 +40,12 @@ rule convert_rows:
         gpu=0,
     params:
         settings=settings(convert_settings, "dataset", "part"),
+        join_index=lambda wildcards, input: [f"--join-index={path}" for path in input.join_index],
     message:
         "Converting {wildcards.part} of {wildcards.dataset}"
     shell:
         program("convert_rows.py") + " --name {wildcards.dataset} --settings {params.settings:q} --data {input.data}"
-        " --tables {input.tables} --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
+        " {params.join_index:q} --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
 
 
 rule group_prompts:

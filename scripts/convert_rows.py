@@ -1,18 +1,18 @@
-"""Make candidate pairs of the rows of a data set, or of one part of it.
+"""Convert the rows of a dataset, or of one part of it, to candidate pairs.
 
     python scripts/convert_rows.py --name hh --settings @settings.json --data results/data/hh/manifest.json \\
         --output results/shards/candidates/hh/all
 
-Leaves the candidates sorted by prompt (see rewardline/candidates.py), `rejects.parquet` with each row that gives none,
-and `manifest.json` with the counts.
+Writes the candidates, sorted by prompt (see rewardline/data/pairs/candidates.py), `rejects.parquet` with each row that
+gives none, and `manifest.json` with the counts. The index of joins is that of `index_joins.py`.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.artifacts import write_manifest
-from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder
-from rewardline.data.convert import convert
+from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
+from rewardline.core.cli import StageParser, run
+from rewardline.data import convert
 from rewardline.data.formats.settings import ConvertSettings
 
 
@@ -21,14 +21,16 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, ConvertSettings)
     options.add_argument("--name", required=True, help="name of the dataset")
     options.add_argument("--data", required=True, type=Path, help="manifest.json of the downloaded rows")
-    options.add_argument("--tables", nargs="*", default=[], type=Path, help="manifest.json of joined datasets")
+    options.add_argument("--join-index", type=Path, help="manifest.json of the index of the dataset's joins")
+    options.add_argument("--tables", nargs="*", default=[], type=Path, help="manifest.json of each joined dataset")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
-    with atomic_folder(args.output) as out:
-        facts = convert(args.name, args.settings, args.data, args.tables, out)
-        write_manifest(out, facts)
-    left_out = ", ".join(f"{reason} {n}" for reason, n in facts["rejects"].items()) or "nothing"
-    log.info("%s: %d rows, %d candidates; left out: %s", args.name, facts["rows_in"], facts["candidates"], left_out)
+    joined = [args.join_index] if args.join_index else args.tables
+    inputs = {"data": input_hashes([args.data]), "joined": input_hashes(joined), "name": args.name}
+    packages = ("numpy", "pyarrow", "rensa", "xxhash")
+    key = artifact_key(args.settings, inputs, Path(convert.__file__), packages)
+    make = partial(convert.convert, args.name, args.settings, args.data, args.join_index, args.tables)
+    make_folder(args.output, key, make)
     return 0
 
 

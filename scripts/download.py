@@ -18,11 +18,10 @@ are there already, and settings, files and code have not changed, nothing is rea
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
-from rewardline.data.demo.generator import generate
 from rewardline.data.sources.dataset import from_files, from_parts
 from rewardline.data.sources.hub import from_hub
 from rewardline.data.sources.settings import DownloadSettings
-from rewardline.data.sources.store import generated, store
+from rewardline.data.sources.store import store
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,8 +36,6 @@ def main(argv: list[str] | None = None) -> int:
         source = from_parts(settings, args.parts)
     elif settings.hub is not None:
         source = from_hub(args.name, settings)
-    elif settings.demo is not None:  # until the rules run generate_demo.py for these datasets
-        source = generated(args.name, "demo", settings.demo, generate(settings.demo.pairs, settings.demo.seed))
     else:
         source = from_files(args.name, settings)
     store(args.name, settings, source, args.output, Path(__file__))

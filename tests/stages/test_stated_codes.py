@@ -1,4 +1,4 @@
-"""What numbers mean is decided by the first rows of a data set; a later row that contradicts it stops the stage."""
+"""What numbers mean is decided by the first rows of a dataset; a later row that contradicts it stops the stage."""
 
 import json
 from pathlib import Path

@@ -8,7 +8,9 @@ import build_pairs
 import clean_pairs
 import convert_rows
 import download
+import download_file
 import group_prompts
+import index_joins
 import join_tokens
 import tokenize_pairs
 from rewardline.core.settings import Settings
@@ -42,7 +44,7 @@ def convert(folder: Path, config: Config, name: str, only_read: bool = False) ->
     read = {}
     for part, file in stages.file_parts(files).items():
         read[part] = folder / "read" / name / part
-        _program(download.main, "--name", name, "--output", read[part], settings=DownloadSettings(files=[file]))
+        _program(download_file.main, "--name", name, "--output", read[part], settings=DownloadSettings(files=[file]))
     parts = [path / "manifest.json" for path in read.values()]
     joined = folder / "data" / name
     source = stages.download_settings(config, name, files)
@@ -50,14 +52,18 @@ def convert(folder: Path, config: Config, name: str, only_read: bool = False) ->
     manifests: list[Path] = []
     if only_read:
         return manifests
-    for part, index in stages.convert_parts(config, name, files).items():
+    options: list[str | Path] = []
+    if others := joined_sources(config, name):
+        tables = [folder / "data" / other / "manifest.json" for other in others]
+        index = folder / "joins" / name
+        settings = stages.join_index_settings(config, name)
+        _program(index_joins.main, "--data", *tables, "--output", index, settings=settings)
+        options = ["--join-index", index / "manifest.json"]
+    for part, place in stages.convert_parts(config, name, files).items():
         out = folder / "candidates" / name / part
-        settings = stages.convert_settings(config, name, index)
-        tables = [str(folder / "data" / other / "manifest.json") for other in joined_sources(config, name)]
+        own = stages.convert_settings(config, name, place)
         data = read.get(part, joined) / "manifest.json"
-        _program(
-            convert_rows.main, "--name", name, "--data", data, "--tables", *tables, "--output", out, settings=settings
-        )
+        _program(convert_rows.main, "--name", name, "--data", data, *options, "--output", out, settings=own)
         manifests.append(out / "manifest.json")
     return manifests
 

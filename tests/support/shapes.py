@@ -1,4 +1,4 @@
-"""Rows in the shapes of public preference data sets."""
+"""Rows in the shapes of public preference datasets."""
 
 from typing import Any
 
@@ -388,7 +388,7 @@ def oasst(name: str, parent: str | None, text: str, rank: float | None) -> Row:
 STATIC = {"prompt": DIALOGUE, "response": " A", "chosen": " A", "rejected": " B"}
 ARENA = {"conversation_a": talk("Q", "A"), "conversation_b": talk("Q", "B"), "model_a": "m", "model_b": "n", "turn": 1}
 LMSYS = {"id": 1, "model_a": "m", "model_b": "n", "prompt": '["Q"]', "response_a": '["A"]', "response_b": '["B"]'}
-# By data set: rows, the pairs (chosen, rejected, margin) that they give, and why others are left out.
+# By dataset: rows, the pairs (chosen, rejected, margin) that they give, and why others are left out.
 SHAPES: dict[str, tuple[list[Row], list[tuple[str, str, float | None]], list[str]]] = {
     "Dahoas/rm-static": ([STATIC, STATIC | {"rejected": " A"}], [("A", "B", None)], ["identical"]),
     "Dahoas/full-hh-rlhf": ([STATIC, STATIC | {"rejected": ""}], [("A", "B", None)], ["empty_answer"]),

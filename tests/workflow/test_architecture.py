@@ -14,7 +14,7 @@ from support.paths import SCRIPTS
 LIBRARY = SCRIPTS / "rewardline"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 PROGRAMS = sorted(SCRIPTS.glob("*.py"))
-MOST_MODULES = {}
+MOST_MODULES: dict[str, int] = {}
 """By program: how many modules of the library may be behind it, so that a handy import cannot widen it unseen."""
 
 

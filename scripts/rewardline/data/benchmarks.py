@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from rewardline.data.conversation import Place
-
 PROMPTS: Final[Mapping[str, Mapping[str, int]]] = {
     "Chat": {
         "alpacaeval-easy": 100,
@@ -49,7 +47,7 @@ _SECTION_OF: Final = {subset: section for section, subsets in PROMPTS.items() fo
 
 
 def section_of(subset: str, scoring: str) -> str | None:
-    """The section that pairs of a subset belong to, null if the benchmark has no such subset."""
+    """The section that pairs of a subset belong to, None if the benchmark has no such subset."""
     if scoring == "rewardbench":
         return _SECTION_OF.get(subset)
     if scoring == "rewardbench2":
@@ -57,8 +55,8 @@ def section_of(subset: str, scoring: str) -> str | None:
     return next((name for name in SECTIONS[scoring] if subset.startswith(name)), None)
 
 
-def mismatch(scoring: str, subset: str, place: Place) -> str | None:
-    """What a row has that rows of the benchmark have not, and what to do; null if nothing."""
+def mismatch(scoring: str, subset: str, item: str = "", answers: int = 2) -> str | None:
+    """How a row with this subset, id and number of answers differs from the benchmark's, and what to do; else None."""
     section = section_of(subset, scoring)
     if section is None:
         known = _SECTION_OF if scoring == "rewardbench" else SECTIONS[scoring]
@@ -66,11 +64,11 @@ def mismatch(scoring: str, subset: str, place: Place) -> str | None:
             f"{subset or 'a row without a subset'!r} is no subset of {scoring}, which has {', '.join(known)}; map "
             "it with `fields: {subset: ...}`, leave such rows out with `where`, or take out `scoring`"
         )
-    if section == TIES and scoring == "rewardbench2" and not _TIES_ITEM.fullmatch(place.item):
+    if section == TIES and scoring == "rewardbench2" and not _TIES_ITEM.fullmatch(item):
         return (
-            f"its id is {place.item!r}, but rows of subset Ties are called ref:<number> and tied:<number>; map it with "
+            f"its id is {item!r}, but rows of subset Ties are called ref:<number> and tied:<number>; map it with "
             "`fields: {item: id}`"
         )
-    if scoring == "rm_bench" and place.answers != 2 * STYLES:
-        return f"it has {place.answers} answers, but RM-Bench has {STYLES} chosen and {STYLES} rejected ones, by style"
+    if scoring == "rm_bench" and answers != 2 * STYLES:
+        return f"it has {answers} answers, but RM-Bench has {STYLES} chosen and {STYLES} rejected ones, by style"
     return None

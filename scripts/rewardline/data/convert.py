@@ -3,140 +3,230 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypedDict
-
-import pyarrow as pa
+from typing import Final, TypedDict, cast
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json
 from rewardline.core.hashing import canonical
-from rewardline.core.progress import ProgressBar, progress
+from rewardline.core.progress import progress
 from rewardline.data.benchmarks import mismatch
-from rewardline.data.conversation import Pair, Place
-from rewardline.data.formats.drafts import Rows
-from rewardline.data.formats.joins import Tables, build_tables
-from rewardline.data.formats.options import codes
-from rewardline.data.formats.registry import (
-    GROUPED,
-    Choice,
-    Grouping,
-    GroupReject,
-    Pairs,
-    Reject,
-    choose,
-    converter,
-    grouping,
-    options_of,
-)
-from rewardline.data.formats.row_filter import filtering
-from rewardline.data.formats.settings import ConvertSettings
-from rewardline.data.formats.two_answers import is_number
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.detect import choose
+from rewardline.data.formats.drafts import PreferencePair, RowPairs, Rows
+from rewardline.data.formats.fields import Record, is_number, label_texts, row_filter
+from rewardline.data.formats.grouped import Grouping, GroupReject
+from rewardline.data.formats.joins import FILE, JoinIndex, index_joins
+from rewardline.data.formats.registry import GROUPED, converter, grouping
+from rewardline.data.formats.settings import ConvertSettings, FormatSettings, JoinIndexSettings
 from rewardline.data.pairs.candidates import CandidateWriter
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import hash_id, prompt_identity, unit_interval_hash
+from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
-from rewardline.data.pairs.store import read_part
-from rewardline.data.schema import AnswerPosition, Candidate, Message
+from rewardline.data.schema import Candidate, Message, RowLocation, arrow_schema
+from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
 
 log = logging.getLogger(__name__)
-Json = dict[str, Any]
-LOOKED_AT = 50  # rows that `format: auto` goes by
-GROUPED_ROW = pa.schema([("key", pa.string()), ("file", pa.string()), ("row", pa.int64()), ("record", pa.string())])
+FIRST_ROWS: Final = 50
+"""Rows that `format: auto` is decided by."""
+Reading = Callable[[Record], Record]
+"""Completes a row, or raises `Reject`."""
+_Located = tuple[RowLocation, Record]
 
 
-class Row(TypedDict):
-    """Where a row stands: a file and the number (1-based) in it."""
+class GroupedRow(TypedDict):
+    """A row on disk until its group is complete; `key` is that of the group."""
 
+    key: str
     file: str
     row: int
+    record: str
 
 
-def raw_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator[Json]:
-    """The rows of downloaded data, checked to be as the manifest says; `part` is (index, of how many)."""
-    for entry in read_json(manifest)["parts"][part[0] :: part[1]]:
-        path = manifest.parent / entry["file"]
-        count = 0
-        for row in read_part(path):
-            yield row
-            count += 1
-        if count != entry["rows"]:
-            raise UserError(f"{path} has {count} rows, not {entry['rows']}; delete {manifest.parent} and run again")
+def convert(
+    dataset: str,
+    settings: ConvertSettings,
+    manifest: Path,
+    join_index: Path | None,
+    tables: Sequence[Path],
+    out: Path,
+) -> CandidatesManifest:
+    """Write the candidates of a dataset's part to the folder `out`.
+
+    `manifest` is that of the dataset's rows. `join_index` is that of the index of its joins, if it has any; without it
+    an index is made of `tables`, the manifests of the joined datasets' rows.
+
+    Raises:
+        UserError: the format or the meaning of labels is not clear, or a file is missing or damaged.
+    """
+    parts = StoredDataset.read(manifest).parts[settings.part :: settings.parts]
+    total, characters = sum(entry.rows for entry in parts), sum(entry.characters for entry in parts)
+    conversion = _Conversion(dataset, settings, CandidateWriter(out, total, characters), RejectWriter(out))
+    with _reading(settings, join_index, tables, out) as read, progress(f"{dataset}: rows", total=total) as bar:
+        chosen = choose_format(dataset, settings, manifest, read)
+
+        def stored() -> Iterator[StoredRow]:
+            for row in read_stored_rows(manifest, (settings.part, settings.parts)):
+                yield row
+                bar.update(1)
+
+        rows, positions = conversion.readable(stored(), read), settings.scoring is not None
+        if chosen.format in GROUPED:
+            buckets = Buckets(out / ".groups", arrow_schema(GroupedRow), bucket_count(total, characters))
+            conversion.convert_groups(rows, grouping(chosen, positions), buckets)
+        else:
+            conversion.convert_rows(rows, converter(chosen, positions))
+    return conversion.close(chosen.format)
 
 
-def choose_format(dataset: str, settings: ConvertSettings, manifest: Path, read: Callable[[Json], Json]) -> Choice:
-    """How to read a data set's rows: what the settings say, completed by what its first rows state.
+def choose_format(dataset: str, settings: ConvertSettings, manifest: Path, read: Reading) -> FormatSettings:
+    """How to read a dataset's rows: what the settings say, completed by what its first rows state.
 
     Raises:
         UserError: what is not clear, and what to set.
     """
-    seen, records = None, []
-    for row in (row for row in raw_rows(manifest) if row["record"]):
-        with suppress(Reject):
-            records.append(read(json.loads(row["record"])))
-            seen = seen or row
-        if len(records) == LOOKED_AT:
+    first: StoredRow | None = None
+    records: list[Record] = []
+    for row in read_stored_rows(manifest):
+        if row.record:
+            with suppress(Reject):
+                records.append(read(json.loads(row.record)))
+                first = first or row
+        if len(records) == FIRST_ROWS:
             break
-    choice = choose(records, settings.format, settings.fields, **options_of(settings))
-    if choice.name is not None:
-        log.info("%s: %s%s", dataset, choice.words, coded(choice, settings))
-        return choice
+    chosen, explanation = choose(records, settings)
+    if chosen is not None:
+        log.info("%s: %s%s", dataset, explanation, _stated_values(chosen, settings))
+        return chosen
     where = "none of its rows is readable" + (" and passes `where`" if settings.where else "")
-    if seen:
-        keys = ", ".join(map(str, json.loads(seen["record"])))
-        where = f"{seen['file']}:{seen['row']} has the keys {keys}; {choice.words}"
+    if first and first.record:
+        keys = ", ".join(json.loads(first.record))
+        where = f"{first.file}:{first.row} has the keys {keys}; {explanation}"
     what = "format" if settings.format == "auto" else "coding"
     raise UserError(f"{dataset}: its {what} is not clear: {where}")
 
 
-def coded(choice: Choice, settings: ConvertSettings) -> str:
-    """What the first rows say that codes mean, as part of a sentence."""
-    if choice.values == settings.values:
+def _stated_values(chosen: FormatSettings, settings: FormatSettings) -> str:
+    """What the first rows say that labels mean, as part of a sentence."""
+    if chosen.values == settings.values:
         return ""
-    numbers = {side: [each for each in codes(given) if is_number(each)] for side, given in choice.values.items()}
-    found = ", ".join(f"{side} {' or '.join(given)}" for side, given in numbers.items() if given)
-    return f"; by its first rows: {found or choice.values}"
+    numbers = {side: list(filter(is_number, label_texts(labels))) for side, labels in chosen.values.items()}
+    stated = ", ".join(f"{side} {' or '.join(labels)}" for side, labels in numbers.items() if labels)
+    return f"; by its first rows: {stated or chosen.values}"
 
 
-class Conversion:
-    """Turns rows into candidates, counts them, and keeps what is left out."""
+@contextmanager
+def _reading(
+    settings: ConvertSettings, join_index: Path | None, tables: Sequence[Path], out: Path
+) -> Iterator[Reading]:
+    """What replaces the ids of a row, and rejects a row that `where` excludes."""
+    keep = row_filter(settings.where)
+    if not settings.join:
+        yield keep
+        return
+    if join_index is None:
+        index_joins(settings.narrow(JoinIndexSettings), tables, out)
+    with (
+        JoinIndex(settings.join, out / FILE)
+        if join_index is None
+        else JoinIndex.open(settings.join, join_index) as index
+    ):
+        yield lambda record: keep(index.join(record))
+    if join_index is None:
+        (out / FILE).unlink()
+
+
+class _Conversion:
+    """Turns rows into candidates, counts them, and records what is left out."""
 
     def __init__(self, dataset: str, settings: ConvertSettings, writer: CandidateWriter, rejects: RejectWriter) -> None:
         self._dataset, self._settings, self._writer, self._rejects = dataset, settings, writer, rejects
-        self.rows_in = 0
-        self.left_out: Counter[str] = Counter()
-        self.pairs_left_out: Counter[str] = Counter()
+        self._rows_in = 0
+        self._rejected: Counter[str] = Counter()
+        self._rejected_pairs: Counter[str] = Counter()
 
-    def reject(self, source: Row, reject: Reject) -> None:
-        """Count a row that gives no pair; stop where it contradicts what the first rows say that numbers mean."""
-        if reject.reason == "unknown_code" and not self._settings.values:
-            where = f"{self._dataset}: {source['file']}:{source['row']}"
-            raise UserError(f"{where}: {reject.detail} The first {LOOKED_AT} rows have no such number")
-        self.left_out[reject.reason] += 1
-        self._rejects.add(self._dataset, source["file"], source["row"], reject.reason, reject.detail)
+    def close(self, format_name: str) -> CandidatesManifest:
+        """Finish the files; what the manifest says of them."""
+        self._writer.close()
+        rejected = ", ".join(f"{reason} {n}" for reason, n in sorted(self._rejected.items())) or "nothing"
+        message = "%s: %d rows, %d candidates; left out: %s"
+        log.info(message, self._dataset, self._rows_in, self._writer.rows, rejected)
+        return CandidatesManifest(
+            dataset=self._dataset,
+            format=format_name,
+            rows_in=self._rows_in,
+            candidates=self._writer.rows,
+            characters=self._writer.characters,
+            rejects=dict(sorted(self._rejected.items())),
+            pair_rejects=dict(sorted(self._rejected_pairs.items())),
+            reject_examples=self._rejects.close(),
+        )
 
-    def add(self, sources: list[Row], pairs: Pairs, rows_of_pairs: list[Rows] | None = None) -> None:
+    def readable(self, rows: Iterable[StoredRow], read: Reading) -> Iterator[_Located]:
+        """Each readable row with its location; `read` completes it."""
+        for row in rows:
+            self._rows_in += 1
+            location: RowLocation = {"file": row.file, "row": row.row}
+            try:
+                if row.record is None:
+                    raise Reject("unreadable", row.error or "")
+                yield location, read(json.loads(row.record))
+            except Reject as reject:
+                self._reject(location, reject)
+
+    def convert_rows(self, rows: Iterable[_Located], convert_row: Callable[[Record], RowPairs]) -> None:
+        """Convert rows one by one."""
+        for location, record in rows:
+            try:
+                self._add([location], convert_row(record))
+            except Reject as reject:
+                self._reject(location, reject)
+
+    def convert_groups(self, rows: Iterable[_Located], grouping: Grouping, buckets: Buckets) -> None:
+        """Convert rows in groups, which are put together on disk."""
+        for location, record in rows:
+            try:
+                key = grouping.key(record)
+            except Reject as reject:
+                self._reject(location, reject)
+            else:
+                buckets.add(hash_id(key), {"key": key, **location, "record": json.dumps(record, ensure_ascii=False)})
+        for bucket in buckets.drain():
+            bucket.sort(key=itemgetter("key", "file", "row"))
+            for _, members in groupby(bucket, key=itemgetter("key")):
+                self._convert_group(cast(list[GroupedRow], list(members)), grouping)
+
+    def _convert_group(self, members: Sequence[GroupedRow], grouping: Grouping) -> None:
+        locations: list[RowLocation] = [{"file": row["file"], "row": row["row"]} for row in members]
+        try:
+            pairs = grouping.convert([json.loads(row["record"]) for row in members])
+            unused = pairs.unused
+            self._add(locations, pairs, pairs.rows)
+        except GroupReject as reject:
+            unused = reject.unused
+        for index, reason in unused.items():
+            self._reject(locations[index], reason)
+
+    def _add(self, locations: Sequence[RowLocation], pairs: RowPairs, rows_of_pairs: Sequence[Rows] = ()) -> None:
         """Write the candidates of one row, or of a group of rows; `rows_of_pairs` says which rows give which pair."""
         for reason, count in pairs.skipped.items():
-            self._lose(count, sources[0], Reject(reason, "one of the pairs that the row could give"))
+            self._reject_pairs(count, locations[0], Reject(reason, "one of the pairs that the row could give"))
         low, high = self._settings.share
-        outside: set[int] = set()
-        pairs_outside: list[Rows] = []
         inside: set[int] = set()
-        for pair, used in zip(pairs, rows_of_pairs or [(0,)] * len(pairs), strict=True):
+        outside: list[Rows] = []
+        for pair, rows in zip(pairs, rows_of_pairs or [(0,)] * len(pairs), strict=True):
             prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
             prompt_id = prompt_identity(prompt)
             if (low, high) != (0, 1) and not low <= unit_interval_hash("share", prompt_id) < high:
-                outside.update(used)
-                pairs_outside.append(used)
+                outside.append(rows)
                 continue
-            inside.update(used)
-            self._check(sources[used[0]], pair)
-            first, *others = sorted((sources[k] for k in used), key=lambda row: (row["file"], row["row"]))
+            inside.update(rows)
+            self._check_published(locations[rows[0]], pair)
+            first, *others = sorted((locations[row] for row in rows), key=itemgetter("file", "row"))
             self._writer.add(
                 Candidate(
                     prompt_id=prompt_id,
@@ -152,135 +242,34 @@ class Conversion:
                     others=others,
                     chosen_source=pair.sources[0] or None,
                     rejected_source=pair.sources[1] or None,
-                    place=pair.place and _position(pair.place),
+                    place=pair.place,
                 )
             )
-        outside_share = Reject("outside_share", f"its prompt lies outside the share [{low}, {high}]")
-        for index in sorted(outside - inside):
-            self.reject(sources[index], outside_share)
-        # A row that gives nothing stands for its first pair; what else it lost is counted by pairs.
-        self._lose(len(pairs_outside) - len(outside - inside), sources[0], outside_share)
+        reject = Reject("outside_share", f"its prompt is outside the share [{low}, {high}]")
+        unused = sorted({row for rows in outside for row in rows} - inside)
+        for row in unused:
+            self._reject(locations[row], reject)
+        # A row that gives nothing counts for its first pair; its other pairs are counted as pairs.
+        self._reject_pairs(len(outside) - len(unused), locations[0], reject)
 
-    def _check(self, source: Row, pair: Pair) -> None:
-        """Stop where a row is none of the published benchmark whose scoring is asked for."""
-        scoring = self._settings.scoring
-        subset = self._settings.subset or pair.subset
-        if scoring and (problem := mismatch(scoring, subset, pair.place or Place())):
-            raise UserError(f"{self._dataset}: {source['file']}:{source['row']}: {problem}")
+    def _check_published(self, location: RowLocation, pair: PreferencePair) -> None:
+        """Stop at a row that does not belong to the benchmark whose scoring is set."""
+        if self._settings.scoring and pair.place:
+            subset = self._settings.subset or pair.subset
+            problem = mismatch(self._settings.scoring, subset, pair.place["item"], pair.place["answers"])
+            if problem:
+                raise UserError(f"{self._dataset}: {location['file']}:{location['row']}: {problem}")
 
-    def _lose(self, count: int, source: Row, reject: Reject) -> None:
+    def _reject(self, location: RowLocation, reject: Reject) -> None:
+        """Count a row that gives no pair; stop where it contradicts what the first rows say that numbers mean."""
+        if reject.reason == "unknown_code" and not self._settings.values:
+            where = f"{self._dataset}: {location['file']}:{location['row']}"
+            raise UserError(f"{where}: {reject.detail} The first {FIRST_ROWS} rows have no such number")
+        self._rejected[reject.reason] += 1
+        self._rejects.add(self._dataset, **location, reason=reject.reason, detail=reject.detail)
+
+    def _reject_pairs(self, count: int, location: RowLocation, reject: Reject) -> None:
         """Count pairs that are left out of rows that are counted otherwise."""
         for _ in range(count):
-            self.pairs_left_out[reject.reason] += 1
-            self._rejects.add(self._dataset, source["file"], source["row"], reject.reason, reject.detail)
-
-    def rows(self, rows: Iterator[Json], read: Callable[[Json], Json]) -> Iterator[tuple[Row, Json]]:
-        """Each readable row with where it stands; `read` completes it."""
-        for row in rows:
-            self.rows_in += 1
-            source: Row = {"file": row["file"], "row": row["row"]}
-            try:
-                if row["error"] is not None:
-                    raise Reject("unreadable", row["error"])
-                yield source, read(json.loads(row["record"]))
-            except Reject as reject:
-                self.reject(source, reject)
-
-    def each(self, rows: Iterator[tuple[Row, Json]], convert: Callable[[Json], Pairs]) -> None:
-        """Convert rows one by one."""
-        for source, record in rows:
-            try:
-                self.add([source], convert(record))
-            except Reject as reject:
-                self.reject(source, reject)
-
-    def grouped(self, rows: Iterator[tuple[Row, Json]], grouping: Grouping, buckets: Buckets) -> None:
-        """Convert rows in groups, which are put together on disk."""
-        for source, record in rows:
-            try:
-                key = grouping.key(record)
-            except Reject as reject:
-                self.reject(source, reject)
-            else:
-                buckets.add(hash_id(key), {"key": key, **source, "record": json.dumps(record, ensure_ascii=False)})
-        for bucket in buckets.drain():
-            bucket.sort(key=lambda row: (row["key"], row["file"], row["row"]))
-            for _, members in groupby(bucket, key=lambda row: row["key"]):
-                self._group(list(members), grouping)
-
-    def _group(self, members: list[Json], grouping: Grouping) -> None:
-        sources: list[Row] = [{"file": row["file"], "row": row["row"]} for row in members]
-        try:
-            pairs = grouping.convert([json.loads(row["record"]) for row in members])
-            unused = pairs.unused
-            self.add(sources, pairs, pairs.rows)
-        except GroupReject as reject:
-            unused = reject.unused
-        for index, reason in unused.items():
-            self.reject(sources[index], reason)
-
-
-def _position(place: Place) -> AnswerPosition:
-    return {"item": place.item, "chosen": place.chosen, "rejected": place.rejected, "answers": place.answers}
-
-
-@contextmanager
-def joins(settings: ConvertSettings, tables: list[Path], folder: Path) -> Iterator[Callable[[Json], Json]]:
-    """What puts texts in the place of ids; rows of `tables` (manifests) are indexed in a file in `folder`."""
-    if not settings.join:
-        yield lambda record: record
-        return
-    path = folder / ".tables.sqlite"
-    rows = {
-        table.parent.name: (json.loads(row["record"]) for row in raw_rows(table) if row["record"]) for table in tables
-    }
-    for name, counts in build_tables(settings.join, rows, path).items():
-        log.info("%s: %s", name, ", ".join(f"{count} {what}" for what, count in counts.items()))
-    with Tables(settings.join, path) as found:
-        yield found.join
-    path.unlink()
-
-
-def convert(dataset: str, settings: ConvertSettings, manifest: Path, tables: list[Path], out: Path) -> Json:
-    """Write the candidates of a data set's part to `out`; what the manifest says of them."""
-    everything = read_json(manifest)["parts"]
-    part = settings.part, settings.parts
-    parts = everything[part[0] :: part[1]]
-    total = sum(entry["rows"] for entry in parts)
-    characters = sum(entry["characters"] for entry in parts)
-    options = {**options_of(settings), "published": settings.scoring is not None}
-    writer = CandidateWriter(out, total, characters)
-    rejects = RejectWriter(out)
-    conversion = Conversion(dataset, settings, writer, rejects)
-    keep = filtering(settings.where)
-    with joins(settings, tables, out) as join, progress(f"{dataset}: rows", total=total) as bar:
-
-        def read(record: Json) -> Json:
-            return keep(join(record))
-
-        choice = choose_format(dataset, settings, manifest, read)
-        name, options["values"] = str(choice.name), choice.values
-        rows = conversion.rows(counted(raw_rows(manifest, part), bar), read)
-        if name in GROUPED:
-            buckets = Buckets(out / ".groups", GROUPED_ROW, bucket_count(total, characters))
-            conversion.grouped(rows, grouping(name, choice.fields, **options), buckets)
-        else:
-            conversion.each(rows, converter(name, choice.fields, **options))
-    writer.close()
-    return {
-        "dataset": dataset,
-        "format": name,
-        "rows_in": conversion.rows_in,
-        "candidates": writer.rows,
-        "characters": writer.characters,
-        "rejects": dict(sorted(conversion.left_out.items())),
-        "pair_rejects": dict(sorted(conversion.pairs_left_out.items())),
-        "reject_examples": list(map(asdict, rejects.close())),
-    }
-
-
-def counted(rows: Iterator[Json], bar: ProgressBar) -> Iterator[Json]:
-    """The rows, counted by a progress bar."""
-    for row in rows:
-        yield row
-        bar.update(1)
+            self._rejected_pairs[reject.reason] += 1
+            self._rejects.add(self._dataset, **location, reason=reject.reason, detail=reject.detail)

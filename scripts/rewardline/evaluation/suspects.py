@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.files import atomic_file
-from rewardline.data.pairs.store import reading
+from rewardline.data.parquet import reading
 from rewardline.data.schema import Message, arrow_schema
 from rewardline.evaluation.scores import hash_texts
 

@@ -25,7 +25,7 @@ from rewardline.core.files import read_json
 from rewardline.core.settings import JsonObject
 from rewardline.data.pairs.pair_statistics import MixtureStatistics
 from rewardline.data.pairs.probes import made_by_rule
-from rewardline.data.pairs.store import reading
+from rewardline.data.parquet import reading
 from rewardline.data.schema import PAIR_SCHEMA, Pair
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference
 from rewardline.evaluation.leaderboards import Leaderboard

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rewardline.core.hashing import digest
-from rewardline.data.formats.registry import GROUPED
-from rewardline.data.formats.settings import BenchmarkScoring, ConvertSettings
+from rewardline.data.formats.settings import GROUPED_FORMATS, BenchmarkScoring, ConvertSettings, JoinIndexSettings
 from rewardline.data.pairs.settings import (
     CleanSettings,
     GroupSettings,
@@ -14,7 +13,7 @@ from rewardline.data.pairs.settings import (
     PairsSettings,
     ProbeSettings,
 )
-from rewardline.data.sources.settings import DownloadSettings
+from rewardline.data.sources.settings import DemoSettings, DownloadSettings
 from rewardline.evaluation.settings import EnsembleSettings, EvaluateSettings
 from rewardline.model.settings import BaseModelStageSettings
 from rewardline.tokens.settings import TokenizeSettings
@@ -29,6 +28,13 @@ def download_settings(config: Config, dataset: str, files: Sequence[str]) -> Dow
     settings = entry.narrow(DownloadSettings)
     if entry.hub is None:
         settings = settings.replace(split=None, files=list(files) or None)
+    return settings
+
+
+def demo_settings(config: Config, dataset: str) -> DemoSettings:
+    """What a generated dataset depends on."""
+    settings = sources(config)[dataset].demo
+    assert settings is not None
     return settings
 
 
@@ -49,10 +55,15 @@ def convert_parts(config: Config, dataset: str, files: Sequence[str]) -> dict[st
     Each local file is a part. A format that takes several rows together needs them all in one part.
     """
     entry = sources(config)[dataset]
-    if entry.format in GROUPED or not files:
-        count = 1 if entry.format in GROUPED else entry.shards
+    if entry.format in GROUPED_FORMATS or not files:
+        count = 1 if entry.format in GROUPED_FORMATS else entry.shards
         return {"all": (0, 1)} if count == 1 else {f"{k}-of-{count}": (k, count) for k in range(count)}
     return dict.fromkeys(file_parts(files), (0, 1))
+
+
+def join_index_settings(config: Config, dataset: str) -> JoinIndexSettings:
+    """What the index of the rows that a dataset joins depends on."""
+    return sources(config)[dataset].narrow(JoinIndexSettings)
 
 
 def convert_settings(config: Config, dataset: str, part: tuple[int, int]) -> ConvertSettings:

@@ -7,7 +7,6 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.benchmarks import SECTIONS, mismatch
-from rewardline.data.conversation import Place
 from rewardline.evaluation.published import PublishedPair, figures
 
 Json = dict[str, Any]
@@ -134,10 +133,10 @@ def test_judgebench_counts_pairs_and_takes_a_tie_for_answer_b() -> None:
 
 def test_rows_of_another_benchmark_are_named() -> None:
     for arithmetic in SECTIONS:
-        assert "is no subset of" in str(mismatch(arithmetic, "cooking", Place()))
+        assert "is no subset of" in str(mismatch(arithmetic, "cooking"))
         with pytest.raises(UserError, match=r"f:3: 'cooking' is no subset"):
             measured(arithmetic, row(3, "cooking", [1], [0]))
-    assert "fields: {subset" in str(mismatch("rewardbench", "", Place()))
-    assert "fields: {item: id}" in str(mismatch("rewardbench2", "Ties", Place("7")))
-    assert mismatch("rewardbench2", "Ties", Place("tied:7")) is None
-    assert "it has 4 answers" in str(mismatch("rm_bench", "chat", Place("", 0, 0, 4)))
+    assert "fields: {subset" in str(mismatch("rewardbench", ""))
+    assert "fields: {item: id}" in str(mismatch("rewardbench2", "Ties", "7"))
+    assert mismatch("rewardbench2", "Ties", "tied:7") is None
+    assert "it has 4 answers" in str(mismatch("rm_bench", "chat", answers=4))

@@ -33,7 +33,8 @@ def test_the_key_covers_exactly_what_changes_weights() -> None:
         *("schedule.py", "engine.py", "deepspeed_options.py", "settings.py"),
         *("processes/__init__.py", "processes/collectives.py"),
     }
-    assert {name.partition("/")[0] for name in names} == {"__init__.py", "model", "tokens", "training"}
+    assert {name.partition("/")[0] for name in names} == {"__init__.py", "data", "model", "tokens", "training"}
+    assert {name for name in names if name.startswith("data/")} == {"data/__init__.py", "data/schema.py"}
     modules = {"reward_model", "batch", "score_positions", "normalization", "lora", "settings"}
     assert {f"model/{name}.py" for name in modules} < names
     assert {f"model/packing/{name}.py" for name in ("attention", "layout", "flex")} < names

@@ -1,131 +1,70 @@
-"""Where in a row a field stands: the names that public data sets use, and paths that the user gives."""
+"""Where in a row a field is: the names that public datasets use, and paths that the user gives."""
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from rewardline.core.errors import UserError
-from rewardline.data.conversation import Reject, kind
+from rewardline.data.conversation import Reject, describe_type
+from rewardline.data.formats.settings import FormatSettings
 
-Record = dict[str, Any]
+Record = Mapping[str, object]
+"""The content of a row."""
+Step = str | int | None
+"""A key or a list index of a path; None is `[*]`."""
 
-SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
+_USUAL_NAMES: Final = {
     "prompt": (
-        "prompt",
-        "question",
-        "instruction",
-        "query",
-        "context",
-        "input",
-        "history",
-        "conversations",
-        "conversation_input",
-        "trajectory",
-        "user_input",
-        "messages",
-        "contents",
+        "prompt question instruction query context input history conversations conversation_input trajectory "
+        "user_input messages contents"
     ),
-    "system": ("system", "system_prompt"),
+    "system": "system system_prompt",
     "chosen": (
-        "chosen",
-        "better",
-        "preferred",
-        "accepted",
-        "chosen_response",
-        "response_chosen",
-        "chosen_answer",
-        "chosen_completion",
-        "chosen_output",
-        "chosen_messages",
-        "preferred_response",
-        "preferred_output",
-        "winning_response",
-        "pos_resp",
-        "response_j",
-        "full_chosen",
-        "winner",
+        "chosen better preferred accepted chosen_response response_chosen chosen_answer chosen_completion "
+        "chosen_output chosen_messages preferred_response preferred_output winning_response pos_resp "
+        "response_j full_chosen winner"
     ),
     "rejected": (
-        "rejected",
-        "reject",
-        "worse",
-        "dispreferred",
-        "rejected_response",
-        "response_rejected",
-        "rejected_answer",
-        "rejected_completion",
-        "rejected_output",
-        "rejected_messages",
-        "dispreferred_response",
-        "non_preferred_response",
-        "non_preferred_output",
-        "losing_response",
-        "neg_resp",
-        "response_k",
-        "full_rejected",
-        "loser",
+        "rejected reject worse dispreferred rejected_response response_rejected rejected_answer "
+        "rejected_completion rejected_output rejected_messages dispreferred_response non_preferred_response "
+        "non_preferred_output losing_response neg_resp response_k full_rejected loser"
     ),
     "preference": (
-        "preference",
-        "winner",
-        "better_response_id",
-        "choice",
-        "label",
-        "labels",
-        "overall_preference",
-        "preference_strength",
-        "votes",
-        "result",
-        "chosen",
-        "preferred",
-        "better",
+        "preference winner better_response_id choice label labels overall_preference preference_strength "
+        "votes result chosen preferred better"
     ),
     "answers": (
-        "answers",
-        "responses",
-        "completions",
-        "outputs",
-        "output",
-        "generations",
-        "replies",
-        "candidates",
-        "responses_and_scores",
-        "choices",
+        "answers responses completions outputs output generations replies candidates responses_and_scores choices"
     ),
-    "scores": ("scores", "ratings", "rating"),
-    "ranks": ("ranks",),
-    "best": ("best", "best_index", "best_answer_index", "answerKey"),
-    "good": ("good", "correct", "correct_answers", "good_answers"),
-    "bad": ("bad", "incorrect", "incorrect_answers", "bad_answers", "wrong"),
-    "answer": ("completion", "response", "answer", "output", "generation"),
-    "conversation": ("messages", "conversations", "conversation"),
-    "label": ("label", "kto_tag", "thumbs", "desirable", "chosen", "preferred"),
-    "score": ("score", "rating", "reward"),
-    "tree": ("message_tree_id",),
-    "id": ("message_id",),
-    "parent": ("parent_id",),
-    "rank": ("rank",),
-    "margin": ("margin",),
-    "subset": ("subset",),
+    "scores": "scores ratings rating",
+    "ranks": "ranks",
+    "best": "best best_index best_answer_index answerKey",
+    "good": "good correct correct_answers good_answers",
+    "bad": "bad incorrect incorrect_answers bad_answers wrong",
+    "answer": "completion response answer output generation",
+    "conversation": "messages conversations conversation",
+    "label": "label kto_tag thumbs desirable chosen preferred",
+    "score": "score rating reward",
+    "tree": "message_tree_id",
+    "id": "message_id",
+    "parent": "parent_id",
+    "rank": "rank",
+    "margin": "margin",
+    "subset": "subset",
 }
+SYNONYMS: Final = {field: tuple(names.split()) for field, names in _USUAL_NAMES.items()}
+"""The usual names of each field."""
 SYNONYMS["good"] += SYNONYMS["chosen"]
 SYNONYMS["bad"] += SYNONYMS["rejected"]
-GENERAL: Final = (
-    "label",
-    "labels",
-    "votes",
-    "result",
-    "messages",
-    "chosen",
-    "preferred",
-    "better",
-)  # names that give way to all others
-ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
-EMPTY: Final[tuple[Any, ...]] = (None, "", [])
-TOGETHER: Final = (
+# Names that give way to all others.
+_GENERAL: Final = ("label", "labels", "votes", "result", "messages", "chosen", "preferred", "better")
+_ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
+EMPTY: Final[tuple[object, ...]] = (None, "", [])
+_TOGETHER: Final = (
     ("answer_a", "answer_b"),
     ("score_a", "score_b"),
     ("votes_a", "votes_b"),
@@ -133,179 +72,261 @@ TOGETHER: Final = (
     ("chosen_source", "rejected_source"),
     ("source_a", "source_b"),
 )
-PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*)*")
-PLACE: Final = re.compile(r"\{([^{}]+)\}")
-STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
+_PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*)*")
+_INSERTED: Final = re.compile(r"\{([^{}]+)\}")
+_STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_INTEGRAL: Final = re.compile(r"[+-]?[0-9]+\.0+")
 
 
 class Fields:
-    """Reads the fields of a row: by the user's `mapping` of field to path, else by the usual names.
+    """How the fields of rows are read: by the user's path for a field, else by the usual names.
 
-    A path is a key, or keys and list positions as in `answers[0].text`; `[*]` takes every item and a `*` in a key
-    every key that fits, in natural order ("prediction *"); both give a list. A key that is spelt like the whole path
-    comes first. A path that starts with "=" is not a path: the rest is the value, in which `{path}` stands for the text
-    or number at a path ("=Which argument about {title} is better?").
+    A path is a key, or keys and list indices as in `answers[0].text`; `[*]` takes every item and a `*` in a key
+    every key that fits, in natural order ("prediction *"); both give a list. A key that is equal to the whole path
+    comes first. A path that starts with "=" is not a path: the rest is the value, in which `{path}` is replaced by the
+    text or number at a path ("=Which argument about {title} is better?").
     """
 
-    def __init__(self, mapping: dict[str, str] | None, known: tuple[str, ...]) -> None:
-        """`known` are the fields that the format has; a `UserError` names one that it has not, or a bad path."""
-        self._paths = dict(mapping or {})
-        self._steps: dict[str, tuple[str | int | None, ...]] = {}
-        for name, path in self._paths.items():
+    def __init__(self, settings: FormatSettings, known: tuple[str, ...]) -> None:
+        """`known` are the fields that the format has.
+
+        Raises:
+            UserError: a field that the format lacks, or a bad path.
+        """
+        self.settings = settings
+        self.paths = settings.fields
+        self.steps: dict[str, tuple[Step, ...]] = {}
+        self.sides = {label: side for side, labels in settings.values.items() for label in label_texts(labels)}
+        """By the text of a label, which of the settings' `values` it is: first, second, tie, good or bad."""
+        for name, path in self.paths.items():
             if name not in known:
-                near = get_close_matches(str(name), known, 1)
+                near = get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
                 raise UserError(f"fields: this format has no field {name!r}; {hint}")
-            if not isinstance(path, str) or not (path.startswith("=") or PATH.fullmatch(path)):
+            if not (path.startswith("=") or _PATH.fullmatch(path)):
                 raise UserError(f"fields: {name}: {path!r} is not a path such as answers[0].text")
-            for place in PLACE.findall(path) if path.startswith("=") else ():
-                steps_of(place)
-            self._steps[name] = () if path.startswith("=") else steps_of(path)
-        for one, two in TOGETHER:
-            if (one in self._paths) != (two in self._paths):
+            for inserted in _INSERTED.findall(path) if path.startswith("=") else ():
+                steps_of(inserted)
+            self.steps[name] = () if path.startswith("=") else steps_of(path)
+        for one, two in _TOGETHER:
+            if (one in self.paths) != (two in self.paths):
                 raise UserError(f"fields: {one} and {two} must be given together")
+        for path in settings.attributes:
+            steps_of(path)
+
+    def of(self, record: Record) -> "RowFields":
+        """The fields of a row; rejects what is no object."""
+        if not isinstance(record, dict):
+            raise Reject("not_object", "the row is not an object with named fields")
+        return RowFields(record, self)
+
+
+class RowFields:
+    """The fields of one row."""
+
+    __slots__ = ("_fields", "record", "settings", "sides")
+
+    def __init__(self, record: Record, fields: Fields) -> None:
+        self.record, self._fields = record, fields
+        self.settings, self.sides = fields.settings, fields.sides
+
+    def replace(self, record: Record) -> "RowFields":
+        """The fields of another row, read in the same way."""
+        return RowFields(record, self._fields)
 
     def mapped(self, name: str) -> bool:
-        """Whether the user said where the field stands."""
-        return name in self._paths
+        """Whether the user gave the field's path."""
+        return name in self._fields.paths
 
-    def present(self, record: Record, name: str) -> bool:
+    def present(self, name: str) -> bool:
         """Whether the row has the field, null or not."""
-        return name in self._paths or bool(usual_keys(tuple(record), name))
+        return name in self._fields.paths or bool(usual_keys(tuple(self.record), name))
 
-    def key(self, record: Record, name: str) -> str:
-        """The last key on the way to the field: with usual names, their meaning goes with it."""
-        if name in self._steps:
-            return next((step for step in reversed(self._steps[name]) if isinstance(step, str)), "")
-        return self._usual(record, name) or ""
+    def key(self, name: str) -> str:
+        """The last key of the field's path, empty if the row lacks the field. Usual names carry a meaning."""
+        if name in self._fields.steps:
+            return next((step for step in reversed(self._fields.steps[name]) if isinstance(step, str)), "")
+        return _usual_key(self.record, name) or ""
 
-    def path(self, record: Record, name: str) -> str:
-        """Where the field stands, as the user wrote it or as a usual name."""
-        return self._paths.get(name) or self._usual(record, name) or ""
+    def path(self, name: str) -> str:
+        """The field's path: the user's, or a usual name; empty if the row lacks the field."""
+        return self._fields.paths.get(name) or _usual_key(self.record, name) or ""
 
-    def required(self, record: Record, name: str) -> Any:
-        """The field's value (null if it is null); rejects a row that has not the field, or has it twice."""
-        value, found = self._find(record, name)
+    def required(self, name: str) -> object:
+        """The field's value (None if it is null); rejects a row that lacks the field, or has it twice."""
+        value, found = self._find(name)
         if not found:
-            names = ", ".join(SYNONYMS.get(name, (name,)))
-            raise Reject(
-                "missing_field", f"no {name}: the row has none of {names}; it has {keys(record)} (set `fields`)"
-            )
+            names, has = ", ".join(SYNONYMS.get(name, (name,))), _describe_keys(self.record)
+            raise Reject("missing_field", f"no {name}: the row has none of {names}; it has {has} (set `fields`)")
         return value
 
-    def optional(self, record: Record, name: str) -> Any:
-        """The field's value, null if the row has not the field; a path that the user gave must exist."""
-        return self._find(record, name)[0]
+    def optional(self, name: str) -> object:
+        """The field's value, None if the row lacks the field; a path that the user gave must exist."""
+        return self._find(name)[0]
 
-    def _find(self, record: Record, name: str) -> tuple[Any, bool]:
-        if name in self._paths:
-            path = self._paths[name]
+    def _find(self, name: str) -> tuple[object, bool]:
+        path = self._fields.paths.get(name)
+        if path is not None:
             if path[0] == "=":
-                return PLACE.sub(lambda place: _inserted(record, place[1]), path[1:]), True
-            return walk(record, path), True
-        key = self._usual(record, name)
-        return (record[key], True) if key is not None else (None, False)
-
-    @staticmethod
-    def _usual(record: Record, name: str) -> str | None:
-        present = usual_keys(tuple(record), name)
-        if len(present) > 1 and name in ("preference", "prompt"):
-            present = [key for key in present if key not in GENERAL] or present
-        if "votes" in present and not isinstance(record["votes"], list):
-            present = [key for key in present if key != "votes"]  # a mere number of them
-        if name == "prompt" and len(present) > 1 and is_history(record.get("history")):
-            present = [key for key in present if key != "history"]
-        if name == "answers" and len(present) > 1:
-            present = [key for key in present if isinstance(record[key], list | dict)] or present
-        if len(present) > 1:
-            present = [key for key in present if record[key] not in EMPTY] or present[:1]
-            present = present[:1] if all(record[key] == record[present[0]] for key in present) else present
-            if name == "prompt" and "instruction" in present:
-                present = [key for key in present if key not in ALPACA]
-        if len(present) > 1:
-            raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
-        return present[0] if present else None
+                return _INSERTED.sub(lambda match: _inserted_text(self.record, match[1]), path[1:]), True
+            return value_at(self.record, path), True
+        key = _usual_key(self.record, name)
+        return (self.record[key], True) if key is not None else (None, False)
 
 
-def is_history(value: Any) -> bool:
+def _usual_key(record: Record, name: str) -> str | None:
+    """The one usual name of a field that a row has; rejects a row with several that hold different values."""
+    present = usual_keys(tuple(record), name)
+    if len(present) > 1 and name in ("preference", "prompt"):
+        present = [key for key in present if key not in _GENERAL] or present
+    if "votes" in present and not isinstance(record["votes"], list):
+        present = [key for key in present if key != "votes"]  # a mere number of them
+    if name == "prompt" and len(present) > 1 and is_history(record.get("history")):
+        present = [key for key in present if key != "history"]
+    if name == "answers" and len(present) > 1:
+        present = [key for key in present if isinstance(record[key], list | dict)] or present
+    if len(present) > 1:
+        present = [key for key in present if record[key] not in EMPTY] or present[:1]
+        present = present[:1] if all(record[key] == record[present[0]] for key in present) else present
+        if name == "prompt" and "instruction" in present:
+            present = [key for key in present if key not in _ALPACA]
+    if len(present) > 1:
+        raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
+    return present[0] if present else None
+
+
+def is_history(value: object) -> bool:
     """Whether `value` is a list of questions with their answers, which come before the prompt."""
     return isinstance(value, list) and all(isinstance(turn, list) and len(turn) == 2 for turn in value)
 
 
 @lru_cache(maxsize=4096)
-def usual_keys(names: tuple[str, ...], field: str) -> list[str]:
+def usual_keys(keys: tuple[str, ...], field: str) -> list[str]:
     """Those among a row's keys that are usual names of a field; not to be changed.
 
     `chosen` names the better text where there is a `rejected`, else it is a label; `winner` likewise with `loser`.
     """
-    found = [key for key in SYNONYMS.get(field, ()) if key in names]
-    if field in ("preference", "label") and any(key in names for key in SYNONYMS["rejected"]):
-        found = [key for key in found if key not in SYNONYMS["chosen"]]
-    if field in ("chosen", "good") and "loser" not in names:
-        found = [key for key in found if key != "winner"]
-    return found
+    usual = [key for key in SYNONYMS.get(field, ()) if key in keys]
+    if field in ("preference", "label") and any(key in keys for key in SYNONYMS["rejected"]):
+        usual = [key for key in usual if key not in SYNONYMS["chosen"]]
+    if field in ("chosen", "good") and "loser" not in keys:
+        usual = [key for key in usual if key != "winner"]
+    return usual
 
 
 @lru_cache(maxsize=1024)
-def steps_of(path: str) -> tuple[str | int | None, ...]:
-    """The keys and list positions of a path; null stands for `[*]`. Raises `UserError` for what is no path."""
-    if not isinstance(path, str) or not PATH.fullmatch(path):
+def steps_of(path: str) -> tuple[Step, ...]:
+    """The steps of a path.
+
+    Raises:
+        UserError: it is no path.
+    """
+    if not _PATH.fullmatch(path):
         raise UserError(f"{path!r} is not a path such as answers[0].text")
-    return tuple(key or (None if index == "*" else int(index)) for index, key in STEP.findall(path))
+    return tuple(key or (None if index == "*" else int(index)) for index, key in _STEP.findall(path))
 
 
-def walk(record: Any, path: str) -> Any:
-    """What stands at a path; rejects a record that has not that place."""
-    return record[path] if isinstance(record, dict) and path in record else _walk(record, steps_of(path), path)
+def value_at(record: object, path: str) -> object:
+    """The value at a path; rejects a record that has no such path."""
+    return record[path] if isinstance(record, dict) and path in record else _follow(record, steps_of(path), path)
 
 
-def _inserted(record: Record, path: str) -> str:
-    value = walk(record, path)
+def _inserted_text(record: Record, path: str) -> str:
+    value = value_at(record, path)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise Reject("not_text", f"{path!r} is {kind(value)}, not text to insert")
+        raise Reject("not_text", f"{path!r} is {describe_type(value)}, not text to insert")
     return str(value)
 
 
-def _walk(value: Any, steps: tuple[str | int | None, ...], path: str) -> Any:
+def _follow(value: object, steps: tuple[Step, ...], path: str) -> object:
     for n, step in enumerate(steps):
         rest = steps[n + 1 :]
         if step is None:
             if not isinstance(value, list):
-                raise Reject("missing_field", f"no {path!r}: it needs a list where the row has {kind(value)}")
-            return [_walk(item, rest, path) for item in value]
+                has = describe_type(value)
+                raise Reject("missing_field", f"no {path!r}: it needs a list where the row has {has}")
+            return [_follow(item, rest, path) for item in value]
         if isinstance(step, int):
             if not isinstance(value, list) or not -len(value) <= step < len(value):
-                size = f"a list of {len(value)}" if isinstance(value, list) else kind(value)
+                size = f"a list of {len(value)}" if isinstance(value, list) else describe_type(value)
                 raise Reject("missing_field", f"no {path!r}: it needs item {step} where the row has {size}")
             value = value[step]
         elif isinstance(value, dict) and step in value:
             value = value[step]
         elif isinstance(value, dict) and "*" in step and (fitting := [key for key in value if fnmatchcase(key, step)]):
-            return [_walk(value[key], rest, path) for key in sorted(fitting, key=_natural)]
+            return [_follow(value[key], rest, path) for key in sorted(fitting, key=_natural_order)]
         else:
-            has = keys(value) if isinstance(value, dict) else kind(value)
+            has = _describe_keys(value) if isinstance(value, dict) else describe_type(value)
             raise Reject("missing_field", f"no {path!r}: where {step!r} is expected the row has {has}")
     return value
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def _natural_order(text: str) -> list[tuple[int, str]]:
+    """Sorts texts with the numbers in them by size."""
     pieces = [piece.lstrip("0") if n % 2 else piece for n, piece in enumerate(re.split(r"([0-9]+)", text))]
     return [(len(piece) if n % 2 else 0, piece) for n, piece in enumerate(pieces)]
 
 
-def keys(record: Record) -> str:
+def _describe_keys(record: Mapping[str, object]) -> str:
     """The keys of an object, as part of a sentence."""
     return "the keys " + ", ".join(str(key)[:40] for key in list(record)[:20]) if record else "no keys"
 
 
-def number(value: Any, what: str) -> float:
+def read_number(value: object, what: str) -> float:
     """A finite number; text that spells one counts, for tables without types."""
     try:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
-        result = float(value)
-        if not math.isfinite(result):
+        number = float(value)
+        if not math.isfinite(number):
             raise ValueError
     except (ValueError, OverflowError):
-        raise Reject("bad_number", f"{what} is {kind(value)} but should be a finite number") from None
-    return result
+        raise Reject("bad_number", f"{what} is {describe_type(value)} but should be a finite number") from None
+    return number
+
+
+def label_text(value: object) -> str:
+    """A label as text, in which 1, 1.0, "1" and "1.0" are one, but true is none of them."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return text.partition(".")[0] if _INTEGRAL.fullmatch(text) else text
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float) and abs(value) < 1e9:
+        return str(int(value)) if value == int(value) else repr(value)
+    return describe_type(value)
+
+
+def label_texts(values: object) -> list[str]:
+    """The labels of one value or of a list of them, as text."""
+    return [label_text(value) for value in (values if isinstance(values, list | tuple) else [values])]
+
+
+def is_number(label: object) -> bool:
+    """Whether a label is a number, which may mean anything; text that spells one counts."""
+    if isinstance(label, str):
+        return _NUMBER.fullmatch(label.strip()) is not None
+    return isinstance(label, int | float) and not isinstance(label, bool) and abs(label) < 1e9
+
+
+def row_filter(where: Mapping[str, object]) -> Callable[[Record], Record]:
+    """A function that returns a row that has the value, or one of a list of values, at each path of `where`.
+
+    It raises `Reject` for others (`filtered`, or `missing_field`). Values are equal as labels are: 1, 1.0 and "1" are
+    one, and case does not count.
+
+    Raises:
+        UserError: a bad path.
+    """
+    allowed = {path: set(label_texts(values)) for path, values in where.items()}
+    for path in allowed:
+        steps_of(path)
+
+    def keep(record: Record) -> Record:
+        for path, labels in allowed.items():
+            if (label := label_text(value_at(record, path))) not in labels:
+                raise Reject("filtered", f"{path} is {label[:50]!r}")
+        return record
+
+    return keep

@@ -1,252 +1,262 @@
 """Formats that need several rows at once: the rows of a group, which share a key, are converted together.
 
-    labelled = grouping("labelled")
+    labelled = grouping(FormatSettings(format="labelled"))
     groups = defaultdict(list)
     for row in rows: groups[labelled.key(row)].append(row)
     for group in groups.values(): pairs = labelled.convert(group)
 
-What comes out does not depend on the order of a group's rows.
+The result does not depend on the order of a group's rows.
 """
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple, Protocol, TypeVar
 
-from rewardline.data.conversation import Message, Pair, Reject, answer, kind, messages
-from rewardline.data.formats.chosen_rejected import SIDES, Draft, compare, explicit_prompt, is_answered, with_system
-from rewardline.data.formats.drafts import Collector, Facts, Pairs, Rows, subset_of, weight_of
-from rewardline.data.formats.fields import Fields, Record, number
-from rewardline.data.formats.options import Options, code
-from rewardline.data.formats.ranked import duels, weighted
-from rewardline.data.formats.two_answers import contestants, label_of, verdict, votes_of
+from rewardline.data.conversation import Reject, describe_type, ends_with_answer, read_answer, read_messages
+from rewardline.data.formats.chosen_rejected import SIDES
+from rewardline.data.formats.drafts import (
+    Collector,
+    Draft,
+    PreferencePair,
+    RowAttributes,
+    RowPairs,
+    Rows,
+    read_subset,
+    read_weight,
+)
+from rewardline.data.formats.fields import Fields, Record, RowFields, label_text, read_number
+from rewardline.data.formats.labels import BAD, GOOD, preference_label, read_preference, vote_counts
+from rewardline.data.formats.prompts import explicit_prompt, required_prompt, split_sides, with_system_prompt
+from rewardline.data.formats.ranked import ranked_pairs, weighted_sum
+from rewardline.data.formats.settings import FormatSettings
+from rewardline.data.formats.two_answers import compared_answers
+from rewardline.data.schema import Message
 
-GOOD: Final = frozenset({
-    "true", "good", "up", "thumbs_up", "thumbs up", "thumbsup", "👍", "+1", "1", "chosen", "preferred", "desirable",
-    "desired", "like", "liked", "upvote", "accept", "accepted",
-})  # fmt: skip
-BAD: Final = frozenset({
-    "false", "bad", "down", "thumbs_down", "thumbs down", "thumbsdown", "👎", "-1", "0", "rejected", "reject",
-    "dispreferred", "undesirable", "undesired", "dislike", "disliked", "downvote",
-})  # fmt: skip
-Contribution = tuple[Draft | Reject, Facts, Rows]
 
-
-class GroupPairs(Pairs):
+class GroupPairs(RowPairs):
     """The pairs of a group; each row of it contributes to a pair or is in `unused`."""
 
     def __init__(
         self,
-        found: Iterable[Pair] = (),
+        pairs: Iterable[PreferencePair] = (),
         skipped: dict[str, int] | None = None,
         rows: list[Rows] | None = None,
         unused: dict[int, Reject] | None = None,
     ) -> None:
-        super().__init__(found, skipped)
+        super().__init__(pairs, skipped)
         self.rows: list[Rows] = rows or []
-        """For each pair, the positions of the records that it comes from."""
+        """For each pair, the indices of the rows that it comes from."""
         self.unused: dict[int, Reject] = unused or {}
-        """By position: why a record contributes to no pair."""
+        """By index: why a row contributes to no pair."""
 
 
 class GroupReject(Reject):
-    """A group that gives no pair; `unused` has the reason for each of its records."""
+    """A group that gives no pair; `unused` has the reason for each of its rows."""
 
     def __init__(self, reject: Reject, unused: dict[int, Reject]) -> None:
         super().__init__(reject.reason, reject.detail)
         self.unused = unused
 
 
-class Item(Protocol):
-    """A record as a grouped format reads it."""
+class Contribution(NamedTuple):
+    """A draft and the rows of a group that it comes from; a `Reject` says why these rows give nothing."""
+
+    draft: Draft | Reject
+    rows: Rows
+    attributes: RowAttributes = RowAttributes()
+
+
+class GroupItem(Protocol):
+    """A row as a grouped format reads it."""
 
     @property
-    def key(self) -> str: ...  # noqa: D102
+    def key(self) -> str:
+        """The group that it belongs to."""
 
     @property
-    def order(self) -> tuple[Any, ...]:
-        """By which the items of a group are sorted: equal only for records that may stand for each other."""
+    def order(self) -> tuple[object, ...]:
+        """By which the items of a group are sorted: equal only for rows that are interchangeable."""
 
 
-class Reader(Protocol):
-    """A grouped format."""
-
-    def item(self, record: Record, fields: Fields, options: Options) -> Item:
-        """Read a record; raises `Reject`."""
-
-    def drafts(self, items: list[tuple[int, Any]], options: Options) -> Iterator[Contribution]:
-        """What sorted items, each with its record's position, give; a `Reject` says why records give nothing."""
+Item = TypeVar("Item", bound=GroupItem)
 
 
 class Grouping:
     """How to group rows and convert the groups."""
 
-    def __init__(self, reader: Reader, fields: Fields, options: Options) -> None:
-        self._reader, self._fields, self._options = reader, fields, options
+    def __init__(
+        self,
+        fields: Fields,
+        read: Callable[[RowFields], GroupItem],
+        convert: Callable[[Sequence[Record], Fields, bool], GroupPairs],
+        positions: bool,
+    ) -> None:
+        """`read` reads a row and `convert` a group of them, see `convert_group`; `positions` as in `Collector`."""
+        self._fields, self._read, self._convert, self._positions = fields, read, convert, positions
 
     def key(self, record: Record) -> str:
         """The group that the row belongs to, 32 hex digits; raises `Reject` for a row that cannot be used."""
-        return self._item(record).key
+        return self._read(self._fields.of(record)).key
 
-    def _item(self, record: Record) -> Item:
-        if not isinstance(record, dict):
-            raise Reject("not_object", "the row is not an object with named fields")
-        return self._reader.item(record, self._fields, self._options)
+    def convert(self, records: Sequence[Record]) -> GroupPairs:
+        """The pairs of the rows of one group; raises `GroupReject` if there are none."""
+        return self._convert(records, self._fields, self._positions)
 
-    def convert(self, records: list[Record]) -> GroupPairs:
-        """The pairs of the records of one group.
 
-        Raises `GroupReject` if there are none.
-        """
-        unused: dict[int, Reject] = {}
-        items: list[tuple[int, Item]] = []
-        for place, record in enumerate(records):
-            try:
-                items.append((place, self._item(record)))
-            except Reject as reject:
-                unused[place] = reject
-        if len({item.key for _, item in items}) > 1:
-            raise ValueError("records of several groups")
-        items.sort(key=lambda pair: pair[1].order)
-        collector = Collector(self._options)
+def convert_group(
+    read: Callable[[RowFields], Item],
+    pair: Callable[[list[tuple[int, Item]], FormatSettings], Iterator[Contribution]],
+    records: Sequence[Record],
+    fields: Fields,
+    positions: bool,
+) -> GroupPairs:
+    """The pairs of the rows of one group; raises `GroupReject` if there are none.
+
+    `read` reads a row, `pair` makes the drafts of a group's items in order, each with the index of its row.
+    """
+    unused: dict[int, Reject] = {}
+    items: list[tuple[int, Item]] = []
+    for index, record in enumerate(records):
         try:
-            for draft, facts, rows in self._reader.drafts(items, self._options):
-                collector.add(draft, facts, rows)
+            items.append((index, read(fields.of(record))))
         except Reject as reject:
-            unused |= {place: reject for place, _ in items}
-            raise GroupReject(reject, unused) from None
-        found = collector.close()
-        used = {row for _, rows in found for row in rows}
-        for place, _ in items:
-            if place not in used:
-                unused[place] = collector.blame.get(place) or Reject("no_pair", "it has no part in any pair")
-        if not found:
-            rejects = sorted(unused.values(), key=lambda reject: (reject.reason, reject.detail))
-            raise GroupReject(collector.first or (rejects or [Reject("no_pair", "the group has no rows")])[0], unused)
-        skipped = collector.skipped
-        return GroupPairs([pair for pair, _ in found], skipped, [rows for _, rows in found], unused)
+            unused[index] = reject
+    if len({item.key for _, item in items}) > 1:
+        raise ValueError("records of several groups")
+    items.sort(key=lambda item: item[1].order)
+    collector = Collector(fields.settings, positions)
+    try:
+        for draft, rows, attributes in pair(items, fields.settings):
+            collector.add(draft, attributes, rows)
+    except Reject as reject:
+        unused |= {index: reject for index, _ in items}
+        raise GroupReject(reject, unused) from None
+    found = collector.close()
+    used = {row for _, rows in found for row in rows}
+    for index, _ in items:
+        if index not in used:
+            unused[index] = collector.rejects.get(index) or Reject("no_pair", "it contributes to no pair")
+    if not found:
+        rejects = sorted(unused.values(), key=lambda each: (each.reason, each.detail))
+        rejects = rejects or [Reject("no_pair", "the group has no rows")]
+        raise GroupReject(collector.first_reject or rejects[0], unused)
+    return GroupPairs([pair for pair, _ in found], collector.skipped, [rows for _, rows in found], unused)
 
 
-def digest(*parts: Any) -> str:
+def group_key(*parts: object) -> str:
     """A key of these JSON values."""
     text = json.dumps(parts, ensure_ascii=False, sort_keys=True)
     return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
 
 
-class Labelled(NamedTuple):
+class LabelledAnswer(NamedTuple):
     """An answer with a label or a score."""
 
     key: str
     prompt: list[Message]
     text: str
     value: float
-    graded: bool
+    is_scored: bool
     subset: str
 
     @property
-    def order(self) -> tuple[Any, ...]:
+    def order(self) -> tuple[object, ...]:
         """The best first."""
-        return -self.value, self.text, self.subset, self.graded
+        return -self.value, self.text, self.subset, self.is_scored
 
 
-class LabelledReader:
-    """Single answers with a label or a score, grouped by prompt: every good one is better than every bad one."""
-
-    def item(self, record: Record, fields: Fields, options: Options) -> Labelled:
-        """The answer of a row."""
-        shared, text = _answered(record, fields)
-        shared = with_system(shared, record, fields)
-        value, graded = _worth(record, fields, options)
-        group = fields.required(record, "group") if fields.mapped("group") else None
-        if group is not None and (isinstance(group, bool) or not isinstance(group, str | int)):
-            raise Reject("bad_id", f"the group is {kind(group)}, not an id")
-        return Labelled(digest(shared, group), shared, text, value, graded, subset_of(record, fields))
-
-    def drafts(self, items: list[tuple[int, Labelled]], options: Options) -> Iterator[Contribution]:
-        """The better over the worse; an answer that stands there with different labels takes no part."""
-        rows: dict[str, list[int]] = defaultdict(list)
-        values: dict[str, set[float]] = defaultdict(set)
-        subsets: dict[str, str] = {}
-        for place, item in items:
-            rows[item.text].append(place)
-            values[item.text].add(item.value)
-            subsets.setdefault(item.text, item.subset)
-        for text, found in values.items():
-            if len(found) > 1:
-                reject = Reject("contradiction", "the same answer to the same prompt has different labels")
-                yield reject, Facts(), tuple(rows[text])
-        texts = [text for text, found in values.items() if len(found) == 1]
-        graded = any(item.graded for _, item in items)
-        worths = [next(iter(values[text])) for text in texts]
-        if texts and len(set(worths)) == 1 and (not graded or len(texts) == 1):
-            side = "one answer" if len(texts) == 1 else "answers of one label"
-            yield Reject("one_sided", f"the prompt has only {side}"), Facts(), _all(rows, texts)
-            return
-        prompt = items[0][1].prompt if items else []
-        for duel in duels(worths, options):
-            one, two = texts[duel.better], texts[duel.worse]
-            if duel.tied and not graded:
-                continue
-            draft: Draft | Reject = Reject("tie", "the answers have the same score")
-            if not duel.tied or options.ties == "keep":
-                draft = Draft(prompt, one, two, duel.margin if graded else None, 0.5 if duel.tied else None)
-            yield draft, Facts(subset=subsets[one]), (*rows[one], *rows[two])
+def read_labelled(row: RowFields) -> LabelledAnswer:
+    """The answer of a row."""
+    prompt, text = _prompt_and_answer(row)
+    prompt = with_system_prompt(prompt, row)
+    value, is_scored = _value(row)
+    group = row.required("group") if row.mapped("group") else None
+    if group is not None and (isinstance(group, bool) or not isinstance(group, str | int)):
+        raise Reject("bad_id", f"the group is {describe_type(group)}, not an id")
+    return LabelledAnswer(group_key(prompt, group), prompt, text, value, is_scored, read_subset(row))
 
 
-def _all(rows: dict[str, list[int]], texts: list[str]) -> Rows:
-    return tuple(place for text in texts for place in rows[text])
+def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSettings) -> Iterator[Contribution]:
+    """Each better answer with each worse one; an answer that comes with different labels is excluded."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    values: dict[str, set[float]] = defaultdict(set)
+    subsets: dict[str, str] = {}
+    for index, item in items:
+        rows[item.text].append(index)
+        values[item.text].add(item.value)
+        subsets.setdefault(item.text, item.subset)
+    for text, found in values.items():
+        if len(found) > 1:
+            reject = Reject("contradiction", "the same answer to the same prompt has different labels")
+            yield Contribution(reject, tuple(rows[text]))
+    texts = [text for text, found in values.items() if len(found) == 1]
+    is_scored = any(item.is_scored for _, item in items)
+    levels = [next(iter(values[text])) for text in texts]
+    if texts and len(set(levels)) == 1 and (not is_scored or len(texts) == 1):
+        side = "one answer" if len(texts) == 1 else "answers of one label"
+        all_rows = tuple(index for text in texts for index in rows[text])
+        yield Contribution(Reject("one_sided", f"the prompt has only {side}"), all_rows)
+        return
+    prompt = items[0][1].prompt if items else []
+    for pair in ranked_pairs(levels, settings):
+        better, worse = texts[pair.better], texts[pair.worse]
+        if pair.tied and not is_scored:
+            continue
+        draft: Draft | Reject = Reject("tie", "the answers have the same score")
+        if not pair.tied or settings.ties == "keep":
+            draft = Draft(prompt, better, worse, pair.margin if is_scored else None, 0.5 if pair.tied else None)
+        yield Contribution(draft, (*rows[better], *rows[worse]), RowAttributes(subset=subsets[better]))
 
 
-def _answered(record: Record, fields: Fields) -> tuple[list[Message], str]:
+def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
     """The prompt and the answer of a row that has both, or a conversation that ends with the answer."""
-    single = fields.mapped("answer") or (fields.present(record, "answer") and fields.present(record, "prompt"))
-    if not fields.mapped("prompt") and is_answered(record.get(fields.key(record, "prompt"))):
+    single = row.mapped("answer") or (row.present("answer") and row.present("prompt"))
+    if not row.mapped("prompt") and ends_with_answer(row.record.get(row.key("prompt"))):
         single = False  # what may be the prompt is a conversation that holds the answer
-    if fields.mapped("conversation") or not single:
-        turns = fields.required(record, "conversation")
+    if row.mapped("conversation") or not single:
+        turns = row.required("conversation")
         if not isinstance(turns, list):
-            raise Reject("not_messages", f"the conversation is {kind(turns)}, not a list of messages")
-        shared = messages(turns, "the conversation")
-        if len(shared) < 2 or shared[-1]["role"] != "assistant":
+            raise Reject("not_messages", f"the conversation is {describe_type(turns)}, not a list of messages")
+        prompt = read_messages(turns, "the conversation")
+        if len(prompt) < 2 or prompt[-1]["role"] != "assistant":
             raise Reject("no_answer", "the conversation does not end with an answer")
-        text = shared.pop()["content"]
+        text = prompt.pop()["content"]
     else:
-        fields.required(record, "prompt")
-        shared = explicit_prompt(record, fields) or []
-        text = answer(fields.required(record, "answer"), "the answer")
-    if not all(turn["content"] for turn in shared):
+        prompt, text = required_prompt(row), read_answer(row.required("answer"), "the answer")
+    if not all(turn["content"] for turn in prompt):
         raise Reject("empty_prompt", "a turn of the prompt is empty")
     if not text:
         raise Reject("empty_answer", "the answer is empty")
-    return shared, text
+    return prompt, text
 
 
-def _worth(record: Record, fields: Fields, options: Options) -> tuple[float, bool]:
+def _value(row: RowFields) -> tuple[float, bool]:
     """How good an answer is said to be, and whether that is a score rather than a mere label."""
-    if options.attributes:
-        return weighted(record, options.attributes, "the row"), True
-    scored = fields.mapped("score") or not fields.present(record, "label")
-    if scored and not fields.mapped("label"):
-        return number(fields.required(record, "score"), "the score"), True
-    label = fields.required(record, "label")
-    name = code(label)
-    if options.values:
-        if (side := options.sides.get(name)) in ("good", "bad"):
+    if row.settings.attributes:
+        return weighted_sum(row.record, row.settings.attributes, "the row"), True
+    scored = row.mapped("score") or not row.present("label")
+    if scored and not row.mapped("label"):
+        return read_number(row.required("score"), "the score"), True
+    label = row.required("label")
+    text = label_text(label)
+    if row.settings.values:
+        if (side := row.sides.get(text)) in ("good", "bad"):
             return float(side == "good"), False
-        raise Reject("bad_label", f"is {name[:50]!r} good or bad? set `values: {{good: ..., bad: ...}}`")
-    if name in GOOD:
+    elif text in GOOD:
         return 1.0, False
-    if name in BAD:
-        return (-1.0 if name == "-1" else 0.0), False
-    try:
-        return number(label, "the label"), True
-    except Reject:
-        raise Reject("bad_label", f"is {name[:50]!r} good or bad? set `values: {{good: ..., bad: ...}}`") from None
+    elif text in BAD:
+        return (-1.0 if text == "-1" else 0.0), False
+    else:
+        with suppress(Reject):
+            return read_number(label, "the label"), True
+    raise Reject("bad_label", f"is {text[:50]!r} good or bad? set `values: {{good: ..., bad: ...}}`")
 
 
 class Vote(NamedTuple):
-    """What a row says about two answers, which stand in alphabetical order."""
+    """What a row says about two answers, which are in alphabetical order."""
 
     key: str
     prompt: list[Message]
@@ -257,57 +267,61 @@ class Vote(NamedTuple):
     subset: str
 
     @property
-    def order(self) -> tuple[Any, ...]:
-        """Votes of the same outcome may stand for each other."""
+    def order(self) -> tuple[object, ...]:
+        """Votes of the same outcome are interchangeable."""
         return -self.first, self.second, self.subset
 
 
-class VotesReader:
-    """Votes on the same two answers: one pair for the majority, with its share of the votes as confidence."""
+def read_vote(row: RowFields) -> Vote:
+    """The votes of a row: a label, a list of labels, or `chosen` and `rejected`."""
+    weight = read_weight(row)
+    if row.mapped("chosen") or all(row.present(name) for name in SIDES):
+        sides = row.required(SIDES[0]), row.required(SIDES[1])
+        prompt, one, two = split_sides(explicit_prompt(row, sides), *sides, SIDES)
+        first, second = weight, 0.0
+    else:
+        shared, names, answers, lead = compared_answers(row)
+        if len(answers) != 2:
+            raise Reject("bad_preference", f"votes are on two answers, not on {len(answers)}")
+        prompt, one, two = split_sides(shared, answers[0], answers[1], (names[0], names[1]))
+        first, second = _count_votes(row, (names[0], names[1]), lead, weight)
+    prompt = with_system_prompt(prompt, row)
+    if one == two:
+        raise Reject("identical", "the two answers are the same text")
+    if one > two:
+        one, two, first, second = two, one, second, first
+    key = group_key(prompt, one, two)
+    return Vote(key, prompt, (one, two), first, second, read_subset(row))
 
-    def item(self, record: Record, fields: Fields, options: Options) -> Vote:
-        """The votes of a row: a label, a list of labels, or `chosen` and `rejected`."""
-        weight = weight_of(record, fields)
-        if fields.mapped("chosen") or all(fields.present(record, name) for name in SIDES):
-            sides = [fields.required(record, name) for name in SIDES]
-            shared, one, two = compare(explicit_prompt(record, fields, sides), sides[0], sides[1], SIDES)
-            first, second = weight, 0.0
-        else:
-            prompt, names, answers, scores = contestants(record, fields)
-            if len(answers) != 2:
-                raise Reject("bad_preference", f"votes are on two answers, not on {len(answers)}")
-            shared, one, two = compare(prompt, answers[0], answers[1], (names[0], names[1]))
-            label = label_of(record, fields)
-            counts = votes_of(record, fields) if label is None and None in scores else None
-            if label is None and None in scores and counts is None:
-                raise Reject("no_preference", "the row has neither a vote nor a score for each answer")
-            labels = label if isinstance(label, list) else [label]
-            first = second = 0.0
-            if counts is not None:
-                first, second, labels = weight * counts[0], weight * counts[1], []
-            for value in labels:
-                if label is None:
-                    winner = None if scores[0] == scores[1] else int(scores[0] < scores[1])
-                else:
-                    key = fields.key(record, "preference")
-                    winner, *_ = verdict(value, key, (names[0], names[1]), record, options)
-                first += weight * (0.5 if winner is None else 1.0 - winner)
-                second += weight * (0.5 if winner is None else winner)
-            if first + second == 0:
-                raise Reject("no_preference", "the list of votes is empty")
-        shared = with_system(shared, record, fields)
-        if one == two:
-            raise Reject("identical", "the two answers are the same text")
-        if one > two:
-            one, two, first, second = two, one, second, first
-        return Vote(digest(shared, one, two), shared, (one, two), first, second, subset_of(record, fields))
 
-    def drafts(self, items: list[tuple[int, Vote]], _options: Options) -> Iterator[Contribution]:
-        """One pair for all items; the margin is the lead as a share of the votes."""
-        if not items:
-            return
-        _, vote = items[0]
-        first, second = (sum(pair) for pair in zip(*((item.first, item.second) for _, item in items), strict=True))
-        share = first / (first + second)
-        draft = Draft(vote.prompt, *vote.texts, 2 * share - 1, share)
-        yield draft, Facts(subset=vote.subset), tuple(sorted(place for place, _ in items))
+def _count_votes(row: RowFields, names: tuple[str, str], lead: float | None, weight: float) -> tuple[float, float]:
+    """How many votes a row has for each of two answers, each vote with the row's weight."""
+    label = preference_label(row)
+    winners: list[int | None]
+    if label is not None:
+        labels, key = label if isinstance(label, list) else [label], row.key("preference")
+        winners = [read_preference(each, key, names, row).winner for each in labels]
+    elif lead is not None:
+        winners = [int(lead < 0) if lead else None]
+    elif (counts := vote_counts(row)) is not None:
+        return weight * counts[0], weight * counts[1]
+    else:
+        raise Reject("no_preference", "the row has neither a vote nor a score for each answer")
+    if not winners:
+        raise Reject("no_preference", "the list of votes is empty")
+    first = second = 0.0
+    for winner in winners:
+        first += weight * (0.5 if winner is None else 1.0 - winner)
+        second += weight * (0.5 if winner is None else winner)
+    return first, second
+
+
+def pair_votes(items: list[tuple[int, Vote]], _settings: FormatSettings) -> Iterator[Contribution]:
+    """One pair for all items: the majority's, with its share of the votes; the margin is the lead as a share."""
+    if not items:
+        return
+    _, vote = items[0]
+    first, second = (sum(counts) for counts in zip(*((item.first, item.second) for _, item in items), strict=True))
+    share = first / (first + second)
+    draft = Draft(vote.prompt, *vote.texts, 2 * share - 1, share)
+    yield Contribution(draft, tuple(sorted(index for index, _ in items)), RowAttributes(subset=vote.subset))

@@ -1,66 +1,95 @@
-"""Ids in rows replaced by what they stand for in the rows of another data set.
+"""Ids in rows, replaced by the texts or rows of another dataset that they refer to.
 
     joins = {"answer1_id": JoinSettings(dataset="answers", key="answer_id", value="text")}
-    build_tables(joins, {"answers": rows_of_answers}, Path("tables.sqlite"))
-    with Tables(joins, Path("tables.sqlite")) as tables:
-        record = tables.join(record)
+    build_index(joins, {"answers": rows_of_answers}, Path("index.sqlite"))
+    with JoinIndex(joins, Path("index.sqlite")) as index:
+        record = index.join(record)
 
-The tables lie in one SQLite file, so that memory does not grow with them and several processes can read them at once.
+The index is one SQLite file, made once for a dataset and read by every job that converts a part of it: memory does not
+grow with it. A join of whole tables, as duckdb or pyarrow make it, would not fit better: ids may be deep inside lists,
+1 and "1" are one id, an id that is not found rejects its row alone, and the rows must keep their order.
 """
 
 import json
+import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Final, Self
 
+from pydantic import BaseModel, JsonValue
+
+from rewardline.core.artifacts import Manifest
 from rewardline.core.errors import UserError
-from rewardline.data.conversation import Reject, kind
-from rewardline.data.formats.fields import Record, steps_of, walk
-from rewardline.data.formats.options import code
-from rewardline.data.formats.settings import JoinSettings
+from rewardline.core.hashing import file_sha256
+from rewardline.data.conversation import Reject, describe_type
+from rewardline.data.formats.fields import Record, Step, label_text, steps_of, value_at
+from rewardline.data.formats.settings import JoinIndexSettings, JoinSettings
+from rewardline.data.stored_rows import read_stored_rows
 
+log = logging.getLogger(__name__)
+FILE: Final = "index.sqlite"
 Joins = Mapping[str, JoinSettings]
-"""By path in a row: what stands for the id there."""
+"""By path of an id in a row: what it refers to."""
+_SELECT: Final = "SELECT content FROM entries WHERE number = ? AND id = ?"
 
 
-class _Table(NamedTuple):
-    dataset: str
-    key: str
-    value: str | None
+class JoinCounts(BaseModel):
+    """The rows of a joined dataset: all, those without a usable id or value, and those that repeat another one."""
+
+    rows: int
+    unusable: int
+    repeated: int
 
 
-def _tables(joins: Joins) -> dict[str, _Table]:
-    """The table that each path needs; `UserError` for a bad path or key."""
-    result = {}
+class JoinIndexManifest(Manifest):
+    """What `index_joins.py` says of the index of a dataset's joins."""
+
+    datasets: dict[str, JoinCounts]
+
+
+def check_joins(joins: Joins) -> None:
+    """Check joins before any row is read.
+
+    Raises:
+        UserError: a bad path or key.
+    """
     for path, join in joins.items():
         for each in (path, join.key, *([join.value] if join.value else [])):
             if any(isinstance(step, str) and "*" in step for step in steps_of(each)):
                 raise UserError(f"join: {each}: a path of a join has no * in a key")
-        result[path] = _Table(join.dataset, join.key, join.value)
-    return result
 
 
-def check_joins(joins: Joins) -> None:
-    """Raise `UserError` for joins that no row can be read with."""
-    _tables(joins)
-
-
-def build_tables(joins: Joins, rows: Mapping[str, Iterable[Record]], path: Path) -> dict[str, dict[str, int]]:
-    """Write the tables that `joins` need, from the rows of each data set that they name; each is read once.
-
-    Returns, by data set, how many rows it has (`rows`), how many have no usable id or value (`unusable`), and how many
-    repeat one of the same id and content (`repeated`).
+def index_joins(settings: JoinIndexSettings, manifests: Sequence[Path], out: Path) -> JoinIndexManifest:
+    """Write the index of a dataset's joins to the folder `out`; `manifests` are those of the joined datasets' rows.
 
     Raises:
-        UserError: an id stands for different contents.
+        UserError: as `build_index`, or rows are missing or damaged.
     """
-    by_dataset: dict[str, list[tuple[int, _Table]]] = {}
-    for number, table in enumerate(_distinct(joins)):
-        by_dataset.setdefault(table.dataset, []).append((number, table))
+    rows = {
+        manifest.parent.name: (json.loads(row.record) for row in read_stored_rows(manifest) if row.record)
+        for manifest in manifests
+    }
+    counts = build_index(settings.join, rows, out / FILE)
+    for name, count in counts.items():
+        log.info("%s: %d rows, %d unusable, %d repeated", name, count.rows, count.unusable, count.repeated)
+    return JoinIndexManifest(datasets=counts)
+
+
+def build_index(joins: Joins, rows: Mapping[str, Iterable[Record]], path: Path) -> dict[str, JoinCounts]:
+    """Write the index that `joins` need, from the rows of each dataset that they name; each is read once.
+
+    Raises:
+        UserError: an id refers to different contents.
+    """
+    check_joins(joins)
+    by_dataset: dict[str, list[tuple[int, JoinSettings]]] = {}
+    for number, join in enumerate(_distinct(joins)):
+        by_dataset.setdefault(join.dataset, []).append((number, join))
     counts = {}
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(
@@ -68,107 +97,115 @@ def build_tables(joins: Joins, rows: Mapping[str, Iterable[Record]], path: Path)
             "CREATE TABLE entries (number INTEGER, id TEXT, content TEXT, PRIMARY KEY (number, id)) WITHOUT ROWID;"
             "BEGIN"
         )
-        for dataset, tables in by_dataset.items():
+        for dataset, numbered in by_dataset.items():
             count = Counter(rows=0, unusable=0, repeated=0)
             for record in rows[dataset]:
                 count["rows"] += 1
-                for number, table in tables:
-                    count[_insert(connection, number, table, record)] += 1
-            counts[dataset] = {name: count[name] for name in ("rows", "unusable", "repeated")}
+                for number, join in numbered:
+                    count[_insert(connection, number, join, record)] += 1
+            counts[dataset] = JoinCounts.model_validate(count)
         connection.execute("COMMIT")
     return counts
 
 
-def _distinct(joins: Joins) -> list[_Table]:
-    return list(dict.fromkeys(_tables(joins).values()))
+def _distinct(joins: Joins) -> list[JoinSettings]:
+    """Each join once: its index is its number in the table."""
+    return list(dict.fromkeys(joins.values()))
 
 
-def _insert(connection: sqlite3.Connection, number: int, table: _Table, record: Record) -> str:
+def _insert(connection: sqlite3.Connection, number: int, join: JoinSettings, record: Record) -> str:
+    """Add an entry; the name of the count that the row belongs to."""
     try:
-        name = _id(walk(record, table.key))
-        value = record if table.value is None else walk(record, table.value)
+        name = _id_text(value_at(record, join.key))
+        value = record if join.value is None else value_at(record, join.value)
     except Reject:
         return "unusable"
     content = json.dumps(value, ensure_ascii=False, sort_keys=True)
     try:
         connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (number, name, content))
     except sqlite3.IntegrityError:
-        query = "SELECT content FROM entries WHERE number = ? AND id = ?"
-        ((before,),) = connection.execute(query, (number, name))
+        ((before,),) = connection.execute(_SELECT, (number, name))
         if before == content:
             return "repeated"
-        what = table.value or "row"
+        what = join.value or "row"
         raise UserError(
-            f"join: in data set {table.dataset}, the {table.key} {name[:80]!r} stands for more than one {what}: "
-            f"{before[:80]} and {content[:80]}. Mend its rows, or set `value` to what is the same in them"
+            f"join: in dataset {join.dataset}, the {join.key} {name[:80]!r} refers to more than one {what}: "
+            f"{before[:80]} and {content[:80]}. Fix its rows, or set `value` to what is the same in them"
         ) from None
-    return "inserted"
+    return "indexed"
 
 
-def _id(value: Any) -> str:
+def _id_text(value: object) -> str:
     """An id as text: 1, 1.0 and "1" are one, as tables without types have them."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Reject("unknown_id", f"an id is {kind(value)}")
-    return code(value) if abs(value) < 1e9 else str(value)
+        raise Reject("unknown_id", f"an id is {describe_type(value)}")
+    return label_text(value) if abs(value) < 1e9 else str(value)
 
 
-class Tables:
-    """The tables of `build_tables`, open for reading."""
+class JoinIndex:
+    """An index of `build_index`, open for reading."""
 
     def __init__(self, joins: Joins, path: Path) -> None:
-        tables = _tables(joins)
-        numbers = {table: number for number, table in enumerate(_distinct(joins))}
-        self._places = [(path, steps_of(path), table, numbers[table]) for path, table in tables.items()]
+        distinct = _distinct(joins)
+        self._joins = [(path, steps_of(path), join, distinct.index(join)) for path, join in joins.items()]
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
 
-    def __enter__(self) -> "Tables":
+    @classmethod
+    def open(cls, joins: Joins, manifest: Path) -> Self:
+        """The index with this manifest.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        path = manifest.parent / FILE
+        if not path.is_file() or file_sha256(path) != JoinIndexManifest.read(manifest).sha256.get(FILE):
+            raise UserError(f"{path} is missing or damaged; delete {manifest.parent} and run again")
+        return cls(joins, path)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file."""
         self._connection.close()
 
     def join(self, record: Record) -> Record:
-        """A copy of the row with what its ids stand for in their place; the row itself stays as it is.
+        """A copy of the row in which its ids are replaced by what they refer to.
 
-        Raises `Reject`: `missing_field` where a path is not there, `unknown_id` for an id that the table has not.
+        Raises `Reject`: `missing_field` where there is no such path, `unknown_id` for an id that is not in the index.
         """
         if not isinstance(record, dict):
             raise Reject("not_object", "the row is not an object with named fields")
-        for path, steps, table, number in self._places:
-            found = walk(record, path)
-            if path in record:
-                record = {**record, path: self._find(found, path, table, number)}
-            else:
-                record = self._put(record, steps, path, table, number)
-        return record
+        result = {**record}
+        for path, steps, join, number in self._joins:
+            value_at(result, path)
+            first, *rest = (path,) if path in result else steps
+            result[str(first)] = _replaced(result[str(first)], rest, partial(self._find, path, join, number))
+        return result
 
-    def _put(self, value: Any, steps: tuple[str | int | None, ...], path: str, table: _Table, number: int) -> Any:
-        if not steps:
-            return self._find(value, path, table, number)
-        step, rest = steps[0], steps[1:]
-        if step is None:
-            return [self._put(item, rest, path, table, number) for item in value]
-        if isinstance(step, int):
-            copy = list(value)
-            copy[step] = self._put(value[step], rest, path, table, number)
-            return copy
-        return {**value, step: self._put(value[step], rest, path, table, number)}
-
-    def _find(self, value: Any, path: str, table: _Table, number: int) -> Any:
-        name = _id(value)
-        query = "SELECT content FROM entries WHERE number = ? AND id = ?"
+    def _find(self, path: str, join: JoinSettings, number: int, value: object) -> JsonValue:
+        name = _id_text(value)
         try:
-            found = self._connection.execute(query, (number, name)).fetchone()
+            found = self._connection.execute(_SELECT, (number, name)).fetchone()
         except UnicodeEncodeError:
             found = None
         if found is None:
-            raise Reject("unknown_id", f"{path}: data set {table.dataset} has no row with {table.key} {name[:80]!r}")
-        return json.loads(found[0])
+            raise Reject("unknown_id", f"{path}: dataset {join.dataset} has no row with {join.key} {name[:80]!r}")
+        content: JsonValue = json.loads(found[0])
+        return content
+
+
+def _replaced(value: JsonValue, steps: Sequence[Step], find: Callable[[object], JsonValue]) -> JsonValue:
+    """A copy of a value with the ids at a path replaced; the path is there."""
+    if not steps:
+        return find(value)
+    step, *rest = steps
+    if isinstance(value, dict) and isinstance(step, str):
+        return {**value, step: _replaced(value[step], rest, find)}
+    if isinstance(value, list) and isinstance(step, int):
+        step %= len(value)
+        return [*value[:step], _replaced(value[step], rest, find), *value[step + 1 :]]
+    return [_replaced(item, rest, find) for item in value] if isinstance(value, list) else value

@@ -1,277 +1,203 @@
-"""From a row of a preference data set to pairs.
+"""The formats of rows, by name, and the conversion of rows to pairs.
 
-    convert = converter("pairs", {"chosen": "answers[0].text", "rejected": "answers[1].text"})
+    fields = {"chosen": "answers[0].text", "rejected": "answers[1].text"}
+    convert = converter(FormatSettings(format="pairs", fields=fields))
     for pair in convert({"question": "2 + 2?", "answers": [{"text": "4"}, {"text": "5"}]}): ...
 
-A format says what shape a row has, `fields` where its parts stand if they do not have one of the usual names.
-The formats of FORMATS read a row by itself; those of GROUPED need several rows at once (see `formats_groups`).
+A format says what shape a row has, `fields` where its parts are if they do not have one of the usual names. The formats
+of FORMATS read a row by itself; those of GROUPED need several rows at once (see `grouped`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any, Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, NamedTuple
 
 from rewardline.core.errors import UserError
-from rewardline.data.conversation import Message, Pair, Reject
-from rewardline.data.formats.choice import Choice, Survey
+from rewardline.data.conversation import Reject
 from rewardline.data.formats.chosen_rejected import (
     SIDES,
-    Draft,
-    Drafts,
-    implicit,
-    judge,
-    pairs,
-    transcript,
-    with_system,
+    read_conversations,
+    read_judge_prompts,
+    read_pair,
+    read_transcripts,
 )
-from rewardline.data.formats.drafts import Collector, Pairs, facts_of
-from rewardline.data.formats.fields import Fields, Record, steps_of
-from rewardline.data.formats.grouped import Grouping, GroupPairs, GroupReject, LabelledReader, Reader, VotesReader
-from rewardline.data.formats.options import OPTIONS, Options
-from rewardline.data.formats.ranked import good_bad, ranked
+from rewardline.data.formats.drafts import Collector, Draft, Drafts, RowPairs, read_attributes
+from rewardline.data.formats.fields import Fields, Record, RowFields
+from rewardline.data.formats.grouped import (
+    Grouping,
+    GroupItem,
+    GroupPairs,
+    convert_group,
+    pair_labelled,
+    pair_votes,
+    read_labelled,
+    read_vote,
+)
+from rewardline.data.formats.prompts import with_system_prompt
+from rewardline.data.formats.ranked import read_good_bad, read_ranked
 from rewardline.data.formats.settings import FormatSettings
-from rewardline.data.formats.trees import TreeReader, tree
-from rewardline.data.formats.two_answers import preference
-
-__all__ = [
-    "FORMATS",
-    "GROUPED",
-    "OPTIONS",
-    "Choice",
-    "GroupPairs",
-    "GroupReject",
-    "Grouping",
-    "Message",
-    "Pair",
-    "Pairs",
-    "Reject",
-    "check",
-    "choose",
-    "converter",
-    "detect",
-    "grouping",
-    "recognise",
-]
+from rewardline.data.formats.trees import pair_siblings, read_tree, read_tree_message
+from rewardline.data.formats.two_answers import read_preferences
 
 
 class Format(NamedTuple):
     """How rows of a shape are read: the reader, the shape in a line, and the fields that `fields` may map."""
 
-    read: Callable[[Record, Fields, Options], Drafts]
+    read: Callable[[RowFields], Drafts]
     description: str
     fields: tuple[str, ...]
 
 
-class GroupFormat(NamedTuple):
-    """As `Format`, for rows that are read in groups."""
+class GroupedFormat(NamedTuple):
+    """As `Format`, for rows that are read in groups: how a row is read, and how a group of them gives pairs."""
 
-    reader: Callable[[], Reader]
+    read: Callable[[RowFields], GroupItem]
+    convert: Callable[[Sequence[Record], Fields, bool], GroupPairs]
     description: str
     fields: tuple[str, ...]
 
 
-_Shape = TypeVar("_Shape")
 _SHARED: Final = ("margin", "weight", "subset", "system", "item")
-_SCORES: Final = ("chosen_score", "rejected_score", "confidence", "odds", "chosen_source", "rejected_source")
-_PROMPT: Final = ("prompt",)
+_SIDES: Final = (
+    *SIDES,
+    *("chosen_score", "rejected_score", "confidence", "odds", "chosen_source", "rejected_source"),
+    *_SHARED,
+)
 _TWO: Final = ("answer_a", "answer_b", "preference", "score_a", "score_b", "votes_a", "votes_b")
 
 FORMATS: Final[dict[str, Format]] = {
     "transcript": Format(
-        transcript,
-        'chosen and rejected are whole dialogues in text, "\\n\\nHuman: ...\\n\\nAssistant: ..." (HH-RLHF)',
-        (*SIDES, *_SCORES, *_SHARED),
+        read_transcripts,
+        'chosen and rejected are complete transcripts, "\\n\\nHuman: ...\\n\\nAssistant: ..." (HH-RLHF)',
+        _SIDES,
     ),
     "pairs": Format(
-        pairs,
+        read_pair,
         "a prompt (text, a transcript or messages) and two answers, chosen and rejected (text or a message)",
-        (*_PROMPT, *SIDES, *_SCORES, *_SHARED),
+        ("prompt", *_SIDES),
     ),
     "messages": Format(
-        implicit,
+        read_conversations,
         "chosen and rejected are lists of messages (role and content, or from and value); the prompt is what they"
         " share, or a field of its own",
-        (*_PROMPT, *SIDES, *_SCORES, *_SHARED),
+        ("prompt", *_SIDES),
     ),
     "preference": Format(
-        preference,
+        read_preferences,
         "two answers (answer_a and answer_b, response_0 and response_1, ...) with a preference or a score for each",
-        (
-            *_PROMPT,
-            "answer_a",
-            "answer_b",
-            "answers",
-            "preference",
-            "score_a",
-            "score_b",
-            "votes_a",
-            "votes_b",
-            "confidence",
-            "odds",
-            "source_a",
-            "source_b",
-            *_SHARED,
-        ),
+        ("prompt", "answers", *_TWO, "confidence", "odds", "source_a", "source_b", *_SHARED),
     ),
     "ranked": Format(
-        ranked,
+        read_ranked,
         "a prompt and a list of answers from best to worst, or with a score or a rank (1 is best) for each",
-        (*_PROMPT, "answers", "scores", "ranks", "best", "sources", *_SHARED),
+        ("prompt", "answers", "scores", "ranks", "best", "sources", *_SHARED),
     ),
     "good_bad": Format(
-        good_bad,
+        read_good_bad,
         "a prompt, a list of good and a list of bad answers: each good one is better than each bad one",
-        (*_PROMPT, "good", "bad", *_SHARED),
+        ("prompt", "good", "bad", *_SHARED),
     ),
     "judge": Format(
-        judge,
+        read_judge_prompts,
         'chosen and rejected are prompts to a judge, with "###The instruction to evaluate:" (Prometheus)',
-        (*SIDES, *_SCORES, *_SHARED),
+        _SIDES,
     ),
     "tree": Format(
-        tree,
+        read_tree,
         "a message tree (OpenAssistant): a first message, each with its replies, answers among them with ranks",
         ("prompt", "weight", "subset"),
     ),
 }
-
-GROUPED: Final[dict[str, GroupFormat]] = {
-    "labelled": GroupFormat(
-        LabelledReader,
+GROUPED: Final[dict[str, GroupedFormat]] = {
+    "labelled": GroupedFormat(
+        read_labelled,
+        partial(convert_group, read_labelled, pair_labelled),
         "a prompt and one answer (or a conversation that ends with it) with a label, good or bad, or a score (KTO);"
         " rows are grouped by prompt",
-        (*_PROMPT, "system", "answer", "conversation", "label", "score", "group", "subset"),
+        ("prompt", "system", "answer", "conversation", "label", "score", "group", "subset"),
     ),
-    "votes": GroupFormat(
-        VotesReader,
+    "votes": GroupedFormat(
+        read_vote,
+        partial(convert_group, read_vote, pair_votes),
         "as preference or pairs, where several rows (or a list of labels) vote on the same two answers",
-        (*_PROMPT, "system", *SIDES, *_TWO, "weight", "subset"),
+        ("prompt", "system", *SIDES, *_TWO, "weight", "subset"),
     ),
-    "tree_messages": GroupFormat(
-        TreeReader,
+    "tree_messages": GroupedFormat(
+        read_tree_message,
+        partial(convert_group, read_tree_message, pair_siblings),
         "a message of a tree a row (OpenAssistant): message_id, parent_id, message_tree_id, role, text, rank",
         ("tree", "id", "parent", "rank"),
     ),
 }
+_ALL: Final[dict[str, Format | GroupedFormat]] = {**FORMATS, **GROUPED}
+DESCRIPTIONS: Final = {name: shape.description for name, shape in _ALL.items()}
+"""The shape of each format's rows, in a line."""
+KNOWN_FIELDS: Final = tuple(dict.fromkeys(field for shape in _ALL.values() for field in shape.fields))
+"""The fields that any format has."""
 
 
-def converter(
-    format: str,  # noqa: A002 - the name of the key in the config
-    fields: dict[str, str] | None = None,
-    **options: Any,
-) -> Callable[[Record], Pairs]:
+def converter(settings: FormatSettings, positions: bool = False) -> Callable[[Record], RowPairs]:
     """A function from a row (a JSON object) to its pairs; it raises `Reject` for a row that gives none.
 
-    A row is rejected for what is wrong with it as a whole, or, if each of its pairs is left out, for the first one's
-    reason. `fields` maps a field to a path (see `Fields`); for `options` see `Options`.
+    A row is rejected for a fault of the row, or, if each of its pairs is left out, for the reason of the first one.
+    `positions`: for a benchmark that is scored by row: a pair has its position, and may come twice.
 
-    Raises `UserError` for an unknown format, field or option value, and for a format of GROUPED.
+    Raises:
+        UserError: an unknown format or field, or a format of GROUPED.
     """
-    if format in GROUPED:
-        raise UserError(f"rows of format {format} are read in groups: call grouping({format!r}), not converter")
-    shape: Format = _known(format, FORMATS)
-    where, chosen = Fields(fields, shape.fields), _options(options)
-    read = shape.read
+    if settings.format in GROUPED:
+        name = settings.format
+        raise UserError(f"rows of format {name} are read in groups: call grouping({name!r}), not converter")
+    if settings.format not in FORMATS:
+        raise _unknown(settings.format)
+    shape = FORMATS[settings.format]
+    fields, read = Fields(settings, shape.fields), shape.read
 
-    def convert(record: Record) -> Pairs:
-        if not isinstance(record, dict):
-            raise Reject("not_object", "the row is not an object with named fields")
-        facts = facts_of(record, where)
-        collector = Collector(chosen)
-        for draft in read(record, where, chosen):
+    def convert(record: Record) -> RowPairs:
+        row = fields.of(record)
+        attributes = read_attributes(row)
+        collector = Collector(settings, positions)
+        for draft in read(row):
             if isinstance(draft, Draft):
-                draft = draft._replace(prompt=with_system(draft.prompt, record, where))
-            collector.add(draft, facts)
+                draft = draft._replace(prompt=with_system_prompt(draft.prompt, row))
+            collector.add(draft, attributes)
         found = collector.close()
         if not found:
-            raise collector.first or Reject("no_pair", "the row has no two answers to compare")
-        return Pairs([pair for pair, _ in found], collector.skipped)
+            raise collector.first_reject or Reject("no_pair", "the row has no two answers to compare")
+        return RowPairs([pair for pair, _ in found], collector.skipped)
 
     return convert
 
 
-def grouping(format: str, fields: dict[str, str] | None = None, **options: Any) -> Grouping:  # noqa: A002
-    """How to group the rows of a format of GROUPED, and to convert each group; arguments as for `converter`."""
-    shape: GroupFormat = _known(format, GROUPED)
-    return Grouping(shape.reader(), Fields(fields, shape.fields), _options(options))
+def grouping(settings: FormatSettings, positions: bool = False) -> Grouping:
+    """How to group the rows of a format of GROUPED, and to convert each group; arguments as for `converter`.
+
+    Raises:
+        UserError: another format, or an unknown field.
+    """
+    if settings.format not in GROUPED:
+        raise _unknown(settings.format)
+    shape = GROUPED[settings.format]
+    return Grouping(Fields(settings, shape.fields), shape.read, shape.convert, positions)
 
 
 def check(settings: FormatSettings) -> None:
-    """Raise `UserError` for settings that no row can be read with; `auto` stands for any format."""
-    options = options_of(settings)
-    if settings.format == "auto":
-        Fields(settings.fields, known_fields())
-        _options(options)
-    elif settings.format in GROUPED:
-        grouping(settings.format, settings.fields, **options)
-    else:
-        converter(settings.format, settings.fields, **options)
+    """Check settings before any row is read; `auto` may be any format.
 
-
-def options_of(settings: FormatSettings) -> dict[str, Any]:
-    """The options of a format, by name."""
-    return {name: getattr(settings, name) for name in OPTIONS}
-
-
-def known_fields() -> tuple[str, ...]:
-    """The fields that any format has."""
-    shapes: list[Format | GroupFormat] = [*FORMATS.values(), *GROUPED.values()]
-    return tuple(dict.fromkeys(name for shape in shapes for name in shape.fields))
-
-
-def _known(name: str, formats: Mapping[str, _Shape]) -> _Shape:
-    if name in formats:
-        return formats[name]
-    every: dict[str, Format | GroupFormat] = {**FORMATS, **GROUPED}
-    near = get_close_matches(str(name), every, 1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    listing = "\n".join(f"  {name}: {shape.description}" for name, shape in every.items())
-    raise UserError(f"there is no format {name!r}{hint} The formats are:\n{listing}")
-
-
-def _options(options: dict[str, Any]) -> Options:
-    if unknown := [name for name in options if name not in (*OPTIONS, "published")]:
-        raise UserError(f"there is no option {unknown[0]!r}; known are {', '.join(OPTIONS)}")
-    given = {name: value for name, value in options.items() if value is not None}
-    chosen = Options(**given)
-    for path in chosen.attributes:
-        steps_of(path)
-    return chosen
-
-
-def detect(
-    record: Record, fields: dict[str, str] | None = None, values: dict[str, Any] | None = None
-) -> str | list[str]:
-    """The one format that fits a row for certain, else a list of those that may be meant (perhaps none).
-
-    A list of plain answers is no certain ranking: only the user knows whether they are in order. `fields` and `values`
-    count as in `converter`. Never raises for a JSON value; a `UserError` names a bad path in `fields`.
+    Raises:
+        UserError: an unknown format or field, or a bad path.
     """
-    (found,) = _survey([record], fields, {"values": values}).found or ([],)
-    certain = [candidate.name for candidate in found if not candidate.hint]
-    return certain[0] if len(certain) == 1 else [*certain, *(item.name for item in found if item.hint)]
+    if settings.format == "auto":
+        Fields(settings, KNOWN_FIELDS)
+    elif settings.format in GROUPED:
+        grouping(settings)
+    else:
+        converter(settings)
 
 
-def recognise(
-    records: list[Record], fields: dict[str, str] | None = None, values: dict[str, Any] | None = None, **options: Any
-) -> tuple[str | None, str]:
-    """The format of a data set by its first rows (null if it is not clear), and a sentence about it."""
-    return choose(records, "auto", fields, values=values, **options)[:2]
-
-
-def choose(
-    records: list[Record],
-    format: str = "auto",  # noqa: A002
-    fields: dict[str, str] | None = None,
-    **options: Any,
-) -> Choice:
-    """How to read a data set, by its first rows: the format, and what its codes mean; arguments as for `converter`."""
-    survey = _survey(records, fields, options)
-    if format != "auto":
-        return survey.keep(format)
-    every: dict[str, Format | GroupFormat] = {**FORMATS, **GROUPED}
-    return survey.choose({name: shape.description for name, shape in every.items()})
-
-
-def _survey(records: list[Record], fields: dict[str, str] | None, options: dict[str, Any]) -> Survey:
-    return Survey(records, fields or {}, known_fields(), _options(options))
+def _unknown(name: str) -> UserError:
+    near = get_close_matches(name, DESCRIPTIONS, 1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    listing = "\n".join(f"  {name}: {description}" for name, description in DESCRIPTIONS.items())
+    return UserError(f"there is no format {name!r}{hint} The formats are:\n{listing}")

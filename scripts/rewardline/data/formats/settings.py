@@ -1,11 +1,13 @@
 """What the conversion of a dataset's rows to pairs depends on."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text
 
+GROUPED_FORMATS: Final = ("labelled", "votes", "tree_messages")
+"""Formats whose rows are converted in groups, so that all rows of a dataset must be in one part."""
 BenchmarkScoring = Literal["rewardbench", "rewardbench2", "rm_bench", "judgebench"]
 
 
@@ -21,6 +23,19 @@ def _is_condition(value: object) -> object:
     if isinstance(value, dict):
         raise ValueError("expected a value or a list of values")
     return value
+
+
+def _check_values(values: JsonObject) -> JsonObject:
+    if not any(values.keys() <= names for names in _VALUES):
+        raise ValueError("first, second and tie, or good and bad, or only signed, or only start")
+    if values.get("signed", "first") not in ("first", "second"):
+        raise ValueError("signed to be first or second: the better answer where the number is above 0")
+    if values.get("start", 0) not in (0, 1):
+        raise ValueError("start to be 0 or 1: the number of the first answer")
+    return values
+
+
+_VALUES: Final = ({"first", "second", "tie"}, {"good", "bad"}, {"signed"}, {"start"})
 
 
 class FormatSettings(Settings):
@@ -52,7 +67,7 @@ class FormatSettings(Settings):
         description="Most pairs that one row may give; where rows are read in groups, or a row holds a tree, one"
         " prompt.",
     )
-    values: JsonObject = Field(
+    values: Annotated[JsonObject, AfterValidator(_check_values)] = Field(
         {},
         description="How a preference is coded: `{first: 1, second: 2, tie: 0}`, or `{signed: first}` for a signed"
         " number; how a label is: `{good: 1, bad: 0}`; the number of the first answer where the best one is named by"
@@ -83,6 +98,12 @@ class FormatSettings(Settings):
         " dataset, so that `[0, 0.2]`, `[0.2, 0.6]` and `[0.6, 1]` are DeepSpeed-Chat's `data_split` 2,4,4, and a part"
         " can be kept for a benchmark.",
     )
+
+
+class JoinIndexSettings(Settings):
+    """What the index of a dataset's joins depends on."""
+
+    join: Entries[JoinSettings] = Field({})
 
 
 class ConvertSettings(FormatSettings):

@@ -24,7 +24,7 @@ from rewardline.data.pairs.external_sort import Buckets, Row, bucket_count, char
 from rewardline.data.pairs.identity import Hashes, hash_id, id_range, id_text, normalize, stable_hash, word_hashes
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
-from rewardline.data.pairs.store import reading
+from rewardline.data.parquet import reading
 from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, Candidate, Message, Pair
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row

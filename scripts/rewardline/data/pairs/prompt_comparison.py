@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rewardline.core.errors import UserError
-from rewardline.data.formats.registry import GROUPED
+from rewardline.data.formats.settings import GROUPED_FORMATS
 from rewardline.data.pairs.candidates import CandidateReader, all_words, ranges
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
 from rewardline.data.pairs.identity import Hashes, unit_interval_hashes
@@ -110,7 +110,7 @@ def check_parts(manifests: Sequence[CandidatesManifest]) -> None:
     """
     parts = Counter(one.dataset for one in manifests)
     for one in manifests:
-        if one.format in GROUPED and parts[one.dataset] > 1:
+        if one.format in GROUPED_FORMATS and parts[one.dataset] > 1:
             raise UserError(
                 f"{one.dataset}: rows of format {one.format} belong together, but its {parts[one.dataset]} parts were "
                 f"converted apart; set `format: {one.format}`, so that all are read in one job"

@@ -1,7 +1,6 @@
 """Pairs on disk: Parquet parts that are written and read a batch at a time."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -10,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from rewardline.core.errors import UserError, first_line
 from rewardline.core.hashing import file_sha256
 from rewardline.data.pairs.external_sort import Row, characters_of
+from rewardline.data.parquet import read_batches
 from rewardline.data.schema import PAIR_SCHEMA, Pair, RejectedRow, arrow_schema
 
 MESSAGES = PAIR_SCHEMA.field("prompt").type
@@ -92,7 +91,7 @@ def read_pairs(folder: Path) -> Iterator[Pair]:
         UserError: a part is damaged.
     """
     for part in _parts(folder):
-        for batch in _batches(part):
+        for batch in read_batches(part):
             for row in batch.to_pylist():
                 yield Pair(**row)
 
@@ -109,28 +108,9 @@ def read_part(part: Path, columns: Sequence[str] | None = None) -> Iterator[Row]
     Raises:
         UserError: it is missing or damaged.
     """
-    for batch in _batches(part, columns):
+    for batch in read_batches(part, columns):
         yield from batch.to_pylist()
 
 
 def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
-
-
-def _batches(part: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    with reading(part), pq.ParquetFile(part) as file:
-        for group in range(file.num_row_groups):  # each of bounded size, as it was written
-            yield from file.read_row_group(group, columns=columns).to_batches(max_chunksize=200)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Name a file that the block cannot read, and the remedy.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}); delete its folder and run again") from error

@@ -6,7 +6,8 @@ from rewardline.core.settings import JsonObject
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.readers import read, reader
 from rewardline.data.sources.settings import DownloadSettings
-from rewardline.data.sources.store import Input, Source, SourceFile, StoredRows, join_parts, read_manifest, write_rows
+from rewardline.data.sources.store import Input, Source, SourceFile, join_parts, write_rows
+from rewardline.data.stored_rows import StoredDataset
 
 
 def from_files(name: str, settings: DownloadSettings) -> Source:
@@ -28,7 +29,7 @@ def _matches(pattern: str) -> list[str]:
 
 def from_parts(settings: DownloadSettings, manifests: list[Path]) -> Source:
     """The stored rows of each file of a dataset, by their manifests, joined in this order."""
-    parts = [read_manifest(manifest) for manifest in manifests]
+    parts = [StoredDataset.read(manifest) for manifest in manifests]
     depends_on: JsonObject = {"parts": [part.as_json() for part in parts]}
     return Source(settings.description(), depends_on, lambda folder: join_parts(manifests, parts, folder))
 
@@ -39,7 +40,7 @@ def check_readers(files: list[SourceFile], settings: DownloadSettings) -> None:
         reader(file.path, file.label, settings.columns)
 
 
-def write_files(name: str, files: list[SourceFile], settings: DownloadSettings, folder: Path) -> StoredRows:
+def write_files(name: str, files: list[SourceFile], settings: DownloadSettings, folder: Path) -> StoredDataset:
     """Write the rows of files to parts in `folder`."""
     inputs = [Input(file.label, read(file.path, file.label, settings.columns), file) for file in files]
     return write_rows(name, inputs, folder)

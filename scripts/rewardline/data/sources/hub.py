@@ -16,7 +16,8 @@ from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
 from rewardline.data.sources.dataset import check_readers, write_files
 from rewardline.data.sources.settings import DownloadSettings
-from rewardline.data.sources.store import Source, SourceFile, StoredRows
+from rewardline.data.sources.store import Source, SourceFile
+from rewardline.data.stored_rows import StoredDataset
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def from_hub(name: str, settings: DownloadSettings) -> Source:
     repo = str(settings.hub)
     commit = hub.resolve("dataset", repo, settings.revision or "main")
 
-    def write(folder: Path) -> StoredRows:
+    def write(folder: Path) -> StoredDataset:
         split = settings.split or "train"
         fetched = fetch(repo, commit, settings.config, split, settings.data_files, settings.data_dir)
         files = [SourceFile(file.label, file.path) for file in fetched]

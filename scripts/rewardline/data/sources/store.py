@@ -1,8 +1,4 @@
-"""The stored form of a dataset: its rows as read, before anything is interpreted.
-
-A dataset's folder holds `part-00000.parquet`, ... with the columns of `SCHEMA`, in the order of reading, and a
-`manifest.json`. An unreadable row is there too, with `record` null and the reason in `error`.
-"""
+"""Writing of rows in the stored form of a dataset (see `data.stored_rows`)."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -14,62 +10,23 @@ from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, Field
 
 from rewardline.core.artifacts import artifact_key, restored, write_manifest
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_folder, link_or_copy, read_json
+from rewardline.core.files import atomic_folder, link_or_copy
 from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
 from rewardline.core.settings import JsonObject, Settings
 from rewardline.data.sources.rows import Row, as_row, json_type
+from rewardline.data.stored_rows import SCHEMA, StoredDataset, StoredFile, StoredPart
 
 log = logging.getLogger(__name__)
 
-SCHEMA = pa.schema([("file", pa.string()), ("row", pa.int64()), ("record", pa.string()), ("error", pa.string())])
 PART_ROWS = 50_000
 _BATCH_ROWS = 5_000
 _BATCH_CHARACTERS = 32 << 20
 _LOGGED = 3  # unreadable rows whose reasons are logged
 _KEYS = 1_000  # top-level keys that the manifest lists; data with ever new keys must not fill the memory
-
-
-class StoredPart(BaseModel):
-    """A part, in a manifest."""
-
-    file: str
-    rows: int
-    characters: int
-    sha256: str
-
-
-class StoredFile(BaseModel):
-    """A file that was read, in a manifest."""
-
-    file: str
-    rows: int
-    unreadable: int
-    sha256: str
-
-
-class StoredRows(BaseModel):
-    """What a manifest lists of the rows."""
-
-    rows: int
-    unreadable: int
-    parts: list[StoredPart]
-    inputs: list[StoredFile]
-    types: dict[str, list[str]] = Field(alias="schema")
-    """The JSON types of the values of each top-level key."""
-
-    def as_json(self) -> JsonObject:
-        """The contents as JSON values."""
-        return self.model_dump(mode="json", by_alias=True)
-
-
-def read_manifest(manifest: Path) -> StoredRows:
-    """What the manifest of a dataset lists of its rows."""
-    return StoredRows.model_validate(read_json(manifest))
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
@@ -126,7 +83,7 @@ class Source:
     """As the manifest names the source."""
     depends_on: JsonObject
     """What the rows depend on besides the settings: hashes, or a commit."""
-    write: Callable[[Path], StoredRows]
+    write: Callable[[Path], StoredDataset]
     """Writes the parts into a folder."""
     revision: str | None = None
 
@@ -151,7 +108,7 @@ def store(name: str, settings: Settings, source: Source, output: Path, program: 
         write_manifest(folder, facts, key)
 
 
-def join_parts(manifests: list[Path], contents: list[StoredRows], folder: Path) -> StoredRows:
+def join_parts(manifests: list[Path], contents: list[StoredDataset], folder: Path) -> StoredDataset:
     """Put the parts of several datasets into one folder, in this order."""
     parts: list[StoredPart] = []
     types: dict[str, set[str]] = {}
@@ -162,7 +119,7 @@ def join_parts(manifests: list[Path], contents: list[StoredRows], folder: Path) 
             parts.append(part.model_copy(update={"file": name}))
         for key, own in each.types.items():
             types.setdefault(key, set()).update(own)
-    return StoredRows(
+    return StoredDataset(
         rows=sum(each.rows for each in contents),
         unreadable=sum(each.unreadable for each in contents),
         parts=parts,
@@ -171,7 +128,7 @@ def join_parts(manifests: list[Path], contents: list[StoredRows], folder: Path) 
     )
 
 
-def write_rows(name: str, inputs: list[Input], folder: Path) -> StoredRows:
+def write_rows(name: str, inputs: list[Input], folder: Path) -> StoredDataset:
     """Write the rows of all inputs to parts in `folder`.
 
     Raises:
@@ -198,7 +155,7 @@ def write_rows(name: str, inputs: list[Input], folder: Path) -> StoredRows:
     if not statistics.rows:
         raise UserError(f"{name}: there are no rows to read. Name a file with rows, or ask for at least one pair")
     log.info("%s: %d rows from %d inputs, %d unreadable", name, statistics.rows, len(inputs), statistics.unreadable)
-    return StoredRows(
+    return StoredDataset(
         rows=statistics.rows,
         unreadable=statistics.unreadable,
         parts=writer.listing(),

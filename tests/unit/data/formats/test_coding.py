@@ -1,11 +1,15 @@
-"""Which answer is the better one is read only where the rows or the user say it, once for a whole data set."""
+"""Which answer is the better one is read only where the rows or the user say it, once for a whole dataset."""
 
 from typing import Any
 
 import pytest
 
-from rewardline.data.formats.registry import GROUPED, OPTIONS, Pair, Reject, choose, converter, grouping
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.detect import choose
+from rewardline.data.formats.registry import converter
+from rewardline.data.formats.settings import FormatSettings
 
+from support.formats import asked_for, read
 from support.shapes import Row, assistant, talk, user
 
 Q = [f"Question {n}?" for n in range(6)]
@@ -19,29 +23,8 @@ def each(rows: list[Row], key: str, values: list[Any]) -> list[Row]:
     return [row | {key: values[n % len(values)]} for n, row in enumerate(rows)]
 
 
-def read(rows: list[Row], **settings: Any) -> list[Pair]:
-    """The pairs of rows, by what they say of themselves and the settings."""
-    choice = choose(rows, **settings)
-    assert choice.name, choice.words
-    options = {name: value for name, value in settings.items() if name in OPTIONS} | {"values": choice.values}
-    if choice.name in GROUPED:
-        group = grouping(choice.name, choice.fields, **options)
-        groups: dict[str, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(group.key(row), []).append(row)
-        return [pair for members in groups.values() for pair in group.convert(members)]
-    convert = converter(choice.name, choice.fields, **options)
-    return [pair for row in rows for pair in convert(row)]
-
-
 def winners(rows: list[Row], **settings: Any) -> str:
     return "".join(pair.chosen for pair in read(rows, **settings))
-
-
-def asked(rows: list[Row], **settings: Any) -> str:
-    choice = choose(rows, **settings)
-    assert choice.name is None
-    return choice.words
 
 
 # Numbers
@@ -50,8 +33,9 @@ def asked(rows: list[Row], **settings: Any) -> str:
 def test_one_and_two_are_the_first_and_the_second_where_both_occur_and_no_other_number() -> None:
     assert winners(each(NUMBERED, "label", [1, 2, 2])) == "ABBABB"
     assert winners(each(NUMBERED, "label", ["1.0", "2.0", "tie"])[:2]) == "AB"
-    choice = choose(each(NUMBERED, "label", [1, 2, "tie"]))
-    convert = converter(str(choice.name), choice.fields, values=choice.values)
+    settings, _ = choose(each(NUMBERED, "label", [1, 2, "tie"]), FormatSettings())
+    assert settings
+    convert = converter(settings)
     for label, reason in [(0, "unknown_code"), ("3", "unknown_code"), ("tie", "tie"), ("both_bad", "tie")]:
         with pytest.raises(Reject) as caught:
             convert(NUMBERED[0] | {"label": label})
@@ -63,10 +47,10 @@ def test_one_and_two_are_the_first_and_the_second_where_both_occur_and_no_other_
 @pytest.mark.parametrize("settings", [{}, {"format": "preference"}, {"format": "votes"}], ids=str)
 def test_other_numbers_are_not_read_unless_the_user_says_what_they_mean(labels: list[Any], settings: Row) -> None:
     rows = each(NUMBERED, "label", labels)
-    assert "values: {first: ..., second: ..., tie: ...}" in asked(rows, **settings)
+    assert "values: {first: ..., second: ..., tie: ...}" in asked_for(rows, **settings)
     mapped = [{"prompt": row["prompt"], "response 1": "A", "response 2": "B", "label": row["label"]} for row in rows]
     fields = {"answer_a": "response 1", "answer_b": "response 2"}
-    assert "values" in asked(mapped, fields=fields, **settings)
+    assert "values" in asked_for(mapped, fields=fields, **settings)
     assert set(winners(each(rows, "label", [0, 1]), values={"first": 0, "second": 1}, **settings)) == {"A", "B"}
 
 
@@ -74,8 +58,8 @@ def test_other_numbers_are_not_read_unless_the_user_says_what_they_mean(labels: 
 def test_a_strength_has_a_sign_only_where_one_is_seen(key: str, name: str) -> None:
     rows = [{"prompt": q, name: "A", name[:-1] + "2": "B"} for q in Q]
     assert winners(each(rows, key, [-2, 1])) == "ABABAB"
-    assert "signed" in asked(each(rows, key, [1, 2, 7]))
-    assert "signed" in asked(each(rows, key, [1, 2, 7]), format="preference")
+    assert "signed" in asked_for(each(rows, key, [1, 2, 7]))
+    assert "signed" in asked_for(each(rows, key, [1, 2, 7]), format="preference")
     assert winners(each(rows, key, [1, 2, 3]), values={"signed": "first"}) == "AAAAAA"
 
 
@@ -83,13 +67,13 @@ def test_alpacas_numbers_go_to_two() -> None:
     rows = [{"instruction": q, "output_1": "A", "output_2": "B"} for q in Q]
     assert winners(each(rows, "preference", [1, 2])) == "ABABAB"
     assert winners(each(rows, "preference", [1.1, 1.9])) == "ABABAB"
-    assert "values" in asked(each(rows, "preference", [0, 1]))
-    assert "values" in asked(each(rows, "preference", [1, 2, 3]))
+    assert "values" in asked_for(each(rows, "preference", [0, 1]))
+    assert "values" in asked_for(each(rows, "preference", [1, 2, 3]))
 
 
 def test_two_numbers_under_votes_are_not_two_votes() -> None:
     rows = each(NUMBERED, "votes", [[2, 1]])
-    assert "values" in asked(rows) and "votes_a: votes[0]" in asked(rows)
+    assert "values" in asked_for(rows) and "votes_a: votes[0]" in asked_for(rows)
     pair, *_ = read(rows, fields={"votes_a": "votes[0]", "votes_b": "votes[1]"})
     assert pair.chosen == "A" and pair.confidence == pytest.approx(2 / 3)
 
@@ -129,12 +113,12 @@ def test_chosen_and_rejected_may_name_answers() -> None:
     for names in (("response_a", "response_b"), ("A", "B"), ("a", "b")):
         rows = [row | {"chosen": names[n % 2], "rejected": names[1 - n % 2]} for n, row in enumerate(LETTERED)]
         assert winners(rows) == "ABABAB"
-        assert "names an answer" in asked(rows, format="pairs")
+        assert "names an answer" in asked_for(rows, format="pairs")
     rows = [{"prompt": "Q", "responses": {"m": "A", "n": "B"}, "chosen": "n", "rejected": "m"}]
     assert winners(rows) == "B"
     rows = [{"prompt": "Q", "responses": ["A", "B"], "chosen": 1, "rejected": 0}]
     assert winners(rows) == "B"
-    assert "start" in asked([{"prompt": "Q", "responses": ["A", "B", "C"], "chosen": 2, "rejected": 1}])
+    assert "start" in asked_for([{"prompt": "Q", "responses": ["A", "B", "C"], "chosen": 2, "rejected": 1}])
     short = [{"prompt": "Q", "generations": ["B", "A"], "chosen": "A", "rejected": "B"}]  # texts that are letters
     assert winners(short) == "A"
 
@@ -152,27 +136,27 @@ def test_columns_that_go_on_are_not_two_answers() -> None:
     rows = [row | {"score_1": 2, "score_2": 1, "score_3": 5, "score_4": None} for row in SIX[:1]]
     assert [(pair.chosen, pair.rejected) for pair in read(rows)] == [("C", "A"), ("C", "B"), ("A", "B")]
     with pytest.raises(Reject):
-        converter("preference")(rows[0])
+        converter(FormatSettings(format="preference"))(rows[0])
     rows = [{"prompt": "Q", "response_a": "A", "response_b": "B", "response_c": "C", "winner": "c"}]
     assert [(pair.chosen, pair.rejected) for pair in read(rows)] == [("C", "A"), ("C", "B")]
     rows = each(SIX, "choice", [1, 4])
     assert {(pair.chosen, pair.rejected) for pair in read(rows)} == {
         (one, two) for one in "AD" for two in "ABCD" if one != two
     }
-    assert "start" in asked(each(SIX, "choice", [1, 2]))
+    assert "start" in asked_for(each(SIX, "choice", [1, 2]))
 
 
 def test_the_best_of_a_list_by_its_number_its_letter_or_its_text() -> None:
     assert {pair.chosen for pair in read(each(LIST, "best", [0, 1]))} == {"A", "B"}
     assert {pair.chosen for pair in read(each(LIST, "best", [1, 3]))} == {"A", "C"}
-    assert "values: {start: 0} or {start: 1}" in asked(each(LIST, "best", [1, 2]))
-    assert "start" in asked(each(LIST, "best", [0, 3]))
+    assert "values: {start: 0} or {start: 1}" in asked_for(each(LIST, "best", [1, 2]))
+    assert "start" in asked_for(each(LIST, "best", [0, 3]))
     assert {pair.chosen for pair in read(each(LIST, "best", [1]), values={"start": 1})} == {"A"}
     assert {pair.rejected for pair in read(each(LIST, "best", ["b", "B", ["A", "b"]]))} == {"A", "C"}
     columns = [{"query": q, "sample0": "A", "sample1": "B", "sample2": "C"} for q in Q]
     assert {pair.chosen for pair in read(each(columns, "best", [0, 2]))} == {"A", "C"}
     arc = [{"question": "Q", "choices": {"text": ["A", "B"], "label": ["1", "2"]}, "answerKey": "x"}]
-    assert "best" in asked(arc)
+    assert "best" in asked_for(arc)
     assert winners([{**arc[0], "choices": {"text": ["A", "B"], "label": ["X", "Y"]}}]) == "A"
 
 
@@ -180,11 +164,11 @@ def test_the_best_of_a_list_by_its_number_its_letter_or_its_text() -> None:
 
 
 def test_ranks_are_offered_as_ranks() -> None:
-    assert "attributes: {rank: -1}" in asked([{"prompt": "Q", "response": text, "rank": 1} for text in "AB"])
+    assert "attributes: {rank: -1}" in asked_for([{"prompt": "Q", "response": text, "rank": 1} for text in "AB"])
     rows = [{"prompt": "Q", "response": text, "rank": rank} for text, rank in (("A", 1), ("B", 2))]
     assert winners(rows, attributes={"rank": -1}) == "A"
     lists = [{"prompt": "Q", "responses": ["B", "A"], "rank": [2, 1]}]
-    assert "fields: {ranks: rank}" in asked(lists) and winners(lists, fields={"ranks": "rank"}) == "A"
+    assert "fields: {ranks: rank}" in asked_for(lists) and winners(lists, fields={"ranks": "rank"}) == "A"
 
 
 def test_scores_and_ranks_that_contradict_each_other() -> None:
@@ -198,16 +182,18 @@ def test_scores_and_ranks_that_contradict_each_other() -> None:
 @pytest.mark.parametrize("settings", [{}, {"format": "ranked"}], ids=str)
 def test_a_row_without_scores_is_not_taken_for_one_in_order(settings: Row) -> None:
     scored = [row | {"scores": [1, 2, 3]} for row in LIST]
-    choice = choose([*scored, LIST[0]], **settings)
-    convert = converter(str(choice.name), choice.fields)
+    chosen, _ = choose([*scored, LIST[0]], FormatSettings(**settings))
+    assert chosen
+    convert = converter(chosen)
     assert convert(scored[0])[0].chosen == "C"
     for row in (LIST[0], LIST[0] | {"scores": None}, LIST[0] | {"scores": "1 2 3"}):
         with pytest.raises(Reject):
             convert(row)
     best = [row | {"best": "b"} for row in LIST]
-    choice = choose(best, **settings)
+    chosen, _ = choose(best, FormatSettings(**settings))
+    assert chosen
     with pytest.raises(Reject):
-        converter(str(choice.name), choice.fields)(LIST[0] | {"best": None})
+        converter(chosen)(LIST[0] | {"best": None})
     assert read(LIST, format="ranked")[0].chosen == "A"
 
 
@@ -216,11 +202,11 @@ def test_a_row_without_scores_is_not_taken_for_one_in_order(settings: Row) -> No
 
 def test_a_hint_that_is_followed_makes_the_format_certain() -> None:
     steer = [{"prompt": "Q", "response": text, "helpfulness": n} for text, n in (("A", 4), ("B", 1))]
-    assert "attributes" in asked(steer) and winners(steer, attributes={"helpfulness": 1.0}) == "A"
+    assert "attributes" in asked_for(steer) and winners(steer, attributes={"helpfulness": 1.0}) == "A"
     listed = [{"prompt": "Q", "completions": [{"response": "B", "helpful": 1}, {"response": "A", "helpful": 4}]}]
     assert winners(listed, attributes={"helpful": 1.0}) == "A"
     joined = [{"question": "Q", "correct_answers": "A; C", "incorrect_answers": "B"}]
-    assert "separator" in asked(joined) and winners(joined, separator=";") == "AC"
+    assert "separator" in asked_for(joined) and winners(joined, separator=";") == "AC"
 
 
 # Shapes
@@ -281,7 +267,7 @@ def test_a_tools_turn_is_one_from_outside() -> None:
 
 
 def test_lists_that_may_be_turns_or_answers_are_not_guessed() -> None:
-    assert "turns" in asked([{"prompt": "R", "chosen": ["Q", "A"], "rejected": ["Q", "B"]}])
+    assert "turns" in asked_for([{"prompt": "R", "chosen": ["Q", "A"], "rejected": ["Q", "B"]}])
     (pair, *_) = read([{"prompt": "Q", "chosen": ["A", "C"], "rejected": ["B", "D"]}])
     assert pair.prompt == (user("Q"),)
 
@@ -307,9 +293,9 @@ def test_system_prompts_of_labelled_conversations() -> None:
     row = {"system": "S", "chosen": talk("Q", "A"), "rejected": talk("Q", "B")}
     row |= {side: [{"role": "system", "content": "T"}, *row[side]] for side in ("chosen", "rejected")}
     with pytest.raises(Reject) as caught:
-        converter("messages")(row)
+        converter(FormatSettings(format="messages"))(row)
     assert caught.value.reason == "ambiguous_field"
-    (pair,) = converter("messages")(row | {"system": "T"})
+    (pair,) = converter(FormatSettings(format="messages"))(row | {"system": "T"})
     assert [turn["role"] for turn in pair.prompt] == ["system", "user"]
 
 
@@ -325,13 +311,13 @@ def test_single_answers_may_have_a_group() -> None:
 def test_messages_in_a_text_are_no_answer() -> None:
     for text in (str(talk("Q", "A")), '[{"role": "user", "content": "Q"}]'):
         with pytest.raises(Reject) as caught:
-            converter("pairs")({"prompt": "Q", "chosen": text, "rejected": "B"})
+            converter(FormatSettings(format="pairs"))({"prompt": "Q", "chosen": text, "rejected": "B"})
         assert caught.value.reason == "messages_as_text"
 
 
 def test_the_indentation_of_code_stays() -> None:
     row = {"prompt": "Q", "chosen": "\n \n    x = 1\n    y\n", "rejected": "x = 1"}
-    (pair,) = converter("pairs")(row)
+    (pair,) = converter(FormatSettings(format="pairs"))(row)
     assert (pair.chosen, pair.rejected) == ("    x = 1\n    y", "x = 1")
-    (pair,) = converter("pairs")({"prompt": "Q", "chosen": "  \n A ", "rejected": "\tB"})
+    (pair,) = converter(FormatSettings(format="pairs"))({"prompt": "Q", "chosen": "  \n A ", "rejected": "\tB"})
     assert (pair.chosen, pair.rejected) == ("A", "\tB")

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.detect import choose
+from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.fields import SYNONYMS
 from rewardline.data.formats.grouped import GroupReject
-from rewardline.data.formats.registry import FORMATS, GROUPED, Pair, Reject, converter, detect, grouping, recognise
+from rewardline.data.formats.registry import FORMATS, GROUPED, converter, grouping
+from rewardline.data.formats.settings import FormatSettings
 
+from support.formats import detect
 from support.shapes import CERTAIN, GROUPS, SHAPES, Row
 
 ROWS: list[Row] = [row for _, row, *_ in CERTAIN]
@@ -35,38 +40,38 @@ CHOICES: list[Row] = [
 ]
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
     for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from places(item, (*path, key))
+        yield from paths(item, (*path, key))
 
 
 def damaged(row: Row, chance: random.Random) -> Any:
     result: Any = copy.deepcopy(row)
     for _ in range(chance.choice([1, 1, 1, 2, 3])):
-        path = chance.choice(list(places(result)))
+        path = chance.choice(list(paths(result)))
         if not path:
             if isinstance(result, dict) and chance.random() < 0.9:
                 result[chance.choice(KEYS)] = copy.deepcopy(chance.choice(NASTY))
             else:
                 result = copy.deepcopy(chance.choice(NASTY))
             continue
-        place = result
+        parent = result
         for key in path[:-1]:
-            place = place[key]
+            parent = parent[key]
         kind = chance.random()
         if kind < 0.5:
-            place[path[-1]] = copy.deepcopy(chance.choice(NASTY))
+            parent[path[-1]] = copy.deepcopy(chance.choice(NASTY))
         elif kind < 0.7:
-            del place[path[-1]]
+            del parent[path[-1]]
         elif kind < 0.85:
-            place[path[-1]] = [place[path[-1]]] * chance.choice([1, 2])
-        elif isinstance(place, dict):
-            place[chance.choice(KEYS)] = copy.deepcopy(place[path[-1]])
+            parent[path[-1]] = [parent[path[-1]]] * chance.choice([1, 2])
+        elif isinstance(parent, dict):
+            parent[chance.choice(KEYS)] = copy.deepcopy(parent[path[-1]])
     return result
 
 
-def sound(pair: Pair, ties: bool) -> None:
+def sound(pair: PreferencePair, ties: bool) -> None:
     assert pair.chosen == pair.chosen.strip() != pair.rejected == pair.rejected.strip()
     assert pair.chosen and pair.rejected and pair.prompt and pair.prompt[-1]["role"] != "assistant"
     assert all(turn["content"] for turn in pair.prompt)
@@ -87,11 +92,11 @@ def test_damaged_rows_give_pairs_or_rejects(seed: int) -> None:
     rows = [damaged(row, chance) for row in chance.choices(ROWS, k=1000)]
     outcomes = {"pairs": 0, "rejects": 0}
     for start in range(0, len(rows), 100):
-        recognise(rows[start : start + 100])
+        choose(rows[start : start + 100], FormatSettings())
     for options in chance.sample(CHOICES, 2):
-        converters = [converter(name, **options) for name in FORMATS]
+        converters = [converter(FormatSettings(format=name, **options)) for name in FORMATS]
         for row in rows:
-            found = detect(row, None, options.get("values"))
+            found = detect(row, values=options.get("values"))
             assert {found} if isinstance(found, str) else set(found) <= {*FORMATS, *GROUPED}
             for convert in converters:
                 try:
@@ -116,7 +121,7 @@ def test_no_row_of_a_damaged_group_is_lost(name: str, options: Row) -> None:
     rows = [row for copied in copies for row in json.loads(copied)]
     rows = [damaged(row, chance) if chance.random() < 0.5 else row for row in rows]
     chance.shuffle(rows)
-    group = grouping(name, **options)
+    group = grouping(FormatSettings(format=name, **options))
     groups: dict[str, list[Any]] = defaultdict(list)
     keyless = used = unused = pairs_out = 0
     for row in rows:
@@ -134,7 +139,7 @@ def test_no_row_of_a_damaged_group_is_lost(name: str, options: Row) -> None:
             unused += len(members)
             continue
         assert len(pairs) == len(pairs.rows)
-        contributing = {place for places_ in pairs.rows for place in places_}
+        contributing = {index for rows_ in pairs.rows for index in rows_}
         assert contributing | pairs.unused.keys() == set(range(len(members))) and not contributing & pairs.unused.keys()
         for each in pairs.unused.values():
             rejected(each)

@@ -6,31 +6,26 @@ from typing import Any
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.formats.grouped import GroupReject
-from rewardline.data.formats.registry import GROUPED, GroupPairs, Pair, Reject, check, converter, detect, grouping
-from rewardline.data.formats.settings import FormatSettings
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.drafts import PreferencePair
+from rewardline.data.formats.grouped import GroupPairs, GroupReject
+from rewardline.data.formats.registry import GROUPED, check, converter, grouping
+from rewardline.data.formats.settings import GROUPED_FORMATS, FormatSettings
 
-Row = dict[str, Any]
-
-
-def user(text: str) -> Row:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> Row:
-    return {"role": "assistant", "content": text}
+from support.formats import detect
+from support.shapes import Row, assistant, user
 
 
 def convert(shape: str, rows: list[Row], fields: dict[str, str] | None = None, **options: Any) -> GroupPairs:
     """The pairs of one group; the same whatever the order of its rows."""
-    group = grouping(shape, fields, **options)
+    group = grouping(FormatSettings(format=shape, fields=fields or {}, **options))
     assert len({group.key(row) for row in rows}) == 1
     result = group.convert(rows)
     for order in list(permutations(range(len(rows))))[:24]:
-        again = group.convert([rows[place] for place in order])
+        again = group.convert([rows[index] for index in order])
         assert list(again) == list(result) and again.skipped == result.skipped
-        assert {order[place]: reject.reason for place, reject in again.unused.items()} == {
-            place: reject.reason for place, reject in result.unused.items()
+        assert {order[index]: reject.reason for index, reject in again.unused.items()} == {
+            index: reject.reason for index, reject in result.unused.items()
         }
     assert len(result.rows) == len(result)
     assert set(result.unused) | {row for rows in result.rows for row in rows} == set(range(len(rows)))
@@ -44,9 +39,9 @@ def texts(shape: str, rows: list[Row], fields: dict[str, str] | None = None, **o
 def reasons(shape: str, rows: list[Row], fields: dict[str, str] | None = None, **options: Any) -> dict[int, str]:
     """Why each row of a group that gives nothing gives nothing."""
     with pytest.raises(GroupReject) as caught:
-        grouping(shape, fields, **options).convert(rows)
+        grouping(FormatSettings(format=shape, fields=fields or {}, **options)).convert(rows)
     assert set(caught.value.unused) == set(range(len(rows)))
-    return {place: reject.reason for place, reject in sorted(caught.value.unused.items())}
+    return {index: reject.reason for index, reject in sorted(caught.value.unused.items())}
 
 
 def labelled(*answers: tuple[str, Any], key: str = "label") -> list[Row]:
@@ -77,7 +72,7 @@ def test_labelled_conversations() -> None:
         {"messages": [*start, assistant("Knock.")], "label": True},
         {"messages": [*start, assistant("No.")], "label": False},
     ]
-    assert convert("labelled", rows) == [Pair(tuple(start), "Knock.", "No.")]  # type: ignore[arg-type]
+    assert convert("labelled", rows) == [PreferencePair(tuple(start), "Knock.", "No.")]  # type: ignore[arg-type]
     assert convert("labelled", [row | {"output": "something else"} for row in rows]) == convert("labelled", rows)
     tagged = [{"conversations": row["messages"], "kto_tag": row["label"]} for row in rows]
     assert convert("labelled", tagged) == convert("labelled", rows)
@@ -93,10 +88,10 @@ def test_a_prompt_with_one_side_gives_nothing() -> None:
     assert reasons("labelled", labelled(("A", 3), ("B", 3), key="score")) == {0: "tie", 1: "tie"}
 
 
-def test_an_answer_with_two_labels_takes_no_part() -> None:
+def test_an_answer_with_two_labels_is_excluded() -> None:
     pairs = convert("labelled", labelled(("A", True), ("A", False), ("B", True), ("C", False), ("B", True)))
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [("B", "C")]
-    assert {place: reject.reason for place, reject in pairs.unused.items()} == {0: "contradiction", 1: "contradiction"}
+    assert {index: reject.reason for index, reject in pairs.unused.items()} == {0: "contradiction", 1: "contradiction"}
     assert pairs.rows == [(2, 4, 3)]
 
 
@@ -129,10 +124,10 @@ def test_attributes_make_a_score() -> None:
         "prompt": "Q",
         "answers": [{"text": "A", "a": {"x": 1, "y": 5}}, {"text": "B", "a": {"x": 3, "y": 1}}],
     }
-    (pair,) = converter("ranked", attributes={"a.x": 1, "a.y": 0.25})(row)
+    (pair,) = converter(FormatSettings(format="ranked", attributes={"a.x": 1, "a.y": 0.25}))(row)
     assert (pair.chosen, pair.margin) == ("B", 1.0)
     with pytest.raises(Reject, match="missing_field"):
-        converter("ranked", attributes={"a.z": 1})(row)
+        converter(FormatSettings(format="ranked", attributes={"a.z": 1}))(row)
 
 
 def test_label_codes() -> None:
@@ -157,7 +152,7 @@ def test_label_codes() -> None:
 )
 def test_a_row_that_cannot_be_used_has_no_group(row: Any, expected: str) -> None:
     with pytest.raises(Reject) as caught:
-        grouping("labelled").key(row)
+        grouping(FormatSettings(format="labelled")).key(row)
     assert caught.value.reason == expected
 
 
@@ -170,7 +165,7 @@ def votes(*winners: str) -> list[Row]:
 
 def test_votes_give_a_share() -> None:
     (pair,) = pairs = convert("votes", votes("a", "b", "a", "a"))
-    assert pair == Pair((user("Q"),), "A", "B", 0.5, confidence=0.75)  # type: ignore[arg-type]
+    assert pair == PreferencePair((user("Q"),), "A", "B", 0.5, confidence=0.75)  # type: ignore[arg-type]
     assert pairs.rows == [(0, 1, 2, 3)] and not pairs.unused
     swapped = {"question": "Q", "answer_a": "B", "answer_b": "A", "winner": "a"}
     (pair,) = convert("votes", [*votes("a", "b"), swapped])
@@ -239,21 +234,21 @@ EXPECTED = {
 }
 
 
-def found(pairs: list[Pair]) -> set[tuple[tuple[str, ...], str, str]]:
+def found(pairs: list[PreferencePair]) -> set[tuple[tuple[str, ...], str, str]]:
     return {(tuple(turn["content"] for turn in pair.prompt), pair.chosen, pair.rejected) for pair in pairs}
 
 
 def test_trees_nested_and_flat_give_the_same() -> None:
     flat = convert("tree_messages", TREE)
     assert found(flat) == EXPECTED
-    assert {place: reject.reason for place, reject in flat.unused.items()} == {6: "no_pair", 7: "one_answer"}
-    whole = converter("tree")(nested(TREE))
-    assert found(whole) == EXPECTED and whole.skipped == {}
-    assert found(converter("tree")(nested(TREE)["prompt"])) == EXPECTED
+    assert {index: reject.reason for index, reject in flat.unused.items()} == {6: "no_pair", 7: "one_answer"}
+    pairs = converter(FormatSettings(format="tree"))(nested(TREE))
+    assert found(pairs) == EXPECTED and pairs.skipped == {}
+    assert found(converter(FormatSettings(format="tree"))(nested(TREE)["prompt"])) == EXPECTED
     assert detect(nested(TREE)) == "tree" and detect(TREE[1]) == "tree_messages"
 
 
-def test_what_was_deleted_or_failed_its_review_takes_no_part() -> None:
+def test_what_was_deleted_or_failed_its_review_is_excluded() -> None:
     rows = [row | ({"deleted": True} if row["message_id"] == "r.1" else {}) for row in TREE]
     assert reasons("tree_messages", rows) == {
         0: "no_pair",
@@ -266,25 +261,25 @@ def test_what_was_deleted_or_failed_its_review_takes_no_part() -> None:
         7: "one_answer",
     }
     rows = [row | ({"review_result": False} if row["message_id"] == "r.1.1.1" else {}) for row in TREE]
-    whole = converter("tree")(nested(rows))
-    assert found(whole) == {(("Q",), "B", "A")} and whole.skipped == {"failed_review": 1}
+    pairs = converter(FormatSettings(format="tree"))(nested(rows))
+    assert found(pairs) == {(("Q",), "B", "A")} and pairs.skipped == {"failed_review": 1}
 
 
 def test_broken_trees() -> None:
     rows = [TREE[0], *TREE[4:6], TREE[1], TREE[2], message("r.3", "r", "F"), TREE[2] | {"text": "Z"}]
     pairs = convert("tree_messages", rows)
     assert found(pairs) == {(("Q",), "B", "A")}
-    unused = {place: reject.reason for place, reject in pairs.unused.items()}
+    unused = {index: reject.reason for index, reject in pairs.unused.items()}
     assert unused == {1: "no_parent", 2: "no_parent", 5: "no_rank", 6: "duplicate"}
     circle = [message("a.1", "b.1", "A"), message("b.1", "a.1", "B")]
     assert reasons("tree_messages", circle) == {0: "no_parent", 1: "no_parent"}
     with pytest.raises(Reject, match="bad_role"):
-        converter("tree")({"prompt": {"text": "Q", "role": "judge", "replies": []}})
+        converter(FormatSettings(format="tree"))({"prompt": {"text": "Q", "role": "judge", "replies": []}})
     deep: Row = {"role": "user", "text": "Q", "replies": []}
     for depth in range(5000):
         deep = {"role": "assistant" if depth % 2 else "user", "text": "Q", "replies": [deep]}
     with pytest.raises(Reject, match="no_pair"):
-        converter("tree")({"prompt": deep})
+        converter(FormatSettings(format="tree"))({"prompt": deep})
 
 
 # All of them
@@ -295,7 +290,7 @@ def test_groups_are_found_by_their_key() -> None:
         {"prompt": f"Q{n % 7}", "completion": f"A{n}", "label": n % 3 == 0}
         for n in random.Random(1).sample(range(60), 60)
     ]
-    group = grouping("labelled")
+    group = grouping(FormatSettings(format="labelled"))
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         groups[group.key(row)].append(row)
@@ -308,10 +303,14 @@ def test_groups_are_found_by_their_key() -> None:
 @pytest.mark.parametrize("shape", GROUPED)
 def test_a_grouped_format_is_no_converter(shape: str) -> None:
     with pytest.raises(UserError, match="grouping"):
-        converter(shape)
+        converter(FormatSettings(format=shape))
     check(FormatSettings(format=shape, pairing="all"))
     with pytest.raises(UserError, match="no field"):
         check(FormatSettings(format=shape, fields={"chosn": "a"}))
+
+
+def test_settings_know_the_grouped_formats() -> None:
+    assert tuple(GROUPED) == GROUPED_FORMATS
 
 
 def test_check_knows_every_format() -> None:

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from rewardline.data.formats.grouped import Grouping, GroupReject
-from rewardline.data.formats.registry import GroupPairs, Reject, converter, detect, grouping, recognise
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.detect import choose
+from rewardline.data.formats.grouped import Grouping, GroupPairs, GroupReject
+from rewardline.data.formats.registry import converter, grouping
+from rewardline.data.formats.settings import FormatSettings
 
+from support.formats import detect
 from support.real_data import load
 
 Row = dict[str, Any]
@@ -41,7 +45,7 @@ def convert_all(group: Grouping, rows: list[Row]) -> tuple[list[GroupPairs], Cou
 def test_real_kto() -> None:
     rows = load("llamafactory_demo/data/kto_en_demo.json")
     assert all(detect(row) == "labelled" for row in rows)
-    results, unused = convert_all(grouping("labelled"), rows)
+    results, unused = convert_all(grouping(FormatSettings(format="labelled")), rows)
     prompts: dict[str, dict[bool, set[str]]] = defaultdict(lambda: {True: set(), False: set()})
     for row in rows:
         *start, last = row["messages"]
@@ -77,9 +81,11 @@ def test_real_message_trees() -> None:
     for tree in trees:
         walk(tree["prompt"], (), tree)
     expected = {item for item in expected if item[1] != item[2]}
-    assert recognise(trees)[0] == "tree" and recognise(messages[:50])[0] == "tree_messages"
-    nested = [converter("tree")(tree) for tree in trees]
-    flat, _ = convert_all(grouping("tree_messages"), messages)
+    for rows, name in ((trees, "tree"), (messages[:50], "tree_messages")):
+        settings, _ = choose(rows, FormatSettings())
+        assert settings and settings.format == name
+    nested = [converter(FormatSettings(format="tree"))(tree) for tree in trees]
+    flat, _ = convert_all(grouping(FormatSettings(format="tree_messages")), messages)
     assert len(trees) == 100 and len(messages) == 1167
     for results in (nested, flat):
         found = [
@@ -94,7 +100,7 @@ def test_real_message_trees() -> None:
 def test_real_votes() -> None:
     rows = load("ukp_convarg1/UKPConvArg1-full-votes.jsonl.gz")
     fields = {"prompt": "title", "answer_a": "a1", "answer_b": "a2", "preference": "votes", "subset": "stance"}
-    assert all(detect(row, fields) == "votes" for row in rows[:100])
+    assert all(detect(row, fields=fields) == "votes" for row in rows[:100])
     expected: dict[tuple[str, str, str], float] = defaultdict(float)
     total: Counter[tuple[str, str, str]] = Counter()
     for row in rows:
@@ -104,10 +110,10 @@ def test_real_votes() -> None:
         expected[row["title"].strip(), *sorted((one, two))] += lead if one < two else -lead  # type: ignore[index]
     identical = sum(row["a1"].strip() == row["a2"].strip() for row in rows)
     assert len(rows) == 16_927
-    results, unused = convert_all(grouping("votes", fields), rows)
+    results, unused = convert_all(grouping(FormatSettings(format="votes", fields=fields)), rows)
     assert set(unused) == {"tie", "identical"} and unused["identical"] == identical == 15
-    duels = {key: lead for key, lead in expected.items() if key[1] != key[2]}
-    assert len(results) == sum(lead != 0 for lead in duels.values())
+    comparisons = {key: lead for key, lead in expected.items() if key[1] != key[2]}
+    assert len(results) == sum(lead != 0 for lead in comparisons.values())
     for (pair,) in results:
         key = (pair.prompt[0]["content"], *sorted((pair.chosen, pair.rejected)))
         lead, count = expected[key], total[key]  # type: ignore[index]

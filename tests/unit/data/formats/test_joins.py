@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.formats.joins import Tables, build_tables, check_joins
-from rewardline.data.formats.registry import Reject, converter, grouping
-from rewardline.data.formats.settings import JoinSettings
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.fields import Record
+from rewardline.data.formats.joins import JoinCounts, JoinIndex, build_index, check_joins
+from rewardline.data.formats.registry import converter, grouping
+from rewardline.data.formats.settings import FormatSettings, JoinSettings
 from rewardline.data.sources import readers
 
 from support.real_data import DATA, load, load_all
@@ -19,15 +21,15 @@ def settings(joins: dict[str, dict[str, str]]) -> dict[str, JoinSettings]:
     return {path: JoinSettings.model_validate(join) for path, join in joins.items()}
 
 
-def tables(folder: Path, joins: dict[str, JoinSettings], **rows: list[Row]) -> Tables:
-    build_tables(joins, rows, folder / "tables.sqlite")
-    return Tables(joins, folder / "tables.sqlite")
+def indexed(folder: Path, joins: dict[str, JoinSettings], **rows: list[Row]) -> JoinIndex:
+    build_index(joins, rows, folder / "index.sqlite")
+    return JoinIndex(joins, folder / "index.sqlite")
 
 
 ANSWERS: list[Row] = [{"id": 1, "text": "A", "by": "m"}, {"id": "b", "text": "B", "by": "n"}, {"id": 3, "by": "n"}]
 
 
-def test_ids_become_what_they_stand_for(tmp_path: Path) -> None:
+def test_ids_become_what_they_refer_to(tmp_path: Path) -> None:
     joins = settings(
         {
             "first": {"dataset": "answers", "key": "id", "value": "text"},
@@ -35,7 +37,7 @@ def test_ids_become_what_they_stand_for(tmp_path: Path) -> None:
         }
     )
     row: Row = {"first": "1", "others": [{"ref": "b", "score": 2}, {"ref": 1.0, "score": 1}], "x": 0}
-    with tables(tmp_path, joins, answers=ANSWERS) as found:
+    with indexed(tmp_path, joins, answers=ANSWERS) as found:
         assert found.join(row) == {
             "first": "A",
             "others": [{"ref": ANSWERS[1], "score": 2}, {"ref": ANSWERS[0], "score": 1}],
@@ -59,12 +61,12 @@ def test_ids_become_what_they_stand_for(tmp_path: Path) -> None:
             found.join([])  # type: ignore[arg-type]
 
 
-def test_what_the_tables_hold_is_counted(tmp_path: Path) -> None:
+def test_what_the_index_holds_is_counted(tmp_path: Path) -> None:
     joins = settings({"a": {"dataset": "answers", "key": "id", "value": "text"}})
-    counts = build_tables(joins, {"answers": [*ANSWERS, {"id": "1", "text": "A"}]}, tmp_path / "t.sqlite")
-    assert counts == {"answers": {"rows": 4, "unusable": 1, "repeated": 1}}
-    with pytest.raises(UserError, match=r"answers.* id '1' stands for more than one text.*Mend"):
-        build_tables(joins, {"answers": [*ANSWERS, {"id": 1, "text": "Z"}]}, tmp_path / "u.sqlite")
+    counts = build_index(joins, {"answers": [*ANSWERS, {"id": "1", "text": "A"}]}, tmp_path / "t.sqlite")
+    assert counts == {"answers": JoinCounts(rows=4, unusable=1, repeated=1)}
+    with pytest.raises(UserError, match=r"answers.* id '1' refers to more than one text.*Fix"):
+        build_index(joins, {"answers": [*ANSWERS, {"id": 1, "text": "Z"}]}, tmp_path / "u.sqlite")
 
 
 @pytest.mark.parametrize(("path", "key"), [("path", "x..y"), ("path", "x*"), ("a..b", "id")])
@@ -84,12 +86,14 @@ def test_real_reviews_joined_to_questions_and_answers(tmp_path: Path) -> None:
         "answer2_id": answer,
     }
     fields = {"prompt": "question_id", "answer_a": "answer1_id", "answer_b": "answer2_id"}
-    convert = converter("preference", fields | {"score_a": "score[0]", "score_b": "score[1]"})
+    convert = converter(
+        FormatSettings(format="preference", fields=fields | {"score_a": "score[0]", "score_b": "score[1]"})
+    )
     asked = {row["question_id"]: row["text"].strip() for row in questions}
     said = {row["answer_id"]: row["text"].strip() for row in answers}
     rejects: Counter[str] = Counter()
     expected: Counter[str] = Counter()
-    with tables(tmp_path, settings(joins), questions=questions, answers=answers) as found:
+    with indexed(tmp_path, settings(joins), questions=questions, answers=answers) as found:
         for review in reviews:
             one, two = said.get(review["answer1_id"]), said.get(review["answer2_id"])
             lead = review["score"][0] - review["score"][1]
@@ -117,13 +121,15 @@ def test_real_votes_on_ids(tmp_path: Path) -> None:
     votes = [row.value for row in readers.read(source / "pairs.csv", columns=["winner", "loser"])]
     assert len(texts) == 4030 and len(votes) == 113_638
     joins = {side: {"dataset": "texts", "key": "id", "value": "text"} for side in ("winner", "loser")}
-    group = grouping("votes", {"prompt": "=Which is funnier?", "chosen": "winner", "rejected": "loser"})
+    group = grouping(
+        FormatSettings(format="votes", fields={"prompt": "=Which is funnier?", "chosen": "winner", "rejected": "loser"})
+    )
     said = {row["id"]: str(row["text"]).strip() for row in texts if row}
     balance: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[Record]] = {}
     identical = 0
-    with tables(tmp_path, settings(joins), texts=[row for row in texts if row]) as found:
+    with indexed(tmp_path, settings(joins), texts=[row for row in texts if row]) as found:
         for vote in votes[:20_000]:
             assert vote
             one, two = said[vote["winner"]], said[vote["loser"]]

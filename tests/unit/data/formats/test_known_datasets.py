@@ -1,12 +1,14 @@
-"""Each public data set of the table, by rows in its shape: what comes out, and what must not."""
+"""Each public dataset of the table, by rows in its shape: what comes out, and what must not."""
 
 from typing import Any
 
 import pytest
 
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.drafts import PreferencePair
+from rewardline.data.formats.fields import Record, row_filter
 from rewardline.data.formats.grouped import GroupReject
-from rewardline.data.formats.registry import GROUPED, Pair, Reject, check, converter, grouping, options_of
-from rewardline.data.formats.row_filter import filtering
+from rewardline.data.formats.registry import GROUPED, check, converter, grouping
 from rewardline.workflow.config import DatasetEntry
 from rewardline.workflow.resolve import ConfigError, load_public_datasets, resolve
 
@@ -17,7 +19,7 @@ KNOWN = load_public_datasets(ROOT / "config" / "datasets.yaml")
 
 
 def entry(hub: str, **keys: Any) -> DatasetEntry:
-    """An entry of the configuration with this hub data set, as the stages see it."""
+    """An entry of the configuration with this hub dataset, as the stages see it."""
     chosen: Row = {
         "datasets": {"d": {"hub": hub, "revision": "main", **keys}, "other": {"demo": {}}},
         "mixtures": {"m": {"datasets": {"d": 1.0}}},
@@ -27,24 +29,23 @@ def entry(hub: str, **keys: Any) -> DatasetEntry:
     return resolve(chosen, KNOWN).datasets["d"]
 
 
-def pairs_of(hub: str, rows: list[Row], **keys: Any) -> tuple[list[Pair], list[str]]:
+def pairs_of(hub: str, rows: list[Row], **keys: Any) -> tuple[list[PreferencePair], list[str]]:
     """The pairs of rows, and the reasons why rows or pairs are left out."""
     shape = entry(hub, **keys)
-    options = options_of(shape)
-    found: list[Pair] = []
+    found: list[PreferencePair] = []
     left: list[str] = []
-    keep = filtering(shape.where)
-    every, rows = rows, []
-    for row in every:
+    keep = row_filter(shape.where)
+    kept: list[Record] = []
+    for row in rows:
         try:
-            rows.append(keep(row))
+            kept.append(keep(row))
         except Reject as reject:
             left.append(reject.reason)
     if shape.format in GROUPED:
-        group = grouping(shape.format, shape.fields, **options)
-        groups: dict[str, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(group.key(row), []).append(row)
+        group = grouping(shape)
+        groups: dict[str, list[Record]] = {}
+        for record in kept:
+            groups.setdefault(group.key(record), []).append(record)
         for members in groups.values():
             try:
                 pairs = group.convert(members)
@@ -54,17 +55,17 @@ def pairs_of(hub: str, rows: list[Row], **keys: Any) -> tuple[list[Pair], list[s
                 found += pairs
                 left += [each.reason for each in pairs.unused.values()]
         return found, left
-    convert = converter(shape.format, shape.fields, **options)
-    for row in rows:
+    convert = converter(shape)
+    for record in kept:
         try:
-            found += convert(row)
+            found += convert(record)
         except Reject as reject:
             left.append(reject.reason)
     return found, left
 
 
 @pytest.mark.parametrize("hub", KNOWN)
-def test_rows_of_a_known_data_set(hub: str) -> None:
+def test_rows_of_a_known_dataset(hub: str) -> None:
     rows, expected, left = SHAPES[hub]
     found, reasons = pairs_of(hub, rows)
     assert sorted(reasons) == sorted(left)

@@ -6,35 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewardline.data.formats.registry import Pair, Reject, converter, detect
+from rewardline.data.formats.drafts import PreferencePair
+from rewardline.data.formats.registry import converter
+from rewardline.data.formats.settings import FormatSettings
 
-Row = dict[str, Any]
-
-
-def user(text: str) -> Row:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> Row:
-    return {"role": "assistant", "content": text}
-
-
-def one(shape: str, row: Row, fields: dict[str, str] | None = None, **options: Any) -> Pair:
-    pairs = converter(shape, fields, **options)(row)
-    assert len(pairs) == 1
-    return pairs[0]
-
-
-def texts(shape: str, row: Row, fields: dict[str, str] | None = None, **options: Any) -> list[tuple[str, str]]:
-    return [(pair.chosen, pair.rejected) for pair in converter(shape, fields, **options)(row)]
-
-
-def reason(shape: str, row: Any, fields: dict[str, str] | None = None, **options: Any) -> str:
-    with pytest.raises(Reject) as caught:
-        converter(shape, fields, **options)(row)
-    assert caught.value.detail
-    return caught.value.reason
-
+from support.formats import detect, one, reason, texts
+from support.shapes import Row, assistant, user
 
 # Preferences
 
@@ -68,7 +45,7 @@ def test_preference_between_conversations() -> None:
         "turn": 1,
     }
     assert detect(row) == "preference"
-    assert one("preference", row) == Pair((user("Q"),), "B", "A")  # type: ignore[arg-type]
+    assert one("preference", row) == PreferencePair((user("Q"),), "B", "A")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +100,7 @@ def test_preference_values() -> None:
 
 def test_preferences_between_more_than_two() -> None:
     row = {"prompt": "Q", "answers": ["A", "B", "C"], "preference": ["a", "tie", "b"]}  # 1:2, 1:3, 2:3
-    pairs = converter("preference", {"answers": "answers"})(row)
+    pairs = converter(FormatSettings(format="preference", fields={"answers": "answers"}))(row)
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [("A", "B"), ("C", "B")]
     assert pairs.skipped == {"tie": 1}
     assert reason("preference", row | {"preference": ["a"]}, {"answers": "answers"}) == "bad_preference"
@@ -131,13 +108,15 @@ def test_preferences_between_more_than_two() -> None:
 
 def test_a_tie_that_is_kept_is_a_pair_of_even_odds() -> None:
     row = {"prompt": "Q", "answer_a": "B", "answer_b": "A", "preference": "tie"}
-    assert one("preference", row, ties="keep") == Pair((user("Q"),), "A", "B", confidence=0.5)  # type: ignore[arg-type]
+    assert one("preference", row, ties="keep") == PreferencePair((user("Q"),), "A", "B", confidence=0.5)  # type: ignore[arg-type]
     swapped = row | {"answer_a": "A", "answer_b": "B"}
     assert one("preference", swapped, ties="keep") == one("preference", row, ties="keep")
     scored = row | {"preference": None, "score_a": 2, "score_b": 2}
     assert one("preference", scored, ties="keep").margin == 0
     assert reason("preference", scored, ties="keep", min_margin=0.5) == "small_margin"
-    pairs = converter("ranked", ties="keep")({"prompt": "Q", "answers": ["B", "A", "C"], "scores": [2, 2, 1]})
+    pairs = converter(FormatSettings(format="ranked", ties="keep"))(
+        {"prompt": "Q", "answers": ["B", "A", "C"], "scores": [2, 2, 1]}
+    )
     assert [(pair.chosen, pair.rejected, pair.confidence, pair.margin) for pair in pairs] == [
         ("A", "B", 0.5, 0.0),
         ("B", "C", 1.0, 1.0),
@@ -148,7 +127,7 @@ def test_a_tie_that_is_kept_is_a_pair_of_even_odds() -> None:
 def test_a_share_of_votes_decides_between_two_answers() -> None:
     row = {"prompt": "Q", "answer_a": "A", "answer_b": "B", "share": 0.75}
     fields = {"answer_a": "answer_a", "answer_b": "answer_b", "confidence": "share"}
-    assert detect(row, fields) == "preference"
+    assert detect(row, fields=fields) == "preference"
     for share, chosen, confidence in ((0.75, "A", 0.75), ("0.25", "B", 0.75), (1, "A", 1.0), (0, "B", 1.0)):
         pair = one("preference", row | {"share": share}, fields)
         assert (pair.chosen, pair.confidence) == (chosen, confidence)
@@ -177,14 +156,14 @@ def test_ranked_pairings() -> None:
     assert texts("ranked", row) == [("A", "B"), ("A", "C"), ("B", "C")]
     assert texts("ranked", row, pairing="adjacent") == [("A", "B"), ("B", "C")]
     assert texts("ranked", row, pairing="best_worst") == [("A", "C")]
-    pairs = converter("ranked", max_pairs=2)(row)
+    pairs = converter(FormatSettings(format="ranked", max_pairs=2))(row)
     assert len(pairs) == 2 and pairs.skipped == {"max_pairs": 1}
 
 
 def test_ranked_by_scores() -> None:
     row = {"question": "Q", "responses": ["A", "B", "C", "D"], "scores": [1, 5, 1, 3.5]}
     assert detect(row) == "ranked"
-    pairs = converter("ranked")(row)
+    pairs = converter(FormatSettings(format="ranked"))(row)
     assert {(pair.chosen, pair.rejected): pair.margin for pair in pairs} == {
         ("B", "D"): 1.5,
         ("B", "A"): 4.0,
@@ -199,9 +178,11 @@ def test_ranked_by_scores() -> None:
     assert reason("ranked", row | {"scores": [2, 2, 2, 2]}) == "tie"
     assert reason("ranked", row | {"scores": [2, 2, 2, 2]}, pairing="best_worst") == "tie"
     assert reason("ranked", row | {"scores": [1, 2]}) == "bad_number"
-    pairs = converter("ranked")(row | {"scores": [1, 2, None, 3]})
+    pairs = converter(FormatSettings(format="ranked"))(row | {"scores": [1, 2, None, 3]})
     assert len(pairs) == 3 and pairs.skipped == {"bad_number": 1}  # it costs only its own pairs
-    pairs = converter("ranked")(row | {"responses": ["A", None, "C", ""], "scores": [True, True, False, True]})
+    pairs = converter(FormatSettings(format="ranked"))(
+        row | {"responses": ["A", None, "C", ""], "scores": [True, True, False, True]}
+    )
     assert [(pair.chosen, pair.rejected) for pair in pairs] == [("A", "C")]
     assert pairs.skipped == {"not_text": 1, "empty_answer": 1}
     assert texts("ranked", {"prompt": "Q", "answers": {"A": 0, "B": 1}}) == [("B", "A")]
@@ -214,7 +195,7 @@ def test_ranked_by_ranks() -> None:
     }
     assert detect(row) == "ranked"
     assert texts("ranked", row) == [("B", "A"), ("B", "C")]
-    assert [pair.margin for pair in converter("ranked")(row)] == [None, None]
+    assert [pair.margin for pair in converter(FormatSettings(format="ranked"))(row)] == [None, None]
     assert texts("ranked", {"prompt": "Q", "answers": ["A", "B"], "ranks": [2, 1]}) == [("B", "A")]
 
 
@@ -235,7 +216,7 @@ def test_ranked_by_ranks() -> None:
 def test_ranked_rejects(answers: Any, expected: str) -> None:
     row = {"prompt": "Q", "answers": answers}
     if expected == "contradiction":
-        assert sorted(converter("ranked")(row | {"answers": [*answers, "C"]}).skipped) == [
+        assert sorted(converter(FormatSettings(format="ranked"))(row | {"answers": [*answers, "C"]}).skipped) == [
             "contradiction",
             "duplicate",
             "identical",
@@ -251,7 +232,7 @@ def test_good_and_bad() -> None:
     row = {"question": "Q", "correct_answers": ["A", "B"], "incorrect_answers": ["C", "D", "E"]}
     assert detect(row) == "good_bad"
     assert sorted(texts("good_bad", row)) == sorted(product("AB", "CDE"))
-    pairs = converter("good_bad", max_pairs=3)(row)
+    pairs = converter(FormatSettings(format="good_bad", max_pairs=3))(row)
     assert Counter(pair.rejected for pair in pairs) == {"C": 1, "D": 1, "E": 1}
     assert pairs.skipped == {"max_pairs": 3}
     assert texts("good_bad", {"prompt": "Q", "good": "A", "bad": [{"text": "B"}]}) == [("A", "B")]

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
-from rewardline.data.formats.registry import Pair, Reject, converter, detect
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.drafts import PreferencePair
+from rewardline.data.formats.registry import converter
+from rewardline.data.formats.settings import FormatSettings
 
+from support.formats import detect
 from support.real_data import DATA, load, load_all
 
 MARKER = re.compile(r"\n\nHuman:|\n\nAssistant:")
@@ -16,9 +20,9 @@ MARKER = re.compile(r"\n\nHuman:|\n\nAssistant:")
 
 def convert_all(
     rows: list[Any], shape: str, fields: dict[str, str] | None = None, **options: Any
-) -> tuple[list[list[Pair]], Counter[str], Counter[str]]:
-    convert = converter(shape, fields, **options)
-    result: list[list[Pair]] = []
+) -> tuple[list[list[PreferencePair]], Counter[str], Counter[str]]:
+    convert = converter(FormatSettings(format=shape, fields=fields or {}, **options))
+    result: list[list[PreferencePair]] = []
     rejects: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     for row in rows:
@@ -36,7 +40,7 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def spoken(pair: Pair) -> Iterator[str]:
+def spoken(pair: PreferencePair) -> Iterator[str]:
     """The two transcripts of a pair, without white space."""
     names = {"user": "Human:", "assistant": "Assistant:"}
     start = "".join(names[turn["role"]] + turn["content"] for turn in pair.prompt)
@@ -173,7 +177,7 @@ def test_real_torchtune_rows() -> None:
     assert [pair.chosen for (pair,) in results] == [row["response_j"].strip() for row in stack]
     (row,) = load("torchtune_tiny/tests/assets/hh_rlhf_tiny.json")
     assert detect(row) == "messages"
-    (pair,) = converter("messages")(row)
+    (pair,) = converter(FormatSettings(format="messages"))(row)
     assert (pair.chosen, pair.rejected) == ("Fix the hole.", "Take them off.")
 
 
@@ -207,7 +211,7 @@ def test_real_nested_answers() -> None:
         for pair in pairs:
             assert pair.chosen == row["pos_answer"]["answer"].strip()
             assert pair.margin == row["pos_answer"]["score"] - row["neg_answer"]["score"]
-    assert all(detect(row, fields) == "pairs" for row in rows)
+    assert all(detect(row, fields=fields) == "pairs" for row in rows)
 
 
 def test_real_preferences_among_four() -> None:
@@ -215,8 +219,8 @@ def test_real_preferences_among_four() -> None:
     values = {"first": 1, "second": 2, "tie": 0}
     results, rejects, skipped = convert_all(rows, "preference", {"answers": "prediction *"}, values=values)
     for row, pairs in zip(rows, results, strict=True):
-        duels = list(combinations([row[f"prediction {n}"].strip() for n in (1, 2, 3, 4)], 2))
-        won = [duel[:: 1 if label == 1 else -1] for duel, label in zip(duels, row["preference"], strict=True) if label]
+        twos = list(combinations([row[f"prediction {n}"].strip() for n in (1, 2, 3, 4)], 2))
+        won = [two[:: 1 if label == 1 else -1] for two, label in zip(twos, row["preference"], strict=True) if label]
         assert [(pair.chosen, pair.rejected) for pair in pairs] == won
     assert sum(map(len, results)) == 2616
     assert rejects == {"tie": sum(not any(row["preference"]) for row in rows)} == {"tie": 12}
@@ -226,7 +230,7 @@ def test_real_preferences_among_four() -> None:
 def test_real_judge_prompts() -> None:
     rows = load("prometheus_hhh/eval/benchmark/data/hhh_alignment_eval.json")
     fields = {"chosen": "chosen_instruction", "rejected": "rejected_instruction", "subset": "source"}
-    assert all(detect(row, fields) == "judge" for row in rows)
+    assert all(detect(row, fields=fields) == "judge" for row in rows)
     results, rejects, _ = convert_all(rows, "judge", fields)
     assert len(rows) == 221 and not rejects
     for row, (pair,) in zip(rows, results, strict=True):

@@ -6,41 +6,21 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rewardline.core.errors import UserError
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.fields import SYNONYMS
-from rewardline.data.formats.registry import FORMATS, GROUPED, Pair, Reject, converter, detect
+from rewardline.data.formats.registry import FORMATS, GROUPED, converter
+from rewardline.data.formats.settings import FormatSettings
 
-Row = dict[str, Any]
-
-
-def user(text: str) -> Row:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> Row:
-    return {"role": "assistant", "content": text}
+from support.formats import detect, one, reason, texts
+from support.shapes import Row, assistant, user
 
 
 def system(text: str) -> Row:
     return {"role": "system", "content": text}
-
-
-def one(shape: str, row: Row, fields: dict[str, str] | None = None, **options: Any) -> Pair:
-    pairs = converter(shape, fields, **options)(row)
-    assert len(pairs) == 1
-    return pairs[0]
-
-
-def texts(shape: str, row: Row, fields: dict[str, str] | None = None, **options: Any) -> list[tuple[str, str]]:
-    return [(pair.chosen, pair.rejected) for pair in converter(shape, fields, **options)(row)]
-
-
-def reason(shape: str, row: Any, fields: dict[str, str] | None = None, **options: Any) -> str:
-    with pytest.raises(Reject) as caught:
-        converter(shape, fields, **options)(row)
-    assert caught.value.detail
-    return caught.value.reason
 
 
 # Transcripts
@@ -114,7 +94,7 @@ def test_transcript_finds_what_it_was_made_of(
         assert reason("transcript", row) == "identical"
         return
     said = [turn for question, reply in turns for turn in (user(question.strip()), assistant(reply.strip()))]
-    assert one("transcript", row) == Pair((*said, user(last.strip())), chosen.strip(), rejected.strip())  # type: ignore[arg-type]
+    assert one("transcript", row) == PreferencePair((*said, user(last.strip())), chosen.strip(), rejected.strip())  # type: ignore[arg-type]
 
 
 # Pairs
@@ -126,7 +106,7 @@ def test_transcript_finds_what_it_was_made_of(
 def test_pairs_under_their_usual_names(prompt: str, chosen: str, rejected: str) -> None:
     row = {prompt: "2 + 2?", chosen: " 4", rejected: "5\n", "id": 7, "subset": "maths"}
     assert detect(row) == "pairs"
-    assert one("pairs", row) == Pair((user("2 + 2?"),), "4", "5", subset="maths")  # type: ignore[arg-type]
+    assert one("pairs", row) == PreferencePair((user("2 + 2?"),), "4", "5", subset="maths")  # type: ignore[arg-type]
 
 
 def test_pairs_with_a_transcript_as_prompt() -> None:
@@ -179,7 +159,7 @@ def test_pairs_with_messages() -> None:
     prompt = [system(""), user(" Hi "), assistant("Hello!"), user("A joke?")]
     row = {"prompt": prompt, "chosen": [assistant("Knock.")], "rejected": {"from": "gpt", "value": "No."}}
     pair = one("pairs", row)
-    assert pair == Pair((user("Hi"), assistant("Hello!"), user("A joke?")), "Knock.", "No.")  # type: ignore[arg-type]
+    assert pair == PreferencePair((user("Hi"), assistant("Hello!"), user("A joke?")), "Knock.", "No.")  # type: ignore[arg-type]
 
 
 def test_pairs_with_objects_that_hold_one_text() -> None:
@@ -189,7 +169,7 @@ def test_pairs_with_objects_that_hold_one_text() -> None:
         "reject": {"llm_name": "n", "answer": "Go away."},
     }
     assert detect(row) == "pairs"
-    assert one("pairs", row) == Pair((user("Hi"),), "Hello!", "Go away.")  # type: ignore[arg-type]
+    assert one("pairs", row) == PreferencePair((user("Hi"),), "Hello!", "Go away.")  # type: ignore[arg-type]
     assert reason("pairs", row | {"chosen": {"answer": "a", "text": "b"}}) == "not_text"
 
 
@@ -235,7 +215,7 @@ def test_pairs_reject(change: Row, expected: str) -> None:
 
 def test_a_row_without_a_field_is_told_what_it_has() -> None:
     with pytest.raises(Reject) as caught:
-        converter("pairs")({"prompt": "Q", "good": "A", "rejected": "B"})
+        converter(FormatSettings(format="pairs"))({"prompt": "Q", "good": "A", "rejected": "B"})
     assert caught.value.reason == "missing_field"
     assert "chosen" in caught.value.detail and "prompt, good, rejected" in caught.value.detail
     assert reason("pairs", ["Q", "A", "B"]) == "not_object"
@@ -243,7 +223,7 @@ def test_a_row_without_a_field_is_told_what_it_has() -> None:
 
 def test_the_detail_can_always_be_stored() -> None:
     with pytest.raises(Reject) as caught:
-        converter("pairs")({"\ud83d\0" * 2000: 1})
+        converter(FormatSettings(format="pairs"))({"\ud83d\0" * 2000: 1})
     assert len(caught.value.detail.encode("utf-8")) < 5000 and "\0" not in caught.value.detail
 
 
@@ -266,12 +246,12 @@ def test_fields_name_paths() -> None:
         "subset": "tags.category",
         "weight": "w",
     }
-    assert one("pairs", row, fields) == Pair((user("Q"),), "A", "B", 2.5, 3.0, "maths")  # type: ignore[arg-type]
-    assert detect(row, fields) == "pairs"
+    assert one("pairs", row, fields) == PreferencePair((user("Q"),), "A", "B", 2.5, 3.0, "maths")  # type: ignore[arg-type]
+    assert detect(row, fields=fields) == "pairs"
     assert one("pairs", row | {"data.question": "R"}, fields).prompt == (user("R"),)
     assert one("pairs", row, fields | {"prompt": "=Which?"}).prompt == (user("Which?"),)
     with pytest.raises(Reject) as caught:
-        converter("pairs", fields | {"margin": "data.margin"})(row)
+        converter(FormatSettings(format="pairs", fields=fields | {"margin": "data.margin"}))(row)
     assert caught.value.reason == "missing_field"
     assert "data.margin" in caught.value.detail and "question" in caught.value.detail
     assert reason("pairs", row, fields | {"chosen": "answers[2].text"}) == "missing_field"
@@ -291,7 +271,7 @@ def test_fields_put_texts_together() -> None:
     assert reason("pairs", row, {"prompt": "={body}"}) == "missing_field"
     assert reason("pairs", row, {"prompt": "={side}"}) == "not_text"
     with pytest.raises(UserError, match="not a path"):
-        converter("pairs", {"prompt": "={a..b}"})
+        converter(FormatSettings(format="pairs", fields={"prompt": "={a..b}"}))
 
 
 def test_fields_take_several_values() -> None:
@@ -316,8 +296,8 @@ def test_who_wrote_an_answer_stays_with_it() -> None:
     assert one("pairs", row | {"agree": 0.2}, {"confidence": "agree"}).sources == ("m2", "m1")
     assert one("pairs", row, {"chosen_source": "prompt", "rejected_source": "chosen"}).sources == ("Q", "A")
     assert one("pairs", row | {"chosen_model": 7}).sources == ("", "m2")
-    duel = {"prompt": "Q", "response_a": "A", "response_b": "B", "winner": "model_b", "model_a": "m1", "model_b": "m2"}
-    pair = one("preference", duel)
+    row = {"prompt": "Q", "response_a": "A", "response_b": "B", "winner": "model_b", "model_a": "m1", "model_b": "m2"}
+    pair = one("preference", row)
     assert (pair.chosen, pair.sources) == ("B", ("m2", "m1"))
     answers = [{"text": "A", "score": 1, "model": "m1"}, {"text": "B", "score": 3, "model": "m2"}]
     assert one("ranked", {"prompt": "Q", "answers": answers}).sources == ("m2", "m1")
@@ -328,7 +308,7 @@ def test_who_wrote_an_answer_stays_with_it() -> None:
 def test_a_confidence_below_a_half_swaps_the_pair() -> None:
     row = {"prompt": "Q", "chosen": "A", "rejected": "B", "agree": 0.9}
     fields = {"confidence": "agree"}
-    assert one("pairs", row, fields) == Pair((user("Q"),), "A", "B", confidence=0.9)  # type: ignore[arg-type]
+    assert one("pairs", row, fields) == PreferencePair((user("Q"),), "A", "B", confidence=0.9)  # type: ignore[arg-type]
     assert one("pairs", row).confidence == 1
     pair = one("pairs", row | {"agree": 0.25}, fields)
     assert (pair.chosen, pair.rejected, pair.confidence) == ("B", "A", 0.75)
@@ -339,23 +319,26 @@ def test_a_confidence_below_a_half_swaps_the_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "expected"),
+    ("settings", "expected"),
     [
-        (("pears",), {}, "did you mean pairs"),
-        (("pairs", {"chosn": "a"}), {}, "did you mean 'chosen'"),
-        (("pairs", {"chosen": "a..b"}), {}, "not a path"),
-        (("pairs", {"chosen": ""}), {}, "not a path"),
-        (("pairs", {"chosen": "a[x]"}), {}, "not a path"),
-        (("pairs", {"chosen_score": "a"}), {}, "together"),
-        (("ranked",), {"pairing": "some"}, "best_worst"),
-        (("ranked",), {"max_pairs": 0}, "max_pairs"),
-        (("preference",), {"values": {"left": 1}}, "first, second and tie"),
-        (("preference",), {"values": {"signed": "up"}}, "first or second"),
+        ({"format": "pears"}, "did you mean pairs"),
+        ({"fields": {"chosn": "a"}}, "did you mean 'chosen'"),
+        ({"fields": {"chosen": "a..b"}}, "not a path"),
+        ({"fields": {"chosen": ""}}, "not a path"),
+        ({"fields": {"chosen": "a[x]"}}, "not a path"),
+        ({"fields": {"chosen_score": "a"}}, "together"),
+        ({"pairing": "some"}, "best_worst"),
+        ({"max_pairs": 0}, "max_pairs"),
+        ({"values": {"left": 1}}, "first, second and tie"),
+        ({"values": {"signed": "up"}}, "first or second"),
+        ({"values": {"start": 2}}, "0 or 1"),
+        ({"attributes": {"a": "much"}}, "a number"),
+        ({"separater": ";"}, "separater"),
     ],
 )
-def test_a_wrong_setting_is_named(arguments: tuple[Any, ...], options: Row, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        converter(*arguments, **options)
+def test_a_wrong_setting_is_named(settings: Row, expected: str) -> None:
+    with pytest.raises((UserError, ValidationError), match=expected):
+        converter(FormatSettings(**{"format": "pairs", **settings}))
 
 
 # Messages
@@ -383,7 +366,7 @@ def test_messages_in_sharegpts_form() -> None:
         "rejected": {"from": "gpt", "value": "Go."},
     }
     assert detect(row) == "messages"
-    assert one("messages", row) == Pair((system("Be kind."), user("Hi")), "Hello!", "Go.")  # type: ignore[arg-type]
+    assert one("messages", row) == PreferencePair((system("Be kind."), user("Hi")), "Hello!", "Go.")  # type: ignore[arg-type]
     assert reason("messages", row | {"chosen": {"from": "human", "value": "Hello!"}}) == "bad_role"
     assert reason("messages", row | {"chosen": {"from": "observation", "value": "Hello!"}}) == "bad_role"
 
@@ -398,7 +381,7 @@ def test_messages_with_content_parts() -> None:
         "rejected_messages": [first, parts("assistant", {"type": "text", "text": "Go."})],
     }
     assert detect(row) == "messages"
-    assert one("messages", row) == Pair((user("Hi there"),), "Hello!", "Go.")  # type: ignore[arg-type]
+    assert one("messages", row) == PreferencePair((user("Hi there"),), "Hello!", "Go.")  # type: ignore[arg-type]
     row["chosen_messages"][0] = parts("user", {"type": "image", "text": "Hi"})
     assert reason("messages", row) == "not_text"
 
@@ -450,12 +433,12 @@ MAPPINGS = st.dictionaries(
 def test_whatever_a_row_holds_it_gives_sound_pairs_or_is_rejected(row: Any, mapping: dict[str, str]) -> None:
     found = detect(row)
     assert isinstance(found, str | list) and set([found] if isinstance(found, str) else found) <= {*FORMATS, *GROUPED}
-    detect(row, mapping)
+    detect(row, fields=mapping)
     for name, shape in FORMATS.items():
         known = {key: path for key, path in mapping.items() if key in shape.fields}
         for fields, options in ((None, {}), (known, {"values": {"first": 1, "second": "a"}, "separator": ","})):
             try:
-                pairs = converter(name, fields, **options)(row)  # type: ignore[arg-type]
+                pairs = converter(FormatSettings(format=name, fields=fields or {}, **options))(row)  # type: ignore[arg-type]
             except Reject as reject:
                 assert reject.reason.isidentifier() and reject.reason.islower()
                 reject.detail.encode("utf-8")
@@ -479,7 +462,7 @@ def test_twenty_thousand_rows_a_second() -> None:
         }
         for n in range(4000)
     ]
-    convert = converter("pairs")
+    convert = converter(FormatSettings(format="pairs"))
     best = 0.0
     for _ in range(5):
         start = time.process_time()

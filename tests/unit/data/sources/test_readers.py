@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rewardline.core.errors import UserError
-from rewardline.data.formats.registry import Reject, converter
+from rewardline.data.conversation import Reject
+from rewardline.data.formats.registry import converter
+from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.sources import json_files, readers
 from rewardline.data.sources.rows import INVALID_TEXT, Row
 
@@ -185,10 +187,10 @@ def test_an_invalid_value_costs_only_what_reads_it(tmp_path: Path, invalid: byte
     (row,) = read(path)
     assert row.value is not None and row.value["more"] == kept
     assert json.loads(row.record or "") == row.value
-    assert len(converter("pairs")(row.value)) == 1
+    assert len(converter(FormatSettings(format="pairs"))(row.value)) == 1
     for field in ("prompt", "chosen", "margin"):
         with pytest.raises(Reject):
-            converter("pairs", {field: "more"})(row.value)
+            converter(FormatSettings(format="pairs", fields={field: "more"}))(row.value)
 
 
 def test_bad_rows_of_json_do_not_spoil_the_others(tmp_path: Path) -> None:

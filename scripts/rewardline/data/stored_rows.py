@@ -1,0 +1,78 @@
+"""The stored form of a dataset: its rows as read, before anything is interpreted.
+
+A dataset's folder holds `part-00000.parquet`, ... with the columns of `SCHEMA`, in the order of reading, and a
+`manifest.json`. An unreadable row is there too, with `record` null and the reason in `error`. It is
+written by `sources.store`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+from pydantic import BaseModel, Field
+
+from rewardline.core.artifacts import Manifest
+from rewardline.core.errors import UserError
+from rewardline.core.settings import JsonObject
+from rewardline.data.parquet import read_batches
+
+SCHEMA: Final = pa.schema([("file", pa.string()), ("row", pa.int64()), ("record", pa.string()), ("error", pa.string())])
+
+
+class StoredRow(NamedTuple):
+    """A row: `record`, the text of a JSON object, or the `error` with which it was read. `row` counts from 1."""
+
+    file: str
+    row: int
+    record: str | None
+    error: str | None
+
+
+class StoredPart(BaseModel):
+    """A part in the manifest: its file, and the number of its rows and of the characters in them."""
+
+    file: str
+    rows: int
+    characters: int
+    sha256: str
+
+
+class StoredFile(BaseModel):
+    """A file that was read, in the manifest."""
+
+    file: str
+    rows: int
+    unreadable: int
+    sha256: str
+
+
+class StoredDataset(Manifest):
+    """What the manifest says of the rows."""
+
+    rows: int
+    unreadable: int
+    parts: list[StoredPart]
+    inputs: list[StoredFile]
+    types: dict[str, list[str]] = Field(alias="schema")
+    """The JSON types of the values of each top-level key."""
+
+    def as_json(self) -> JsonObject:
+        """The manifest as JSON values."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def read_stored_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator[StoredRow]:
+    """The rows of a dataset, or of part number `part[0]` (from 0) of `part[1]`.
+
+    Raises:
+        UserError: a file is missing or damaged, or its number of rows is not that of the manifest.
+    """
+    for entry in StoredDataset.read(manifest).parts[part[0] :: part[1]]:
+        path = manifest.parent / entry.file
+        count = 0
+        for batch in read_batches(path):
+            yield from map(StoredRow._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+            count += batch.num_rows
+        if count != entry.rows:
+            raise UserError(f"{path} has {count} rows, not {entry.rows}; delete {manifest.parent} and run again")
