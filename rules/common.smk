@@ -18,10 +18,10 @@ from rewardline.core.provenance import program_files
 from rewardline.data.formats.joins import check_joins
 from rewardline.data.formats.registry import check
 from rewardline.data.sources.local_files import expand_files
+from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report import summary
 from rewardline.workflow import runs, slurm
 from rewardline.workflow import settings as stage_settings
-from rewardline.workflow.config import EVAL
 from rewardline.workflow.inputs import local_model_files
 from rewardline.workflow.resolve import ConfigError, load_public_datasets, resolve
 from rewardline.workflow.session import use_own_python
@@ -90,7 +90,7 @@ wildcard_constraints:
     shard=r"\d+",
     run=one_of(RUNS),
     ensemble=one_of(ENSEMBLES),
-    benchmark=one_of([*CONFIG.benchmarks, EVAL]),
+    benchmark=one_of([*CONFIG.benchmarks, HELD_OUT]),
 
 
 def code(program):

@@ -145,7 +145,7 @@ def run_base(wildcards):
 
 def judged_on(wildcards):
     """The mixture or benchmark that a run is evaluated on."""
-    return RUNS[wildcards.run].mixture if wildcards.benchmark == EVAL else wildcards.benchmark
+    return RUNS[wildcards.run].mixture if wildcards.benchmark == HELD_OUT else wildcards.benchmark
 
 
 def benchmark_tokens(wildcards):

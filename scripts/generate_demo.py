@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
 from rewardline.data.demo.generator import generate
-from rewardline.data.sources.settings import DemoSettings
+from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.sources.store import generated, store
 
 

@@ -120,10 +120,9 @@ def test_a_literal_path_may_look_like_a_glob(here: Path) -> None:
         ({"files": ["data/good.jsonl", "data/empty.jsonl"]}, "data/empty.jsonl has no rows"),
         ({"files": ["data/good.jsonl", "data/a.xlsx"]}, "data/a.xlsx: unknown format"),
         ({"files": []}, "files: List should have at least 1 item"),
-        ({}, "exactly one of demo, files, hub"),
-        ({"files": ["data/good.jsonl"], "demo": {}}, "exactly one of demo, files, hub"),
+        ({}, "exactly one of files, hub"),
+        ({"files": ["data/good.jsonl"], "hub": "owner/name"}, "exactly one of files, hub"),
         ({"files": ["data/good.jsonl"], "splits": "train"}, "splits: Extra inputs are not permitted"),
-        ({"demo": {"seeds": 1}}, "demo.seeds: Extra inputs are not permitted"),
     ],
 )
 def test_after_a_failure_there_is_no_output_or_the_earlier_one(
@@ -276,8 +275,8 @@ def test_the_demo_is_a_dataset_like_any_other(here: Path) -> None:
     assert rows(here / "one")[0]["file"] == "demo"
     generate({"pairs": 300, "seed": 2}, here / "three")
     assert rows(here / "one") != rows(here / "three")
-    run({"demo": {"pairs": 300, "seed": 1}}, here / "four")
-    assert rows(here / "one") == rows(here / "four")
+    with pytest.raises(UserError, match="seeds: Extra inputs are not permitted"):
+        generate({"seeds": 1}, here / "four")
 
 
 def test_a_restart_generates_no_demo_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

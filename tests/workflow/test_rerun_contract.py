@@ -20,8 +20,10 @@ from support.project import Project
 
 Json = dict[str, Any]
 STAGES = {
-    "download_file": "download.py",
+    "download_file": "download_file.py",
     "download": "download.py",
+    "generate_demo": "generate_demo.py",
+    "index_joins": "index_joins.py",
     "convert_rows": "convert_rows.py",
     "group_prompts": "group_prompts.py",
     "clean_pairs": "clean_pairs.py",
@@ -41,7 +43,9 @@ STAGES = {
 }
 AFTER = {
     "download_file": {"download", "convert_rows"},
-    "download": {"convert_rows", "build_pairs"},
+    "download": {"index_joins", "convert_rows", "build_pairs"},
+    "generate_demo": {"index_joins", "convert_rows", "build_pairs"},
+    "index_joins": {"convert_rows"},
     "convert_rows": {"group_prompts"},
     "group_prompts": {"clean_pairs", "build_pairs"},
     "clean_pairs": {"build_pairs", "tokenize_pairs"},
@@ -59,14 +63,19 @@ AFTER = {
     "plot": {"gate"},
     "gate": set(),
 }
+JOINED = ("hubbed", "local", "made")
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
 CONFIG: Json = {
     "datasets": {
         "hubbed": {"hub": "owner/name", "revision": "main"},
-        "local": {"files": ["data/*.jsonl"]},
+        "local": {"files": ["data/[a-c].jsonl"]},
         "made": {"demo": {}},
+        "joining": {"files": ["data/ids.jsonl"], "join": {name: {"dataset": name, "key": "id"} for name in JOINED}},
     },
-    "mixtures": {"m": {"datasets": {"hubbed": 1.0, "local": 1.0, "made": 1.0}}, "n": {"datasets": {"made": 1.0}}},
+    "mixtures": {
+        "m": {"datasets": {"hubbed": 1.0, "local": 1.0, "made": 1.0, "joining": 1.0}},
+        "n": {"datasets": {"made": 1.0}},
+    },
     "models": {
         "pathed": {"path": "owner/name"},
         "ggufed": {"gguf": {"wheel": "a==1"}},
@@ -92,7 +101,7 @@ CHANGES: Json = {
     "datasets.hubbed.data_files": ["x.parquet"],
     "datasets.hubbed.data_dir": "data",
     "datasets.local.columns": ["a", "b"],
-    "datasets.local.files": ["data/*.jsonl", "data/more.tsv"],
+    "datasets.local.files": ["data/[a-c].jsonl", "data/more.tsv"],
     "datasets.made.demo.pairs": 7,
     "datasets.made.demo.seed": 7,
     "datasets.local.format": "messages",
@@ -103,7 +112,7 @@ CHANGES: Json = {
     "datasets.local.max_pairs": 3,
     "datasets.local.values": {"first": 1, "second": 2},
     "datasets.local.attributes": {"helpfulness": 1},
-    "datasets.local.join": {"id": {"dataset": "made", "key": "prompt"}},
+    "datasets.joining.join": {"id": {"dataset": "made", "key": "prompt"}},
     "datasets.local.where": {"split": "train"},
     "datasets.local.separator": "|",
     "datasets.local.subset": "other",
@@ -115,7 +124,7 @@ CHANGES: Json = {
     "benchmarks.p.probes.mixture": "n",
     "benchmarks.p.probes.prompts": 7,
     "benchmarks.p.probes.seed": 7,
-    "mixtures.m.datasets": {"hubbed": 1.0, "local": {"weight": 0.5, "cap": 100}, "made": 1.0},
+    "mixtures.m.datasets": {"hubbed": 1.0, "local": {"weight": 0.5, "cap": 100}, "made": 1.0, "joining": 1.0},
     "mixtures.m.near_duplicates": 0.9,
     "mixtures.m.decontamination.ngram": 13,
     "mixtures.m.decontamination.overlap": 0.8,
@@ -202,6 +211,8 @@ def row_of(key: str) -> set[str]:
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
     assert len(found) == 1, f"{key} stands in {len(found)} rows of the README's table"
     after = closure(found[0])
+    if key.startswith("benchmarks."):
+        after -= {"index_joins"} - found[0]  # no dataset joins a benchmark
     return after - {"train"} if found[0] == {"build_probes"} else after  # no training reads probes
 
 
@@ -249,7 +260,7 @@ def closure(stages: set[str]) -> set[str]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("contract") / "project")
     (project.folder / "data").mkdir()
-    for name in ("a.jsonl", "b.jsonl", "test.tsv", "more.tsv"):
+    for name in ("a.jsonl", "b.jsonl", "ids.jsonl", "test.tsv", "more.tsv"):
         (project.folder / "data" / name).write_text(f"{name}\n" * 3)
     (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     project.pretend()
@@ -346,7 +357,7 @@ def test_what_does_not_matter_runs_nothing_again(project: Project, tmp_path: Pat
 def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: Path) -> None:
     place = Project.at(tmp_path / "data-changes")
     shutil.copytree(project.folder, place.folder)
-    everything = {*STAGES}
+    everything = {*STAGES} - {"generate_demo"}
     (place.folder / "data" / "c.jsonl").write_text("new")
     added = place.planned()
     assert set(added) == everything, "a file that the glob matches now"

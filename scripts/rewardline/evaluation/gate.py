@@ -55,18 +55,8 @@ def check_limits(limits: AccuracyLimits, metrics: Sequence[Path], output: Path) 
     for run, by_benchmark in limits.root.items():
         for benchmark, limit in by_benchmark.items():
             one = results[run, benchmark]
-            checks.append(
-                LimitCheck(
-                    run=run,
-                    benchmark=benchmark,
-                    accuracy=one.accuracy,
-                    accuracy_low=one.accuracy_low,
-                    accuracy_high=one.accuracy_high,
-                    n=one.n,
-                    limit=limit,
-                    passed=one.accuracy >= limit,
-                )
-            )
+            passed = {"limit": limit, "passed": one.accuracy >= limit}
+            checks.append(LimitCheck.model_validate({**one.as_json(), **passed}))
             log.info("%s", checks[-1])
     failed = [one for one in checks if not one.passed]
     if failed:

@@ -94,13 +94,9 @@ def leaderboards(results: Iterable[EvaluationResult]) -> list[Leaderboard]:
 
 def average(rates: Sequence[Rates]) -> Rates:
     """The mean of each field."""
-    return Rates(
-        n=round(fmean(rate.n for rate in rates)),
-        accuracy=fmean(rate.accuracy for rate in rates),
-        low=fmean(rate.low for rate in rates),
-        high=fmean(rate.high for rate in rates),
-        length=fmean(rate.length for rate in rates),
-    )
+    names = ("accuracy", "low", "high", "length")
+    means = {name: fmean(getattr(rate, name) for rate in rates) for name in names}
+    return Rates(n=round(fmean(rate.n for rate in rates)), **means)
 
 
 def pooled(seeds: Sequence[Sequence[Bin]]) -> list[Bin]:
@@ -117,19 +113,11 @@ def pooled(seeds: Sequence[Sequence[Bin]]) -> list[Bin]:
 
 def _average_bin(bins: Sequence[Bin]) -> Bin:
     pairs = sum(one.n for one in bins)
-
-    def mean(field: str) -> float:
-        return sum(one.n * float(getattr(one, field)) for one in bins if one.n) / pairs if pairs else math.nan
-
-    return Bin(
-        low=bins[0].low,
-        high=bins[0].high,
-        n=round(pairs / len(bins)),
-        confidence=mean("confidence"),
-        accuracy=mean("accuracy"),
-        accuracy_low=mean("accuracy_low"),
-        accuracy_high=mean("accuracy_high"),
-    )
+    names = ("confidence", "accuracy", "accuracy_low", "accuracy_high")
+    means = {
+        name: sum(one.n * getattr(one, name) for one in bins if one.n) / pairs if pairs else math.nan for name in names
+    }
+    return Bin(low=bins[0].low, high=bins[0].high, n=round(pairs / len(bins)), **means)
 
 
 def nan_last(value: float) -> float:

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Discriminator, Field, Tag
 
 from rewardline.core.settings import Entries, Integer, Number, Settings, Text, Unique
+from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import BenchmarkScoring, FormatSettings
 from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings
 from rewardline.data.sources.settings import SourceSettings
@@ -20,6 +21,9 @@ SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
 class DatasetEntry(FormatSettings, SourceSettings):
     """A dataset: a source and how its rows become pairs."""
 
+    demo: DemoSettings | None = Field(
+        None, description="The embedded generator of preference pairs with one labelled flaw each."
+    )
     shards: Integer = Field(
         1,
         ge=1,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rewardline.core.hashing import digest
+from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import GROUPED_FORMATS, BenchmarkScoring, ConvertSettings, JoinIndexSettings
 from rewardline.data.pairs.settings import (
     CleanSettings,
@@ -13,7 +14,7 @@ from rewardline.data.pairs.settings import (
     PairsSettings,
     ProbeSettings,
 )
-from rewardline.data.sources.settings import DemoSettings, DownloadSettings
+from rewardline.data.sources.settings import DownloadSettings
 from rewardline.evaluation.settings import EnsembleSettings, EvaluateSettings
 from rewardline.model.settings import BaseModelStageSettings
 from rewardline.tokens.settings import TokenizeSettings

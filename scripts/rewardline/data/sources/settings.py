@@ -7,13 +7,6 @@ from pydantic import Field, model_validator
 from rewardline.core.settings import Integer, JsonObject, Settings, Text, Unique
 
 
-class DemoSettings(Settings):
-    """The embedded generator."""
-
-    pairs: Integer = Field(6000, ge=1, description="How many pairs to make.")
-    seed: Integer = Field(1, ge=0, description="Seed of the generator.")
-
-
 class SourceSettings(Settings):
     """Where the rows of a dataset are."""
 
@@ -39,9 +32,6 @@ class SourceSettings(Settings):
         min_length=1,
         description="Local files or globs: jsonl, json, csv, tsv, parquet; the text formats also as gz or zst.",
     )
-    demo: DemoSettings | None = Field(
-        None, description="The embedded generator of preference pairs with one labelled flaw each."
-    )
 
 
 class DownloadSettings(SourceSettings):
@@ -58,7 +48,7 @@ class DownloadSettings(SourceSettings):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [name for name in ("demo", "files", "hub") if getattr(self, name) is not None]
+        given = [name for name in ("files", "hub") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of demo, files, hub must be given, not {given or 'none'}")
+            raise ValueError(f"exactly one of files, hub must be given, not {given or 'none'}")
         return self

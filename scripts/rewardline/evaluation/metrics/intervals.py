@@ -8,7 +8,7 @@ and Hinkley 1997, section 3.8). The quantiles are those of the expanded percenti
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,6 @@ the interval is that of the prompts up to a fiftieth of its width, and the work 
 FEW = 6
 """With fewer prompts than this there is too little to resample."""
 Z = float(ndtri(0.975))
-
-
-class Estimate(NamedTuple):
-    """A value with its 95% interval; NaN where there is nothing to measure."""
-
-    value: float
-    low: float
-    high: float
 
 
 class AccuracyFields(TypedDict):

@@ -7,7 +7,6 @@ import pandas as pd
 
 from rewardline.evaluation.metrics.intervals import (
     Codes,
-    Estimate,
     Floats,
     accuracy,
     effective_prompts,
@@ -23,12 +22,12 @@ STRATA, PAIRS_PER_STRATUM = 10, 50
 
 def length_metrics(margins: Floats, longer: Floats, correct: Floats, prompts: Codes) -> LengthBias:
     """`margins` [n] are score differences, `longer` [n] differences in tokens, both chosen minus rejected."""
-    controlled, pairs = controlled_accuracy(longer, correct, prompts)
+    value, low, high, pairs = controlled_accuracy(longer, correct, prompts)
     return LengthBias(
         correlation=correlation(margins, longer),
-        controlled_accuracy=controlled.value,
-        controlled_low=controlled.low,
-        controlled_high=controlled.high,
+        controlled_accuracy=value,
+        controlled_low=low,
+        controlled_high=high,
         controlled_pairs=pairs,
         by_difference=by_difference(longer, correct, prompts),
     )
@@ -46,8 +45,8 @@ def correlation(first: Floats, second: Floats) -> float:
     return float((left * right).sum() / spread) if spread > 0 else math.nan
 
 
-def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tuple[Estimate, int]:
-    """The accuracy if length were independent of the label, and the number of its pairs.
+def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tuple[float, float, float, int]:
+    """The accuracy if length were independent of the label, its interval, and the number of its pairs.
 
     Pairs are parted by how much their answers differ in length (up to ten strata of about equal number, fewer where
     they would have fewer than 50 pairs). In each, pairs whose chosen answer is the longer one and pairs whose rejected
@@ -70,9 +69,9 @@ def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tupl
     table: Floats = np.stack(sums, axis=1).reshape(prompt_count, 2 * width).astype(np.float64)
     value, pairs = (float(part[0]) for part in _standardised(table.sum(axis=0, keepdims=True)))
     if not pairs:
-        return Estimate(math.nan, math.nan, math.nan), 0
+        return math.nan, math.nan, math.nan, 0
     low, high = statistic_interval(table, lambda sums: _standardised(sums)[0], value, effective_prompts(prompts))
-    return Estimate(value, low, high), round(pairs)
+    return value, low, high, round(pairs)
 
 
 def _standardised(sums: Floats) -> tuple[Floats, Floats]:

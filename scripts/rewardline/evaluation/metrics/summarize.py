@@ -7,7 +7,6 @@ from rewardline.evaluation.metrics.answers import best_of_n, win_rates
 from rewardline.evaluation.metrics.calibration import calibration, log_loss
 from rewardline.evaluation.metrics.intervals import (
     Codes,
-    Estimate,
     Floats,
     accuracy,
     count_prompts,
@@ -54,11 +53,7 @@ def summarize(scores: pd.DataFrame, scale: float = 1.0) -> Metrics:
         win_rates=win_rates(scores, correct),
         by_subset=_by_subset(scores["subset"], correct, longer, prompts),
     )
-    weighted = _weighted(scores, correct, prompts)
-    if weighted is None:
-        return metrics
-    names = ("weighted_accuracy", "weighted_accuracy_low", "weighted_accuracy_high")
-    return metrics.model_copy(update=dict(zip(names, weighted, strict=True)))
+    return metrics.model_copy(update=_weighted(scores, correct, prompts))
 
 
 def codes(names: pd.Series) -> Codes:
@@ -100,15 +95,16 @@ def _by_subset(subsets: pd.Series, correct: Floats, longer: Floats, prompts: Cod
     return dict(sorted(rates.items()))
 
 
-def _weighted(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> Estimate | None:
-    """The accuracy with each pair counted by its weight in the data; None where all weights are equal."""
+def _weighted(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> dict[str, float]:
+    """The accuracy with each pair counted by its weight in the data; nothing where all weights are equal."""
     weights = _numbers(scores, "weight") if "weight" in scores.columns else np.ones(1)
     weights = np.where(np.isfinite(weights), weights, 1.0)
     if weights.min() == weights.max() or weights.sum() <= 0:
-        return None
+        return {}
     value = float((weights * correct).sum() / weights.sum())
     table = prompt_sums(prompts, weights * correct, weights)
-    return Estimate(value, *statistic_interval(table, ratio, value, effective_prompts(prompts, weights)))
+    low, high = statistic_interval(table, ratio, value, effective_prompts(prompts, weights))
+    return {"weighted_accuracy": value, "weighted_accuracy_low": low, "weighted_accuracy_high": high}
 
 
 def _by_margin(scores: pd.DataFrame, correct: Floats, prompts: Codes) -> list[Bin]:

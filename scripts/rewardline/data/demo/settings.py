@@ -1,0 +1,12 @@
+"""What the demo depends on."""
+
+from pydantic import Field
+
+from rewardline.core.settings import Integer, Settings
+
+
+class DemoSettings(Settings):
+    """The embedded generator."""
+
+    pairs: Integer = Field(6000, ge=1, description="How many pairs to make.")
+    seed: Integer = Field(1, ge=0, description="Seed of the generator.")
