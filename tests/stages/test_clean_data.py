@@ -152,6 +152,7 @@ def test_shards_and_parts_change_nothing(tmp_path: Path, base_models: Callable[.
             )
     counts = [json.loads((tmp_path / name / "tokens" / "manifest.json").read_text()) for name in ("one", "three")]
     for manifest in counts:
+        manifest.pop("sha256")
         for entry in manifest["splits"].values():
             entry.pop("shards")
     assert counts[0] == counts[1]

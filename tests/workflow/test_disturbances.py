@@ -14,23 +14,9 @@ import pytest
 
 from rewardline.data.pairs.store import read_rows
 
-from support.project import Project
+from support.project import Project, small
 
 Json = dict[str, Any]
-
-
-def small(name: str = "small", **training: Any) -> Json:
-    """A configuration whose run takes seconds once torch is imported."""
-    tokenizer = {"mixture": name, "vocab_size": 400}
-    model = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-    init = {"config": {**model, "num_attention_heads": 2}, "tokenizer": tokenizer}
-    defaults = {"learning_rate": 1e-2, "pairs_per_step": 8, "max_steps": 30, "checkpoint_every": 5, "eval_every": 10}
-    return {
-        "datasets": {name: {"demo": {"pairs": 200, "seed": 3}}},
-        "mixtures": {name: {"datasets": {name: 1.0}, "eval_fraction": 0.2}},
-        "models": {name: {"max_length": 160, "init": init}},
-        "runs": {name: {"mixture": name, "model": name, "training": {**defaults, **training}}},
-    }
 
 
 def own_rows(count: int) -> list[Json]:
