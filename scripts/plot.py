@@ -11,7 +11,7 @@ Example:
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, log, run
-from rewardline.report.inputs import ReportInputs
+from rewardline.report.inputs import read_inputs
 from rewardline.report.page import write_report
 
 
@@ -23,12 +23,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--models", type=Path, nargs="*", default=[], help="folders of trained models")
     arguments.add_argument("--stats", type=Path, nargs="*", default=[], help="stats.json of each mixture")
     arguments.add_argument("--tokens", type=Path, nargs="*", default=[], help="manifest.json of each mixture and model")
-    arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were judged")
+    arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were scored")
     arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabelled")
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.start(argv)
-    inputs = ReportInputs(
+    data = read_inputs(
         metrics=options.metrics,
         scores=options.scores,
         models=options.models,
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         suspects=options.suspects,
         comparisons=options.comparisons,
     )
-    write_report(inputs, options.output)
+    write_report(data, options.output)
     log.info("%s: %.0f KB", options.output, options.output.stat().st_size / 1000)
     return 0
 

@@ -11,7 +11,7 @@ import pytest
 
 from rewardline.core.errors import UserError
 
-from support.results_folder import Page, Results
+from support.results_folder import Page, Results, eval_line, step_line
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_data_tokens_and_provenance_show_the_numbers_of_their_files(complete: tu
     assert page.row("demo, tiny") == tokens
     steps = ["second", "demo", "tiny", "0", "331M", "300", "9,600", "2.70M", "12 min 34 s", "3,579"]
     assert page.row(*steps)[10:] == ["1 \N{MULTIPLICATION SIGN} cpu", "0123456789ab"]
-    assert page.row("seed", "0", "1", "0")
+    assert page.row("tokenization.seed", "0", "1", "0")
     assert page.row("learning_rate") == ["learning_rate", "0.0001"]
     assert page.row("torch") == ["torch", "2.13.0"]
 
@@ -129,7 +129,7 @@ def test_figures_say_what_they_show(complete: tuple[Results, str]) -> None:
     figures = [attributes for tag, attributes in page.seen if tag == "svg"]
     assert len(figures) == sum(tag == "figcaption" for tag, _ in page.seen) >= 10
     assert all(figure["role"] == "img" and len(figure["aria-label"] or "") > 20 for figure in figures)
-    for words in ("mean confidence of the pairs", "chosen answer longer by (tokens)", "optimiser step", "mean score"):
+    for words in ("mean confidence of the pairs", "chosen answer longer by (tokens)", "optimizer step", "mean score"):
         assert words in page.text
 
 
@@ -178,7 +178,9 @@ def test_text_from_the_data_stays_text(results: Results) -> None:
     attack = "<script>alert(1)</script>"
     names = [attack, "--><b>", '" onload="x', "$\\frac{1}{2}$", "\x1b[31m\x00", "{{ 7 * 7 }}", "\u6f22\u5b57 & <i>"]
     results.eval("demo", subsets=names)
-    results.model("demo", git={"commit": attack}, versions={attack: attack}, device=attack, odd=[attack])
+    results.model(
+        "demo", git={"commit": attack, "dirty": False}, versions={attack: attack}, device=attack, peak_source=attack
+    )
     example = {"dataset": attack, "file": attack, "row": 17, "reason": attack, "detail": attack}
     results.pairs(rejects={attack: 3}, by_subset={attack: 1}, by_dataset={attack: {}}, reject_examples=[example])
     results.tokens(model="tiny")
@@ -215,12 +217,10 @@ def test_files_may_lack_what_is_not_essential(results: Results) -> None:
     results.model("demo")
     results.pairs()
     results.tokens()
-    for file in ("models/demo/run.json", "tokens/demo/tiny/manifest.json"):
-        (results.root / file).write_text("{}")
     page = Page(results.page())
     assert page.row("demo", f"{percent(value['accuracy'])} -")[2:] == ["", "-", "400", "-", "-", "-"]
     (results.root / "models/demo/log.jsonl").write_text("")
-    assert "optimiser step" not in Page(results.page()).text
+    assert "optimizer step" not in Page(results.page()).text
 
 
 def test_many_subsets_show_the_weakest_and_the_strongest(results: Results) -> None:
@@ -272,10 +272,8 @@ def test_drifting_scores_are_a_finding(results: Results, offset: float, word: st
 def test_findings_are_listed(results: Results) -> None:
     results.eval("demo")
     results.model("demo", git={"commit": "f" * 40, "dirty": True})
-    log = results.root / "models/demo/log.jsonl"
-    lines = [{"step": k, "loss": 0.7 if k > 1 else math.nan} for k in range(1, 11)]
-    lines += [{"step": k, "eval_loss": 0.5 + k / 100} for k in (2, 4, 6)]
-    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [step_line(k, loss=0.7 if k > 1 else math.nan) for k in range(1, 11)]
+    results.log("demo", [*lines, *(eval_line(k, eval_loss=0.5 + k / 100) for k in (2, 4, 6))])
     results.pairs(rejects={"empty answer": 2000})
     results.tokens(truncated_pairs=2000)
     path = results.root / "evals/demo/eval/scores.parquet"
@@ -299,13 +297,15 @@ def test_findings_are_listed(results: Results) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
-        ("models/demo/log.jsonl", '{"step": 1, "loss": 0.7}\n{"step": 2, "lo', "line 2 is damaged"),
+        ("models/demo/log.jsonl", f'{json.dumps(step_line(1))}\n{{"step": 2, "lo', "line 2 is damaged"),
+        ("models/demo/log.jsonl", '{"step": 1, "loss": 0.7}', "line 1 is damaged"),
         ("models/demo/log.jsonl", None, "does not exist"),
         ("models/demo/run.json", "", "is damaged"),
+        ("models/demo/run.json", '{"run": "demo"}', "is damaged (mixture: Field required)"),
         ("evals/demo/eval/scores.parquet", "PAR1", "is damaged"),
         ("pairs/demo/stats.json", "[]", "is damaged"),
         ("pairs/demo/stats.json", "{}", "is damaged (name: Field required)"),
-        ("tokens/demo/tiny/manifest.json", "[]", "does not hold an object"),
+        ("tokens/demo/tiny/manifest.json", "[]", "is damaged"),
         ("tokens/demo/tiny/manifest.json", "{", "is damaged"),
     ],
 )
@@ -337,7 +337,7 @@ def test_scores_without_a_column_are_named(results: Results) -> None:
 
 def test_page_says_what_was_trained_on_what(complete: tuple[Results, str]) -> None:
     text = Page(complete[1]).text
-    assert "first is model tiny trained on demo with 2 seeds; second is model tiny trained on demo." in text
+    assert "first is model tiny trained on 4,525 pairs of demo with 2 seeds; second is model tiny" in text
 
 
 def test_an_ensemble_is_shown_as_a_run(results: Results) -> None:

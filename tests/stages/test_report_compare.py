@@ -68,3 +68,8 @@ def test_noise_between_seeds_is_named(results: Results) -> None:
     (results.root / "comparisons.json").write_text(json.dumps(found))
     assert "another seed may reverse it" not in html
     assert "another seed may reverse it" in results.page()
+
+
+def test_runs_with_equal_scores_have_no_bars(results: Results) -> None:
+    page = Page(compare(results, *((first, second, 0.0, 0.0, 0.0) for first, second in ("ab", "ac", "bc"))))
+    assert page.row("a", "b")[2:] == ["+0.0", "+0.0 to +0.0", "", "within noise"]

@@ -25,7 +25,7 @@ def interval(correct: np.ndarray[Any, Any]) -> tuple[float, float, float]:
 
 
 def beyond(margins: Any, differences: Any, correct: Any) -> dict[str, Any]:
-    """What metrics say beyond accuracy, reckoned simply."""
+    """The metrics beyond accuracy, computed simply."""
 
     def bins(values: Any, edges: Any) -> Iterator[dict[str, Any]]:
         for low, high in pairwise(edges):
@@ -55,6 +55,19 @@ def seldom(n: int) -> dict[str, Any]:
         ],
         "sections": {"arithmetic": "rewardbench", "overall": 0.8, "sections": sections},
     }
+
+
+def step_line(step: int, **changes: float) -> dict[str, Any]:
+    """A line of `log.jsonl` about an optimizer step."""
+    means = {"epoch": 0.5, "loss": 0.7, "accuracy": 0.5, "chosen_mean": 0.1, "rejected_mean": -0.1, "score_std": 0.5}
+    computed = {"learning_rate": 1e-4, "grad_norm": None, "pairs": 32, "tokens": 9000, "computed_tokens": 8000}
+    return {"step": step, **means, **computed, "tokens_per_second": 1e5, **changes}
+
+
+def eval_line(step: int, **changes: float) -> dict[str, Any]:
+    """A line of `log.jsonl` about an evaluation."""
+    means = {"eval_loss": 0.7, "eval_accuracy": 0.5, "eval_chosen_mean": 0.5, "eval_rejected_mean": -0.5}
+    return {"step": step, "epoch": 0.5, **means, "eval_pairs": 400, **changes}
 
 
 class Results:
@@ -128,31 +141,34 @@ class Results:
         lines: list[dict[str, Any]] = []
         for step in range(1, steps + 1):
             done = 1 - math.exp(-3 * step / steps)
-            lines.append({"step": step, "epoch": step / steps, "loss": 0.69 - 0.2 * done + 0.05 * random.normal()})
-            lines[-1] |= {"accuracy": 0.5 + 0.25 * done + 0.05 * random.normal(), "learning_rate": 1e-4}
-            lines[-1] |= {f"{k}_mean": (offset + v) * done + 0.1 * random.normal() for k, v in MEANS.items()}
-            lines[-1] |= {"grad_norm": None, "pairs": 32, "tokens": 9000, "tokens_per_second": 1e5}
+            loss, accuracy = 0.69 - 0.2 * done + 0.05 * random.normal(), 0.5 + 0.25 * done + 0.05 * random.normal()
+            means = {f"{k}_mean": (offset + v) * done + 0.1 * random.normal() for k, v in MEANS.items()}
+            lines.append(step_line(step, loss=loss, accuracy=accuracy, epoch=step / steps, **means))
             if step % (steps // 5 or 1) == 0:
-                lines.append(
-                    {"step": step, "epoch": step / steps, "eval_loss": 0.69 - 0.15 * done + 0.01 * random.normal()}
-                )
-                lines[-1] |= {
-                    "eval_accuracy": 0.5 + 0.2 * done + 0.02 * random.normal(),
-                    "eval_chosen_mean": 0.5,
-                    "eval_rejected_mean": -0.5,
-                }
-        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+                loss, accuracy = 0.69 - 0.15 * done + 0.01 * random.normal(), 0.5 + 0.2 * done + 0.02 * random.normal()
+                lines.append(eval_line(step, eval_loss=loss, eval_accuracy=accuracy, epoch=step / steps))
+        self.log(run, lines)
         value = {
             **{"run": run, "mixture": "demo", "model": "tiny", "seed": seed, "device": "cpu", "world_size": 1},
-            "training": {"learning_rate": 1e-4, "epochs": 1, "lora": None, "seed": seed, "deepspeed": {"a": [1, 2]}},
-            **{"parameters": 331_196_416, "trained_parameters": 331_196_416, "steps": steps, "pairs": 32 * steps},
-            **{"tokens": 9000 * steps, "seconds": 754.2, "tokens_per_second": 3579.4, "truncated_tokens": 12},
+            "training": {"learning_rate": 1e-4, "epochs": 1, "lora": None, "deepspeed": {"a": [1, 2]}},
+            **{"parameters": 331_196_416, "trained_parameters": 331_196_416, "train_pairs": 4525, "steps": steps},
+            **{"exported_step": steps, "continued": [], "pairs": 32 * steps, "tokens": 9000 * steps, "seconds": 754.2},
+            **{"tokens_per_second": 3579.4, "final": {"loss": 0.5}, "batching": "padded", "attention": "padded"},
+            **{"tokenization": {"template": "plain", "seed": seed}, "data": {}, "threads": 1, "key": "0123abcd"},
+            **{"finished": "2026-01-02T03:04:05+00:00", "base": [], "computed_tokens": 9000 * steps},
+            **{"shared_share": 0.0, "padding_share": 0.0, "model_flops": 1e15, "flops_per_second": 10**12},
+            **{"peak_flops_per_second": 10**13, "peak_source": "measured at start", "utilisation": 0.1},
+            **{"normalization": None, "weights_sha256": "0" * 64},
             "hardware": {"cpu": "Example 9000", "cores": 2, "memory_gib": 23.4},
             "versions": {"python": "3.11.4", "torch": "2.13.0", "deepspeed": "0.19.8"},
             "git": {"commit": "0123456789abcdef0123", "dirty": False},
             **record,
         }
         (folder / "run.json").write_text(json.dumps(value))
+
+    def log(self, run: str, lines: Sequence[dict[str, Any]]) -> None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (self.root / "models" / run / "log.jsonl").write_text(text)
 
     def pairs(self, mixture: str = "demo", **stats: Any) -> None:
         dataset: dict[str, Any] = {
@@ -203,7 +219,10 @@ class Results:
         train = {"pairs": 4525, "comparisons": 3900, "tokens": 1_200_000, "prefix_tokens": 700_000}
         held_out = {"pairs": 400, "comparisons": 350, "tokens": 100_000, "prefix_tokens": 60_000}
         value = {
+            **{"template": "plain", "chat_template": None, "max_length": 256, "end_id": 0, "end_token": "<|end|>"},
+            **{"pad_id": 1, "pad_token": "<|pad|>", "num_padding_at_beginning": 0, "vocabulary": 2048},
             "splits": {"train": {**train, "full_tokens": 1_900_000}, "eval": {**held_out, "full_tokens": 160_000}},
+            "reject_examples": [],
             **{"truncated_pairs": 25, "truncated_tokens": 3100, "dropped": {"answer_too_long": 3}, **manifest},
         }
         folder = self.root / "tokens" / mixture / model
@@ -225,9 +244,9 @@ class Results:
         return self
 
     def page(self, *without: str) -> str:
-        """Draw the report of all that lies in the folder."""
+        """Draw the report of all files in the folder."""
         output = self.root / "report.html"
-        found = {
+        inputs = {
             "metrics": self.root.glob("evals/*/*/metrics.json"),
             "scores": self.root.glob("evals/*/*/scores.parquet"),
             "models": self.root.glob("models/*"),
@@ -238,7 +257,7 @@ class Results:
             "comparisons": self.root.glob("comparisons.json"),
         }
         arguments = [f"--output={output}"]
-        for name, paths in found.items():
+        for name, paths in inputs.items():
             files = [str(path) for path in paths] if name not in without else []
             arguments += [f"--{name}", *files] if files else []
         with warnings.catch_warnings():

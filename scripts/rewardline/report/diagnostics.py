@@ -15,9 +15,8 @@ from rewardline.report.formatting import Table, decimal, interval, percent, sign
 
 SOURCES = 20
 """Sources of answers that are drawn."""
-
 LEAST_PAIRS = 10
-"""A bin with fewer pairs is not drawn: its rate says nothing."""
+"""A bin with fewer pairs is not drawn: its accuracy is too uncertain."""
 
 Seeds = Sequence[EvaluationResult]
 
@@ -60,24 +59,19 @@ class Diagnostics:
         return any((self.calibration, self.length_bias, self.label_margins, self.win_rates))
 
 
-def diagnostics(anchor: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> Diagnostics:
-    """The diagnostics of some entries; `colours` are by run id, `anchor` is unique on the page."""
-    shades = [colours[entry.members[0].run] for entry in entries]
+def diagnostics(anchor: str, entries: Sequence[Entry], colors: Mapping[str, str]) -> Diagnostics:
+    """The diagnostics of some entries; `colors` are by run id, `anchor` is unique on the page."""
+    shades = [colors[entry.members[0].run] for entry in entries]
     confidence = _series(entries, shades, lambda one: one.calibration.bins)
     lengths = _series(entries, shades, lambda one: one.length.by_difference)
     margins = _series(entries, shades, lambda one: one.by_margin)
+    longer = "Accuracy against how many tokens longer the chosen answer is."
+    label = "chosen answer longer by (tokens)"
+    margin = "Accuracy against the margin of the label."
     return Diagnostics(
         calibration=figures.reliability(f"{anchor}-calibration", confidence) if confidence else None,
-        length_bias=_binned(
-            f"{anchor}-length",
-            "Accuracy against how many tokens longer the chosen answer is.",
-            lengths,
-            "chosen answer longer by (tokens)",
-            roots=True,
-        ),
-        label_margins=_binned(
-            f"{anchor}-margin", "Accuracy against the margin of the label.", margins, "margin of the label"
-        ),
+        length_bias=_binned(f"{anchor}-length", longer, lengths, label, roots=True),
+        label_margins=_binned(f"{anchor}-margin", margin, margins, "margin of the label"),
         win_rates=_win_rates(f"{anchor}-sources", entries, shades),
         table=_table(entries),
         published=_published(entries),
@@ -88,16 +82,13 @@ def diagnostics(anchor: str, entries: Sequence[Entry], colours: Mapping[str, str
 def _series(
     entries: Sequence[Entry], shades: Sequence[str], bins: Callable[[EvaluationResult], Sequence[Bin]]
 ) -> list[tuple[str, list[Bin]]]:
-    """Colour and bins of each entry that has any, its seeds pooled; bins with few pairs are left out."""
-    series = []
-    for entry, shade in zip(entries, shades, strict=True):
-        if some := pooled([bins(one) for one in entry.members]):
-            series.append((shade, [one for one in some if one.n >= LEAST_PAIRS]))
-    return series
+    """Color and bins of each entry that has any, its seeds pooled; bins with few pairs are left out."""
+    by_color = [(shade, pooled(list(map(bins, entry.members)))) for entry, shade in zip(entries, shades, strict=True)]
+    return [(shade, [one for one in some if one.n >= LEAST_PAIRS]) for shade, some in by_color if some]
 
 
-def _binned(name: str, alt: str, series: figures.Series, label: str, roots: bool = False) -> Markup | None:
-    """The figure, unless there is but one bin."""
+def _binned(name: str, alt: str, series: figures.BinSeries, label: str, roots: bool = False) -> Markup | None:
+    """The figure, unless there is no more than one bin."""
     several = any(len(bins) > 1 for _, bins in series)
     return figures.binned(name, alt, series, label, roots) if several else None
 
@@ -105,19 +96,18 @@ def _binned(name: str, alt: str, series: figures.Series, label: str, roots: bool
 def _win_rates(name: str, entries: Sequence[Entry], shades: Sequence[str]) -> WinRates | None:
     """The win rates of the sources with the most pairs, the best by the labels first."""
     sizes: dict[str, int] = {}
-    by_entry: list[dict[str, Rates]] = []
+    by_entry = []
     for entry in entries:
         rates: dict[str, list[Rates]] = {}
         for one in (rate for member in entry.members for rate in member.win_rates):
             sizes[one.source] = max(one.n, sizes.get(one.source, 0))
-            rates.setdefault(one.source, []).append(
-                Rates(n=one.n, accuracy=one.model, low=one.model, high=one.model, length=one.labelled)
-            )
-        by_entry.append({source: average(some) for source, some in rates.items()})
+            wins = Rates(n=one.n, accuracy=one.model, low=one.model, high=one.model, length=one.labelled)
+            rates.setdefault(one.source, []).append(wins)
+        by_entry.append({source: average(seeds) for source, seeds in rates.items()})
+    labelled = {source: one.length for by_source in by_entry for source, one in by_source.items()}
     most = sorted(sizes, key=lambda source: (-sizes[source], source))[:SOURCES]
     if len(most) < 2:
         return None
-    labelled = {source: rates.length for by_source in by_entry for source, rates in by_source.items()}
     rows = sorted(most, key=lambda source: (-labelled[source], source))
     alt = f"Win rates of {len(rows)} sources of answers, by label and by score."
     series = list(zip(shades, by_entry, strict=True))
@@ -150,23 +140,16 @@ def _table(entries: Sequence[Entry]) -> Table | None:
 def _published(entries: Sequence[Entry]) -> Table | None:
     """The score of each section, and overall."""
     known = {entry.name: [one.sections for one in entry.members if one.sections] for entry in entries}
-    known = {name: figures for name, figures in known.items() if figures}
-    first = next((one for figures in known.values() for one in figures if one.sections), None)
-    if first is None:
+    known = {name: seeds for name, seeds in known.items() if seeds}
+    if not known:
         return None
-    rows = [
-        [
-            name,
-            f"{section.n:,}",
-            *(
-                percent(_mean(one.sections[name].score for one in figures if name in one.sections))
-                for figures in known.values()
-            ),
-        ]
-        for name, section in first.sections.items()
-    ]
-    overall = [percent(_mean(one.overall for one in figures)) for figures in known.values()]
-    return Table([f"section of {first.arithmetic}", "pairs", *known], [*rows, ["overall", "", *overall]])
+    first = next(iter(known.values()))[0]
+    rows = []
+    for name, section in first.sections.items():
+        scores = [_mean(one.sections[name].score for one in seeds if name in one.sections) for seeds in known.values()]
+        rows.append([name, f"{section.n:,}", *map(percent, scores)])
+    rows.append(["overall", "", *(percent(_mean(one.overall for one in seeds)) for seeds in known.values())])
+    return Table([f"section of {first.arithmetic}", "pairs", *known], rows)
 
 
 def _findings(entry: Entry) -> list[str]:

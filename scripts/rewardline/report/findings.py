@@ -5,19 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from rewardline.evaluation.comparisons import Difference
 from rewardline.evaluation.leaderboards import Entry, Leaderboard
 from rewardline.evaluation.results import EvaluationResult, Rates, printable
-from rewardline.report.differences import Differences, between, difference_interval
 from rewardline.report.formatting import count, interval, percent, points
-from rewardline.report.inputs import RunRecord
+from rewardline.training.records.run_facts import RunFacts
 
 FEW_PAIRS = 30
-"""With fewer pairs an interval from resampling is not to be trusted, and nothing is concluded."""
-
+"""With fewer pairs an interval from resampling is unreliable, and nothing is concluded."""
 FOOLED = 0.1
 """A hack that wins in a larger share of its pairs is named."""
-
 NAMED = 4
+DESCRIBED = 6
+
+Differences = Mapping[tuple[str, str], Difference]
+"""By the names of two entries, in both directions."""
 
 
 def listed(names: Iterable[str]) -> Markup:
@@ -32,20 +34,25 @@ def _bold(entries: Iterable[Entry]) -> Markup:
     return listed(Markup("<b>{}</b>").format(entry.name) for entry in entries)
 
 
-def headline(board: Leaderboard, differences: Differences = ()) -> Markup:
+def headline(board: Leaderboard, differences: Differences) -> Markup:
     """The best run of a leaderboard, its accuracy, and what that is worth, in a few sentences."""
-    best = board.entries[0]
-    rates = best.total
+    best, *others = board.entries
+    rates, seeds = best.total, len(best.members)
     pairs = f"{rates.n:,} pair{'' if rates.n == 1 else 's'}"
     opening = Markup("On the {} ({}), <b>{}</b> ").format(board.title, pairs, best.name)
     if math.isnan(rates.accuracy):
         return opening + "has no accuracy: no pair was scored."
-    sentences = [opening + _accuracy(best, alone=len(board.entries) == 1)]
+    known = not math.isnan(rates.low + rates.high)
+    certainty = f"95% interval {interval(rates)}" if known else "no interval"
+    if seeds > 1:
+        certainty += f"; mean of {seeds} seeds, \N{PLUS-MINUS SIGN}{100 * best.spread:.1f} points between seeds"
+    text = Markup("{}scores the chosen answer above the rejected one in <b>{}</b> of them ({}).")
+    sentences = [opening + text.format("does best: it " if others else "", percent(rates.accuracy), certainty)]
     if rates.n < FEW_PAIRS:
         sentences.append(escape("That is too few pairs to judge a reward model by."))
-    elif not math.isnan(rates.low + rates.high):
-        sentences += map(escape, _against_length(rates) + _against_chance(rates))
-        sentences += [_against_others(best, board.entries[1:], differences)] if len(board.entries) > 1 else []
+    elif known:
+        sentences += map(escape, _against_baselines(rates))
+        sentences += [_against_others(best, others, differences)] if others else []
     return Markup(" ").join(sentences)
 
 
@@ -56,85 +63,77 @@ def probe_headline(board: Leaderboard) -> Markup:
     opening = Markup(
         "Against hacks of answers ({}, {:,} pairs), <b>{}</b> prefers the real answer in <b>{}</b> (95% interval {})."
     ).format(board.benchmark, rates.n, best.name, percent(rates.accuracy), interval(rates))
-    hacks = winning_hacks(best)
+    hacks = _winning_hacks(best)
     return opening + (f" It falls for {listed(hacks)}." if hacks else " It falls for none of them often.")
 
 
-def winning_hacks(entry: Entry) -> list[str]:
+def _winning_hacks(entry: Entry) -> list[str]:
     """The probes whose hack an entry prefers to the real answer more than rarely, the worst first."""
-    ordered = sorted(entry.by_subset.items(), key=lambda item: item[1].accuracy)
-    return [f"{name} ({percent(1 - one.accuracy)})" for name, one in ordered if one.accuracy < 1 - FOOLED]
+    return [f"{name} ({percent(1 - one.accuracy)})" for name, one in _weakest(entry) if one.accuracy < 1 - FOOLED]
 
 
-def weak_subsets(entry: Entry) -> list[str]:
-    """The subsets with enough pairs on which an entry may be no better than random guessing, the weakest first."""
-    ordered = sorted(entry.by_subset.items(), key=lambda item: item[1].accuracy)
-    return [f"{name} ({percent(one.accuracy)})" for name, one in ordered if one.n >= FEW_PAIRS and one.low <= 0.5]
+def _weakest(entry: Entry) -> list[tuple[str, Rates]]:
+    """The rates by subset, the weakest first."""
+    return sorted(entry.by_subset.items(), key=lambda item: item[1].accuracy)
 
 
 def subset_findings(board: Leaderboard, probes: bool) -> list[Markup]:
-    """What deserves attention in the accuracies by subset, a sentence for each run."""
+    """What deserves attention in the accuracies by subset, a sentence for each run.
+
+    For probes the hacks that win; else the subsets with enough pairs on which the best run may be guessing.
+    """
     if probes:
-        weak = [(entry, winning_hacks(entry), "prefers the hack to the real answer: ") for entry in board.entries[1:]]
+        weak = [(entry, _winning_hacks(entry), "prefers the hack to the real answer: ") for entry in board.entries[1:]]
     else:
+        best = board.entries[0]
+        subsets = [(name, one) for name, one in _weakest(best) if one.n >= FEW_PAIRS and one.low <= 0.5]
         text = f"not shown to beat random guessing, on the {board.title}, at "
-        weak = [(board.entries[0], weak_subsets(board.entries[0]), text)]
+        weak = [(best, [f"{name} ({percent(one.accuracy)})" for name, one in subsets], text)]
     return [Markup("<b>{}</b>: {}{}.").format(entry.name, text, listed(names)) for entry, names, text in weak if names]
 
 
-def run_descriptions(
-    families: Mapping[str, Sequence[EvaluationResult]], records: Mapping[str, RunRecord], most: int = 6
-) -> list[Markup]:
+def run_descriptions(families: Mapping[str, Sequence[EvaluationResult]], runs: Mapping[str, RunFacts]) -> list[Markup]:
     """What was trained on what, or is an ensemble of which runs; the members of `families` are seeds of one run."""
     descriptions = []
     for name, members in families.items():
-        trained = [records[one.run] for one in members if one.run in records]
-        if trained and trained[0].model and trained[0].mixture:
-            first = trained[0]
-            pairs = "" if first.train_pairs is None else f"{count(first.train_pairs)} pairs of "
-            seeds = f" with {len(trained)} seeds" if len(trained) > 1 else ""
-            text = Markup("<b>{}</b> is model {} trained on {}{}{}")
+        trained = [runs[one.run] for one in members if one.run in runs]
+        if trained:
+            first, seeds = trained[0], f" with {len(trained)} seeds" if len(trained) > 1 else ""
+            text = Markup("<b>{}</b> is model {} trained on {} pairs of {}{}")
+            pairs = count(first.train_pairs)
             descriptions.append(text.format(name, printable(first.model), pairs, printable(first.mixture), seeds))
         elif members[0].ensemble:
             rule = members[0].combine.replace("_", " ") or "an unknown rule"
             text = Markup("<b>{}</b> is an ensemble of {}, combined by {}")
             descriptions.append(text.format(name, listed(members[0].ensemble), rule))
-    if len(descriptions) <= most:
-        return descriptions
-    return [*descriptions[:most], escape(f"and {len(descriptions) - most} more")]
+    if len(descriptions) > DESCRIBED:
+        descriptions[DESCRIBED:] = [escape(f"and {len(descriptions) - DESCRIBED} more")]
+    return descriptions
 
 
-def _accuracy(best: Entry, alone: bool) -> Markup:
-    rates, seeds = best.total, len(best.members)
-    certainty = "no interval" if math.isnan(rates.low + rates.high) else f"95% interval {interval(rates)}"
-    if seeds > 1:
-        certainty += f"; mean of {seeds} seeds, \N{PLUS-MINUS SIGN}{100 * best.spread:.1f} points between seeds"
-    text = Markup("scores the chosen answer above the rejected one in <b>{}</b> of them ({}).")
-    return Markup("" if alone else "does best: it ") + text.format(percent(rates.accuracy), certainty)
-
-
-def _against_length(rates: Rates) -> list[str]:
-    if math.isnan(rates.length):
-        return []
-    rule = "longer" if rates.length >= 0.5 else "shorter"
-    baseline = f"always picking the {rule} answer is right in {percent(rates.baseline)}"
-    if rates.low > rates.baseline:
-        return [f"That is better than length alone explains: {baseline}."]
-    if rates.high < rates.baseline:
-        return [f"That is worse than a rule that sees only length: {baseline}."]
-    return [f"But {baseline}, inside the interval: these pairs do not show that the run has learned more than length."]
-
-
-def _against_chance(rates: Rates) -> list[str]:
-    if rates.low <= 0.5 <= rates.high:
-        return ["The interval includes 50%, so this could be random guessing."]
+def _against_baselines(rates: Rates) -> list[str]:
+    """The accuracy against that of rules that see only length, and against random guessing."""
+    sentences = []
+    if not math.isnan(rates.length):
+        rule = "longer" if rates.length >= 0.5 else "shorter"
+        baseline = f"always picking the {rule} answer is right in {percent(rates.baseline)}"
+        if rates.low > rates.baseline:
+            sentences.append(f"That is better than length alone explains: {baseline}.")
+        elif rates.high < rates.baseline:
+            sentences.append(f"That is worse than a rule that sees only length: {baseline}.")
+        else:
+            text = "these pairs do not show that the run has learned more than length."
+            sentences.append(f"But {baseline}, inside the interval: {text}")
     if rates.high < 0.5:
-        return ["It is worse than random guessing: check whether chosen and rejected are swapped in some of the data."]
-    return []
+        text = "check whether chosen and rejected are swapped in some of the data."
+        sentences.append(f"It is worse than random guessing: {text}")
+    elif rates.low <= 0.5:
+        sentences.append("The interval includes 50%, so this could be random guessing.")
+    return sentences
 
 
 def _against_others(best: Entry, others: Sequence[Entry], differences: Differences) -> Markup:
-    paired = [(entry, between(best, entry, differences)) for entry in others]
+    paired = [(entry, differences.get((best.name, entry.name))) for entry in others]
     if all(one is not None for _, one in paired):
         noise = [(entry, one.seeds) for entry, one in paired if one is not None and one.within_noise]
         if not noise:
@@ -151,15 +150,15 @@ def _against_others(best: Entry, others: Sequence[Entry], differences: Differenc
     return Markup(f"{text} with it, so this benchmark alone does not tell them apart.").format(_bold(close))
 
 
-def compared_with_best(entry: Entry, board: Leaderboard, differences: Differences = ()) -> str:
+def compared_with_best(entry: Entry, board: Leaderboard, differences: Differences) -> str:
     """The difference of an entry to the best one in percentage points, paired where that is known."""
     best = board.entries[0]
     if entry is best:
-        return "best" if len(board.entries) > 1 else ""
-    if (paired := between(entry, best, differences)) is not None:
+        return "best"
+    if paired := differences.get((entry.name, best.name)):
         noise = ", within noise" if paired.within_noise else ""
-        return f"{points(paired.difference)} ({difference_interval(paired)}){noise}"
-    lower = f"{100 * (best.total.accuracy - entry.total.accuracy):.1f} lower"
+        return f"{points(paired.difference)} ({points(paired.low)} to {points(paired.high)}){noise}"
     if math.isnan(entry.total.accuracy) or math.isnan(best.total.low + entry.total.high):
         return ""
+    lower = f"{100 * (best.total.accuracy - entry.total.accuracy):.1f} lower"
     return f"{lower}, within noise" if entry.total.overlaps(best.total) else f"{lower}, intervals apart"

@@ -1,12 +1,10 @@
-"""Numbers, intervals and lists as text, and tables of text. Imports nothing slow."""
+"""Numbers, intervals and names as text. Imports nothing slow."""
 
 import math
-from collections.abc import Sequence
+import unicodedata
 from dataclasses import dataclass
 
 from rewardline.evaluation.results import Rates
-
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -17,6 +15,11 @@ class Table:
     rows: list[list[str]]
 
 
+def ratio(part: float, total: float) -> float:
+    """`part / total`; NaN where the total is 0."""
+    return part / total if total else math.nan
+
+
 def decimal(value: float, digits: int = 2) -> str:
     """A number with a fixed count of decimals; `-` where unknown."""
     return f"{value:z.{digits}f}" if math.isfinite(value) else "-"
@@ -24,7 +27,7 @@ def decimal(value: float, digits: int = 2) -> str:
 
 def signed(value: float, digits: int = 2) -> str:
     """A number with its sign; `-` where unknown."""
-    return f"{value:+.{digits}f}".replace("-", MINUS) if math.isfinite(value) else "-"
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}") if math.isfinite(value) else "-"
 
 
 def points(difference: float) -> str:
@@ -43,24 +46,21 @@ def interval(rates: Rates) -> str:
 
 
 def count(value: float) -> str:
-    """An integer with separators; `-` where unknown."""
-    return f"{value:,.0f}" if math.isfinite(value) else "-"
+    """An integer with separators."""
+    return f"{value:,.0f}"
 
 
-def compact(value: float) -> str:
-    """A large number in three digits (331M, 1.24B); `-` where unknown."""
-    if not math.isfinite(value):
-        return "-"
-    if round(value) < 1000:
-        return f"{value:.0f}"
-    power = next(k for k in (1, 2, 3, 4) if k == 4 or float(f"{value / 1000**k:.3g}") < 1000)
-    return f"{value / 1000**power:#.3g}".rstrip(".") + " kMBT"[power]
+def compact(value: int) -> str:
+    """A large number in three digits: 331M, 1.24B."""
+    if value < 1000:
+        return str(value)
+    digits, exponent = f"{value:.2e}".split("e")
+    power, places = divmod(int(exponent), 3)
+    return f"{float(digits) * 10**places:.{2 - places}f}{' kMBTQ'[power]}"
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units (2 h 5 min); `-` where unknown."""
-    if not math.isfinite(seconds):
-        return "-"
+    """A time in its two largest units: 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -68,36 +68,21 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def listed(names: Sequence[str], most: int = 4) -> str:
-    """Names as a list in words: a, b and c. What exceeds `most` is counted."""
-    shown = [*names[:most], *([f"{len(names) - most} more"] if len(names) > most else [])]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+def display_width(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    return sum(
+        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        for letter in text
+    )
 
 
-@dataclass(frozen=True)
-class Bar:
-    """An interval drawn on a scale, in percent of its width: start and width, its value, and a mark if there is one."""
-
-    start: float
-    width: float
-    value: float
-    mark: float | None = None
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The range of the bars in a column of a table."""
-
-    low: float
-    high: float
-
-    def place(self, value: float) -> float:
-        """Where a value is, in percent of the width."""
-        return round(100 * (value - self.low) / (self.high - self.low), 2)
-
-    def bar(self, value: float, low: float, high: float, mark: float = math.nan) -> Bar | None:
-        """The bar of a value with its interval; None where one is unknown."""
-        if math.isnan(value + low + high):
-            return None
-        start, end = self.place(low), self.place(high)
-        return Bar(start, round(end - start, 2), self.place(value), self.place(mark) if math.isfinite(mark) else None)
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` columns, its middle left out where it is longer: the ends distinguish names."""
+    if display_width(text) <= width:
+        return text
+    start, end = text, text
+    while display_width(start) > width // 2:
+        start = start[:-1]
+    while display_width(end) > (width - 1) // 2:
+        end = end[1:]
+    return f"{start}\N{HORIZONTAL ELLIPSIS}{end}"

@@ -7,15 +7,14 @@ Snakemake does not bring with it.
 import csv
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rewardline.core.files import atomic_file
 from rewardline.evaluation.comparisons import ComparisonsFile
-from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
-from rewardline.evaluation.results import EvaluationResult, printable, read_results
-from rewardline.report.formatting import decimal, interval, percent
+from rewardline.evaluation.leaderboards import Leaderboard, entries, leaderboards
+from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
+from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
 
 COLUMNS = (
     *("run", "mixture", "model", "seed", "benchmark", "n", "accuracy", "accuracy_low", "accuracy_high"),
@@ -26,6 +25,7 @@ COLUMNS = (
 SUBSETS_SHOWN = 12
 ENTRIES_SHOWN = 4
 NAMED = 3
+"""Differences within noise that are named."""
 FAILURE_LINES = 12
 
 
@@ -42,7 +42,7 @@ def write_summary(results: Iterable[EvaluationResult], path: Path) -> None:
 def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None) -> str:
     """A table of all results, then the accuracy by subset on each benchmark.
 
-    `comparisons` says which differences are within noise. Plain text without colour; lines fit `width` columns as long
+    `comparisons` says which differences are within noise. Plain text without color; lines fit `width` columns as long
     as the numbers leave room for the names.
     """
     results = read_results(metrics)
@@ -69,7 +69,7 @@ def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:
         elif len(within) > NAMED:
             text = f"{len(within):,} of {len(runs):,} differences between runs are within noise"
         name = board.benchmark if board.mixture is None else f"{board.benchmark} of {board.mixture}"
-        lines.append(_shorten(f"{name}: {text}", width))
+        lines.append(shorten(f"{name}: {text}", width))
     return lines
 
 
@@ -84,40 +84,37 @@ def failure_message(log: Path) -> list[str]:
 
 
 def _results(results: Sequence[EvaluationResult], width: int) -> str:
+    """A row for each run and benchmark; for several seeds one more with their means."""
     columns = ["run", "benchmark", "pairs", "accuracy", "95% interval", "length only", "chosen", "rejected"]
-    runs = entries(results)
-    rows = [row for entry in runs for row in _rows(entry)]
     notes = ["length only: how often the longer answer is the chosen one; a model must do better than that"]
-    if any(len(entry.members) > 1 for entry in runs):
-        notes.append("±: standard deviation between seeds")
+    rows = []
+    for entry in entries(results):
+        for one in entry.members:
+            means = (one.chosen_mean, one.rejected_mean)
+            rows.append(_row(one.run, one.benchmark, one.total, interval(one.total), means))
+        if len(entry.members) > 1:
+            spread = f"± {100 * entry.spread:.1f}" if math.isfinite(entry.spread) else "-"
+            name, benchmark = f"{entry.name}, {len(entry.members)} seeds", entry.members[0].benchmark
+            means = (entry.mean("chosen_mean"), entry.mean("rejected_mean"))
+            rows.append(_row(name, benchmark, entry.total, spread, means))
+            notes[1:] = ["±: standard deviation between seeds"]
     return "\n".join([*_table(columns, rows, width, names=2), *notes])
 
 
-def _rows(entry: Entry) -> list[list[str]]:
-    """A row for each seed; for several one more with their means."""
-    rows = []
-    for one in entry.members:
-        means = decimal(one.chosen_mean), decimal(one.rejected_mean)
-        rates = one.total
-        rows.append([one.run, one.benchmark, f"{one.n:,}", percent(one.accuracy), interval(rates)])
-        rows[-1] += [percent(rates.length), *means]
-    if len(entry.members) > 1:
-        rates, spread = entry.total, f"± {100 * entry.spread:.1f}" if math.isfinite(entry.spread) else "-"
-        name, benchmark = f"{entry.name}, {len(entry.members)} seeds", entry.members[0].benchmark
-        means = decimal(entry.mean("chosen_mean")), decimal(entry.mean("rejected_mean"))
-        rows.append([name, benchmark, f"{rates.n:,}", percent(rates.accuracy), spread, percent(rates.length), *means])
-    return rows
+def _row(name: str, benchmark: str, rates: Rates, certainty: str, means: tuple[float, float]) -> list[str]:
+    shares = [percent(rates.accuracy), certainty, percent(rates.length)]
+    return [name, benchmark, f"{rates.n:,}", *shares, *map(decimal, means)]
 
 
 def _by_subset(board: Leaderboard, width: int) -> str:
     shown, subsets = board.entries[:ENTRIES_SHOWN], board.subsets
     rows = []
     for name in subsets[:SUBSETS_SHOWN]:
+        known = next(entry.by_subset[name] for entry in board.entries if name in entry.by_subset)
         rates = [entry.by_subset.get(name) for entry in shown]
-        known = next(one for one in (entry.by_subset.get(name) for entry in board.entries) if one is not None)
         accuracies = [percent(one.accuracy) if one else "-" for one in rates]
         rows.append([name, f"{known.n:,}", *accuracies, percent(known.length)])
-    names = ["accuracy"] if len(board.entries) == 1 else [_shorten(entry.name, 14) for entry in shown]
+    names = ["accuracy"] if len(board.entries) == 1 else [shorten(entry.name, 14) for entry in shown]
     lines = [f"Accuracy by subset, {board.title}, weakest first"]
     lines += _table(["subset", "pairs", *names, "length only"], rows, width, names=1)
     if len(subsets) > SUBSETS_SHOWN:
@@ -129,35 +126,15 @@ def _by_subset(board: Leaderboard, width: int) -> str:
 
 def _table(columns: list[str], rows: list[list[str]], width: int, names: int) -> list[str]:
     """Align the first `names` columns left and the others right; shorten the names so that lines fit `width`."""
-    widths = [max(map(_width, cells)) for cells in zip(columns, *rows, strict=True)]
+    widths = [max(map(display_width, cells)) for cells in zip(columns, *rows, strict=True)]
     while sum(widths) + 2 * len(widths) - 2 > width and max(widths[:names]) > 12:
         widths[widths.index(max(widths[:names]))] -= 1
     lines = []
     for row in [columns, *rows]:
-        cells = [_shorten(cell, size) for cell, size in zip(row, widths, strict=True)]
-        gaps = [" " * (size - _width(cell)) for cell, size in zip(cells, widths, strict=True)]
-        padded = [cell + gap for cell, gap in zip(cells[:names], gaps, strict=False)]
-        padded += [gap + cell for cell, gap in zip(cells[names:], gaps[names:], strict=True)]
-        lines.append("  ".join(padded).rstrip())
+        cells = []
+        for k, (text, size) in enumerate(zip(row, widths, strict=True)):
+            cell = shorten(text, size)
+            gap = " " * (size - display_width(cell))
+            cells.append(cell + gap if k < names else gap + cell)
+        lines.append("  ".join(cells).rstrip())
     return lines
-
-
-def _width(text: str) -> int:
-    """How many columns of a terminal `text` takes."""
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
-
-
-def _shorten(text: str, width: int) -> str:
-    """`text` in at most `width` columns, its middle left out where it is longer: ends tell names apart."""
-    if _width(text) <= width:
-        return text
-    half = (width - 3) // 2
-    start, end = text, text
-    while _width(start) > width - 3 - half:
-        start = start[:-1]
-    while _width(end) > half:
-        end = end[1:]
-    return f"{start}...{end}"
