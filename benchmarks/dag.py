@@ -1,9 +1,9 @@
-"""How long snakemake takes to plan a sharded mixture, and in how much memory, by the number of shards.
+"""Time and memory that Snakemake needs to plan a mixture, by its number of shards.
 
     python benchmarks/dag.py [--shards 100 300 1000 3000 10000]
 
-Each size is a dry-run of the whole pipeline: a data set in that many parts and a mixture in that many shards, so three
-jobs a shard. Prints a line of JSON for each size: jobs, seconds, seconds of a core, and MB of memory at the most.
+Each size is a dry-run of the complete pipeline with a dataset in that many parts and a mixture in that many shards, so
+three jobs per shard. Prints a line of JSON for each size: jobs, seconds, CPU seconds, and peak memory in MB.
 """
 
 import argparse
@@ -21,22 +21,22 @@ ROOT = Path(__file__).parents[1]
 
 
 def overlay(shards: int) -> dict[str, object]:
-    """The default configuration, in that many shards."""
+    """Changes to the default configuration: this number of shards."""
     data = {"demo": {"pairs": 100 * shards, "seed": 1}, "shards": shards}
     return {"datasets": {"demo": data}, "mixtures": {"demo": {"shards": shards}}}
 
 
 def plan(shards: int, folder: Path) -> dict[str, float]:
-    """Plan that many shards: jobs, seconds, and MB of memory at the most."""
+    """Plan this number of shards; returns jobs, seconds, CPU seconds and peak memory in MB."""
     (folder / "overlay.yaml").write_text(yaml.safe_dump(overlay(shards)))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--cores", "2"]
     command += ["--dry-run", "--quiet", "all", "--configfile", "overlay.yaml"]
     begin = time.monotonic()
-    with (folder / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
+    with (folder / "output").open("w") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit((folder / "said").read_text())
+        raise SystemExit((folder / "output").read_text())
     return {
         "shards": shards,
         "jobs": 3 * shards,

@@ -1,11 +1,12 @@
-"""How fast the data stages are, and how much memory and disk they take.
+"""Time, memory and storage of the data stages.
 
     python benchmarks/data.py --pairs 250000 1000000
 
-For each size: synthetic pairs (a prompt of 100 words and two answers of 100, words by Zipf's law) in four JSON Lines
-files go through `snakemake` up to the tokens, with two shards on two cores. Then the stage's own code and the bare
-tokenizer take samples of the pairs in turns, in as many processes of one thread. Prints, as Markdown, the seconds of
-each rule, the largest resident memory of any process of it, the rates, and the bytes on disk a distinct token.
+For each size, Snakemake runs up to the tokens of synthetic pairs (a prompt and two answers of 100 words each, whose
+frequencies follow Zipf's law) in four JSON Lines files, with two shards on two cores. Then the code of the tokenize
+stage and the tokenizer alone process samples of the pairs alternately, in one single-threaded process per shard.
+Prints a Markdown table: the seconds and the peak resident memory of each program, the rates, and bytes on disk per
+distinct token.
 """
 
 import argparse
@@ -33,7 +34,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 FILES = 4
 WORDS = 100
-SAMPLES, SAMPLE = 10, 2_000  # times, and pairs of each shard, that stage and bare tokenizer encode in turns
+SAMPLES, SAMPLE = 10, 2_000  # number of samples of each shard, and pairs per sample
 SYLLABLES = [a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ar", "en", "is", "on", "ul")]
 
 
@@ -43,7 +44,7 @@ def vocabulary(rng: np.random.Generator, size: int = 50_000) -> list[str]:
 
 
 def write_pairs(folder: Path, pairs: int, seed: int) -> None:
-    """`FILES` JSON Lines files; one prompt in ten has a second pair, one in a thousand is nearly the one before."""
+    """Write `FILES` JSON Lines files; 10% of prompts have two pairs, 0.1% are near-duplicates of the previous one."""
     rng = np.random.default_rng(seed)
     words = np.array(vocabulary(rng), dtype=object)
     folder.mkdir(parents=True)
@@ -78,14 +79,14 @@ def configuration(folder: Path, shards: int) -> Path:
 
 
 class Memory:
-    """The largest resident memory of any process of each program, in MiB, and when it was first and last seen."""
+    """Peak resident memory of each program's processes, in MiB, and the times at which it was first and last seen."""
 
     def __init__(self) -> None:
         self.peak: dict[str, float] = defaultdict(float)
         self.seen: dict[str, list[float]] = {}
 
-    def look(self, root: psutil.Process) -> None:
-        """Measure all processes below `root`."""
+    def measure(self, root: psutil.Process) -> None:
+        """Measure all descendants of the process `root`."""
         for process in root.children(recursive=True):
             try:
                 command = process.cmdline()
@@ -103,7 +104,7 @@ class Memory:
 
 
 def run_pipeline(folder: Path, config: Path, target: str, cores: int) -> Memory:
-    """Run snakemake in `folder` up to `target` while measuring."""
+    """Run Snakemake in `folder` up to `target`, and measure memory meanwhile."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     command += ["--configfile", str(ROOT / "config/config.yaml"), str(config), "--cores", str(cores)]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
@@ -114,29 +115,29 @@ def run_pipeline(folder: Path, config: Path, target: str, cores: int) -> Memory:
         process = subprocess.Popen([*command, "--", target], stdout=log, stderr=log, env=environment)
         root = psutil.Process(process.pid)
         while process.poll() is None:
-            memory.look(root)
+            memory.measure(root)
             time.sleep(0.1)
     if process.returncode:
         sys.exit((folder / "snakemake.log").read_text(encoding="utf-8")[-3000:])
     return memory
 
 
-def texts(part: Path, whole: bool) -> Iterator[list[str]]:
-    """Texts of a folder of pairs in batches of 512 pairs: prompt with each answer, or prompt and answers apart."""
+def texts(part: Path, complete: bool) -> Iterator[list[str]]:
+    """Texts of a folder of pairs, 512 pairs at a time: the prompt with each answer if `complete`, else separately."""
     from rewardline.data.pairs.store import read_rows
     from rewardline.tokens.templates import PLAIN
 
     rows: Iterator[Any] = iter(read_rows(part / "train"))
     while batch := list(islice(rows, 512)):
-        found = []
+        batch_texts = []
         for row in batch:
             head, bodies, *_ = PLAIN.render(row["prompt"], [row["chosen"], row["rejected"]])
-            found += [head + body for body in bodies] if whole else [head, *bodies]
-        yield found
+            batch_texts += [head + body for body in bodies] if complete else [head, *bodies]
+        yield batch_texts
 
 
-def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
-    """Seconds of the stage and of the bare tokenizer, in one thread, for samples of a shard of pairs in turns."""
+def tokenizing_times(job: tuple[Path, Path]) -> dict[str, float]:
+    """Seconds of the stage and of the tokenizer alone for samples of a shard, alternately and in one thread."""
     os.environ.update(RAYON_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     import logging
 
@@ -149,9 +150,9 @@ def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
 
     logging.disable(logging.INFO)
     base, part = job
-    bare = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     settings = TokenizeSettings(max_length=1024, template="plain")
-    seconds = dict.fromkeys(("stage", "whole", "apart"), 0.0)
+    seconds = dict.fromkeys(("stage", "complete", "separate"), 0.0)
     rows = read_pairs(part / "train")
     with tempfile.TemporaryDirectory() as name:
         for number in range(SAMPLES):
@@ -161,34 +162,34 @@ def in_turns(job: tuple[Path, Path]) -> dict[str, float]:
                 for row in some:
                     writer.add(row)
                 writer.close()
-            (sample / "manifest.json").write_text(json.dumps({"train": writer_total(sample), "eval": 0}))
+            (sample / "manifest.json").write_text(json.dumps({"train": training_pairs(sample), "eval": 0}))
             out = sample / "tokens"
             out.mkdir()
-            seconds["stage"] += tokenize(settings, sample, base, out)["seconds"]
-            for kind in ("whole", "apart"):
-                for batch in texts(sample, kind == "whole"):
+            seconds["stage"] += tokenize(settings, sample, base, out).seconds or 0.0
+            for kind in ("complete", "separate"):
+                for batch in texts(sample, kind == "complete"):
                     start = time.perf_counter()
-                    bare.encode_batch_fast(batch, add_special_tokens=False)
+                    tokenizer.encode_batch_fast(batch, add_special_tokens=False)
                     seconds[kind] += time.perf_counter() - start
     return seconds
 
 
-def writer_total(sample: Path) -> int:
-    """How many training pairs a sample has."""
+def training_pairs(sample: Path) -> int:
+    """Number of training pairs of a sample."""
     return sum(pq.ParquetFile(part).metadata.num_rows for part in (sample / "train").glob("*.parquet"))
 
 
 def compare(folder: Path, shards: int) -> dict[str, float]:
-    """The stage against the bare tokenizer on samples of all shards, with a process for each shard."""
+    """Seconds of the stage and of the tokenizer alone on samples of all shards, in one process per shard."""
     base = folder / "results/base/bpe"
     jobs = [(base, folder / f"results/shards/pairs/synthetic/{shard}") for shard in range(shards)]
     with multiprocessing.get_context("spawn").Pool(shards) as pool:
-        found = pool.map(in_turns, jobs)
-    return {kind: sum(one[kind] for one in found) for kind in found[0]}
+        times = pool.map(tokenizing_times, jobs)
+    return {kind: sum(one[kind] for one in times) for kind in times[0]}
 
 
 def measure(pairs: int, cores: int, keep: Path | None) -> dict[str, Any]:
-    """All figures for a size."""
+    """All measurements for a number of pairs."""
     with tempfile.TemporaryDirectory(dir=keep) as name:
         folder = Path(name)
         write_pairs(folder / "input", pairs, seed=1)
@@ -197,22 +198,22 @@ def measure(pairs: int, cores: int, keep: Path | None) -> dict[str, Any]:
         tokens = json.loads((folder / "results/tokens/synthetic/bpe/manifest.json").read_text(encoding="utf-8"))
         disk = sum(path.stat().st_size for path in (folder / "results/tokens/synthetic/bpe").glob("*.arrow"))
         distinct = sum(entry["tokens"] for entry in tokens["splits"].values())
-        made = sum(entry["pairs"] for entry in tokens["splits"].values())
+        tokenized = sum(entry["pairs"] for entry in tokens["splits"].values())
         seconds = {program: last - first for program, (first, last) in memory.seen.items()}
         return {
             "pairs": pairs,
             "seconds": seconds,
             "peak": dict(memory.peak),
             "stage": tokenizing_seconds(folder),
-            "turns": compare(folder, cores),
+            "tokenizing": compare(folder, cores),
             "bytes_per_token": disk / distinct,
             "tokens": distinct,
-            "made": made,
+            "tokenized": tokenized,
         }
 
 
 def tokenizing_seconds(folder: Path) -> float:
-    """Seconds from the loaded tokenizer to the last shard written, from the logs of the shards."""
+    """Seconds from the loaded tokenizer to the last shard written, from the manifests of the shards."""
     return max(
         json.loads(path.read_text(encoding="utf-8"))["seconds"]
         for path in folder.glob("results/shards/tokens/synthetic/bpe/*/manifest.json")
@@ -220,7 +221,7 @@ def tokenizing_seconds(folder: Path) -> float:
 
 
 def report(figures: list[dict[str, Any]]) -> str:
-    """The figures as Markdown."""
+    """The measurements as a Markdown table."""
     programs = sorted(
         {name for one in figures for name in one["seconds"]}, key=lambda name: figures[0]["seconds"].get(name, 0.0)
     )
@@ -230,13 +231,13 @@ def report(figures: list[dict[str, Any]]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
 
     def share(one: dict[str, Any], kind: str) -> str:
-        return f"{one['turns'][kind] / one['turns']['stage']:.0%}"
+        return f"{one['tokenizing'][kind] / one['tokenizing']['stage']:.0%}"
 
     rows = {
-        "pairs/s tokenised": lambda one: f"{one['made'] / one['stage']:,.0f}",
-        "of the bare tokenizer's rate, whole conversations": lambda one: share(one, "whole"),
-        "of the bare tokenizer's rate, each prompt once": lambda one: share(one, "apart"),
-        "bytes on disk a distinct token": lambda one: f"{one['bytes_per_token']:.2f}",
+        "pairs/s tokenized": lambda one: f"{one['tokenized'] / one['stage']:,.0f}",
+        "of the tokenizer's rate on complete conversations": lambda one: share(one, "complete"),
+        "of the tokenizer's rate on each prompt and answer once": lambda one: share(one, "separate"),
+        "bytes on disk per distinct token": lambda one: f"{one['bytes_per_token']:.2f}",
         "largest process": lambda one: f"{max(one['peak'].values()):.0f} MiB",
     }
     return "\n".join(lines + [f"| {key} | " + " | ".join(map(cell, figures)) + " |" for key, cell in rows.items()])
@@ -247,7 +248,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pairs", type=int, nargs="+", default=[20_000])
     options.add_argument("--cores", type=int, default=2)
-    options.add_argument("--folder", type=Path, help="where to make the temporary folder")
+    options.add_argument("--folder", type=Path, help="parent of the temporary folder")
     args = options.parse_args()
     figures = []
     for pairs in args.pairs:

@@ -1,12 +1,13 @@
-"""Score the same pairs with the same model in this project's way and in those of its peers, in turns, and compare.
+"""Compare the speed of scoring with rewardline, a plain Hugging Face loop and DeepSpeed-Chat.
 
     python benchmarks/evaluate.py --data hh-rlhf/harmless-base/test.jsonl.gz --model tiny
 
---data is a file of transcripts as in Anthropic/hh-rlhf; without it the demo generator's pairs are used. Peers are the
-evaluation of DeepSpeed-Chat's second step (all sequences padded to the full length, chosen and rejected ones the two
-halves of a batch) and a plain loop over batches of a Hugging Face model (padded to the longest of the batch, in the
-order of the data, chosen and rejected apart). All run in one process, with the same weights and threads; what is timed
-is from token ids to scores, batches made included, and start-up left out. fp32 on the CPU, bf16 with --device cuda.
+--data is a file of transcripts as in Anthropic/hh-rlhf; without it, the pairs of the demo generator are used.
+DeepSpeed-Chat is the evaluation of its step 2: all sequences padded to the maximum length, chosen and rejected ones as
+the two halves of a batch. The plain loop pads each batch to its longest sequence, in the order of the data, chosen and
+rejected separately. All methods score the same pairs with the same weights and threads, alternately in one process.
+Measured is the time from token ids to scores, collation included, without start-up. fp32 on the CPU, bf16 with
+--device cuda.
 """
 
 import argparse
@@ -26,17 +27,17 @@ from preparation import SHAPES, prepare
 
 OURS, PLAIN, CHAT = "rewardline", "Hugging Face, plain loop", "DeepSpeed-Chat"
 TRAINING = {"pairs_per_step": 1, "max_steps": 1}
-"""Nothing is trained; the pipeline makes the tokens for a training."""
+"""Settings of a training run, which the configuration needs; nothing is trained."""
 Pair = tuple[list[int], list[int]]
 """Token ids of a chosen and a rejected sequence."""
-Way = Callable[[int], list[tuple[float, float]]]
-"""Scores the chosen and rejected sequence of each pair of so many comparisons, from the first on."""
-WARM = 8
-"""Comparisons that each way scores before it is timed."""
+Method = Callable[[int], list[tuple[float, float]]]
+"""Returns the scores of the chosen and the rejected sequence of all pairs of the first N comparisons."""
+WARM_UP = 8
+"""Number of comparisons that each method scores before the measurement."""
 
 
-class Contest:
-    """The pairs of a folder of tokens, and the ways to score them; each has a model of its own, loaded from `base`."""
+class Workload:
+    """The pairs of a folder of tokens, and the methods to score them, each with its own model loaded from `base`."""
 
     def __init__(self, tokens: Path, base: Path, pairs: int, device: str, sizes: argparse.Namespace) -> None:
         import torch
@@ -53,26 +54,26 @@ class Contest:
             if sum(map(len, self._pairs)) >= pairs:
                 break
             row = self.data[index]
-            whole = [[*row.prefix.tolist(), *tail.tolist()] for tail in row.tails]
-            self._pairs.append([(whole[pair.chosen], whole[pair.rejected]) for pair in row.pairs])
+            sequences = [[*row.prefix.tolist(), *tail.tolist()] for tail in row.tails]
+            self._pairs.append([(sequences[pair.chosen], sequences[pair.rejected]) for pair in row.pairs])
             self.computed += row.tokens
 
     @property
     def comparisons(self) -> int:
-        """How many there are."""
+        """Number of comparisons."""
         return len(self._pairs)
 
     def pairs(self, comparisons: int | None = None) -> list[Pair]:
-        """The pairs of so many comparisons, None for all."""
+        """The pairs of the first `comparisons` comparisons; None for all."""
         return [pair for pairs in self._pairs[:comparisons] for pair in pairs]
 
     @property
     def real(self) -> int:
-        """Tokens of all chosen and rejected sequences in full."""
+        """Number of tokens of all chosen and rejected sequences in full."""
         return sum(len(chosen) + len(rejected) for chosen, rejected in self.pairs())
 
     def tokens(self, name: str) -> int:
-        """Tokens that a way computes, padding included."""
+        """Number of tokens that a method computes, padding included."""
         if name == CHAT:
             return 2 * len(self.pairs()) * self.max_length
         if name == OURS:
@@ -84,11 +85,11 @@ class Contest:
             total += sum(max(batch) * len(batch) for batch in batches)
         return total
 
-    def way(self, name: str) -> Way:
-        """A way by its name, with its model loaded."""
+    def method(self, name: str) -> Method:
+        """A method by its name, with its model loaded."""
         return {OURS: self._ours, PLAIN: self._plain, CHAT: self._chat}[name]()
 
-    def _ours(self) -> Way:
+    def _ours(self) -> Method:
         from rewardline.model.loading import load_reward_model
         from rewardline.model.reward_model import RewardModel
         from rewardline.scoring.batched import score_comparisons
@@ -101,12 +102,14 @@ class Contest:
                 model, rows, device=self.device, pad_id=self.pad_id, batch_tokens=self.sizes.batch_tokens
             )
             return [
-                (float(found[pair.chosen]), float(found[pair.rejected])) for row, found in scored for pair in row.pairs
+                (float(values[pair.chosen]), float(values[pair.rejected]))
+                for row, values in scored
+                for pair in row.pairs
             ]
 
         return score
 
-    def _plain(self) -> Way:
+    def _plain(self) -> Method:
         import torch
         from transformers import AutoModelForSequenceClassification
 
@@ -129,7 +132,7 @@ class Contest:
 
         return score
 
-    def _chat(self) -> Way:
+    def _chat(self) -> Method:
         import torch
         from peers.deepspeed_chat import RewardModel
 
@@ -151,7 +154,7 @@ class Contest:
 
 
 def padded(rows: Sequence[list[int]], length: int, pad_id: int) -> tuple[Any, Any]:
-    """Ids and mask, int64 [rows, length]."""
+    """Token ids and attention mask, int64 [rows, length]."""
     import torch
 
     ids, mask = torch.full((len(rows), length), pad_id), torch.zeros(len(rows), length, dtype=torch.long)
@@ -161,70 +164,81 @@ def padded(rows: Sequence[list[int]], length: int, pad_id: int) -> tuple[Any, An
     return ids, mask
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """Median and range."""
+def median_and_range(values: Sequence[float], form: str) -> str:
+    """Median and range as text."""
     middle = format(statistics.median(values), form)
     return middle if len(values) == 1 else f"{middle} ({format(min(values), form)}-{format(max(values), form)})"
 
 
-def compare(contest: Contest, rounds: int, peers: bool) -> str:
-    """Score with all ways `rounds` times in turns; the report as Markdown."""
+def compare(workload: Workload, rounds: int, peers: bool) -> str:
+    """Score with all methods alternately, `rounds` times; returns the report as Markdown."""
     import torch
 
     names = [OURS, PLAIN, CHAT] if peers else [OURS]
-    ways = {name: contest.way(name) for name in names}
+    methods = {name: workload.method(name) for name in names}
     scores: dict[str, Any] = {}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    work: dict[str, list[float]] = {name: [] for name in names}
-    for way in ways.values():
-        way(WARM)
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in names}
+    for method in methods.values():
+        method(WARM_UP)
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            begin, spent = time.perf_counter(), time.process_time()
-            scores[name] = torch.tensor(ways[name](contest.comparisons))
+            begin, cpu_begin = time.perf_counter(), time.process_time()
+            scores[name] = torch.tensor(methods[name](workload.comparisons))
             seconds[name].append(time.perf_counter() - begin)
-            work[name].append(time.process_time() - spent)
-            taken = f"{seconds[name][-1]:.1f} s, {work[name][-1]:.1f} of the processor"
+            cpu_seconds[name].append(time.process_time() - cpu_begin)
+            taken = f"{seconds[name][-1]:.1f} s, {cpu_seconds[name][-1]:.1f} s of CPU time"
             print(f"round {turn + 1}: {name} took {taken}", file=sys.stderr)
-    head = ["", "real tokens/s", "ours is", "by processor time", "computed / real tokens", "largest difference"]
+    head = ["", "real tokens/s", "speedup", "speedup in CPU time", "computed / real tokens", "largest difference"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in names:
-        faster, lighter = (
-            [theirs / ours for theirs, ours in zip(found[name], found[OURS], strict=True)] for found in (seconds, work)
+        speedup, cpu_speedup = (
+            [theirs / ours for theirs, ours in zip(times[name], times[OURS], strict=True)]
+            for times in (seconds, cpu_seconds)
         )
-        off = float((scores[name] - scores[OURS]).abs().max())
+        difference = float((scores[name] - scores[OURS]).abs().max())
         cells = [
             name,
-            spread([contest.real / found for found in seconds[name]], ",.0f"),
-            "" if name == OURS else spread(faster, ".1f"),
-            "" if name == OURS else spread(lighter, ".1f"),
-            f"{contest.tokens(name) / contest.real:.2f}",
-            "" if name == OURS else f"{off:.1e}",
+            median_and_range([workload.real / one for one in seconds[name]], ",.0f"),
+            "" if name == OURS else median_and_range(speedup, ".1f"),
+            "" if name == OURS else median_and_range(cpu_speedup, ".1f"),
+            f"{workload.tokens(name) / workload.real:.2f}",
+            "" if name == OURS else f"{difference:.1e}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     facts = (
-        f"{len(contest.pairs())} pairs, {contest.real:,} real tokens (chosen and rejected in full); scores from "
-        f"{scores[OURS].min():.2f} to {scores[OURS].max():.2f}; {rounds} rounds in turns, {torch.get_num_threads()} "
-        "threads. Medians (range over rounds); ratios within a round."
+        f"{len(workload.pairs())} pairs, {workload.real:,} real tokens (chosen and rejected in full); scores from "
+        f"{scores[OURS].min():.2f} to {scores[OURS].max():.2f}; {rounds} rounds, {torch.get_num_threads()} threads. "
+        "Medians (range over rounds); speedups of rewardline within a round."
     )
     return "\n".join([facts, "", *lines])
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prepare, run, print."""
+    """Run the benchmark and print the report."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, help="transcripts (JSON lines, also .gz); default: the demo generator")
     options.add_argument("--model", default="tiny", help=f"a model folder, or one of {', '.join(SHAPES)} (random)")
-    options.add_argument("--no-peers", action="store_true", help="this project alone")
+    options.add_argument("--no-peers", action="store_true", help="measure rewardline only")
     options.add_argument("--pairs", type=int, default=256)
     options.add_argument("--max-length", type=int, default=512)
-    options.add_argument("--batch-tokens", type=int, default=8192, help="of this project; evaluate.py's default")
-    options.add_argument("--chat-batch", type=int, default=16, help="pairs; the default of DeepSpeed-Chat's main.py")
-    options.add_argument("--plain-batch", type=int, default=8, help="sequences")
+    options.add_argument(
+        "--batch-tokens",
+        type=int,
+        default=8192,
+        help="batch size of rewardline, in tokens; default: that of scripts/evaluate.py",
+    )
+    options.add_argument(
+        "--chat-batch",
+        type=int,
+        default=16,
+        help="batch size of DeepSpeed-Chat, in pairs; default: that of its main.py",
+    )
+    options.add_argument("--plain-batch", type=int, default=8, help="batch size of the plain loop, in sequences")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    options.add_argument("--work", type=Path, help="folder to work in; default: a temporary one")
+    options.add_argument("--work", type=Path, help="working folder; default: a temporary one")
     args = options.parse_args(argv)
     if args.device == "cpu":
         os.environ.update(CUDA_VISIBLE_DEVICES="", DS_ACCELERATOR="cpu")
@@ -232,8 +246,8 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.work or Path(temporary)).absolute()
         work = prepare(folder, args.data, args.model, args.pairs, args.max_length, TRAINING)
-        contest = Contest(work.tokens, work.base, args.pairs, args.device, args)
-        print(compare(contest, args.rounds, not args.no_peers))
+        workload = Workload(work.tokens, work.base, args.pairs, args.device, args)
+        print(compare(workload, args.rounds, not args.no_peers))
     return 0
 
 

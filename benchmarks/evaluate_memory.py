@@ -1,7 +1,9 @@
-"""The memory that scripts/evaluate.py takes for many pairs: python benchmarks/evaluate_memory.py --pairs 50000 200000
+"""Memory that scripts/evaluate.py needs for many pairs.
 
-Random tokens, two answers a prompt, and a random Llama that is too small to matter; what is printed is the largest
-resident memory of the whole stage, metrics included, and its rate.
+    python benchmarks/evaluate_memory.py --pairs 50000 200000
+
+The input is random tokens, two answers per prompt, and a random Llama so small that its own cost is negligible. Prints
+the peak resident memory of the complete stage, metrics included, and its rate.
 """
 
 import argparse
@@ -26,7 +28,7 @@ VOCABULARY = 1000
 
 
 def write_tokens(folder: Path, pairs: int) -> None:
-    """A folder as the tokenize stage leaves it."""
+    """Write a folder of tokens, as the tokenize stage does."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     splits = {}
@@ -45,7 +47,7 @@ def write_tokens(folder: Path, pairs: int) -> None:
 
 
 def write_model(folder: Path) -> None:
-    """A folder as the training leaves it, as far as the evaluation reads it."""
+    """Write a model folder with what the evaluate stage reads of it."""
     from transformers import AutoModelForSequenceClassification, LlamaConfig
 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -55,11 +57,11 @@ def write_model(folder: Path) -> None:
 
 
 def measure(folder: Path, pairs: int) -> str:
-    """A row of the table."""
+    """Evaluate this number of pairs; returns a row of the table."""
     write_tokens(folder / "tokens", pairs)
     settings = {"run": "r", "name": "r", "mixture": "m", "model": "x", "seed": 0, "benchmark": "eval"}
-    places = {"--model": folder / "model", "--tokens": folder / "tokens", "--output": folder / "out"}
-    options = [str(part) for option in places.items() for part in option]
+    folders = {"--model": folder / "model", "--tokens": folder / "tokens", "--output": folder / "out"}
+    options = [str(part) for option in folders.items() for part in option]
     program = [sys.executable, str(ROOT / "scripts/evaluate.py"), "--settings", json.dumps(settings)]
     begin = time.perf_counter()
     child = subprocess.Popen([*program, *options])
@@ -71,7 +73,7 @@ def measure(folder: Path, pairs: int) -> str:
 
 
 def main() -> int:
-    """Measure each number of pairs."""
+    """Run the benchmark."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--pairs", type=int, nargs="+", default=[50_000, 200_000])
     print("| pairs | peak RSS | pairs/s, start-up included |\n|---|---|---|")

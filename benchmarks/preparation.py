@@ -1,4 +1,4 @@
-"""What the trainings of benchmarks/train.py share: model folder, tokens, and the same pairs in the same order."""
+"""Inputs of the compared training runs and evaluations: model folder, tokens, and pairs in a fixed order."""
 
 import gzip
 import json
@@ -44,19 +44,23 @@ SHAPES: dict[str, Json] = {
         "vocab_size": 128_256,
     },
 }
-"""Random models by name; their tokenizer is trained on the data, and smaller than their vocabulary."""
+"""Configurations of random models; their tokenizer is trained on the data and may be smaller than `vocab_size`."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Inputs of all trainings.
+    """Inputs of all training runs.
 
     Attributes:
-        tokens, base: folders for scripts/train.py; `base` has a score head already, so that all start alike.
-        settings: what scripts/train.py reads.
-        pairs: file with {chosen, rejected} ids of each pair, in the order in which scripts/train.py takes them.
-        lengths: of each pair's chosen and rejected sequence in tokens; `shared`: tokens of its common prefix.
-        parameters: those of the matrices that multiply every token, embeddings aside.
+        folder: the working folder.
+        tokens, base: folders for scripts/train.py; `base` has a score head, so that all runs start with the same one.
+        settings: settings of scripts/train.py.
+        pairs: JSON Lines file with the token ids {chosen, rejected} of each pair, in the order of scripts/train.py.
+        lengths: number of tokens of each pair's chosen and rejected sequence.
+        shared: number of tokens of each pair's common prefix.
+        pad_id: id of the padding token.
+        max_length: maximum number of tokens of a sequence.
+        parameters: number of parameters without the embeddings.
     """
 
     folder: Path
@@ -74,7 +78,7 @@ class Work:
 def prepare(folder: Path, data: Path | None, model: str, pairs: int, max_length: int, training: Json) -> Work:
     """Run the pipeline up to the tokens of at least `pairs` training pairs, in `folder`.
 
-    `training` is the run's section of the configuration; `model` one of `SHAPES` or a model folder.
+    `training` is the section `training` of the run; `model` is a name in `SHAPES` or a model folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     source: Json = {"demo": {"pairs": pairs * 2, "seed": 1}}
@@ -106,7 +110,7 @@ def _pipeline(folder: Path, config: Json, target: str) -> None:
 
 
 def _make_model(folder: Path, name: str) -> int:
-    """Save the model with a score head and its tokenizer to `folder/model`; the number of its matrix parameters."""
+    """Save a model with a score head and its tokenizer to `folder/model`; returns its parameters without embeddings."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -146,7 +150,7 @@ def _work(folder: Path, config: Json, parameters: int) -> Work:
     per_step = training["pairs_per_step"]
     lengths, shared, lines = [], [], []
     plan = batching.steps(data.pair_counts, batching.order(data, 0, 0), per_step)
-    # Peers take equally many pairs a step: up to the first step that could not be filled.
+    # The peers take the same number of pairs in every step, so stop at the first step that cannot be filled.
     for pieces in plan[: training["max_steps"]]:
         rows = [batching.cut(data[piece.index], piece) for piece in pieces]
         if sum(len(row.pairs) for row in rows) < per_step:
@@ -163,7 +167,7 @@ def _work(folder: Path, config: Json, parameters: int) -> Work:
     if not steps:
         raise SystemExit("the first step cannot be filled; use fewer --pairs-per-step")
     if steps < len(plan[: training["max_steps"]]):
-        print(f"{steps} steps: the next one cannot be filled with whole comparisons", file=sys.stderr)
+        print(f"{steps} steps: the next one cannot be filled with complete comparisons", file=sys.stderr)
     (folder / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     settings = {"run": "r", "mixture": "m", "model": "x", "seed": 0, "trust_remote_code": False}
     return Work(

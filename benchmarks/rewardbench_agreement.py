@@ -1,17 +1,17 @@
-"""Does the `rewardbench` package say the same of a model as rewardline does?
+"""Compare scores and metrics of the `rewardbench` package with those of rewardline.
 
     python -m venv rb && rb/bin/pip install --no-deps rewardbench==0.1.4
     rb/bin/pip install torch transformers==4.51.0 "trl<0.20" "setuptools<81" accelerate datasets fschat tiktoken wandb
     python benchmarks/rewardbench_agreement.py --peer rb/bin/python --model results/models/demo-seed0 \\
         --pairs results/pairs/demo --scores results/evals/demo-seed0/eval/scores.parquet
 
-The package scores the first held-out pairs that it can read with its own command; its scores are compared with those
-of scores.parquet. Its functions then make the figures of RewardBench and RewardBench 2 of random scores, which are
-compared with ours.
+The command of the package scores the first held-out pairs that the package can read; its scores are compared with
+those of scores.parquet. Then functions of the package compute the metrics of RewardBench and RewardBench 2 of random
+scores, which are compared with rewardline's.
 
-The model is copied, and the tokenizer's settings in the copy are made fit for the package, which wants transformers
-4.51 and writes no end token: its class has the name that it had there and makes no token types, and a tokenizer
-without a chat template gets ours, `Human: ... Assistant: ...` and the end token, as one.
+The package needs transformers 4.51 and does not add an end token. So it gets a copy of the model with changed tokenizer
+settings: the class has its name in transformers 4.51 and returns no token type ids, and a tokenizer without a chat
+template gets one that writes `Human: ... Assistant: ...` and the end token.
 """
 
 import argparse
@@ -39,11 +39,11 @@ PLAIN = (
     "{% for m in messages %}{{ {'user': 'Human', 'assistant': 'Assistant', 'system': 'System'}[m.role] }}: "
     "{{ m.content }}{{ eos_token if loop.last else '\n\n' }}{% endfor %}"
 )
-PLACES = {"--model": "folder of the model", "--pairs": "folder of the mixture's pairs", "--scores": "scores.parquet"}
+PATHS = {"--model": "folder of the model", "--pairs": "folder of the mixture's pairs", "--scores": "scores.parquet"}
 
 
-def copied(model: Path, folder: Path) -> None:
-    """A copy of the model that the package can read."""
+def copy_model(model: Path, folder: Path) -> None:
+    """Copy the model to `folder`, with tokenizer settings that the package can read."""
     shutil.copytree(model, folder)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text())
@@ -54,14 +54,14 @@ def copied(model: Path, folder: Path) -> None:
     path.write_text(json.dumps(settings))
 
 
-def takes_turns(pair: Json) -> bool:
-    """Whether a prompt is of user and assistant in turns: the package reads no other, so none with a system message."""
+def alternates(pair: Json) -> bool:
+    """Whether user and assistant alternate in the prompt, without a system message: the package reads no other."""
     roles = [turn["role"] for turn in pair["prompt"]]
     return roles == [("user", "assistant")[k % 2] for k in range(len(roles))]
 
 
 def random_rows(seed: int) -> tuple[list[Json], list[Json]]:
-    """Scored pairs of all subsets of RewardBench, and scored rows of RewardBench 2; whole numbers, so that some tie."""
+    """Scored pairs of all subsets of RewardBench, and scored rows of RewardBench 2; integers, so that some tie."""
     rng = np.random.default_rng(seed)
     subsets = [name for part in PROMPTS.values() for name in part]
     first = [
@@ -81,7 +81,7 @@ def random_rows(seed: int) -> tuple[list[Json], list[Json]]:
 
 
 def our_figures(first: list[Json], second: list[Json]) -> tuple[Json, Json]:
-    """What rewardline makes of the same scores."""
+    """The metrics that rewardline computes from the same scores."""
     place = {"item": "", "chosen": 0, "rejected": 0, "answers": 2}
     pairs = [{**pair, "file": "f", "row": k, "place": place} for k, pair in enumerate(first)]
     rows = [
@@ -102,24 +102,24 @@ def our_figures(first: list[Json], second: list[Json]) -> tuple[Json, Json]:
         for n in range(row["num_correct"])
         for m in range(row["num_correct"], len(row["scores"]))
     ]
-    found = [figures(pairs, "rewardbench", {}).as_json(), figures(rows, "rewardbench2", {}).as_json()]
-    one, two = ({**{n: s["score"] for n, s in f["sections"].items()}, "overall": f["overall"]} for f in found)
+    results = [figures(pairs, "rewardbench", {}).as_json(), figures(rows, "rewardbench2", {}).as_json()]
+    one, two = ({**{n: s["score"] for n, s in r["sections"].items()}, "overall": r["overall"]} for r in results)
     return one, two
 
 
 def main() -> int:
-    """Run the peer and print how far it is from us; 1 where it does not agree."""
+    """Run the package and print the differences; returns 1 if they are too large."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--peer", required=True, help="python of an environment with rewardbench")
-    options.add_argument("--count", type=int, default=200, help="pairs to score")
-    for name, what in PLACES.items():
+    options.add_argument("--peer", required=True, help="Python of an environment with rewardbench")
+    options.add_argument("--count", type=int, default=200, help="number of pairs to score")
+    for name, what in PATHS.items():
         options.add_argument(name, type=Path, required=True, help=what)
     args = options.parse_args()
-    pairs: list[Json] = list(islice(filter(takes_turns, read_rows(args.pairs / "eval")), args.count))
+    pairs: list[Json] = list(islice(filter(alternates, read_rows(args.pairs / "eval")), args.count))
     first, second = random_rows(0)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        copied(args.model, work / "model")
+        copy_model(args.model, work / "model")
         with (work / "pairs.jsonl").open("w", encoding="utf-8") as stream:
             for pair in pairs:
                 sides = {side: [*pair["prompt"], {"role": "assistant", "content": pair[side]}] for side in SIDES}
@@ -139,21 +139,24 @@ def main() -> int:
     scores = pd.read_parquet(args.scores).set_index("pair_id").loc[[pair["pair_id"] for pair in pairs]]
     ours = scores[["chosen_score", "rejected_score"]].to_numpy()
     gap = float(np.abs(ours - theirs[["scores_chosen", "scores_rejected"]].to_numpy()).max())
-    own = float((scores["chosen_score"] > scores["rejected_score"]).mean())
+    our_accuracy = float((scores["chosen_score"] > scores["rejected_score"]).mean())
     one, two = our_figures(first, second)
-    rows = [("scores of a model", len(pairs), f"{gap:.1e}"), ("its accuracy", len(pairs), f"{abs(accuracy - own):.1e}")]
-    apart = [
+    rows = [
+        ("scores of the model", len(pairs), f"{gap:.1e}"),
+        ("accuracy of the model", len(pairs), f"{abs(accuracy - our_accuracy):.1e}"),
+    ]
+    differences = [
         max(abs(mine[key] - value) for key, value in figures[name].items())
         for name, mine in (("first", one), ("second", two))
     ]
     rows += [
-        ("RewardBench's sections", len(first), f"{apart[0]:.1e}"),
-        ("RewardBench 2's", len(second), f"{apart[1]:.1e}"),
+        ("sections of RewardBench", len(first), f"{differences[0]:.1e}"),
+        ("subsets of RewardBench 2", len(second), f"{differences[1]:.1e}"),
     ]
     print("| | n | largest difference |\n|---|---|---|")
     for what, count, value in rows:
         print(f"| {what} | {count} | {value} |")
-    return int(gap > 1e-4 or max(abs(accuracy - own), *apart) > 1e-9)
+    return int(gap > 1e-4 or max(abs(accuracy - our_accuracy), *differences) > 1e-9)
 
 
 SIDES = ("chosen", "rejected")

@@ -1,11 +1,11 @@
-"""Train the same model on the same pairs with this project and with its peers, in turns, and compare.
+"""Compare the speed of training with rewardline, TRL and DeepSpeed-Chat.
 
     python benchmarks/train.py --data hh-rlhf/harmless-base/test.jsonl.gz --peer-python .venv-peers/bin/python
 
---data is a file of transcripts as in Anthropic/hh-rlhf; without it the demo generator's pairs are used. Peers are TRL's
-RewardTrainer, where --peer-python names a Python with envs/requirements-benchmarks.txt, and the procedure of
-DeepSpeed-Chat (benchmarks/peers/deepspeed_chat.py). All start from one folder with a score head, take the same
-pairs in the same order, with AdamW, a linear schedule and fp32. With --device cuda this project alone runs, in bf16.
+--data is a file of transcripts as in Anthropic/hh-rlhf; without it, the pairs of the demo generator are used. TRL's
+RewardTrainer runs if --peer-python names a Python with the packages of envs/requirements-benchmarks.txt; the procedure
+of DeepSpeed-Chat is in benchmarks/peers/deepspeed_chat.py. All train the same model and score head on the same pairs in
+the same order, alternately, with AdamW, a linear schedule and fp32. With --device cuda, rewardline runs alone, in bf16.
 """
 
 import argparse
@@ -34,10 +34,16 @@ PUBLISHED = "per_token_published"
 
 @dataclass(frozen=True)
 class Result:
-    """One training: seconds from its start to each finished step and to its end, and the losses.
+    """Measurements of a training run.
 
-    `rss`: the largest resident memory in GB; `gpu`: the largest GPU memory in GB; `flops`: what the model needs for the
-    whole training, where run.json says it.
+    Attributes:
+        steps: seconds from the start to the end of each step.
+        seconds: seconds from the start to the end of the process.
+        losses: training loss of each step.
+        end_losses: pairwise loss of each step at the end tokens.
+        rss: peak resident memory in GB.
+        gpu: peak GPU memory in GB.
+        flops: floating-point operations of the model in the complete run, if run.json has them.
     """
 
     steps: list[float]
@@ -49,18 +55,18 @@ class Result:
     flops: float | None = None
 
     def rate(self, tokens: Sequence[int], warm: int) -> float:
-        """Real tokens a second after the first `warm` steps; `tokens` of each step."""
+        """Real tokens per second after the first `warm` steps; `tokens` has the number of each step."""
         return sum(tokens[warm:]) / (self.steps[-1] - self.steps[warm - 1])
 
 
 def run(command: list[str], log: Callable[[], Path | None], output: Path, gpu: bool) -> Result:
-    """Run a training, and note when each line of its log appears.
+    """Run a training command and record when each line of its log appears.
 
-    `log` finds the log while it grows. What the training prints goes to `output/printed`.
+    `log` returns the path of the log once it exists. Output of the command is written to `output/printed`.
     """
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
-    # The Hub is not asked, and no tool of a peer reports home.
+    # No requests to the Hub, no telemetry.
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": str(ROOT / "scripts")}
     local = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29571"}
     cpu = {} if gpu else {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
@@ -99,18 +105,18 @@ def _gpu_memory() -> float:
 
 
 def ours(work: Work, threads: int, gpu: bool = False, **changes: Any) -> Result:
-    """This project's training."""
+    """Train with rewardline."""
     out = work.folder / "ours"
     settings = {**work.settings, "training": {**work.settings["training"], **changes}}
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--settings", json.dumps(settings)]
-    places = {"--tokens": work.tokens, "--base": work.base, "--output": out / "model", "--checkpoints": out / "c"}
+    folders = {"--tokens": work.tokens, "--base": work.base, "--output": out / "model", "--checkpoints": out / "c"}
     numbers = {"--threads": threads, "--gpus": int(gpu)}
-    options = [str(part) for option in {**places, **numbers}.items() for part in option]
+    options = [str(part) for option in {**folders, **numbers}.items() for part in option]
     return run([*command, *options], lambda: next(out.glob("c/*/log.jsonl"), None), out, gpu)
 
 
 def peer(work: Work, threads: int, python: str, program: str) -> Result:
-    """A peer's training."""
+    """Train with a peer."""
     out = work.folder / program.removesuffix(".py")
     training = work.settings["training"]
     job = {
@@ -129,7 +135,7 @@ def peer(work: Work, threads: int, python: str, program: str) -> Result:
 
 
 def gemm_rate(threads: int, seconds: float = 1.0) -> float:
-    """Floating-point operations a second of a large fp32 matrix product on this machine now."""
+    """Floating-point operations per second of a large fp32 matrix product on this machine at present."""
     import torch
 
     torch.set_num_threads(threads)
@@ -143,7 +149,7 @@ def gemm_rate(threads: int, seconds: float = 1.0) -> float:
 
 
 def computed(work: Work, name: str) -> list[int]:
-    """Tokens that a step computes, padding included."""
+    """Number of tokens that each step computes, padding included."""
     size, result = work.settings["training"]["pairs_per_step"], []
     for begin in range(0, len(work.lengths), size):
         rows = work.lengths[begin : begin + size]
@@ -156,19 +162,19 @@ def computed(work: Work, name: str) -> list[int]:
     return result
 
 
-def spread(values: Sequence[float], form: str) -> str:
-    """Median and range."""
+def median_and_range(values: Sequence[float], form: str) -> str:
+    """Median and range as text."""
     middle = format(statistics.median(values), form)
     return middle if len(values) == 1 else f"{middle} ({format(min(values), form)}-{format(max(values), form)})"
 
 
 def table(work: Work, results: dict[str, list[Result]], peak: Sequence[float], warm: int) -> str:
-    """The comparison as Markdown; `peak` is the rate to relate to, in FLOP/s, as measured in each round."""
+    """The comparison as a Markdown table; `peak` is the reference rate of each round in FLOP/s."""
     size = work.settings["training"]["pairs_per_step"]
     real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
     head = [
-        "", "whole job, real tokens/s", "ratio", "steps after warm-up, real tokens/s", "ratio", "to first step, s",
-        "peak RSS, GB", "padding", "computed / real tokens", "utilisation",
+        "", "complete job, real tokens/s", "speedup", "steps after warm-up, real tokens/s", "speedup",
+        "time to first step, s", "peak RSS, GB", "padding", "computed / real tokens", "utilization",
     ]  # fmt: skip
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, runs in results.items():
@@ -177,12 +183,13 @@ def table(work: Work, results: dict[str, list[Result]], peak: Sequence[float], w
         jobs, steps = [sum(real) / r.seconds for r in runs], [r.rate(real, warm) for r in runs]
         needed = [6 * work.parameters * sum(tokens) if r.flops is None else r.flops for r in runs]
         flops = [need * rate / sum(real) / top for need, rate, top in zip(needed, steps, peak, strict=True)]
-        faster = [r.seconds / o.seconds for r, o in zip(runs, results[OURS], strict=True)]
-        quicker = [o.rate(real, warm) / r.rate(real, warm) for r, o in zip(runs, results[OURS], strict=True)]
+        job_speedup = [r.seconds / o.seconds for r, o in zip(runs, results[OURS], strict=True)]
+        step_speedup = [o.rate(real, warm) / r.rate(real, warm) for r, o in zip(runs, results[OURS], strict=True)]
         cells = [
-            name, spread(jobs, ",.0f"), spread(faster, ".2f"), spread(steps, ",.0f"), spread(quicker, ".2f"),
-            spread([r.steps[0] for r in runs], ".1f"), spread([r.rss for r in runs], ".2f"), f"{padding:.0%}",
-            f"{sum(tokens) / sum(real):.2f}", spread(flops, ".0%"),
+            name, median_and_range(jobs, ",.0f"), median_and_range(job_speedup, ".2f"), median_and_range(steps, ",.0f"),
+            median_and_range(step_speedup, ".2f"), median_and_range([r.steps[0] for r in runs], ".1f"),
+            median_and_range([r.rss for r in runs], ".2f"), f"{padding:.0%}", f"{sum(tokens) / sum(real):.2f}",
+            median_and_range(flops, ".0%"),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -194,7 +201,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> str:
 
 
 def curves(work: Work, results: dict[str, list[Result]], threads: int) -> list[str]:
-    """What the loss curves of peers have in common with ours."""
+    """Differences between the losses of the peers and of rewardline, as a Markdown list."""
     lines = []
     mine = results[OURS][0].losses
     if TRL in results:
@@ -202,75 +209,78 @@ def curves(work: Work, results: dict[str, list[Result]], threads: int) -> list[s
     if CHAT in results:
         chat = results[CHAT][0]
         lines.append(
-            f"- Loss at the end tokens in the first step, {CHAT}: {abs(mine[0] - chat.end_losses[0]):.1e} off."
+            f"- Loss at the end tokens in the first step, {CHAT}: differs by {abs(mine[0] - chat.end_losses[0]):.1e}."
         )
         losses = ours(work, threads, loss=PUBLISHED).losses
         lines.append(
-            f"- Loss of each step by {CHAT}'s own objective: differs by at most {difference(losses, chat.losses)}."
+            f"- Loss of each step with {CHAT}'s objective: differs by at most {difference(losses, chat.losses)}."
         )
     return lines
 
 
 def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, tuple[str, str]]) -> str:
-    """Run all trainings `rounds` times in turns on the CPU; the report as Markdown."""
+    """Train with all tools alternately, `rounds` times, on the CPU; returns the report as Markdown."""
     results: dict[str, list[Result]] = {name: [] for name in (OURS, *peers)}
     peak = []
     for turn in range(rounds):
         peak.append(gemm_rate(threads))
-        for name, found in results.items():
+        for name, runs in results.items():
             result = ours(work, threads) if name == OURS else peer(work, threads, *peers[name])
-            found.append(result)
+            runs.append(result)
             print(f"round {turn + 1}: {name} took {result.seconds:.1f} s", file=sys.stderr)
     tokens = sum(map(sum, work.lengths))
     facts = [
         f"{len(work.lengths)} pairs in {work.settings['training']['max_steps']} steps, {tokens:,} real tokens (chosen "
-        f"and rejected in full), {sum(work.shared) / tokens:.0%} of them a prefix that is computed once; "
-        f"{work.parameters / 1e6:.1f}M parameters without embeddings; {rounds} rounds in turns, {threads} threads; "
-        f"matrix products at {spread([rate / 1e9 for rate in peak], '.0f')} GFLOP/s.",
+        f"and rejected in full), {sum(work.shared) / tokens:.0%} of them a shared prefix that is computed once; "
+        f"{work.parameters / 1e6:.1f}M parameters without embeddings; {rounds} rounds, {threads} threads; "
+        f"matrix products at {median_and_range([rate / 1e9 for rate in peak], '.0f')} GFLOP/s.",
         "",
         table(work, results, peak, warm),
         "",
-        "Medians (range over rounds). Ratios are ours against the peer in the same round. Utilisation: the FLOPs of "
-        "what is computed, of the rate of matrix products; for ours `model_flops` of run.json, which leaves out what "
-        "the last layer does not compute; for the others 6 x parameters x computed tokens.",
+        "Medians (range over rounds). Speedups are of rewardline over the peer in the same round. Utilization: FLOP/s "
+        "of the model divided by the rate of matrix products. The FLOPs of rewardline are `model_flops` of run.json, "
+        "without what the last layer does not compute; those of the others are 6 x parameters x computed tokens.",
         *curves(work, results, threads),
     ]
     return "\n".join(facts)
 
 
 def on_gpu(work: Work, warm: int, peak: float) -> str:
-    """This project's training on a GPU, as Markdown."""
+    """Train with rewardline on a GPU; returns the report as a Markdown table."""
     result = ours(work, os.cpu_count() or 1, gpu=True)
     size = work.settings["training"]["pairs_per_step"]
     real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
     rate, share = result.rate(real, warm), sum(computed(work, OURS)) / sum(real)
     assert result.flops is not None
-    # As if every token of every answer had to be computed, as without shared prefixes.
+    # As if every token of every sequence were computed, as without shared prefixes.
     naive = 6 * work.parameters * rate
     cells = [
         f"{work.parameters / 1e6:.0f}M", f"{rate:,.0f}", f"{rate * share:,.0f}",
         f"{result.flops / sum(real) * rate / peak:.1%}", f"{naive / peak:.1%}", f"{result.steps[0]:.1f}",
         f"{result.gpu:.1f}",
     ]  # fmt: skip
-    head = "parameters | real tokens/s | computed tokens/s | utilisation | per real token | to first step, s | GPU GB"
+    head = (
+        "parameters | real tokens/s | computed tokens/s | utilization | utilization by real tokens |"
+        " time to first step, s | GPU memory, GB"
+    )
     return f"| {head} |\n{'|---' * len(cells)}|\n| {' | '.join(cells)} |"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prepare, run, print."""
+    """Run the benchmark and print the report."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data", type=Path, help="transcripts (JSON lines, also .gz); default: the demo generator")
     options.add_argument("--model", default="tiny", help=f"a model folder, or one of {', '.join(SHAPES)} (random)")
-    options.add_argument("--peer-python", help="Python with TRL; without it TRL is left out")
-    options.add_argument("--no-peers", action="store_true", help="this project alone")
+    options.add_argument("--peer-python", help="Python with TRL; default: without TRL")
+    options.add_argument("--no-peers", action="store_true", help="measure rewardline only")
     options.add_argument("--pairs", type=int, help="default: 160; on a GPU 2048")
     options.add_argument("--pairs-per-step", type=int, help="default: 4; on a GPU 64")
     options.add_argument("--micro-batch-tokens", type=int, help="default: 2048; on a GPU 16384")
     options.add_argument("--max-length", type=int, default=512)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
-    options.add_argument("--warm", type=int, default=4, help="steps that the rate after warm-up leaves out")
-    options.add_argument("--work", type=Path, help="folder to work in; default: a temporary one")
+    options.add_argument("--warm", type=int, default=4, help="number of warm-up steps")
+    options.add_argument("--work", type=Path, help="working folder; default: a temporary one")
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options.add_argument("--peak", type=float, default=989e12, help="bf16 FLOP/s of the GPU; default: an H100's")
     args = options.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Keep config/schema.yaml and the tables of config/README.md as the models of the configuration have them.
+"""Generate config/schema.yaml and the tables of config/README.md from the pydantic models of the configuration.
 
 python docs/configuration.py            fail if they are not current
 python docs/configuration.py --write    write them
@@ -39,24 +39,24 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "runs.*.training": (TrainingSettings,),
     "benchmarks": (BenchmarkEntry,),
 }
-"""By the name of a table in README.md: the models whose keys it has."""
+"""By the name of a table in README.md: the models whose keys it lists."""
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-"""Names of bounds that pydantic leaves as they are in types with null."""
+"""Pydantic's names for bounds, which it does not translate in types that allow null, and those of JSON Schema."""
 HEAD = """\
 # Every key of the configuration as a JSON Schema: type, default, bounds and meaning.
-# Made from the models in scripts/rewardline by `python docs/configuration.py --write`.
+# Generated from the pydantic models in scripts/rewardline by `python docs/configuration.py --write`.
 """
 
 
 def schema() -> str:
     """The content of schema.yaml."""
-    found = _plain(Config.model_json_schema(by_alias=True))
-    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
-    return HEAD + yaml.safe_dump(found, sort_keys=False, width=120, allow_unicode=True)
+    content = _plain(Config.model_json_schema(by_alias=True))
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **content}
+    return HEAD + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True)
 
 
 def _plain(node: Any) -> Any:
-    """A schema without the titles that repeat the names of keys, and with JSON Schema's names for bounds."""
+    """A schema without titles that repeat the names of keys, and with the bounds named as in JSON Schema."""
     if isinstance(node, list):
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
@@ -90,7 +90,7 @@ def default(field: FieldInfo) -> str:
 
 
 def readme(text: str) -> str:
-    """README.md with its tables as the models have them."""
+    """README.md with its tables generated from the models."""
     for name in TABLES:
         begin, end = f"<!-- table of {name} -->\n", "\n<!-- end of table -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)

@@ -1,10 +1,10 @@
-"""The procedure of DeepSpeed-Chat's second step on the pairs of benchmarks/train.py: python deepspeed_chat.py JOB.json
+"""The procedure of DeepSpeed-Chat's step 2, for the pairs of benchmarks/train.py: python deepspeed_chat.py JOB.json
 
-benchmarks/evaluate.py uses its model.
+Every sequence is padded to the maximum length; chosen and rejected sequences are the two halves of a batch; a linear
+head scores every token. The loss of a pair is the mean logistic loss over the tokens from the first one that differs to
+the end of the longer answer, padding of the shorter one included (Yao et al. 2023, arXiv 2308.01320).
 
-Every sequence is padded to the full length; chosen and rejected ones are the two halves of a batch; a linear head
-scores every token, and a loop over the pairs takes the mean logistic loss over the tokens from the first one that
-differs to the end of the longer answer, padding of the shorter one included (Yao et al. 2023, arXiv 2308.01320).
+benchmarks/evaluate.py uses the model of this file.
 """
 
 import json
@@ -23,12 +23,12 @@ from rewardline.training.engine import start_processes
 
 
 class RewardModel(nn.Module):
-    """A transformer, a head for every token, and the loss."""
+    """A transformer with a score head for every token, and the loss."""
 
     def __init__(self, base: str, pad_id: int) -> None:
         super().__init__()
-        whole = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
-        self.transformer, self.head, self.pad_id = whole.base_model, whole.score, pad_id
+        model = AutoModelForSequenceClassification.from_pretrained(base, dtype=torch.float32)
+        self.transformer, self.head, self.pad_id = model.base_model, model.score, pad_id
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The loss, and the scores [P] of chosen and rejected sequences at their end tokens; ids are int64 [2P, L]."""
@@ -54,7 +54,7 @@ class RewardModel(nn.Module):
 
 
 def collate(pairs: list[dict[str, Any]], length: int, pad_id: int) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64 [2P, length]."""
+    """Token ids and attention mask, int64 [2P, length]."""
     rows = [pair["chosen"] for pair in pairs] + [pair["rejected"] for pair in pairs]
     ids = torch.full((len(rows), length), pad_id)
     mask = torch.zeros(len(rows), length, dtype=torch.long)
@@ -65,7 +65,7 @@ def collate(pairs: list[dict[str, Any]], length: int, pad_id: int) -> tuple[Tens
 
 
 def main() -> None:
-    """Train as the job says, and save the model."""
+    """Train with the settings in the job file, and save the model."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
     start_processes()

@@ -1,7 +1,7 @@
-"""The `rewardbench` package on a model and pairs of rewardbench_agreement.py: python rewardbench_peer.py JOB.json
+"""Run the `rewardbench` package for rewardbench_agreement.py: python rewardbench_peer.py JOB.json
 
-Runs the package's own command with one change where there is no GPU: its pipeline moves every batch to "cuda", which
-then means the CPU. Also has its own functions make the figures of RewardBench and RewardBench 2 of given scores.
+Runs the command of the package. Without a GPU, it has one change: the package moves every batch to "cuda", which then
+means the CPU. Functions of the package also compute the metrics of RewardBench and RewardBench 2 of given scores.
 """
 
 import json
@@ -21,13 +21,13 @@ from transformers import BatchEncoding
 
 
 def on_cpu() -> None:
-    """Let the package's `.to("cuda")` leave batches where they are."""
+    """Make `.to("cuda")` of a batch move it to the CPU."""
     move = BatchEncoding.to
     BatchEncoding.to = lambda self, device, **options: move(self, "cpu" if device == "cuda" else device, **options)
 
 
 def first(pairs: list[dict[str, Any]]) -> dict[str, float]:
-    """RewardBench: the package's sections of scored pairs, and their mean."""
+    """RewardBench: the sections of scored pairs, and their mean."""
     results: dict[str, list[bool]] = {}
     for pair in pairs:
         results.setdefault(pair["subset"], []).append(pair["chosen_score"] > pair["rejected_score"])
@@ -37,20 +37,20 @@ def first(pairs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def second(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """RewardBench 2: the package's figures of scored rows (the right answers first), and their mean."""
+    """RewardBench 2: the metrics of scored rows (correct answers first), and their mean."""
     flat = [{"subset": row["subset"], "id": row["id"], "scores": one} for row in rows for one in row["scores"]]
     dataset = reroll_and_score_dataset(Dataset.from_list(flat), [len(row["scores"]) for row in rows], ["scores"])
     dataset = dataset.add_column("num_correct", [row["num_correct"] for row in rows])
-    found = {}
+    metrics = {}
     for subset in sorted(set(dataset["subset"])):
-        part = dataset.filter(lambda row, wanted=subset: row["subset"] == wanted)
+        part = dataset.filter(lambda row, name=subset: row["subset"] == name)
         results = [row["results"] for row in part]
-        found[subset] = process_single_model(part)[1] if subset == "Ties" else math.fsum(results) / len(results)
-    return {**found, "overall": float(np.mean(list(found.values())))}
+        metrics[subset] = process_single_model(part)[1] if subset == "Ties" else math.fsum(results) / len(results)
+    return {**metrics, "overall": float(np.mean(list(metrics.values())))}
 
 
 def main(job: dict[str, Any]) -> None:
-    """Run the package's command in the job's folder, then its arithmetic."""
+    """Run the command of the package in the current folder, then its metrics."""
     if not torch.cuda.is_available():
         on_cpu()
     options = {"dataset": "pairs.jsonl", "load_json": True, "not_quantized": True, "torch_dtype": "float32"}

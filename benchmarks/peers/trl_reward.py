@@ -1,4 +1,4 @@
-"""TRL's RewardTrainer on the pairs of benchmarks/train.py: python trl_reward.py JOB.json"""
+"""TRL's RewardTrainer, for the pairs of benchmarks/train.py: python trl_reward.py JOB.json"""
 
 import json
 import sys
@@ -12,17 +12,17 @@ from trl import RewardConfig, RewardTrainer
 
 
 class Recorded(RewardTrainer):
-    """Writes a line with each step's loss, unrounded."""
+    """A RewardTrainer that writes a line with the unrounded loss of each step."""
 
     log_path: Path
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss of a step, which is one batch here."""
+        """The loss of a step; a step has one batch."""
         self._loss = super().compute_loss(*args, **kwargs)
         return self._loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Forward and backward."""
+        """Forward and backward pass."""
         self._flush()
         result = super().training_step(*args, **kwargs)
         self._waiting = True
@@ -31,7 +31,7 @@ class Recorded(RewardTrainer):
     _waiting = False
 
     def _flush(self) -> None:
-        """Write the line of the step before, now that its update is done."""
+        """Write the line of the previous step, whose update is complete."""
         if self._waiting:
             with self.log_path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"loss": float(self._loss.detach())}) + "\n")
@@ -39,7 +39,7 @@ class Recorded(RewardTrainer):
 
 
 def main() -> None:
-    """Train as the job says, and save the model."""
+    """Train with the settings in the job file, and save the model."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
     out = Path(job["output"])

@@ -16,11 +16,11 @@ class CombineSettings(Settings):
 
     combine: Literal["mean", "worst", "mean_minus_variance"] = Field(
         "mean",
-        description="Score of an answer by an ensemble: the `mean` of its members' standardised scores, the `worst`, or"
-        " `mean_minus_variance`.",
+        description="How the standardized scores of an ensemble's members are combined: their `mean`, the `worst`"
+        " (lowest), or `mean_minus_variance`.",
     )
     variance_weight: Number = Field(
-        0.5, ge=0, description="What the variance between members is multiplied by in `mean_minus_variance`."
+        0.5, ge=0, description="Factor of the variance between members in `mean_minus_variance`."
     )
 
 

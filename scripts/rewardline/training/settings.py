@@ -16,111 +16,135 @@ Offload = Literal["none", "optimizer", "all"]
 class EarlyStoppingSettings(Settings):
     """When a training run ends early."""
 
-    patience: Integer = Field(5, ge=1, description="How many evaluations without a lower loss end the training.")
-    min_delta: Number = Field(0.0, ge=0, description="By how much a loss must be lower to count.")
+    patience: Integer = Field(
+        5, ge=1, description="Number of consecutive evaluations without a lower loss after which training stops."
+    )
+    min_delta: Number = Field(0.0, ge=0, description="How much lower a loss must be to count as lower.")
 
 
 class TrainingSettings(Settings):
     """The keys of `runs.*.training`."""
 
     learning_rate: Number = Field(5.0e-5, gt=0, description="Peak learning rate of AdamW.")
-    epochs: Number = Field(1, gt=0, description="Passes over the training pairs; may be a fraction.")
-    max_steps: Integer | None = Field(None, ge=1, description="Most optimiser steps.")
-    pairs_per_step: Integer = Field(32, ge=1, description="Most pairs of an optimiser step, over all processes.")
+    epochs: Number = Field(1, gt=0, description="Number of passes over the training pairs; may be a fraction.")
+    max_steps: Integer | None = Field(None, ge=1, description="Maximum number of optimizer steps.")
+    pairs_per_step: Integer = Field(
+        32, ge=1, description="Maximum number of pairs per optimizer step, over all processes."
+    )
     tokens_per_micro_batch: Integer = Field(
-        4096, ge=8, description="Most tokens computed at once by a process: the key to memory."
+        4096,
+        ge=8,
+        description="Maximum number of tokens that a process computes at once (micro batch). Lower it to save memory.",
     )
     schedule: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="Course of the learning rate after the warm-up: `cosine`, `linear` or `constant`."
+        "cosine", description="Learning rate schedule after the warm-up: `cosine`, `linear` or `constant`."
     )
-    warmup: Number = Field(0.03, ge=0, description="Warm-up: a share of the steps below 1, else a number of steps.")
+    warmup: Number = Field(
+        0.03, ge=0, description="Length of the linear warm-up: below 1 a share of the steps, else a number of steps."
+    )
     weight_decay: Number = Field(0.1, ge=0, description="Weight decay of matrices; norms and biases have none.")
     betas: list[Annotated[Number, Field(ge=0, lt=1)]] = Field(
         [0.9, 0.95],
         min_length=2,
         max_length=2,
-        description="AdamW's decay rates of the means of gradients and of their squares.",
+        description="AdamW's beta coefficients: decay rates of the running averages of the gradient and of its square.",
     )
-    eps: Number = Field(1.0e-8, gt=0, description="What AdamW adds to the root of the squares' mean.")
-    clip: Number = Field(1.0, ge=0, description="Largest gradient norm; 0 for no limit.")
+    eps: Number = Field(
+        1.0e-8, gt=0, description="AdamW's epsilon: term added to the denominator for numerical stability."
+    )
+    clip: Number = Field(1.0, ge=0, description="Maximum gradient norm; 0 turns gradient clipping off.")
     dropout: Number | None = Field(
-        0.0, ge=0, lt=1, description="Dropout probability everywhere in the model; `null` leaves the model's own."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout probability in all layers of the model; `null` keeps the values of the model's"
+        " configuration.",
     )
     loss: Loss = Field(
         "pairwise",
-        description="What is compared, see below: `pairwise`, `kwise`, `per_token` or `per_token_published`.",
+        description="Training loss, see below: `pairwise`, `kwise`, `per_token` or `per_token_published`.",
     )
     score: Literal["end", "first_padding", "mean"] = Field(
         "end",
-        description="Where the score is read: at the `end` token, at the `first_padding` token behind it, or the `mean`"
-        " over the answer's tokens, the end token included.",
+        description="Where the score is read: at the `end` token, at the `first_padding` token after it, or as the"
+        " `mean` over the tokens of the answer, the end token included.",
     )
     normalize: Literal[False, True, "fold"] = Field(
         False,
-        description="`true` keeps mean and standard deviation of the eval split's scores with the model, and `fold`"
-        " puts them into its weights, see below.",
+        description="`true` stores mean and standard deviation of the eval split's scores with the model, and `fold`"
+        " folds them into its weights, see below.",
     )
     centering: Number = Field(
-        0.0, ge=0, description="Coefficient of (chosen + rejected)², which keeps the mean score near 0."
+        0.0, ge=0, description="Coefficient of the penalty (chosen + rejected)², which keeps the mean score near 0."
     )
     label_smoothing: Number = Field(
         0.0,
         ge=0,
         lt=0.5,
-        description="Probability that a label is wrong, beside the `confidence` that a pair may have of its own.",
+        description="Probability that a label is wrong, in addition to the `confidence` of the pair.",
     )
-    margin: Flag = Field(False, description="Subtract the pair's margin from the score difference.")
+    margin: Flag = Field(False, description="Subtract the margin of the pair from the score difference.")
     precision: Precision = Field("fp32", description="Number format of the computation: `fp32`, `bf16` or `fp16`.")
-    zero_stage: Literal[0, 1, 2, 3] = Field(0, description="ZeRO stage, 0 to 3: what processes share out among them.")
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        0,
+        description="DeepSpeed's ZeRO stage: what is partitioned across processes. 0: nothing, 1: optimizer state,"
+        " 2: also gradients, 3: also parameters.",
+    )
     offload: Offload = Field(
         "none",
-        description="What is kept in CPU memory instead of on the GPU: the `optimizer`, or `all` (with the parameters,"
-        " stage 3).",
+        description="State kept in CPU memory instead of GPU memory: that of the `optimizer`, or `all` (with the"
+        " parameters; ZeRO stage 3).",
     )
-    gradient_checkpointing: Flag = Field(False, description="Recompute activations instead of keeping them.")
+    gradient_checkpointing: Flag = Field(
+        False, description="Recompute activations in the backward pass instead of storing them."
+    )
     lora: LoraSettings | None = Field(
         None,
-        description="Low-rank adapters and the score head are trained, and merged on export: `rank` (16), `alpha` (32),"
+        description="Train low-rank adapters and the score head, and merge them on export: `rank` (16), `alpha` (32),"
         " `dropout` (0.0), `target_modules` (every linear layer).",
     )
     batching: Literal["shared_prefix", "padded"] = Field(
         "shared_prefix",
-        description="`shared_prefix` computes a prompt once for all its answers and pads nothing; `padded` pads each"
-        " sequence.",
+        description="`shared_prefix` computes a prompt once for all its answers and packs sequences without padding;"
+        " `padded` computes each sequence separately and pads it.",
     )
     attention: Literal["auto", "sdpa", "flex"] = Field(
         "auto",
-        description="What computes the attention of packed rows: `flex` (flex_attention, on a GPU), `sdpa` (in"
-        " segments), or `auto`: `flex` on a GPU that it works on.",
+        description="Attention implementation for packed sequences: `flex` (flex_attention, on a GPU), `sdpa`"
+        " (scaled dot-product attention, in segments), or `auto`: `flex` on a GPU that supports it, else `sdpa`.",
     )
-    checkpoint_every: Integer = Field(200, ge=0, description="Steps between checkpoints; 0 for none but by time.")
+    checkpoint_every: Integer = Field(
+        200,
+        ge=0,
+        description="Number of steps between checkpoints; 0 saves them by time only, see `checkpoint_minutes`.",
+    )
     checkpoint_minutes: Number = Field(
-        30, ge=0, description="Minutes after which a checkpoint is saved, whatever the step; 0 for never."
+        30, ge=0, description="Number of minutes between checkpoints, in addition to those by steps; 0 turns this off."
     )
     eval_every: Integer = Field(
-        100, ge=0, description="Steps between evaluations on a sample of the eval split; 0 for none."
+        100, ge=0, description="Number of steps between evaluations on a sample of the eval split; 0 turns them off."
     )
     keep_best: Flag = Field(
         False,
         description="Export the weights of the evaluation with the lowest loss instead of the last ones; the log and"
-        " `run.json` (`exported_step`) say which.",
+        " `run.json` (`exported_step`) have the step.",
     )
     early_stopping: EarlyStoppingSettings | None = Field(
         None,
-        description="Stop when `patience` (5) evaluations in a row bring no loss that is lower by more than `min_delta`"
+        description="Stop when `patience` (5) consecutive evaluations do not lower the loss by more than `min_delta`"
         " (0.0).",
     )
     loggers: Unique[Logger] = Field(
         ["tensorboard"],
-        description="Where the numbers of `log.jsonl` are written too: `tensorboard` (a folder beside it), `wandb`,"
-        " `mlflow`. The packages of the last two are not part of the environment; one that is asked for and missing is"
-        " an error at the start.",
+        description="Loggers for the numbers of `log.jsonl`: `tensorboard` (a folder beside that file), `wandb`,"
+        " `mlflow`. The packages of the last two are not part of the environment; a missing one is an error at the"
+        " start.",
     )
     deepspeed: JsonObject = Field(
         {},
-        description="DeepSpeed's own settings, merged over those that follow from the keys above; what replaces"
-        " something is logged. One that a key above decides, or that DeepSpeed does not know, is an error that names"
-        " the key.",
+        description="Additional DeepSpeed settings, merged over those that follow from the keys above; replaced values"
+        " are logged. A setting that one of the keys above controls, or that DeepSpeed does not know, is an error"
+        " that names the key.",
     )
 
 

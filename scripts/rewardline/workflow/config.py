@@ -22,28 +22,31 @@ class DatasetEntry(FormatSettings, SourceSettings):
     """A dataset: a source and how its rows become pairs."""
 
     demo: DemoSettings | None = Field(
-        None, description="The embedded generator of preference pairs with one labelled flaw each."
+        None,
+        description="Built-in generator of preference pairs, whose rejected answers have one known flaw each: number"
+        " of `pairs` (6000) and `seed` (1).",
     )
     shards: Integer = Field(
         1,
         ge=1,
-        description="Jobs that convert the rows of a hub dataset or of the demo; each local file is a job of its own.",
+        description="Number of jobs that convert the rows of a Hub dataset or of the demo. Each local file has a job"
+        " of its own; formats that group rows need one job for all rows.",
     )
 
 
 class BenchmarkEntry(DatasetEntry):
-    """A benchmark: like a dataset, or probes."""
+    """A benchmark: a source like that of a dataset, or probes."""
 
     scoring: BenchmarkScoring | None = Field(
         None,
-        description="How a published benchmark computes its figures from the scores: `rewardbench`, `rewardbench2`,"
-        " `rm_bench` or `judgebench`; its pairs are then all kept as they are. (Its old name, `arithmetic`, still"
-        " works.)",
+        description="Published benchmark whose own metrics are computed from the scores, see below: `rewardbench`,"
+        " `rewardbench2`, `rm_bench` or `judgebench`; all its pairs are then kept as they are. (The old name of this"
+        " key, `arithmetic`, still works.)",
     )
     probes: ProbeSettings | None = Field(
         None,
-        description="In place of a source: held-out answers of a `mixture` against hacks of them, for `prompts` (100)"
-        " prompts that a `seed` (0) draws.",
+        description="Instead of a source: held-out answers of a `mixture` paired with manipulated versions of them,"
+        " for `prompts` (100) prompts sampled with a `seed` (0), see below.",
     )
 
 
@@ -51,12 +54,14 @@ class MixtureEntry(MixtureSettings):
     """A mixture of datasets."""
 
     shards: Integer = Field(
-        1, ge=1, description="Jobs that clean and tokenise the pairs, side by side; the result is the same."
+        1,
+        ge=1,
+        description="Number of parallel jobs that clean and tokenize the pairs; the result does not depend on it.",
     )
 
 
 class ModelEntry(EncodingSettings, BaseModelSettings):
-    """A base model, and how text becomes tokens for it."""
+    """A base model, and how text is tokenized for it."""
 
 
 class JudgedEntry(Settings):
@@ -64,26 +69,27 @@ class JudgedEntry(Settings):
 
     benchmarks: Unique[Text] = Field(
         [],
-        description="Names of benchmarks, beside the mixture's own eval split.",
+        description="Names of benchmarks to evaluate on, in addition to the eval split of the mixture.",
     )
     fail_below: Entries[Annotated[Number, Field(ge=0, le=1)]] = Field(
         {},
-        description="Least accuracy by benchmark, `eval` among them: `{eval: 0.7, probes: 0.9}`. A run that is less"
-        " accurate makes the workflow fail, once the report is written.",
+        description="Minimum accuracy by benchmark, `eval` included: `{eval: 0.7, probes: 0.9}`. If a run is less"
+        " accurate, the workflow fails after the report is written.",
     )
 
 
 class RunEntry(JudgedEntry):
     """A training run, once for each seed."""
 
-    mixture: Text = Field(description="Name of a mixture.")
-    model: Text = Field(description="Name of a model.")
+    mixture: Text = Field(description="Name of the mixture to train on.")
+    model: Text = Field(description="Name of the model to train.")
     seeds: Unique[Annotated[Integer, Field(ge=0)]] = Field(
         [0],
         min_length=1,
-        description="Each seed is a training run of its own, `<run>-seed<seed>`.",
+        description="Each seed is a training run of its own, with the run id `<run>-seed<seed>`; a single seed has the"
+        " run id `<run>`.",
     )
-    training: TrainingSettings = Field(TrainingSettings(), description="As follows.")
+    training: TrainingSettings = Field(TrainingSettings(), description="Settings of the training run, see below.")
 
 
 class EnsembleEntry(CombineSettings, JudgedEntry):
@@ -110,18 +116,22 @@ AnyRun = Annotated[
 class Config(Settings):
     """The configuration of rewardline."""
 
-    datasets: Entries[DatasetEntry] = Field(description="Where preferences come from: a name and a source each.")
-    mixtures: Entries[MixtureEntry] = Field(
-        description="What is trained on: datasets, split by prompt into train and eval."
+    datasets: Entries[DatasetEntry] = Field(
+        description="Sources of preference data; each entry has a name and one source."
     )
-    models: Entries[ModelEntry] = Field(description="What is trained, and how text becomes tokens for it.")
+    mixtures: Entries[MixtureEntry] = Field(
+        description="Training data: weighted datasets, split by prompt into train and eval."
+    )
+    models: Entries[ModelEntry] = Field(description="Base models, and how text is tokenized for them.")
     all_runs: Entries[AnyRun] = Field(
         alias="runs",
-        description="Training runs and ensembles of them. A configuration file given with --configfile that names runs"
-        " selects them; others are left alone.",
+        description="Training runs and ensembles of them. If a configuration file given with --configfile names runs,"
+        " only these are run.",
     )
     benchmarks: Entries[BenchmarkEntry] = Field(
-        {}, description="What runs are judged on besides the mixture's own eval split: a source each, like a dataset."
+        {},
+        description="Benchmarks to evaluate on in addition to the eval split of the mixture; each entry has one"
+        " source, like a dataset.",
     )
 
     @property

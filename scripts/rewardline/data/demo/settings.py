@@ -6,7 +6,7 @@ from rewardline.core.settings import Integer, Settings
 
 
 class DemoSettings(Settings):
-    """The embedded generator."""
+    """The built-in generator of preference pairs."""
 
-    pairs: Integer = Field(6000, ge=1, description="How many pairs to make.")
+    pairs: Integer = Field(6000, ge=1, description="Number of pairs to generate.")
     seed: Integer = Field(1, ge=0, description="Seed of the generator.")

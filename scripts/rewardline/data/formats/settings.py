@@ -12,11 +12,11 @@ BenchmarkScoring = Literal["rewardbench", "rewardbench2", "rm_bench", "judgebenc
 
 
 class JoinSettings(Settings):
-    """What stands for an id."""
+    """The values of another dataset that replace an id."""
 
     dataset: Text = Field(description="Name of another entry of `datasets`.")
-    key: Text = Field(description="Path of the id in its rows.")
-    value: Text | None = Field(None, description="Path of what stands for the id; the whole row by default.")
+    key: Text = Field(description="Path of the id in the rows of that dataset.")
+    value: Text | None = Field(None, description="Path of the value that replaces the id; the complete row by default.")
 
 
 def _is_condition(value: object) -> object:
@@ -42,61 +42,64 @@ class FormatSettings(Settings):
     """How rows become pairs."""
 
     format: Text = Field(
-        "auto", description="Shape of a row, see below. `auto` takes the one that fits and says which."
+        "auto", description="Format of the rows, see below. `auto` detects it and logs which one was chosen."
     )
     fields: Entries[Text] = Field(
-        {}, description="Paths into a row for prompt, chosen, rejected, margin and so on, see below."
+        {}, description="Paths of the prompt, chosen, rejected, margin and other fields in a row, see below."
     )
     pairing: Literal["all", "best_worst", "adjacent"] = Field(
-        "all", description="Pairs made of a ranked list: `all` of them, the best with the worst, or neighbours."
+        "all",
+        description="Pairs built from a ranked list of answers: `all` pairs, only the best with the worst"
+        " (`best_worst`), or neighbors in the ranking (`adjacent`).",
     )
     ties: Literal["drop", "keep"] = Field(
         "drop",
-        description="Tied answers: `drop` them, or `keep` each two as a pair of confidence 0.5, which says that they"
-        " are equally good.",
+        description="Tied answers: `drop` them, or `keep` each two of them as a pair with confidence 0.5, which means"
+        " that both are equally good.",
     )
     min_margin: Number | None = Field(
         None,
         ge=0,
-        description="Least margin of a pair, in the dataset's own unit; pairs without a margin are then left out."
-        " `null` takes all.",
+        description="Minimum margin of a pair, in the dataset's own unit; pairs without a margin are then left out"
+        " too. `null` keeps all pairs.",
     )
     max_pairs: Integer | None = Field(
         None,
         ge=1,
-        description="Most pairs that one row may give; where rows are read in groups, or a row holds a tree, one"
-        " prompt.",
+        description="Maximum number of pairs per row; in `tree` and in the formats that group rows, per prompt.",
     )
     values: Annotated[JsonObject, AfterValidator(_check_values)] = Field(
         {},
-        description="How a preference is coded: `{first: 1, second: 2, tie: 0}`, or `{signed: first}` for a signed"
-        " number; how a label is: `{good: 1, bad: 0}`; the number of the first answer where the best one is named by"
-        " its number: `{start: 0}`.",
+        description="Meaning of label values. For a preference: `{first: 1, second: 2, tie: 0}`, or `{signed: first}`"
+        " if a positive number means that the first answer is better. For the label of one answer: `{good: 1, bad:"
+        " 0}`. Where the best answer is given by its number, the number of the first answer: `{start: 0}`.",
     )
     attributes: Entries[Number] = Field(
         {},
-        description="Weights of an answer's attributes, whose weighted sum is its score:"
-        " `{helpfulness: 0.7, verbosity: -0.3}`.",
+        description="Weights of an answer's attributes; the weighted sum is the score of the answer: `{helpfulness:"
+        " 0.7, verbosity: -0.3}`.",
     )
-    join: Entries[JoinSettings] = Field({}, description="What ids in a row stand for, by path, see below.")
+    join: Entries[JoinSettings] = Field(
+        {}, description="Ids in a row, by path, to replace by values of another dataset, see below."
+    )
     where: dict[str, Annotated[JsonValue, BeforeValidator(_is_condition)]] = Field(
         {},
-        description="Which rows are used: `{split: train, language: [en, de]}` takes those with this value, or one of"
-        " these, at each path; the others are counted as `filtered`.",
+        description="Row filter: `{split: train, language: [en, de]}` keeps rows with this value, or one of these"
+        " values, at each path; the others are counted as `filtered`.",
     )
-    separator: Text | None = Field(None, description="What separates the answers in a text that holds several.")
+    separator: Text | None = Field(None, description="Separator between answers, where one text holds several.")
     subset: Text | None = Field(
         None,
-        description="Name under which the pairs are reported; by default the row's own subset, else the dataset's"
-        " name.",
+        description="Subset under which the pairs are reported; by default the subset given in the row, else the name"
+        " of the dataset.",
     )
     share: list[Annotated[Number, Field(ge=0, le=1)]] = Field(
         [0, 1],
         min_length=2,
         max_length=2,
-        description="Only prompts whose hash is in this part of [0, 1]. Equal parts hold equal prompts in every"
-        " dataset, so that `[0, 0.2]`, `[0.2, 0.6]` and `[0.6, 1]` are DeepSpeed-Chat's `data_split` 2,4,4, and a part"
-        " can be kept for a benchmark.",
+        description="Use only the prompts whose hash is in this part of [0, 1]. A prompt has the same hash in every"
+        " dataset, so that `[0, 0.2]`, `[0.2, 0.6]` and `[0.6, 1]` correspond to DeepSpeed-Chat's `data_split` 2,4,4,"
+        " and a part can be reserved for a benchmark.",
     )
 
 

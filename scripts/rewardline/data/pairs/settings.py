@@ -8,10 +8,10 @@ from rewardline.core.settings import Entries, Integer, Number, Settings, Text
 
 
 class MixtureDataset(Settings):
-    """A dataset's part in a mixture."""
+    """Weight and cap of a dataset in a mixture."""
 
     weight: Number = Field(1.0, gt=0, description="Weight of the dataset.")
-    cap: Integer | None = Field(None, ge=1, description="Most candidate pairs that are taken for training.")
+    cap: Integer | None = Field(None, ge=1, description="Maximum number of candidate pairs used for training.")
 
 
 def _weight(value: object) -> object:
@@ -22,14 +22,14 @@ WeightedDataset = Annotated[MixtureDataset, BeforeValidator(_weight, json_schema
 
 
 class Decontamination(Settings):
-    """How training prompts are compared with those of benchmarks by runs of words."""
+    """Comparison of training prompts with benchmark prompts by n-grams."""
 
-    ngram: Integer = Field(8, ge=2, description="Words in a run.")
+    ngram: Integer = Field(8, ge=2, description="Number of words in an n-gram.")
     overlap: Number = Field(
         0.5,
         gt=0,
         le=1,
-        description="Least share of a benchmark prompt's runs that a training prompt must have to be removed.",
+        description="Minimum share of a benchmark prompt's n-grams that a training prompt must contain to be removed.",
     )
 
 
@@ -38,32 +38,34 @@ class MixtureSettings(Settings):
 
     datasets: Entries[WeightedDataset] = Field(
         min_length=1,
-        description="Name and weight of each dataset, or `{weight, cap}`. Below 1 that share of its training prompts"
-        " is used; above 1 its pairs weigh more in the loss, as if they came several times. `cap` is the most candidate"
-        " pairs that are taken for training.",
+        description="Name and weight of each dataset, or `{weight, cap}`. A weight below 1 uses that share of the"
+        " dataset's training prompts; a weight above 1 multiplies the loss of its pairs, as if they were repeated."
+        " `cap` is the maximum number of candidate pairs used for training.",
     )
     eval_fraction: Number = Field(
         0.05,
         ge=0,
         lt=1,
-        description="Share of the prompts that is held out. All pairs of a prompt are on one side, across all"
-        " datasets.",
+        description="Share of the prompts that is held out for evaluation. All pairs of a prompt are in the same"
+        " split, across all datasets.",
     )
-    seed: Integer = Field(1234, ge=0, description="Seed of the split, which does not move when data is added.")
+    seed: Integer = Field(
+        1234, ge=0, description="Seed of the split. A prompt that is held out stays held out when data is added."
+    )
     max_reject_fraction: Number = Field(
-        0.2, ge=0, le=1, description="A dataset with a larger share of unusable rows stops the stage."
+        0.2, ge=0, le=1, description="Maximum share of unusable rows of a dataset; with more of them, the stage fails."
     )
     near_duplicates: Number | None = Field(
         0.8,
         ge=0.5,
         le=1,
-        description="Least similarity (Jaccard index of word pairs) at which texts count as nearly the same; `null`"
-        " compares for equality alone.",
+        description="Minimum similarity (Jaccard index of word pairs) at which texts count as near-duplicates; `null`"
+        " compares for equality only.",
     )
     decontamination: Decontamination | None = Field(
         Decontamination(),
-        description="Comparison with the prompts of benchmarks by runs of words, beside equality and near-duplicates;"
-        " `null` for no such comparison.",
+        description="Comparison of training prompts with benchmark prompts by n-grams, in addition to equality and"
+        " near-duplicates: `ngram` (8) and `overlap` (0.5), see below; `null` turns it off.",
     )
 
 
@@ -99,8 +101,8 @@ class PairsSettings(Settings):
 
 
 class ProbeSettings(Settings):
-    """How probes are made."""
+    """Probes built from the held-out pairs of a mixture."""
 
-    mixture: Text = Field(description="Mixture whose held-out pairs the probes are made of.")
-    prompts: Integer = Field(100, ge=1, description="How many of its held-out prompts are taken.")
-    seed: Integer = Field(0, ge=0, description="Seed of the draw.")
+    mixture: Text = Field(description="Mixture whose held-out pairs the probes are built from.")
+    prompts: Integer = Field(100, ge=1, description="Number of held-out prompts to sample.")
+    seed: Integer = Field(0, ge=0, description="Seed of the sample.")

@@ -13,24 +13,28 @@ class SourceSettings(Settings):
     hub: Text | None = Field(
         None,
         pattern="^[^/ ]+(/[^/ ]+)?$",
-        description="A dataset on the Hugging Face hub, as `owner/name`. A private or gated one takes its token from"
-        " `HF_TOKEN` in the environment.",
+        description="Dataset on the Hugging Face Hub, as `owner/name`. For a private or gated dataset, set `HF_TOKEN`"
+        " in the environment.",
     )
     revision: Text | None = Field(
         None,
-        description="Commit of the hub dataset; required. A branch or tag is resolved to its commit, with a warning.",
+        description="Commit of the Hub dataset; required with `hub`. A branch or tag is resolved to its commit, with a"
+        " warning.",
     )
-    config: Text | None = Field(None, description="Configuration (subset) of the hub dataset.")
-    split: Text = Field("train", description="Split of the hub dataset.")
-    data_files: list[Text] | None = Field(None, description="Files of the hub dataset to read, instead of a split.")
-    data_dir: Text | None = Field(None, description="Folder of the hub dataset whose files make the split.")
+    config: Text | None = Field(None, description="Configuration (subset) of the Hub dataset.")
+    split: Text = Field("train", description="Split of the Hub dataset.")
+    data_files: list[Text] | None = Field(
+        None, description="Files of the Hub dataset to read, as in `datasets.load_dataset`."
+    )
+    data_dir: Text | None = Field(None, description="Folder of the Hub dataset to read, as in `datasets.load_dataset`.")
     columns: Unique[Text] | None = Field(
-        None, min_length=1, description="Names of the columns of csv, tsv or txt files that have no line with them."
+        None, min_length=1, description="Column names of csv, tsv or txt files that have no header line."
     )
     files: list[Text] | None = Field(
         None,
         min_length=1,
-        description="Local files or globs: jsonl, json, csv, tsv, parquet; the text formats also as gz or zst.",
+        description="Local files or glob patterns: jsonl, json, csv, tsv or parquet; the text formats may be"
+        " compressed as gz or zst.",
     )
 
 
