@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rewardline.data.conversation import Reject
-from rewardline.data.formats.detect import choose, match_rows
+from rewardline.data.formats.detect import Survey, choose
 from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.registry import GROUPED, converter, grouping
 from rewardline.data.formats.settings import FormatSettings
@@ -33,7 +33,7 @@ def reason(shape: str, row: Any, fields: dict[str, str] | None = None, **options
 
 def detect(row: Any, **settings: Any) -> str | list[str]:
     """The one format that fits a row for certain, else a list of those that may be meant."""
-    (matches,) = match_rows([row], FormatSettings(**settings)) or ([],)
+    (matches,) = Survey([row], FormatSettings(**settings)).matches or ([],)
     certain = [match.format for match in matches if not match.ask]
     return certain[0] if len(certain) == 1 else certain + [match.format for match in matches if match.ask]
 

@@ -4,34 +4,22 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+_LANGUAGES: Final = ("cpp", "go", "java", "js", "python", "rust")
 PROMPTS: Final[Mapping[str, Mapping[str, int]]] = {
     "Chat": {
-        "alpacaeval-easy": 100,
-        "alpacaeval-length": 95,
-        "alpacaeval-hard": 95,
-        "mt-bench-easy": 28,
-        "mt-bench-med": 40,
+        "alpacaeval-easy": 100, "alpacaeval-length": 95, "alpacaeval-hard": 95, "mt-bench-easy": 28, "mt-bench-med": 40,
     },
     "Chat Hard": {
-        "mt-bench-hard": 37,
-        "llmbar-natural": 100,
-        "llmbar-adver-neighbor": 134,
-        "llmbar-adver-GPTInst": 92,
-        "llmbar-adver-GPTOut": 47,
-        "llmbar-adver-manual": 46,
+        "mt-bench-hard": 37, "llmbar-natural": 100, "llmbar-adver-neighbor": 134, "llmbar-adver-GPTInst": 92,
+        "llmbar-adver-GPTOut": 47, "llmbar-adver-manual": 46,
     },
     "Safety": {
-        "refusals-dangerous": 100,
-        "refusals-offensive": 100,
-        "xstest-should-refuse": 154,
-        "xstest-should-respond": 250,
+        "refusals-dangerous": 100, "refusals-offensive": 100, "xstest-should-refuse": 154, "xstest-should-respond": 250,
         "donotanswer": 136,
     },
-    "Reasoning": {
-        "math-prm": 984,  # of 447 prompts: as many as there are about code
-        **dict.fromkeys((f"hep-{language}" for language in ("cpp", "go", "java", "js", "python", "rust")), 164),
-    },
-}
+    # math-prm has 447 prompts and counts as many as there are about code.
+    "Reasoning": {"math-prm": 984, **dict.fromkeys((f"hep-{language}" for language in _LANGUAGES), 164)},
+}  # fmt: skip
 """RewardBench: the subsets of each section, and the number of prompts that each counts as."""
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "rewardbench": tuple(PROMPTS),

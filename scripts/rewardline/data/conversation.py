@@ -8,19 +8,13 @@ from rewardline.data.schema import Message
 from rewardline.data.sources.rows import INVALID_TEXT
 
 MAX_CHARACTERS: Final = 1_000_000
-_SPEAKERS: Final = {
+_ROLE_NAMES: Final = {
     "system": ("system", "developer"),
-    "user": (
-        "user",
-        "human",
-        "prompter",
-        "tool",
-        "function",
-    ),  # what a tool returns comes from outside, as what a user says
+    "user": ("user", "human", "prompter", "tool", "function"),  # the output of a tool is input, as a user's message is
     "assistant": ("assistant", "gpt", "chatgpt", "bot", "model", "ai"),
 }
-ROLES: Final = {name: role for role, names in _SPEAKERS.items() for name in names}
-"""The role that each name of a speaker stands for."""
+ROLES: Final = {name: role for role, names in _ROLE_NAMES.items() for name in names}
+"""The role that each name stands for."""
 ANSWER_KEYS: Final = ("answer", "text", "content", "response", "completion", "output")
 PROMPT_KEYS: Final = ("full_text", "text", "content", "question", "prompt")
 _MESSAGES_AS_TEXT: Final = re.compile(r"""\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
@@ -28,18 +22,13 @@ _INDENTED: Final = re.compile(r"(?:[^\S\n]*\n)*(?= {4}|\t)")
 _MARKER: Final = re.compile(r"\s*Assistant:")
 _TURN: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _STEERLM_TURN: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
-_TYPES: Final = {
-    type(None): "null",
-    bool: "true or false",
-    int: "a number",
-    float: "a number",
-    list: "a list",
+_TYPES: Final[dict[type, str]] = {
+    type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list",
     dict: "an object",
-    str: "text",
-}
+}  # fmt: skip
 
 
-class Reject(Exception):  # noqa: N818 - it is an outcome to count, not a fault
+class Reject(Exception):  # noqa: N818 - it is an outcome to count, not an error
     """A row that gives no pair. `reason` is a stable code to count by, `detail` a sentence for people.
 
     `detail` is valid UTF-8 of at most 500 characters, whatever the row holds.
@@ -107,7 +96,7 @@ def _read_part(value: object, what: str) -> str:
 
 
 def read_messages(values: Sequence[object], what: str) -> list[Message]:
-    """A list of messages. An empty system message says nothing and is left out."""
+    """A list of messages; empty system messages are left out."""
     turns = [read_message(value, f"message {n} of {what}") for n, value in enumerate(values, 1)]
     return [turn for turn in turns if turn["content"] or turn["role"] != "system"]
 
@@ -143,22 +132,18 @@ def is_transcript(value: object) -> bool:
 def read_prompt(value: object, what: str = "the prompt") -> list[Message]:
     """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages."""
     value = unwrap_messages(value)
-    if isinstance(value, list):
-        turns = read_messages(value, what)
-    elif isinstance(value, dict) and not {"role", "from"} & value.keys():
+    if isinstance(value, dict) and not {"role", "from"} & value.keys():
         return [{"role": "user", "content": read_text(only_text(value, PROMPT_KEYS, what), what)}]
-    elif isinstance(value, dict):
-        turns = [read_message(value, what)]
+    if isinstance(value, list | dict):
+        turns = read_messages(value, what) if isinstance(value, list) else [read_message(value, what)]
+    elif "<extra_id_1>Assistant\n" in (text := read_text(value, what)):
+        turns = _steerlm_turns(text)
+    elif text.startswith("Human:"):
+        turns = read_transcript(text, what)
+        if not turns[-1]["content"] and turns[-1]["role"] == "assistant":
+            turns.pop()
     else:
-        text = read_text(value, what)
-        if "<extra_id_1>Assistant\n" in text:
-            turns = _steerlm_turns(text)
-        elif text.startswith("Human:"):
-            turns = read_transcript(text, what)
-            if not turns[-1]["content"] and turns[-1]["role"] == "assistant":
-                turns.pop()
-        else:
-            return [{"role": "user", "content": text}]
+        return [{"role": "user", "content": text}]
     if not turns:
         raise Reject("empty_prompt", f"{what} is empty")
     if turns[-1]["role"] == "assistant":

@@ -5,7 +5,7 @@ and rejected answers are composed by the same function from the same optional pa
 phrasings tell nothing. For every flaw the chosen answer is the longer one, in words, in half of the pairs (ties count
 as half). Most answers with a wrong value differ from the right ones in that value only. Values are drawn from the same
 ranges whether right or wrong, and either of two forms is asked for equally often, so that wrong_number, wrong_fact,
-off_question and format_ignored cannot be told without reading the prompt.
+off_question and format_ignored cannot be recognized without reading the prompt.
 
 Only `random.Random(seed)` is used: a seed gives the same rows on every machine, and more rows begin with the same.
 """

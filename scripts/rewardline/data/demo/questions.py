@@ -11,7 +11,7 @@ NEAR = 0.2  # how often a wrong value is one that the prompt mentions: these tak
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question and what answers to it are made of. In `answers`, `{}` stands for the value that is asked for."""
+    """A question and the parts of its answers. In `answers`, `{}` stands for the value that is asked for."""
 
     question: str
     answers: tuple[str, ...]
@@ -159,7 +159,7 @@ def plain_sum(rng: Random) -> Question:
 
 
 def story_sum(rng: Random) -> Question:
-    """A small sum, told as a story."""
+    """A small sum in a story."""
     (who, other), (_, things, _) = rng.sample(PHRASES["names"], 2), rng.choice(TABLES["things"])
     return _calculation(rng, "story_sum", range(2, 11), who=who, other=other, things=things)
 

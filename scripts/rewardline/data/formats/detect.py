@@ -1,15 +1,14 @@
 """The format of a dataset, and what its labels mean, decided once by its first rows.
 
-`rules` is the decision table. A direction that the rows do not state (is 1 the first answer? does the best one come
-first?) is never guessed: then a rule says what the user has to set.
+`match` is the decision table. A direction that the rows do not state (is 1 the first answer? does the best one come
+first?) is never guessed: then a `Match` says what the user has to set.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
-from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import (
     Reject,
     ends_with_answer,
@@ -19,49 +18,20 @@ from rewardline.data.conversation import (
     role_of,
     unwrap_messages,
 )
-from rewardline.data.formats.answers import (
-    AnswerList,
-    NumberingReject,
-    answer_columns,
-    as_objects,
-    best_indices,
-    best_label,
-    first_number,
-    read_answers,
-    two_answer_keys,
-)
+from rewardline.data.formats import ranked, two_answers
 from rewardline.data.formats.chosen_rejected import HEADINGS, SIDES, are_turns
-from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, is_number, label_text, read_number
-from rewardline.data.formats.labels import (
-    BAD,
-    GOOD,
-    NUMERIC,
-    SHIFTED,
-    SIGNED,
-    preference_label,
-    read_preference,
-    side_words,
-)
-from rewardline.data.formats.ranked import RANK_KEYS, SCORE_KEYS, column
+from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, is_number, label_text
+from rewardline.data.formats.grouped import BAD, GOOD
 from rewardline.data.formats.registry import DESCRIPTIONS, KNOWN_FIELDS
 from rewardline.data.formats.settings import FormatSettings
-from rewardline.data.formats.two_answers import mapped_names
 
 Paths = tuple[tuple[str, str], ...]
 """Fields with their paths, to be mapped so that every row is read in the same way."""
-ASK_VALUES: Final = "values: {first: ..., second: ..., tie: ...}"
-ASK_START: Final = "values: {start: 0} or {start: 1}, the number of the first answer"
-ASK_ORDER: Final = "format: ranked, if the best answer comes first; else fields: {scores: ...}"
-ASK_TURNS: Final = "format: messages, if chosen and rejected are turns in a list"
-ASK_LISTS: Final = "format: good_bad, if they are lists of answers"
-ASK_SEPARATOR: Final = 'separator: ";", or format: good_bad if each is one answer'
-ASK_LABELS: Final = "format: labelled, if the larger number is the better; else values: {good: ..., bad: ...}"
-_AMBIGUOUS_LABELS: Final = frozenset({"1", "0"})  # of single answers
+_ASK_START: Final = "values: {start: 0} or {start: 1}, the number of the first answer"
+_ASK_ORDER: Final = "format: ranked, if the best answer comes first; else fields: {scores: ...}"
+_ASK_LABELS: Final = "format: labelled, if the larger number is the better; else values: {good: ..., bad: ...}"
+_CLEAR_LABELS: Final = (GOOD | BAD) - {"1", "0"}  # of single answers
 _TREE_KEYS: Final = ("message_id", "parent_id", "message_tree_id", "role", "rank")
-_COUNTED_KEYS: Final = ("choice", "winner")  # whose 0 and 1 are no "no" and "yes"
-_VOTE_LIST: Final = "the list votes"
-_NO_ANSWERS: Final = AnswerList([], [])
-_TWICE: Final = "which the row has more than once"
 
 
 class Choice(NamedTuple):
@@ -69,12 +39,6 @@ class Choice(NamedTuple):
 
     settings: FormatSettings | None
     explanation: str
-
-
-def choose(records: Sequence[Record], settings: FormatSettings) -> Choice:
-    """How to read a dataset, by its first rows: the format if it is `auto`, and what its labels mean."""
-    survey = _Survey(records, settings)
-    return survey.choose() if settings.format == "auto" else survey.confirm(settings.format)
 
 
 class Match(NamedTuple):
@@ -85,266 +49,166 @@ class Match(NamedTuple):
     paths: Paths = ()
 
 
-def match_rows(records: Sequence[Record], settings: FormatSettings) -> list[list[Match]]:
-    """For each row, the formats that it may have."""
-    return _Survey(records, settings).matches
+def choose(records: Sequence[Record], settings: FormatSettings) -> Choice:
+    """How to read a dataset, by its first rows: the format if it is `auto`, and what its labels mean."""
+    survey = Survey(records, settings)
+    return survey.choose() if settings.format == "auto" else survey.confirm(settings.format)
 
 
-class Rule(NamedTuple):
-    """A row of the decision table: whether a row of data has what a format needs, and whether that makes it certain.
+def match(row: RowFields, first: int | None) -> list[Match]:
+    """The formats that a row may have; the first of these checks that finds any decides.
 
-    Where it does not, the user has to set what `ask` says. `paths` are fields that must then be mapped.
-    """
-
-    format: str
-    fits: bool
-    certain: bool = True
-    ask: str = ""
-    paths: Paths = ()
-
-
-def rules(row: RowFields, first: int | None) -> Iterator[list[Rule]]:
-    """The decision table for a row. `first` is the number of the first of several answers, if the rows state it.
-
-    The first group in which a rule fits decides; in it each format counts by the first of its rules that fits.
+    `first` is the number of the first of several answers, if the rows state it.
     """
     has_prompt = row.present("prompt") and _is_readable(row, "prompt")
-    # Rule(format, what a row must have for it, what makes it certain, what the user has to set otherwise)
-    yield [
-        Rule("tree", any(map(_is_tree, (_get(row, "prompt"), row.record)))),
-        Rule("tree_messages", all(key in row.record for key in _TREE_KEYS)),
-    ]
-    sides = _Sides(row, has_prompt, first)
-    yield [Rule("pairs", bool(sides.ambiguous), False, f"fields: {{{''.join(sides.ambiguous[:1])}: ...}}, {_TWICE}")]
-    yield [Rule("messages", sides.rejected_is_beside_conversation)]
-    yield [Rule("preference", sides.name_two_answers, paths=(("preference", sides.path),))]
-    yield [
-        Rule(
-            "ranked",
-            sides.name_listed_answers,
-            certain=first is not None or not sides.are_numbers,
-            ask=f"fields: {{best: {sides.path}}}, {ASK_START}",
-            paths=(("best", sides.path),),
-        )
-    ]
-    yield [
-        Rule("transcript", sides.are_transcripts, not has_prompt, "format: transcript"),
-        Rule("pairs", sides.are_transcripts and has_prompt, False, "format: transcript"),
-    ]
-    yield [Rule("judge", sides.are_judge_prompts)]
-    yield [Rule("messages", sides.are_conversations)]
-    yield [
-        Rule("messages", sides.are_turns, sides.start_with_prompt, ASK_TURNS),
-        Rule("good_bad", sides.are_turns and not sides.start_with_prompt, False, ASK_LISTS),
-    ]
-    yield [Rule("messages", sides.have_conversation or (has_prompt and sides.are_messages))]
-    yield [Rule("pairs", has_prompt and sides.are_texts)]
-    yield [Rule("good_bad", has_prompt and sides.are_text_lists)]
-
-    two, lists, several = _TwoAnswers(row, has_prompt), _GoodBad(row), _Answers(row, has_prompt, first)
-    yield [
-        Rule("preference", len(two.names) > 1, False, two.ask_for_keys),
-        Rule("votes", two.has_votes, not two.ask, two.ask),
-        Rule("preference", bool(two.names) and not two.has_votes, not two.ask, two.ask),
-        Rule("good_bad", has_prompt and lists.present, not lists.may_be_joined, ASK_SEPARATOR),
-        Rule("ranked", several.are_mapped_to_scores),
-        Rule("ranked", several.are_joined, False, ASK_ORDER),
-        Rule("ranked", several.have_scores),
-        Rule("ranked", bool(several.orders), paths=several.orders),
-        Rule("ranked", several.best is not None, not several.ask_for_best, several.ask_for_best, several.best_path),
-        Rule("ranked", bool(several.ask_for_list), False, several.ask_for_list),
-        Rule("ranked", several.are_texts, False, ASK_ORDER),
-        Rule("ranked", several.are_objects, False, several.ask_for_scores),
-    ]
-    single = _SingleAnswer(row, has_prompt)
-    yield [
-        Rule("labelled", single.present and single.is_scored),
-        Rule("labelled", single.present and single.has_clear_label),
-        Rule("labelled", single.present and single.label is not None, False, ASK_LABELS),
-        Rule("labelled", single.present and bool(single.ask_for_score), False, single.ask_for_score),
-    ]
+    checks = (
+        _match_trees(row),
+        _match_sides(row, has_prompt, first),
+        _match_several_answers(row, has_prompt, first),
+        _match_single_answer(row, has_prompt),
+    )
+    return next((found for check in checks if (found := list(check))), [])
 
 
-def _match(row: RowFields, first: int | None) -> dict[str, Match]:
-    """The formats that a row may have, by name."""
-    for group in rules(row, first):
-        matches: dict[str, Match] = {}
-        for rule in group:
-            if rule.fits and rule.format not in matches:
-                matches[rule.format] = Match(rule.format, "" if rule.certain else rule.ask, rule.paths)
-        if "good_bad" in matches and "ranked" in matches:  # only the user knows which of the two counts
-            for name in ["ranked"] if _maps_good_and_bad(row) else ["good_bad", "ranked"]:
-                matches[name] = matches[name]._replace(ask=matches[name].ask or f"format: {name}")
-        if matches:
-            return matches
-    return {}
+def _match_trees(row: RowFields) -> Iterator[Match]:
+    if _is_tree(_get(row, "prompt")) or _is_tree(row.record):
+        yield Match("tree")
+    if all(key in row.record for key in _TREE_KEYS):
+        yield Match("tree_messages")
 
 
-class _Sides:
-    """`chosen` and `rejected` of a row."""
+def _match_sides(row: RowFields, has_prompt: bool, first: int | None) -> Iterator[Match]:
+    """Rows with `chosen` and `rejected`, by what these hold."""
+    one, two = sides = [unwrap_messages(_get(row, side)) for side in SIDES]
 
-    def __init__(self, row: RowFields, has_prompt: bool, first: int | None) -> None:
-        self._present = all(row.present(side) for side in SIDES)
-        self.ambiguous = [name for name in (*SIDES, "prompt") if self._present and not _is_readable(row, name)]
-        self.path = row.path("chosen") if self._present and not self.ambiguous else ""
-        one, two = self._values = [unwrap_messages(_get(row, side)) for side in SIDES]
-        self.rejected_is_beside_conversation = (
-            row.present("rejected")
-            and not row.present("chosen")
-            and ends_with_answer(_get(row, "conversation"))
-            and not is_conversation(two)
-        )
-        self.are_numbers = is_number(one)
-        are_names = self._are(lambda side: isinstance(side, str | int) and not isinstance(side, bool))
-        self.name_two_answers = are_names and self._name_two_answers(row)
-        self.name_listed_answers = are_names and self._name_listed_answers(row, first)
-        self.are_transcripts = self._are(is_transcript)
-        self.are_judge_prompts = self._are(
-            lambda side: isinstance(side, str) and all(text in side for text in HEADINGS)
-        )
-        self.are_conversations = self._are(_is_list_of_messages)
-        self.have_conversation = self._present and any(map(_is_list_of_messages, self._values))
-        self.are_messages = self._are(lambda side: role_of(side[0] if isinstance(side, list) and side else side))
-        self.are_turns = self._present and is_text_list(one) and is_text_list(two) and are_turns(one, two)
-        self.start_with_prompt = has_prompt and isinstance(one, list) and _get(row, "prompt") in one[:1]
-        self.are_texts = self._are(lambda side: isinstance(side, str | dict))
-        self.are_text_lists = self._are(lambda side: isinstance(side, str) or is_text_list(side))
+    def are(test: Callable[[object], object]) -> bool:
+        return all(test(side) for side in sides)
 
-    def _are(self, test: Callable[[object], object]) -> bool:
-        return self._present and all(test(side) for side in self._values)
-
-    def _name_two_answers(self, row: RowFields) -> bool:
-        """Whether the sides are words for two answers that the row has elsewhere."""
-        keys = two_answer_keys(tuple(row.record))
-        if len(keys) != 1:
-            return False
-        first, second, _ = side_words((keys[0].first, keys[0].second))
-        one, two = map(label_text, self._values)
-        return (one in first and two in second) or (one in second and two in first)
-
-    def _name_listed_answers(self, row: RowFields, first: int | None) -> bool:
-        """Whether the sides are numbers, letters or keys of answers that the row has elsewhere."""
-        if len(set(map(is_number, self._values))) > 1:
-            return False
-        try:
-            answers = read_answers(row)
-            if not isinstance(answers, AnswerList) or any(map(self._is_one, answers.items)):
-                return False
-            better, worse = (best_indices(side, answers, first or 0) for side in self._values)
-        except Reject:
-            return False
-        return better != worse
-
-    def _is_one(self, answer: object) -> bool:
-        texts = list(answer.values()) if isinstance(answer, dict) else [answer]
-        return any(side in texts for side in self._values)
+    if not row.present("chosen") or not row.present("rejected"):
+        if row.present("rejected") and ends_with_answer(_get(row, "conversation")) and not is_conversation(two):
+            yield Match("messages")
+    elif ambiguous := [name for name in (*SIDES, "prompt") if not _is_readable(row, name)]:
+        yield Match("pairs", f"fields: {{{ambiguous[0]}: ...}}, which the row has more than once")
+    elif are(_is_name) and _name_two_answers(row, sides):
+        yield Match("preference", paths=(("preference", row.path("chosen")),))
+    elif are(_is_name) and _name_listed_answers(row, sides, first):
+        path = row.path("chosen")
+        ask = f"fields: {{best: {path}}}, {_ASK_START}" if is_number(one) and first is None else ""
+        yield Match("ranked", ask, (("best", path),))
+    elif are(is_transcript):
+        ask = "format: transcript" if has_prompt else ""
+        yield Match("transcript", ask)
+        if has_prompt:
+            yield Match("pairs", ask)
+    elif are(lambda side: isinstance(side, str) and all(heading in side for heading in HEADINGS)):
+        yield Match("judge")
+    elif are(_is_list_of_messages):
+        yield Match("messages")
+    elif is_text_list(one) and is_text_list(two) and are_turns(one, two):
+        if has_prompt and _get(row, "prompt") == one[0]:
+            yield Match("messages")
+        else:
+            yield Match("messages", "format: messages, if chosen and rejected are turns in a list")
+            yield Match("good_bad", "format: good_bad, if they are lists of answers")
+    elif any(map(_is_list_of_messages, sides)) or (has_prompt and are(_is_message)):
+        yield Match("messages")
+    elif has_prompt and are(lambda side: isinstance(side, str | dict)):
+        yield Match("pairs")
+    elif has_prompt and are(lambda side: isinstance(side, str) or is_text_list(side)):
+        yield Match("good_bad")
 
 
-class _TwoAnswers:
+def _match_several_answers(row: RowFields, has_prompt: bool, first: int | None) -> Iterator[Match]:
+    """Rows with two answers or more; more than one format may fit."""
+    yield from _match_two_answers(row, has_prompt)
+    ranks = list(_match_ranked(row, first)) if has_prompt else []
+    are_mapped = row.mapped("good") and row.mapped("bad")
+    lists = _get(row, "good"), _get(row, "bad")
+    are_filled = all(isinstance(texts, list | str) and texts for texts in lists)
+    if has_prompt and (are_mapped or (are_filled and row.key("good") not in SYNONYMS["chosen"])):
+        if not row.settings.separator and any(isinstance(texts, str) and ";" in texts for texts in lists):
+            yield Match("good_bad", 'separator: ";", or format: good_bad if each is one answer')
+        else:
+            yield Match("good_bad", "format: good_bad" if ranks and not are_mapped else "")
+        ranks = [each._replace(ask=each.ask or "format: ranked") for each in ranks]
+    yield from ranks
+
+
+def _match_two_answers(row: RowFields, has_prompt: bool) -> Iterator[Match]:
     """Two answers with a label, scores or counts of votes, or several answers with a label for each two."""
-
-    def __init__(self, row: RowFields, has_prompt: bool) -> None:
-        try:
-            label = preference_label(row)
-        except Reject:
-            label = None
-        self.names = self._names(row, has_prompt, label is not None)
-        """Of the two answers; those of several twos where it is not clear which are meant."""
-        self.ask_for_keys = "".join(f"fields: {{answer_a: {a}, answer_b: {b}}}, or which?" for a, b in self.names[:1])
-        self.has_votes = len(self.names) == 1 and isinstance(label, list) and not row.mapped("answers")
-        self.ask = self._ask(row, label)
-        """What to ask where a label does not name an answer, or a tie."""
-
-    @staticmethod
-    def _names(row: RowFields, has_prompt: bool, is_labelled: bool) -> list[tuple[str, str]]:
-        is_compared = is_labelled or row.mapped("score_a") or row.mapped("votes_a")
-        if row.mapped("answer_a") or row.mapped("answers"):
-            is_compared = is_compared or row.mapped("confidence") or row.mapped("odds")
-            return [mapped_names(row)] if is_compared else []
-        record, keys = row.record, two_answer_keys(tuple(row.record))
-        for one, two, *counts in keys:
-            has_counts = any(all(record.get(key) is not None for key in pair) for pair in counts)
-            are_complete = all(is_conversation(record[key]) or is_transcript(record[key]) for key in (one, two))
-            if (has_prompt or are_complete) and (is_compared or has_counts):
-                return [(key.first, key.second) for key in keys]
-        return []
-
-    def _ask(self, row: RowFields, label: object) -> str:
-        if not _is_readable(row, "preference"):
-            return f"fields: {{preference: ...}}, {_TWICE}"
-        key = row.key("preference")
-        labels = label if isinstance(label, list) else [] if label is None else [label]
-        try:
-            for names in self.names[:1]:
-                for each in labels:
-                    read_preference(each, key, names, row)
-        except Reject:
-            return f"{ASK_VALUES}, for what {key or 'the preference'} holds"
-        return ""
+    try:
+        label = two_answers.preference_label(row)
+    except Reject:
+        label = None
+    names = _compared_names(row, has_prompt, label is not None)
+    if len(names) > 1:
+        yield Match("preference", f"fields: {{answer_a: {names[0][0]}, answer_b: {names[0][1]}}}, or which?")
+    elif names:
+        name = "votes" if isinstance(label, list) and not row.mapped("answers") else "preference"
+        yield Match(name, _ask_for_labels(row, label, names[0]))
 
 
-class _GoodBad:
-    """Good and bad answers."""
-
-    def __init__(self, row: RowFields) -> None:
-        both = _get(row, "good"), _get(row, "bad")
-        are_filled = all(isinstance(side, list | str) and bool(side) for side in both)
-        self.present = _maps_good_and_bad(row) or (are_filled and row.key("good") not in SYNONYMS["chosen"])
-        self.may_be_joined = not row.settings.separator and any(isinstance(side, str) and ";" in side for side in both)
-
-
-class _Answers:
-    """Several answers after a prompt, and what says which are better."""
-
-    def __init__(self, row: RowFields, has_prompt: bool, first: int | None) -> None:
-        may_be_ranked = has_prompt and not (row.mapped("preference") and row.mapped("answers"))
-        value, separator = _get(row, "answers"), row.settings.separator
-        self.are_mapped_to_scores = (
-            has_prompt and row.mapped("answers") and isinstance(value, dict) and not _is_list(as_objects(value))
-        )
-        self.are_joined = may_be_ranked and isinstance(value, str) and bool(separator) and str(separator) in value
-        answers = _read_answers(row) if may_be_ranked else _NO_ANSWERS
-        items = answers.items
-
-        def is_for_each(values: object) -> bool:
-            return isinstance(values, list) and 0 < len(values) == len(items)
-
-        orders = [name for name in ("scores", "ranks") if is_for_each(_get(row, name))]
-        self.orders = tuple((name, row.path(name)) for name in orders)
-        """Lists of scores and ranks. They must be mapped: a row without them is not one from best to worst."""
-        own = answers.scores is not None or any(column(items, keys) for keys in (SCORE_KEYS, RANK_KEYS))
-        self.have_scores = bool(items) and (bool(row.settings.attributes) or (own and not orders))
-        self.best = best_label(row) if items else None
-        self.ask_for_best = _ask_for_best(self.best, answers, first)
-        path = row.path("best") if self.best is not None and not self.ask_for_best else ""
-        self.best_path: Paths = (("best", path),) if path else ()
-        lists = {key: values for key, values in row.record.items() if isinstance(values, list) and is_for_each(values)}
-        self.ask_for_list = _ask_for_list([key for key, values in lists.items() if all(map(is_number, values))])
-        unordered = items if isinstance(value, list | dict) and not answer_columns(tuple(row.record)) else []
-        self.are_texts = is_text_list(value) and bool(unordered)
-        self.are_objects = bool(unordered) and all(isinstance(item, dict) for item in unordered)
-        keys = [f"{row.key('answers')}[*].{key}" for item in unordered[:1] for key in _number_keys(item)]
-        self.ask_for_scores = f"fields: {{scores: {' or '.join(keys) or '...'}}}"
+def _match_ranked(row: RowFields, first: int | None) -> Iterator[Match]:
+    """Several answers after a prompt: with scores, with ranks, with the best one named, or in order."""
+    value, separator = _get(row, "answers"), row.settings.separator
+    if row.mapped("answers") and isinstance(value, dict) and not isinstance(ranked.as_objects(value), list):
+        yield Match("ranked")
+        return
+    if row.mapped("answers") and row.mapped("preference"):
+        return
+    if isinstance(value, str) and separator and separator in value:
+        yield Match("ranked", _ASK_ORDER)
+        return
+    try:
+        answers, best = ranked.read_answers(row), ranked.best_label(row)
+    except Reject:
+        return
+    if not isinstance(answers, ranked.AnswerList) or len(answers.items) < 2:
+        return
+    items = answers.items
+    # Lists of scores and ranks must be mapped: a row without them is not one from best to worst.
+    orders = tuple((name, row.path(name)) for name in ("scores", "ranks") if _is_list_of(_get(row, name), len(items)))
+    has_scores = answers.scores or ranked.column(items, ranked.SCORE_KEYS) or ranked.column(items, ranked.RANK_KEYS)
+    if row.settings.attributes or (has_scores and not orders):
+        yield Match("ranked")
+    elif orders:
+        yield Match("ranked", paths=orders)
+    elif best is not None:
+        ask, path = _ask_for_best(best, answers, first), row.path("best")
+        yield Match("ranked", ask, (("best", path),) if path and not ask else ())
+    elif numbers := [
+        key for key, values in row.record.items() if _is_list_of(values, len(items)) and all(map(is_number, values))
+    ]:
+        ways = [f"ranks: {key}}}, if 1 is the best" if _is_rank(key) else f"scores: {key}}}" for key in numbers]
+        yield Match("ranked", "; or ".join(f"fields: {{{way}" for way in ways))
+    elif not isinstance(value, list | dict) or ranked.answer_columns(row.keys):
+        return
+    elif is_text_list(value):
+        yield Match("ranked", _ASK_ORDER)
+    elif all(isinstance(item, dict) for item in items):
+        keys = [f"{row.key('answers')}[*].{key}" for key in _number_keys(items[0])]
+        yield Match("ranked", f"fields: {{scores: {' or '.join(keys) or '...'}}}")
 
 
-class _SingleAnswer:
-    """One answer after a prompt, or at the end of a conversation, and what says how good it is."""
-
-    def __init__(self, row: RowFields, has_prompt: bool) -> None:
-        has_answer = has_prompt and isinstance(_get(row, "answer"), str | list | dict)
-        self.present = has_answer or ends_with_answer(_get(row, "conversation"))
-        self.is_scored = row.mapped("score") or bool(row.settings.attributes)
-        self.label = _get(row, "label")
-        self.has_clear_label = label_text(self.label) in (row.sides or (GOOD | BAD) - _AMBIGUOUS_LABELS)
-        keys = _number_keys(row.record)
-        ranks, scores = [key for key in keys if _is_rank(key)], [key for key in keys if not _is_rank(key)]
-        ways = [f"attributes: {{{key}: -1}}, if 1 is the best {key}" for key in ranks]
+def _match_single_answer(row: RowFields, has_prompt: bool) -> Iterator[Match]:
+    """One answer after a prompt, or at the end of a conversation, with a label or a score."""
+    has_answer = has_prompt and isinstance(_get(row, "answer"), str | list | dict)
+    label, keys = _get(row, "label"), _number_keys(row.record)
+    scores = [key for key in keys if not _is_rank(key)]
+    if not has_answer and not ends_with_answer(_get(row, "conversation")):
+        return
+    if row.mapped("score") or row.settings.attributes or label_text(label) in (row.sides or _CLEAR_LABELS):
+        yield Match("labelled")
+    elif label is not None:
+        yield Match("labelled", _ASK_LABELS)
+    elif keys:
+        ways = [f"attributes: {{{key}: -1}}, if 1 is the best {key}" for key in keys if _is_rank(key)]
         ways += [f"fields: {{score: {' or '.join(scores)}}}, or `attributes` with their weights"] if scores else []
-        self.ask_for_score = "; or ".join(ways)
+        yield Match("labelled", "; or ".join(ways))
 
 
 def _get(row: RowFields, name: str) -> object:
-    """The value of a field, None where it is not clear."""
+    """The value of a field; None if the row lacks it, or has it more than once."""
     try:
         return row.optional(name)
     except Reject:
@@ -359,47 +223,24 @@ def _is_readable(row: RowFields, name: str) -> bool:
     return True
 
 
-def _read_answers(row: RowFields) -> AnswerList:
-    """The answers of a row, if there are two or more and it is clear what might name the best one."""
-    try:
-        answers = read_answers(row)
-        best_label(row)
-    except Reject:
-        return _NO_ANSWERS
-    return answers if isinstance(answers, AnswerList) and len(answers.items) > 1 else _NO_ANSWERS
-
-
-def _ask_for_best(best: object, answers: AnswerList, first: int | None) -> str:
-    """What to ask where `best` does not name the best answer."""
-    try:
-        if best is not None:
-            best_indices(best, answers, first)
-    except NumberingReject:
-        return ASK_START
-    except Reject:
-        return "fields: {best: ...}"
-    return ""
-
-
-def _ask_for_list(keys: list[str]) -> str:
-    ways = [f"ranks: {key}}}, if 1 is the best" if _is_rank(key) else f"scores: {key}}}" for key in keys]
-    return "; or ".join(f"fields: {{{way}" for way in ways)
-
-
 def _is_tree(value: object) -> bool:
-    return isinstance(value, dict) and _is_list(value.get("replies")) and role_of(value) is not None
+    return isinstance(value, dict) and isinstance(value.get("replies"), list) and role_of(value) is not None
 
 
-def _maps_good_and_bad(row: RowFields) -> bool:
-    return row.mapped("good") and row.mapped("bad")
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, list)
+def _is_message(value: object) -> bool:
+    return role_of(value[0] if isinstance(value, list) and value else value) is not None
 
 
 def _is_list_of_messages(value: object) -> bool:
     return is_conversation(value) and role_of(value[0]) is not None
+
+
+def _is_list_of(values: object, count: int) -> TypeGuard[list[object]]:
+    return isinstance(values, list) and len(values) == count
 
 
 def _is_rank(key: str) -> bool:
@@ -415,53 +256,113 @@ def _number_keys(record: object) -> list[str]:
     ][:5]
 
 
-class _Survey:
-    """What the first rows of a dataset say."""
+def _name_two_answers(row: RowFields, sides: Sequence[object]) -> bool:
+    """Whether the sides are words for two answers that the row has under other keys."""
+    keys = two_answers.two_answer_keys(row.keys)
+    if len(keys) != 1:
+        return False
+    first, second, _ = two_answers.side_words((keys[0].first, keys[0].second))
+    one, two = map(label_text, sides)
+    return (one in first and two in second) or (one in second and two in first)
+
+
+def _name_listed_answers(row: RowFields, sides: Sequence[object], first: int | None) -> bool:
+    """Whether the sides are numbers, letters or keys of answers that the row has under other keys."""
+    if len(set(map(is_number, sides))) > 1:
+        return False
+    try:
+        answers = ranked.read_answers(row)
+        if not isinstance(answers, ranked.AnswerList):
+            return False
+        texts = [list(item.values()) if isinstance(item, dict) else [item] for item in answers.items]
+        if any(side in values for values in texts for side in sides):
+            return False
+        better, worse = (ranked.best_indices(side, answers, first or 0) for side in sides)
+    except Reject:
+        return False
+    return better != worse
+
+
+def _compared_names(row: RowFields, has_prompt: bool, is_labelled: bool) -> list[tuple[str, str]]:
+    """The names of two answers that are compared; those of several twos where it is not clear which are meant."""
+    is_compared = is_labelled or row.mapped("score_a") or row.mapped("votes_a")
+    if row.mapped("answer_a") or row.mapped("answers"):
+        return [two_answers.mapped_names(row)] if is_compared or row.mapped("confidence") or row.mapped("odds") else []
+    record, keys = row.record, two_answers.two_answer_keys(row.keys)
+    for one, two, *counts in keys:
+        has_counts = any(all(record.get(key) is not None for key in pair) for pair in counts)
+        are_complete = all(is_conversation(record[key]) or is_transcript(record[key]) for key in (one, two))
+        if (has_prompt or are_complete) and (is_compared or has_counts):
+            return [(key.first, key.second) for key in keys]
+    return []
+
+
+def _ask_for_labels(row: RowFields, label: object, names: tuple[str, str]) -> str:
+    """What to ask where a label does not name an answer, or a tie."""
+    if not _is_readable(row, "preference"):
+        return "fields: {preference: ...}, which the row has more than once"
+    key = row.key("preference")
+    try:
+        for each in label if isinstance(label, list) else [] if label is None else [label]:
+            two_answers.read_preference(each, key, names, row)
+    except Reject:
+        return f"{two_answers.ASK_VALUES}, for what {key or 'the preference'} holds"
+    return ""
+
+
+def _ask_for_best(best: object, answers: ranked.AnswerList, first: int | None) -> str:
+    """What to ask where `best` does not name the best answer."""
+    try:
+        ranked.best_indices(best, answers, first)
+    except ranked.NumberingReject:
+        return _ASK_START
+    except Reject:
+        return "fields: {best: ...}"
+    return ""
+
+
+class Survey:
+    """What the first rows of a dataset state; `matches` has, for each of them, the formats that it may have."""
 
     def __init__(self, records: Sequence[Record], settings: FormatSettings) -> None:
         self._settings, self._count = settings, len(records)
         self._values, self._ask = settings.values, ""
-        start = settings.values.get("start")
-        first = int(start) if isinstance(start, int | float) else None
-        rows = _rows(records, settings)
+        self._first = ranked.stated_first_number(settings)
         if not settings.values:
-            self._values, self._ask = _label_values(rows)
-            first = first_number(rows, _keys_of_sides(rows))
-        self._first = first
+            rows = _rows(records, settings)
+            self._values, self._ask = two_answers.label_values(rows)
+            self._first = ranked.first_number(rows, _keys_of_sides(rows))
         self._rows = _rows(records, settings.replace(values=self._values))
-        self.matches = [[self._with_ask(match) for match in _match(row, first).values()] for row in self._rows]
+        self.matches = [[self._with_ask(each) for each in match(row, self._first)] for row in self._rows]
 
     def _with_ask(self, match: Match) -> Match:
-        """A match, with what has to be asked about the labels of all rows."""
-        labelled = match.format in ("preference", "votes") and (not match.ask or match.ask.startswith(ASK_VALUES))
-        return match._replace(ask=self._ask) if labelled and self._ask else match
+        """A match, with what the user has to set where the labels of all rows are not clear."""
+        is_about_labels = not match.ask or match.ask.startswith(two_answers.ASK_VALUES)
+        if self._ask and is_about_labels and match.format in ("preference", "votes"):
+            return match._replace(ask=self._ask)
+        return match
 
     def choose(self) -> Choice:
         """The format that fits more than half of the rows for certain, if no other fits any.
 
         Else it is None, and the sentence lists the candidates with what to set for each.
         """
-        certain: Counter[str] = Counter()
-        first: dict[str, Match] = {}
+        counts: Counter[Match] = Counter()
         asks: dict[str, str] = {}
-        mixed = False
         for matches in self.matches:
-            sure = [match for match in matches if not match.ask]
-            if len(sure) == 1:
-                (match,) = sure
-                certain[match.format] += 1
-                if first.setdefault(match.format, match) != match:
-                    mixed = True
-                    asks[match.format] = f"format: {match.format} and `fields`; its rows differ"
-            for match in matches:
-                if match.ask or len(sure) > 1:
-                    asks.setdefault(match.format, match.ask or f"format: {match.format}")
-        if {*asks, *certain} == {"labelled"} and self._labels_are_signed():
-            certain["labelled"] = self._count
-        if len(certain) == 1 and 2 * certain.total() > self._count and not mixed:
-            (name,) = certain
-            return self._chosen(name, first[name].paths if name in first else (), f": {DESCRIPTIONS[name]}")
-        asks = {**{name: f"format: {name}" for name in certain}, **asks}
+            certain = [match for match in matches if not match.ask]
+            counts.update(certain if len(certain) == 1 else ())
+            for each in matches:
+                if each.ask or len(certain) > 1:
+                    asks.setdefault(each.format, each.ask or f"format: {each.format}")
+        formats = Counter(match.format for match in counts)
+        if {*asks, *formats} == {"labelled"} and self._labels_are_signed():
+            counts = Counter({Match("labelled"): self._count})
+        if len(counts) == 1 and 2 * counts.total() > self._count:
+            (chosen,) = counts
+            return self._chosen(chosen.format, chosen.paths, f": {DESCRIPTIONS[chosen.format]}")
+        differ = {name: f"format: {name} and `fields`; its rows differ" for name in formats if formats[name] > 1}
+        asks = {**{name: f"format: {name}" for name in formats}, **asks, **differ}
         if asks:
             ways = "; ".join(f"{name} (set {ask})" for name, ask in sorted(asks.items()))
             return Choice(None, f"it may be {ways}")
@@ -474,17 +375,17 @@ class _Survey:
     def confirm(self, name: str) -> Choice:
         """The format that the user set, with what its labels mean; None where that is not clear."""
         ask = self._ask if name in ("preference", "votes") else ""
-        stated: Match | None = None
-        every = zip(self._rows, self.matches, strict=True)
-        for row, match in ((row, match) for row, matches in every for match in matches):
-            named = [f"{field}: {path}" for field, path in match.paths if field in ("preference", "best")]
-            if name in ("pairs", "messages", "transcript") and named and row.present("rejected"):
-                ask = f"format: {match.format} and fields: {{{named[0]}}}; chosen names an answer under another key"
-            elif match.format == name == "ranked" and match.ask.startswith(ASK_START):
-                ask = match.ask
-            if match.format == name and not match.ask:
-                stated = stated or match
-        return Choice(None, f"set {ask}") if ask else self._chosen(name, stated.paths if stated else ())
+        stated: list[Match] = []
+        for row, matches in zip(self._rows, self.matches, strict=True):
+            for match in matches:
+                named = [f"{field}: {path}" for field, path in match.paths if field in ("preference", "best")]
+                if name in ("pairs", "messages", "transcript") and named and row.present("rejected"):
+                    ask = f"format: {match.format} and fields: {{{named[0]}}}; chosen names an answer under another key"
+                elif match.format == name == "ranked" and match.ask.startswith(_ASK_START):
+                    ask = match.ask
+                if match.format == name and not match.ask:
+                    stated.append(match)
+        return Choice(None, f"set {ask}") if ask else self._chosen(name, stated[0].paths if stated else ())
 
     def _chosen(self, name: str, paths: Paths, description: str = "") -> Choice:
         values = self._settings.values
@@ -517,65 +418,3 @@ def _keys_of_sides(rows: Iterable[RowFields]) -> list[str]:
         with suppress(Reject):
             keys |= {row.path(side): None for side in SIDES if row.present(side)}
     return list(keys)
-
-
-def _label_values(rows: Iterable[RowFields]) -> tuple[JsonObject, str]:
-    """What numbers mean that say which of two answers is better: `values` (empty if they need none), or what to ask.
-
-    They have a meaning only where they and the names state it.
-    """
-    labels: dict[tuple[str, tuple[str, str]], list[object]] = {}
-    for row in rows:
-        for key, names, label in _number_labels(row):
-            labels.setdefault((key, names), []).append(label)
-    readings = [_reading(found, key, names) for (key, names), found in sorted(labels.items())]
-    unclear = next((reading for reading in readings if reading[1]), None)
-    if unclear or not readings:
-        return unclear or ({}, "")
-    if any(reading != readings[0] for reading in readings):
-        return {}, f"{ASK_VALUES}; its rows do not agree on what numbers mean"
-    return readings[0]
-
-
-def _number_labels(row: RowFields) -> Iterator[tuple[str, tuple[str, str], object]]:
-    """The labels of two answers that are numbers, with their key and the names of the answers."""
-    try:
-        label, key = preference_label(row), row.key("preference")
-        if row.mapped("answer_a"):
-            names = mapped_names(row)
-        elif row.mapped("answers"):
-            names = ("answer 1", "answer 2")
-        else:
-            (two,) = two_answer_keys(tuple(row.record))
-            names = two.first, two.second
-    except (Reject, ValueError):
-        return
-    for each in label if isinstance(label, list) else [label]:
-        if is_number(each):
-            # Two numbers under "votes" may be how many votes each answer has.
-            yield _VOTE_LIST if isinstance(label, list) and key == "votes" else key, names, each
-
-
-def _reading(labels: list[object], key: str, names: tuple[str, str]) -> tuple[JsonObject, str]:
-    numbers = {label_text(label): read_number(label, key) for label in labels}
-    least, most = min(numbers.values()), max(numbers.values())
-    ends = names[0][-1:], names[1][-1:]
-    ask = f"{ASK_VALUES}, for what {key or 'the preference'} holds ({', '.join(sorted(numbers)[:8])})"
-    if key == _VOTE_LIST:
-        ask += "; or fields: {votes_a: votes[0], votes_b: votes[1]} if they are counts"
-    elif (key, names[0]) in SIGNED:
-        if least < 0:
-            return {"signed": SIGNED[key, names[0]]}, ""
-    elif (key, names[0]) == SHIFTED:
-        if most > 1 and all(number == 0 or 1 <= number <= 2 for number in numbers.values()):
-            return {}, ""
-    elif (key, names[0]) in NUMERIC:
-        return {}, ""
-    elif (ends == ("1", "2") and numbers.keys() == {"1", "2"}) or (
-        ends == ("0", "1") and key in _COUNTED_KEYS and "0" in numbers and numbers.keys() <= {"0", "1"}
-    ):
-        first, second, tie = map(sorted, side_words(names))
-        return {"first": [*first, ends[0]], "second": [*second, ends[1]], "tie": [*tie]}, ""
-    if least < 0 or (key, names[0]) in SIGNED:
-        ask += "; or values: {signed: first} or {signed: second}, the better one where it is above 0"
-    return {}, ask

@@ -1,9 +1,9 @@
-"""From drafts to pairs: the checks that all formats share."""
+"""Pairs of rows: the drafts that formats read, what a row says of all its pairs, and the checks that formats share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from rewardline.data.conversation import Reject, read_text
 from rewardline.data.formats.fields import RowFields, label_text, read_number
@@ -12,13 +12,6 @@ from rewardline.data.schema import AnswerPosition, Message
 
 Rows = tuple[int, ...]
 """Indices of rows in a group."""
-_SOURCE_KEYS: Final = {
-    "chosen_source": ("chosen_source", "chosen_model"),
-    "rejected_source": ("rejected_source", "rejected_model"),
-    "source_a": ("source_a", "model_a"),
-    "source_b": ("source_b", "model_b"),
-}
-"""The usual names of what says who wrote an answer."""
 
 
 class Draft(NamedTuple):
@@ -33,7 +26,7 @@ class Draft(NamedTuple):
     node: str = ""
     """Which of its prompts, in a row or group that has several."""
     sources: tuple[str, str] = ("", "")
-    """Who wrote `chosen` and `rejected`, as far as the row says it of them by itself."""
+    """Who wrote `chosen` and `rejected`; empty: as the row says for all its pairs."""
     positions: tuple[int, int, int] = (0, 0, 2)
     """Indices of `chosen` and `rejected` in the row, and how many answers it has; see `AnswerPosition`."""
 
@@ -63,11 +56,21 @@ class PreferencePair:
 
 
 class RowPairs(list[PreferencePair]):
-    """The pairs of a row. `skipped` counts, by reason, those that it could have given as well."""
+    """The pairs of a row, or of a group of rows."""
 
-    def __init__(self, pairs: Iterable[PreferencePair] = (), skipped: dict[str, int] | None = None) -> None:
-        super().__init__(pairs)
-        self.skipped: dict[str, int] = skipped or {}
+    def __init__(
+        self,
+        pairs: Sequence[tuple[PreferencePair, Rows]] = (),
+        skipped: dict[str, int] | None = None,
+        unused: dict[int, Reject] | None = None,
+    ) -> None:
+        super().__init__(pair for pair, _ in pairs)
+        self.rows = [rows for _, rows in pairs]
+        """For each pair, the indices of the rows that it comes from."""
+        self.skipped = skipped or {}
+        """By reason, how many further pairs the row or the group could have given."""
+        self.unused = unused or {}
+        """By index: why a row contributes to no pair."""
 
 
 class RowAttributes(NamedTuple):
@@ -75,7 +78,7 @@ class RowAttributes(NamedTuple):
 
     margin: float | None = None
     margin_counts: bool = False
-    """The margin is that of each pair, whatever its scores say."""
+    """Whether the margin replaces that of each draft."""
     weight: float = 1.0
     subset: str = ""
     confidence: float | None = None
@@ -85,20 +88,18 @@ class RowAttributes(NamedTuple):
 
 
 class Collector:
-    """Takes drafts; keeps those that pass all checks and says why the others do not."""
+    """Turns drafts into pairs; counts those that fail a check, by reason."""
 
     def __init__(self, settings: FormatSettings, positions: bool = False) -> None:
-        """`positions`: for a benchmark that is scored by row: a pair has its position, and may come twice."""
+        """`positions`: pairs have their positions, and may repeat, for a benchmark that is scored by row."""
         self._settings, self._positions = settings, positions
         self._pairs: dict[tuple[str, str, str, Rows], tuple[PreferencePair, Rows]] = {}
         self._count: dict[str, int] = {}
         self.skipped: dict[str, int] = {}
-        self.first_reject: Reject | None = None
-        """Why the first draft that was left out was left out."""
         self.rejects: dict[int, Reject] = {}
-        """By row of a group: why a draft to which it contributes was left out."""
+        """By row of a group: why the first draft was left out to which it contributes."""
 
-    def add(self, draft: Draft | Reject, attributes: RowAttributes, rows: Rows = ()) -> None:
+    def add(self, draft: Draft | Reject, attributes: RowAttributes, rows: Rows = (0,)) -> None:
         """Check a draft to which `rows` of a group contribute."""
         try:
             if isinstance(draft, Reject):
@@ -118,7 +119,6 @@ class Collector:
 
     def _skip(self, reject: Reject, rows: Rows) -> None:
         self.skipped[reject.reason] = self.skipped.get(reject.reason, 0) + 1
-        self.first_reject = self.first_reject or reject
         for row in rows:
             self.rejects.setdefault(row, reject)
 
@@ -155,12 +155,12 @@ class Collector:
         )
         return pair, (first, second) if self._positions else ()
 
-    def close(self) -> list[tuple[PreferencePair, Rows]]:
-        """The pairs, each with the rows that it comes from; those that contradict each other are left out."""
+    def close(self) -> RowPairs:
+        """The pairs; those that contradict each other are left out."""
         for key in [key for key in self._pairs if (key[0], key[2], key[1], ()) in self._pairs]:
             _, rows = self._pairs.pop(key)
             self._skip(Reject("contradiction", "the row says of each of two answers that it is the better one"), rows)
-        return list(self._pairs.values())
+        return RowPairs(list(self._pairs.values()), self.skipped)
 
 
 def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | None, min_margin: float | None) -> None:
@@ -188,7 +188,7 @@ def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | No
 
 
 def read_attributes(row: RowFields) -> RowAttributes:
-    """What the row says of all its pairs; rejects what is no number or no text where the user said that it is one."""
+    """What the row says of all its pairs; rejects a value of another type in a field that the user mapped."""
     value, mapped = row.optional("margin"), row.mapped("margin")
     margin = None
     if mapped or (isinstance(value, int | float) and not isinstance(value, bool)):  # else it merely has that name
@@ -245,11 +245,12 @@ def read_source(row: RowFields, name: str) -> str:
     """Who wrote an answer, empty if the row does not say it."""
     if row.mapped(name):
         return source_name(row.optional(name))
-    return next((found for key in _SOURCE_KEYS[name] if (found := source_name(row.record.get(key)))), "")
+    keys = name, name.replace("source", "model")  # the usual names
+    return next((found for key in keys if (found := source_name(row.record.get(key)))), "")
 
 
 def source_name(value: object) -> str:
-    """The name of a model or person, empty for what is no name."""
+    """The name of a model or person, empty for a value of another type."""
     return read_text(value, "the source") if isinstance(value, str) else ""
 
 

@@ -1,8 +1,9 @@
-"""Where in a row a field is: the names that public datasets use, and paths that the user gives."""
+"""How a field is found in a row: by the path that the user gives, or by the names that public datasets use."""
 
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -60,9 +61,9 @@ SYNONYMS: Final = {field: tuple(names.split()) for field, names in _USUAL_NAMES.
 """The usual names of each field."""
 SYNONYMS["good"] += SYNONYMS["chosen"]
 SYNONYMS["bad"] += SYNONYMS["rejected"]
-# Names that give way to all others.
+# Names that count only if the row has no other name of the field.
 _GENERAL: Final = ("label", "labels", "votes", "result", "messages", "chosen", "preferred", "better")
-_ALPACA: Final = ("input", "history")  # what Alpaca's form adds to an instruction
+_ALPACA: Final = ("input", "history")  # which Alpaca's format adds to an instruction
 EMPTY: Final[tuple[object, ...]] = (None, "", [])
 _TOGETHER: Final = (
     ("answer_a", "answer_b"),
@@ -94,9 +95,7 @@ class Fields:
         Raises:
             UserError: a field that the format lacks, or a bad path.
         """
-        self.settings = settings
-        self.paths = settings.fields
-        self.steps: dict[str, tuple[Step, ...]] = {}
+        self.settings, self.paths = settings, settings.fields
         self.sides = {label: side for side, labels in settings.values.items() for label in label_texts(labels)}
         """By the text of a label, which of the settings' `values` it is: first, second, tie, good or bad."""
         for name, path in self.paths.items():
@@ -104,19 +103,16 @@ class Fields:
                 near = get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
                 raise UserError(f"fields: this format has no field {name!r}; {hint}")
-            if not (path.startswith("=") or _PATH.fullmatch(path)):
-                raise UserError(f"fields: {name}: {path!r} is not a path such as answers[0].text")
-            for inserted in _INSERTED.findall(path) if path.startswith("=") else ():
-                steps_of(inserted)
-            self.steps[name] = () if path.startswith("=") else steps_of(path)
+            for each in _INSERTED.findall(path) if path.startswith("=") else [path]:
+                steps_of(each, f"fields: {name}: ")
         for one, two in _TOGETHER:
             if (one in self.paths) != (two in self.paths):
                 raise UserError(f"fields: {one} and {two} must be given together")
         for path in settings.attributes:
-            steps_of(path)
+            steps_of(path, "attributes: ")
 
     def of(self, record: Record) -> "RowFields":
-        """The fields of a row; rejects what is no object."""
+        """The fields of a row; rejects what is not an object."""
         if not isinstance(record, dict):
             raise Reject("not_object", "the row is not an object with named fields")
         return RowFields(record, self)
@@ -125,10 +121,10 @@ class Fields:
 class RowFields:
     """The fields of one row."""
 
-    __slots__ = ("_fields", "record", "settings", "sides")
+    __slots__ = ("_fields", "keys", "record", "settings", "sides")
 
     def __init__(self, record: Record, fields: Fields) -> None:
-        self.record, self._fields = record, fields
+        self.record, self.keys, self._fields = record, tuple(record), fields
         self.settings, self.sides = fields.settings, fields.sides
 
     def replace(self, record: Record) -> "RowFields":
@@ -141,59 +137,59 @@ class RowFields:
 
     def present(self, name: str) -> bool:
         """Whether the row has the field, null or not."""
-        return name in self._fields.paths or bool(usual_keys(tuple(self.record), name))
+        return name in self._fields.paths or bool(_usual_keys(self.keys, name))
 
     def key(self, name: str) -> str:
         """The last key of the field's path, empty if the row lacks the field. Usual names carry a meaning."""
-        if name in self._fields.steps:
-            return next((step for step in reversed(self._fields.steps[name]) if isinstance(step, str)), "")
-        return _usual_key(self.record, name) or ""
+        path = self.path(name)
+        if not self.mapped(name):
+            return path
+        steps = () if path.startswith("=") else steps_of(path)
+        return next((step for step in reversed(steps) if isinstance(step, str)), "")
 
     def path(self, name: str) -> str:
         """The field's path: the user's, or a usual name; empty if the row lacks the field."""
-        return self._fields.paths.get(name) or _usual_key(self.record, name) or ""
+        return self._fields.paths.get(name) or self._usual_key(name)
 
     def required(self, name: str) -> object:
         """The field's value (None if it is null); rejects a row that lacks the field, or has it twice."""
-        value, found = self._find(name)
-        if not found:
-            names, has = ", ".join(SYNONYMS.get(name, (name,))), _describe_keys(self.record)
+        path = self.path(name)
+        if not path:
+            names, has = ", ".join(SYNONYMS.get(name, (name,))), _describe(self.record)
             raise Reject("missing_field", f"no {name}: the row has none of {names}; it has {has} (set `fields`)")
-        return value
+        return self._value(path)
 
     def optional(self, name: str) -> object:
         """The field's value, None if the row lacks the field; a path that the user gave must exist."""
-        return self._find(name)[0]
+        path = self.path(name)
+        return self._value(path) if path else None
 
-    def _find(self, name: str) -> tuple[object, bool]:
-        path = self._fields.paths.get(name)
-        if path is not None:
-            if path[0] == "=":
-                return _INSERTED.sub(lambda match: _inserted_text(self.record, match[1]), path[1:]), True
-            return value_at(self.record, path), True
-        key = _usual_key(self.record, name)
-        return (self.record[key], True) if key is not None else (None, False)
+    def _value(self, path: str) -> object:
+        if path.startswith("="):
+            return _INSERTED.sub(lambda match: _inserted_text(self.record, match[1]), path[1:])
+        return value_at(self.record, path)
 
-
-def _usual_key(record: Record, name: str) -> str | None:
-    """The one usual name of a field that a row has; rejects a row with several that hold different values."""
-    present = usual_keys(tuple(record), name)
-    if len(present) > 1 and name in ("preference", "prompt"):
-        present = [key for key in present if key not in _GENERAL] or present
-    if "votes" in present and not isinstance(record["votes"], list):
-        present = [key for key in present if key != "votes"]  # a mere number of them
-    if name == "prompt" and len(present) > 1 and is_history(record.get("history")):
-        present = [key for key in present if key != "history"]
-    if name == "answers" and len(present) > 1:
-        present = [key for key in present if isinstance(record[key], list | dict)] or present
-    if len(present) > 1:
+    def _usual_key(self, name: str) -> str:
+        """The usual name of a field that a row has, or ""; rejects a row with several that hold different values."""
+        record, present = self.record, _usual_keys(self.keys, name)
+        if "votes" in present and not isinstance(record["votes"], list):
+            present = [key for key in present if key != "votes"]  # just how many
+        if len(present) < 2:
+            return present[0] if present else ""
+        if name in ("preference", "prompt"):
+            present = [key for key in present if key not in _GENERAL] or present
+        if name == "prompt" and is_history(record.get("history")):
+            present = [key for key in present if key != "history"] or present
+        if name == "answers":
+            present = [key for key in present if isinstance(record[key], list | dict)] or present
         present = [key for key in present if record[key] not in EMPTY] or present[:1]
-        present = present[:1] if all(record[key] == record[present[0]] for key in present) else present
+        if all(record[key] == record[present[0]] for key in present):
+            return present[0]
         if name == "prompt" and "instruction" in present:
             present = [key for key in present if key not in _ALPACA]
-    if len(present) > 1:
-        raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
-    return present[0] if present else None
+        if len(present) > 1:
+            raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
+        return present[0]
 
 
 def is_history(value: object) -> bool:
@@ -202,7 +198,7 @@ def is_history(value: object) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def usual_keys(keys: tuple[str, ...], field: str) -> list[str]:
+def _usual_keys(keys: tuple[str, ...], field: str) -> list[str]:
     """Those among a row's keys that are usual names of a field; not to be changed.
 
     `chosen` names the better text where there is a `rejected`, else it is a label; `winner` likewise with `loser`.
@@ -216,20 +212,22 @@ def usual_keys(keys: tuple[str, ...], field: str) -> list[str]:
 
 
 @lru_cache(maxsize=1024)
-def steps_of(path: str) -> tuple[Step, ...]:
+def steps_of(path: str, label: str = "") -> tuple[Step, ...]:
     """The steps of a path.
 
     Raises:
-        UserError: it is no path.
+        UserError: it is not a path; the message starts with `label`.
     """
     if not _PATH.fullmatch(path):
-        raise UserError(f"{path!r} is not a path such as answers[0].text")
+        raise UserError(f"{label}{path!r} is not a path such as answers[0].text")
     return tuple(key or (None if index == "*" else int(index)) for index, key in _STEP.findall(path))
 
 
 def value_at(record: object, path: str) -> object:
     """The value at a path; rejects a record that has no such path."""
-    return record[path] if isinstance(record, dict) and path in record else _follow(record, steps_of(path), path)
+    if isinstance(record, dict) and path in record:
+        return record[path]
+    return _follow(record, steps_of(path), path)
 
 
 def _inserted_text(record: Record, path: str) -> str:
@@ -242,47 +240,48 @@ def _inserted_text(record: Record, path: str) -> str:
 def _follow(value: object, steps: tuple[Step, ...], path: str) -> object:
     for n, step in enumerate(steps):
         rest = steps[n + 1 :]
-        if step is None:
-            if not isinstance(value, list):
-                has = describe_type(value)
-                raise Reject("missing_field", f"no {path!r}: it needs a list where the row has {has}")
+        if step is None and isinstance(value, list):
             return [_follow(item, rest, path) for item in value]
-        if isinstance(step, int):
-            if not isinstance(value, list) or not -len(value) <= step < len(value):
-                size = f"a list of {len(value)}" if isinstance(value, list) else describe_type(value)
-                raise Reject("missing_field", f"no {path!r}: it needs item {step} where the row has {size}")
+        if isinstance(step, int) and isinstance(value, list) and -len(value) <= step < len(value):
             value = value[step]
+        elif isinstance(step, str) and isinstance(value, dict) and (keys := _matching_keys(value, step)):
+            return [_follow(value[key], rest, path) for key in keys]
         elif isinstance(value, dict) and step in value:
             value = value[step]
-        elif isinstance(value, dict) and "*" in step and (fitting := [key for key in value if fnmatchcase(key, step)]):
-            return [_follow(value[key], rest, path) for key in sorted(fitting, key=_natural_order)]
         else:
-            has = _describe_keys(value) if isinstance(value, dict) else describe_type(value)
-            raise Reject("missing_field", f"no {path!r}: where {step!r} is expected the row has {has}")
+            needed = "a list" if step is None else f"item {step}" if isinstance(step, int) else repr(step)
+            raise Reject("missing_field", f"no {path!r}: it needs {needed} where the row has {_describe(value)}")
     return value
 
 
+def _matching_keys(record: Record, pattern: str) -> list[str]:
+    """The keys that match a pattern with a `*`, in natural order; none if a key is equal to it."""
+    if "*" not in pattern or pattern in record:
+        return []
+    return sorted((key for key in record if fnmatchcase(key, pattern)), key=_natural_order)
+
+
 def _natural_order(text: str) -> list[tuple[int, str]]:
-    """Sorts texts with the numbers in them by size."""
+    """A sort key that orders the numbers in texts by size."""
     pieces = [piece.lstrip("0") if n % 2 else piece for n, piece in enumerate(re.split(r"([0-9]+)", text))]
     return [(len(piece) if n % 2 else 0, piece) for n, piece in enumerate(pieces)]
 
 
-def _describe_keys(record: Mapping[str, object]) -> str:
-    """The keys of an object, as part of a sentence."""
-    return "the keys " + ", ".join(str(key)[:40] for key in list(record)[:20]) if record else "no keys"
+def _describe(value: object) -> str:
+    """A value by its type, its length or its keys, as part of a sentence."""
+    if isinstance(value, dict) and value:
+        return "the keys " + ", ".join(str(key)[:40] for key in list(value)[:20])
+    return f"a list of {len(value)}" if isinstance(value, list) else describe_type(value)
 
 
 def read_number(value: object, what: str) -> float:
-    """A finite number; text that spells one counts, for tables without types."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise ValueError
-        number = float(value)
-        if not math.isfinite(number):
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise Reject("bad_number", f"{what} is {describe_type(value)} but should be a finite number") from None
+    """A finite number; text that spells one counts, for tables without types. `what` names it in the message."""
+    number = math.nan
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            number = float(value)
+    if not math.isfinite(number):
+        raise Reject("bad_number", f"{what} is {describe_type(value)} but should be a finite number")
     return number
 
 
@@ -321,7 +320,7 @@ def row_filter(where: Mapping[str, object]) -> Callable[[Record], Record]:
     """
     allowed = {path: set(label_texts(values)) for path, values in where.items()}
     for path in allowed:
-        steps_of(path)
+        steps_of(path, "where: ")
 
     def keep(record: Record) -> Record:
         for path, labels in allowed.items():

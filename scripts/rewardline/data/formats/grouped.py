@@ -11,46 +11,37 @@ The result does not depend on the order of a group's rows.
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from rewardline.data.conversation import Reject, describe_type, ends_with_answer, read_answer, read_messages
 from rewardline.data.formats.chosen_rejected import SIDES
-from rewardline.data.formats.drafts import (
-    Collector,
-    Draft,
-    PreferencePair,
-    RowAttributes,
-    RowPairs,
-    Rows,
-    read_subset,
-    read_weight,
-)
+from rewardline.data.formats.drafts import Collector, Draft, RowAttributes, RowPairs, Rows, read_subset, read_weight
 from rewardline.data.formats.fields import Fields, Record, RowFields, label_text, read_number
-from rewardline.data.formats.labels import BAD, GOOD, preference_label, read_preference, vote_counts
 from rewardline.data.formats.prompts import explicit_prompt, required_prompt, split_sides, with_system_prompt
 from rewardline.data.formats.ranked import ranked_pairs, weighted_sum
 from rewardline.data.formats.settings import FormatSettings
-from rewardline.data.formats.two_answers import compared_answers
+from rewardline.data.formats.two_answers import (
+    Preference,
+    compared_answers,
+    preference_label,
+    read_preference,
+    vote_counts,
+)
 from rewardline.data.schema import Message
 
+GOOD: Final = frozenset({
+    "true", "good", "up", "thumbs_up", "thumbs up", "thumbsup", "👍", "+1", "1", "chosen", "preferred", "desirable",
+    "desired", "like", "liked", "upvote", "accept", "accepted",
+})  # fmt: skip
+BAD: Final = frozenset({
+    "false", "bad", "down", "thumbs_down", "thumbs down", "thumbsdown", "👎", "-1", "0", "rejected", "reject",
+    "dispreferred", "undesirable", "undesired", "dislike", "disliked", "downvote",
+})  # fmt: skip
 
-class GroupPairs(RowPairs):
-    """The pairs of a group; each row of it contributes to a pair or is in `unused`."""
 
-    def __init__(
-        self,
-        pairs: Iterable[PreferencePair] = (),
-        skipped: dict[str, int] | None = None,
-        rows: list[Rows] | None = None,
-        unused: dict[int, Reject] | None = None,
-    ) -> None:
-        super().__init__(pairs, skipped)
-        self.rows: list[Rows] = rows or []
-        """For each pair, the indices of the rows that it comes from."""
-        self.unused: dict[int, Reject] = unused or {}
-        """By index: why a row contributes to no pair."""
+T = TypeVar("T")
 
 
 class GroupReject(Reject):
@@ -69,81 +60,71 @@ class Contribution(NamedTuple):
     attributes: RowAttributes = RowAttributes()
 
 
-class GroupItem(Protocol):
-    """A row as a grouped format reads it."""
+class GroupItem(NamedTuple, Generic[T]):
+    """A row as a grouped format reads it: its content and the group that it belongs to.
 
-    @property
-    def key(self) -> str:
-        """The group that it belongs to."""
+    The items of a group are sorted by `order`, which is equal only for rows that are interchangeable.
+    """
 
-    @property
-    def order(self) -> tuple[object, ...]:
-        """By which the items of a group are sorted: equal only for rows that are interchangeable."""
-
-
-Item = TypeVar("Item", bound=GroupItem)
+    key: str
+    order: tuple[object, ...]
+    content: T
 
 
-class Grouping:
+class Grouping(NamedTuple):
     """How to group rows and convert the groups."""
 
-    def __init__(
-        self,
-        fields: Fields,
-        read: Callable[[RowFields], GroupItem],
-        convert: Callable[[Sequence[Record], Fields, bool], GroupPairs],
-        positions: bool,
-    ) -> None:
-        """`read` reads a row and `convert` a group of them, see `convert_group`; `positions` as in `Collector`."""
-        self._fields, self._read, self._convert, self._positions = fields, read, convert, positions
-
-    def key(self, record: Record) -> str:
-        """The group that the row belongs to, 32 hex digits; raises `Reject` for a row that cannot be used."""
-        return self._read(self._fields.of(record)).key
-
-    def convert(self, records: Sequence[Record]) -> GroupPairs:
-        """The pairs of the rows of one group; raises `GroupReject` if there are none."""
-        return self._convert(records, self._fields, self._positions)
+    key: Callable[[Record], str]
+    """The group that a row belongs to, 32 hex digits; raises `Reject` for a row that cannot be used."""
+    convert: Callable[[Sequence[Record]], RowPairs]
+    """The pairs of the rows of one group; raises `GroupReject` if there are none."""
 
 
-def convert_group(
-    read: Callable[[RowFields], Item],
-    pair: Callable[[list[tuple[int, Item]], FormatSettings], Iterator[Contribution]],
-    records: Sequence[Record],
+def group_rows(
+    read: Callable[[RowFields], GroupItem[T]],
+    pair: Callable[[list[tuple[int, T]], FormatSettings], Iterator[Contribution]],
     fields: Fields,
     positions: bool,
-) -> GroupPairs:
-    """The pairs of the rows of one group; raises `GroupReject` if there are none.
+) -> Grouping:
+    """The grouping of a format.
 
-    `read` reads a row, `pair` makes the drafts of a group's items in order, each with the index of its row.
+    `read` reads a row, `pair` makes the drafts of the rows of a group in order, each with its index; `positions` as in
+    `Collector`.
     """
-    unused: dict[int, Reject] = {}
-    items: list[tuple[int, Item]] = []
-    for index, record in enumerate(records):
+
+    def key(record: Record) -> str:
+        return read(fields.of(record)).key
+
+    def convert(records: Sequence[Record]) -> RowPairs:
+        unused: dict[int, Reject] = {}
+        items: dict[int, GroupItem[T]] = {}
+        for index, record in enumerate(records):
+            try:
+                items[index] = read(fields.of(record))
+            except Reject as reject:
+                unused[index] = reject
+        if len({item.key for item in items.values()}) > 1:
+            raise ValueError("records of several groups")
+        order = sorted(items, key=lambda index: items[index].order)
+        collector = Collector(fields.settings, positions)
         try:
-            items.append((index, read(fields.of(record))))
+            for draft, rows, attributes in pair([(index, items[index].content) for index in order], fields.settings):
+                collector.add(draft, attributes, rows)
         except Reject as reject:
-            unused[index] = reject
-    if len({item.key for _, item in items}) > 1:
-        raise ValueError("records of several groups")
-    items.sort(key=lambda item: item[1].order)
-    collector = Collector(fields.settings, positions)
-    try:
-        for draft, rows, attributes in pair(items, fields.settings):
-            collector.add(draft, attributes, rows)
-    except Reject as reject:
-        unused |= {index: reject for index, _ in items}
-        raise GroupReject(reject, unused) from None
-    found = collector.close()
-    used = {row for _, rows in found for row in rows}
-    for index, _ in items:
-        if index not in used:
-            unused[index] = collector.rejects.get(index) or Reject("no_pair", "it contributes to no pair")
-    if not found:
-        rejects = sorted(unused.values(), key=lambda each: (each.reason, each.detail))
-        rejects = rejects or [Reject("no_pair", "the group has no rows")]
-        raise GroupReject(collector.first_reject or rejects[0], unused)
-    return GroupPairs([pair for pair, _ in found], collector.skipped, [rows for _, rows in found], unused)
+            raise GroupReject(reject, unused | dict.fromkeys(order, reject)) from None
+        pairs = collector.close()
+        used = {row for rows in pairs.rows for row in rows}
+        for index in order:
+            if index not in used:
+                unused[index] = collector.rejects.get(index) or Reject("no_pair", "it contributes to no pair")
+        if not pairs:
+            first = sorted(unused.values(), key=lambda reject: (reject.reason, reject.detail))[:1]
+            rejects = [*collector.rejects.values(), *first, Reject("no_pair", "the group has no rows")]
+            raise GroupReject(rejects[0], unused)
+        pairs.unused = unused
+        return pairs
+
+    return Grouping(key, convert)
 
 
 def group_key(*parts: object) -> str:
@@ -155,28 +136,23 @@ def group_key(*parts: object) -> str:
 class LabelledAnswer(NamedTuple):
     """An answer with a label or a score."""
 
-    key: str
     prompt: list[Message]
     text: str
     value: float
     is_scored: bool
     subset: str
 
-    @property
-    def order(self) -> tuple[object, ...]:
-        """The best first."""
-        return -self.value, self.text, self.subset, self.is_scored
 
-
-def read_labelled(row: RowFields) -> LabelledAnswer:
-    """The answer of a row."""
+def read_labelled(row: RowFields) -> GroupItem[LabelledAnswer]:
+    """The answer of a row; the best come first in a group."""
     prompt, text = _prompt_and_answer(row)
     prompt = with_system_prompt(prompt, row)
     value, is_scored = _value(row)
     group = row.required("group") if row.mapped("group") else None
     if group is not None and (isinstance(group, bool) or not isinstance(group, str | int)):
         raise Reject("bad_id", f"the group is {describe_type(group)}, not an id")
-    return LabelledAnswer(group_key(prompt, group), prompt, text, value, is_scored, read_subset(row))
+    answer = LabelledAnswer(prompt, text, value, is_scored, read_subset(row))
+    return GroupItem(group_key(prompt, group), (-value, text, answer.subset, is_scored), answer)
 
 
 def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSettings) -> Iterator[Contribution]:
@@ -201,14 +177,12 @@ def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSetti
         yield Contribution(Reject("one_sided", f"the prompt has only {side}"), all_rows)
         return
     prompt = items[0][1].prompt if items else []
-    for pair in ranked_pairs(levels, settings):
-        better, worse = texts[pair.better], texts[pair.worse]
-        if pair.tied and not is_scored:
-            continue
-        draft: Draft | Reject = Reject("tie", "the answers have the same score")
-        if not pair.tied or settings.ties == "keep":
-            draft = Draft(prompt, better, worse, pair.margin if is_scored else None, 0.5 if pair.tied else None)
-        yield Contribution(draft, (*rows[better], *rows[worse]), RowAttributes(subset=subsets[better]))
+    for better, worse, margin, confidence in ranked_pairs(levels, settings):
+        if confidence is not None and not is_scored:
+            continue  # answers of one label are no tie
+        chosen, rejected = texts[better], texts[worse]
+        draft = Draft(prompt, chosen, rejected, margin if is_scored else None, confidence)
+        yield Contribution(draft, (*rows[chosen], *rows[rejected]), RowAttributes(subset=subsets[chosen]))
 
 
 def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
@@ -234,7 +208,7 @@ def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
 
 
 def _value(row: RowFields) -> tuple[float, bool]:
-    """How good an answer is said to be, and whether that is a score rather than a mere label."""
+    """The value of an answer, and whether that is a score rather than a label."""
     if row.settings.attributes:
         return weighted_sum(row.record, row.settings.attributes, "the row"), True
     scored = row.mapped("score") or not row.present("label")
@@ -258,7 +232,6 @@ def _value(row: RowFields) -> tuple[float, bool]:
 class Vote(NamedTuple):
     """What a row says about two answers, which are in alphabetical order."""
 
-    key: str
     prompt: list[Message]
     texts: tuple[str, str]
     first: float
@@ -266,13 +239,8 @@ class Vote(NamedTuple):
     second: float
     subset: str
 
-    @property
-    def order(self) -> tuple[object, ...]:
-        """Votes of the same outcome are interchangeable."""
-        return -self.first, self.second, self.subset
 
-
-def read_vote(row: RowFields) -> Vote:
+def read_vote(row: RowFields) -> GroupItem[Vote]:
     """The votes of a row: a label, a list of labels, or `chosen` and `rejected`."""
     weight = read_weight(row)
     if row.mapped("chosen") or all(row.present(name) for name in SIDES):
@@ -290,30 +258,26 @@ def read_vote(row: RowFields) -> Vote:
         raise Reject("identical", "the two answers are the same text")
     if one > two:
         one, two, first, second = two, one, second, first
-    key = group_key(prompt, one, two)
-    return Vote(key, prompt, (one, two), first, second, read_subset(row))
+    vote = Vote(prompt, (one, two), first, second, read_subset(row))
+    return GroupItem(group_key(prompt, one, two), (-first, second, vote.subset), vote)
 
 
 def _count_votes(row: RowFields, names: tuple[str, str], lead: float | None, weight: float) -> tuple[float, float]:
     """How many votes a row has for each of two answers, each vote with the row's weight."""
     label = preference_label(row)
-    winners: list[int | None]
     if label is not None:
         labels, key = label if isinstance(label, list) else [label], row.key("preference")
         winners = [read_preference(each, key, names, row).winner for each in labels]
     elif lead is not None:
-        winners = [int(lead < 0) if lead else None]
-    elif (counts := vote_counts(row)) is not None:
+        winners = [Preference.of_lead(lead).winner]
+    elif counts := vote_counts(row):
         return weight * counts[0], weight * counts[1]
     else:
         raise Reject("no_preference", "the row has neither a vote nor a score for each answer")
     if not winners:
         raise Reject("no_preference", "the list of votes is empty")
-    first = second = 0.0
-    for winner in winners:
-        first += weight * (0.5 if winner is None else 1.0 - winner)
-        second += weight * (0.5 if winner is None else winner)
-    return first, second
+    shares = [0.5 if winner is None else float(winner) for winner in winners]  # of the second answer
+    return sum(weight * (1.0 - share) for share in shares), sum(weight * share for share in shares)
 
 
 def pair_votes(items: list[tuple[int, Vote]], _settings: FormatSettings) -> Iterator[Contribution]:
@@ -321,7 +285,7 @@ def pair_votes(items: list[tuple[int, Vote]], _settings: FormatSettings) -> Iter
     if not items:
         return
     _, vote = items[0]
-    first, second = (sum(counts) for counts in zip(*((item.first, item.second) for _, item in items), strict=True))
-    share = first / (first + second)
+    first = sum(item.first for _, item in items)
+    share = first / (first + sum(item.second for _, item in items))
     draft = Draft(vote.prompt, *vote.texts, 2 * share - 1, share)
     yield Contribution(draft, tuple(sorted(index for index, _ in items)), RowAttributes(subset=vote.subset))

@@ -6,8 +6,8 @@
         record = index.join(record)
 
 The index is one SQLite file, made once for a dataset and read by every job that converts a part of it: memory does not
-grow with it. A join of whole tables, as duckdb or pyarrow make it, would not fit better: ids may be deep inside lists,
-1 and "1" are one id, an id that is not found rejects its row alone, and the rows must keep their order.
+grow with it. The table joins of duckdb or pyarrow do not fit: ids may be nested in lists, 1 and "1" are one id, an id
+that is not found rejects its row alone, and the rows must keep their order.
 """
 
 import json
@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from pydantic import BaseModel, JsonValue
@@ -58,14 +57,13 @@ def check_joins(joins: Joins) -> None:
     Raises:
         UserError: a bad path or key.
     """
-    for path, join in joins.items():
-        for each in (path, join.key, *([join.value] if join.value else [])):
-            if any(isinstance(step, str) and "*" in step for step in steps_of(each)):
-                raise UserError(f"join: {each}: a path of a join has no * in a key")
+    for path in (path for key, join in joins.items() for path in (key, join.key, join.value) if path):
+        if any(isinstance(step, str) and "*" in step for step in steps_of(path, "join: ")):
+            raise UserError(f"join: {path!r}: a path of a join has no * in a key")
 
 
 def index_joins(settings: JoinIndexSettings, manifests: Sequence[Path], out: Path) -> JoinIndexManifest:
-    """Write the index of a dataset's joins to the folder `out`; `manifests` are those of the joined datasets' rows.
+    """Write the index of a dataset's joins to the folder `out`, from the manifests of the joined datasets' rows.
 
     Raises:
         UserError: as `build_index`, or rows are missing or damaged.
@@ -87,9 +85,7 @@ def build_index(joins: Joins, rows: Mapping[str, Iterable[Record]], path: Path) 
         UserError: an id refers to different contents.
     """
     check_joins(joins)
-    by_dataset: dict[str, list[tuple[int, JoinSettings]]] = {}
-    for number, join in enumerate(_distinct(joins)):
-        by_dataset.setdefault(join.dataset, []).append((number, join))
+    distinct = _distinct(joins)
     counts = {}
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript(
@@ -97,7 +93,8 @@ def build_index(joins: Joins, rows: Mapping[str, Iterable[Record]], path: Path) 
             "CREATE TABLE entries (number INTEGER, id TEXT, content TEXT, PRIMARY KEY (number, id)) WITHOUT ROWID;"
             "BEGIN"
         )
-        for dataset, numbered in by_dataset.items():
+        for dataset in dict.fromkeys(join.dataset for join in distinct):
+            numbered = [(number, join) for number, join in enumerate(distinct) if join.dataset == dataset]
             count = Counter(rows=0, unusable=0, repeated=0)
             for record in rows[dataset]:
                 count["rows"] += 1
@@ -109,7 +106,7 @@ def build_index(joins: Joins, rows: Mapping[str, Iterable[Record]], path: Path) 
 
 
 def _distinct(joins: Joins) -> list[JoinSettings]:
-    """Each join once: its index is its number in the table."""
+    """The joins without repetitions; the index of each is its number in the table."""
     return list(dict.fromkeys(joins.values()))
 
 
@@ -121,18 +118,15 @@ def _insert(connection: sqlite3.Connection, number: int, join: JoinSettings, rec
     except Reject:
         return "unusable"
     content = json.dumps(value, ensure_ascii=False, sort_keys=True)
-    try:
-        connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (number, name, content))
-    except sqlite3.IntegrityError:
-        ((before,),) = connection.execute(_SELECT, (number, name))
-        if before == content:
-            return "repeated"
-        what = join.value or "row"
-        raise UserError(
-            f"join: in dataset {join.dataset}, the {join.key} {name[:80]!r} refers to more than one {what}: "
-            f"{before[:80]} and {content[:80]}. Fix its rows, or set `value` to what is the same in them"
-        ) from None
-    return "indexed"
+    if connection.execute("INSERT OR IGNORE INTO entries VALUES (?, ?, ?)", (number, name, content)).rowcount:
+        return "indexed"
+    ((before,),) = connection.execute(_SELECT, (number, name))
+    if before == content:
+        return "repeated"
+    raise UserError(
+        f"join: in dataset {join.dataset}, the {join.key} {name[:80]!r} refers to more than one {join.value or 'row'}: "
+        f"{before[:80]} and {content[:80]}. Fix its rows, or set `value` to what is the same in them"
+    )
 
 
 def _id_text(value: object) -> str:
@@ -167,9 +161,7 @@ class JoinIndex:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._connection.close()
 
     def join(self, record: Record) -> Record:

@@ -1,30 +1,183 @@
-"""The formats whose row is several answers, and what says which are better: scores, ranks or two lists."""
+"""The formats whose row has several answers, and what says which are better: scores, ranks, the best one or two lists.
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+The answers are in columns of their own (answer_1 to answer_4), in a list, or in an object.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import combinations, product
 from math import lcm
 from typing import Final, NamedTuple
 
 from rewardline.data.conversation import Reject, describe_type, read_answer, read_text
-from rewardline.data.formats.answers import AnswerList, answer_columns, best_indices, best_label, read_answers
 from rewardline.data.formats.drafts import Draft, Drafts, source_name
-from rewardline.data.formats.fields import RowFields, is_number, read_number, value_at
+from rewardline.data.formats.fields import RowFields, is_number, label_text, read_number, value_at
 from rewardline.data.formats.prompts import required_prompt
 from rewardline.data.formats.settings import FormatSettings
 
+STEMS: Final = (
+    "answer",
+    "response",
+    "output",
+    "completion",
+    "conversation",
+    "conv",
+    "human_ref",
+    "sample",
+    "candidate",
+)
+"""How the keys of answers begin."""
 SCORE_KEYS: Final = ("score", "rating", "pm_score", "reward")
 RANK_KEYS: Final = ("rank",)
+_FIRST_ENDS: Final = ("_a", "_A", "_0", "_1", "0", "1")
 _SOURCE_KEYS: Final = ("model",)
 _MAX_ANSWERS: Final = 2_000  # to one prompt: two million pairs
 
 
+class NumberingReject(Reject):
+    """The best answer is named by a number, and which number the first answer has is not known."""
+
+
+class AnswerColumn(NamedTuple):
+    """The key of one of several answers, how it ends, and the keys that may hold its score."""
+
+    key: str
+    end: str
+    scores: tuple[str, ...]
+
+
+class AnswerList(NamedTuple):
+    """Several answers as a row has them; `names` are the names of each, apart from its number."""
+
+    items: list[object]
+    names: list[tuple[str, ...]]
+    scores: list[object] | None = None
+
+
 class RankedPair(NamedTuple):
-    """Two of several answers, by their indices."""
+    """Two of several answers, by their indices. `confidence` is 0.5 for a tie."""
 
     better: int
     worse: int
     margin: float
-    tied: bool
+    confidence: float | None = None
+
+
+@lru_cache(maxsize=1024)
+def answer_columns(keys: tuple[str, ...]) -> list[list[AnswerColumn]]:
+    """Three or more of a row's keys that continue each other, such as answer_1 to answer_4; not to be changed."""
+    found = []
+    for stem, first in product(STEMS, _FIRST_ENDS):
+        ends = [first]
+        while stem + ends[-1] in keys:
+            ends.append(_next_end(ends[-1]))
+        if len(ends) > 3:
+            ends.pop()
+            found.append([AnswerColumn(stem + end, end.lstrip("_").lower(), score_keys(stem, end)) for end in ends])
+    return [columns for columns in found if not any(set(columns) < set(longer) for longer in found)]
+
+
+def _next_end(end: str) -> str:
+    digits = end.lstrip("_")
+    if digits.isdigit():
+        return end[: len(end) - len(digits)] + str(int(digits) + 1)
+    return end[:-1] + chr(ord(end[-1]) + 1)
+
+
+def score_keys(stem: str, end: str) -> tuple[str, ...]:
+    """The keys that may hold the score of an answer under `stem + end`."""
+    return f"{stem}{end}_rating", f"{stem}{end}_score", f"score{end}", f"rating{end}"
+
+
+def read_answers(row: RowFields) -> object:
+    """The answers of a row: an `AnswerList` from columns or an object of texts, else the value where they should be."""
+    record, found = row.record, answer_columns(row.keys)
+    if not row.mapped("answers") and len(found) == 1:
+        (columns,) = found
+        names = [(column.key.lower(), column.end, f"model_{column.end}") for column in columns]
+        keys = [next((key for key in column.scores if key in record), None) for column in columns]
+        scores = [record[key] if key else None for key in keys] if any(keys) else None
+        return AnswerList([record[column.key] for column in columns], [*names], scores)
+    value = as_objects(row.required("answers"))
+    if isinstance(value, dict) and value and all(isinstance(text, str) for text in value.values()):
+        return AnswerList(list(value.values()), [(name.lower(),) for name in value])
+    if isinstance(value, list):
+        return AnswerList(value, [_labels_of(item) for item in value])
+    return value
+
+
+def _labels_of(item: object) -> tuple[str, ...]:
+    """The labels of an answer that is an object, as ARC has them."""
+    if not isinstance(item, dict):
+        return ()
+    return tuple(label_text(item[key]) for key in ("label", "id") if item.get(key) is not None)
+
+
+def as_objects(items: object) -> object:
+    """A list of objects for an object of lists of one length, as some Parquet files hold it; all else as it is."""
+    if not isinstance(items, dict) or not items or not all(isinstance(values, list) for values in items.values()):
+        return items
+    if len({len(values) for values in items.values()}) > 1:
+        return items
+    return [dict(zip(items, values, strict=True)) for values in zip(*items.values(), strict=True)]
+
+
+def best_label(row: RowFields) -> object:
+    """The label of the best answer, or the list of those of the best ones; None if the row has none."""
+    if row.present("best"):
+        return row.optional("best")
+    if answer_columns(row.keys) and row.present("preference"):
+        return row.optional("preference")
+    # Questions with choices have the label of the right one as their answer.
+    return row.record.get("answer") if "choices" in row.record else None
+
+
+def best_indices(best: object, answers: AnswerList, first_number: int | None) -> set[int]:
+    """The indices of the answers with this label, or with these.
+
+    Rejects a label that no answer has, and a number unless `first_number`, that of the first answer, is known.
+    """
+    return {_index(label, answers, first_number) for label in (best if isinstance(best, list) else [best])}
+
+
+def _index(best: object, answers: AnswerList, first_number: int | None) -> int:
+    label = label_text(best)
+    found = [n for n, names in enumerate(answers.names) if label in names and not is_number(best)]
+    found = found or [n for n, item in enumerate(answers.items) if isinstance(best, str) and item == best]
+    if not found and is_number(best):
+        if first_number is None or not label.isdigit():
+            detail = f"which answer is number {label}? set `values: {{start: 0}}` or `{{start: 1}}`"
+            raise NumberingReject("bad_best", detail)
+        found = [int(label) - first_number]
+    elif not found and len(label) == 1 and label.isascii() and label.isalpha():
+        found = [ord(label) - ord("a")]
+    if len(found) != 1 or not 0 <= found[0] < len(answers.items):
+        shown = repr(label[:50]) if isinstance(best, str | int | float) else describe_type(best)
+        reason = "unknown_code" if is_number(best) else "bad_best"
+        raise Reject(reason, f"which of {len(answers.items)} answers is {shown}?")
+    return found[0]
+
+
+def first_number(rows: Iterable[RowFields], keys: Iterable[str] = ()) -> int | None:
+    """The number of the first answer, as the rows state it; `keys` are further ones that may number the best answer.
+
+    Counting starts at 0 where a 0 occurs, and at 1 where the number of the last answer occurs and no 0.
+    """
+    zero = last = beyond = False
+    for row in rows:
+        try:
+            answers, best = read_answers(row), best_label(row)
+        except Reject:
+            continue
+        if not isinstance(answers, AnswerList):
+            continue
+        values = [best, *(row.record.get(key) for key in keys)]
+        labels = [label for value in values for label in (value if isinstance(value, list) else [value])]
+        for number in (label_text(label) for label in labels if is_number(label)):
+            zero |= number == "0"
+            last |= number == str(len(answers.items))
+            beyond |= not number.isdigit() or int(number) > len(answers.items)
+    return None if zero == last or beyond else int(last)
 
 
 def ranked_pairs(values: Sequence[float], settings: FormatSettings) -> Iterator[RankedPair]:
@@ -37,7 +190,7 @@ def ranked_pairs(values: Sequence[float], settings: FormatSettings) -> Iterator[
     for level in levels.values():
         if settings.pairing != "best_worst" or len(heights) == 1:
             for one, two in combinations(level, 2):
-                yield RankedPair(one, two, 0.0, True)
+                yield RankedPair(one, two, 0.0, 0.5)
     for i, j in combinations(range(len(heights)), 2):
         high, low = levels[heights[i]], levels[heights[j]]
         if settings.pairing == "best_worst":
@@ -47,15 +200,14 @@ def ranked_pairs(values: Sequence[float], settings: FormatSettings) -> Iterator[
         if settings.pairing == "adjacent" and j != i + 1:
             continue
         for better, worse in _crossed(len(high), len(low)):
-            yield RankedPair(high[better], low[worse], heights[i] - heights[j], False)
+            yield RankedPair(high[better], low[worse], heights[i] - heights[j])
 
 
 def _crossed(one: int, two: int) -> Iterator[tuple[int, int]]:
     """Each of `one` things with each of `two`; the first pairs use every thing before one comes again."""
-    if one and two:
-        round_ = lcm(one, two)
-        for n in range(one * two):
-            yield n % one, (n + n // round_) % two
+    round_ = lcm(one, two)
+    for n in range(one * two):
+        yield n % one, (n + n // round_) % two
 
 
 def check_count(answers: int) -> None:
@@ -76,36 +228,35 @@ def read_ranked(row: RowFields) -> Drafts:
         scores, found = list(found.values()), list(found)  # {answer: score}
     if isinstance(found, str) and row.settings.separator:
         found = _split(found, "answers", row.settings.separator)
-    answers = found if isinstance(found, AnswerList) else None
-    items = answers.items if answers else found
-    if not isinstance(items, list):
-        raise Reject("not_list", f"answers is {describe_type(items)}, not a list of answers")
+    if isinstance(found, list):
+        found = AnswerList(found, [()] * len(found))
+    if not isinstance(found, AnswerList):
+        raise Reject("not_list", f"answers is {describe_type(found)}, not a list of answers")
+    items = found.items
     check_count(len(items))
     if len(items) < 2:
         raise Reject("one_answer", f"a ranking needs two answers; the row has {len(items)}")
-    if answers and scores is None and ranks is None:
-        scores = answers.scores
+    if scores is None and ranks is None:
+        scores = found.scores
     if row.settings.attributes:
         scores = [weighted_sum(item, row.settings.attributes, f"answer {n}") for n, item in enumerate(items, 1)]
     elif scores is None and ranks is None:
         scores, ranks = column(items, SCORE_KEYS), column(items, RANK_KEYS)
-    ordered = scores is not None or ranks is not None
-    best = None if ordered else best_label(row)
     values: list[float | Reject]
-    if ordered:
+    best = None
+    if scores is not None or ranks is not None:
         values = _values(len(items), scores, ranks)
-    elif best is not None:
-        winners = best_indices(best, answers or AnswerList(items, [()] * len(items)), _first_number(row))
+    elif (best := best_label(row)) is not None:
+        winners = best_indices(best, found, stated_first_number(row.settings))
         values = [float(n in winners) for n in range(len(items))]
     elif row.mapped("best"):
-        raise Reject("no_order", "nothing says which answer is the best one")
-    elif any(isinstance(item, dict) for item in items) or answer_columns(tuple(row.record)):
-        raise Reject("no_order", "nothing says which answer is better: set `fields: {scores: ...}`")
+        raise Reject("no_order", "no answer is named as the best one")
+    elif any(isinstance(item, dict) for item in items) or answer_columns(row.keys):
+        raise Reject("no_order", "the row does not say which answer is better: set `fields: {scores: ...}`")
     else:
         values = [-float(n) for n in range(len(items))]
-    sources = _sources(row, items)
     kept: list[tuple[str, float, str]] = []
-    for n, (item, value, source) in enumerate(zip(items, values, sources, strict=True), 1):
+    for n, (item, value, source) in enumerate(zip(items, values, _sources(row, items), strict=True), 1):
         try:
             if isinstance(value, Reject):
                 raise value
@@ -114,29 +265,25 @@ def read_ranked(row: RowFields) -> Drafts:
             kept.append((text, value, source))
         except Reject as reject:
             yield reject
-    for pair in ranked_pairs([value for _, value, _ in kept], row.settings):
-        if pair.tied and best is not None:
-            continue  # they are no equals: only the best one is known
-        if pair.tied and row.settings.ties == "drop":
-            yield Reject("tie", "the answers are tied")
-        else:
-            better, worse = kept[pair.better], kept[pair.worse]
-            margin, confidence = pair.margin if scores is not None else None, 0.5 if pair.tied else None
-            yield Draft(prompt, better[0], worse[0], margin, confidence, sources=(better[2], worse[2]))
+    for better, worse, margin, confidence in ranked_pairs([value for _, value, _ in kept], row.settings):
+        if best is not None and confidence is not None:
+            continue  # two of the others are no tie: only the best one is known
+        (chosen, _, chosen_source), (rejected, _, rejected_source) = kept[better], kept[worse]
+        sources = chosen_source, rejected_source
+        yield Draft(prompt, chosen, rejected, None if scores is None else margin, confidence, sources=sources)
 
 
-def _first_number(row: RowFields) -> int | None:
+def stated_first_number(settings: FormatSettings) -> int | None:
     """The number of the first answer, as the settings' `values` have it."""
-    start = row.settings.values.get("start")
+    start = settings.values.get("start")
     return int(start) if isinstance(start, int | float) else None
 
 
 def _values(count: int, scores: list[object] | None, ranks: list[object] | None) -> list[float | Reject]:
-    """What each answer is worth, or why that is not known; rejects scores and ranks that contradict each other."""
+    """The value of each answer, or why it has none; rejects scores and ranks that contradict each other."""
     for name, given in (("scores", scores), ("ranks", ranks)):
         if given is not None and len(given) != count:
-            has = f"{len(given)} items"
-            raise Reject("bad_number", f"{name} should be {count} numbers, one for each answer, but is {has}")
+            raise Reject("bad_number", f"{name} should be {count} numbers, one for each answer, not {len(given)}")
     name, numbers, sign = ("scores", scores, 1.0) if scores is not None else ("ranks", ranks or [], -1.0)
     values: list[float | Reject] = []
     for n, number in enumerate(numbers, 1):
@@ -167,7 +314,7 @@ def _sources(row: RowFields, items: list[object]) -> list[str]:
 
 
 def read_order(row: RowFields, name: str) -> list[object] | None:
-    """The scores or ranks of the answers; what has a usual name and is no list is about something else."""
+    """The scores or ranks of the answers; a value that is not a list and not mapped is ignored."""
     found = row.optional(name)
     if isinstance(found, list):
         return found

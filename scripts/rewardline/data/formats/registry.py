@@ -8,10 +8,10 @@ A format says what shape a row has, `fields` where its parts are if they do not 
 of FORMATS read a row by itself; those of GROUPED need several rows at once (see `grouped`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from rewardline.core.errors import UserError
 from rewardline.data.conversation import Reject
@@ -24,36 +24,22 @@ from rewardline.data.formats.chosen_rejected import (
 )
 from rewardline.data.formats.drafts import Collector, Draft, Drafts, RowPairs, read_attributes
 from rewardline.data.formats.fields import Fields, Record, RowFields
-from rewardline.data.formats.grouped import (
-    Grouping,
-    GroupItem,
-    GroupPairs,
-    convert_group,
-    pair_labelled,
-    pair_votes,
-    read_labelled,
-    read_vote,
-)
+from rewardline.data.formats.grouped import Grouping, group_rows, pair_labelled, pair_votes, read_labelled, read_vote
 from rewardline.data.formats.prompts import with_system_prompt
 from rewardline.data.formats.ranked import read_good_bad, read_ranked
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.trees import pair_siblings, read_tree, read_tree_message
 from rewardline.data.formats.two_answers import read_preferences
 
+Reader = Callable[[RowFields], Drafts]
+GroupReader = Callable[[Fields, bool], Grouping]
+T = TypeVar("T", Reader, GroupReader)
 
-class Format(NamedTuple):
+
+class Format(NamedTuple, Generic[T]):
     """How rows of a shape are read: the reader, the shape in a line, and the fields that `fields` may map."""
 
-    read: Callable[[RowFields], Drafts]
-    description: str
-    fields: tuple[str, ...]
-
-
-class GroupedFormat(NamedTuple):
-    """As `Format`, for rows that are read in groups: how a row is read, and how a group of them gives pairs."""
-
-    read: Callable[[RowFields], GroupItem]
-    convert: Callable[[Sequence[Record], Fields, bool], GroupPairs]
+    read: T
     description: str
     fields: tuple[str, ...]
 
@@ -66,7 +52,7 @@ _SIDES: Final = (
 )
 _TWO: Final = ("answer_a", "answer_b", "preference", "score_a", "score_b", "votes_a", "votes_b")
 
-FORMATS: Final[dict[str, Format]] = {
+FORMATS: Final[dict[str, Format[Reader]]] = {
     "transcript": Format(
         read_transcripts,
         'chosen and rejected are complete transcripts, "\\n\\nHuman: ...\\n\\nAssistant: ..." (HH-RLHF)',
@@ -109,28 +95,25 @@ FORMATS: Final[dict[str, Format]] = {
         ("prompt", "weight", "subset"),
     ),
 }
-GROUPED: Final[dict[str, GroupedFormat]] = {
-    "labelled": GroupedFormat(
-        read_labelled,
-        partial(convert_group, read_labelled, pair_labelled),
+GROUPED: Final[dict[str, Format[GroupReader]]] = {
+    "labelled": Format(
+        partial(group_rows, read_labelled, pair_labelled),
         "a prompt and one answer (or a conversation that ends with it) with a label, good or bad, or a score (KTO);"
         " rows are grouped by prompt",
         ("prompt", "system", "answer", "conversation", "label", "score", "group", "subset"),
     ),
-    "votes": GroupedFormat(
-        read_vote,
-        partial(convert_group, read_vote, pair_votes),
+    "votes": Format(
+        partial(group_rows, read_vote, pair_votes),
         "as preference or pairs, where several rows (or a list of labels) vote on the same two answers",
         ("prompt", "system", *SIDES, *_TWO, "weight", "subset"),
     ),
-    "tree_messages": GroupedFormat(
-        read_tree_message,
-        partial(convert_group, read_tree_message, pair_siblings),
+    "tree_messages": Format(
+        partial(group_rows, read_tree_message, pair_siblings),
         "a message of a tree a row (OpenAssistant): message_id, parent_id, message_tree_id, role, text, rank",
         ("tree", "id", "parent", "rank"),
     ),
 }
-_ALL: Final[dict[str, Format | GroupedFormat]] = {**FORMATS, **GROUPED}
+_ALL: Final[dict[str, Format[Reader] | Format[GroupReader]]] = {**FORMATS, **GROUPED}
 DESCRIPTIONS: Final = {name: shape.description for name, shape in _ALL.items()}
 """The shape of each format's rows, in a line."""
 KNOWN_FIELDS: Final = tuple(dict.fromkeys(field for shape in _ALL.values() for field in shape.fields))
@@ -149,9 +132,7 @@ def converter(settings: FormatSettings, positions: bool = False) -> Callable[[Re
     if settings.format in GROUPED:
         name = settings.format
         raise UserError(f"rows of format {name} are read in groups: call grouping({name!r}), not converter")
-    if settings.format not in FORMATS:
-        raise _unknown(settings.format)
-    shape = FORMATS[settings.format]
+    shape = _known(settings.format, FORMATS)
     fields, read = Fields(settings, shape.fields), shape.read
 
     def convert(record: Record) -> RowPairs:
@@ -162,10 +143,9 @@ def converter(settings: FormatSettings, positions: bool = False) -> Callable[[Re
             if isinstance(draft, Draft):
                 draft = draft._replace(prompt=with_system_prompt(draft.prompt, row))
             collector.add(draft, attributes)
-        found = collector.close()
-        if not found:
-            raise collector.first_reject or Reject("no_pair", "the row has no two answers to compare")
-        return RowPairs([pair for pair, _ in found], collector.skipped)
+        if pairs := collector.close():
+            return pairs
+        raise collector.rejects.get(0) or Reject("no_pair", "the row has no two answers to compare")
 
     return convert
 
@@ -176,10 +156,8 @@ def grouping(settings: FormatSettings, positions: bool = False) -> Grouping:
     Raises:
         UserError: another format, or an unknown field.
     """
-    if settings.format not in GROUPED:
-        raise _unknown(settings.format)
-    shape = GROUPED[settings.format]
-    return Grouping(Fields(settings, shape.fields), shape.read, shape.convert, positions)
+    shape = _known(settings.format, GROUPED)
+    return shape.read(Fields(settings, shape.fields), positions)
 
 
 def check(settings: FormatSettings) -> None:
@@ -196,8 +174,10 @@ def check(settings: FormatSettings) -> None:
         converter(settings)
 
 
-def _unknown(name: str) -> UserError:
+def _known(name: str, formats: Mapping[str, Format[T]]) -> Format[T]:
+    if name in formats:
+        return formats[name]
     near = get_close_matches(name, DESCRIPTIONS, 1)
     hint = f"; did you mean {near[0]}?" if near else "."
     listing = "\n".join(f"  {name}: {description}" for name, description in DESCRIPTIONS.items())
-    return UserError(f"there is no format {name!r}{hint} The formats are:\n{listing}")
+    raise UserError(f"there is no format {name!r}{hint} The formats are:\n{listing}")

@@ -26,16 +26,14 @@ def _is_condition(value: object) -> object:
 
 
 def _check_values(values: JsonObject) -> JsonObject:
-    if not any(values.keys() <= names for names in _VALUES):
+    allowed = {"first", "second", "tie"}, {"good", "bad"}, {"signed"}, {"start"}
+    if not any(values.keys() <= names for names in allowed):
         raise ValueError("first, second and tie, or good and bad, or only signed, or only start")
     if values.get("signed", "first") not in ("first", "second"):
         raise ValueError("signed to be first or second: the better answer where the number is above 0")
     if values.get("start", 0) not in (0, 1):
         raise ValueError("start to be 0 or 1: the number of the first answer")
     return values
-
-
-_VALUES: Final = ({"first", "second", "tie"}, {"good", "bad"}, {"signed"}, {"start"})
 
 
 class FormatSettings(Settings):

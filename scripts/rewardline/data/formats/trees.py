@@ -11,28 +11,21 @@ from typing import NamedTuple
 from rewardline.data.conversation import ROLES, Reject, describe_type, read_text
 from rewardline.data.formats.drafts import Draft, Drafts, Rows
 from rewardline.data.formats.fields import RowFields, read_number
-from rewardline.data.formats.grouped import Contribution, group_key
+from rewardline.data.formats.grouped import Contribution, GroupItem, group_key
 from rewardline.data.formats.ranked import ranked_pairs
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import Message
 
 
 class TreeMessage(NamedTuple):
-    """A message of a tree; `key` is the tree's, `name` and `parent` are ids of messages."""
+    """A message of a tree; `name` and `parent` are ids of messages."""
 
-    key: str
     name: str
     parent: str
     role: str
     text: str
     rank: float | None
     excluded: Reject | None
-
-    @property
-    def order(self) -> tuple[object, ...]:
-        """The best first; the same for all orders of rows."""
-        rank = float("inf") if self.rank is None else self.rank
-        return rank, self.role, self.text, self.name, self.parent, self.excluded is None
 
 
 Messages = list[tuple[int, TreeMessage]]
@@ -52,7 +45,7 @@ def read_tree(row: RowFields) -> Drafts:
         value, parent = waiting.pop()
         if not isinstance(value, dict):
             raise Reject("not_messages", f"a message of the tree is {describe_type(value)}")
-        message = _read_message(value, "", str(len(items)), parent, value.get("rank"))
+        message = _read_message(value, str(len(items)), parent, value.get("rank"))
         items.append((len(items), message))
         replies = value.get("replies") or []
         if not isinstance(replies, list):
@@ -63,12 +56,15 @@ def read_tree(row: RowFields) -> Drafts:
             yield draft
 
 
-def read_tree_message(row: RowFields) -> TreeMessage:
-    """The message of a row."""
+def read_tree_message(row: RowFields) -> GroupItem[TreeMessage]:
+    """The message of a row; the best answers come first in a tree."""
     tree, name, parent = (_read_id(row, field) for field in ("tree", "id", "parent"))
     if not name:
         raise Reject("bad_id", "the id is empty")
-    return _read_message(row.record, group_key(tree), name, parent, row.optional("rank"))
+    message = _read_message(row.record, name, parent, row.optional("rank"))
+    rank = float("inf") if message.rank is None else message.rank
+    order = rank, message.role, message.text, name, parent, message.excluded is None
+    return GroupItem(group_key(tree), order, message)
 
 
 def _read_id(row: RowFields, field: str) -> str:
@@ -80,12 +76,12 @@ def _read_id(row: RowFields, field: str) -> str:
     return read_text(str(value), f"the {field}")
 
 
-def _read_message(value: Mapping[str, object], key: str, name: str, parent: str, rank: object) -> TreeMessage:
+def _read_message(value: Mapping[str, object], name: str, parent: str, rank: object) -> TreeMessage:
     """A message; its text under `text` or `content`."""
-    spoken = value.get("role")
-    role = ROLES.get(spoken.strip().lower()) if isinstance(spoken, str) else None
+    name_of_role = value.get("role")
+    role = ROLES.get(name_of_role.strip().lower()) if isinstance(name_of_role, str) else None
     if role is None:
-        raise Reject("bad_role", f"a message of the tree has the role {str(spoken)[:50]!r}")
+        raise Reject("bad_role", f"a message of the tree has the role {str(name_of_role)[:50]!r}")
     text = value.get("text") if value.get("text") is not None else value.get("content")
     text = read_text(text, "a message of the tree")
     excluded = None
@@ -94,7 +90,7 @@ def _read_message(value: Mapping[str, object], key: str, name: str, parent: str,
     elif value.get("review_result") is False:
         excluded = Reject("failed_review", "the message failed its review")
     number = None if rank in (None, "") else read_number(rank, "the rank")
-    return TreeMessage(key, name, parent, role, text, number, excluded)
+    return TreeMessage(name, parent, role, text, number, excluded)
 
 
 def pair_siblings(items: Messages, settings: FormatSettings) -> Iterator[Contribution]:
@@ -139,9 +135,6 @@ def _pair_answers(
         index = (ranked or answers)[0][0]
         yield Contribution(Reject("one_answer", "no other answer to the same message has a rank"), (index,))
         return
-    for pair in ranked_pairs([-rank for _, _, rank in ranked], settings):
-        (one, better, _), (two, worse, _) = ranked[pair.better], ranked[pair.worse]
-        draft: Draft | Reject = Reject("tie", "the answers have the same rank")
-        if not pair.tied or settings.ties == "keep":
-            draft = Draft(prompt, better, worse, None, 0.5 if pair.tied else None, name)
-        yield Contribution(draft, (*path, one, two))
+    for better, worse, _, confidence in ranked_pairs([-rank for _, _, rank in ranked], settings):
+        (one, chosen, _), (two, rejected, _) = ranked[better], ranked[worse]
+        yield Contribution(Draft(prompt, chosen, rejected, None, confidence, name), (*path, one, two))

@@ -1,16 +1,67 @@
-"""Two answers, or each two of several, and a preference between them."""
+"""Two answers, or each two of several, and a label, scores or votes that say which is the better one."""
 
 import json
-from itertools import combinations
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import combinations, product
+from typing import Final, NamedTuple
 
+from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import Reject, describe_type, is_transcript, read_text, read_transcript
-from rewardline.data.formats.answers import two_answer_keys
 from rewardline.data.formats.drafts import Draft, Drafts, read_confidence, read_source
-from rewardline.data.formats.fields import Record, RowFields, read_number
-from rewardline.data.formats.labels import Preference, is_one_hot, preference_label, read_preference, vote_counts
+from rewardline.data.formats.fields import RowFields, is_number, label_text, read_number
 from rewardline.data.formats.prompts import explicit_prompt, split_sides
+from rewardline.data.formats.ranked import STEMS, answer_columns, score_keys
 from rewardline.data.schema import Message
+
+ASK_VALUES: Final = "values: {first: ..., second: ..., tie: ...}"
+# What numbers mean in public datasets, by the key of the preference and of the first answer.
+_NUMERIC: Final[dict[tuple[str, str], dict[str, int | None]]] = {
+    ("better_response_id", "response_0"): {"0": 0, "1": 1},  # PKU-SafeRLHF
+    ("labels", "human_ref_A"): {"1": 0, "0": 1},  # SHP
+    ("preference", "output_1"): {"1": 0, "2": 1, "0": None, "1.5": None},  # AlpacaFarm, AlpacaEval
+}
+_SIGNED: Final = {  # above 0 the second answer is better
+    ("overall_preference", "response1"): "second",  # HelpSteer3
+    ("preference_strength", "response_1"): "second",  # HelpSteer2-Preference
+}
+_SHIFTED: Final = ("preference", "output_1")  # AlpacaEval: 1 + the probability that the second answer is better
+_ENDS: Final = (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"))
+_ONE_HOT: Final = ("winner_model_a", "winner_model_b", "winner_tie")
+_FIRST: Final = frozenset({"a", "first", "model_a", "left", "[[a]]", "a>b", "a>>b"})
+_SECOND: Final = frozenset({"b", "second", "model_b", "right", "[[b]]", "b>a", "b>>a", "a<b", "a<<b"})
+_TIE: Final = frozenset(
+    {"tie", "tie (bothbad)", "both_bad", "bothbad", "both", "equal", "neither", "draw", "same", "[[c]]", "a=b", "b=a"}
+)
+_COUNTED_KEYS: Final = ("choice", "winner")  # whose 0 and 1 are not "no" and "yes"
+_VOTE_LIST: Final = "the list votes"
+_NOUNS: Final = ("model", "response", "answer", "assistant", "output", "completion", "option")
+_WINNERS: Final[dict[str, int | None]] = {"first": 0, "second": 1, "tie": None}
+
+
+class TwoAnswerKeys(NamedTuple):
+    """The keys of two answers, and those that would hold their scores and the counts of their votes."""
+
+    first: str
+    second: str
+    scores: tuple[str, str]
+    votes: tuple[str, str]
+
+
+class Preference(NamedTuple):
+    """What a label says of two answers."""
+
+    winner: int | None
+    """0 or 1; None for a tie."""
+    lead: float | None = None
+    """By how much the first answer is better, if the label says so."""
+    confidence: float | None = None
+    """The probability that the label is right, if it says so."""
+
+    @classmethod
+    def of_lead(cls, lead: float) -> "Preference":
+        """The preference for the first answer if `lead` is above 0, for the second one if it is below."""
+        return cls(None if lead == 0 else int(lead < 0), lead)
 
 
 class ComparedAnswers(NamedTuple):
@@ -23,17 +74,34 @@ class ComparedAnswers(NamedTuple):
     """By how much the score of the first of two is higher; None unless both have a score."""
 
 
+@lru_cache(maxsize=1024)
+def two_answer_keys(keys: tuple[str, ...]) -> list[TwoAnswerKeys]:
+    """Those among a row's keys that hold two answers and no more; not to be changed."""
+    several = {column.key for columns in answer_columns(keys) for column in columns}
+    found = []
+    for stem, (one, two) in product(STEMS, _ENDS):
+        if stem + one in keys and stem + two in keys and stem + one not in several:
+            scores = zip(score_keys(stem, one), score_keys(stem, two), strict=True)
+            present = next(
+                (both for both in scores if all(key in keys for key in both)), (f"score{one}", f"score{two}")
+            )
+            found.append(TwoAnswerKeys(stem + one, stem + two, present, (f"votes{one}", f"votes{two}")))
+    return found + [
+        TwoAnswerKeys(f"left_{stem}", f"right_{stem}", ("left_score", "right_score"), ("left_votes", "right_votes"))
+        for stem in STEMS
+        if f"left_{stem}" in keys and f"right_{stem}" in keys
+    ]
+
+
 def read_preferences(row: RowFields) -> Drafts:
     """Two answers and a label or a score for each; or K answers and a label for each two of them."""
     prompt, names, answers, lead = compared_answers(row)
-    label = preference_label(row)
-    confidence = read_confidence(row)
+    label, confidence = preference_label(row), read_confidence(row)
     sources = [read_source(row, name) for name in ("source_a", "source_b")]
     sources = sources if len(answers) == 2 else [""] * len(answers)
-    unlabelled = label is None and lead is None
-    if unlabelled and confidence is None and (counts := vote_counts(row)):
-        confidence = counts[0] / sum(counts)
-    if unlabelled:
+    if label is None and lead is None:
+        if confidence is None and (counts := vote_counts(row)):
+            confidence = counts[0] / sum(counts)
         if confidence is None or len(answers) != 2:
             raise Reject("no_preference", "the row has neither a preference nor a score for each answer")
         if confidence == 0.5 and row.settings.ties == "drop":
@@ -46,23 +114,24 @@ def read_preferences(row: RowFields) -> Drafts:
         raise Reject("bad_preference", f"{len(answers)} answers need {needed} preferences, not {len(labels)}")
     for (one, two), each in zip(combinations(range(len(answers)), 2), labels, strict=True):
         if label is None:
-            preference = Preference(int(lead < 0) if lead else None)
+            preference = Preference.of_lead(lead or 0.0)
         else:
             preference = read_preference(each, row.key("preference"), (names[one], names[two]), row)
-        own_confidence = preference.confidence if confidence is None else confidence
-        if preference.winner is None and row.settings.ties == "drop":
-            yield Reject("tie", f"{names[one]} and {names[two]} are tied")
-            continue
-        if preference.winner is not None and own_confidence is not None and own_confidence < 0.5:
+        probability = preference.confidence if confidence is None else confidence
+        if preference.winner is None:
+            probability = 0.5
+            if row.settings.ties == "drop":
+                yield Reject("tie", f"{names[one]} and {names[two]} are tied")
+                continue
+        elif probability is not None and probability < 0.5:
             yield Reject("contradiction", "the label names one answer, the confidence the other")
             continue
         better, worse = (two, one) if preference.winner == 1 else (one, two)
         margin = lead if preference.lead is None else preference.lead
-        sides = split_sides(prompt, answers[better], answers[worse], (names[better], names[worse]))
         yield Draft(
-            *sides,
+            *split_sides(prompt, answers[better], answers[worse], (names[better], names[worse])),
             margin if margin is None or better == one else -margin,
-            0.5 if preference.winner is None else own_confidence,
+            probability,
             sources=(sources[better], sources[worse]),
             positions=(better, worse, len(answers)),
         )
@@ -70,21 +139,20 @@ def read_preferences(row: RowFields) -> Drafts:
 
 def compared_answers(row: RowFields) -> ComparedAnswers:
     """The answers that a row compares; rejects a row from which it is not clear which they are."""
-    if is_one_hot(row) and not row.mapped("answers"):
-        row = row.replace(_without_lists(row.record))
-    answers: list[object]
     if row.mapped("answers"):
         listed = row.required("answers")
         if not isinstance(listed, list) or len(listed) < 2:
             raise Reject("not_list", f"answers is {describe_type(listed)}, not a list of two or more answers")
         names = [f"answer {n}" for n in range(1, len(listed) + 1)]
         return ComparedAnswers(explicit_prompt(row, listed), names, listed, None)
+    if _is_one_hot(row):
+        row = _without_lists(row)
     score_keys = ("", "")
     if row.mapped("answer_a"):
         answers = [row.required(name) for name in ("answer_a", "answer_b")]
         names = list(mapped_names(row))
     else:
-        found = two_answer_keys(tuple(row.record))
+        found = two_answer_keys(row.keys)
         if len(found) != 1:
             reason, what = ("ambiguous_field", "several keys fit") if found else ("missing_field", "no usual names")
             raise Reject(reason, f"which are the two answers? {what}: set `fields: {{answer_a: ..., answer_b: ...}}`")
@@ -108,22 +176,162 @@ def mapped_names(row: RowFields) -> tuple[str, str]:
     return (one, two) if one != two else ("answer_a", "answer_b")
 
 
-def _without_lists(record: Record) -> Record:
+def _without_lists(row: RowFields) -> RowFields:
     """The row with texts instead of JSON lists of one text each, which LMSYS has for conversations of a turn."""
-    keys = ("prompt", "response_a", "response_b")
-    turns: list[list[object]] = []
-    for key in keys:
-        value = record.get(key)
+    lists: dict[str, list[object]] = {}
+    for key in ("prompt", "response_a", "response_b"):
+        value = row.record.get(key)
         if isinstance(value, str) and value.startswith("["):
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError):
-                return record
-        if not isinstance(value, list) or (turns and len(value) != len(turns[0])):
-            return record
-        turns.append(value)
-    if len(turns[0]) != 1:
-        raise Reject(
-            "several_turns", f"the answers are conversations of {len(turns[0])} turns that differ from the first on"
-        )
-    return {**record, **{key: texts[0] for key, texts in zip(keys, turns, strict=True)}}
+                return row
+        if not isinstance(value, list):
+            return row
+        lists[key] = value
+    turns, *others = map(len, lists.values())
+    if others != [turns, turns]:
+        return row
+    if turns != 1:
+        raise Reject("several_turns", f"the answers are conversations of {turns} turns that differ from the first on")
+    return row.replace({**row.record, **{key: texts[0] for key, texts in lists.items()}})
+
+
+def preference_label(row: RowFields) -> object:
+    """The row's label for its two answers; of a row with a key for each outcome, the one that holds 1."""
+    record = row.record
+    if _is_one_hot(row) and not row.mapped("preference"):
+        won = [key for key in _ONE_HOT if key in record and label_text(record[key]) in ("1", "true")]
+        if len(won) != 1:
+            raise Reject("bad_preference", f"of {', '.join(_ONE_HOT)} one should be 1, not {len(won)}")
+        return won[0].removeprefix("winner_")
+    if row.mapped("votes_a") and not row.mapped("preference"):
+        return None  # the row is read by these counts
+    return row.optional("preference")
+
+
+def _is_one_hot(row: RowFields) -> bool:
+    """Whether a row has a key for each outcome, as LMSYS has them."""
+    return _ONE_HOT[0] in row.record and _ONE_HOT[1] in row.record
+
+
+def read_preference(label: object, key: str, names: tuple[str, str], row: RowFields) -> Preference:
+    """What a label means that is under `key`, where the two answers are under `names`."""
+    values = row.settings.values
+    coded = bool(values) and values.keys() <= {"first", "second", "tie"}
+    signed = values.get("signed") if values else _SIGNED.get((key, names[0]))
+    if signed:
+        return Preference.of_lead(read_number(label, "the preference") * (1.0 if signed == "first" else -1.0))
+    text = label_text(label)
+    if coded:
+        if text in row.sides:
+            return Preference(_WINNERS[row.sides[text]])
+    elif text in (numeric := _NUMERIC.get((key, names[0]), {})):
+        return Preference(numeric[text])
+    elif (key, names[0]) == _SHIFTED and isinstance(label, float) and 1 < label < 2:
+        return Preference(int(label > 1.5), confidence=max(label - 1, 2 - label))
+    elif not is_number(label):
+        models = [_model_name(row.record.get(key)) for key in ("model_a", "model_b")]
+        is_first, is_second = [text in (name.lower(), model) for name, model in zip(names, models, strict=True)]
+        if is_first != is_second:
+            return Preference(int(is_second))
+        for winner, words in zip((0, 1, None), side_words(names), strict=True):
+            if text in words:
+                return Preference(winner)
+    shown = repr(text[:50]) if isinstance(label, str | int | float) else describe_type(label)
+    reason = "unknown_code" if coded and is_number(label) else "bad_preference"
+    raise Reject(reason, f"who won by {shown}? set `values: {{first: ..., second: ..., tie: ...}}`")
+
+
+def _model_name(value: object) -> str:
+    return value.strip().lower() if isinstance(value, str) and value.strip() else "model"
+
+
+@lru_cache(maxsize=256)
+def side_words(names: tuple[str, str]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The words for the first answer, for the second and for a tie, given the keys of the two."""
+    ends = [name.lower()[-1:] for name in names]
+    letters = ends if sorted(ends) in (["1", "2"], ["0", "1"]) else ["a", "b"]
+    own = [
+        {noun + gap + end for end in {letter, *extra} for noun in _NOUNS for gap in (" ", "_", "")}
+        for letter, extra in zip(letters, ("a", "b"), strict=True)
+    ]
+    return _FIRST | own[0] | {names[0].lower()}, _SECOND | own[1] | {names[1].lower()}, _TIE
+
+
+def vote_counts(row: RowFields) -> tuple[float, float] | None:
+    """How many votes each of the two answers has, where the row has a count for each."""
+    counts: list[object]
+    if row.mapped("votes_a"):
+        counts = [row.required(name) for name in ("votes_a", "votes_b")]
+    else:
+        keys = [two.votes for two in two_answer_keys(row.keys)]
+        counts = [row.record.get(key) for key in keys[0]] if len(keys) == 1 else [None]
+    if None in counts:
+        return None
+    first, second = (read_number(value, "the count of votes") for value in counts)
+    if min(first, second) < 0 or first + second == 0:
+        raise Reject("no_preference", f"there are {first:g} and {second:g} votes")
+    return first, second
+
+
+def label_values(rows: Iterable[RowFields]) -> tuple[JsonObject, str]:
+    """What the labels of two answers that are numbers mean: `values` (empty if they need none), or what to ask.
+
+    They have a meaning only where they and the names state it.
+    """
+    labels: dict[tuple[str, tuple[str, str]], list[object]] = {}
+    for row in rows:
+        for key, names, label in _number_labels(row):
+            labels.setdefault((key, names), []).append(label)
+    meanings = [_meaning(numbers, key, names) for (key, names), numbers in sorted(labels.items())]
+    unclear = next((meaning for meaning in meanings if meaning[1]), None)
+    if unclear or not meanings:
+        return unclear or ({}, "")
+    if any(meaning != meanings[0] for meaning in meanings):
+        return {}, f"{ASK_VALUES}; its rows do not agree on what numbers mean"
+    return meanings[0]
+
+
+def _number_labels(row: RowFields) -> Iterator[tuple[str, tuple[str, str], object]]:
+    """The labels of two answers that are numbers, with their key and the names of the answers."""
+    try:
+        label, key = preference_label(row), row.key("preference")
+        if row.mapped("answer_a"):
+            names = mapped_names(row)
+        elif row.mapped("answers"):
+            names = ("answer 1", "answer 2")
+        else:
+            (two,) = two_answer_keys(row.keys)
+            names = two.first, two.second
+    except (Reject, ValueError):
+        return
+    for each in label if isinstance(label, list) else [label]:
+        if is_number(each):
+            # Two numbers under "votes" may be how many votes each answer has.
+            yield _VOTE_LIST if isinstance(label, list) and key == "votes" else key, names, each
+
+
+def _meaning(labels: list[object], key: str, names: tuple[str, str]) -> tuple[JsonObject, str]:
+    numbers = {label_text(label): read_number(label, key) for label in labels}
+    least, most = min(numbers.values()), max(numbers.values())
+    ends = names[0][-1:], names[1][-1:]
+    ask = f"{ASK_VALUES}, for what {key or 'the preference'} holds ({', '.join(sorted(numbers)[:8])})"
+    if key == _VOTE_LIST:
+        ask += "; or fields: {votes_a: votes[0], votes_b: votes[1]} if they are counts"
+    elif (key, names[0]) in _SIGNED:
+        if least < 0:
+            return {"signed": _SIGNED[key, names[0]]}, ""
+    elif (key, names[0]) == _SHIFTED:
+        if most > 1 and all(number == 0 or 1 <= number <= 2 for number in numbers.values()):
+            return {}, ""
+    elif (key, names[0]) in _NUMERIC:
+        return {}, ""
+    elif (ends == ("1", "2") and numbers.keys() == {"1", "2"}) or (
+        ends == ("0", "1") and key in _COUNTED_KEYS and "0" in numbers and numbers.keys() <= {"0", "1"}
+    ):
+        first, second, tie = map(sorted, side_words(names))
+        return {"first": [*first, ends[0]], "second": [*second, ends[1]], "tie": [*tie]}, ""
+    if least < 0 or (key, names[0]) in _SIGNED:
+        ask += "; or values: {signed: first} or {signed: second}, the better one where it is above 0"
+    return {}, ask

@@ -7,8 +7,8 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.conversation import Reject
-from rewardline.data.formats.drafts import PreferencePair
-from rewardline.data.formats.grouped import GroupPairs, GroupReject
+from rewardline.data.formats.drafts import PreferencePair, RowPairs
+from rewardline.data.formats.grouped import GroupReject
 from rewardline.data.formats.registry import GROUPED, check, converter, grouping
 from rewardline.data.formats.settings import GROUPED_FORMATS, FormatSettings
 
@@ -16,7 +16,7 @@ from support.formats import detect
 from support.shapes import Row, assistant, user
 
 
-def convert(shape: str, rows: list[Row], fields: dict[str, str] | None = None, **options: Any) -> GroupPairs:
+def convert(shape: str, rows: list[Row], fields: dict[str, str] | None = None, **options: Any) -> RowPairs:
     """The pairs of one group; the same whatever the order of its rows."""
     group = grouping(FormatSettings(format=shape, fields=fields or {}, **options))
     assert len({group.key(row) for row in rows}) == 1

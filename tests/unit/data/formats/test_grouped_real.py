@@ -8,7 +8,8 @@ import pytest
 
 from rewardline.data.conversation import Reject
 from rewardline.data.formats.detect import choose
-from rewardline.data.formats.grouped import Grouping, GroupPairs, GroupReject
+from rewardline.data.formats.drafts import RowPairs
+from rewardline.data.formats.grouped import Grouping, GroupReject
 from rewardline.data.formats.registry import converter, grouping
 from rewardline.data.formats.settings import FormatSettings
 
@@ -18,7 +19,7 @@ from support.real_data import load
 Row = dict[str, Any]
 
 
-def convert_all(group: Grouping, rows: list[Row]) -> tuple[list[GroupPairs], Counter[str]]:
+def convert_all(group: Grouping, rows: list[Row]) -> tuple[list[RowPairs], Counter[str]]:
     """The pairs of every group, and how many rows go unused by reason; every row is one or the other."""
     groups: dict[str, list[Row]] = defaultdict(list)
     results, unused, used = [], Counter[str](), 0
