@@ -3,7 +3,7 @@
     snakemake --cores all                                   the default: an embedded demo, no network
     snakemake --cores all --configfile my.yaml              your data and models
 
-Each stage is a program in scripts/, its rule in rules/ says what it depends on, config/ holds every choice.
+Each stage is a program in scripts/ with a rule in rules/; all choices are in config/.
 """
 
 from snakemake.utils import min_version
@@ -17,7 +17,7 @@ configfile: "config/config.yaml"
 
 if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
 
-    # envs/rewardline.def makes it.
+    # Built from envs/rewardline.def.
     container: "envs/rewardline.sif"
 
 
@@ -40,7 +40,7 @@ report: "report/workflow.rst"
 rule all:
     default_target: True
     input:
-        artefacts=artefacts(),
+        artifacts=artifacts(),
         summary="results/summary.tsv",
         comparisons="results/comparisons.json",
         suspects="results/suspects.parquet",
@@ -50,7 +50,7 @@ rule all:
         metrics=evaluations("metrics.json"),
         cards=evaluation_cards(),
         scores=evaluations("scores.parquet"),
-        gate=["results/gate.json"] if gated()[1] else [],
+        gate=["results/gate.json"] if LIMITS else [],
     localrule: True
 
 

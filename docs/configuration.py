@@ -1,12 +1,11 @@
 """Generate config/schema.yaml and the tables of config/README.md from the pydantic models of the configuration.
 
-python docs/configuration.py            fail if they are not current
+python docs/configuration.py            fail if they are not
 python docs/configuration.py --write    write them
 """
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,7 @@ HEAD = """\
 
 def schema() -> str:
     """The content of schema.yaml."""
-    content = _plain(Config.model_json_schema(by_alias=True))
-    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **content}
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **_plain(Config.model_json_schema())}
     return HEAD + yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True)
 
 
@@ -61,8 +59,8 @@ def _plain(node: Any) -> Any:
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept = {key: value for key, value in node.items() if key != "title" or not isinstance(value, str)}
-    return {BOUNDS.get(key, key): _plain(value) for key, value in kept.items()}
+    items = node.items()
+    return {BOUNDS.get(key, key): _plain(value) for key, value in items if key != "title" or isinstance(value, dict)}
 
 
 def table(name: str) -> str:
@@ -92,10 +90,9 @@ def default(field: FieldInfo) -> str:
 def readme(text: str) -> str:
     """README.md with its tables generated from the models."""
     for name in TABLES:
-        begin, end = f"<!-- table of {name} -->\n", "\n<!-- end of table -->"
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        assert pattern.search(text), f"{README} has no table of {name}"
-        before, after = pattern.split(text, maxsplit=1)
+        before, begin, rest = text.partition(f"<!-- table of {name} -->\n")
+        _, end, after = rest.partition("\n<!-- end of table -->")
+        assert end, f"{README} has no table of {name}"
         text = before + begin + table(name) + end + after
     return text
 

@@ -15,7 +15,7 @@ rule base_model:
     resources:
         gpu=0,
     params:
-        settings=settings(base_settings, "model"),
+        settings=settings(lambda w: stage_settings.base_settings(CONFIG, w.model, MODEL_FILES.get(w.model, []))),
         pairs=tokenizer_pairs,
     message:
         "Preparing base model {wildcards.model}"

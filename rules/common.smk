@@ -22,26 +22,18 @@ from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report import summary
 from rewardline.workflow import runs, slurm
 from rewardline.workflow import settings as stage_settings
-from rewardline.workflow.inputs import local_model_files
 from rewardline.workflow.resolve import ConfigError, load_public_datasets, resolve
-from rewardline.workflow.session import use_own_python
 
-use_own_python()
+# Stages run in the environment of this process, unless snakemake activates another.
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 
 def selected_runs():
-    """Names of the runs in the --configfile files, or None: then all runs of the configuration are meant."""
+    """Names of the runs in the --configfile files; None, for all runs of the configuration, if there are none."""
     names = set()
     for path in workflow.overwrite_configfiles:
         names |= set((yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("runs") or {})
     return {str(name) for name in names} or None
-
-
-def load_config():
-    try:
-        return resolve(config, load_public_datasets(ROOT / "config" / "datasets.yaml"))
-    except ConfigError as error:
-        raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
 
 
 def find_files():
@@ -62,7 +54,7 @@ def find_files():
     model_files = {}
     for name in sorted({run.model for run in RUNS.values()}):
         try:
-            model_files[name] = local_model_files(CONFIG.models[name])
+            model_files[name] = stage_settings.model_files(CONFIG.models[name])
         except UserError as error:
             problems.append(f"models.{name}: {error}")
     if problems:
@@ -70,9 +62,13 @@ def find_files():
     return files, model_files
 
 
-CONFIG = load_config()
+try:
+    CONFIG = resolve(config, load_public_datasets(ROOT / "config" / "datasets.yaml"))
+except ConfigError as error:
+    raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
 RUNS = {run.run_id: run for run in runs.run_table(CONFIG, selected_runs())}
-ENSEMBLES = {one.run_id: one for one in runs.ensemble_table(CONFIG, selected_runs())}
+ENSEMBLES = {ensemble.run_id: ensemble for ensemble in runs.ensemble_table(CONFIG, selected_runs())}
+PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
 FILES, MODEL_FILES = find_files()
 
 
@@ -84,7 +80,7 @@ def one_of(names):
 wildcard_constraints:
     dataset=one_of(runs.sources(CONFIG)),
     mixture=one_of([*CONFIG.mixtures, *CONFIG.benchmarks]),
-    probes=one_of(runs.probe_benchmarks(CONFIG)),
+    probes=one_of(PROBES),
     model=one_of(CONFIG.models),
     part=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
@@ -94,7 +90,7 @@ wildcard_constraints:
 
 
 def code(program):
-    """A stage's program with all project modules it imports: an edit of any of them reruns the stage."""
+    """The files of a stage's program, with all modules that it imports: an edit of any of them reruns the stage."""
     return [str(path) for path in program_files(SCRIPTS / program)]
 
 
@@ -103,23 +99,9 @@ def program(name):
     return f"python {shlex.quote(str(SCRIPTS / name))}"
 
 
-def settings(function, *names):
-    """A params function: the canonical JSON of the settings that `function` gives for these wildcards.
+def settings(function):
+    """A params function: the canonical JSON of the settings that `function` returns for wildcards.
 
     A stage gets its settings from nowhere else, so that it reruns exactly when one of them changes.
     """
-
-    def params(wildcards):
-        return function(CONFIG, *(getattr(wildcards, name) for name in names)).canonical_json()
-
-    return params
-
-
-def run_settings(function, *names):
-    """As `settings`, for the stages that a run goes through by itself."""
-
-    def params(wildcards):
-        others = (getattr(wildcards, name) for name in names)
-        return function(CONFIG, RUNS[wildcards.run], *others).canonical_json()
-
-    return params
+    return lambda wildcards: function(wildcards).canonical_json()

@@ -2,7 +2,7 @@ rule compare:
     input:
         metrics=evaluations("metrics.json"),
         scores=evaluations("scores.parquet"),
-        stats=of_runs("results/pairs/{mixture}/stats.json") + benchmark_pairs(),
+        stats=pair_statistics(),
         code=code("compare.py"),
     output:
         comparisons="results/comparisons.json",

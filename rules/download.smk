@@ -14,7 +14,9 @@ rule download_file:
     resources:
         gpu=0,
     params:
-        settings=settings(file_settings, "dataset", "part"),
+        settings=settings(
+            lambda w: stage_settings.download_file_settings(CONFIG, w.dataset, dataset_parts(w.dataset)[w.part])
+        ),
     message:
         "Reading {wildcards.part} of {wildcards.dataset}"
     shell:
@@ -24,7 +26,7 @@ rule download_file:
 
 rule download:
     input:
-        parts=lambda wildcards: part_manifests("data", wildcards.dataset),
+        parts=lambda wildcards: part_manifests(wildcards.dataset),
         code=code("download.py"),
     output:
         manifest="results/data/{dataset}/manifest.json",
@@ -33,7 +35,7 @@ rule download:
     benchmark:
         "results/usage/download/{dataset}.tsv"
     wildcard_constraints:
-        dataset=one_of(downloaded_datasets()),
+        dataset=one_of(set(runs.sources(CONFIG)) - set(DEMO_DATASETS)),
     localrule: True
     conda:
         "../envs/rewardline.yaml"
@@ -41,7 +43,7 @@ rule download:
     resources:
         gpu=0,
     params:
-        settings=settings(download_settings, "dataset"),
+        settings=settings(lambda w: stage_settings.download_settings(CONFIG, w.dataset, FILES.get(w.dataset, []))),
     message:
         "Downloading {wildcards.dataset}"
     shell:
@@ -59,7 +61,7 @@ rule generate_demo:
     benchmark:
         "results/usage/generate_demo/{dataset}.tsv"
     wildcard_constraints:
-        dataset=one_of(demo_datasets()),
+        dataset=one_of(DEMO_DATASETS),
     localrule: True
     conda:
         "../envs/rewardline.yaml"
@@ -67,7 +69,7 @@ rule generate_demo:
     resources:
         gpu=0,
     params:
-        settings=settings(stage_settings.demo_settings, "dataset"),
+        settings=settings(lambda w: runs.sources(CONFIG)[w.dataset].demo),
     message:
         "Generating {wildcards.dataset}"
     shell:

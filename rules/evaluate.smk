@@ -1,8 +1,8 @@
 rule evaluate:
     input:
         run="results/models/{run}/run.json",
-        tokens=benchmark_tokens,
-        pairs=benchmark_pair_statistics,
+        tokens=lambda w: f"results/tokens/{judged_on(w)}/{RUNS[w.run].model}/manifest.json",
+        pairs=lambda w: f"results/pairs/{judged_on(w)}/stats.json",
         code=code("evaluate.py"),
     output:
         scores="results/evals/{run}/{benchmark}/scores.parquet",
@@ -17,7 +17,7 @@ rule evaluate:
     resources:
         gpu=min(1, GPUS),
     params:
-        settings=run_settings(stage_settings.evaluate_settings, "benchmark"),
+        settings=settings(lambda w: stage_settings.evaluate_settings(CONFIG, RUNS[w.run], w.benchmark)),
     message:
         "Evaluating {wildcards.run} on {wildcards.benchmark}"
     shell:
@@ -47,7 +47,7 @@ rule evaluate_ensemble:
     resources:
         gpu=0,
     params:
-        settings=ensemble_settings,
+        settings=settings(lambda w: stage_settings.ensemble_settings(CONFIG, ENSEMBLES[w.ensemble], w.benchmark)),
         members=lambda wildcards, input: [str(Path(path).parent) for path in input.metrics],
     message:
         "Evaluating {wildcards.ensemble} on {wildcards.benchmark}"

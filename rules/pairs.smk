@@ -1,6 +1,6 @@
 rule index_joins:
     input:
-        data=joined_datasets,
+        data=lambda w: data_manifests(runs.joined_sources(CONFIG, w.dataset)),
         code=code("index_joins.py"),
     output:
         manifest="results/shards/joins/{dataset}/manifest.json",
@@ -14,7 +14,7 @@ rule index_joins:
     resources:
         gpu=0,
     params:
-        settings=settings(stage_settings.join_index_settings, "dataset"),
+        settings=settings(lambda w: stage_settings.join_index_settings(CONFIG, w.dataset)),
     message:
         "Indexing the rows that {wildcards.dataset} joins"
     shell:
@@ -39,7 +39,9 @@ rule convert_rows:
     resources:
         gpu=0,
     params:
-        settings=settings(convert_settings, "dataset", "part"),
+        settings=settings(
+            lambda w: stage_settings.convert_settings(CONFIG, w.dataset, candidate_parts(w.dataset)[w.part])
+        ),
         join_index=lambda wildcards, input: [f"--join-index={path}" for path in input.join_index],
     message:
         "Converting {wildcards.part} of {wildcards.dataset}"
@@ -59,14 +61,14 @@ rule group_prompts:
     benchmark:
         "results/usage/group_prompts/{mixture}.tsv"
     wildcard_constraints:
-        mixture=of_data(),
+        mixture=one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - set(PROBES)),
     conda:
         "../envs/rewardline.yaml"
     threads: 1
     resources:
         gpu=0,
     params:
-        settings=settings(stage_settings.group_settings, "mixture"),
+        settings=settings(lambda w: stage_settings.group_settings(CONFIG, w.mixture)),
     message:
         "Comparing the prompts of {wildcards.mixture}"
     shell:
@@ -85,14 +87,14 @@ rule clean_pairs:
     benchmark:
         "results/usage/clean_pairs/{mixture}/{shard}.tsv"
     wildcard_constraints:
-        mixture=of_data(),
+        mixture=one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - set(PROBES)),
     conda:
         "../envs/rewardline.yaml"
     threads: 1
     resources:
         gpu=0,
     params:
-        settings=settings(clean_settings, "mixture", "shard"),
+        settings=settings(lambda w: stage_settings.clean_settings(CONFIG, w.mixture, int(w.shard))),
     message:
         "Cleaning shard {wildcards.shard} of {wildcards.mixture}"
     shell:
@@ -102,7 +104,7 @@ rule clean_pairs:
 
 rule build_pairs:
     input:
-        data=mixture_data,
+        data=lambda w: data_manifests(mixture_datasets(w.mixture)),
         prompts="results/shards/prompts/{mixture}/manifest.json",
         shards=pair_shards,
         code=code("build_pairs.py"),
@@ -116,7 +118,7 @@ rule build_pairs:
     benchmark:
         "results/usage/build_pairs/{mixture}.tsv"
     wildcard_constraints:
-        mixture=of_data(),
+        mixture=one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - set(PROBES)),
     localrule: True
     conda:
         "../envs/rewardline.yaml"
@@ -124,7 +126,7 @@ rule build_pairs:
     resources:
         gpu=0,
     params:
-        settings=settings(stage_settings.pairs_settings, "mixture"),
+        settings=settings(lambda w: stage_settings.pairs_settings(CONFIG, w.mixture)),
     message:
         "Building pairs of {wildcards.mixture}"
     shell:
@@ -134,7 +136,7 @@ rule build_pairs:
 
 rule build_probes:
     input:
-        pairs=lambda wildcards: f"results/pairs/{CONFIG.benchmarks[wildcards.probes].probes.mixture}/stats.json",
+        pairs=lambda w: f"results/pairs/{CONFIG.benchmarks[w.probes].probes.mixture}/stats.json",
         code=code("build_probes.py"),
     output:
         manifest="results/shards/pairs/{probes}/0/manifest.json",
@@ -151,9 +153,9 @@ rule build_probes:
     resources:
         gpu=0,
     params:
-        settings=settings(stage_settings.probe_settings, "probes"),
+        settings=settings(lambda w: CONFIG.benchmarks[w.probes].probes),
     message:
-        "Making probes {wildcards.probes}"
+        "Building probes {wildcards.probes}"
     shell:
         program("build_probes.py") + " --name {wildcards.probes} --settings {params.settings:q}"
         " --pairs $(dirname {input.pairs:q}) --shard results/shards/pairs/{wildcards.probes}/0"

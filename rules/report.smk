@@ -27,7 +27,7 @@ rule summarize:
 
 rule evaluation_card:
     input:
-        metrics=run_evaluations,
+        metrics=lambda w: evaluations("metrics.json", [RUNS[w.run]]),
         model="results/models/{run}/run.json",
         code=code("evaluation_card.py"),
     output:
@@ -60,8 +60,8 @@ rule plot:
         scores=evaluations("scores.parquet"),
         models=of_runs("results/models/{run}/run.json"),
         logs=of_runs("results/models/{run}/log.jsonl"),
-        stats=of_runs("results/pairs/{mixture}/stats.json") + benchmark_pairs(),
-        tokens=of_runs("results/tokens/{mixture}/{model}/manifest.json") + benchmark_manifests(),
+        stats=pair_statistics(),
+        tokens=token_manifests(),
         comparisons="results/comparisons.json",
         suspects="results/suspects.parquet",
         code=code("plot.py"),
@@ -90,13 +90,12 @@ rule plot:
     shell:
         program("plot.py") + " --metrics {input.metrics:q} --scores {input.scores:q} --models {params.models:q}"
         " --stats {input.stats:q} --tokens {input.tokens:q} --pairs {params.pairs:q} --suspects {input.suspects:q}"
-        " --comparisons {input.comparisons:q}"
-        " --output {output.page:q} --log {log}"
+        " --comparisons {input.comparisons:q} --output {output.page:q} --log {log}"
 
 
 rule gate:
     input:
-        metrics=gated()[1],
+        metrics=gated_metrics(),
         report="results/report.html",
         code=code("gate.py"),
     output:
@@ -112,7 +111,7 @@ rule gate:
     resources:
         gpu=0,
     params:
-        settings=canonical(gated()[0]),
+        settings=canonical(LIMITS),
     message:
         "Comparing accuracies with fail_below"
     shell:

@@ -1,15 +1,15 @@
-# What happens around the jobs: this machine or cluster, one instance at a time, and the final summary.
+# What happens around the jobs: GPUs, checks of the cluster, one instance at a time, and the final summary.
 
-# A cluster's jobs get the GPUs that its profile asks for, not as many as the login host or a job's machine shows.
+# Jobs on a cluster get the GPUs that its profile requests, not those of the login host or of the node of a job.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
-GPUS = 0 if ON_CLUSTER else gpus.visible_gpus()
+GPUS = 0 if ON_CLUSTER else len(gpus.gpu_names())
 if GPUS and workflow.is_main_process:
-    # Without a limit of its own, snakemake would hand the same GPUs to several jobs at once.
+    # Without a limit, snakemake would assign the same GPUs to several jobs at once.
     workflow.global_resources.setdefault("gpu", GPUS)
 
 
 def refuse_second_instance():
-    """Hold the results folder as long as this process lives."""
+    """Lock the results folder as long as this process lives."""
     global INSTANCE
     try:
         INSTANCE = locks.hold_folder(Path("results"))
@@ -19,7 +19,7 @@ def refuse_second_instance():
 
 
 def check_cluster():
-    """Refuse what the cluster cannot run, and end jobs of this folder that an earlier run left behind."""
+    """Exit if the cluster cannot run the workflow; cancel jobs of this folder that an earlier run left behind."""
     if workflow.executor_plugin.name != "slurm":
         return
     try:
@@ -39,38 +39,34 @@ def check_cluster():
 
 
 def slurm_requests():
-    """What each rule that will run as a job requests, at each attempt."""
+    """The resources that each rule with jobs on the cluster requests, at each attempt."""
     jobs = {job.rule.name: job for job in workflow.dag.needrun_jobs() if not job.is_local}
     requests = []
     for job in jobs.values():
-        for attempt in range(1, workflow.execution_settings.retries + 2):
-            job.attempt = attempt
-            requests.append(slurm_request(job, attempt))
+        for job.attempt in range(1, workflow.execution_settings.retries + 2):
+            get = job.resources.get
+            requests.append(
+                slurm.Request(
+                    job.rule.name,
+                    job.attempt,
+                    partition=str(get("slurm_partition") or "") or None,
+                    account=str(get("slurm_account") or "") or None,
+                    nodes=get("nodes", 1),
+                    cores=get("cpus_per_task", job.threads),
+                    memory=get("mem_mb", 0),
+                    gpus=get("gpu", 0),
+                    minutes=get("runtime", 0),
+                    launcher=get("launcher", ""),
+                    tasks=get("tasks"),
+                    tasks_per_gpu=get("tasks_per_gpu"),
+                )
+            )
         job.attempt = 1
     return requests
 
 
-def slurm_request(job, attempt):
-    """What a job requests at an attempt."""
-    get = job.resources.get
-    return slurm.Request(
-        job.rule.name,
-        attempt,
-        partition=str(get("slurm_partition") or "") or None,
-        account=str(get("slurm_account") or "") or None,
-        nodes=get("nodes", 1),
-        cores=get("cpus_per_task", job.threads),
-        memory=get("mem_mb", 0),
-        gpus=get("gpu", 0),
-        minutes=get("runtime", 0),
-        launcher=get("launcher", ""),
-        tasks=get("tasks"),
-        tasks_per_gpu=get("tasks_per_gpu"),
-    )
-
-
 def final_summary():
-    """The results of all runs, and where their files are."""
+    """The results of all runs, and the paths of their files."""
     metrics = [Path(path) for path in evaluations("metrics.json") if Path(path).exists()]
     if not metrics or not Path("results/summary.tsv").exists():
         return ""
@@ -83,7 +79,7 @@ def final_summary():
 
 
 def failure_summary():
-    """The results that are up to date although jobs failed, and the messages of those that failed."""
+    """The results that are up to date, and the messages of the jobs that failed."""
     unfinished = list(workflow.dag.needrun_jobs())
     missing = {str(path) for job in unfinished for path in job.output}
     metrics = [Path(path) for path in evaluations("metrics.json") if path not in missing and Path(path).exists()]
@@ -93,7 +89,7 @@ def failure_summary():
         lines.append(f"failed  {' '.join([job.rule.name, *job.wildcards])}; see {' '.join(job.log)}")
         lines += [f"  {line}" for path in job.log for line in summary.failure_message(Path(path))]
     if {job.rule.name for job in first} != {"gate"}:
-        lines.append("The same command goes on where this one ended.")
+        lines.append("The same command resumes where this one stopped.")
     try:
         table = f"\n{summary.final_summary(metrics)}\n" if metrics else "\nno evaluation is up to date"
     except UserError as error:

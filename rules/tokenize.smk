@@ -15,7 +15,7 @@ rule tokenize_pairs:
     resources:
         gpu=0,
     params:
-        settings=settings(stage_settings.tokenize_settings, "model"),
+        settings=settings(lambda w: stage_settings.tokenize_settings(CONFIG, w.model)),
     message:
         "Tokenizing shard {wildcards.shard} of {wildcards.mixture} for {wildcards.model}"
     shell:
@@ -24,7 +24,7 @@ rule tokenize_pairs:
         " --output results/shards/tokens/{wildcards.mixture}/{wildcards.model}/{wildcards.shard}"
 
 
-# Its name is the stage's; a program tokenize.py would hide the standard library's module of that name.
+# The rule has the name of the stage; a program tokenize.py would hide the module of the standard library.
 rule tokenize:
     input:
         shards=token_shards,

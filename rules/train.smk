@@ -1,7 +1,7 @@
 rule train:
     input:
-        tokens=run_tokens,
-        base=run_base,
+        tokens=lambda w: f"results/tokens/{RUNS[w.run].mixture}/{RUNS[w.run].model}/manifest.json",
+        base=lambda w: f"results/base/{RUNS[w.run].model}/manifest.json",
         code=code("train.py"),
     output:
         model="results/models/{run}/model.safetensors",
@@ -22,7 +22,7 @@ rule train:
         processes=1,
         launcher="",
     params:
-        settings=run_settings(stage_settings.train_settings),
+        settings=settings(lambda w: stage_settings.train_settings(CONFIG, RUNS[w.run])),
     message:
         "Training {wildcards.run}"
     shell:

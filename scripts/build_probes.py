@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     if not (restored(args.shard, key) and restored(args.output, key, STATISTICS)):
         with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
             manifest, stats = build_probes.build(args.name, args.settings, args.pairs, shard, out)
-            write_manifest(shard, manifest.as_json(), key)
-            write_manifest(out, stats.as_json(), key, STATISTICS)
+            write_manifest(shard, manifest, key)
+            write_manifest(out, stats, key, STATISTICS)
     return 0
 
 

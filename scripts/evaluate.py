@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rewardline.core import runtime
 from rewardline.core.cli import StageParser, run
-from rewardline.core.gpus import own_gpus
+from rewardline.core.gpus import reserved_gpus
 from rewardline.evaluation.settings import EvaluateSettings
 
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--gpus", type=int, default=0)
     args = options.start(argv)
-    with own_gpus(args.gpus):
+    with reserved_gpus(args.gpus):
         runtime.prepare(args.gpus, args.threads)
         from rewardline.evaluation.evaluate import evaluate  # only now, as torch reads the environment
 

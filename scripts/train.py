@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rewardline.core import runtime
 from rewardline.core.cli import StageParser, log, run, start_logging
-from rewardline.core.gpus import own_gpus
+from rewardline.core.gpus import reserved_gpus
 from rewardline.training import reuse
 from rewardline.training.processes import launcher, signals
 from rewardline.training.settings import TrainSettings
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         train(job.settings, job.tokens, job.base, job.folder, job.key)
 
     def train_on_node(rendezvous: launcher.Rendezvous) -> int:
-        with own_gpus(args.gpus):
+        with reserved_gpus(args.gpus):
             if processes * nodes.count > 1:
                 return launcher.launch(Path(__file__), arguments, processes, nodes, rendezvous)
             train_here()

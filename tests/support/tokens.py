@@ -52,4 +52,4 @@ def write_token_manifest(folder: Path, **splits: SplitEntry) -> None:
         dropped={},
         reject_examples=[],
     )
-    write_manifest(folder, manifest.as_json())
+    write_manifest(folder, manifest)

@@ -14,8 +14,31 @@ from support.paths import SCRIPTS
 LIBRARY = SCRIPTS / "rewardline"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 PROGRAMS = sorted(SCRIPTS.glob("*.py"))
-MOST_MODULES: dict[str, int] = {}
-"""By program: how many modules of the library may be behind it, so that a handy import cannot widen it unseen."""
+MOST_MODULES = {
+    "base_model.py": 20,
+    "build_pairs.py": 20,
+    "build_probes.py": 22,
+    "clean_pairs.py": 24,
+    "compare.py": 21,
+    "convert_rows.py": 38,
+    "download.py": 23,
+    "download_file.py": 21,
+    "evaluate.py": 38,
+    "evaluate_ensemble.py": 21,
+    "evaluation_card.py": 14,
+    "gate.py": 11,
+    "generate_demo.py": 18,
+    "group_prompts.py": 24,
+    "index_joins.py": 17,
+    "join_tokens.py": 16,
+    "plot.py": 40,
+    "score.py": 42,
+    "serve.py": 40,
+    "summarize.py": 14,
+    "tokenize_pairs.py": 20,
+    "train.py": 50,
+}
+"""How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 
 
 def test_packages_are_one_docstring_line() -> None:
@@ -50,5 +73,5 @@ def test_public_classes_have_names_of_their_own() -> None:
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
 def test_programs_are_command_lines(program: Path) -> None:
     assert len(program.read_text().splitlines()) <= 80
-    modules = [path for path in program_files(program) if path.is_relative_to(LIBRARY) and path.name != "__init__.py"]
+    modules = [path for path in program_files(program) if path in MODULES and path.name != "__init__.py"]
     assert len(modules) <= MOST_MODULES[program.name]

@@ -35,7 +35,7 @@ def test_results_that_did_not_fail_are_shown(tmp_path: Path) -> None:
     assert not shown[4].startswith("s ")
     place = shown.index("failed  evaluate s bad; see results/logs/evaluate/s/bad.log")
     assert shown[place + 1].startswith("  results/models/s/run.json is damaged")
-    assert shown[place + 2] == "The same command goes on where this one ended."
+    assert shown[place + 2] == "The same command resumes where this one stopped."
     (failed,) = [line for line in shown if line.startswith("failed")]
     assert failed == "failed  evaluate s bad; see results/logs/evaluate/s/bad.log"
 
@@ -46,7 +46,7 @@ def test_what_a_failed_job_took_away_is_made_again(tmp_path: Path) -> None:
     (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     project.pretend()
     for path, rule in (
-        ("data/made", "download"),
+        ("data/made", "generate_demo"),
         ("shards/candidates/bad/all", "convert_rows"),
         ("base/x", "base_model"),
     ):

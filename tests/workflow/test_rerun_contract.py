@@ -91,7 +91,11 @@ CONFIG: Json = {
         "e": {"ensemble": ["r", "s", "u"], "benchmarks": ["t"]},
         "f": {"ensemble": ["x"], "benchmarks": ["p"]},
     },
-    "benchmarks": {"t": {"files": ["data/test.tsv"]}, "extra": {"demo": {}}, "p": {"probes": {"mixture": "m"}}},
+    "benchmarks": {
+        "t": {"files": ["data/test.tsv"]},
+        "extra": {"hub": "a/b", "revision": "c"},
+        "p": {"probes": {"mixture": "m"}},
+    },
 }
 CHANGES: Json = {
     "datasets.hubbed.hub": "owner/other",
@@ -211,7 +215,7 @@ def row_of(key: str) -> set[str]:
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
     assert len(found) == 1, f"{key} stands in {len(found)} rows of the README's table"
     after = closure(found[0])
-    if key.startswith("benchmarks."):
+    if key.startswith(("benchmarks.", "runs.")):
         after -= {"index_joins"} - found[0]  # no dataset joins a benchmark
     return after - {"train"} if found[0] == {"build_probes"} else after  # no training reads probes
 
@@ -300,7 +304,7 @@ def test_every_module_that_a_stage_imports_is_an_input_of_it(project: Project) -
     assert tracked == {stage: _modules(project.folder / "scripts" / name) for stage, name in STAGES.items()}
 
 
-@pytest.mark.parametrize("name", ["data/pairs/pair_statistics.py", "tokens/templates.py", "training/engine.py"])
+@pytest.mark.parametrize("name", ["data/pairs/manifests.py", "tokens/templates.py", "training/engine.py"])
 def test_an_edited_module_runs_again_the_stages_that_import_it(project: Project, tmp_path: Path, name: str) -> None:
     edited = Project.at(tmp_path / "edited")
     shutil.copytree(project.folder, edited.folder)

@@ -1,4 +1,4 @@
-"""The command line of a stage: options, logging, and errors as messages."""
+"""Command lines of stages: options, logging, and error messages."""
 
 import argparse
 import logging
@@ -12,17 +12,17 @@ from typing import NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rewardline.core import progress
-from rewardline.core.errors import UserError, explain
+from rewardline.core.errors import UserError, explain, first_line
 
 log = logging.getLogger("rewardline")
 S = TypeVar("S", bound=BaseModel)
 
 
 class StageParser(argparse.ArgumentParser):
-    """The command line of a stage: its help is the program's docstring, and every stage has `--log`."""
+    """The options of a stage: `--log`, and `--settings` if it has settings. Its help is the program's docstring."""
 
     def __init__(self, doc: str | None, settings: type[BaseModel] | None = None) -> None:
-        """Prepare the options; with `settings`, also `--settings`, whose value is typed."""
+        """`settings`: class of the value of `--settings`."""
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
         self.add_argument("--log", type=Path, help="write messages to this file instead of the terminal")
         if settings is not None:
@@ -31,32 +31,29 @@ class StageParser(argparse.ArgumentParser):
             )
 
     def start(self, arguments: Sequence[str] | None) -> argparse.Namespace:
-        """The parsed options, once messages go where they say."""
+        """The parsed options; messages go to `--log` from now on."""
         options = self.parse_args(arguments)
         start_logging(options.log)
         return options
 
 
 def parse_settings(kind: type[S], text: str) -> S:
-    """The value of a `--settings` option: a JSON object, or `@` and the path of a file that holds one.
+    """Settings from the value of `--settings`: a JSON object, or `@` and the path of a file with one.
 
     Raises:
-        UserError: it is not JSON, or not the settings of this stage.
+        UserError: it is not JSON, or has wrong keys or values.
     """
     source = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
     try:
         return kind.model_validate_json(source)
     except ValidationError as error:
-        reasons = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'all of it'}: {one['msg']}" for one in error.errors(include_url=False)
-        )
-        raise UserError(f"--settings are not those of this stage: {reasons}") from error
+        raise UserError(f"--settings are not those of this stage: {first_line(error)}") from error
 
 
 def start_logging(path: Path | None, append: bool = False, keep_stdout: bool = False) -> None:
-    """Send messages, and all that libraries print, to `path`; only progress stays on the terminal.
+    """Send messages, and all that libraries print, to the file `path`; only progress bars stay on the terminal.
 
-    Without a path messages go to stderr. `keep_stdout`: stdout is for the program's results, and stays what it is.
+    Without a path messages go to stderr. `keep_stdout`: stdout has the program's results and is not redirected.
     """
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,19 +71,14 @@ def start_logging(path: Path | None, append: bool = False, keep_stdout: bool = F
 
 
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:
-    """Run a stage's `main` as the program: a `UserError` becomes one message and exit code 1."""
+    """Run `main` and exit with its code; an error that the user can fix is one message and exit code 1."""
     try:
         code = main(None)
     except (UserError, OSError) as error:
-        log.debug("", exc_info=True)
-        _fail(explain(error) or "")
+        if not log.handlers:
+            start_logging(None)
+        log.error("error: %s", explain(error))
         code = 1
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)
-
-
-def _fail(message: str) -> None:
-    if not log.handlers:
-        start_logging(None)
-    log.error("error: %s", message)

@@ -1,17 +1,25 @@
-"""Errors that a person can act on."""
+"""Errors that the user can fix."""
+
+from pydantic import ValidationError
 
 
 class UserError(Exception):
-    """Something the user can mend. Shown as one message that says what, where and how; never as a traceback."""
+    """A problem that the user can fix: one message that says what, where and how, shown without a traceback."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
+    """The message of an error in one line: its first line, or the name of its class if it has none.
+
+    Of a pydantic `ValidationError` it has all problems, each with its key.
+    """
+    if isinstance(error, ValidationError):
+        problems = [(".".join(map(str, problem["loc"])), problem["msg"]) for problem in error.errors()]
+        return "; ".join(f"{key}: {message}" if key else message for key, message in problems)
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def explain(error: BaseException) -> str | None:
-    """What to tell a person of an error that is not the program's own: a `UserError`, or one of the system."""
+    """The message to show for a `UserError` or an error of the operating system; None for all others."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Files and folders that appear complete or not at all, and JSON on disk."""
+"""Files and folders that are written completely or not at all, and JSON files."""
 
 import json
 import os
@@ -13,7 +13,11 @@ from rewardline.core.locks import exclusive
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; a `UserError` names the file when it is missing or damaged."""
+    """The content of a JSON file.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -23,14 +27,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON; the file appears whole or not at all."""
+    """Write `value` as indented JSON, completely or not at all."""
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends without an error."""
+    """Yield a temporary path to write to; it replaces `path` if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
@@ -42,9 +46,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write to; it takes the place of `folder` when the block ends without an error.
+    """Yield an empty folder to write to; it replaces `folder` if the block ends without an error.
 
-    Until then `folder` stays as it was. Two processes that atomic_folder the same folder take turns.
+    Two processes that write the same folder take turns.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     old = folder.with_name(f".{folder.name}.old")
@@ -58,15 +62,13 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 folder.replace(old)
             partial.replace(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
         finally:
-            shutil.rmtree(old, ignore_errors=True)
+            for leftover in (partial, old):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def apply_umask(folder: Path) -> None:
-    """Give files the permissions that the user's umask allows; some libraries write for the owner alone."""
+    """Give files the permissions that the umask allows; some libraries make files that only the owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     for path in folder.rglob("*"):
@@ -75,7 +77,7 @@ def apply_umask(folder: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source` where the file system allows it, else a copy."""
+    """Make `target` a hard link to `source` where the file system allows it, otherwise a copy."""
     try:
         os.link(source, target)
     except OSError:

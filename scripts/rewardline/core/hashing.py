@@ -7,7 +7,7 @@ from typing import Any
 
 
 def canonical(value: Any) -> str:
-    """`value` as JSON that does not depend on the order of keys, so that equal settings are equal strings."""
+    """`value` as JSON with sorted keys and no spaces: equal values are equal strings."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

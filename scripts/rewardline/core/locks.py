@@ -1,4 +1,8 @@
-"""Locks on files, which the kernel frees when their holder dies."""
+"""Locks on files, which the kernel releases when their holder dies.
+
+The filelock package is not used: it cannot say which process holds a lock, and where a file system has no locks it
+falls back to files that outlive a killed process.
+"""
 
 import errno
 import fcntl
@@ -14,51 +18,47 @@ from rewardline.core.errors import UserError
 log = logging.getLogger(__name__)
 
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
-"""What locking fails with on file systems without locks, such as Lustre mounted without `-o flock`."""
+"""Errors of file systems without locks, such as Lustre mounted without `-o flock`."""
 
 
-def lock_at_once(stream: IO[str], path: Path) -> bool:
-    """Whether the lock of an open file was free, and is now held; True, with a warning, where there are no locks."""
+def _lock(stream: IO[str], path: Path) -> str | None:
+    """Lock an open file at once and write this process's id to it; the id of the process that holds it, if one does."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        stream.seek(0)
+        return stream.read().strip() or "?"
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
         log.warning("the file system of %s has no locks: see that nothing else works on the same results", path)
-    return True
+    stream.truncate(0)
+    stream.write(str(os.getpid()))
+    stream.flush()
+    return None
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; wait while another process holds it. The system frees it when a process dies."""
+    """Hold the lock file `path`; wait while another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as stream:
-        if not lock_at_once(stream, path):
-            stream.seek(0)
-            log.warning("waiting for process %s, which works on the same artefact", stream.read().strip() or "?")
+        if holder := _lock(stream, path):
+            log.warning("waiting for process %s, which works on the same files", holder)
             fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+            _lock(stream, path)
         yield
 
 
 def hold_folder(folder: Path) -> IO[str]:
-    """Take a lock on `folder` that lasts as long as this process, and goes however the process ends.
+    """Lock `folder` until the returned file is closed, or the process ends, however it ends.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stream = (folder / ".instance.lock").open("a+", encoding="utf-8")
-    if not lock_at_once(stream, folder):
-        stream.seek(0)
-        other = stream.read().strip() or "?"
+    if holder := _lock(stream, folder):
         stream.close()
-        raise UserError(f"process {other} is already working on {folder.resolve()}; wait for it, or stop it first")
-    stream.truncate(0)
-    stream.write(str(os.getpid()))
-    stream.flush()
+        raise UserError(f"process {holder} is already working on {folder.resolve()}; wait for it, or stop it first")
     return stream

@@ -1,31 +1,21 @@
-"""Progress bars: on a terminal, even where a program's output goes to a log file; elsewhere plain lines."""
+"""Progress bars on a terminal, also for programs whose output goes to a log file; elsewhere plain lines."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm
 
 TERMINAL = "REWARDLINE_TERMINAL"
-"""Environment variable with the file that child processes show their progress on."""
+"""Environment variable: the file on which child processes show their progress."""
 _terminal: TextIO = sys.stderr
 
 
-class ProgressBar(Protocol):
-    """What `progress` hands out."""
-
-    def update(self, n: int) -> object:
-        """Count `n` more units as done."""
-
-    def set_postfix_str(self, text: str, refresh: bool = True) -> object:
-        """Show `text` behind the rate; without `refresh` when the bar is drawn next."""
-
-
 class _Lines:
-    """A stream for tqdm that turns each redrawn bar into a line of its own, for pipes and files."""
+    """A stream for tqdm that writes each update of a bar as a new line, for pipes and files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -40,7 +30,7 @@ class _Lines:
 
 
 def keep_terminal() -> None:
-    """Keep showing progress where stderr goes now, or where the parent process shows it, if stderr is redirected."""
+    """Keep showing progress where stderr goes now, or where the parent process shows it, after stderr is redirected."""
     global _terminal
     try:
         _terminal = Path(os.environ[TERMINAL]).open("a", encoding="utf-8")  # noqa: SIM115 - open until the program ends
@@ -49,20 +39,20 @@ def keep_terminal() -> None:
 
 
 def terminal_of_children() -> dict[str, str]:
-    """What to add to the environment of programs that shall show their progress where this one does."""
+    """Environment variables of child processes that show their progress where this process does."""
     return {TERMINAL: f"/proc/{os.getpid()}/fd/{_terminal.fileno()}"}
 
 
 @contextmanager
 def progress(
     label: str, total: int | None = None, unit: str = "row", start: int = 0, hidden: bool = False
-) -> Iterator[ProgressBar]:
-    """A bar with rate and time left on a terminal; elsewhere a plain line every ten seconds.
+) -> Iterator["tqdm[NoReturn]"]:
+    """A bar with rate and remaining time on a terminal; elsewhere a plain line every ten seconds.
 
-    `total` and `start` are in `unit`s. `hidden` shows nothing, for all but one of several processes.
+    `total` and `start` are in `unit`s. `hidden` shows nothing, as on all ranks but 0.
     """
     terminal = _terminal.isatty()
-    bar: tqdm[Any] = tqdm(
+    with tqdm(
         total=total,
         initial=start,
         desc=label,
@@ -77,8 +67,5 @@ def progress(
         delay=0.0 if terminal else 2.0,
         ascii=not terminal,
         disable=hidden,
-    )
-    try:
+    ) as bar:
         yield bar
-    finally:
-        bar.close()

@@ -1,7 +1,8 @@
-"""The base of all settings: typed, frozen, refusing unknown keys, and equal exactly when their JSON is equal."""
+"""The base of all settings: typed, frozen, without unknown keys, and equal exactly when their JSON is equal."""
 
-import math
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Self, TypeVar
 
 from pydantic import (
@@ -22,43 +23,28 @@ T = TypeVar("T")
 S = TypeVar("S", bound="Settings")
 
 
-def _number(value: object) -> object:
-    """Numbers that YAML reads as text (`5e-5`) as numbers; no key takes NaN, infinity, true or false for one."""
+def _number(value: object, expected: str) -> object:
+    """Read numbers that YAML reads as text, such as `5e-5`; true and false are not numbers."""
     if isinstance(value, bool):
-        raise ValueError("a number")
-    if isinstance(value, str | float):
-        try:
-            number = float(value)
-        except ValueError:
-            raise ValueError("a number") from None
-        if not math.isfinite(number):
-            raise ValueError("a finite number")
-        return number
+        raise ValueError(expected)
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
     return value
 
 
-def _integer(value: object) -> object:
-    """As `_number`, and 8.0 as 8."""
-    try:
-        number = _number(value)
-    except ValueError:
-        raise ValueError("an integer") from None
-    return int(number) if isinstance(number, float) and number == int(number) else number
-
-
 def _without_nulls(value: object) -> object:
-    """An entry set to null is taken out: so an overlay can remove what the default configuration has."""
+    """Remove entries that are set to null, so that a configuration file can remove entries of the default one."""
     return {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
 
 
 def _no_repetitions(values: list[T]) -> list[T]:
-    if any(value in values[:place] for place, value in enumerate(values)):
+    if any(value in values[:index] for index, value in enumerate(values)):
         raise ValueError("a list without repetitions")
     return values
 
 
-Number = Annotated[float, BeforeValidator(_number)]
-Integer = Annotated[int, BeforeValidator(_integer)]
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(partial(_number, expected="a number"))]
+Integer = Annotated[int, BeforeValidator(partial(_number, expected="an integer"))]
 Flag = StrictBool
 Text = StrictStr
 JsonObject = dict[str, JsonValue]
@@ -76,7 +62,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _nulls_are_defaults(cls, data: object) -> object:
-        """A key set to null has its default, unless null is a value of its own there."""
+        """Give a key that is set to null its default, unless its type includes null."""
         if not isinstance(data, Mapping):
             return data
         nullable = {name for name, field in cls.model_fields.items() if _allows_null(field.annotation)}
@@ -84,16 +70,16 @@ class Settings(BaseModel):
 
     def as_json(self) -> JsonObject:
         """The settings as JSON values."""
-        return self.model_dump(mode="json", by_alias=False)
+        return self.model_dump(mode="json")
 
     def canonical_json(self) -> str:
         """The settings as canonical JSON: equal settings are equal strings."""
         return canonical(self.as_json())
 
-    def narrow(self, kind: type[S], **more: object) -> S:
-        """The fields that these settings share with another model, as that model; `more` has its other fields."""
+    def narrow(self, kind: type[S], **others: object) -> S:
+        """Settings of class `kind`: the fields that both classes have, and `others`."""
         shared = {name: getattr(self, name) for name in kind.model_fields if name in type(self).model_fields}
-        return kind.model_validate({**shared, **more})
+        return kind.model_validate({**shared, **others})
 
     def replace(self, **changes: object) -> Self:
         """A copy with some values changed."""

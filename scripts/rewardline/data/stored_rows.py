@@ -48,18 +48,17 @@ class StoredFile(BaseModel):
 
 
 class StoredDataset(Manifest):
-    """What the manifest says of the rows."""
+    """The manifest of a dataset; `store` fills in where it comes from."""
 
+    name: str = ""
+    source: JsonObject = Field({})
+    revision: str | None = None
     rows: int
     unreadable: int
     parts: list[StoredPart]
     inputs: list[StoredFile]
     types: dict[str, list[str]] = Field(alias="schema")
     """The JSON types of the values of each top-level key."""
-
-    def as_json(self) -> JsonObject:
-        """The manifest as JSON values."""
-        return self.model_dump(mode="json", by_alias=True)
 
 
 def read_stored_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator[StoredRow]:

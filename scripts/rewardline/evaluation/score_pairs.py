@@ -12,7 +12,7 @@ import numpy as np
 from rewardline.core.artifacts import artifact_key
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
-from rewardline.core.gpus import visible_gpus
+from rewardline.core.gpus import gpu_names
 from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
 from rewardline.data.pairs.store import read_rows
@@ -110,7 +110,7 @@ def scored_comparisons(
     if not data.pairs:
         raise UserError(f"{tokens}: has no pairs to evaluate; its benchmark or eval split is empty")
     settings = ScoringSettings(
-        batch_tokens=batch_tokens, trust_remote_code=trust_remote_code, device="cuda" if visible_gpus() else "cpu"
+        batch_tokens=batch_tokens, trust_remote_code=trust_remote_code, device="cuda" if gpu_names() else "cpu"
     )
     parts = ScoreParts(shards, scores_key(model, weights, tokens, settings))
     with progress(label, total=data.pairs, unit="pair") as bar:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_file
-from rewardline.core.progress import ProgressBar, progress
+from rewardline.core.progress import progress
 from rewardline.core.settings import JsonObject
 from rewardline.data.sources.parquet_files import open_parquet, values_of
 from rewardline.data.sources.readers import damage_explained, reader
@@ -41,7 +42,7 @@ class FileScoring:
     label: str
     scorer: "Scorer"
     prefix: str
-    bar: ProgressBar
+    bar: "tqdm[NoReturn]"
     rows: int = 0
     errors: int = 0
 

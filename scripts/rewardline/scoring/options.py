@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 from typing import TYPE_CHECKING
 
 from rewardline.core import runtime
@@ -21,7 +22,7 @@ def add_model_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--tokenizer", help="folder or name of another tokenizer than the one beside the model")
     options.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help="of the weights")
     options.add_argument("--raw", action="store_true", help="leave out the normalisation that is stored with the model")
-    options.add_argument("--threads", type=int, default=len(runtime.cores()))
+    options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options.add_argument("--trust-remote-code", action="store_true", help="execute the model repository's own code")
     options.add_argument(
         "--convert-bin", action="store_true", help="read weights that exist only as .bin, without executing code"

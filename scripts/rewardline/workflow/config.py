@@ -64,8 +64,8 @@ class ModelEntry(EncodingSettings, BaseModelSettings):
     """A base model, and how text is tokenized for it."""
 
 
-class JudgedEntry(Settings):
-    """What a run or an ensemble is judged on."""
+class EvaluatedEntry(Settings):
+    """The benchmarks of a run or an ensemble."""
 
     benchmarks: Unique[Text] = Field(
         [],
@@ -78,7 +78,7 @@ class JudgedEntry(Settings):
     )
 
 
-class RunEntry(JudgedEntry):
+class RunEntry(EvaluatedEntry):
     """A training run, once for each seed."""
 
     mixture: Text = Field(description="Name of the mixture to train on.")
@@ -92,7 +92,7 @@ class RunEntry(JudgedEntry):
     training: TrainingSettings = Field(TrainingSettings(), description="Settings of the training run, see below.")
 
 
-class EnsembleEntry(CombineSettings, JudgedEntry):
+class EnsembleEntry(CombineSettings, EvaluatedEntry):
     """An ensemble of training runs."""
 
     ensemble: Unique[Text] = Field(
@@ -103,9 +103,8 @@ class EnsembleEntry(CombineSettings, JudgedEntry):
 
 
 def _kind_of_run(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "ensemble" if value.get("ensemble") is not None else "run"
-    return "ensemble" if isinstance(value, EnsembleEntry) else "run"
+    members = value.get("ensemble") if isinstance(value, Mapping) else getattr(value, "ensemble", None)
+    return "run" if members is None else "ensemble"
 
 
 AnyRun = Annotated[

@@ -1,4 +1,4 @@
-"""Mistakes that no single key shows: names that are not defined, and keys that do not go together."""
+"""Mistakes that no single key shows: undefined names, and keys that are not allowed together."""
 
 import difflib
 import re
@@ -8,7 +8,7 @@ from rewardline.core.settings import Settings
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.training.deepspeed_options import owned_keys
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, RunEntry
-from rewardline.workflow.runs import ensemble_table, judged_on, probe_benchmarks, run_table
+from rewardline.workflow.runs import ensemble_table, judged_on, run_table
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 DATASET_SOURCES = ("hub", "files", "demo")
@@ -17,16 +17,15 @@ MODEL_SOURCES = ("path", "gguf", "init")
 
 
 def cross_check(config: Config) -> Iterator[str]:
-    """References between sections, names, and rules that concern several keys at once."""
-    named: list[Mapping[str, Settings]]
-    named = [config.datasets, config.mixtures, config.models, config.all_runs, config.benchmarks]
-    for section, entries in zip(SECTIONS, named, strict=True):
+    """The mistakes of a configuration whose single keys are valid, each as a message."""
+    sections: list[Mapping[str, Settings]]
+    sections = [config.datasets, config.mixtures, config.models, config.all_runs, config.benchmarks]
+    for section, entries in zip(SECTIONS, sections, strict=True):
         for name in entries:
             if not re.fullmatch(NAME, name):
                 yield f"{section}.{name}: a name consists of letters, digits, '.', '_' and '-'"
     for name in config.benchmarks.keys() & {*config.datasets, *config.mixtures, HELD_OUT}:
-        remedy = f"choose one that no dataset and no mixture has, and not `{HELD_OUT}`"
-        yield f"benchmarks.{name}: the name is taken; {remedy}"
+        yield f"benchmarks.{name}: the name is taken; use one that no dataset or mixture has, and not `{HELD_OUT}`"
     for name, dataset in config.datasets.items():
         yield from _check_dataset(f"datasets.{name}", dataset, DATASET_SOURCES, config)
     for name, benchmark in config.benchmarks.items():
@@ -41,12 +40,12 @@ def cross_check(config: Config) -> Iterator[str]:
             yield from _known(f"models.{name}.init.tokenizer.mixture", model.init.tokenizer.mixture, config.mixtures)
     if not config.runs:
         yield "runs: there is nothing to run; name a run with its mixture and model"
-    ids: dict[str, str] = {}
-    for name, run in config.runs.items():
-        yield from _check_run(f"runs.{name}", run, config)
-        for one in run_table(config, {name}):
-            if ids.setdefault(one.run_id, name) != name:
-                yield f"runs.{name}: its run id {one.run_id} is also that of runs.{ids[one.run_id]}; rename one"
+    for name, entry in config.runs.items():
+        yield from _check_run(f"runs.{name}", entry, config)
+    names: dict[str, str] = {}
+    for run in run_table(config):
+        if (name := names.setdefault(run.run_id, run.name)) != run.name:
+            yield f"runs.{run.name}: its run id {run.run_id} is also that of runs.{name}; rename one"
     yield from _check_ensembles(config)
 
 
@@ -65,13 +64,12 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
     yield from _known(f"{where}.model", run.model, config.models)
     for benchmark in run.benchmarks:
         yield from _known(f"{where}.benchmarks", benchmark, config.benchmarks)
-    mixture = config.mixtures.get(run.mixture)
-    judged = [HELD_OUT] * (mixture is None or mixture.eval_fraction > 0) + run.benchmarks
+    has_split = run.mixture not in config.mixtures or config.mixtures[run.mixture].eval_fraction > 0
     for benchmark in run.fail_below:
-        yield from _known(f"{where}.fail_below", benchmark, judged)
-    if mixture is not None and mixture.eval_fraction == 0 and not run.benchmarks:
+        yield from _known(f"{where}.fail_below", benchmark, [HELD_OUT] * has_split + run.benchmarks)
+    if not has_split and not run.benchmarks:
         yield f"{where}: there is nothing to judge it on; name a benchmark, or set the mixture's eval_fraction above 0"
-    training, has_split = run.training, mixture is None or mixture.eval_fraction > 0
+    training = run.training
     for problem in owned_keys(training.deepspeed, training.offload):
         yield f"{where}.{problem}"
     if training.precision != "fp32" and training.zero_stage == 0:
@@ -99,10 +97,10 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
 
 
 def _check_probes(config: Config) -> Iterator[str]:
-    """Probes are made of pairs that a mixture holds out, and judge runs on that mixture."""
-    for name in sorted(probe_benchmarks(config)):
-        entry = config.benchmarks[name]
-        assert entry.probes is not None
+    """Probes are built from pairs that a mixture holds out, and judge only runs on that mixture."""
+    for name, entry in config.benchmarks.items():
+        if entry.probes is None:
+            continue
         where, mixture = f"benchmarks.{name}.probes", entry.probes.mixture
         yield from _known(f"{where}.mixture", mixture, config.mixtures)
         if mixture in config.mixtures and config.mixtures[mixture].eval_fraction == 0:
@@ -112,15 +110,15 @@ def _check_probes(config: Config) -> Iterator[str]:
         for run_name, run in config.runs.items():
             if name in run.benchmarks and run.mixture != mixture:
                 yield (
-                    f"runs.{run_name}.benchmarks: {name} is made of {mixture}, whose held-out prompts the run's "
-                    f"mixture {run.mixture} may train on; name probes of {run.mixture}"
+                    f"runs.{run_name}.benchmarks: {name} is built from {mixture}, whose held-out prompts may be in the "
+                    f"training pairs of the run's mixture {run.mixture}; name probes of {run.mixture}"
                 )
 
 
 def _check_ensembles(config: Config) -> Iterator[str]:
-    """Members that are not trained here, and benchmarks that not all of them are judged on."""
-    table = run_table(config)
-    known = {name for run in table for name in (run.name, run.run_id)}
+    """Members must be training runs of this configuration, and be judged on the benchmarks of the ensemble."""
+    runs = {run.run_id: run for run in run_table(config)}
+    known = runs.keys() | config.runs.keys()
     unknown = False
     for name, entry in config.ensembles.items():
         for member in entry.ensemble:
@@ -132,19 +130,15 @@ def _check_ensembles(config: Config) -> Iterator[str]:
             yield f"runs.{name}: its run id {name} is also that of a training run; rename one"
     if unknown:
         return
-    by_id = {run.run_id: run for run in table}
     for ensemble in ensemble_table(config):
         where = f"runs.{ensemble.run_id}"
         if len(ensemble.members) < 2:
             yield f"{where}.ensemble: has one member, {ensemble.members[0]}; expected two or more"
         for benchmark in ensemble.benchmarks:
-            without = [run_id for run_id in ensemble.members if benchmark not in by_id[run_id].benchmarks]
+            without = [runs[member].name for member in ensemble.members if benchmark not in runs[member].benchmarks]
             if without:
-                run_name = by_id[without[0]].name
-                yield (
-                    f"{where}.benchmarks: {run_name} is not judged on {benchmark!r}; add it to"
-                    f" runs.{run_name}.benchmarks"
-                )
+                remedy = f"add it to runs.{without[0]}.benchmarks"
+                yield f"{where}.benchmarks: {without[0]} is not judged on {benchmark!r}; {remedy}"
         judged = judged_on(config, ensemble)
         for benchmark in config.ensembles[ensemble.name].fail_below:
             yield from _known(f"{where}.fail_below", benchmark, judged)
@@ -153,9 +147,9 @@ def _check_ensembles(config: Config) -> Iterator[str]:
 
 
 def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[str]:
-    found = [key for key in known if getattr(entry, key) is not None]
-    if len(found) != 1:
-        yield f"{where}: has {' and '.join(found) or 'no source'}; expected exactly one of {', '.join(known)}"
+    keys = [key for key in known if getattr(entry, key) is not None]
+    if len(keys) != 1:
+        yield f"{where}: has {' and '.join(keys) or 'no source'}; expected exactly one of {', '.join(known)}"
 
 
 def _known(where: str, name: str, entries: Iterable[str]) -> Iterator[str]:
@@ -164,7 +158,7 @@ def _known(where: str, name: str, entries: Iterable[str]) -> Iterator[str]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What to try instead of an unknown word."""
+    """The end of a message about an unknown word: the nearest known one, or all of them."""
     names = [str(name) for name in known]
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(names) or 'none'}"
+    matches = difflib.get_close_matches(word, names, n=1, cutoff=0.4)
+    return f"; did you mean {matches[0]}?" if matches else f"; known: {', '.join(names) or 'none'}"

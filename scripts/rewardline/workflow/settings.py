@@ -4,43 +4,29 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from rewardline.core.errors import UserError
 from rewardline.core.hashing import digest
-from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import GROUPED_FORMATS, BenchmarkScoring, ConvertSettings, JoinIndexSettings
-from rewardline.data.pairs.settings import (
-    CleanSettings,
-    GroupSettings,
-    MixtureDataset,
-    PairsSettings,
-    ProbeSettings,
-)
+from rewardline.data.pairs.settings import CleanSettings, GroupSettings, MixtureDataset, PairsSettings
+from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.evaluation.settings import EnsembleSettings, EvaluateSettings
-from rewardline.model.settings import BaseModelStageSettings
+from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.training.settings import TrainSettings
-from rewardline.workflow.config import Config
-from rewardline.workflow.runs import Ensemble, Run, probe_benchmarks, sources
+from rewardline.workflow.config import Config, MixtureEntry
+from rewardline.workflow.runs import Ensemble, Run, sources
 
 
 def download_settings(config: Config, dataset: str, files: Sequence[str]) -> DownloadSettings:
     """What the download of a dataset depends on; `files` are its local files, if it has any."""
     entry = sources(config)[dataset]
     settings = entry.narrow(DownloadSettings)
-    if entry.hub is None:
-        settings = settings.replace(split=None, files=list(files) or None)
-    return settings
-
-
-def demo_settings(config: Config, dataset: str) -> DemoSettings:
-    """What a generated dataset depends on."""
-    settings = sources(config)[dataset].demo
-    assert settings is not None
-    return settings
+    return settings if entry.hub is not None else settings.replace(split=None, files=list(files) or None)
 
 
 def download_file_settings(config: Config, dataset: str, file: str) -> DownloadSettings:
-    """What the reading of one local file depends on; its size catches an edit with an older date."""
+    """What the reading of one local file depends on; its size detects an edit with an older date."""
     columns = sources(config)[dataset].columns
     return DownloadSettings(columns=columns, files=[file], sizes=[Path(file).stat().st_size])
 
@@ -51,15 +37,15 @@ def file_parts(files: Sequence[str]) -> dict[str, str]:
 
 
 def convert_parts(config: Config, dataset: str, files: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """The parts of a dataset that are converted apart, by name, each with its number and how many there are.
+    """The parts in which a dataset is converted, by name: the number of each, and how many there are.
 
-    Each local file is a part. A format that takes several rows together needs them all in one part.
+    Each local file is a part. A format that groups rows needs all of them in one part.
     """
     entry = sources(config)[dataset]
-    if entry.format in GROUPED_FORMATS or not files:
-        count = 1 if entry.format in GROUPED_FORMATS else entry.shards
-        return {"all": (0, 1)} if count == 1 else {f"{k}-of-{count}": (k, count) for k in range(count)}
-    return dict.fromkeys(file_parts(files), (0, 1))
+    if files and entry.format not in GROUPED_FORMATS:
+        return dict.fromkeys(file_parts(files), (0, 1))
+    count = 1 if entry.format in GROUPED_FORMATS else entry.shards
+    return {"all": (0, 1)} if count == 1 else {f"{k}-of-{count}": (k, count) for k in range(count)}
 
 
 def join_index_settings(config: Config, dataset: str) -> JoinIndexSettings:
@@ -72,110 +58,94 @@ def convert_settings(config: Config, dataset: str, part: tuple[int, int]) -> Con
     return sources(config)[dataset].narrow(ConvertSettings, part=part[0], parts=part[1])
 
 
-def mixture_datasets(config: Config, name: str) -> dict[str, MixtureDataset]:
-    """The datasets of a mixture; a benchmark is one by itself."""
-    return config.mixtures[name].datasets if name in config.mixtures else {name: MixtureDataset()}
-
-
-def mixture_shards(config: Config, name: str) -> int:
-    """How many jobs clean and tokenise the pairs of a mixture or benchmark."""
+def mixture(config: Config, name: str) -> MixtureEntry:
+    """A mixture; for a benchmark, a mixture of it alone, whose pairs are all held out."""
     if name in config.mixtures:
-        return config.mixtures[name].shards
-    return 1 if name in probe_benchmarks(config) else config.benchmarks[name].shards
-
-
-def group_settings(config: Config, name: str) -> GroupSettings:
-    """What the comparison of the prompts of a mixture depends on; all of a benchmark is held out."""
-    caps = {dataset: entry.cap for dataset, entry in mixture_datasets(config, name).items()}
-    if name in config.mixtures:
-        return config.mixtures[name].narrow(GroupSettings, caps=caps)
-    return GroupSettings(
-        caps=caps, eval_fraction=1.0, seed=0, max_reject_fraction=1.0, near_duplicates=None, decontamination=None
+        return config.mixtures[name]
+    benchmark = config.benchmarks[name]
+    return MixtureEntry.model_construct(
+        datasets={name: MixtureDataset()},
+        eval_fraction=1.0,
+        seed=0,
+        max_reject_fraction=1.0,
+        near_duplicates=None,
+        decontamination=None,
+        shards=benchmark.shards if benchmark.probes is None else 1,
     )
 
 
+def group_settings(config: Config, name: str) -> GroupSettings:
+    """What the comparison of the prompts of a mixture or benchmark depends on."""
+    entry = mixture(config, name)
+    return entry.narrow(GroupSettings, caps={dataset: share.cap for dataset, share in entry.datasets.items()})
+
+
 def clean_settings(config: Config, name: str, shard: int) -> CleanSettings:
-    """What the cleaning of a shard depends on, beside the result of comparing the prompts."""
-    weights = {dataset: entry.weight for dataset, entry in mixture_datasets(config, name).items()}
-    more = {"weights": weights, "keep_all": _scoring(config, name) is not None}
-    place = {"shard": shard, "shards": mixture_shards(config, name)}
-    if name in config.mixtures:
-        return config.mixtures[name].narrow(CleanSettings, **more, **place)
-    return CleanSettings.model_validate({"seed": 0, "near_duplicates": None, **more, **place})
+    """What the cleaning of a shard depends on, besides the result of comparing the prompts."""
+    entry = mixture(config, name)
+    weights = {dataset: share.weight for dataset, share in entry.datasets.items()}
+    return entry.narrow(CleanSettings, weights=weights, keep_all=_scoring(config, name) is not None, shard=shard)
 
 
 def pairs_settings(config: Config, name: str) -> PairsSettings:
     """What joining the shards of a mixture depends on."""
-    fraction = config.mixtures[name].eval_fraction if name in config.mixtures else 1.0
-    return PairsSettings(eval_fraction=fraction)
+    return mixture(config, name).narrow(PairsSettings)
 
 
-def probe_settings(config: Config, name: str) -> ProbeSettings:
-    """What the making of probes depends on."""
-    settings = config.benchmarks[name].probes
-    assert settings is not None
-    return settings
+def model_files(model: BaseModelSettings) -> list[str]:
+    """The local files of a model; none for one from elsewhere.
+
+    Raises:
+        UserError: its path names a local folder or file that does not exist.
+    """
+    if model.gguf is not None:
+        return [] if model.gguf.wheel else expand_files([model.gguf.file])
+    path = model.path or ""
+    if path and Path(path).is_dir():
+        files = [file for file in Path(path).iterdir() if file.is_file() and not file.name.startswith(".")]
+        return expand_files(sorted(map(str, files)))
+    if path.startswith((".", "/", "~")):
+        raise UserError(f"path: {path} is not a folder")
+    return []
 
 
 def base_settings(config: Config, model: str, files: Sequence[str]) -> BaseModelStageSettings:
-    """What the preparation of a base model depends on; `files` are its local files, if it has any.
-
-    Their sizes catch a change with an older date.
-    """
+    """What the preparation of a base model depends on; the sizes of its local files detect edits with an older date."""
     sizes = [Path(path).stat().st_size for path in files] or None
     settings = config.models[model].narrow(BaseModelStageSettings, sizes=sizes)
     if settings.path is None:
-        defaults = {"revision": "main", "convert_bin": False, "trust_remote_code": False}
-        settings = settings.replace(**defaults)
+        settings = settings.replace(revision="main", convert_bin=False, trust_remote_code=False)
     return settings
 
 
 def tokenize_settings(config: Config, model: str) -> TokenizeSettings:
-    """What the tokenising of a mixture depends on."""
+    """What the tokenization of a mixture depends on."""
     return config.models[model].narrow(TokenizeSettings)
 
 
 def train_settings(config: Config, run: Run) -> TrainSettings:
     """What a training run depends on."""
-    return TrainSettings(
-        run=run.run_id,
-        mixture=run.mixture,
-        model=run.model,
-        seed=run.seed,
-        training=config.runs[run.name].training,
-        trust_remote_code=config.models[run.model].trust_remote_code,
-    )
+    remote = config.models[run.model].trust_remote_code
+    training = config.runs[run.name].training
+    return run.narrow(TrainSettings, run=run.run_id, training=training, trust_remote_code=remote)
 
 
 def evaluate_settings(config: Config, run: Run, benchmark: str) -> EvaluateSettings:
     """What the evaluation of a run depends on."""
-    return EvaluateSettings(
-        run=run.run_id,
-        name=run.name,
-        mixture=run.mixture,
-        model=run.model,
-        seed=run.seed,
-        benchmark=benchmark,
-        scoring=_scoring(config, benchmark),
-        trust_remote_code=config.models[run.model].trust_remote_code,
-    )
+    remote, scoring = config.models[run.model].trust_remote_code, _scoring(config, benchmark)
+    return run.narrow(EvaluateSettings, run=run.run_id, benchmark=benchmark, scoring=scoring, trust_remote_code=remote)
 
 
 def ensemble_settings(config: Config, ensemble: Ensemble, benchmark: str) -> EnsembleSettings:
     """What the evaluation of an ensemble depends on."""
-    return config.ensembles[ensemble.run_id].narrow(
-        EnsembleSettings,
-        run=ensemble.run_id,
-        name=ensemble.run_id,
-        mixture=ensemble.mixture,
-        model=ensemble.model,
-        seed=None,
-        benchmark=benchmark,
-        scoring=_scoring(config, benchmark),
-        ensemble=list(ensemble.members),
+    members, scoring = list(ensemble.members), _scoring(config, benchmark)
+    entry = config.ensembles[ensemble.name]
+    combine = {"combine": entry.combine, "variance_weight": entry.variance_weight}
+    return ensemble.narrow(
+        EnsembleSettings, run=ensemble.run_id, benchmark=benchmark, scoring=scoring, ensemble=members, **combine
     )
 
 
 def _scoring(config: Config, name: str) -> BenchmarkScoring | None:
-    """How a published benchmark computes its figures; None for others, and for mixtures."""
+    """The scoring of a published benchmark; None for others, and for mixtures."""
     return config.benchmarks[name].scoring if name in config.benchmarks else None

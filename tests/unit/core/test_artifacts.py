@@ -12,12 +12,16 @@ class Sizes(Settings):
     a: int = 1
 
 
+class Rows(Manifest):
+    rows: int = 1
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     with atomic_folder(tmp_path / "out") as out:
         (out / "part").mkdir()
         (out / "part" / "x").write_text("x")
-        write_manifest(out, {"rows": 1}, "k")
+        write_manifest(out, Rows(), "k")
     return tmp_path / "out"
 
 
@@ -35,7 +39,7 @@ def test_the_manifest_may_have_another_name_and_does_not_depend_on_the_key(tmp_p
     for key in ("k", "l"):
         (tmp_path / key).mkdir()
         (tmp_path / key / "x").write_text("x")
-        write_manifest(tmp_path / key, {"rows": 1}, key, "stats.json")
+        write_manifest(tmp_path / key, Rows(), key, "stats.json")
         before = (tmp_path / key / "stats.json").read_bytes()
         (tmp_path / key / "stats.json").unlink()
         assert restored(tmp_path / key, key, "stats.json")
@@ -58,9 +62,6 @@ def test_work_that_is_not_complete_is_done_again(folder: Path, damage: str) -> N
 
 
 def test_a_damaged_manifest_is_named_with_its_fault_and_a_remedy(folder: Path) -> None:
-    class Rows(Manifest):
-        rows: int
-
     assert Rows.read(folder / "manifest.json").sha256.keys() == {"part/x"}
     (folder / "manifest.json").write_text('{"rows": "many"}')
     with pytest.raises(

@@ -15,7 +15,7 @@ from rewardline.core.settings import Settings
 from support.paths import SCRIPTS
 
 
-def test_published_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+def test_a_folder_replaces_the_old_one_completely(tmp_path: Path) -> None:
     target = tmp_path / "artefact"
     with atomic_folder(target) as out:
         (out / "a").write_text("1")

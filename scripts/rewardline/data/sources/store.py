@@ -11,9 +11,9 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.core.artifacts import artifact_key, restored, write_manifest
+from rewardline.core.artifacts import artifact_key, make_folder
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_folder, link_or_copy
+from rewardline.core.files import link_or_copy
 from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
 from rewardline.core.settings import JsonObject, Settings
@@ -99,13 +99,9 @@ def store(name: str, settings: Settings, source: Source, output: Path, program: 
 
     `program`: the module that makes it, whose code it depends on.
     """
+    origin = {"name": name, "source": source.settings, "revision": source.revision}
     key = artifact_key(settings, source.depends_on, program, ["pyarrow"])
-    if restored(output, key):
-        return
-    with atomic_folder(output) as folder:
-        contents = source.write(folder)
-        facts = {"name": name, "source": source.settings, "revision": source.revision, **contents.as_json()}
-        write_manifest(folder, facts, key)
+    make_folder(output, key, lambda folder: source.write(folder).model_copy(update=origin))
 
 
 def join_parts(manifests: list[Path], contents: list[StoredDataset], folder: Path) -> StoredDataset:
