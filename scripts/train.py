@@ -3,11 +3,10 @@
     python scripts/train.py --settings @settings.json --tokens results/tokens/main/opt-350m \\
         --base results/base/opt-350m --output results/models/first --checkpoints results/checkpoints/first
 
-Killed at any time, the same command resumes from the newest checkpoint, also with another number of processes or
-another ZeRO stage. The folder of checkpoints is keyed by all that the weights depend on beyond rounding; a finished
-training run is not repeated. After a SIGTERM it saves a checkpoint and ends with code 75, after a Ctrl-C with 130 (a
-second one ends it at once): start it again. With a task on each of several nodes under Slurm
-(`srun --ntasks-per-node=1`), they train together.
+After a kill the same command resumes from the newest checkpoint, also with another number of processes or another ZeRO
+stage. The folder of checkpoints is keyed by all that the weights depend on beyond rounding; a finished training run is
+not repeated. After a SIGTERM it saves a checkpoint and ends with code 75, after a Ctrl-C with 130 (a second one ends it
+at once). Under Slurm, the nodes of a step with one task on each (`srun --ntasks-per-node=1`) train together.
 """
 
 import logging
@@ -27,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, TrainSettings)
     options.add_argument("--tokens", required=True, type=Path, help="folder of the mixture's tokens")
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave the model in")
+    options.add_argument("--output", required=True, type=Path, help="folder for the trained model")
     options.add_argument("--checkpoints", required=True, type=Path, help="folder for checkpoints of this run")
     options.add_argument("--threads", type=int, default=1, help="cores, shared among the processes")
     options.add_argument("--gpus", type=int, default=0, help="GPUs; one process each")
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     start_logging(args.log, append=runtime.is_worker() or nodes.index > 0)
     if runtime.rank() > 0:
         log.setLevel(logging.ERROR)  # only rank 0 logs
-    signals.leave_on_terminate()
+    signals.on_stop(signals.leave)
     job = reuse.TrainingJob(args.settings, args.tokens, args.base, args.checkpoints)
     processes = args.gpus or args.processes
 
@@ -46,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         runtime.prepare(args.gpus, max(1, args.threads // processes))
         from rewardline.training.train import train  # only now, as torch and deepspeed read the environment
 
-        train(job.settings, job.tokens, job.base, job.folder, job.key)
+        train(job)
 
     def train_on_node(rendezvous: launcher.Rendezvous) -> int:
         with reserved_gpus(args.gpus):

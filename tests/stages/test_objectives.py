@@ -145,7 +145,7 @@ def test_stored_normalization_gives_the_eval_split_mean_0_and_spread_1(trained: 
     scores = np.concatenate([s for _, s in scored(folder, tokens)])
     if "normalize" not in options:
         assert run["normalization"] is None
-        assert "not normalised" in card
+        assert "not normalized" in card
         return
     assert scores.mean() == pytest.approx(0, abs=1e-4)
     assert scores.std() == pytest.approx(1, abs=1e-4)

@@ -41,17 +41,16 @@ def new_engine(settings: TrainingSettings) -> Any:
 
 
 def steps(running: Any, first: int, count: int, clip: float = 0.0) -> None:
-    """Optimiser steps on random tokens, which the step's number alone decides."""
+    """Optimizer steps on random tokens, which the step's number alone decides."""
     for step in range(first, first + count):
         ids = torch.randint(5, 90, (4, 12), generator=torch.Generator().manual_seed(step))
         loss = running(input_ids=ids).logits.float().square().mean()
         running.backward(loss)
-        engine.clip_gradients(running, clip)
-        running.step()
+        engine.update(running, clip)
 
 
 def weights(running: Any) -> dict[str, torch.Tensor]:
-    return engine.full_state(running.module, running.zero_optimization_stage(), keep=True)
+    return engine.full_state(running.module)
 
 
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:

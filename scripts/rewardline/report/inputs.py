@@ -15,7 +15,7 @@ from rewardline.evaluation.results import EvaluationResult, read_results
 from rewardline.evaluation.suspects import Suspect, read_suspects
 from rewardline.tokens.store import TokenManifest
 from rewardline.training.records.log_file import EvalLine, LogLine, StepLine, read_log
-from rewardline.training.records.run_facts import RunFacts, read_run_facts
+from rewardline.training.records.run_facts import RunFacts
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class TrainingRun:
 
 def _read_training_run(folder: Path) -> TrainingRun:
     lines = list(read_log(folder / "log.jsonl"))
-    return TrainingRun(read_run_facts(folder / "run.json"), _frame(lines, StepLine), _frame(lines, EvalLine))
+    return TrainingRun(RunFacts.read(folder / "run.json"), _frame(lines, StepLine), _frame(lines, EvalLine))
 
 
 def _frame(lines: Sequence[LogLine], kind: type[LogLine]) -> pd.DataFrame:

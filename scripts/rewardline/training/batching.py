@@ -1,4 +1,4 @@
-"""Which comparisons make up each step and micro batch: they follow from data, seed and settings alone."""
+"""The comparisons of each step and micro batch, which data, seed and settings alone decide."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -95,19 +95,19 @@ def _padded_micro_batches(widths: Indices, rows: Indices, pieces: Sequence[Piece
 
 
 def cut(comparison: Comparison, piece: Piece) -> Comparison:
-    """The part of a comparison that a piece asks for: some of its pairs, and only the tails that these use."""
+    """The pairs of a comparison that a piece has, with only the tails that they use."""
     if piece.begin == 0 and piece.end == len(comparison.pairs):
         return comparison
     pairs = comparison.pairs[piece.begin : piece.end]
     used = sorted({index for pair in pairs for index in (pair.chosen, pair.rejected)})
     index = {old: new for new, old in enumerate(used)}
-    moved = [replace(pair, chosen=index[pair.chosen], rejected=index[pair.rejected]) for pair in pairs]
-    return replace(comparison, tails=[comparison.tails[old] for old in used], pairs=moved)
+    renumbered = [replace(pair, chosen=index[pair.chosen], rejected=index[pair.rejected]) for pair in pairs]
+    return replace(comparison, tails=[comparison.tails[old] for old in used], pairs=renumbered)
 
 
 @dataclass(frozen=True)
 class StepSampler:
-    """Which pieces each step takes, epoch after epoch."""
+    """The pieces of each step, epoch after epoch."""
 
     data: TokenDataset
     training: TrainingSettings
@@ -171,13 +171,13 @@ class MicroBatchLoader:
         # flex_attention needs no masks, but knows no dropout.
         self._masks = model.attention != attention.FLEX or training.dropout != 0
 
-    def _pairs_as_one(self, piece: Piece) -> int:
-        """How many pairs together weigh as much as one unit of the mean."""
+    def _pairs_per_unit(self, piece: Piece) -> int:
+        """How many pairs count as one unit of the mean."""
         return int(self.data.pair_counts[piece.index]) if self.by_prompt else 1
 
     def units(self, pieces: Sequence[Piece]) -> float:
         """How many units the mean over some pieces is taken over: pairs, or prompts."""
-        return sum(piece.pairs / self._pairs_as_one(piece) for piece in pieces)
+        return sum(piece.pairs / self._pairs_per_unit(piece) for piece in pieces)
 
     def load(self, pieces: Sequence[Piece]) -> Iterator[tuple[Batch, bool]]:
         """The micro batches, and whether each is real.
@@ -187,12 +187,12 @@ class MicroBatchLoader:
         rows = self.data.tail_counts if self._batching == "padded" else None
         groups = micro_batches(self._sizes, pieces, self._budget, rows)
         for begin in range(0, len(groups), world_size()):
-            turn = groups[begin : begin + world_size()]
-            is_real = rank() < len(turn)
-            group = turn[rank()] if is_real else turn[-1][-1:]
+            real = groups[begin : begin + world_size()]
+            is_real = rank() < len(real)
+            group = real[rank()] if is_real else real[-1][-1:]
             comparisons = [cut(self.data[piece.index], piece) for piece in group]
             batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self._masks)
             if self.by_prompt:
-                shares = [self._pairs_as_one(piece) for piece in group for _ in range(piece.pairs)]
+                shares = [self._pairs_per_unit(piece) for piece in group for _ in range(piece.pairs)]
                 batch.weight.div_(torch.tensor(shares))
             yield batch.to(self.device), is_real

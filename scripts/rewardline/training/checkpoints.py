@@ -2,7 +2,7 @@
 
 A checkpoint is a folder of safetensors files, written by all processes at once, with fragments of the fp32 weights and
 of Adam's moments (the idea of a universal checkpoint: Lian et al. 2024, arXiv 2406.18820), and `state.json` with the
-rest, every file's size and hash, and a hash of its own. The newest two are kept; damaged ones do not count.
+rest, every file's hash, and a hash of its own. The newest two are kept; damaged ones do not count.
 
 By hand, as DeepSpeed's own and torch.distributed.checkpoint pickle what they save, have no hashes, and need a
 conversion for another number of processes or another ZeRO stage; a resumed run here is bit-equal to one that was not
@@ -11,13 +11,13 @@ interrupted.
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
 from deepspeed import DeepSpeedEngine
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,7 +29,7 @@ from rewardline.core.runtime import rank, world_size
 from rewardline.core.settings import JsonObject
 from rewardline.training import optimizer_state
 from rewardline.training.optimizer_state import Counters, Fragment
-from rewardline.training.processes.collectives import run_on_all
+from rewardline.training.processes.collectives import run_on_all, run_on_first
 
 log = logging.getLogger(__name__)
 
@@ -41,32 +41,30 @@ _FACTS = "state.json"
 
 
 class DamagedError(Exception):
-    """A checkpoint, or a file of one, is not what was saved."""
-
-
-class FileFacts(BaseModel):
-    """Size in bytes and hash of a file."""
-
-    bytes: int
-    sha256: str
+    """A checkpoint, or one of its files, differs from what was saved."""
 
 
 class CheckpointFacts(BaseModel):
-    """All of state.json but its hash: who saved what after which step; `state` is the caller's."""
+    """The content of state.json: `state` is the caller's, `files` the SHA-256 of each file, `hash` that of the rest."""
 
     step: int
     processes: int
     zero_stage: int
     state: JsonObject
     counters: Counters
-    files: dict[str, FileFacts]
+    files: dict[str, str]
+    hash: str = ""
+
+    def content_hash(self) -> str:
+        """What `hash` must be."""
+        return digest(canonical(self.model_dump(mode="json", exclude={"hash"})))
 
 
 def save(engine: DeepSpeedEngine, folder: Path, step: int, state: JsonObject) -> bool:
-    """Save the engine and `state` after optimiser step `step`; every process must call it.
+    """Save the engine and `state` after optimizer step `step`; every process must call it.
 
-    Returns whether that was possible. Where a file cannot be written, as on a full disk, the log says so, and the
-    checkpoints before stay.
+    Returns whether that succeeded. If a file cannot be written, as on a full disk, that is logged, and earlier
+    checkpoints stay.
     """
     unfinished = folder / f".{_PREFIX}{step:08d}.partial"
     target = folder / f"{_PREFIX}{step:08d}"
@@ -76,7 +74,7 @@ def save(engine: DeepSpeedEngine, folder: Path, step: int, state: JsonObject) ->
             shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir(parents=True)
 
-    def write() -> dict[str, FileFacts]:
+    def write() -> dict[str, str]:
         parts = optimizer_state.fragments(engine)
         if engine.zero_optimization_stage() == 0:  # every process has all: they share the work
             parts = parts[rank() :: world_size()]
@@ -89,29 +87,27 @@ def save(engine: DeepSpeedEngine, folder: Path, step: int, state: JsonObject) ->
             zero_stage=engine.zero_optimization_stage(),
             state=state,
             counters=counters,
-            files={name: file for files in written for name, file in files.items()},
-        ).model_dump(mode="json")
-        write_json(unfinished / _FACTS, {**facts, "hash": digest(canonical(facts))})
+            files={name: sha256 for files in written for name, sha256 in files.items()},
+        )
+        facts.hash = facts.content_hash()
+        write_json(unfinished / _FACTS, facts.model_dump(mode="json"))
         shutil.rmtree(target, ignore_errors=True)
         unfinished.replace(target)
         for old in steps(folder)[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def on_first(action: Callable[[], None]) -> None:
-        run_on_all(action if rank() == 0 else lambda: None)
-
     try:
-        on_first(begin)
+        run_on_first(begin)
         written = run_on_all(write)
         counters = optimizer_state.counters(engine)
-        on_first(end)
+        run_on_first(end)
     except OSError as error:
         if rank() == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
-        kept = steps(folder)
+        newest = [int(path.name.removeprefix(_PREFIX)) for path in steps(folder)[-1:]]
         log.warning(
             "no checkpoint could be saved after step %d (%s); training continues, and %s", step, error,
-            f"the newest checkpoint is that of step {_step_of(kept[-1])}" if kept else "there is no checkpoint yet",
+            f"the newest checkpoint is that of step {newest[0]}" if newest else "there is no checkpoint yet",
         )  # fmt: skip
         return False
     return True
@@ -140,7 +136,7 @@ def restore(engine: DeepSpeedEngine, folder: Path) -> JsonObject | None:
         UserError: there are checkpoints, but all are damaged.
         OSError: a file cannot be read, for a reason other than damage.
     """
-    available = run_on_all(lambda: steps(folder))[0]
+    available = run_on_first(lambda: steps(folder))
     damaged: list[Path] = []
     for path in reversed(available):
         try:
@@ -151,8 +147,8 @@ def restore(engine: DeepSpeedEngine, folder: Path) -> JsonObject | None:
             damaged.append(path)
             continue
         if rank() == 0:
-            for other in damaged:  # else they would count among those that are kept
-                shutil.rmtree(other, ignore_errors=True)
+            for older in damaged:  # else they would count among those that are kept
+                shutil.rmtree(older, ignore_errors=True)
         optimizer_state.apply_state(engine, facts.counters)
         log.info("continuing after step %d from %s", facts.step, path)
         if (facts.processes, facts.zero_stage) != (world_size(), engine.zero_optimization_stage()):
@@ -166,13 +162,9 @@ def restore(engine: DeepSpeedEngine, folder: Path) -> JsonObject | None:
     return None
 
 
-def _step_of(path: Path) -> int:
-    return int(path.name.removeprefix(_PREFIX))
-
-
-def _write(folder: Path, parts: list[Fragment]) -> dict[str, FileFacts]:
-    """Write fragments to files of this process."""
-    files: dict[str, FileFacts] = {}
+def _write(folder: Path, parts: list[Fragment]) -> dict[str, str]:
+    """Write fragments to files of this process; the SHA-256 of each file."""
+    files: dict[str, str] = {}
     waiting: dict[str, Tensor] = {}
 
     def flush() -> None:
@@ -181,7 +173,7 @@ def _write(folder: Path, parts: list[Fragment]) -> dict[str, FileFacts]:
             save_file(waiting, path)
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        files[path.name] = FileFacts(bytes=path.stat().st_size, sha256=file_sha256(path))
+        files[path.name] = file_sha256(path)
         waiting.clear()
 
     for part in parts:
@@ -197,14 +189,11 @@ def _write(folder: Path, parts: list[Fragment]) -> dict[str, FileFacts]:
 def _facts(path: Path) -> CheckpointFacts:
     """The facts of a checkpoint."""
     try:
-        values = read_json(path / _FACTS)
-        expected = values.pop("hash")
-        unchanged = digest(canonical(values)) == expected
-        facts = CheckpointFacts.model_validate(values)
-    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+        facts = CheckpointFacts.model_validate(read_json(path / _FACTS))
+    except (UserError, ValidationError) as error:
         raise DamagedError(f"{_FACTS} is missing or damaged") from error
-    if not unchanged:
-        raise DamagedError(f"{_FACTS} has another content than was saved")
+    if facts.hash != facts.content_hash():
+        raise DamagedError(f"{_FACTS} has changed since it was saved")
     return facts
 
 
@@ -212,13 +201,10 @@ def _check(path: Path) -> CheckpointFacts:
     """The facts of a checkpoint, whose files are checked by all processes, a share each."""
     facts = _facts(path)
     for name, expected in sorted(facts.files.items())[rank() :: world_size()]:
-        file = path / name
-        if not file.is_file():
+        if not (path / name).is_file():
             raise DamagedError(f"{name} is missing")
-        if file.stat().st_size != expected.bytes:
-            raise DamagedError(f"{name} has {file.stat().st_size} bytes instead of {expected.bytes}")
-        if file_sha256(file) != expected.sha256:
-            raise DamagedError(f"{name} has another content than was saved")
+        if file_sha256(path / name) != expected:
+            raise DamagedError(f"{name} has changed since it was saved")
     return facts
 
 

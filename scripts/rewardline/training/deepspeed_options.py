@@ -1,4 +1,4 @@
-"""The user's own DeepSpeed settings: which of them keys of `training` decide, and which DeepSpeed has."""
+"""Checks of the user's own DeepSpeed settings: keys that `training` decides, and keys without effect."""
 
 import difflib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ DETAILS = {
     "zero_optimization.offload_optimizer": ("optimizer", "all"),
     "zero_optimization.offload_param": ("all",),
 }
-"""Sections of details of offloading, and the values of `offload` that they go with."""
+"""Sections on details of offloading, and the values of `offload` that they apply to."""
 REFUSED = {
     "nvme_path": "state on NVMe is not part of the checkpoints",
     "ratio": "DeepSpeed's own AdamW alone can leave part of the state on the GPU",
@@ -40,10 +40,10 @@ FREE = frozenset(
         "weight_quantization", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "zero_optimization",
     }
 )  # fmt: skip
-"""The other keys at the top level: DeepSpeed itself ignores a key that it does not have."""
+"""The other keys at the top level: DeepSpeed itself ignores unknown ones."""
 
 
-def owned_keys(settings: JsonObject, offload: str, prefix: str = "") -> Iterator[str]:
+def find_problems(settings: JsonObject, offload: str, prefix: str = "") -> Iterator[str]:
     """Messages on the keys of a user's own DeepSpeed settings that contradict others or have no effect."""
     for key, value in settings.items():
         name = f"{prefix}{key}"
@@ -60,4 +60,4 @@ def owned_keys(settings: JsonObject, offload: str, prefix: str = "") -> Iterator
             near = difflib.get_close_matches(key, FREE, n=1)
             yield f"training.deepspeed.{key}: has no effect here{f'; did you mean {near[0]}?' if near else ''}"
         elif isinstance(value, dict):
-            yield from owned_keys(value, offload, f"{name}.")
+            yield from find_problems(value, offload, f"{name}.")

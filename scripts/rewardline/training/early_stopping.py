@@ -1,4 +1,4 @@
-"""Which step's weights a training run exports, and whether it ends early: by its evaluations on the eval split."""
+"""Early stopping and the choice of the best weights, by evaluations on the eval split."""
 
 import logging
 import math
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rewardline.core.files import atomic_file
@@ -41,8 +41,8 @@ class Selection:
 
     def count(self, loss: float, training: TrainingSettings) -> None:
         """Count an evaluation's loss for early stopping."""
-        least = training.early_stopping.min_delta if training.early_stopping else 0.0
-        if math.isfinite(loss) and (self.mark is None or loss < self.mark - least):
+        min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
+        if math.isfinite(loss) and (self.mark is None or loss < self.mark - min_delta):
             self.mark, self.stale = loss, 0
         else:
             self.stale += 1
@@ -51,18 +51,19 @@ class Selection:
         """Whether the run ends early."""
         return training.early_stopping is not None and self.stale >= training.early_stopping.patience
 
-    def forget_best(self) -> None:
-        """Count no evaluation as the best so far, since its weights are lost."""
-        self.best_sha256 = self.best_loss = None
+    def is_kept(self, folder: Path) -> bool:
+        """Whether the weights of the best evaluation are in `folder`, as they were saved."""
+        path = best_file(folder, self.best_step)
+        return self.best_sha256 is not None and path.is_file() and file_sha256(path) == self.best_sha256
 
 
 def best_file(folder: Path, step: int) -> Path:
-    """Where the weights of an evaluation are kept."""
+    """Path of the weights of an evaluation."""
     return folder / f"best-{step:08d}.safetensors"
 
 
 def keep_weights(folder: Path, step: int, weights: dict[str, Tensor], needed: Collection[int]) -> str | None:
-    """Keep the trained weights of `step`, delete those of steps not `needed`; their hash, None if it failed."""
+    """Save the trained weights of `step`, delete those of steps not `needed`; their hash, None if it failed."""
     path = best_file(folder, step)
     try:
         with atomic_file(path) as partial:
@@ -70,19 +71,6 @@ def keep_weights(folder: Path, step: int, weights: dict[str, Tensor], needed: Co
     except Exception as error:  # safetensors has errors of its own for a full disk
         log.warning("the best weights so far, of step %d, could not be saved (%s); training continues", step, error)
         return None
-    for other in folder.glob("best-*.safetensors"):
-        if other != path and int(other.stem[5:]) not in needed:
-            other.unlink()
+    for saved in set(folder.glob("best-*.safetensors")) - {path, *(best_file(folder, number) for number in needed)}:
+        saved.unlink()
     return file_sha256(path)
-
-
-def is_kept(folder: Path, selection: Selection) -> bool:
-    """Whether the weights of the best evaluation are there, as they were saved."""
-    path = best_file(folder, selection.best_step)
-    return selection.best_sha256 is not None and path.is_file() and file_sha256(path) == selection.best_sha256
-
-
-def kept_weights(folder: Path, selection: Selection) -> dict[str, Tensor]:
-    """The trained weights of the best evaluation, on the CPU."""
-    weights: dict[str, Tensor] = load_file(best_file(folder, selection.best_step))
-    return weights

@@ -1,11 +1,11 @@
-"""The exported model: which step's weights it has, and the plain Hugging Face folder that is made of them."""
+"""Export of a trained model: the choice of its weights, and a plain Hugging Face folder."""
 
 import logging
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -13,8 +13,8 @@ from rewardline.model import lora
 from rewardline.model.loading import DTYPES, load_base, save_reward_model
 from rewardline.model.normalization import Normalization, NormalizationEntry, normalize
 from rewardline.model.reward_model import RewardModel
-from rewardline.training import early_stopping, engine
-from rewardline.training.early_stopping import Selection
+from rewardline.training import engine
+from rewardline.training.early_stopping import Selection, best_file
 from rewardline.training.processes.collectives import all_agree
 from rewardline.training.settings import TrainingSettings, TrainSettings
 
@@ -30,18 +30,18 @@ def take_best_weights(
     """
     if not training.keep_best or selection.best_step == last:
         return last
-    if not all_agree(lambda: early_stopping.is_kept(folder, selection)):
+    if not all_agree(lambda: selection.is_kept(folder)):
         log.warning("no best weights were kept; the last ones, of step %d, are exported", last)
         return last
     log.info(
         "exporting the weights of step %d: its eval loss, %.4f, was the lowest",
         selection.best_step, selection.best_loss,
     )  # fmt: skip
-    kept = early_stopping.kept_weights(folder, selection)
+    best = load_file(best_file(folder, selection.best_step))
     for name, parameter in model.model.named_parameters():
-        if name in kept:
-            with engine.gathered([parameter], training.zero_stage, write=True), torch.no_grad():
-                parameter.copy_(kept[name])
+        if name in best:
+            with engine.gathered([parameter], write=True), torch.no_grad():
+                parameter.copy_(best[name])
     return selection.best_step
 
 
@@ -53,29 +53,26 @@ def export_model(
     folder: Path,
     normalization: Normalization | None,
 ) -> NormalizationEntry | None:
-    """Save weights, configuration and tokenizer to `folder`; returns what config.json says of the normalisation.
+    """Save weights, configuration and tokenizer to `folder`; returns the normalization as config.json has it.
 
     `state`: all parameters of the trained model, adapters included; these are merged, and also saved by themselves.
 
     Raises:
         OSError: a file cannot be written, as on a full disk.
     """
-    training = settings.training
-    # A plain model of its own, so that what is saved does not depend on how training was distributed.
-    dtype = torch.float32 if training.lora else DTYPES[training.precision]
+    training, dtype = settings.training, DTYPES[settings.training.precision]
+    # A fresh model, so that what is saved does not depend on how training was distributed.
     model = load_base(
-        base, tokenizer, seed=settings.seed, dtype=dtype, trust_remote_code=settings.trust_remote_code,
-        dropout=None, gathered=lambda _: nullcontext(),
+        base, tokenizer, seed=settings.seed, dtype=torch.float32 if training.lora else dtype,
+        trust_remote_code=settings.trust_remote_code,
     )  # fmt: skip
+    adapters = lora.add_adapters(model, training.lora, settings.seed) if training.lora else None
+    model.load_state_dict(state, strict=True)
     try:
-        if training.lora:
-            adapters = lora.add_adapters(model, training.lora, settings.seed)
-            model.load_state_dict(state, strict=True)
-            model = lora.merge_adapters(adapters, folder / "adapter").to(DTYPES[training.precision])
-        else:
-            model.load_state_dict(state, strict=True)
+        if adapters is not None:
+            model = lora.merge_adapters(adapters, folder / "adapter").to(dtype)
         stored = normalize(model, normalization, training.normalize == "fold")
-        if training.lora:
+        if adapters is not None:
             lora.describe_adapters(folder / "adapter", settings.run, settings.model, stored)
         save_reward_model(model, tokenizer, folder, score=training.score, normalization=stored)
     except SafetensorError as error:

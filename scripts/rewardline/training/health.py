@@ -1,4 +1,4 @@
-"""What a training run is warned of, or ended for: nothing learned, scores that drift, values that are not finite."""
+"""Warnings and errors of a training run: nothing is learned, scores drift, or values are not finite."""
 
 import math
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ CHANCE_STEPS = 200
 """Over how many steps after the warm-up accuracy and loss are compared with guessing; a shorter run: all of it."""
 CHANCE_PAIRS = 500
 FAR = 2.0
-"""How much farther from 0 than at the start a mean score must be."""
+"""How much farther from 0 than at the start a drifting mean score is."""
 SPREADS = 3.0
-"""How many standard deviations of the scores it must be from 0."""
+"""How many standard deviations of the scores it is from 0."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Drift:
 
 
 def divergence_message(reason: str, step: int, pair_ids: Sequence[str], precision: str) -> str:
-    """What to say of a step (1-based) on some pairs that has diverged for `reason`."""
+    """The error message for a step (1-based) that has diverged for `reason`."""
     advice = "Try a lower learning_rate, a longer warmup, clip 1.0, or bf16 for fp16"
     if step == 1 and precision != "fp16":
         advice = "No weight has been changed yet: look for such values in those of the base model"

@@ -1,4 +1,4 @@
-"""The training objective and what is logged of it, in float32 whatever the model's dtype."""
+"""The training objective and the sums for the log, in float32 whatever the model's dtype."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from rewardline.model.batch import Batch
-from rewardline.model.score_positions import segment_means
+from rewardline.model.score_positions import ComparedTokens, segment_means
 
 
 def pair_losses(
@@ -43,15 +43,13 @@ def pair_losses(
     elif values is None:
         raise ValueError("a batch that compares tokens needs their values")
     else:
-        losses = _per_token(values, batch, shift, target)
+        losses = _per_token(values, batch.compared, shift, target)
     if centering:
         losses = losses + centering * (scores[batch.chosen] + scores[batch.rejected]).square()
     return losses
 
 
-def _per_token(values: Tensor, batch: Batch, shift: Tensor, target: Tensor) -> Tensor:
-    compared = batch.compared
-    assert compared is not None
+def _per_token(values: Tensor, compared: ComparedTokens, shift: Tensor, target: Tensor) -> Tensor:
     chosen, rejected = values.index_select(0, compared.chosen), values.index_select(0, compared.rejected)
     # A known size spares a GPU the wait for the sum of the lengths.
     shift, target = (x.repeat_interleave(compared.lengths, output_size=len(chosen)) for x in (shift, target))
@@ -64,7 +62,7 @@ def _logistic(z: Tensor, target: Tensor) -> Tensor:
 
 
 class Sums(NamedTuple):
-    """Sums over pairs, of which the numbers in the log are made; `correct` counts ties half.
+    """Sums over pairs, for the means in the log; `correct` counts ties half.
 
     `squares`: of the scores of chosen and rejected; `full_tokens`: tokens of chosen and rejected in full, `tokens`:
     those that were computed, without padding.

@@ -1,7 +1,7 @@
-"""The state of an engine beside the model's shape: fp32 weights and Adam's moments, however ZeRO partitions them.
+"""The state of an engine: fp32 weights and Adam's moments, however ZeRO partitions them.
 
-A process has fragments of parameters, named by parameter and offset, so that what one number of processes or one ZeRO
-stage saved can be loaded by any other. The names of DeepSpeed's attributes are those of the pinned version.
+A process has fragments of parameters, named by parameter and offset, so that any number of processes and any ZeRO stage
+can load what another one saved. The names of DeepSpeed's attributes are those of the pinned version.
 """
 
 from dataclasses import dataclass
@@ -47,28 +47,27 @@ def fragments(engine: DeepSpeedEngine) -> list[Fragment]:
         if not parameter.requires_grad:
             continue
         if stage == 0:
-            state = engine.basic_optimizer.state[parameter]
-            tensors = {"weight": parameter.data.view(-1), **{key: state[key].view(-1) for key in MOMENTS}}
-            result.append(Fragment(name, 0, tensors))
+            result.append(Fragment(name, 0, _views(engine, parameter, 0, parameter.numel())))
         elif stage == 3:
             group, offset, size = optimizer.grad_position[optimizer.get_param_id(parameter)]
             start = size * optimizer._get_param_partition_rank(parameter)
             real = min(size, parameter.ds_numel - start)  # the last partitions end in padding
             if real > 0:
                 flat = optimizer.fp32_partitioned_groups_flat[group]
-                result.append(Fragment(name, start, _narrow(engine, flat, offset, real)))
+                result.append(Fragment(name, start, _views(engine, flat, offset, real)))
         elif (mapping := parameter._hp_mapping) is not None:  # else another process keeps all of it
             flat = optimizer.single_partition_of_fp32_groups[mapping.param_group_index]
             address = mapping.get_hp_fragment_address()
-            tensors = _narrow(engine, flat, address.start, address.numel)
-            result.append(Fragment(name, mapping.lp_fragment_address.start, tensors))
+            views = _views(engine, flat, address.start, address.numel)
+            result.append(Fragment(name, mapping.lp_fragment_address.start, views))
     return result
 
 
-def _narrow(engine: DeepSpeedEngine, flat: Tensor, start: int, count: int) -> dict[str, Tensor]:
-    state = engine.basic_optimizer.state[flat]
-    tensors = {"weight": flat.data, **{key: state[key] for key in MOMENTS}}
-    return {key: value.narrow(0, start, count) for key, value in tensors.items()}
+def _views(engine: DeepSpeedEngine, tensor: Tensor, start: int, count: int) -> dict[str, Tensor]:
+    """Elements from `start` on of a flattened tensor that Adam updates, and of its moments."""
+    state = engine.basic_optimizer.state[tensor]
+    tensors = {"weight": tensor.data, **{key: state[key] for key in MOMENTS}}
+    return {key: value.view(-1).narrow(0, start, count) for key, value in tensors.items()}
 
 
 def _optimized(engine: DeepSpeedEngine) -> list[Tensor]:
@@ -101,7 +100,7 @@ def counters(engine: DeepSpeedEngine) -> Counters:
 
 
 def apply_state(engine: DeepSpeedEngine, counts: Counters) -> None:
-    """Have the engine continue from what was written into its `fragments`; every process must call it."""
+    """Set the counters, and have the engine continue from its changed `fragments`; every process must call it."""
     for tensor in _optimized(engine):
         engine.basic_optimizer.state[tensor]["step"].fill_(counts.adam_step)
     engine.global_steps = counts.global_steps

@@ -1,4 +1,4 @@
-"""Training that is not repeated: the key of all that the weights depend on, and the model that was made under it."""
+"""Reuse of finished training runs: a key of all that the weights depend on, and the model trained under that key."""
 
 import logging
 import shutil
@@ -16,7 +16,7 @@ from rewardline.core.versions import versions
 from rewardline.training.processes.launcher import Nodes, Rendezvous, announce, join
 from rewardline.training.records import loggers
 from rewardline.training.records.model_card import model_card
-from rewardline.training.records.run_facts import read_run_facts
+from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
@@ -36,12 +36,11 @@ def code_files() -> tuple[Path, ...]:
 
 def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Collection[str]) -> str:
     """A hash of what the weights depend on: settings but for some keys, tokens, base model, code and versions."""
-    training = settings.training
     installed = versions()
-    packages = ["torch", "deepspeed", "transformers", *(["peft"] if training.lora else [])]
+    packages = ["torch", "deepspeed", "transformers", *(["peft"] if settings.training.lora else [])]
     manifest = read_json(tokens / "manifest.json")
     parts = {
-        "settings": {**settings.as_json(), "training": training.model_dump(mode="json", exclude=set(without))},
+        "settings": settings.model_dump(mode="json", exclude={"training": set(without)}),
         "tokens": {name: value for name, value in manifest.items() if name != "key"},  # content, not what made it
         "base": read_json(base / "manifest.json")["files"],
         "code": code_digest(*code_files(), without=("core",)),
@@ -53,7 +52,7 @@ def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Col
 def is_complete(model: Path, key: str) -> bool:
     """Whether a folder has a finished model that was trained under `key`, with the weights that it was saved with."""
     try:
-        facts = read_run_facts(model / "run.json")
+        facts = RunFacts.read(model / "run.json")
     except UserError:
         if model.exists():
             log.warning("%s is not complete; training again", model)
@@ -79,25 +78,19 @@ def publish(folder: Path, output: Path) -> None:
     """Publish the model of a run's folder with its card, and delete checkpoints and the folders of other keys."""
     model = folder / "model"
     with atomic_folder(output) as out:
-        for path in sorted(model.rglob("*")):
+        for path in filter(Path.is_file, model.rglob("*")):
             target = out / path.relative_to(model)
-            if path.is_dir():
-                target.mkdir(parents=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(path, target)
-        (out / "README.md").write_text(model_card(read_run_facts(model / "run.json")), encoding="utf-8")
-    for path in folder.iterdir():
-        if path.name != "model":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(path, target)
+        (out / "README.md").write_text(model_card(RunFacts.read(model / "run.json")), encoding="utf-8")
+    for path in [*folder.iterdir(), *folder.parent.glob("*/")]:
+        if path not in (model, folder):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for other in folder.parent.iterdir():
-        if other.is_dir() and other != folder:
-            shutil.rmtree(other)
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A training run, whatever it runs on; `checkpoints` has a folder for each key."""
+    """A training run: its settings and folders; `checkpoints` has a folder for each key."""
 
     settings: TrainSettings
     tokens: Path
@@ -117,7 +110,7 @@ class TrainingJob:
     def run(self, train: Callable[[Rendezvous], int], nodes: Nodes, output: Path) -> int:
         """Train on this node, unless the model is there already; the first node then publishes it to `output`.
 
-        `train` returns an exit code, which is returned.
+        Returns the exit code that `train` returns, or 0.
 
         Raises:
             UserError: training failed.
@@ -129,13 +122,12 @@ class TrainingJob:
         loggers.check(self.settings.training.loggers)
         with exclusive(self.checkpoints.with_name(f".{self.checkpoints.name}.lock")):
             self.folder.mkdir(parents=True, exist_ok=True)
-            model = self.folder / "model"
-            done = is_complete(model, self.key)
+            done = is_complete(self.folder / "model", self.key)
             rendezvous = announce(nodes, path, needed=not done)
             if done:
                 log.info("this training run is already done: its inputs, settings and code have not changed")
             else:
-                discard(model)
+                discard(self.folder / "model")
                 if code := train(rendezvous):
                     return code
             publish(self.folder, output)

@@ -1,4 +1,4 @@
-"""What a training run depends on."""
+"""Settings of a training run."""
 
 from typing import Annotated, Literal
 
@@ -7,10 +7,7 @@ from pydantic import Field
 from rewardline.core.settings import Flag, Integer, JsonObject, Number, Settings, Unique
 from rewardline.model.settings import LoraSettings
 
-Loss = Literal["pairwise", "kwise", "per_token", "per_token_published"]
 Precision = Literal["fp32", "bf16", "fp16"]
-Logger = Literal["tensorboard", "wandb", "mlflow"]
-Offload = Literal["none", "optimizer", "all"]
 
 
 class EarlyStoppingSettings(Settings):
@@ -60,7 +57,7 @@ class TrainingSettings(Settings):
         description="Dropout probability in all layers of the model; `null` keeps the values of the model's"
         " configuration.",
     )
-    loss: Loss = Field(
+    loss: Literal["pairwise", "kwise", "per_token", "per_token_published"] = Field(
         "pairwise",
         description="Training loss, see below: `pairwise`, `kwise`, `per_token` or `per_token_published`.",
     )
@@ -90,7 +87,7 @@ class TrainingSettings(Settings):
         description="DeepSpeed's ZeRO stage: what is partitioned across processes. 0: nothing, 1: optimizer state,"
         " 2: also gradients, 3: also parameters.",
     )
-    offload: Offload = Field(
+    offload: Literal["none", "optimizer", "all"] = Field(
         "none",
         description="State kept in CPU memory instead of GPU memory: that of the `optimizer`, or `all` (with the"
         " parameters; ZeRO stage 3).",
@@ -134,7 +131,7 @@ class TrainingSettings(Settings):
         description="Stop when `patience` (5) consecutive evaluations do not lower the loss by more than `min_delta`"
         " (0.0).",
     )
-    loggers: Unique[Logger] = Field(
+    loggers: Unique[Literal["tensorboard", "wandb", "mlflow"]] = Field(
         ["tensorboard"],
         description="Loggers for the numbers of `log.jsonl`: `tensorboard` (a folder beside that file), `wandb`,"
         " `mlflow`. The packages of the last two are not part of the environment; a missing one is an error at the"
@@ -149,7 +146,7 @@ class TrainingSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """What the train stage depends on."""
+    """Settings of the train stage."""
 
     run: str
     mixture: str

@@ -1,4 +1,4 @@
-"""An optimiser step, and the model that it starts from: all that decides what is learned.
+"""An optimizer step, and the model that training starts from: all that decides what is learned.
 
 The key of a training run covers the code of this module, of `held_out`, of `export` and of what they import (see
 `reuse`): nothing else belongs here.
@@ -6,14 +6,13 @@ The key of a training run covers the code of this module, of `held_out`, of `exp
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from deepspeed import DeepSpeedEngine
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.core.runtime import rank, world_size
@@ -37,10 +36,6 @@ def build_model(settings: TrainSettings, base: Path, max_length: int) -> tuple[R
     """
     tokenizer = load_tokenizer(base, settings.trust_remote_code)
     training = settings.training
-
-    def gathered(parameters: list[nn.Parameter]) -> AbstractContextManager[None]:
-        return engine.gathered(parameters, training.zero_stage, write=True)
-
     model = load_base(
         base,
         tokenizer,
@@ -49,7 +44,7 @@ def build_model(settings: TrainSettings, base: Path, max_length: int) -> tuple[R
         dtype=DTYPES[training.precision] if training.zero_stage == 3 else torch.float32,
         dropout=training.dropout,
         trust_remote_code=settings.trust_remote_code,
-        gathered=gathered,
+        gathered=partial(engine.gathered, write=True),
     )
     if training.lora:
         lora.add_adapters(model, training.lora, settings.seed)
@@ -79,10 +74,9 @@ class OptimizerStep:
     """Takes the steps of a training run: the same for any number of processes and micro batches, up to rounding."""
 
     def __init__(self, running: DeepSpeedEngine, settings: TrainSettings, loader: MicroBatchLoader) -> None:
-        self._engine, self._settings, self._training = running, settings, settings.training
-        self._loader = loader
+        self._engine, self._settings, self._loader = running, settings, loader
         self._mean_weight = loader.data.mean_weight(loader.by_prompt)
-        self.sampler = StepSampler(loader.data, self._training, settings.seed)
+        self.sampler = StepSampler(loader.data, settings.training, settings.seed)
 
     def take(self, step: int, pieces: Sequence[Piece], observe: Callable[[Batch], None]) -> StepResult:
         """Take step `step` (0-based) on some pieces; `observe` gets each real micro batch of this process.
@@ -90,15 +84,16 @@ class OptimizerStep:
         Raises:
             DivergedError: the loss or the gradient is not finite.
         """
-        training = self._training
+        training = self._settings.training
         # Dropout draws from (seed, step, process) alone, so that a step is the same after a resume.
         torch.manual_seed(int(np.random.SeedSequence([self._settings.seed, step, rank()]).generate_state(1)[0]))
         rate = learning_rate(training, step, self.sampler.total_steps)
-        engine.set_learning_rate(self._engine, rate)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = rate
         # The engine averages over processes. The mean is over the step's pairs, or prompts, whatever their packing;
         # weights are relative to the mean weight of all pairs, or prompts.
         units = self._loader.units(pieces) * self._mean_weight
-        sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self._loader.device)
+        local_sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self._loader.device)
         for batch, is_real in self._loader.load(pieces):
             output = self._engine(batch)
             scores = scores_of(output, batch)
@@ -109,22 +104,17 @@ class OptimizerStep:
             self._engine.backward((losses * batch.weight).sum() * (world_size() * is_real / units))
             if is_real:
                 observe(batch)
-                sums += batch_sums(scores, losses, batch)
-        norm = engine.clip_gradients(self._engine, training.clip)
-        self._update()
-        result = Sums(*sum_over_processes(sums).tolist())
-        norm = engine.gradient_norm(self._engine) if norm is None else norm
-        if not math.isfinite(result.weighted_loss):
-            raise DivergedError("the loss is not finite")
-        # A gradient that overflows in fp16 is expected: the loss scaler leaves that step out.
-        if norm is not None and not math.isfinite(norm) and training.precision != "fp16":
-            raise DivergedError("the gradient is not finite")
-        return StepResult(result, rate, norm)
-
-    def _update(self) -> None:
+                local_sums += batch_sums(scores, losses, batch)
         try:
-            self._engine.step()
+            norm = engine.update(self._engine, training.clip)
         except Exception as error:
             if "loss scale" not in str(error):
                 raise
             raise DivergedError("gradients overflow in fp16 even at the lowest loss scale") from error
+        sums = Sums(*sum_over_processes(local_sums).tolist())
+        if not math.isfinite(sums.weighted_loss):
+            raise DivergedError("the loss is not finite")
+        # A gradient that overflows in fp16 is expected: the loss scaler leaves that step out.
+        if norm is not None and not math.isfinite(norm) and training.precision != "fp16":
+            raise DivergedError("the gradient is not finite")
+        return StepResult(sums, rate, norm)

@@ -1,15 +1,14 @@
 """Model FLOPs of a training run, and its share of the peak of the hardware.
 
-Model FLOPs utilisation as in Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): what the model's mathematics
-needs, whatever is recomputed or padded, over what the hardware could have done in that time.
+Model FLOPs utilization as in Chowdhery et al. 2022 (PaLM, arXiv 2204.02311, appendix B): the FLOPs that the model
+needs, without recomputation and padding, over those that the hardware could have done in that time.
 """
 
 import time
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from rewardline.core.runtime import world_size
@@ -41,18 +40,12 @@ class Counts(NamedTuple):
     read_context: float = 0.0
 
 
-NOTHING = Counts()
-
-
-@dataclass
 class Work:
-    """Counts what the steps compute, on the device and without waiting for it; saved with each checkpoint.
+    """Counts what the steps compute, on the device and without waiting for it."""
 
-    `before`: the counts of all processes up to the last checkpoint.
-    """
-
-    before: Counts = NOTHING
-    _here: Tensor | None = field(default=None, repr=False)
+    def __init__(self, before: Counts, device: torch.device) -> None:
+        """Continue from the counts of all processes up to a checkpoint."""
+        self._before, self._local = before, torch.zeros(len(before), dtype=torch.float64, device=device)
 
     def add(self, batch: Batch, reads_some: bool) -> None:
         """Count a micro batch of this process; `reads_some`: whether the last layer computes only what is read."""
@@ -66,15 +59,12 @@ class Work:
             rows = batch.layout.last_layer.query_rows
             read, read_context = torch.full_like(real, len(rows)), contexts[0].index_select(0, rows).sum()
         positions = torch.full_like(real, contexts.numel())
-        sums = torch.stack([positions, real, context, read, read_context]).double()
-        self._here = sums if self._here is None else self._here + sums
+        self._local += torch.stack([positions, real, context, read, read_context])
 
-    def total(self, device: torch.device) -> Counts:
+    def total(self) -> Counts:
         """The counts of all processes; every process must call it."""
-        here = torch.zeros(len(self.before), dtype=torch.float64, device=device)
-        if self._here is not None:
-            here += self._here
-        return Counts(*(a + b for a, b in zip(self.before, sum_over_processes(here).tolist(), strict=True)))
+        added = sum_over_processes(self._local.clone()).tolist()
+        return Counts(*(a + b for a, b in zip(self._before, added, strict=True)))
 
 
 KEYS_AND_VALUES = ("k_proj", "v_proj")
@@ -104,9 +94,8 @@ def model_flops(model: PreTrainedModel, work: Counts, causal: bool) -> float:
         if id(parameter) in last or name.startswith("score."):
             fused = any(part in name for part in FUSED)
             share = 2 * groups / (heads + 2 * groups) if fused else float(any(part in name for part in KEYS_AND_VALUES))
-        products += (
-            elements(parameter) * (6 if parameter.requires_grad else 4) * (work.read + share * (work.real - work.read))
-        )
+        tokens = work.read + share * (work.real - work.read)
+        products += elements(parameter) * (6 if parameter.requires_grad else 4) * tokens
     attended = 12 * (heads * width if width else config.hidden_size) * (1 if causal else 2)
     return float(products + attended * ((config.num_hidden_layers - 1) * work.context + work.read_context))
 
@@ -122,24 +111,22 @@ def peak_flops(device: torch.device, precision: Precision) -> tuple[float, str]:
             if part in name:
                 return peak, f"data sheet of {part}, dense bf16"
     size = 1024 if device.type == "cpu" else 8192
-    left = torch.ones(size, size, device=device, dtype=DTYPES[precision])
-    right = torch.ones(size, size, device=device, dtype=DTYPES[precision])
-    best, end = float("inf"), time.perf_counter() + 0.25
-    with torch.no_grad():
-        while best == float("inf") or time.perf_counter() < end:
-            begin = time.perf_counter()
-            torch.mm(left, right)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            best = min(best, time.perf_counter() - begin)
+    left, right = (torch.ones(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    best, begin, end = float("inf"), 0.0, time.perf_counter() + 0.25
+    while begin < end:
+        begin = time.perf_counter()
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - begin)
     where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return 2 * size**3 / best, f"measured at start, products of {size} x {size} in {precision}, {where}"
 
 
-def utilisation(
+def utilization(
     model: RewardModel, work: Counts, tokens: int, seconds: float, peak: tuple[float, str]
 ) -> dict[str, float | str]:
-    """What `RunFacts` has of a run of all processes over `tokens` (chosen and rejected in full) in `seconds`.
+    """The fields of `RunFacts` on the work of all processes over `tokens` (chosen and rejected in full) in `seconds`.
 
     `peak`: that of a process, as `peak_flops` returns it.
     """

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline.core import versions
 from rewardline.core.errors import UserError
-from rewardline.core.files import apply_umask, read_json
+from rewardline.core.files import apply_umask, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
 from rewardline.model.reward_model import RewardModel
@@ -19,71 +20,71 @@ from rewardline.tokens.store import TokenDataset
 from rewardline.training import engine
 from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.export import export_model, take_best_weights
-from rewardline.training.held_out import HeldOutSplit
+from rewardline.training.held_out import score_moments
 from rewardline.training.loop import TrainingLoop
 from rewardline.training.records.log_file import read_unfinished_log
 from rewardline.training.records.run_facts import RunFacts
-from rewardline.training.settings import TrainingSettings, TrainSettings
+from rewardline.training.reuse import TrainingJob
+from rewardline.training.settings import TrainingSettings
 from rewardline.training.step import OptimizerStep, build_model
-from rewardline.training.throughput import peak_flops, utilisation
+from rewardline.training.throughput import peak_flops, utilization
 
 log = logging.getLogger(__name__)
 
 
-def train(settings: TrainSettings, tokens: Path, base: Path, folder: Path, key: str) -> None:
-    """Train, and leave the exported model with its run.json, made under `key`, in `folder/model`.
+def train(job: TrainingJob) -> None:
+    """Train, and leave the exported model with its run.json in the job's `folder / "model"`.
 
     Every process of the training run calls it.
 
     Raises:
         UserError: something that the user can fix, such as a base model that cannot be loaded.
     """
-    training = settings.training
+    settings, folder, training = job.settings, job.folder, job.settings.training
     engine.start_processes()
     device = engine.local_device()
     _check_device(training, device)
     config = engine.deepspeed_config(training)
-    data, held_out_data = TokenDataset(tokens, "train"), TokenDataset(tokens, "eval")
+    data, eval_data = TokenDataset(job.tokens, "train"), TokenDataset(job.tokens, "eval")
     max_length = data.manifest.max_length
-    with engine.partitioned_loading(config, training.zero_stage):
-        model, tokenizer = build_model(settings, base, max_length)
-        check_objective(model, training, max_length=max_length, eval_pairs=held_out_data.pairs)
-        running = engine.create(model, training, config)
-        pad_id = int(tokenizer.pad_token_id)
-        peak = peak_flops(device, training.precision)
-        loader = MicroBatchLoader(model, training, data, pad_id, device, objective=True)
-        eval_loader = MicroBatchLoader(model, training, held_out_data, pad_id, device, objective=False)
-        held_out = HeldOutSplit(running, eval_loader)
-        loop = TrainingLoop(model, running, settings, OptimizerStep(running, settings, loader), held_out, folder)
-        log.info(
-            "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) on %s",
-            settings.run, data.pairs, len(data), loop.total_steps, model.batching, model.attention,
-            training.precision, training.zero_stage, world_size(), device,
-        )  # fmt: skip
-        loop.run()
-        use = utilisation(model, loop.work(), loop.state.totals.tokens, max(loop.state.totals.seconds, 1e-9), peak)
-        step = take_best_weights(model, loop.state.selection, folder, training, loop.state.totals.step)
-        normalization = held_out.score_moments() if training.normalize else None
-        state = engine.full_state(model.model, training.zero_stage, keep=rank() == 0)
+    # Transformers loads weights straight into the partitions of ZeRO-3 while such an object is alive.
+    partitioned = HfDeepSpeedConfig(config) if training.zero_stage == 3 else None
+    model, tokenizer = build_model(settings, job.base, max_length)
+    check_objective(model, training, max_length=max_length, eval_pairs=eval_data.pairs)
+    running = engine.create(model, training, config)
+    pad_id = int(tokenizer.pad_token_id)
+    peak = peak_flops(device, training.precision)
+    loader = MicroBatchLoader(model, training, data, pad_id, device, objective=True)
+    eval_loader = MicroBatchLoader(model, training, eval_data, pad_id, device, objective=False)
+    loop = TrainingLoop(settings, model, running, OptimizerStep(running, settings, loader), eval_loader, folder)
+    log.info(
+        "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) on %s",
+        settings.run, data.pairs, len(data), loop.total_steps, model.batching, model.attention,
+        training.precision, training.zero_stage, world_size(), device,
+    )  # fmt: skip
+    loop.run()
+    work = loop.work.total()
+    exported_step = take_best_weights(model, loop.state.selection, folder, training, loop.state.step)
+    normalization = score_moments(running, eval_loader) if training.normalize else None
+    weights = engine.full_state(model.model)
+    del partitioned
     if rank() == 0:
         partial = folder / ".model.partial"
         shutil.rmtree(partial, ignore_errors=True)
         if data.manifest.chat_template:
             tokenizer.chat_template = data.manifest.chat_template
-        stored = export_model(settings, base, tokenizer, state, partial, normalization)
+        stored = export_model(settings, job.base, tokenizer, weights, partial, normalization)
         shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
         if (folder / "tensorboard").is_dir():
             shutil.copytree(folder / "tensorboard", partial / "tensorboard")
         facts = {
-            **_inputs(settings, model, data, base),
-            **_results(loop, step),
-            **use,
-            "key": key,
+            **_facts(job, model, data, loop, exported_step),
+            **utilization(model, work, loop.state.tokens, max(loop.state.seconds, 1e-9), peak),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             "normalization": stored,
             "weights_sha256": file_sha256(partial / "model.safetensors"),
         }
-        RunFacts.model_validate(facts).write(partial / "run.json")
+        write_json(partial / "run.json", RunFacts.model_validate(facts).as_json())
         apply_umask(partial)
         partial.replace(folder / "model")
     if world_size() > 1:
@@ -100,10 +101,10 @@ def _check_device(training: TrainingSettings, device: torch.device) -> None:
 
 
 def check_objective(model: RewardModel, training: TrainingSettings, *, max_length: int, eval_pairs: int) -> None:
-    """Check that model and data can give what the settings ask for, before anything is computed.
+    """Check that model and data fit the objective, before anything is computed.
 
     Raises:
-        UserError: an encoder under a per-token loss, no eval split to normalise by, or no position left for padding.
+        UserError: an encoder under a per-token loss, no eval split to normalize by, or no position left for padding.
     """
     loss, limit = training.loss, model.max_tokens
     if loss.startswith("per_token") and not model.is_decoder:
@@ -120,45 +121,40 @@ def check_objective(model: RewardModel, training: TrainingSettings, *, max_lengt
         )
 
 
-def _inputs(settings: TrainSettings, model: RewardModel, data: TokenDataset, base: Path) -> dict[str, object]:
-    """What `RunFacts` has of what went into a run."""
-    tokenization = data.manifest.as_json()
-    splits = tokenization.pop("splits")
+def _facts(
+    job: TrainingJob, model: RewardModel, data: TokenDataset, loop: TrainingLoop, exported_step: int
+) -> dict[str, object]:
+    """The fields of `RunFacts` on inputs and results; `final` has the last values up to the exported step."""
+    state, settings, tokenization = loop.state, job.settings, data.manifest.as_json()
+    final: dict[str, float] = {}
+    for line in read_unfinished_log(job.folder / "log.jsonl"):
+        if line.step <= exported_step:
+            values = asdict(line).items()
+            final |= {name: value for name, value in values if name.startswith("eval_") or name == "loss"}
     return {
-        **settings.model_dump(exclude={"training", "trust_remote_code"}),
+        **settings.model_dump(include={"run", "mixture", "model", "seed"}),
+        "training": settings.training,
+        "key": job.key,
         "parameters": sum(map(engine.elements, model.parameters())),
         "trained_parameters": sum(engine.elements(p) for p in model.parameters() if p.requires_grad),
         "train_pairs": data.pairs,
-        "training": settings.training,
         "batching": model.batching,
         "attention": model.attention,
+        "data": tokenization.pop("splits"),
         "tokenization": tokenization,
-        "data": splits,
-        "base": read_json(base / "manifest.json")["files"],
+        "base": read_json(job.base / "manifest.json")["files"],
         "world_size": world_size(),
         "threads": torch.get_num_threads(),
         "versions": versions.versions(),
         "git": versions.git_state(Path(__file__).parent),
         "hardware": versions.hardware(),
-    }
-
-
-def _results(loop: TrainingLoop, step: int) -> dict[str, object]:
-    """What `RunFacts` has of what came out of a run; `final` are the last values up to the exported `step`."""
-    totals = loop.state.totals
-    final: dict[str, float] = {}
-    for line in read_unfinished_log(loop.folder / "log.jsonl"):
-        if line.step <= step:
-            values = asdict(line).items()
-            final |= {name: value for name, value in values if name.startswith("eval_") or name == "loss"}
-    return {
-        "steps": totals.step,
-        "exported_step": step,
-        "continued": loop.state.continued,
-        "pairs": totals.pairs,
-        "tokens": totals.tokens,
-        "seconds": round(totals.seconds, 2),
-        "tokens_per_second": round(totals.tokens / max(totals.seconds, 1e-9), 1),
+        "steps": state.step,
+        "exported_step": exported_step,
+        "continued": state.continued,
+        "pairs": state.pairs,
+        "tokens": state.tokens,
+        "seconds": round(state.seconds, 2),
+        "tokens_per_second": round(state.tokens / max(state.seconds, 1e-9), 1),
         "final": final,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

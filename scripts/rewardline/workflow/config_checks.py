@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rewardline.core.settings import Settings
 from rewardline.evaluation.settings import HELD_OUT
-from rewardline.training.deepspeed_options import owned_keys
+from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, RunEntry
 from rewardline.workflow.runs import ensemble_table, judged_on, run_table
 
@@ -70,7 +70,7 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
     if not has_split and not run.benchmarks:
         yield f"{where}: there is nothing to judge it on; name a benchmark, or set the mixture's eval_fraction above 0"
     training = run.training
-    for problem in owned_keys(training.deepspeed, training.offload):
+    for problem in find_problems(training.deepspeed, training.offload):
         yield f"{where}.{problem}"
     if training.precision != "fp32" and training.zero_stage == 0:
         yield (

@@ -4,14 +4,13 @@ import math
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from rewardline.training.early_stopping import (
     Selection,
     best_file,
     evaluation_is_due,
-    is_kept,
     keep_weights,
-    kept_weights,
 )
 
 from support.training_runs import training_settings
@@ -44,10 +43,10 @@ def test_weights_that_are_needed_stay_and_others_go(tmp_path: Path) -> None:
     keep(2, {1})
     selection = Selection(best_loss=0.5, best_step=3, best_sha256=keep(3, {2}))
     assert sorted(path.name for path in tmp_path.iterdir()) == [best_file(tmp_path, step).name for step in (2, 3)]
-    assert is_kept(tmp_path, selection)
-    assert kept_weights(tmp_path, selection)["w"].tolist() == [3.0, 3.0, 3.0]
+    assert selection.is_kept(tmp_path)
+    assert load_file(best_file(tmp_path, 3))["w"].tolist() == [3.0, 3.0, 3.0]
     path = best_file(tmp_path, 3)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    assert not is_kept(tmp_path, selection)
+    assert not selection.is_kept(tmp_path)
     path.unlink()
-    assert not is_kept(tmp_path, selection)
+    assert not selection.is_kept(tmp_path)

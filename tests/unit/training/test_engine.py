@@ -12,7 +12,7 @@ import torch
 from rewardline.core.cli import log
 from rewardline.core.errors import UserError
 from rewardline.training import engine
-from rewardline.training.deepspeed_options import owned_keys
+from rewardline.training.deepspeed_options import find_problems
 
 from support.engines import new_engine, steps
 from support.models import random_model
@@ -43,7 +43,7 @@ def test_steps_are_those_of_adamw_with_decay_of_matrices_alone(stage: int) -> No
         optimizer.step()
         optimizer.zero_grad()
     steps(running, 0, 3, clip=0.05)
-    found = engine.full_state(running.module, stage, keep=True)
+    found = engine.full_state(running.module)
     for name, parameter in plain.named_parameters():
         assert torch.allclose(found[name], parameter, atol=2e-6), name
 
@@ -90,7 +90,7 @@ def test_own_settings_are_merged_and_what_they_replace_is_said(
     ],
 )
 def test_settings_that_contradict_the_configuration_are_named(own: Json, offload: str, message: str | None) -> None:
-    found = list(owned_keys(own, offload))
+    found = list(find_problems(own, offload))
     if message is None:
         assert found == []
         return

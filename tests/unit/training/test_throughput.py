@@ -21,24 +21,24 @@ def test_tokens_and_what_they_attend_to_are_counted_packed_and_padded() -> None:
     again = sum((len(row.tails) - 1) * len(row.prefix) * (len(row.prefix) + 1) // 2 for row in rows)
     tokens = sum(row.tokens for row in rows)
     for reads_some, last in ((True, (len(flat), sum(flat))), (False, (tokens, seen - again))):
-        work = Work(Counts(1000, 100, 10, 7, 8))
+        work = Work(Counts(1000, 100, 10, 7, 8), CPU)
         work.add(collate(rows, "shared_prefix", 0), reads_some)
         expected = (1000 + tokens, 100 + tokens, 10 + seen - again, 7 + last[0], 8 + last[1])
-        assert work.total(CPU) == expected
-    work = Work()
+        assert work.total() == expected
+    work = Work(Counts(), CPU)
     work.add(collate(rows, "padded", 0), False)
-    assert work.total(CPU) == (max(flat) * len(flat), sum(flat), seen, sum(flat), seen)
+    assert work.total() == (max(flat) * len(flat), sum(flat), seen, sum(flat), seen)
 
 
 @pytest.mark.parametrize("pad_position", [None, -1])
 def test_padding_that_a_loss_reads_is_no_real_token(pad_position: int | None) -> None:
-    rows, work, plain = comparisons(), Work(), Work()
+    rows, work, plain = comparisons(), Work(Counts(), CPU), Work(Counts(), CPU)
     batch = collate(rows, "shared_prefix", 0, ScorePositions("end", "per_token_published", pad_position))
     work.add(batch, True)
     plain.add(collate(rows, "shared_prefix", 0), False)
-    found = work.total(CPU)
+    found = work.total()
     assert found.positions == batch.input_ids.numel() > found.real
-    assert found[1:] == plain.total(CPU)[1:]
+    assert found[1:] == plain.total()[1:]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

@@ -1,1 +1,1 @@
-"""How the processes of a training run start, work together and end."""
+"""The processes of a training run: start, collective operations, signals."""

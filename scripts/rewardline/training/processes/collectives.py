@@ -1,4 +1,4 @@
-"""What the processes of a training run do together; every process must call each of these."""
+"""Collective operations of the processes of a training run; every process must call each of them."""
 
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from rewardline.core.runtime import world_size
+from rewardline.core.runtime import rank, world_size
 
 T = TypeVar("T")
 
@@ -36,6 +36,11 @@ def run_on_all(action: Callable[[], T], *errors: type[Exception]) -> list[T]:
     return [cast(T, value) for value, _ in outcomes]
 
 
+def run_on_first(action: Callable[[], T]) -> T:
+    """Run `action` on rank 0; its result, on every process. Raises as `run_on_all` does."""
+    return cast(T, run_on_all(lambda: action() if rank() == 0 else None)[0])
+
+
 def all_agree(condition: Callable[[], bool]) -> bool:
     """Whether `condition` holds on every process."""
     return all(run_on_all(condition))
@@ -43,8 +48,6 @@ def all_agree(condition: Callable[[], bool]) -> bool:
 
 def on_any(*flags: bool, device: torch.device) -> list[bool]:
     """Which of `flags` are set on some process."""
-    if world_size() == 1:
-        return list(flags)
     counts = sum_over_processes(torch.tensor([float(flag) for flag in flags], device=device))
     return [count > 0 for count in counts.tolist()]
 

@@ -1,14 +1,15 @@
-"""Starts the processes of a training run, on this node or on every node of a Slurm step, and ends them as one.
+"""Starts the processes of a training run, on this node or on every node of a Slurm step, and ends them together.
 
 When a process fails, the others are ended, and its message or traceback alone is shown, not the errors that the others
 ran into when it was gone. No process outlives the launcher, however that ends.
 
-By hand, as torch's elastic agent (torchrun) was tried and cannot do this: it kills processes 30 s after a SIGTERM, in
-the middle of a large checkpoint; its error after a SIGTERM has no exit codes, so that a run that has saved looks like
-one that has failed; killed itself, it leaves its processes behind; and importing it takes 1 s and 220 MB in a program
+By hand, as torch's elastic agent (torchrun of torch 2.13) was tried and cannot do this: after a SIGTERM it ends with
+code 1 and a traceback of its own, whatever the exit codes of its processes, so that a run that has saved looks like one
+that has failed; killed itself, it leaves its processes behind; and importing it takes seconds and 220 MB in a program
 that may find nothing to do.
 """
 
+import ctypes
 import json
 import logging
 import os
@@ -28,24 +29,23 @@ from rewardline.core.errors import UserError, explain
 from rewardline.core.files import write_json
 from rewardline.core.progress import terminal_of_children
 from rewardline.core.runtime import WORKER, free_port
-from rewardline.training.processes.signals import INTERRUPTED, PREEMPTED, die_with_parent, on_stop
+from rewardline.training.processes.signals import INTERRUPTED, PREEMPTED, on_stop
 
 log = logging.getLogger(__name__)
 
 REPORTS = "REWARDLINE_REPORTS"
 """Environment variable with the folder in which a process that fails leaves its `ExitReport`."""
 SETTLE_SECONDS = 0.5
-"""How long to wait after a failure for the process that caused it, where that is another one."""
+"""How long to wait after a failure for reports of other processes, which may have caused it."""
 LEAVE_SECONDS = 60
 """How long processes may take to end after the first of them has ended on a SIGTERM."""
 RENDEZVOUS_SECONDS = 900
-TERM = -signal.SIGTERM
-"""Exit code of a process that a SIGTERM ended before it could do anything."""
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """The index of this node among those that train together, and their count; `job` is that of one attempt."""
+    """The index of this node among those that train together, their count, and an id of this attempt of the job."""
 
     index: int = 0
     count: int = 1
@@ -54,14 +54,14 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where the processes of all nodes meet."""
+    """The address at which the processes of all nodes connect."""
 
     host: str
     port: int
 
 
 def slurm_nodes() -> Nodes:
-    """The nodes of this Slurm step, if it has a task on each of several; else this one alone."""
+    """The nodes of this Slurm step, if it has a task on each of several; else this node alone."""
     count = os.environ.get("SLURM_STEP_NUM_NODES", "1")
     if count == "1" or os.environ.get("SLURM_STEP_NUM_TASKS") != count:
         return Nodes()
@@ -70,15 +70,15 @@ def slurm_nodes() -> Nodes:
 
 
 def announce(nodes: Nodes, path: Path, needed: bool = True) -> Rendezvous:
-    """Choose a free port of this node, the first, and tell the others through the file `path`.
+    """Choose a free port of this node, the first, and write it to the file `path` for the others.
 
     `needed`: whether there is anything to train. A file on the shared file system, which holds all that is read and
     written anyway: Slurm passes no address to the other nodes, and a port cannot be agreed on beforehand.
     """
-    if nodes.count == 1:
-        return Rendezvous("127.0.0.1", free_port())
-    rendezvous = Rendezvous(os.environ.get("SLURMD_NODENAME") or socket.gethostname(), free_port())
-    write_json(path, {"job": nodes.job, "needed": needed, **asdict(rendezvous)})
+    host = "127.0.0.1" if nodes.count == 1 else os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    rendezvous = Rendezvous(host, free_port())
+    if nodes.count > 1:
+        write_json(path, {"job": nodes.job, "needed": needed, **asdict(rendezvous)})
     return rendezvous
 
 
@@ -119,9 +119,16 @@ def launch(program: Path, arguments: Sequence[str], processes: int, nodes: Nodes
             if stopped_by.count(signal.SIGINT) > 1:
                 raise KeyboardInterrupt
             for child in children:
-                if child.poll() is None:
-                    child.send_signal(signal.SIGTERM)
+                child.send_signal(signal.SIGTERM)  # does nothing if it has ended
 
+        def bind() -> None:
+            """In a child: have the kernel kill it when this process ends, however it ends."""
+            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+            if os.getppid() != parent:  # it ended before the kernel knew
+                os._exit(1)
+
+        parent = os.getpid()
+        command = [sys.executable, str(program), *arguments]
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         on_stop(forward)
         first = nodes.index * processes
@@ -139,7 +146,7 @@ def launch(program: Path, arguments: Sequence[str], processes: int, nodes: Nodes
                     WORKER: "1",
                     REPORTS: reports,
                 }
-                children.append(_start([sys.executable, str(program), *arguments], environment))
+                children.append(subprocess.Popen(command, env=environment, preexec_fn=bind, process_group=0))
             if stopped_by:  # while some were not yet started
                 forward(signal.SIGTERM, None)
             codes = _wait(children)
@@ -149,19 +156,8 @@ def launch(program: Path, arguments: Sequence[str], processes: int, nodes: Nodes
                 child.wait()
             for number, handler in previous.items():
                 signal.signal(number, handler)
-        code = _outcome(dict(enumerate(codes, first)), bool(stopped_by), _read_reports(Path(reports)))
+        code = _outcome(dict(enumerate(codes, first)), bool(stopped_by), Path(reports))
         return INTERRUPTED if code == PREEMPTED and signal.SIGINT in stopped_by else code
-
-
-def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    parent = os.getpid()
-
-    def bind() -> None:
-        die_with_parent()
-        if os.getppid() != parent:  # it ended before the kernel knew
-            os._exit(1)
-
-    return subprocess.Popen(command, env=environment, preexec_fn=bind, process_group=0)
 
 
 def _wait(children: list[subprocess.Popen[bytes]]) -> list[int | None]:
@@ -181,37 +177,34 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> list[int | None]:
 
 @dataclass(frozen=True)
 class ExitReport:
-    """Why a process ended: `preempted`, or an error with its traceback and, where a person can fix it, a message.
+    """Why a process ended: an error with its traceback and, where a person can fix it, a message; else on request.
 
     `time` is that of the node's monotonic clock.
     """
 
-    rank: int
     time: float
-    preempted: bool = False
+    traceback: str | None = None
     message: str | None = None
-    traceback: str = ""
 
 
-def _outcome(codes: dict[int, int | None], terminated: bool, reports: list[ExitReport]) -> int:
-    """The exit code of the launcher, from the exit codes of its processes by rank and from their reports.
+def _outcome(codes: dict[int, int | None], terminated: bool, folder: Path) -> int:
+    """The exit code of the launcher, from the exit codes of its processes by rank and from their reports in `folder`.
 
     Raises:
         UserError: a process failed.
     """
     if all(code == 0 for code in codes.values()):
         return 0
-    killed = {rank: -code for rank, code in codes.items() if code is not None and code < 0}
-    if terminated:
-        killed = {rank: number for rank, number in killed.items() if number != -TERM}
-    failures = [report for report in reports if not report.preempted]
-    leaving = {rank for rank, code in codes.items() if code == PREEMPTED or (terminated and code == TERM)}
-    silent = {rank for rank, code in codes.items() if code is not None and code > 0}
-    silent -= {report.rank for report in reports} | leaving
-    times = {report.rank: report.time for report in reports if report.preempted}
+    reports = {int(path.stem): ExitReport(**json.loads(path.read_text("utf-8"))) for path in folder.glob("*.json")}
+    failures = {rank: report for rank, report in reports.items() if report.traceback is not None}
+    # A SIGTERM may end a process before it can do anything.
+    left = {rank for rank, code in codes.items() if code == PREEMPTED or (terminated and code == -signal.SIGTERM)}
+    failed = {rank: code for rank, code in codes.items() if code and rank not in left}
+    killed = {rank: -code for rank, code in failed.items() if code < 0}
+    silent = failed.keys() - killed.keys() - reports.keys()
     # A process that leaves on request may make others fail; one that failed before that has failed all the same.
-    left = min((times.get(rank, 0.0) for rank in leaving), default=float("inf"))
-    if leaving and not killed and not silent and all(left < report.time for report in failures):
+    left_at = min((reports[rank].time if rank in reports else 0.0 for rank in left), default=float("inf"))
+    if left and not killed and not silent and all(left_at < report.time for report in failures.values()):
         return PREEMPTED
     if killed:  # then the others failed because it was gone
         rank, number = next(iter(killed.items()))
@@ -220,32 +213,24 @@ def _outcome(codes: dict[int, int | None], terminated: bool, reports: list[ExitR
     if not failures:
         rank = min(silent)
         raise UserError(f"training process {rank} ended with code {codes[rank]} and without a message")
-    first = min(failures, key=lambda report: report.time)
+    rank, first = min(failures.items(), key=lambda item: item[1].time)
     if first.message is not None:
         raise UserError(first.message)
-    log.error("%s", first.traceback.rstrip())
-    raise UserError(f"training process {first.rank} failed; its traceback is above")
+    log.error("%s", (first.traceback or "").rstrip())
+    raise UserError(f"training process {rank} failed; its traceback is above")
 
 
 @contextmanager
 def reporting() -> Iterator[None]:
     """In a process that the launcher started: leave errors to the launcher to show, and end at once."""
+    path = Path(os.environ[REPORTS]) / f"{os.environ['RANK']}.json"
     try:
         yield
     except SystemExit as leaving:
         if leaving.code == PREEMPTED:
-            _report(ExitReport(int(os.environ["RANK"]), time.monotonic(), preempted=True))
+            write_json(path, asdict(ExitReport(time.monotonic())))
         raise
     except BaseException as error:
         # Written before the others can notice that this process is gone, so that the cause has the earliest time.
-        rank, now = int(os.environ["RANK"]), time.monotonic()
-        _report(ExitReport(rank, now, message=explain(error), traceback=traceback.format_exc()))
+        write_json(path, asdict(ExitReport(time.monotonic(), traceback.format_exc(), explain(error))))
         os._exit(1)
-
-
-def _report(report: ExitReport) -> None:
-    write_json(Path(os.environ[REPORTS]) / f"{report.rank}.json", asdict(report))
-
-
-def _read_reports(folder: Path) -> list[ExitReport]:
-    return [ExitReport(**json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json")]

@@ -1,1 +1,1 @@
-"""What a training run leaves for people: its log, its facts and its model card."""
+"""The records of a training run for people: its log, run.json and its model card."""

@@ -1,8 +1,9 @@
-"""log.jsonl: a line for each optimiser step and each evaluation."""
+"""log.jsonl: a line for each optimizer step and each evaluation."""
 
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StepLine:
-    """An optimiser step: means over its pairs, and what it computed.
+    """An optimizer step: means over its pairs, and counts.
 
     `grad_norm`: that before clipping, None where it is not known; `tokens`: those of chosen and rejected in full,
     `computed_tokens`: those without repetitions of a shared prefix.
@@ -66,34 +67,23 @@ def read_log(path: Path) -> Iterator[LogLine]:
         raise UserError(f"{path} does not exist; run the train stage first") from error
     for number, text in enumerate(texts, 1):
         try:
-            yield _parse(text)
-        except ValueError as error:
-            message = f"{path} line {number} is damaged ({error}); delete {path.parent} and train again"
-            raise UserError(message) from error
+            yield _LINE.validate_json(text)
+        except ValidationError as error:
+            reason = f"{path} line {number} is damaged (it is not the JSON of a step or an evaluation)"
+            raise UserError(f"{reason}; delete {path.parent} and train again") from error
 
 
 def read_unfinished_log(path: Path) -> Iterator[LogLine]:
     """The lines of a log up to one that was being written when its program was killed; none without a file."""
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield _parse(text)
-            except ValueError:
-                return
-
-
-def _parse(text: str) -> LogLine:
-    try:
-        return _LINE.validate_python(json.loads(text))
-    except ValidationError as error:
-        raise ValueError("these are not the fields of a step or an evaluation") from error
+    with suppress(UserError):
+        yield from read_log(path)
 
 
 class LogFile:
     """The log of a training run. What cannot be written, as on a full disk, is written with a later line."""
 
     def __init__(self, path: Path, step: int) -> None:
-        """Keep the lines of the file up to `step`; the steps after it are done again."""
+        """Keep the lines of the file up to `step`; the steps after it are repeated."""
         self._path, self._waiting, self._warned = path, "", False
         kept = [_text(line) for line in read_unfinished_log(path) if line.step <= step]
         with atomic_file(path) as partial:
@@ -104,11 +94,7 @@ class LogFile:
         """Append a line."""
         self._waiting += _text(line)
         try:
-            with self._path.open("r+", encoding="utf-8") as stream:
-                stream.truncate(self._size)  # what a failure left of a line
-                stream.seek(self._size)
-                stream.write(self._waiting)
-            self._size, self._waiting = self._path.stat().st_size, ""
+            self._flush()
         except OSError as error:
             if not self._warned:
                 log.warning("%s cannot be written (%s); trying again at every step", self._path, error.strerror)
@@ -120,9 +106,14 @@ class LogFile:
         Raises:
             OSError: they still cannot be written.
         """
-        if self._waiting:
-            with self._path.open("a", encoding="utf-8") as stream:
-                stream.write(self._waiting)
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._path.open("r+", encoding="utf-8") as stream:
+            stream.truncate(self._size)  # what a failure left of a line
+            stream.seek(self._size)
+            stream.write(self._waiting)
+        self._size, self._waiting = self._path.stat().st_size, ""
 
 
 def _text(line: LogLine) -> str:

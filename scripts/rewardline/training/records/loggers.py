@@ -1,4 +1,4 @@
-"""Programs that draw curves of the numbers in log.jsonl: TensorBoard, Weights & Biases, MLflow."""
+"""Loggers beside log.jsonl, for curves of its numbers: TensorBoard, Weights & Biases, MLflow."""
 
 import importlib.util
 import logging
@@ -13,40 +13,34 @@ from rewardline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
-PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
-"""What a logger needs, by the name of its module and of its package."""
+Values = Mapping[str, float]
 
 
 def check(names: Sequence[str]) -> None:
-    """Check that the packages of the loggers are installed.
+    """Check that the packages of the loggers, which have their names, are installed.
 
     Raises:
         UserError: one is missing.
     """
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
-    if missing:
-        packages = " ".join(PACKAGES[name] for name in missing)
-        raise UserError(f"training.loggers: {', '.join(missing)} is not installed; run: pip install {packages}")
+    if missing := [name for name in names if importlib.util.find_spec(name) is None]:
+        hint = f"pip install {' '.join(missing)}"
+        raise UserError(f"training.loggers: {', '.join(missing)} is not installed; run: {hint}")
 
 
 def start(names: Sequence[str], settings: TrainSettings, folder: Path, step: int) -> "list[LogFile | Curves]":
     """`log.jsonl` in `folder` and the loggers of a run that resumes after `step`; lines of later steps are deleted."""
-    lines = LogFile(folder / "log.jsonl", step)
-    return [lines, *(_LOGGERS[name](settings, folder) for name in names)]
-
-
-Values = Mapping[str, float]
+    log_file = LogFile(folder / "log.jsonl", step)
+    return [log_file, *(_LOGGERS[name](settings, folder) for name in names)]
 
 
 class Curves:
-    """Passes the numbers of every line to a program: `train/NAME`, and `eval/NAME` for those of evaluations.
+    """Passes the numbers of every line to a logger: `train/NAME`, and `eval/NAME` for those of evaluations.
 
-    A program that fails gets no more lines, with a warning: it must not end the training run.
+    A logger that fails gets no more lines, with a warning: it must not end the training run.
     """
 
     def __init__(self, write: Callable[[Values, int], object], close: Callable[[], object]) -> None:
-        self._write, self._close = write, close
-        self._works = True
+        self._write, self._close, self._failed = write, close, False
 
     def write(self, line: LogLine) -> None:
         """Write a line's numbers."""
@@ -62,13 +56,12 @@ class Curves:
         self._try(self._close)
 
     def _try(self, action: Callable[[], object]) -> None:
-        if not self._works:
-            return
-        try:
-            action()
-        except Exception as error:
-            self._works = False
-            log.warning("a logger failed (%s: %s) and gets no more lines", type(error).__name__, error)
+        if not self._failed:
+            try:
+                action()
+            except Exception as error:
+                self._failed = True
+                log.warning("a logger failed (%s: %s) and gets no more lines", type(error).__name__, error)
 
 
 def _tensorboard(_settings: TrainSettings, folder: Path) -> Curves:
@@ -91,10 +84,14 @@ def _tensorboard(_settings: TrainSettings, folder: Path) -> Curves:
 def _wandb(settings: TrainSettings, folder: Path) -> Curves:
     import wandb
 
-    # The same id continues the same curves; steps that are done again are ignored there.
-    identity = f"{settings.run}-{folder.name}"
-    run = wandb.init(project="rewardline", name=settings.run, id=identity, resume="allow", dir=str(folder),
-                     config=settings.as_json())  # fmt: skip
+    run = wandb.init(
+        project="rewardline",
+        name=settings.run,
+        id=f"{settings.run}-{folder.name}",  # the same id continues the same curves; repeated steps are ignored there
+        resume="allow",
+        dir=str(folder),
+        config=settings.as_json(),
+    )
     return Curves(lambda values, step: run.log(values, step=step), run.finish)
 
 

@@ -1,4 +1,4 @@
-"""The model card: what a trained reward model is, how it was made, and how to use it."""
+"""The model card of a trained reward model."""
 
 from pathlib import Path
 

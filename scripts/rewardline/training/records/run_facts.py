@@ -1,40 +1,31 @@
-"""run.json: what a training run was, what it computed, and what is needed to repeat it."""
+"""run.json: the inputs and results of a training run, and what is needed to repeat it."""
 
-from pathlib import Path
+from pydantic import BaseModel
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from rewardline.core.errors import UserError
-from rewardline.core.files import read_json, write_json
+from rewardline.core.artifacts import Manifest
 from rewardline.core.settings import JsonObject
 from rewardline.training.settings import TrainingSettings
 
 
-class Facts(BaseModel):
-    """A part of run.json."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Resumption(Facts):
-    """A checkpoint that the run was resumed from: its step, and what it went on with."""
+class Resumption(BaseModel):
+    """A resume from a checkpoint: the checkpoint's step, and the processes and ZeRO stage that continued."""
 
     step: int
     world_size: int
     zero_stage: int
 
 
-class CodeVersion(Facts):
+class CodeVersion(BaseModel):
     """The git commit of the code, and whether files differed from it; None outside a checkout."""
 
     commit: str | None
     dirty: bool | None
 
 
-class NormalizationFacts(Facts):
+class NormalizationFacts(BaseModel):
     """Mean and standard deviation of the raw scores of the eval split.
 
-    `folded`: whether the weights give normalised scores; `mean_left`: what folding leaves in them, in units of `std`.
+    `folded`: whether the weights give normalized scores; `mean_left`: what folding leaves in them, in units of `std`.
     """
 
     mean: float
@@ -43,13 +34,13 @@ class NormalizationFacts(Facts):
     mean_left: float
 
 
-class RunFacts(Facts):
+class RunFacts(Manifest):
     """All of run.json.
 
     Attributes:
         parameters, trained_parameters: numbers of weights.
-        steps, exported_step: optimiser steps that were taken, and the step whose weights the model has.
-        pairs, tokens: what the steps took, tokens of chosen and rejected in full; `seconds` of the steps.
+        steps, exported_step: optimizer steps that were taken, and the step whose weights the model has.
+        pairs, tokens, seconds: sums over the steps; tokens of chosen and rejected in full.
         final: the last loss and evaluation up to the exported step.
         batching, attention: how it was computed, where the settings leave that open.
         tokenization, data: the manifest of the tokens, without and with its splits alone.
@@ -100,21 +91,3 @@ class RunFacts(Facts):
     utilisation: float
     normalization: NormalizationFacts | None
     weights_sha256: str
-
-    def write(self, path: Path) -> None:
-        """Write them to `path`."""
-        write_json(path, self.model_dump(mode="json"))
-
-
-def read_run_facts(path: Path) -> RunFacts:
-    """The facts in a run.json.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    try:
-        return RunFacts.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        reason = f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
-        raise UserError(f"{path} is damaged ({reason}); delete it and run the train stage again") from error

@@ -19,7 +19,7 @@ from rewardline.training.processes import launcher
 from rewardline.core.errors import UserError
 from rewardline.core.cli import run, start_logging
 from rewardline.core.runtime import is_worker, rank
-from rewardline.training.processes.signals import leave_on_terminate
+from rewardline.training.processes.signals import leave, on_stop
 
 folder = Path({folder!r})
 
@@ -32,7 +32,7 @@ class Tidy:
         time.sleep(0.01)
 
 def worker(what):
-    leave_on_terminate()
+    on_stop(leave)
     (folder / f"{{os.environ['RANK']}} {{os.environ['LOCAL_RANK']}}").write_text(str(os.getpid()))
     if rank() == 1:
         if what == "raises":

@@ -16,7 +16,7 @@ FOLDED = NormalizationFacts(mean=1.5, std=0.25, folded=True, mean_left=6.0)
 @pytest.mark.parametrize(
     ("changes", "expected", "unwanted"),
     [
-        ({}, ["sigmoid(a - b)", "`<|end|>`, where the score is read.", "not normalised", "none was measured"], ["raw"]),
+        ({}, ["sigmoid(a - b)", "`<|end|>`, where the score is read.", "not normalized", "none was measured"], ["raw"]),
         ({"normalization": STORED}, ["sigmoid(0.25 * (a - b))", "(raw - 1.5) / 0.25", "gives the raw score"], []),
         ({"normalization": FOLDED}, ["folded into the weights but for a mean of 6"], ["gives the raw score"]),
         (

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.training.records.run_facts import NormalizationFacts, Resumption, RunFacts, read_run_facts
+from rewardline.core.files import write_json
+from rewardline.training.records.run_facts import NormalizationFacts, Resumption, RunFacts
 
 from support.training_runs import run_facts
 
@@ -18,9 +19,9 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
         final={"loss": 0.1 + 0.2},
         model_flops=1e20 / 3,
     )
-    facts.write(tmp_path / "run.json")
-    assert read_run_facts(tmp_path / "run.json") == facts
-    assert list(json.loads((tmp_path / "run.json").read_text())) == list(RunFacts.model_fields)
+    write_json(tmp_path / "run.json", facts.as_json())
+    assert RunFacts.read(tmp_path / "run.json") == facts
+    assert {"sha256", *json.loads((tmp_path / "run.json").read_text())} == RunFacts.model_fields.keys()
 
 
 @pytest.mark.parametrize(
@@ -29,11 +30,11 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
         (None, "does not exist; run the stage"),
         ('{"run": "r",', "is damaged"),
         ("[]", "is damaged"),
-        ('{"run": 3}', r"is damaged \(run: .*delete it and run the train stage again"),
+        ('{"run": 3}', r"is damaged \(run: .*delete its folder and run again"),
     ],
 )
 def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(UserError, match=rf"run\.json {message}"):
-        read_run_facts(tmp_path / "run.json")
+        RunFacts.read(tmp_path / "run.json")
