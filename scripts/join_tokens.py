@@ -1,4 +1,4 @@
-"""Put the tokenised shards of a mixture together.
+"""Join the tokenized shards of a mixture.
 
     python scripts/join_tokens.py --shards results/shards/tokens/main/opt-350m/*/manifest.json \\
         --output results/tokens/main/opt-350m

@@ -1,4 +1,4 @@
-"""Tokenise a shard of a mixture's pairs into Arrow files.
+"""Tokenize a shard of a mixture's pairs into Arrow files.
 
     python scripts/tokenize_pairs.py --settings @settings.json --pairs results/shards/pairs/main/0 \\
         --base results/base/opt-350m --output results/shards/tokens/main/opt-350m/0 --threads 4

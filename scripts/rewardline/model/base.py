@@ -21,12 +21,11 @@ from rewardline.core.hashing import file_sha256
 from rewardline.core.hub import fetch_model
 from rewardline.core.settings import JsonObject
 from rewardline.model.settings import BaseModelSettings, GgufSettings, NewModelSettings
-from rewardline.model.weight_files import CODE_FILES, DATA_FILES, PICKLES, read_pickles
+from rewardline.model.weight_files import PICKLES, file_patterns, read_pickles
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.tokens.train_tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
-PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 
 class BaseFile(BaseModel):
@@ -37,7 +36,7 @@ class BaseFile(BaseModel):
 
 
 class BaseManifest(Manifest):
-    """What `base_model.py` says of a base model. `revision`: its commit on the hub."""
+    """The manifest of a base model. `revision`: its commit on the hub."""
 
     source: JsonObject
     revision: str | None
@@ -47,13 +46,13 @@ class BaseManifest(Manifest):
 
 
 def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseManifest:
-    """Leave a base model in `out`; its manifest. `pairs`: the text for a new tokenizer.
+    """Write a base model to `out`; returns its manifest. `pairs`: the text for a new tokenizer.
 
     Raises:
         UserError: the model cannot be found, read or created.
     """
     path = settings.path or ""
-    revision = None
+    revision: str | None = None
     if settings.init is not None:
         if pairs is None:
             raise UserError("init.tokenizer needs --pairs, the folder of pairs to train it on")
@@ -65,7 +64,9 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
     elif path.startswith((".", "/", "~")):
         raise UserError(f"path: {path} is not a folder")
     else:
-        revision = copy_from_hub(settings, out)
+        patterns = file_patterns(code=settings.trust_remote_code, pickles=settings.convert_bin)
+        revision, folder = fetch_model(path, settings.revision, patterns)  # in the hub's cache
+        copy_folder(folder, settings, out, link=True)
     try:
         config = AutoConfig.from_pretrained(str(out), trust_remote_code=settings.trust_remote_code)
     except Exception as error:
@@ -81,21 +82,12 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
     )
 
 
-def copy_from_hub(settings: BaseModelSettings, out: Path) -> str:
-    """Download a model into the hub's cache, which resumes, and copy it from there. Returns the commit."""
-    patterns = [*DATA_FILES, *([CODE_FILES] if settings.trust_remote_code else [])]
-    patterns += [PICKLES, PICKLE_INDEX] if settings.convert_bin else []
-    commit, folder = fetch_model(str(settings.path), settings.revision, patterns)
-    copy_folder(folder, settings, out, link=True)
-    return commit
-
-
 def copy_folder(source: Path, settings: BaseModelSettings, out: Path, link: bool = False) -> None:
-    """Copy the files of a model folder that are data; code only where it is trusted.
+    """Copy the data files of a model folder, and its code where that is trusted.
 
-    `link`: as hard links, for files that nobody edits: an edit in place would change the results.
+    `link`: as hard links, only for files that nobody edits, since an edit in place would change the results.
     """
-    patterns = (*DATA_FILES, CODE_FILES) if settings.trust_remote_code else DATA_FILES
+    patterns = file_patterns(code=settings.trust_remote_code, pickles=False)
     files = [path for path in sorted(source.iterdir()) if path.is_file() and not path.name.startswith(".")]
     for path in files:
         if any(fnmatch(path.name, pattern) for pattern in patterns) and path.name != "manifest.json":
@@ -108,7 +100,7 @@ def copy_folder(source: Path, settings: BaseModelSettings, out: Path, link: bool
     if not settings.convert_bin:
         raise UserError(
             f"{source}: its weights exist only as {pickles[0].name}, a pickle. Set convert_bin: true to convert them "
-            "(read without executing code), or name a revision that holds safetensors"
+            "(read without executing code), or name a revision that has safetensors"
         )
     convert_pickles(pickles, out)
 
@@ -121,7 +113,7 @@ def convert_pickles(pickles: list[Path], out: Path) -> None:
         weights[name] = tensor.clone() if tensor.data_ptr() in stored else tensor.contiguous()
         stored.add(tensor.data_ptr())
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    (out / PICKLE_INDEX).unlink(missing_ok=True)
+    (out / "pytorch_model.bin.index.json").unlink(missing_ok=True)
 
 
 def convert_gguf(gguf: GgufSettings, out: Path) -> None:
@@ -136,7 +128,7 @@ def convert_gguf(gguf: GgufSettings, out: Path) -> None:
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
         except Exception as error:
             raise UserError(f"gguf.file: {path.name} cannot be converted: {first_line(error)}") from error
-    # The dequantised weights are a plain model, and are saved as one.
+    # The dequantized weights are saved as those of a plain model.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):

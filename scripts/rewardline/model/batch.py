@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardline.model.packing.layout import Layout, Segment, build_layout
+from rewardline.model.packing.layout import Layout, Segment, build_layout, to_device
 from rewardline.model.score_positions import (
     ComparedTokens,
+    Indices,
     ScorePositions,
     SequenceBounds,
     compared_tokens,
@@ -20,7 +20,6 @@ from rewardline.model.score_positions import (
 from rewardline.tokens.store import Comparison, TokenDataset
 
 Batching = Literal["shared_prefix", "padded"]
-Indices = npt.NDArray[np.int64]
 END = ScorePositions()
 
 
@@ -29,20 +28,19 @@ class Batch:
     """The tensors of a micro batch; S sequences (prefix + tail) and P pairs among them.
 
     Attributes:
-        input_ids: int64 [rows, T]. Packed: one row; padded: a row a sequence.
+        input_ids: int64 [rows, T]; one packed row, or a padded row for each sequence.
         position_ids: int64 [rows, T].
         attention_mask: int64 [rows, T] for padded rows, None for packed ones.
         layout: how the attention of a packed row is computed, None for padded ones.
         ends: int64 [S], the index of each sequence's end token in the flattened rows.
-        score_indices: int64 [R], indices of the values that make up the scores in the flattened rows.
-        values_per_score: int64 [S], how many of these each score is the mean of, or None: one each, and R = S.
-        compared: the tokens that a per-token loss compares, if the loss is one.
-        chosen, rejected: int64 [P], sequences of the pairs.
+        score_indices: int64 [R], indices of the values that scores are read from in the flattened rows.
+        values_per_score: int64 [S], the number of values that each score is the mean of; None for one each, with R = S.
+        compared: the tokens that a per-token loss compares, None for other losses.
+        chosen, rejected: int64 [P], indices of the sequences of the pairs.
         margin, weight: float32 [P].
-        confidence: float32 [P], the probability that the label is right.
-        tokens: real tokens computed.
+        confidence: float32 [P], the probability that the label is correct.
+        tokens: tokens computed, without padding.
         full_tokens: tokens of the chosen and rejected sequences in full.
-        pair_ids: the ids of the P pairs.
     """
 
     input_ids: Tensor
@@ -60,17 +58,14 @@ class Batch:
     confidence: Tensor
     tokens: int
     full_tokens: int
-    pair_ids: list[str]
 
     def to(self, device: torch.device) -> "Batch":
         """The batch with its tensors on `device`."""
-        values = vars(self)
-        moved = {key: v.to(device) for key, v in values.items() if isinstance(v, Tensor | Layout | ComparedTokens)}
-        return Batch(**{**values, **moved})
+        return to_device(self, device)
 
 
 def sizes_for(data: TokenDataset, batching: Batching, positions: ScorePositions = END) -> Indices:
-    """The most tokens that each comparison adds to a micro batch, padding that is read included: int64 [N]."""
+    """The most tokens that each comparison adds to a micro batch, including padding that is read: int64 [N]."""
     padding = data.tail_counts * (positions.score == "first_padding")
     published = positions.span == "per_token_published"
     if batching == "shared_prefix" and not published:
@@ -107,7 +102,7 @@ def collate(
         position_ids=torch.from_numpy(rows.position_ids),
         attention_mask=None if rows.attention_mask is None else torch.from_numpy(rows.attention_mask),
         layout=rows.layout,
-        ends=torch.tensor(rows.bounds.ends, dtype=torch.long),
+        ends=torch.from_numpy(rows.bounds.ends),
         score_indices=indices,
         values_per_score=values_per_score,
         compared=None if positions.span is None else compared_tokens(comparisons, rows.bounds, positions.span),
@@ -118,7 +113,6 @@ def collate(
         confidence=torch.tensor([pair.confidence for _, pair in pairs], dtype=torch.float32),
         tokens=sum(c.tokens for c in comparisons),
         full_tokens=sum(c.full_tokens for c in comparisons),
-        pair_ids=[pair.pair_id for _, pair in pairs],
     )
 
 
@@ -133,61 +127,47 @@ class _Rows(NamedTuple):
 
 
 def _packed(comparisons: Sequence[Comparison], pad_id: int, positions: ScorePositions, masks: bool) -> _Rows:
-    ids, position_ids, segments = [], [], []
-    bounds = SequenceBounds([], [], [])
+    ids, position_ids, segments, bounds = [], [], [], []
     start = 0
     for comparison in comparisons:
         prefix, padding = len(comparison.prefix), positions.padding_lengths(comparison)
-        ids.append(comparison.prefix)
-        position_ids.append(np.arange(prefix))
         lengths = tuple(len(tail) + count for tail, count in zip(comparison.tails, padding, strict=True))
         segments.append(Segment(start, prefix, lengths, tuple(padding) if any(padding) else ()))
+        ids.append(comparison.prefix)
+        position_ids.append(np.arange(prefix))
         tail_start = start + prefix
-        for tail, count in zip(comparison.tails, padding, strict=True):
-            ids.append(tail)
-            if count:
-                ids.append(np.full(count, pad_id, dtype=np.int32))
-            position_ids.append(_position_ids(prefix, len(tail), count, positions))
-            bounds.prefix_starts.append(start)
-            bounds.tail_starts.append(tail_start)
-            bounds.ends.append(tail_start + len(tail) - 1)
-            tail_start += len(tail) + count
+        for tail, count, length in zip(comparison.tails, padding, lengths, strict=True):
+            ids += [tail, np.full(count, pad_id, dtype=np.int32)]
+            position_ids.append(np.arange(prefix, prefix + length))
+            if positions.pad_position is not None:
+                position_ids[-1][len(tail) :] = positions.pad_position
+            bounds.append((start, tail_start, tail_start + len(tail) - 1))
+            tail_start += length
         start = tail_start
+    sequences = SequenceBounds(*np.array(bounds).T.copy())
     # The values of all tokens are read where a score or a loss takes many of them.
     every = positions.span is not None or positions.score == "mean"
-    read_rows = None if every else [end + (positions.score == "first_padding") for end in bounds.ends]
+    read_rows = None if every else (sequences.ends + (positions.score == "first_padding")).tolist()
     return _Rows(
         input_ids=np.concatenate(ids).astype(np.int64)[None],
-        position_ids=np.concatenate(position_ids).astype(np.int64)[None],
+        position_ids=np.concatenate(position_ids)[None],
         attention_mask=None,
         layout=build_layout(segments, read_rows, masks),
-        bounds=bounds,
+        bounds=sequences,
     )
 
 
 def _padded(comparisons: Sequence[Comparison], pad_id: int, positions: ScorePositions) -> _Rows:
     rows = [np.concatenate([c.prefix, tail]) for c in comparisons for tail in c.tails]
-    prefixes = [len(c.prefix) for c in comparisons for _ in c.tails]
-    width = max(map(len, rows)) + (positions.score == "first_padding")
-    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
-    position_ids = np.zeros((len(rows), width), dtype=np.int64)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row
-        mask[index, : len(row)] = 1
-        position_ids[index] = _position_ids(0, len(row), width - len(row), positions)
-    starts = [index * width for index in range(len(rows))]
-    bounds = SequenceBounds(
-        prefix_starts=starts,
-        tail_starts=[start + prefix for start, prefix in zip(starts, prefixes, strict=True)],
-        ends=[start + len(row) - 1 for start, row in zip(starts, rows, strict=True)],
-    )
-    return _Rows(ids, position_ids, mask, None, bounds)
-
-
-def _position_ids(first: int, tokens: int, padding: int, positions: ScorePositions) -> Indices:
-    """Position ids of `tokens` tokens, from `first` on, and of the padding behind them."""
-    result = np.arange(first, first + tokens + padding)
+    lengths = np.array([len(row) for row in rows])
+    mask = np.arange(lengths.max() + (positions.score == "first_padding")) < lengths[:, None]
+    ids = np.full(mask.shape, pad_id, dtype=np.int64)
+    ids[mask] = np.concatenate(rows)
+    count, width = mask.shape
+    position_ids = np.tile(np.arange(width), (count, 1))
     if positions.pad_position is not None:
-        result[tokens:] = positions.pad_position
-    return result
+        position_ids[~mask] = positions.pad_position
+    starts = np.arange(count) * width
+    prefixes = np.array([len(c.prefix) for c in comparisons for _ in c.tails])
+    bounds = SequenceBounds(starts, starts + prefixes, starts + lengths - 1)
+    return _Rows(ids, position_ids, mask.astype(np.int64), None, bounds)

@@ -1,20 +1,17 @@
-"""Reward models that the pipeline did not train, loaded strictly: from folders and the hub, DeepSpeed-Chat's too."""
+"""Reward models that the pipeline did not train, loaded strictly from folders and the hub, DeepSpeed-Chat's too."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel
 
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError
 from rewardline.core.hub import cached_model
-from rewardline.model.deepspeed_chat import is_deepspeed_chat, renamed
-from rewardline.model.loading import DTYPES, check_reward_model, load_reward_model
-from rewardline.model.weight_files import CODE_FILES, DATA_FILES, PICKLES, read_pickles
+from rewardline.model.deepspeed_chat import KEY_MAPPING, is_deepspeed_chat
+from rewardline.model.loading import DTYPES, load_reward_model
+from rewardline.model.weight_files import PICKLES, file_patterns, read_pickles
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +19,9 @@ Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def model_folder(model: str, *, revision: str = "main", code: bool = False, bins: bool = False) -> Path:
-    """The folder of a model: itself, or that of the hub's model of this name, in the cache.
+    """The folder of a model: the folder `model`, or the cache of the hub's model of this name.
 
-    `code` and `bins`: fetch the model's own code, and weights in .bin, as well.
+    `code` and `bins`: also fetch the model's own code, and weights in .bin.
 
     Raises:
         UserError: there is no such folder, or the hub cannot provide it.
@@ -34,8 +31,7 @@ def model_folder(model: str, *, revision: str = "main", code: bool = False, bins
         return folder
     if folder.exists() or model.startswith((".", "/", "~", "results/")) or model.count("/") > 1:
         raise UserError(f"--model {model} is not a folder")
-    patterns = [*DATA_FILES, *([CODE_FILES] if code else []), *([PICKLES] if bins else [])]
-    return cached_model(model, revision, patterns)
+    return cached_model(model, revision, file_patterns(code=code, pickles=bins))
 
 
 def load_any(
@@ -43,11 +39,11 @@ def load_any(
 ) -> tuple[PreTrainedModel, bool]:
     """The reward model of a folder, and whether DeepSpeed-Chat saved it.
 
-    `dtype`: auto keeps that of the weights, but for fp16 on a CPU, which becomes fp32. `convert_bin`: read weights that
+    `dtype`: auto keeps that of the weights, except that fp16 becomes fp32 on a CPU. `convert_bin`: read weights that
     exist only as .bin, without executing anything in them.
 
     Raises:
-        UserError: it is not a reward model, or a weight is missing, left over or not finite.
+        UserError: it is not a reward model, or a weight is missing, unexpected or not finite.
     """
     torch_dtype: torch.dtype | Literal["auto"] = "auto" if dtype == "auto" else DTYPES[dtype]
     if (folder / "adapter_config.json").is_file() and not any(folder.glob("model*.safetensors")):
@@ -70,40 +66,23 @@ def load_any(
             "executing code"
         )
     weights = read_pickles(bins)
-    model = _from_weights(folder, weights, torch_dtype, trust_remote_code)
-    return _checked(folder, model), is_deepspeed_chat(weights)
-
-
-def _from_weights(
-    folder: Path, weights: Mapping[str, Tensor], dtype: torch.dtype | Literal["auto"], trust: bool
-) -> PreTrainedModel:
-    """A sequence classifier with these weights, as strictly as from a file."""
     chat = is_deepspeed_chat(weights)
-    transformers_logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust)
-        if chat:
-            config.num_labels = 1
-        with torch.device("meta"):
-            empty = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust)
-        state = renamed(weights, empty.base_model_prefix) if chat else dict(weights)
-        if dtype == "auto":
-            dtype = next(iter(state.values())).dtype
-        model, info = type(empty).from_pretrained(
-            None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
-        )
-    except Exception as error:
-        raise UserError(f"{folder}: cannot be loaded as a reward model: {first_line(error)}") from error
-    check_reward_model(folder, model, info)
-    return model
+    model = load_reward_model(
+        folder,
+        next(iter(weights.values())).dtype if torch_dtype == "auto" else torch_dtype,
+        trust_remote_code,
+        use_safetensors=False,
+        **({"key_mapping": KEY_MAPPING, "num_labels": 1} if chat else {}),
+    )
+    return _checked(folder, model), chat
 
 
-def _checked(name: Path, model: PreTrainedModel) -> PreTrainedModel:
-    """The model ready to score; fails on weights that are not finite."""
+def _checked(folder: Path, model: PreTrainedModel) -> PreTrainedModel:
+    """The model in evaluation mode; raises `UserError` for weights that are not finite."""
     for key, parameter in model.named_parameters():
         if not bool(torch.isfinite(parameter).all()):
-            raise UserError(f"{name}: its weight {key} holds values that are not finite; train or download it again")
+            raise UserError(f"{folder}: its weight {key} holds values that are not finite; train or download it again")
     if model.dtype == torch.float16 and not torch.cuda.is_available():
-        log.info("%s: weights in fp16, computed in fp32 as there is no GPU", name)
+        log.info("%s: weights in fp16, computed in fp32 as there is no GPU", folder)
         model = model.float()
     return model.eval()

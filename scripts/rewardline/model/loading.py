@@ -1,10 +1,9 @@
-"""Base models and reward models on disk: loaded strictly, saved for plain transformers."""
+"""Strict loading of base models and reward models, and saving for plain transformers."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -18,20 +17,16 @@ from rewardline.model.score_positions import Score
 log = logging.getLogger(__name__)
 
 Gathered = Callable[[list[nn.Parameter]], AbstractContextManager[object]]
-"""A block in which parameters are complete and may be written, for ZeRO-3."""
+"""A context manager in which parameters are complete and may be written, for ZeRO-3."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LM_HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions.")
-"""Heads of a base model that a reward model does not have, by the beginning of their names."""
+"""Prefixes of the names of heads of a base model that a reward model does not have."""
 HEADS = (".score.", ".classifier.", ".pre_classifier.", ".pooler.")
 """Parts of a reward model that a base model may lack."""
 
 
-class LoadingInfo(TypedDict):
-    """What transformers report about the loading of weights."""
-
-    missing_keys: Iterable[str]
-    unexpected_keys: Iterable[str]
-    mismatched_keys: Iterable[object]
+LoadingInfo = dict[str, set[str]]
+"""The names of missing, unexpected and mismatched weights, as transformers report them."""
 
 
 def load_base(
@@ -44,25 +39,21 @@ def load_base(
     trust_remote_code: bool = False,
     gathered: Gathered = lambda _: nullcontext(),
 ) -> PreTrainedModel:
-    """A base model with a score head: its own if it has one, else drawn from N(0, 1 / (hidden size + 1)) by `seed`.
+    """A base model with its score head, or with a new one drawn from N(0, 1 / (hidden size + 1)) by `seed`.
 
-    The head is the one weight that may be new (initialisation as in Stiennon et al. 2020, arXiv 2009.01325).
+    Only the head may be new (initialization as in Stiennon et al. 2020, arXiv 2009.01325).
 
     Raises:
-        UserError: the folder cannot be loaded, or weights are missing or left over.
+        UserError: the folder cannot be loaded, or weights are missing or unexpected.
     """
     options = {} if dropout is None else _dropout_options(folder, dropout, trust_remote_code)
-    torch.manual_seed(seed)  # for an encoder's pooler, which its base model may lack as well
+    torch.manual_seed(seed)  # for an encoder's pooler, which its base model may also lack
     model, info = _load(folder, dtype, trust_remote_code, num_labels=1, **options)
     new = {key for key in info["missing_keys"] if any(head in f".{key}" for head in HEADS)}
     if not new:
         log.info("%s has a score head already; training continues with it", folder)
-    _check_weights(
-        folder,
-        missing=[key for key in info["missing_keys"] if key not in new],
-        unexpected=[key for key in info["unexpected_keys"] if not key.startswith(LM_HEADS)],
-        mismatched=info["mismatched_keys"],
-    )
+    unexpected = {key for key in info["unexpected_keys"] if not key.startswith(LM_HEADS)}
+    _check_weights(folder, {**info, "missing_keys": info["missing_keys"] - new, "unexpected_keys": unexpected})
     _resize_vocabulary(model, len(tokenizer), gathered)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
@@ -79,7 +70,7 @@ def load_base(
 
 
 def _resize_vocabulary(model: PreTrainedModel, size: int, gathered: Gathered) -> None:
-    """Give tokens that were added to the tokenizer, for padding, an embedding of zeros."""
+    """Add embeddings of zeros for tokens that were added to the tokenizer, for padding."""
     old = model.get_input_embeddings().num_embeddings
     if size > old:
         model.resize_token_embeddings(size, mean_resizing=False)
@@ -89,38 +80,30 @@ def _resize_vocabulary(model: PreTrainedModel, size: int, gathered: Gathered) ->
 
 
 def load_reward_model(
-    folder: Path | str, dtype: torch.dtype | str = torch.float32, trust_remote_code: bool = False
+    folder: Path | str, dtype: torch.dtype | str = torch.float32, trust_remote_code: bool = False, **options: object
 ) -> PreTrainedModel:
-    """A trained reward model with exactly the weights of its files.
+    """A trained reward model with exactly the weights of its files; `options` are further ones of `from_pretrained`.
 
     Raises:
-        UserError: the folder cannot be loaded, or as `check_reward_model`.
+        UserError: the folder cannot be loaded, it has no score head or several labels, or weights are missing,
+            unexpected or of another shape.
     """
-    model, info = _load(folder, dtype, trust_remote_code)
-    check_reward_model(folder, model, info)
-    return model
-
-
-def check_reward_model(folder: Path | str, model: PreTrainedModel, info: LoadingInfo) -> None:
-    """Check that a loaded model has one label, and that its weights were those of the folder.
-
-    Raises:
-        UserError: it has no score head or several labels, or weights were missing, left over or of another shape.
-    """
+    model, info = _load(folder, dtype, trust_remote_code, **options)
     heads = sorted(key for key in info["missing_keys"] if key.startswith(("score.", "classifier.")))
     if heads:
         raise UserError(
-            f"{folder}: is no reward model: its score head ({heads[0]}) is missing. Name a trained reward model; a "
+            f"{folder}: is not a reward model: its score head ({heads[0]}) is missing. Name a trained reward model; a "
             "base model becomes one by training"
         )
     labels = model.config.num_labels
     if labels != 1:
         raise UserError(f"{folder}: is a classifier with {labels} labels; a reward model has one. Name another model")
-    _check_weights(folder, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
+    _check_weights(folder, info)
+    return model
 
 
 def _load(
-    folder: Path | str, dtype: torch.dtype | str, trust: bool, **options: float
+    folder: Path | str, dtype: torch.dtype | str, trust: bool, **options: object
 ) -> tuple[PreTrainedModel, LoadingInfo]:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
@@ -129,10 +112,9 @@ def _load(
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(folder),
             dtype=dtype,
-            use_safetensors=True,
             trust_remote_code=trust,
             output_loading_info=True,
-            **options,
+            **{"use_safetensors": True, **options},
         )
     except Exception as error:
         raise UserError(f"{folder}: cannot be loaded as a reward model: {first_line(error)}") from error
@@ -141,12 +123,14 @@ def _load(
     return model, info
 
 
-def _check_weights(
-    folder: Path | str, missing: Iterable[str], unexpected: Iterable[str], mismatched: Iterable[object]
-) -> None:
-    for problem, keys in (("are missing", missing), ("are left over", unexpected), ("have another shape", mismatched)):
-        names = sorted(map(str, keys))
-        if names:
+def _check_weights(folder: Path | str, info: LoadingInfo) -> None:
+    problems = {
+        "missing_keys": "are missing",
+        "unexpected_keys": "are left over",
+        "mismatched_keys": "have another shape",
+    }
+    for kind, problem in problems.items():
+        if names := sorted(map(str, info[kind])):
             raise UserError(
                 f"{folder}: {len(names)} weights {problem} ({', '.join(names[:3])}...); its files and config.json "
                 "do not belong together"
@@ -171,7 +155,7 @@ def save_reward_model(
 ) -> None:
     """Save a folder that plain transformers load: one safetensors file, one label, a padding token.
 
-    Their scores are equal where `score` is `end` and no normalisation is left to apply; the entry in config.json is for
+    Their scores are equal where `score` is `end` and no normalization is left to apply; the entry in config.json is for
     `RewardModel`. `state`: the weights to save, None for those of `model`.
     """
     setattr(model.config, KEY, ScoreConfig(score=score, normalization=normalization))

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685): put into a model for training, merged for export."""
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685), added to a model for training and merged for export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +10,12 @@ from rewardline.core.errors import UserError, first_line
 from rewardline.model.normalization import NormalizationEntry
 from rewardline.model.settings import LoraSettings
 
-if TYPE_CHECKING:  # peft is imported where adapters are asked for: it takes a while
+if TYPE_CHECKING:  # peft is imported only where adapters are used, as that takes a while
     from peft import PeftModel
 
 
 def add_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> "PeftModel":
-    """Freeze `model`, and put trainable adapters and a trainable copy of its score head into it.
+    """Freeze `model`, and add trainable adapters and a trainable copy of its score head to it.
 
     Raises:
         UserError: the model has no such target modules.
@@ -33,7 +33,7 @@ def add_adapters(model: PreTrainedModel, lora: LoraSettings, seed: int) -> "Peft
     )
     torch.manual_seed(seed)
     try:
-        # In the model's dtype, as ZeRO-3 takes one alone; the engine keeps trained weights in fp32 anyway.
+        # In the model's dtype, as ZeRO-3 supports only one; the engine keeps trained weights in fp32 anyway.
         return get_peft_model(model, config, autocast_adapter_dtype=False)
     except ValueError as error:
         raise UserError(f"training.lora: {first_line(error)}") from error
@@ -58,7 +58,7 @@ def merge_adapters(peft_model: "PeftModel", folder: Path) -> PreTrainedModel:
 
 
 def describe_adapters(folder: Path, run: str, model: str, normalization: NormalizationEntry | None) -> None:
-    """Write a card beside the saved adapters: a normalisation is not part of them, folded or not."""
+    """Write a model card for the saved adapters, of which a normalization is not a part, folded or not."""
     normalized = ", and the merged model (raw - {mean:.6g}) / {std:.6g}"
     raw = "" if normalization is None else normalized.format(**normalization)
     (folder / "README.md").write_text(_CARD.format(run=run, model=model, raw=raw), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Scores in units of their spread: mean 0 and standard deviation 1 on the eval split, kept with the model."""
+"""Normalization of scores to mean 0 and standard deviation 1 on the eval split, stored with the model."""
 
 import logging
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ KEY = "rewardline"
 
 
 class NormalizationEntry(TypedDict):
-    """A normalisation as it is stored.
+    """A normalization as it is stored.
 
     `mean` and `std` of the raw scores; `folded`: whether it is part of the weights; `mean_left`: the mean that folding
-    leaves in the scores, in units of their spread.
+    leaves in the scores, in standard deviations.
     """
 
     mean: float
@@ -30,7 +30,7 @@ class NormalizationEntry(TypedDict):
 
 
 class ScoreConfig(TypedDict, total=False):
-    """How a model's scores are read, where its configuration says so."""
+    """The entry of a model's configuration about its scores."""
 
     score: Score
     normalization: NormalizationEntry | None
@@ -44,19 +44,14 @@ class Normalization:
     std: float
 
     def apply(self, scores: Tensor) -> Tensor:
-        """The normalised scores."""
+        """The normalized scores."""
         return (scores - self.mean) / self.std
 
 
 def score_config(model: PreTrainedModel) -> ScoreConfig:
-    """What a model's configuration says about its scores; empty for models that others trained."""
+    """The entry of a model's configuration about its scores; empty for models that the pipeline did not train."""
     config: ScoreConfig | None = getattr(model.config, KEY, None)
     return config or {}
-
-
-def applied(entry: NormalizationEntry | None) -> Normalization | None:
-    """The normalisation that is still to be applied to the model's values: none if it is part of the weights."""
-    return None if entry is None or entry["folded"] else Normalization(entry["mean"], entry["std"])
 
 
 def moments(count: float, total: float, squares: float) -> Normalization:
@@ -68,29 +63,29 @@ def moments(count: float, total: float, squares: float) -> Normalization:
 def normalize(
     model: PreTrainedModel, normalization: Normalization | None, into_weights: bool
 ) -> NormalizationEntry | None:
-    """The entry of a normalisation, which `into_weights` folds into the model first."""
+    """The entry of a normalization, which `into_weights` folds into the model first."""
     if normalization is None:
         return None
     if not normalization.std > 0:
-        log.warning("all scores of the eval split are %g; there is no spread to normalise by", normalization.mean)
+        log.warning("all scores of the eval split are %g; there is no spread to normalize by", normalization.mean)
         normalization = Normalization(normalization.mean, 1.0)
     entry = NormalizationEntry(mean=normalization.mean, std=normalization.std, folded=into_weights, mean_left=0.0)
     if into_weights and not fold(model, normalization):
         entry["mean_left"] = normalization.mean / normalization.std
         log.warning(
-            "the mean score is not folded, as a score head of %s has no bias: folded scores have the spread 1 around "
-            "%.3f. Differences between answers are what they should be; `normalize: true` removes the mean as well",
+            "the mean score is not folded, as a score head of %s has no bias: folded scores have standard deviation 1 "
+            "around %.3f. Differences between answers are correct; `normalize: true` removes the mean as well",
             model.config.model_type, entry["mean_left"],
         )  # fmt: skip
     return entry
 
 
 def fold(model: PreTrainedModel, normalization: Normalization) -> bool:
-    """Change the weights so that the model gives normalised scores; whether the mean could be removed too.
+    """Change the weights so that the model gives normalized scores; returns whether the mean could be removed too.
 
-    The head's weights are divided by the standard deviation. The mean goes into the head's bias; a head without one
-    reads a layer norm with a bias (GPT-2, GPT-NeoX, OPT), which can shift every score alike, or an RMS norm without
-    (Llama and its like): then the mean, divided by the standard deviation, stays in all scores.
+    The head's weights are divided by the standard deviation. The mean is subtracted by the head's bias, or by the bias
+    of the layer norm before a head without one (GPT-2, GPT-NeoX, OPT). With an RMS norm, which has no bias (Llama and
+    similar), the mean, divided by the standard deviation, stays in all scores.
     """
     head = _head(model)
     shift = -normalization.mean / normalization.std
@@ -110,16 +105,16 @@ def fold(model: PreTrainedModel, normalization: Normalization) -> bool:
 
 
 def _head(model: PreTrainedModel) -> nn.Linear:
-    """The last linear layer of the head, whose output is the score."""
+    """The last linear layer of the score head."""
     heads = [getattr(model, name) for name in ("score", "classifier") if hasattr(model, name)]
     layers = [m for head in heads for m in head.modules() if isinstance(m, nn.Linear) and m.out_features == 1]
     if not layers:
-        raise ValueError(f"{type(model).__name__} has no linear layer that gives its score")
+        raise ValueError(f"{type(model).__name__} has no linear layer with the score as its output")
     return layers[-1]
 
 
 def _last_norm(model: PreTrainedModel) -> tuple[nn.LayerNorm | None, nn.Linear | None]:
-    """The layer norm whose result the score head reads, and the projection between them if there is one."""
+    """The layer norm before the score head, and the projection between them if there is one."""
     base = model.base_model
     kind = model.config.model_type
     if kind == "gpt2":
@@ -127,8 +122,6 @@ def _last_norm(model: PreTrainedModel) -> tuple[nn.LayerNorm | None, nn.Linear |
     if kind == "gpt_neox":
         return base.final_layer_norm, None
     if kind == "opt":
-        decoder, last = base.decoder, None
-        if not model.config.do_layer_norm_before:
-            last = decoder.layers[-1].final_layer_norm
-        return decoder.final_layer_norm or last, decoder.project_out
+        last = None if model.config.do_layer_norm_before else base.decoder.layers[-1].final_layer_norm
+        return base.decoder.final_layer_norm or last, base.decoder.project_out
     return None, None

@@ -1,4 +1,4 @@
-"""The reward model: a transformer with a score head, and the one place where its scores are read."""
+"""The reward model: a transformer with a score head, and the only code that reads its scores."""
 
 import logging
 
@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch, Batching
-from rewardline.model.normalization import applied, score_config
+from rewardline.model.normalization import Normalization, score_config
 from rewardline.model.packing import attention
 from rewardline.model.score_positions import Score, ScorePositions, segment_means
 
@@ -19,7 +19,7 @@ class RewardModel(nn.Module):
     """Scores every sequence of a batch.
 
     Decoders with a linear `score` head are read at `score_positions`, which follow from lengths. Other models
-    (encoders) return a single logit of their own.
+    (encoders) return a single logit themselves.
 
     Attributes:
         batching: the batches that it takes; padded where shared prefixes are not exact for the model.
@@ -39,12 +39,12 @@ class RewardModel(nn.Module):
     ) -> None:
         """Prepare `model`.
 
-        `score`: None takes that of its configuration; `raw` leaves out its normalisation. `max_length`: tokens of the
-        longest sequence, None if that is not known; `dtype`: that of the computation, None for the model's own.
-        `kernel`: for the attention of packed rows, see `attention.choose`.
+        `score`: None takes that of its configuration; `raw` omits its normalization. `max_length`: tokens of the
+        longest sequence, None if that is not known; `dtype`: that of the computation, None for the model's. `kernel`:
+        for the attention of packed rows, see `attention.choose`.
 
         Raises:
-            UserError: `score` is not one that the model can have.
+            UserError: the model does not support `score`.
         """
         super().__init__()
         self.model = model
@@ -53,12 +53,13 @@ class RewardModel(nn.Module):
         score = config.get("score", "end") if score is None else score
         if score != "end" and not self.is_decoder:
             raise UserError(
-                f"training.score: {score} needs a decoder; {model.config.model_type} is an encoder, whose head has a "
-                "position of its own. Use end"
+                f"training.score: {score} needs a decoder; {model.config.model_type} is an encoder, whose head reads a "
+                "fixed position. Use end"
             )
         # As transformers do for OPT, whose position ids follow from the mask; elsewhere they continue.
         self.score_positions = ScorePositions(score, pad_position=-1 if model.config.model_type == "opt" else None)
-        self.normalization = None if raw else applied(config.get("normalization"))
+        entry = None if raw else config.get("normalization")
+        self.normalization = Normalization(entry["mean"], entry["std"]) if entry and not entry["folded"] else None
         self.batching: Batching = batching
         self.reads_some = False
         if batching == "shared_prefix":
@@ -76,17 +77,16 @@ class RewardModel(nn.Module):
 
     @property
     def max_tokens(self) -> int | None:
-        """The most tokens of a sequence, where a score needs a position behind it; None: no limit of its own."""
+        """The most tokens of a sequence where a score needs a position after it; None for no such limit."""
         config = self.model.config
         positions = getattr(config, "max_position_embeddings", None)
-        behind = self.score_positions.score == "first_padding" and self.score_positions.pad_position is None
-        return positions - 1 if behind and isinstance(positions, int) else None
+        is_after = self.score_positions.score == "first_padding" and self.score_positions.pad_position is None
+        return positions - 1 if is_after and isinstance(positions, int) else None
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of the batch's sequences: float32 [S].
 
-        Where the batch compares tokens, the head's values at all tokens: float32 [rows * T]. `scores_of` then takes the
-        scores from them.
+        Where the batch compares tokens, the head's values at all tokens instead: float32 [rows * T]; see `scores_of`.
         """
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if not self.is_decoder:
@@ -112,6 +112,6 @@ def scores_of(output: Tensor, batch: Batch) -> Tensor:
 
 
 def _read(values: Tensor, batch: Batch) -> Tensor:
-    # Not values[...]: its backward pass adds up in no fixed order at an index that occurs twice.
+    # Not values[...]: its backward pass adds up in no fixed order where an index occurs twice.
     read = values.index_select(0, batch.score_indices)
     return read if batch.values_per_score is None else segment_means(read, batch.values_per_score)

@@ -1,15 +1,15 @@
-"""Where a batch's values are read: the tokens that make up a score, and those that the per-token losses compare."""
+"""Where the values of a batch are read: the tokens of a score, and those that per-token losses compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rewardline.tokens.store import Comparison, Ids
+from rewardline.tokens.store import Comparison, common_length
 
 Score = Literal["end", "first_padding", "mean"]
 Span = Literal["per_token", "per_token_published"]
@@ -21,8 +21,8 @@ class ScorePositions:
     """The tokens of a sequence whose values are read.
 
     `score`: the end token, the first padding token after it, or the mean over the answer's tokens, the end token
-    included. `span`: the tokens of a pair that a per-token loss compares, if one does. `pad_position`: the position id
-    of all padding in this model, None where padding continues the position ids.
+    included. `span`: the tokens of a pair that a per-token loss compares, None for other losses. `pad_position`: the
+    position id of all padding in this model, None where padding continues the position ids.
     """
 
     score: Score = "end"
@@ -30,7 +30,7 @@ class ScorePositions:
     pad_position: int | None = None
 
     def padding_lengths(self, comparison: Comparison) -> list[int]:
-        """The number of padding tokens that are read behind each tail."""
+        """The number of padding tokens that are read after each tail."""
         padding = [int(self.score == "first_padding")] * len(comparison.tails)
         if self.span == "per_token_published":
             lengths = [len(tail) for tail in comparison.tails]
@@ -43,58 +43,49 @@ class ScorePositions:
 
 @dataclass(frozen=True)
 class ComparedTokens:
-    """Pairs of tokens that a per-token loss compares, pair after pair.
+    """The tokens that a per-token loss compares, pair after pair.
 
-    `chosen`, `rejected`: int64 [M], indices in the flattened rows; `lengths`: int64 [P], how many belong to each pair.
+    `chosen`, `rejected`: int64 [M], indices in the flattened rows; `lengths`: int64 [P], the number for each pair.
     """
 
     chosen: Tensor
     rejected: Tensor
     lengths: Tensor
 
-    def to(self, device: torch.device) -> "ComparedTokens":
-        """The same on `device`."""
-        return ComparedTokens(self.chosen.to(device), self.rejected.to(device), self.lengths.to(device))
 
+class SequenceBounds(NamedTuple):
+    """Where the S sequences of a batch are in its flattened rows: int64 [S] each.
 
-@dataclass(frozen=True)
-class SequenceBounds:
-    """Indices of the S sequences of a batch in its flattened rows.
-
-    The first token of the prefix, the first token of the tail, and the end token of each sequence.
+    The index of the first token of the prefix, of the first token of the tail, and of the end token.
     """
 
-    prefix_starts: list[int]
-    tail_starts: list[int]
-    ends: list[int]
+    prefix_starts: Indices
+    tail_starts: Indices
+    ends: Indices
 
 
 def score_indices(
     comparisons: Sequence[Comparison], bounds: SequenceBounds, positions: ScorePositions
 ) -> tuple[Tensor, Tensor | None]:
-    """Indices of the values that make up the scores, int64 [R], and the number for each, int64 [S]; None: one each."""
-    ends = torch.tensor(bounds.ends, dtype=torch.long)
+    """Indices of the values that scores are read from, int64 [R], and the number for each, int64 [S] (None: one)."""
+    ends = torch.from_numpy(bounds.ends)
     if positions.score == "end":
         return ends, None
     if positions.score == "first_padding":
         return ends + 1, None
-    parts: list[Indices] = []
-    counts: list[int] = []
-    sequence = 0
-    for comparison in comparisons:
+    answers: list[Indices] = []
+    owners = [comparison for comparison in comparisons for _ in comparison.tails]
+    for comparison, first, tail, end in zip(owners, *bounds, strict=True):
         prefix, start = len(comparison.prefix), comparison.answer_start
-        for _ in comparison.tails:
-            first, tail, end = (starts[sequence] for starts in (bounds.prefix_starts, bounds.tail_starts, bounds.ends))
-            parts += [np.arange(first + start, first + prefix), np.arange(tail + max(0, start - prefix), end + 1)]
-            counts.append(len(parts[-2]) + len(parts[-1]))
-            sequence += 1
-    return torch.from_numpy(np.concatenate(parts)), torch.tensor(counts)
+        in_prefix = np.arange(first + start, first + prefix)
+        answers.append(np.concatenate([in_prefix, np.arange(tail + max(0, start - prefix), end + 1)]))
+    return torch.from_numpy(np.concatenate(answers)), torch.tensor([len(answer) for answer in answers])
 
 
 def compared_tokens(comparisons: Sequence[Comparison], bounds: SequenceBounds, span: Span) -> ComparedTokens:
     """The tokens that `span` compares: from the first that differs to the end of the longer answer of each pair.
 
-    Behind the end of the shorter answer its padding tokens are compared as published, else its end token repeatedly.
+    After the end of the shorter answer its padding tokens are compared as published, else its end token repeatedly.
     """
     chosen: list[Indices] = []
     rejected: list[Indices] = []
@@ -102,20 +93,13 @@ def compared_tokens(comparisons: Sequence[Comparison], bounds: SequenceBounds, s
     for comparison in comparisons:
         for pair in comparison.pairs:
             tails = [comparison.tails[pair.chosen], comparison.tails[pair.rejected]]
-            tokens = np.arange(_divergence(*tails), max(map(len, tails)))
+            tokens = np.arange(common_length(*tails), max(map(len, tails)))
             for side, index, tail in zip((chosen, rejected), (pair.chosen, pair.rejected), tails, strict=True):
                 read = tokens if span == "per_token_published" else np.minimum(tokens, len(tail) - 1)
                 side.append(bounds.tail_starts[first + index] + read)
         first += len(comparison.tails)
     lengths = torch.tensor([len(tokens) for tokens in chosen])
     return ComparedTokens(torch.from_numpy(np.concatenate(chosen)), torch.from_numpy(np.concatenate(rejected)), lengths)
-
-
-def _divergence(first: Ids, second: Ids) -> int:
-    """The index of the first token that differs; where one tail begins with all of the other, the other's length."""
-    shorter = min(len(first), len(second))
-    different = np.flatnonzero(first[:shorter] != second[:shorter])
-    return int(different[0]) if different.size else shorter
 
 
 def segment_means(values: Tensor, lengths: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a base model is made of."""
+"""Settings of base models and adapters."""
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -64,7 +64,7 @@ class BaseModelSettings(Settings):
 
 
 class BaseModelStageSettings(BaseModelSettings):
-    """What the preparation of a base model depends on."""
+    """Settings of the preparation of a base model."""
 
     sizes: list[Integer] | None = None
     """Sizes of local files in bytes: they catch an edit with an older modification time."""

@@ -1,4 +1,4 @@
-"""Files of a model's folder: those that hold no code, and weights in pickles, read without executing anything."""
+"""Files of a model's folder: names of those without code, and weights in pickles, read without executing anything."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,18 +8,20 @@ from torch import Tensor
 
 from rewardline.core.errors import UserError
 
-DATA_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
-CODE_FILES = "*.py"
 PICKLES = "pytorch_model*.bin"
 
 
-def read_pickles(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """All weights of `pytorch_model*.bin` files by name, mapped from them where the format allows it.
+def file_patterns(*, code: bool, pickles: bool) -> list[str]:
+    """Patterns of the names of a model's data files, and of its code and pickled weights where those are wanted."""
+    data = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    return [*data, *(["*.py"] if code else []), *([PICKLES] if pickles else [])]
 
-    torch's restricted unpickler executes nothing that they contain.
+
+def read_pickles(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """All weights of `pytorch_model*.bin` files by name, memory-mapped.
 
     Raises:
-        UserError: a file is damaged, or cannot be read without executing what it contains.
+        UserError: a file is damaged, or torch's restricted unpickler, which executes nothing, cannot read it.
     """
     weights: dict[str, Tensor] = {}
     for path in paths:

@@ -17,9 +17,9 @@ from rewardline.model.normalization import KEY
 from rewardline.model.reward_model import RewardModel
 from rewardline.scoring.batched import score_comparisons
 from rewardline.scoring.rows import UnscorableError
-from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers, common_prefix
+from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
-from rewardline.tokens.store import Comparison
+from rewardline.tokens.store import Comparison, split_prefix
 from rewardline.tokens.templates import Prompt
 from rewardline.tokens.tokenizer import load_tokenizer
 
@@ -160,9 +160,7 @@ class Scorer:
 
 
 def _comparison(item: EncodedAnswers) -> Comparison:
-    prefix = common_prefix(item.sequences)
-    tails = [sequence[prefix:] for sequence in item.sequences]
-    return Comparison("", item.sequences[0][:prefix], tails, [], item.answer_start)
+    return Comparison("", *split_prefix(item.sequences), [], item.answer_start)
 
 
 def _tokenization(folder: Path) -> RunTokenization | None:

@@ -1,1 +1,1 @@
-"""From conversations to tokenised comparisons."""
+"""From conversations to tokenized comparisons."""

@@ -1,16 +1,17 @@
-"""From conversations to tokens: the end token, and truncation that keeps what matters."""
+"""From conversations to tokens: templates, end tokens, and truncation that keeps answers complete."""
 
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError
-from rewardline.tokens.store import Ids, Tokenization
+from rewardline.tokens.store import Ids, common_length
 from rewardline.tokens.templates import (
     PLAIN,
     ChatTemplate,
@@ -35,11 +36,11 @@ class AnswerTooLongError(UnusableError):
 
 @dataclass(frozen=True)
 class EncodedAnswers:
-    """The sequences of all answers to a prompt: [prompt, answer, end token] each, int32.
+    """The token sequences of all answers to a prompt: [prompt, answer, end token] each, int32.
 
-    `answer_start` is the index of the first token of the answers, up to which all sequences are equal;
-    `truncated_tokens` is what they lost of their prompt. `too_long` are answers, by index, that leave too little room
-    for the prompt: their sequences are empty.
+    `answer_start`: the index of the first token of the answers, up to which all sequences are equal;
+    `truncated_tokens`: the number of tokens cut from the prompt; `too_long`: answers, by index, that leave too little
+    room for the prompt: their sequences are empty.
     """
 
     sequences: list[Ids]
@@ -49,15 +50,15 @@ class EncodedAnswers:
 
 
 class ConversationEncoder:
-    """Turns a prompt and its answers into token sequences of at most `max_length` tokens, as the model sees them.
+    """Encodes a prompt and its answers as token sequences of at most `max_length` tokens.
 
-    Where the tokenizer is known to split the text at the answers' heading, the prompt is encoded once for all answers;
-    the tokens are those of the complete conversations in either case.
+    Where the tokenizer is known to split the text at the answers' heading, the prompt is encoded once for all answers
+    (`encodes_prompts_once`); the tokens are those of the complete conversations in either case.
     """
 
     chat_format: type[ChatTemplate] = ChatTemplate
-    ends_chats = True
-    """Whether an end token follows where the chat template puts none."""
+    appends_end = True
+    """Whether an end token is appended where the chat template adds none."""
 
     def __init__(
         self,
@@ -77,7 +78,6 @@ class ConversationEncoder:
         if chat_template is not None:
             check_syntax(chat_template)
             tokenizer.chat_template = chat_template
-        self._chat_template = chat_template
         has_chat = bool(getattr(tokenizer, "chat_template", None))
         if template == "chat" and not has_chat:
             raise UserError("template: chat is set, but the tokenizer has no chat template; use plain or auto")
@@ -87,10 +87,13 @@ class ConversationEncoder:
         self._backend: Tokenizer = tokenizer.backend_tokenizer
         self._backend.no_truncation()
         self._backend.no_padding()
-        # In a plain text, a token's name written by a person is text, not a token.
+        # In plain text, the name of a special token is text.
         self._backend.encode_special_tokens = self.template == "plain"
-        self.end_id = self._end_id(end_token)
-        self._end_ids = [self.end_id] if self.template == "plain" or self.ends_chats else []
+        end_id = tokenizer.eos_token_id if end_token is None else tokenizer.get_vocab().get(end_token)
+        if end_id is None:
+            raise UserError(f"end_token: {end_token!r} is not in the vocabulary of the tokenizer")
+        self.end_id = int(end_id)
+        self._end_ids = [self.end_id] if self.template == "plain" or self.appends_end else []
         leading, _ = added_tokens(self._backend)
         self._leading_ids = leading if self.template == "plain" else []
         self.num_padding_at_beginning = sum(
@@ -112,28 +115,6 @@ class ConversationEncoder:
         self._heading_ids: list[int] = self._backend.encode(heading, add_special_tokens=False).ids
         self.encodes_prompts_once = bool(heading) and splits
 
-    def _end_id(self, end_token: str | None) -> int:
-        if end_token is None:
-            return int(self._tokenizer.eos_token_id)
-        end_id = self._tokenizer.get_vocab().get(end_token)
-        if end_id is None:
-            raise UserError(f"end_token: {end_token!r} is not in the vocabulary of the tokenizer")
-        return int(end_id)
-
-    def describe(self) -> Tokenization:
-        """What the manifest says of tokenizer and template."""
-        return Tokenization(
-            template=self.template,
-            chat_template=self._chat_template,
-            max_length=self.max_length,
-            end_id=self.end_id,
-            end_token=self._tokenizer.convert_ids_to_tokens(self.end_id),
-            pad_id=self._tokenizer.pad_token_id,
-            pad_token=self._tokenizer.pad_token,
-            num_padding_at_beginning=self.num_padding_at_beginning,
-            vocabulary=len(self._tokenizer),
-        )
-
     def encode(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]
     ) -> list[EncodedAnswers | UnusableError]:
@@ -151,25 +132,23 @@ class ConversationEncoder:
     def _encode_in_full(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[EncodedAnswers | UnusableError]:
         """Encode each prompt with its answers, whatever the length; all texts in one call of the tokenizer."""
         texts: list[ConversationText | UnusableError] = []
+        flat: list[str] = []
         for prompt, answers in groups:
             try:
-                texts.append(self._format.render(prompt, answers))
+                text = self._format.render(prompt, answers)
             except UnusableError as error:
                 texts.append(error)
-        flat: list[str] = []
-        for text in texts:
-            if isinstance(text, ConversationText):
-                flat.append(text.opening)
-                flat += text.bodies if self._is_encoded_once(text) else [text.head + body for body in text.bodies]
+                continue
+            texts.append(text)
+            flat.append(text.opening)
+            flat += text.bodies if self._is_encoded_once(text) else [text.head + body for body in text.bodies]
         encodings = iter(self._encode_texts(flat))
-        results: list[EncodedAnswers | UnusableError] = []
-        for text in texts:
-            if isinstance(text, UnusableError):
-                results.append(text)
-            else:
-                opening = next(encodings)
-                results.append(self._assembled(text, opening, [next(encodings) for _ in text.bodies]))
-        return results
+        return [
+            self._assemble(text, *islice(encodings, 1 + len(text.bodies)))
+            if isinstance(text, ConversationText)
+            else text
+            for text in texts
+        ]
 
     def _is_encoded_once(self, text: ConversationText) -> bool:
         return self.encodes_prompts_once and text.splits_at_heading
@@ -178,17 +157,16 @@ class ConversationEncoder:
         batch = self._backend.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in batch]
 
-    def _assembled(self, text: ConversationText, opening: Ids, bodies: list[Ids]) -> EncodedAnswers:
-        """Leading tokens, prompt, answer and end token of each sequence together."""
+    def _assemble(self, text: ConversationText, opening: Ids, *bodies: Ids) -> EncodedAnswers:
+        """The sequences [leading tokens, prompt, answer, end token] from the tokens of a text's parts."""
         if self._is_encoded_once(text):
             size = len(opening) - len(self._heading_ids)
             if opening[size:].tolist() == self._heading_ids:
-                bodies = [np.concatenate([opening[:size], body]) for body in bodies]
-            else:  # tokens of the heading merge with the text in front of it
-                bodies = self._encode_texts([text.head + body for body in text.bodies])
-        leading = np.array(self._leading_ids, np.int32)
-        end = np.array(self._end_ids, np.int32)
-        start = min(_common_length(opening, body) for body in bodies)
+                bodies = tuple(np.concatenate([opening[:size], body]) for body in bodies)
+            else:  # tokens of the heading merge with the text before it
+                bodies = tuple(self._encode_texts([text.head + body for body in text.bodies]))
+        leading, end = np.array(self._leading_ids, np.int32), np.array(self._end_ids, np.int32)
+        start = min(common_length(opening, body) for body in bodies)
         sequences = []
         for body in bodies:
             has_end = self.template == "chat" and len(body) and body[-1] == self.end_id
@@ -204,8 +182,8 @@ class ConversationEncoder:
     def _truncated(self, prompt: Prompt, answers: Sequence[str], full: EncodedAnswers) -> EncodedAnswers:
         """The sequences with a shorter prompt, the same for all answers that leave room for some of it.
 
-        The oldest turns go first; where the last one alone is too long, its beginning goes. System messages stay while
-        they leave room. Answers are never cut.
+        The oldest turns are removed first; where the last turn alone is too long, its beginning is cut. System messages
+        are kept while they leave room. Answers are never cut.
         """
         last = max((k for k, turn in enumerate(prompt) if turn["role"] != "system"), default=len(prompt) - 1)
         bare = self._encode_one([{**prompt[last], "content": "a"}], ["a"])
@@ -224,11 +202,11 @@ class ConversationEncoder:
         return EncodedAnswers(sequences, encoded.answer_start, full.answer_start - encoded.answer_start, too_long)
 
     def _least_prompt(self, content: str) -> int:
-        """Tokens that must be left of the last turn: all of a short one, else a sixteenth of `max_length`."""
+        """The least tokens to keep of the last turn: all of a short one, else a sixteenth of `max_length`."""
         return min(len(self._encode_texts([content])[0]), max(8, self.max_length // 16))
 
     def _longest_fitting_prompt(self, prompt: Prompt, last: int, answer: str) -> Prompt:
-        """The most of the prompt that fits with an answer; `last` is the index of its last turn."""
+        """The longest end of the prompt that fits with an answer; `last` is the index of its last turn."""
 
         def length(messages: Prompt) -> int:
             return len(self._encode_one(messages, [answer]).sequences[0])
@@ -247,25 +225,10 @@ class ConversationEncoder:
         least = self._least_prompt(content)
         system = [turn for k, turn in enumerate(prompt) if turn["role"] == "system" and k != last]
         for before in (system, []) if system else ([],):
-            # Complete words, found by length: tokens of a part of a text need not be those of the complete text.
+            # Cut at words, and encode each cut: tokens of a part of a text need not be those of the complete text.
             cuts = [0, *(match.start() for match in re.finditer(r"(?<=\s)\S", content))]
             cuts = cuts if len(cuts) > 1 else list(range(len(content)))
             first = bisect_left(cuts, True, key=lambda cut: length(cut_at(cut, before)) <= self.max_length)
             if first < len(cuts) and (len(self._encode_texts([content[cuts[first] :]])[0]) >= least or not before):
                 return cut_at(cuts[first], before)
         raise AnswerTooLongError(length([{**prompt[last], "content": "a"}]))
-
-
-def common_prefix(sequences: Sequence[Ids]) -> int:
-    """The number of leading tokens that all sequences share, leaving each at least one of its own."""
-    shared = min(map(len, sequences)) - 1
-    for sequence in sequences[1:]:
-        shared = min(shared, _common_length(sequences[0], sequence))
-    return max(0, shared)
-
-
-def _common_length(one: Ids, other: Ids) -> int:
-    """The number of leading tokens that two sequences share."""
-    size = min(len(one), len(other))
-    different = np.flatnonzero(one[:size] != other[:size])
-    return int(different[0]) if different.size else size

@@ -7,23 +7,22 @@ from pathlib import Path
 
 from rewardline.core.artifacts import MANIFEST
 from rewardline.core.errors import UserError
+from rewardline.core.files import link_or_copy
 from rewardline.data.pairs.rejects import join_examples, join_rejects
-from rewardline.tokens.store import SPLITS, TokenManifest, join_splits
+from rewardline.tokens.store import SPLITS, SplitEntry, TokenManifest
 
 log = logging.getLogger(__name__)
 
 
 def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
-    """Put the shards in `folders` together in `out`, which becomes `target`; the manifest of all of them.
+    """Join the shards in `folders` to a folder at `out`, which becomes `target`; returns its manifest.
 
     Raises:
         UserError: no pair of a split is left.
     """
     shards = [TokenManifest.read(folder / MANIFEST) for folder in folders]
-    dropped: Counter[str] = Counter()
-    for shard in shards:
-        dropped.update(shard.dropped)
-    splits = {split: join_splits(folders, [shard.splits[split] for shard in shards], split, out) for split in SPLITS}
+    dropped = sum((Counter(shard.dropped) for shard in shards), Counter())
+    splits = {split: _join_split(folders, [shard.splits[split] for shard in shards], split, out) for split in SPLITS}
     if dropped and not all(entry.pairs for entry in splits.values() if entry.pairs_in):
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
         raise UserError(
@@ -43,3 +42,18 @@ def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
     )
     log.info("%s", manifest.summary())
     return manifest.model_copy(update={"sha256": manifest.shard_hashes()})
+
+
+def _join_split(folders: Sequence[Path], entries: Sequence[SplitEntry], split: str, out: Path) -> SplitEntry:
+    """Link or copy the files of a split to `out`, but for those without comparisons after the first."""
+    files = [(folder, shard) for folder, entry in zip(folders, entries, strict=True) for shard in entry.shards]
+    files = [file for file in files if file[1].comparisons] or files[:1]
+    shards = []
+    for number, (folder, shard) in enumerate(files):
+        name = f"{split}-{number:05d}.arrow"
+        link_or_copy(folder / shard.file, out / name)
+        shards.append(shard.model_copy(update={"file": name}))
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        counts.update(entry.model_dump(exclude={"shards"}))
+    return SplitEntry(**counts, shards=shards)

@@ -1,4 +1,4 @@
-"""Text for models that the pipeline did not train, as their publishers and other servers turn it into tokens."""
+"""Encoding of text for models that the pipeline did not train, as their publishers and other servers encode it."""
 
 from collections.abc import Sequence
 
@@ -13,21 +13,25 @@ from rewardline.tokens.tokenizer import added_tokens
 
 
 class PublishedChat(ChatTemplate):
-    """A chat template to the letter: the published score is read at the last token that it puts behind an answer."""
+    """A chat template without changes: the published score is read at the last token that it adds after an answer."""
 
     def _answered(self, prompt: Prompt, answer: str) -> str:
         return self._render([*prompt, {"role": "assistant", "content": answer}])
 
 
 class PublishedEncoder(ConversationEncoder):
-    """Conversations as a chat template alone writes them; those of a model without one as the pipeline does."""
+    """Encodes conversations by the chat template alone, or as the pipeline does for a model without one."""
 
     chat_format = PublishedChat
-    ends_chats = False
+    appends_end = False
 
 
 class TextEncoder:
-    """Complete texts, with the headings of prompt and answer in them; names of special tokens are read as tokens."""
+    """Encodes complete texts, which include the headings of prompt and answer, and special tokens by name.
+
+    Attributes:
+        cut: the number of texts that lost tokens.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, end_id: int, max_length: int) -> None:
         """`end_id`: the token at the end of a text."""
@@ -40,19 +44,19 @@ class TextEncoder:
         self._max_length = max_length
         self._leading_ids, self._trailing_ids = added_tokens(self._backend)
         self.cut = 0
-        """Number of texts that lost tokens."""
 
     def encode(self, texts: Sequence[str], ended: bool) -> list[Ids]:
-        """The tokens of each text, int32, with those that the tokenizer puts first unless the text begins with them.
+        """The tokens of each text, int32, after the leading tokens of the tokenizer unless the text begins with them.
 
-        `ended`: as OpenRLHF's reward server does, end and padding tokens around the text give way to one end token.
-        Otherwise as vLLM's, with what the tokenizer adds behind a text. A text of too many tokens loses its beginning.
+        `ended`: as OpenRLHF's reward server, replace end and padding tokens around the text by one end token;
+        otherwise, as vLLM's, append the tokenizer's trailing tokens. A text of too many tokens loses its beginning.
         """
         results = []
         for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False):
             ids = list(encoding.ids)
             if ended:
-                ids = [*_strip(ids, self._stripped), self._end_id]
+                text = [index for index, token in enumerate(ids) if token not in self._stripped]
+                ids = [*(ids[text[0] : text[-1] + 1] if text else []), self._end_id]
             else:
                 ids += self._trailing_ids
             leading = self._leading_ids
@@ -64,12 +68,3 @@ class TextEncoder:
                 ids = ids[len(ids) + len(leading) - self._max_length :]
             results.append(np.array([*leading, *ids], np.int32))
         return results
-
-
-def _strip(ids: list[int], stripped: set[int]) -> list[int]:
-    begin, end = 0, len(ids)
-    while begin < end and ids[begin] in stripped:
-        begin += 1
-    while begin < end and ids[end - 1] in stripped:
-        end -= 1
-    return ids[begin:end]

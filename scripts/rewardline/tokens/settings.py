@@ -1,4 +1,4 @@
-"""What the tokens of a mixture depend on."""
+"""Settings of tokenizers and of the encoding of text."""
 
 from typing import Literal
 
@@ -41,7 +41,7 @@ class EncodingSettings(Settings):
 
 
 class TokenizeSettings(EncodingSettings):
-    """What the tokenising of a mixture depends on."""
+    """Settings of the tokenization of a mixture."""
 
     trust_remote_code: bool = False
 

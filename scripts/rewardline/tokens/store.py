@@ -1,24 +1,24 @@
-"""Tokenised comparisons on disk: Arrow IPC shards, read through a memory map, and a manifest.
+"""Tokenized comparisons on disk: Arrow IPC shards, read through a memory map, and a manifest.
 
 A comparison is a shared prefix of tokens, K >= 2 tails that continue it, and the pairs among the tails.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import BaseModel
+import pyarrow.compute as pc
+from pydantic import BaseModel, Field
 
 from rewardline.core.artifacts import MANIFEST, Manifest
 from rewardline.core.errors import UserError, first_line
-from rewardline.core.files import link_or_copy
 from rewardline.core.hashing import file_sha256
-from rewardline.core.settings import JsonObject
 from rewardline.data.schema import RejectedRow, arrow_schema
 
 Ids = npt.NDArray[np.int32]
@@ -39,7 +39,7 @@ class SplitEntry(BaseModel):
     """A split in the manifest.
 
     `full_tokens`: tokens of the chosen and rejected sequences of all pairs in full; `pairs_in`: pairs before
-    tokenising; `lengths`: the number of sequences by the power of two above their length.
+    tokenization.
     """
 
     comparisons: int = 0
@@ -48,12 +48,15 @@ class SplitEntry(BaseModel):
     prefix_tokens: int = 0
     full_tokens: int = 0
     pairs_in: int = 0
-    lengths: dict[str, int] = {}
     shards: list[Shard] = []
 
 
-class Tokenization(Manifest):
-    """How text becomes tokens. `vocabulary` is the number of tokens of the tokenizer."""
+class TokenManifest(Manifest):
+    """The manifest of a folder of tokens, or of one of its shards, which has `seconds`.
+
+    `vocabulary`: number of tokens of the tokenizer; `truncated_pairs`, `truncated_tokens`: pairs whose prompt was cut,
+    and the tokens that it lost; `dropped`: pairs that could not be tokenized, by reason, with some of them as examples.
+    """
 
     template: str
     chat_template: str | None
@@ -64,25 +67,12 @@ class Tokenization(Manifest):
     pad_token: str
     num_padding_at_beginning: int
     vocabulary: int
-
-
-class TokenManifest(Tokenization):
-    """The manifest of a folder of tokens, or of one of its shards, which has `seconds`.
-
-    `truncated_pairs`, `truncated_tokens`: pairs whose prompt was cut, and the tokens that it lost; `dropped`: pairs
-    that could not be tokenised, by reason, with some of them as examples.
-    """
-
     splits: dict[str, SplitEntry]
     truncated_pairs: int
     truncated_tokens: int
     dropped: dict[str, int]
     reject_examples: list[RejectedRow]
-    seconds: float | None = None
-
-    def as_json(self) -> JsonObject:
-        """The manifest as JSON values."""
-        return self.model_dump(mode="json", exclude={"seconds"} if self.seconds is None else None)
+    seconds: float | None = Field(None, exclude_if=lambda seconds: seconds is None)
 
     def shard_hashes(self) -> dict[str, str]:
         """The SHA-256 of each Arrow file by its name."""
@@ -133,6 +123,20 @@ class Comparison:
         return sum(lengths[pair.chosen] + lengths[pair.rejected] for pair in self.pairs)
 
 
+def common_length(first: Ids, second: Ids) -> int:
+    """The number of leading tokens that two sequences share."""
+    size = min(len(first), len(second))
+    different = np.flatnonzero(first[:size] != second[:size])
+    return int(different[0]) if different.size else size
+
+
+def split_prefix(sequences: Sequence[Ids]) -> tuple[Ids, list[Ids]]:
+    """The longest prefix that all sequences share, and the tail of each, which has at least one token."""
+    first, *others = sequences
+    length = min([min(map(len, sequences)) - 1, *(common_length(first, other) for other in others)])
+    return first[:length], [sequence[length:] for sequence in sequences]
+
+
 PAIR = pa.struct(list(arrow_schema(ComparisonPair)))
 SCHEMA = pa.schema(
     [
@@ -143,34 +147,19 @@ SCHEMA = pa.schema(
         ("pairs", pa.list_(PAIR)),
     ]
 )
-
-
-def _int_lists(values: Sequence[Ids]) -> pa.ListArray:
-    flat = np.concatenate(values) if values else np.zeros(0, dtype=np.int32)
-    return pa.ListArray.from_arrays(_offsets(map(len, values)), pa.array(flat.astype(np.int32, copy=False)))
-
-
-def _offsets(lengths: Iterable[int]) -> pa.Array:
-    return pa.array(np.cumsum([0, *lengths], dtype=np.int32))
+_pair_values = attrgetter(*(field.name for field in PAIR))
 
 
 def _batch(rows: list[Comparison]) -> pa.RecordBatch:
-    pairs = [pair for row in rows for pair in row.pairs]
-    columns = [pa.array([getattr(pair, field.name) for pair in pairs], field.type) for field in PAIR]
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array([row.prompt_id for row in rows], pa.string()),
-            pa.array([row.answer_start for row in rows], pa.int32()),
-            _int_lists([row.prefix for row in rows]),
-            pa.ListArray.from_arrays(
-                _offsets(len(row.tails) for row in rows), _int_lists([tail for row in rows for tail in row.tails])
-            ),
-            pa.ListArray.from_arrays(
-                _offsets(len(row.pairs) for row in rows), pa.StructArray.from_arrays(columns, fields=list(PAIR))
-            ),
-        ],
-        schema=SCHEMA,
-    )
+    columns = [
+        [row.prompt_id for row in rows],
+        [row.answer_start for row in rows],
+        [row.prefix for row in rows],
+        [row.tails for row in rows],
+        [[_pair_values(pair) for pair in row.pairs] for row in rows],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
 class ShardWriter:
@@ -183,7 +172,6 @@ class ShardWriter:
         self._in_shard = 0
         self._sizes: dict[Path, int] = {}
         self._counts: Counter[str] = Counter()
-        self._lengths: Counter[int] = Counter()
 
     def add(self, row: Comparison) -> None:
         """Append a comparison."""
@@ -193,7 +181,6 @@ class ShardWriter:
         self._counts.update(
             comparisons=1, pairs=pairs, tokens=row.tokens, prefix_tokens=prefix, full_tokens=row.full_tokens
         )
-        self._lengths.update((prefix + len(tail)).bit_length() for tail in row.tails)
         if len(self._rows) >= BATCH or self._in_shard >= self._limit:
             self._flush()
 
@@ -211,7 +198,7 @@ class ShardWriter:
             self._writer, self._in_shard = None, 0
 
     def close(self, pairs_in: int | None = None) -> SplitEntry:
-        """Finish the last file. `pairs_in`: pairs before tokenising; None for as many as were written."""
+        """Finish the last file. `pairs_in`: pairs before tokenization; None for as many as were written."""
         if self._rows or not self._sizes:
             self._flush()
         if self._writer is not None:
@@ -219,31 +206,10 @@ class ShardWriter:
         return SplitEntry(
             **self._counts,
             pairs_in=self._counts["pairs"] if pairs_in is None else pairs_in,
-            lengths={str(2**power): count for power, count in sorted(self._lengths.items())},
             shards=[
                 Shard(file=path.name, comparisons=size, sha256=file_sha256(path)) for path, size in self._sizes.items()
             ],
         )
-
-
-def join_splits(folders: Sequence[Path], entries: Sequence[SplitEntry], split: str, out: Path) -> SplitEntry:
-    """Put the files of a split from several folders into `out`; the entry for all of them.
-
-    Files without comparisons are left out, but for the first.
-    """
-    files = [(folder, shard) for folder, entry in zip(folders, entries, strict=True) for shard in entry.shards]
-    files = [file for file in files if file[1].comparisons] or files[:1]
-    shards = []
-    for number, (folder, shard) in enumerate(files):
-        name = f"{split}-{number:05d}.arrow"
-        link_or_copy(folder / shard.file, out / name)
-        shards.append(shard.model_copy(update={"file": name}))
-    counts: Counter[str] = Counter()
-    lengths: Counter[str] = Counter()
-    for entry in entries:
-        counts.update(entry.model_dump(exclude={"lengths", "shards"}))
-        lengths.update(entry.lengths)
-    return SplitEntry(**counts, lengths={key: lengths[key] for key in sorted(lengths, key=int)}, shards=shards)
 
 
 class TokenDataset:
@@ -264,28 +230,23 @@ class TokenDataset:
             UserError: the manifest or a shard is missing or damaged.
         """
         self.manifest = TokenManifest.read(folder / MANIFEST)
-        self._batches: list[pa.RecordBatch] = []
+        tables = [SCHEMA.empty_table()]
         for shard in self.manifest.splits[split].shards:
             path = folder / shard.file
             try:
-                reader = pa.ipc.open_file(pa.memory_map(str(path)))
-                self._batches += [reader.get_batch(index) for index in range(reader.num_record_batches)]
+                tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
             except (OSError, pa.ArrowException) as error:
                 raise UserError(
                     f"{path} cannot be read ({first_line(error)}); delete {folder} and run again"
                 ) from error
-        self._starts: Lengths = np.cumsum([0, *(batch.num_rows for batch in self._batches)], dtype=np.int64)
-        self.prefix_lengths = self._gather(lambda batch: _lengths(batch.column("prefix_ids")))
-        self.tail_counts = self._gather(lambda batch: _lengths(batch.column("tails")))
-        self.tail_lengths = self._gather(lambda batch: _lengths(batch.column("tails").flatten()))
-        self.pair_counts = self._gather(lambda batch: _lengths(batch.column("pairs")))
-
-    def _gather(self, measure: Callable[[pa.RecordBatch], Lengths]) -> Lengths:
-        parts = [measure(batch) for batch in self._batches]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        self._rows: pa.Table = pa.concat_tables(tables)
+        self.prefix_lengths = _lengths(self._rows["prefix_ids"])
+        self.tail_counts = _lengths(self._rows["tails"])
+        self.tail_lengths = _lengths(pc.list_flatten(self._rows["tails"]))
+        self.pair_counts = _lengths(self._rows["pairs"])
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return len(self.prefix_lengths)
 
     @property
     def pairs(self) -> int:
@@ -301,27 +262,24 @@ class TokenDataset:
         return total
 
     def __getitem__(self, index: int) -> Comparison:
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        batch, row = self._batches[shard], index - int(self._starts[shard])
-        tails = batch.column("tails")[row].values
+        tails = self._rows["tails"][index].values
         return Comparison(
-            prompt_id=batch.column("prompt_id")[row].as_py(),
-            prefix=batch.column("prefix_ids")[row].values.to_numpy(),
+            prompt_id=self._rows["prompt_id"][index].as_py(),
+            prefix=self._rows["prefix_ids"][index].values.to_numpy(),
             tails=[tails[k].values.to_numpy() for k in range(len(tails))],
-            pairs=[ComparisonPair(**pair) for pair in batch.column("pairs")[row].as_py()],
-            answer_start=batch.column("answer_start")[row].as_py(),
+            pairs=[ComparisonPair(**pair) for pair in self._rows["pairs"][index].as_py()],
+            answer_start=self._rows["answer_start"][index].as_py(),
         )
 
     def mean_weight(self, by_prompt: bool = False) -> float:
         """The mean weight of all pairs, or of all prompts, each with the mean of its pairs; 1.0 without any."""
-        parts = [batch.column("pairs").flatten().field("weight").to_numpy() for batch in self._batches]
-        weights = np.concatenate(parts) if parts else np.zeros(0)
-        if not len(weights):
+        if not self.pairs:
             return 1.0
+        weights = pc.struct_field(pc.list_flatten(self._rows["pairs"]), "weight").to_numpy()
         shares = 1 / np.repeat(self.pair_counts, self.pair_counts) if by_prompt else np.ones(len(weights))
         return float(np.average(weights, weights=shares))
 
 
-def _lengths(lists: pa.ListArray) -> Lengths:
-    lengths: Lengths = np.diff(lists.offsets.to_numpy()).astype(np.int64)
+def _lengths(lists: pa.ChunkedArray) -> Lengths:
+    lengths: Lengths = pc.list_value_length(lists).to_numpy().astype(np.int64)
     return lengths

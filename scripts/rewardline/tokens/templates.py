@@ -1,8 +1,7 @@
-"""From conversations to text, split into what all answers share and the answers.
+"""From conversations to text, split into the part that all answers share and the answers.
 
-A split is exact when the tokens of the complete text are those of its two parts. That holds where the tokenizer splits
-the text into words before it looks for tokens, and splits it there; `splits_at_words` and `starts_with_special_token`
-tell.
+A split is exact when the tokens of the complete text are those of its two parts: where the tokenizer splits the text
+into words before it looks for tokens, and splits it there (`splits_at_words`, `starts_with_special_token`).
 """
 
 from collections.abc import Sequence
@@ -20,16 +19,15 @@ from rewardline.data.schema import Message
 Prompt = list[Message]
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 
-
 TODAY: Final = date(2024, 7, 26)
-"""The date given to chat templates that ask for one, so that equal conversations are equal tokens on every day."""
+"""The date given to chat templates that ask for it, so that equal conversations have equal tokens on every day."""
 _DATED = (
     "{% macro strftime_now(format) %}{{ format"
     + "".join(f".replace('%{code}', '{TODAY.strftime('%' + code)}')" for code in "aAbBdHIjmMpSyY")
     + " }}{% endmacro %}"
 )
 _DIFFERENT_ANSWERS = "0", "z"
-_COMPARED_CHARACTERS = 24  # of an answer, by which it is found in a text
+_COMPARED_CHARACTERS = 24  # at the beginning of an answer, to find it in a text
 
 
 class UnusableError(Exception):
@@ -45,10 +43,10 @@ class TemplateRefusedError(UnusableError):
 
 
 class ConversationText(NamedTuple):
-    """A prompt with its answers as texts.
+    """A prompt with each of its answers as text: `head` followed by one of `bodies`.
 
-    `head` is what all of them begin with, up to the heading of the answer; `bodies` are the rest of each; `opening` is
-    the text up to where the answers begin. `splits_at_heading`: the heading begins each body.
+    `head` ends before the heading of the answer, with which each body begins if `splits_at_heading`. `opening` is the
+    text up to where the answers begin.
     """
 
     head: str
@@ -58,7 +56,7 @@ class ConversationText(NamedTuple):
 
 
 class PlainTemplate:
-    """`Human: ...` and `Assistant: ...`, an empty line between turns."""
+    """`Human: ...` and `Assistant: ...`, with an empty line between turns."""
 
     heading = "Assistant:"
 
@@ -80,7 +78,7 @@ def check_syntax(template: str) -> None:
 
 
 class ChatTemplate:
-    """The chat template of a tokenizer. `heading` is what opens an answer; empty where it is not known."""
+    """The chat template of a tokenizer. `heading` is the text before an answer; empty where it is not known."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._tokenizer = tokenizer
@@ -95,7 +93,7 @@ class ChatTemplate:
                 self.heading = opening[len(unanswered) :]
 
     def render(self, prompt: Prompt, answers: Sequence[str]) -> ConversationText:
-        """The text of the prompt with each answer, split in front of the heading of the last turn.
+        """The text of the prompt with each answer, split before the heading of the last turn.
 
         Raises:
             TemplateRefusedError: the template raises an error for this conversation.
@@ -112,7 +110,7 @@ class ChatTemplate:
         return ConversationText("", texts, opening, splits_at_heading=False)
 
     def _opening(self, prompt: Prompt) -> str:
-        """The text up to an answer: what conversations that end with different answers have in common."""
+        """The text up to an answer: the common beginning of conversations with different answers."""
         return _common_start([self._answered(prompt, answer) for answer in _DIFFERENT_ANSWERS])
 
     def _answered(self, prompt: Prompt, answer: str) -> str:

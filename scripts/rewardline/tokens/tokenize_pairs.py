@@ -15,16 +15,16 @@ from rewardline.core.progress import progress
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.store import read_pairs
 from rewardline.data.schema import Pair
-from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers, common_prefix
+from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import (
     SPLITS,
     Comparison,
     ComparisonPair,
-    Ids,
     ShardWriter,
     SplitEntry,
     TokenManifest,
+    split_prefix,
 )
 from rewardline.tokens.templates import UnusableError
 from rewardline.tokens.tokenizer import load_tokenizer
@@ -35,7 +35,7 @@ MAX_PROMPTS, MAX_CHARACTERS = 512, 2 << 20
 
 
 class PairTokenizer:
-    """Tokenises the splits of a shard of pairs, and counts the pairs that are truncated and dropped."""
+    """Tokenizes the splits of a shard of pairs, and counts the pairs that are truncated and dropped."""
 
     def __init__(self, encoder: ConversationEncoder, out: Path) -> None:
         self._encoder = encoder
@@ -45,19 +45,18 @@ class PairTokenizer:
         self.truncated_pairs = self.truncated_tokens = 0
 
     def tokenize_split(self, folder: Path, split: str, pairs: int) -> SplitEntry:
-        """Write the comparisons of a split, which has `pairs` pairs; its entry in the manifest.
+        """Write the comparisons of a split; returns its entry in the manifest.
 
         Raises:
-            UserError: it has another number of pairs.
+            UserError: the split does not have `pairs` pairs.
         """
         writer = ShardWriter(self._out, split)
         read = 0
         with progress(f"tokenize {split}", total=pairs, unit="pair") as bar:
             for chunk in _chunks(folder / split):
-                answers = [_answers(group) for group in chunk]
-                encoded = self._encoder.encode([group[0].prompt for group in chunk], answers)
-                for group, texts, result in zip(chunk, answers, encoded, strict=True):
-                    if (comparison := self._comparison(group, texts, result)) is not None:
+                encoded = self._encoder.encode([group[0].prompt for group, _ in chunk], [texts for _, texts in chunk])
+                for (group, answers), result in zip(chunk, encoded, strict=True):
+                    if (comparison := self._comparison(group, answers, result)) is not None:
                         writer.add(comparison)
                     read += len(group)
                     bar.update(len(group))
@@ -75,57 +74,52 @@ class PairTokenizer:
             for pair in pairs:
                 self._drop(pair, encoded.reason, str(encoded))
             return None
-        index = {answer: number for number, answer in enumerate(answers)}
-        tails: dict[bytes, int] = {}
-        sequences: list[Ids] = []
+        numbers = {answer: number for number, answer in enumerate(answers)}
+        indices: dict[bytes, int] = {}  # of the distinct sequences, by their tokens
         kept: list[ComparisonPair] = []
         for pair in pairs:
-            numbers = index[pair.chosen], index[pair.rejected]
-            error = next((encoded.too_long[number] for number in numbers if number in encoded.too_long), None)
-            chosen, rejected = (encoded.sequences[number] for number in numbers)
-            if error is not None:
+            both = numbers[pair.chosen], numbers[pair.rejected]
+            chosen, rejected = (encoded.sequences[number].tobytes() for number in both)
+            if error := next((encoded.too_long[number] for number in both if number in encoded.too_long), None):
                 self._drop(pair, error.reason, str(error))
-                continue
-            if np.array_equal(chosen, rejected):
+            elif chosen == rejected:
                 self._drop(pair, "same_tokens", "chosen and rejected are the same tokens")
-                continue
-            for sequence in (chosen, rejected):
-                if sequence.tobytes() not in tails:
-                    tails[sequence.tobytes()] = len(sequences)
-                    sequences.append(sequence)
-            kept.append(
-                ComparisonPair(
-                    pair.pair_id, pair.dataset, pair.subset, tails[chosen.tobytes()], tails[rejected.tobytes()],
-                    pair.margin, pair.confidence, pair.weight,
+            else:
+                better, worse = (indices.setdefault(sequence, len(indices)) for sequence in (chosen, rejected))
+                kept.append(
+                    ComparisonPair(
+                        pair.pair_id,
+                        pair.dataset,
+                        pair.subset,
+                        better,
+                        worse,
+                        pair.margin,
+                        pair.confidence,
+                        pair.weight,
+                    )
                 )
-            )  # fmt: skip
         if not kept:
             return None
         if encoded.truncated_tokens:
             self.truncated_pairs += len(kept)
             self.truncated_tokens += encoded.truncated_tokens
-        prefix = common_prefix(sequences)
-        own = [sequence[prefix:] for sequence in sequences]
-        return Comparison(pairs[0].prompt_id, sequences[0][:prefix], own, kept, encoded.answer_start)
+        prefix, distinct_tails = split_prefix([np.frombuffer(sequence, np.int32) for sequence in indices])
+        return Comparison(pairs[0].prompt_id, prefix, distinct_tails, kept, encoded.answer_start)
 
     def _drop(self, pair: Pair, reason: str, detail: str) -> None:
         self.dropped[reason] += 1
         self.rejects.add(pair.dataset, pair.file, pair.row, reason, f"pair {pair.pair_id}: {detail}")
 
 
-def _answers(pairs: Sequence[Pair]) -> list[str]:
-    """The distinct answers of a prompt's pairs, in order of appearance."""
-    return list(dict.fromkeys(answer for pair in pairs for answer in (pair.chosen, pair.rejected)))
-
-
-def _chunks(folder: Path) -> Iterator[list[list[Pair]]]:
-    """The pairs of each prompt, as many prompts as are encoded together: bounded in number and in text."""
-    chunk: list[list[Pair]] = []
+def _chunks(folder: Path) -> Iterator[list[tuple[list[Pair], list[str]]]]:
+    """The pairs and distinct answers of each prompt, in chunks of bounded size that are encoded together."""
+    chunk: list[tuple[list[Pair], list[str]]] = []
     characters = 0
     for _, pairs in groupby(read_pairs(folder), key=lambda pair: (pair.prompt_id, pair.prompt)):
         group = list(pairs)
-        chunk.append(group)
-        characters += sum(len(turn["content"]) for turn in group[0].prompt) + sum(map(len, _answers(group)))
+        answers = list(dict.fromkeys(answer for pair in group for answer in (pair.chosen, pair.rejected)))
+        chunk.append((group, answers))
+        characters += sum(len(turn["content"]) for turn in group[0].prompt) + sum(map(len, answers))
         if len(chunk) == MAX_PROMPTS or characters >= MAX_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
@@ -134,11 +128,7 @@ def _chunks(folder: Path) -> Iterator[list[list[Pair]]]:
 
 
 def check_positions(base: Path, max_length: int) -> None:
-    """Refuse sequences longer than the positions that the model has.
-
-    Raises:
-        UserError: `max_length` is larger.
-    """
+    """Raise `UserError` if `max_length` is larger than the number of positions of a base model."""
     config = read_json(base / "config.json")
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if isinstance(positions, int) and max_length > positions:
@@ -148,17 +138,11 @@ def check_positions(base: Path, max_length: int) -> None:
 
 
 def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> TokenManifest:
-    """Write the tokens of a shard of pairs to `out`; their manifest."""
+    """Write the tokens of a shard of pairs to `out`; returns their manifest."""
     check_positions(base, settings.max_length)
     counts = read_json(pairs / "manifest.json")
-    encoder = ConversationEncoder(
-        load_tokenizer(base, settings.trust_remote_code),
-        max_length=settings.max_length,
-        template=settings.template,
-        chat_template=settings.chat_template,
-        end_token=settings.end_token,
-        num_padding_at_beginning=settings.num_padding_at_beginning,
-    )
+    tokenizer = load_tokenizer(base, settings.trust_remote_code)
+    encoder = ConversationEncoder(tokenizer, **settings.model_dump(exclude={"trust_remote_code"}))
     log.info(
         "each prompt is encoded %s", "once for its answers" if encoder.encodes_prompts_once else "with each answer"
     )
@@ -166,7 +150,15 @@ def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> 
     shard = PairTokenizer(encoder, out)
     splits = {split: shard.tokenize_split(pairs, split, counts[split]) for split in SPLITS}
     manifest = TokenManifest(
-        **dict(encoder.describe()),
+        template=encoder.template,
+        chat_template=settings.chat_template,
+        max_length=encoder.max_length,
+        end_id=encoder.end_id,
+        end_token=tokenizer.convert_ids_to_tokens(encoder.end_id),
+        pad_id=tokenizer.pad_token_id,
+        pad_token=tokenizer.pad_token,
+        num_padding_at_beginning=encoder.num_padding_at_beginning,
+        vocabulary=len(tokenizer),
         splits=splits,
         truncated_pairs=shard.truncated_pairs,
         truncated_tokens=shard.truncated_tokens,

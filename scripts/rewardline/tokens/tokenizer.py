@@ -1,10 +1,9 @@
-"""Tokenizers: loaded from a model's folder, and what they do at the edges of a text."""
+"""Tokenizers: loading, the tokens that they add to a text, and where they split one."""
 
 import json
 import re
 from pathlib import Path
 
-from pydantic import JsonValue
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -38,7 +37,7 @@ def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTr
 
 
 def added_tokens(backend: Tokenizer) -> tuple[list[int], list[int]]:
-    """The token ids that a tokenizer puts before and behind every text."""
+    """The token ids that a tokenizer adds before and after every text."""
     bare = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids
     start = next((k for k in range(len(full)) if full[k : k + len(bare)] == bare), 0)
@@ -46,14 +45,14 @@ def added_tokens(backend: Tokenizer) -> tuple[list[int], list[int]]:
 
 
 _WORD_SPLITTERS = ("Whitespace", "WhitespaceSplit", "BertPreTokenizer")
-_LOOKS_BACK = re.compile(r"(?<!\[)\^|\\A|\\G|\\b|\(\?<[=!]")
+_LOOKBEHIND = re.compile(r"(?<!\[)\^|\\A|\\G|\\b|\(\?<[=!]")
 _LOCAL_NORMALIZERS = ("NFC", "NFD", "NFKC", "NFKD", "Lowercase", "BertNormalizer", "StripAccents")
 
 
 def splits_at_words(backend: Tokenizer) -> bool:
-    """Whether the tokenizer splits every text in front of a word that follows an empty line, whatever surrounds it.
+    """Whether the tokenizer splits every text before a word that follows an empty line, in any context.
 
-    Known of tokenizers that split text into words by patterns which look at no more than the neighbouring characters.
+    True for tokenizers that split text into words by patterns which depend on no more than the adjacent characters.
     """
     splitters = _components(backend.pre_tokenizer, "pretokenizers")
     known = all(_splits_words(splitter) or _only_divides(splitter) for splitter in splitters)
@@ -62,7 +61,7 @@ def splits_at_words(backend: Tokenizer) -> bool:
 
 
 def starts_with_special_token(backend: Tokenizer, text: str) -> bool:
-    """Whether `text` begins with a special token, at which every text is split before anything else is done."""
+    """Whether `text` begins with a special token, at which a tokenizer splits every text first."""
     return any(
         token.special and not token.lstrip and text.startswith(token.content)
         for token in backend.get_added_tokens_decoder().values()
@@ -70,30 +69,25 @@ def starts_with_special_token(backend: Tokenizer, text: str) -> bool:
 
 
 def _components(part: object | None, key: str) -> list[JsonObject]:
-    """The components of a normalizer or pre-tokenizer, as their JSON."""
+    """The components of a normalizer or pre-tokenizer as JSON; `key` holds those of a sequence."""
     if part is None:
         return []
-    state: JsonObject = json.loads(part.__getstate__())  # type: ignore[arg-type]
-    if state["type"] != "Sequence":
-        return [state]
-    return [component for component in _values(state[key]) if isinstance(component, dict)]
-
-
-def _values(value: JsonValue) -> list[JsonValue]:
-    return value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else []
+    state = json.loads(part.__getstate__())  # type: ignore[arg-type]
+    components: list[JsonObject] = state[key] if state["type"] == "Sequence" else [state]
+    return components
 
 
 def _only_divides(state: JsonObject) -> bool:
-    """Whether a pre-tokenizer only divides further what others leave."""
+    """Whether a pre-tokenizer only splits the parts of a text further."""
     if state["type"] == "Punctuation":
         return state["behavior"] == "Isolated"
     return state["type"] == "Digits" or (state["type"] == "ByteLevel" and not state["add_prefix_space"])
 
 
 def _splits_words(state: JsonObject) -> bool:
-    if state["type"] == "Split":
-        pattern = str(_values(state["pattern"])[0])
-        known = "\\p{L}" in pattern and not _LOOKS_BACK.search(pattern)
+    if state["type"] == "Split" and isinstance(state["pattern"], dict):
+        pattern = str(*state["pattern"].values())
+        known = "\\p{L}" in pattern and not _LOOKBEHIND.search(pattern)
         return state["behavior"] == "Isolated" and not state["invert"] and known
     if state["type"] == "ByteLevel":
         return not state["add_prefix_space"] and bool(state.get("use_regex", True))

@@ -1,4 +1,4 @@
-"""Trains a new tokenizer on the text of a mixture."""
+"""Training of a new tokenizer on the text of a mixture."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,7 +11,7 @@ from rewardline.data.pairs.store import read_pairs
 from rewardline.tokens.settings import NewTokenizerSettings
 
 MAX_PAIRS = 200_000
-"""Pairs read for the vocabulary; more would not change a vocabulary of this size."""
+"""Pairs read for the vocabulary; more would hardly change it."""
 
 
 def train_tokenizer(folder: Path, settings: NewTokenizerSettings) -> PreTrainedTokenizerFast:

@@ -7,7 +7,8 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.schema import Message
-from rewardline.tokens.encoder import AnswerTooLongError, ConversationEncoder, EncodedAnswers, common_prefix
+from rewardline.tokens.encoder import AnswerTooLongError, ConversationEncoder, EncodedAnswers
+from rewardline.tokens.store import split_prefix
 from rewardline.tokens.tokenizer import load_tokenizer
 
 CHAT = (
@@ -36,8 +37,8 @@ def test_prefix_and_tails_equal_tokenising_complete_conversations(
     encoder = ConversationEncoder(tokenizer, max_length=200, template=template)
     prompt, answers = turns("How many are 3 and 4?", "7.", "And 5 and 6?"), ["They are 11.", "They are 12!", "The"]
     sequences = encode(encoder, prompt, answers).sequences
-    shared = common_prefix(sequences)
-    for answer, sequence in zip(answers, sequences, strict=True):
+    prefix, tails = split_prefix(sequences)
+    for answer, sequence, tail in zip(answers, sequences, tails, strict=True):
         assert sequence[-1] == tokenizer.eos_token_id
         text = tokenizer.decode(sequence[:-1])
         expected = (
@@ -47,8 +48,9 @@ def test_prefix_and_tails_equal_tokenising_complete_conversations(
             f"<assistant>{answer}"
         )
         assert text == expected
-        assert len(sequence) > shared
-    assert len({tuple(sequence[:shared].tolist()) for sequence in sequences}) == 1
+        assert len(tail)
+        assert [*prefix, *tail] == sequence.tolist()
+    assert len({tail[0] for tail in tails}) > 1, "no longer prefix is shared"
 
 
 def test_a_chat_template_of_the_users_own_takes_the_place_of_the_tokenizers(base_models: Callable[..., Path]) -> None:

@@ -1,18 +1,18 @@
 """Attention over packed rows that share prefixes: [prefix, tail, tail, ..., prefix, tail, tail, ...] without padding.
 
 A tail sees its own prefix and itself, never another tail; positions continue from the prefix for each tail. So every
-hidden state is the one that the complete conversation alone would give, and a prompt is computed once for all answers.
+hidden state equals that of the complete conversation alone, and a prompt is computed once for all answers.
 
-The layout of a packed row is a keyword argument of the model's forward pass, `layout`, which transformers hand down to
-the attention function of every layer. Gradient checkpointing therefore recomputes a layer with the same layout.
+The layout of a packed row is a keyword argument of the model's forward pass, `layout`, which transformers pass to the
+attention function of every layer. Gradient checkpointing therefore recomputes a layer with the same layout.
 """
 
 import logging
 from collections.abc import Mapping
 from copy import copy
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MethodType
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -32,9 +32,9 @@ VERIFIED = frozenset({
 })  # fmt: skip
 """Model types whose scores in packed rows equal those of padded rows; each is tested."""
 INPUT_NORMS = ("input_layernorm", "ln_1", "self_attn_layer_norm")
-"""Names of the norm in front of the attention module; OLMo2 has none."""
+"""Names of the norm before the attention module; OLMo2 has none."""
 OUTPUTS = ("o_proj", "out_proj", "c_proj", "dense", "resid_dropout")
-"""Names of what an attention module applies to the output of the attention function."""
+"""Names of the modules that an attention module applies to the output of the attention function."""
 
 
 def unsupported_reason(model: PreTrainedModel, max_length: int | None = None) -> str | None:
@@ -55,19 +55,20 @@ def choose(kernel: Kernel, dtype: torch.dtype, heads: flex.Heads) -> Literal["sd
     if not torch.cuda.is_available():
         return "sdpa"
     reason = flex.unsupported_reason(torch.device("cuda"), dtype, heads)
-    if reason:
-        log.warning("attention in segments, since flex_attention does not work here: %s", reason)
-    return "sdpa" if reason else "flex"
+    if reason is None:
+        return "flex"
+    log.warning("attention is computed in groups, since flex_attention does not work here: %s", reason)
+    return "sdpa"
 
 
 def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa", dtype: torch.dtype | None = None) -> bool:
     """Make `model` take packed rows, with their `layout`, and compute its last layer only at the rows that are read.
 
-    `dtype`: that of the computation, None for the model's own. Returns False where the last layer is still computed at
-    all rows.
+    `dtype`: that of the computation, None for the model's. Returns False where the last layer is still computed at all
+    rows.
     """
     model.set_attn_implementation(FLEX if choose(kernel, dtype or model.dtype, _heads(model)) == "flex" else NAME)
-    # ZeRO-3 keeps a state of its own in every module that runs; the last layer runs a copy of one.
+    # ZeRO-3 keeps state in every module that runs, and the last layer runs a copy of one.
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         return False
     layers = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
@@ -133,7 +134,7 @@ def shared_prefix_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,  # noqa: ARG001 (the layout says more than a mask could)
+    attention_mask: Tensor | None,  # noqa: ARG001 (the layout takes its place)
     scaling: float | None = None,
     dropout: float = 0.0,
     *,
@@ -147,21 +148,22 @@ def shared_prefix_attention(
 
     Shapes: query [1, heads, Q, d]; key and value [1, key heads, T, d]; the output is [1, Q, heads, d].
     `keys_and_values`: those of the complete row where `query` has only some rows. `only_keys_and_values`: return these
-    in place of attention weights, with a placeholder for the output.
+    in place of attention weights, with a placeholder for the output. `use_flex`: in one call of flex_attention, unless
+    there is dropout, which it does not support.
     """
     if only_keys_and_values:
         return query.transpose(1, 2), (key, value)
     if layout is None:
         raise RuntimeError("the packed row has no layout")
     key, value = keys_and_values or (key, value)
-    if use_flex:
+    rate = dropout if module.training else 0.0
+    if use_flex and not rate:
         return flex.attend(query, key, value, layout, scaling).transpose(1, 2), None
     if not layout.masks and not layout.long:
         raise RuntimeError("the layout of the packed row has no masks")
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    rate = dropout if module.training else 0.0
     q, k, v = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
     parts: list[Tensor | Segment] = [*layout.masks, *layout.long]
     lengths = [_lengths(part) for part in parts]
@@ -174,23 +176,6 @@ def shared_prefix_attention(
     )
     outputs = [_attend(*part, rate, scaling) for part in states]
     return gather(torch.cat(outputs), layout.queries)[None], None
-
-
-def flex_shared_prefix_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,  # the keyword arguments of `shared_prefix_attention`
-) -> tuple[Tensor, KeysAndValues | None]:
-    """The same as `shared_prefix_attention` in one call of flex_attention, which has no dropout."""
-    use_flex = not (module.training and dropout)
-    return shared_prefix_attention(
-        module, query, key, value, attention_mask, scaling, dropout, use_flex=use_flex, **kwargs
-    )
 
 
 def _lengths(part: Tensor | Segment) -> tuple[int, int]:
@@ -232,6 +217,6 @@ def _tail_mask(prefix: int, tail: int, device: torch.device) -> Tensor:
     return mask
 
 
-for _name, _function in ((NAME, shared_prefix_attention), (FLEX, flex_shared_prefix_attention)):
-    AttentionInterface.register(_name, _function)
+for _name, _use_flex in ((NAME, False), (FLEX, True)):
+    AttentionInterface.register(_name, partial(shared_prefix_attention, use_flex=_use_flex))
     AttentionMaskInterface.register(_name, lambda *_args, **_kwargs: None)

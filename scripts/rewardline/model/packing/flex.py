@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from rewardline.core.errors import first_line
-from rewardline.model.packing.layout import Layout, Segment, build_layout
+from rewardline.model.packing.layout import Layout, Segment, build_layout, sees, to_device
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float | None) -> Tensor:
@@ -24,7 +24,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: flo
         block_mask=_block_mask(layout),
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
-        # Few queries, as in the last layer, would take a kernel of their own, compiled for their number.
+        # Few queries, as in the last layer, would otherwise use a kernel that is compiled for their number.
         kernel_options={"FORCE_USE_FLEX_ATTENTION": True},
     )
 
@@ -32,7 +32,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: flo
 @lru_cache(maxsize=1)
 def _kernel(device: str) -> Callable[..., Tensor]:
     if device != "cuda":
-        return flex_attention  # has no gradient, and serves tests
+        return flex_attention  # has no gradient; for tests
     # One compilation for rows of any length, but for each of a few cases: one block of 128 or several, of queries and
     # of keys, with a gradient and without. Beyond PyTorch's limit of 8 it would compute the whole score matrix.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
@@ -41,15 +41,13 @@ def _kernel(device: str) -> Callable[..., Tensor]:
 
 @lru_cache(maxsize=2)
 def _block_mask(layout: Layout) -> BlockMask:
-    """The visible blocks of a packed row, cached as all layers but the last have the same ones."""
+    """The visible blocks of a packed row, cached as all layers but the last share them."""
     rows, (own, visible, prefix) = layout.query_rows, layout.visibility
 
-    def sees(_batch: Tensor, _head: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        row = rows[q]
-        mask: Tensor = (k <= row) & ((visible[k] == own[row]) | (visible[k] == prefix[row]))
-        return mask
+    def mask(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return sees(rows[query], key, own, visible, prefix)
 
-    return create_block_mask(sees, None, None, len(rows), len(own), device=rows.device.type)
+    return create_block_mask(mask, None, None, len(rows), len(own), device=rows.device.type)
 
 
 class Heads(NamedTuple):
@@ -64,7 +62,7 @@ def unsupported_reason(device: torch.device, dtype: torch.dtype, heads: Heads) -
     """Why flex_attention does not work on this device for such heads, forward and backward; None if it does."""
     try:
         for length in (70, 300):
-            layout = build_layout([Segment(0, length, (40, 30))], None).to(device)
+            layout = to_device(build_layout([Segment(0, length, (40, 30))], None), device)
             query, key, value = (
                 torch.randn(1, count, length + 70, heads.size, device=device, dtype=dtype, requires_grad=True)
                 for count in (heads.queries, heads.keys, heads.keys)

@@ -4,20 +4,33 @@ A packed row is [prefix, tail, tail, ..., prefix, tail, tail, ...] without paddi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn.utils.rnn import pad_sequence
 
+T = TypeVar("T")
 LONG = 512
-"""From this many tokens on, the attention of a comparison is computed by itself."""
+"""The attention of a comparison with at least this many tokens is computed separately."""
 MAX_PADDING_RATIO = 1.3
 """Most tokens of a group, padding included, relative to its real tokens."""
 INVISIBLE = -1
 """Part index of tokens that no other token sees."""
+
+
+def to_device(value: T, device: torch.device) -> T:
+    """A copy of a tensor, tuple or dataclass with all tensors in it on `device`."""
+    moved: object = value
+    if isinstance(value, Tensor):
+        moved = value.to(device)
+    elif isinstance(value, tuple):
+        moved = tuple(to_device(item, device) for item in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        moved = replace(value, **{f.name: to_device(getattr(value, f.name), device) for f in fields(value)})
+    return moved  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,7 @@ class Segment:
     """A comparison in a packed row: `start`, the length of the prefix and of each tail, in tokens.
 
     `pads`: the number of padding tokens at the end of each tail, () for none. As in a padded row with a mask, padding
-    sees the prefix and the real tokens of its tail, but no padding, and nothing sees padding.
+    sees the prefix and the real tokens of its tail, and no token sees padding.
     """
 
     start: int
@@ -33,31 +46,20 @@ class Segment:
     tails: tuple[int, ...]
     pads: tuple[int, ...] = ()
 
-    @cached_property
+    @property
     def length(self) -> int:
         """Tokens of the comparison."""
         return self.prefix + sum(self.tails)
-
-    @cached_property
-    def parts(self) -> tuple[Tensor, Tensor]:
-        """The part index of each token, and the same as other tokens see it: 0 the prefix, 1 the first tail, etc."""
-        counts = torch.tensor([self.prefix, *self.tails])
-        parts = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        ends = counts.cumsum(0).tolist()[1:]
-        visible = parts.clone()
-        for end, pads in zip(ends, self.pads, strict=bool(self.pads)):
-            visible[end - pads : end] = INVISIBLE
-        return parts, visible
-
-    @property
-    def is_long(self) -> bool:
-        """Whether its attention is computed by itself. Padding needs a mask, which only groups have."""
-        return self.length >= LONG and not any(self.pads)
 
     @property
     def stop(self) -> int:
         """The row after its last token."""
         return self.start + self.length
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its attention is computed separately. Padding needs a mask, which only groups have."""
+        return self.length >= LONG and not any(self.pads)
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,6 @@ class GroupIndices:
     positions: Tensor
     padding: Tensor
     absent: Tensor
-
-    def to(self, device: torch.device) -> "GroupIndices":
-        """The same with its tensors on `device`."""
-        return GroupIndices(*(tensor.to(device) for tensor in (self.rows, self.positions, self.padding, self.absent)))
 
 
 class _Context(FunctionCtx):
@@ -122,7 +120,7 @@ class Layout:
     """How the attention of a packed row of T tokens is computed.
 
     First in groups of n comparisons of similar length, each in one padded call, as many small calls would cost more
-    than padding; then the `long` ones by themselves, as plain causal attention skips half of the work. `masks`: bool
+    than padding; then the `long` ones separately, as plain causal attention skips half of the work. `masks`: bool
     [n, 1, Q, L] of each group, True where a query sees a key; a group takes the next n * Q positions of `queries` and
     n * L of `keys`. `query_rows`: int64 [Q], the row of each query. `visibility`: int64 [3, T], for each row its part
     index in the packed row, the same as other tokens see it, and that of its comparison's prefix. `last_layer`: the
@@ -144,27 +142,10 @@ class Layout:
         """Bool [T]: which rows are not padding."""
         return self.visibility[1] != INVISIBLE
 
-    def to(self, device: torch.device) -> "Layout":
-        """The layout with its tensors on `device`."""
-        keys = self.keys.to(device)
-        return replace(
-            self,
-            queries=keys if self.queries is self.keys else self.queries.to(device),
-            keys=keys,
-            masks=tuple(mask.to(device) for mask in self.masks),
-            query_rows=self.query_rows.to(device),
-            visibility=self.visibility.to(device),
-            last_layer=None if self.last_layer is None else self.last_layer.to(device),
-        )
 
-
-@dataclass(frozen=True)
-class _Member:
-    """A comparison in a group: `queries`, int64 [q], which of its tokens are queries; `rows`, their query indices."""
-
-    segment: Segment
-    queries: Tensor
-    rows: Tensor
+def sees(query: Tensor, key: Tensor, own: Tensor, visible: Tensor, prefix: Tensor) -> Tensor:
+    """Whether row `query` sees row `key`: bool, of their broadcast shape. The rest are the rows of `visibility`."""
+    return (key <= query) & ((visible[key] == own[query]) | (visible[key] == prefix[query]))
 
 
 def build_layout(segments: Sequence[Segment], read_rows: Sequence[int] | None, masks: bool = True) -> Layout:
@@ -174,56 +155,60 @@ def build_layout(segments: Sequence[Segment], read_rows: Sequence[int] | None, m
     depend on the data: ZeRO assumes that gradients become ready in the same order in all processes. Without `masks`,
     for flex_attention, there are no groups.
     """
-    total = sum(segment.length for segment in segments)
     visibility = _visibility(segments)
-    if not masks:
-        none = torch.zeros(0, dtype=torch.long)
-        empty = GroupIndices(none, none, none, none)
-        bare = Layout(empty, empty, (), (), torch.arange(total), visibility)
-        if read_rows is None:
-            return bare
-        return replace(bare, last_layer=replace(bare, query_rows=torch.tensor(sorted(set(read_rows)))))
-    members = [_Member(s, torch.arange(s.length), torch.arange(s.start, s.stop)) for s in segments]
-    long = [member for member in members if member.segment.is_long]
-    groups = _groups([member for member in members if not member.segment.is_long])
-    indices = _group_indices([[m.rows for m in group] for group in [*groups, *([member] for member in long)]], total)
-    full = Layout(
-        queries=indices,
-        keys=indices,
-        masks=tuple(map(_mask, groups)),
-        long=tuple(member.segment for member in long),
-        query_rows=torch.arange(total),
-        visibility=visibility,
-    )
+    layout = _layout(segments, torch.arange(visibility.shape[1]), visibility, masks)
     if read_rows is None:
-        return full
-    query_rows = torch.tensor(sorted(set(read_rows)))
-    read = []
-    for segment in segments:
-        begin, end = torch.searchsorted(query_rows, torch.tensor([segment.start, segment.stop])).tolist()
-        if begin < end:
-            read.append(_Member(segment, query_rows[begin:end] - segment.start, torch.arange(begin, end)))
-    groups = _groups(read)
-    keys = [[torch.arange(m.segment.start, m.segment.stop) for m in group] for group in groups]
-    last_layer = Layout(
-        queries=_group_indices([[m.rows for m in group] for group in groups], len(query_rows)),
+        return layout
+    return replace(layout, last_layer=_layout(segments, torch.tensor(sorted(set(read_rows))), visibility, masks))
+
+
+def _visibility(segments: Sequence[Segment]) -> Tensor:
+    lengths = torch.tensor([length for segment in segments for length in (segment.prefix, *segment.tails)])
+    own = torch.arange(len(lengths)).repeat_interleave(lengths)
+    visible = own.clone()
+    pads = [count for segment in segments for count in (0, *(segment.pads or [0] * len(segment.tails)))]
+    for end, count in zip(lengths.cumsum(0).tolist(), pads, strict=True):
+        visible[end - count : end] = INVISIBLE
+    parts = torch.tensor([1 + len(segment.tails) for segment in segments])
+    first = parts.cumsum(0) - parts
+    return torch.stack([own, visible, first.repeat_interleave(torch.tensor([s.length for s in segments]))])
+
+
+_Member = tuple[Segment, Tensor]
+"""A comparison in a group, and the indices of its queries: int64 [q]."""
+
+
+def _layout(segments: Sequence[Segment], query_rows: Tensor, visibility: Tensor, masks: bool) -> Layout:
+    none = torch.zeros(0, dtype=torch.long)
+    empty = GroupIndices(none, none, none, none)
+    if not masks:
+        return Layout(empty, empty, (), (), query_rows, visibility)
+    total = visibility.shape[1]
+    bounds = torch.searchsorted(query_rows, torch.tensor([(s.start, s.stop) for s in segments])).tolist()
+    members = [(s, torch.arange(*bound)) for s, bound in zip(segments, bounds, strict=True) if bound[0] < bound[1]]
+    is_complete = len(query_rows) == total
+    long = [member for member in members if is_complete and member[0].is_long]
+    groups = _groups([member for member in members if not (is_complete and member[0].is_long)])
+    batches = [*groups, *([member] for member in long)]
+    queries = [_pad([rows for _, rows in batch]) for batch in batches]
+    keys = [_pad([torch.arange(s.start, s.stop) for s, _ in batch]) for batch in batches]
+    return Layout(
+        queries=_group_indices(queries, len(query_rows)),
         keys=_group_indices(keys, total),
-        masks=tuple(map(_mask, groups)),
-        long=(),
+        masks=tuple(_mask(query_rows, *both, visibility) for both in zip(queries[: len(groups)], keys, strict=False)),
+        long=tuple(segment for segment, _ in long),
         query_rows=query_rows,
         visibility=visibility,
     )
-    return replace(full, last_layer=last_layer)
 
 
 def _groups(members: list[_Member]) -> list[list[_Member]]:
     """Comparisons of similar length together, longest first."""
     groups: list[list[_Member]] = []
     real = 0  # tokens of the last group
-    for member in sorted(members, key=lambda m: (-m.segment.length, m.segment.start)):
-        length = member.segment.length
-        group = groups[-1] if groups else []
-        if not group or group[0].segment.length * (len(group) + 1) > MAX_PADDING_RATIO * (real + length):
+    for member in sorted(members, key=lambda m: (-m[0].length, m[0].start)):
+        length = member[0].length
+        if not groups or groups[-1][0][0].length * (len(groups[-1]) + 1) > MAX_PADDING_RATIO * (real + length):
             groups.append([])
             real = 0
         groups[-1].append(member)
@@ -231,10 +216,14 @@ def _groups(members: list[_Member]) -> list[list[_Member]]:
     return groups
 
 
-def _group_indices(groups: Sequence[list[Tensor]], total: int) -> GroupIndices:
-    """Rows of `total`, listed by group and comparison, each comparison padded to the longest of its group."""
-    padded = [pad_sequence(group, batch_first=True, padding_value=-1).flatten() for group in groups]
-    rows = torch.cat(padded)
+def _pad(rows: list[Tensor]) -> Tensor:
+    """The rows of a group's comparisons: int64 [n, longest], -1 for padding."""
+    return pad_sequence(rows, batch_first=True, padding_value=-1)
+
+
+def _group_indices(groups: Sequence[Tensor], total: int) -> GroupIndices:
+    """The map of `total` rows to the positions of padded groups."""
+    rows = torch.cat([group.flatten() for group in groups])
     real = (rows >= 0).nonzero()[:, 0]
     positions = torch.full((total,), -1)
     positions[rows[real]] = real
@@ -242,29 +231,10 @@ def _group_indices(groups: Sequence[list[Tensor]], total: int) -> GroupIndices:
     return GroupIndices(rows.clamp(min=0), positions.clamp(min=0), padding, absent)
 
 
-def _mask(members: Sequence[_Member]) -> Tensor:
+def _mask(query_rows: Tensor, queries: Tensor, keys: Tensor, visibility: Tensor) -> Tensor:
     """The mask of a group: bool [n, 1, Q, L]."""
-    keys = torch.arange(max(member.segment.length for member in members))
-    # A padded query repeats the first token; its output is dropped.
-    queries = pad_sequence([member.queries for member in members], batch_first=True)
-    parts = [member.segment.parts for member in members]
-    visible = pad_sequence([part for _, part in parts], batch_first=True, padding_value=INVISIBLE)[:, None, :]
-    own = pad_sequence([part for part, _ in parts], batch_first=True).gather(1, queries)[:, :, None]
-    # The masks are large: integers of few bytes, and no copies.
-    small = torch.int16 if len(keys) < 2**15 else torch.int32
-    visible, own = visible.to(small), own.to(small)
-    mask = visible == own
-    mask |= visible == 0
-    mask &= keys.to(small) <= queries.to(small)[:, :, None]
+    # A padded query repeats the first one of its comparison; its output is dropped.
+    queries = query_rows[queries.where(queries >= 0, queries[:, :1])]
+    mask = sees(queries[:, :, None], keys[:, None].clamp(min=0), *visibility)
+    mask &= (keys >= 0)[:, None]
     return mask[:, None]
-
-
-def _visibility(segments: Sequence[Segment]) -> Tensor:
-    """`Layout.visibility`: int64 [3, T]."""
-    columns, first = [], 0
-    for segment in segments:
-        own, visible = segment.parts
-        shifted = visible.where(visible == INVISIBLE, visible + first)
-        columns.append(torch.stack([own + first, shifted, torch.full_like(own, first)]))
-        first += 1 + len(segment.tails)
-    return torch.cat(columns, dim=1)

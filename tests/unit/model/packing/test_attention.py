@@ -70,8 +70,10 @@ def test_flex_attention_is_the_same(read_rows: list[int] | None) -> None:
     query = torch.randn(1, 4, len(current.query_rows), 8)
     key, value = torch.randn(2, 1, 2, TOTAL, 8)
     module = torch.nn.Module().eval()
-    one, _ = attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current)
-    other, _ = attention.flex_shared_prefix_attention(module, query, key, value, None, 0.3, layout=current)
+    one, other = (
+        attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current, use_flex=use_flex)[0]
+        for use_flex in (False, True)
+    )
     assert torch.allclose(one, other, atol=1e-6)
 
 
