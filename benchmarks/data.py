@@ -124,7 +124,7 @@ def run_pipeline(folder: Path, config: Path, target: str, cores: int) -> Memory:
 
 def texts(part: Path, complete: bool) -> Iterator[list[str]]:
     """Texts of a folder of pairs, 512 pairs at a time: the prompt with each answer if `complete`, else separately."""
-    from rewardline.data.pairs.store import read_rows
+    from rewardline.data.parquet import read_rows
     from rewardline.tokens.templates import PLAIN
 
     rows: Iterator[Any] = iter(read_rows(part / "train"))
@@ -143,8 +143,8 @@ def tokenizing_times(job: tuple[Path, Path]) -> dict[str, float]:
 
     from tokenizers import Tokenizer
 
-    from rewardline.data.pairs.store import PartWriter, read_pairs
-    from rewardline.data.schema import Pair
+    from rewardline.data.parquet import PartWriter, read_typed_rows
+    from rewardline.data.schema import PAIR_SCHEMA, Pair
     from rewardline.tokens.settings import TokenizeSettings
     from rewardline.tokens.tokenize_pairs import tokenize
 
@@ -153,12 +153,12 @@ def tokenizing_times(job: tuple[Path, Path]) -> dict[str, float]:
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     settings = TokenizeSettings(max_length=1024, template="plain")
     seconds = dict.fromkeys(("stage", "complete", "separate"), 0.0)
-    rows = read_pairs(part / "train")
+    rows = read_typed_rows(part / "train", Pair)
     with tempfile.TemporaryDirectory() as name:
         for number in range(SAMPLES):
             sample = Path(name) / str(number)
             for split, some in (("train", islice(rows, SAMPLE)), ("eval", [])):
-                writer = PartWriter(sample / split, Pair)
+                writer = PartWriter[Pair](sample / split, PAIR_SCHEMA)
                 for row in some:
                     writer.add(row)
                 writer.close()

@@ -30,7 +30,7 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from rewardline.data.benchmarks import PROMPTS, SECTIONS, TIES
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.parquet import read_rows
 from rewardline.evaluation.published import figures
 
 Json = dict[str, Any]

@@ -15,7 +15,7 @@ from pathlib import Path
 from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
 from rewardline.core.cli import StageParser, run
 from rewardline.data.pairs import mixture
-from rewardline.data.pairs.pair_statistics import STATISTICS
+from rewardline.data.pairs.manifests import STATISTICS
 from rewardline.data.pairs.settings import PairsSettings
 
 

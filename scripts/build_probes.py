@@ -13,7 +13,7 @@ from rewardline.core.artifacts import artifact_key, input_hashes, restored, writ
 from rewardline.core.cli import StageParser, run
 from rewardline.core.files import atomic_folder
 from rewardline.data.pairs import build_probes
-from rewardline.data.pairs.pair_statistics import STATISTICS
+from rewardline.data.pairs.manifests import STATISTICS
 from rewardline.data.pairs.settings import ProbeSettings
 
 

@@ -3,8 +3,8 @@
     python scripts/clean_pairs.py --settings @settings.json --prompts results/shards/prompts/main/manifest.json \\
         --output results/shards/pairs/main/0
 
-The settings' `shard` is INDEX/COUNT. A shard is a range of prompt ids. Writes `train/` and `eval/` with Parquet parts
-clustered by prompt, `rejects.parquet`, `rows.npy` (what became of each row) and `manifest.json`.
+A shard is a range of prompt ids: number `shard` (from 0) of `shards` in the settings. Writes `train/` and `eval/` with
+Parquet parts clustered by prompt, `rejects.parquet`, `rows.npy` (the outcome of each row) and `manifest.json`.
 """
 
 from functools import partial

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.parquet import read_rows
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer

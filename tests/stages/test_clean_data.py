@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rewardline.data.pairs import cleaning, mixture, prompt_comparison
-from rewardline.data.pairs.pair_statistics import MixtureStatistics
+from rewardline.data.pairs.manifests import MixtureStatistics
 
 from support.data_stages import build, pairs, prompts, tokenize, write_rows
 

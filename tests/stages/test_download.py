@@ -17,7 +17,7 @@ import generate_demo
 from rewardline.core.errors import UserError
 from rewardline.data.sources import dataset, store
 from rewardline.data.sources.rows import Row, as_row
-from rewardline.data.sources.store import Input, SourceFile, write_rows
+from rewardline.data.sources.store import Input, write_rows
 
 SCRIPTS = Path(download.__file__).parent
 
@@ -92,6 +92,9 @@ def test_parts_hold_50_000_rows_and_a_second_run_gives_the_same_bytes(here: Path
     assert [part["rows"] for part in manifest["parts"]] == [50_000, 50_000, 20_001]
     assert manifest["source"] == {"files": ["data/a.jsonl"]}
     assert [row["row"] for row in rows(here / "one")] == list(range(1, 120_002))
+    lengths = [len(row["record"]) for row in rows(here / "one")]
+    expected = [sum(lengths[start : start + 50_000]) for start in (0, 50_000, 100_000)]
+    assert [part["characters"] for part in manifest["parts"]] == expected
     os.utime(here / "data/a.jsonl", (0, 0))
     run({"sizes": [2], "files": ["data/a.jsonl"]}, here / "two")
     assert contents(here / "one") == contents(here / "two")
@@ -151,7 +154,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(here: Path) -> None:
             stream.write('{"a": 2}\n')
 
     with pytest.raises(UserError, match=r"data/a\.jsonl changed while it was read"):
-        write_rows("mine", [Input("data/a.jsonl", growing(), SourceFile("data/a.jsonl", path))], here / "data")
+        write_rows("mine", [Input("data/a.jsonl", growing(), path)], here / "data")
 
 
 def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> None:
@@ -162,11 +165,10 @@ def test_a_file_that_vanishes_while_it_is_read_stops_the_stage(here: Path) -> No
         yield as_row(1, {"a": 1})
         path.unlink()
 
-    with pytest.raises(UserError, match=r"data/a\.jsonl vanished while it was read"):
-        write_rows("mine", [Input("data/a.jsonl", going(), SourceFile("data/a.jsonl", path))], here / "data")
+    with pytest.raises(UserError, match=r"data/a\.jsonl no longer exists"):
+        write_rows("mine", [Input("data/a.jsonl", going(), path)], here / "data")
     with pytest.raises(UserError, match=r"data/b\.jsonl no longer exists"):
-        missing = SourceFile("data/b.jsonl", here / "data/b.jsonl")
-        write_rows("mine", [Input("data/b.jsonl", iter(()), missing)], here / "data")
+        write_rows("mine", [Input("data/b.jsonl", iter(()), here / "data/b.jsonl")], here / "data")
 
 
 def test_tables_whose_columns_the_settings_name(here: Path) -> None:
@@ -253,7 +255,7 @@ def test_files_that_were_read_apart_become_one_dataset(here: Path, monkeypatch: 
     same = ("name", "source", "revision", "rows", "unreadable", "inputs", "schema")
     assert {key: joined[key] for key in same} == {key: complete[key] for key in same}
     (here / "joined/manifest.json").unlink()
-    monkeypatch.setattr(dataset, "join_parts", fails)
+    monkeypatch.setattr(dataset, "join_datasets", fails)
     assert run(settings, here / "joined", *parts) == joined
 
 

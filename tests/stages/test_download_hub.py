@@ -153,15 +153,11 @@ def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
 
 
-def names(files: list[hub.HubFile]) -> list[str]:
-    return [file.label for file in files]
-
-
 def test_a_split_is_all_its_files_in_order_and_only_those_are_fetched(server: Hub) -> None:
     files = hub.fetch(REPO, COMMIT)
     prefix = f"hub://{REPO}@{COMMIT}/train/"
-    assert names(files) == [prefix + "harmless/train.jsonl.gz", prefix + "helpful/train.jsonl.gz"]
-    assert [file.path.read_bytes() for file in files] == [
+    assert list(files) == [prefix + "harmless/train.jsonl.gz", prefix + "helpful/train.jsonl.gz"]
+    assert [path.read_bytes() for path in files.values()] == [
         FILES["harmless/train.jsonl.gz"],
         FILES["helpful/train.jsonl.gz"],
     ]
@@ -169,17 +165,17 @@ def test_a_split_is_all_its_files_in_order_and_only_those_are_fetched(server: Hu
 
 
 def test_parts_of_a_repository() -> None:
-    assert names(hub.fetch(REPO, COMMIT, split="test")) == [f"hub://{REPO}@{COMMIT}/test/helpful/test.jsonl.gz"]
+    assert list(hub.fetch(REPO, COMMIT, split="test")) == [f"hub://{REPO}@{COMMIT}/test/helpful/test.jsonl.gz"]
     expected = [f"hub://{REPO}@{COMMIT}/train/helpful/train.jsonl.gz"]
-    assert names(hub.fetch(REPO, COMMIT, data_dir="helpful")) == expected
-    assert names(hub.fetch(REPO, COMMIT, data_files=["helpful/tr*"])) == expected
+    assert list(hub.fetch(REPO, COMMIT, data_dir="helpful")) == expected
+    assert list(hub.fetch(REPO, COMMIT, data_files=["helpful/tr*"])) == expected
 
 
 def test_the_card_says_what_the_configs_are(server: Hub) -> None:
     server.files = {"README.md": CARD, "one/a.csv": b"a\n1\n", "one/b.csv": b"a\n2\n", "two.tsv": b"a\tb\n1\t2\n"}
-    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "first"))] == ["a.csv", "b.csv"]
-    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "first", "odd"))] == ["b.csv"]
-    assert [Path(name).name for name in names(hub.fetch(REPO, COMMIT, "second"))] == ["two.tsv"]
+    assert [Path(name).name for name in list(hub.fetch(REPO, COMMIT, "first"))] == ["a.csv", "b.csv"]
+    assert [Path(name).name for name in list(hub.fetch(REPO, COMMIT, "first", "odd"))] == ["b.csv"]
+    assert [Path(name).name for name in list(hub.fetch(REPO, COMMIT, "second"))] == ["two.tsv"]
     for config, reason in [
         (None, r"Config name is missing.*'first', 'second', 'strange'\]\. Set `config:`"),
         ("third", r"'third' not found.*'first', 'second'"),
@@ -226,7 +222,7 @@ def test_a_download_that_breaks_off_is_taken_up_again(server: Hub) -> None:
     data = lines(*(f"{index * 7919**5:x}" for index in range(20_000)))
     server.files = {"train.jsonl": data}
     server.cut = 300_000
-    assert hub.fetch(REPO, COMMIT)[0].path.read_bytes() == data
+    assert [path.read_bytes() for path in hub.fetch(REPO, COMMIT).values()] == [data]
     assert [request.split("/")[0] for request in server.requests[-3:]] == ["HEAD ", "GET ", "GET "]
 
 

@@ -14,7 +14,7 @@ import tokenize_pairs
 from rewardline.core.errors import UserError
 from rewardline.data.pairs import build_probes as build_stage
 from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.parquet import read_rows
 from rewardline.tokens.encoder import ConversationEncoder
 from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer

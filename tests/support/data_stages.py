@@ -14,7 +14,7 @@ import index_joins
 import join_tokens
 import tokenize_pairs
 from rewardline.core.settings import Settings
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.parquet import read_rows
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import TokenDataset

@@ -6,8 +6,8 @@ from typing import Any
 
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.identity import prompt_identity
-from rewardline.data.pairs.store import PartWriter
-from rewardline.data.schema import Candidate, Message, Pair, RowLocation
+from rewardline.data.parquet import PartWriter
+from rewardline.data.schema import PAIR_SCHEMA, Candidate, Message, Pair, RowLocation
 
 Json = dict[str, Any]
 
@@ -61,7 +61,7 @@ def pair_rows(count: int, variety: str = "") -> list[Json]:
 def write_pairs(folder: Path, train: list[Json], held_out: list[Json]) -> None:
     """A folder as the pairs stage leaves it."""
     for split, rows in (("train", train), ("eval", held_out)):
-        writer = PartWriter(folder / split, Pair)
+        writer = PartWriter[Pair](folder / split, PAIR_SCHEMA)
         for row in rows:
             writer.add(Pair(**row))
         writer.close()

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.parquet import read_rows
 
 from support.project import Project, small
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.parquet import read_rows
 from rewardline.tokens.templates import SPEAKERS
 
 from support.paths import ROOT

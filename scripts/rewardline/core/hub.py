@@ -1,4 +1,4 @@
-"""Access to the Hugging Face hub: commits, models, and errors that say what to do.
+"""Access to the Hugging Face hub: commits, models, and errors with remedies.
 
 Everything goes through the cache of `huggingface_hub` (HF_HOME): files that an interrupted download has finished are
 not fetched again. A token comes from the environment (HF_TOKEN).
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from rewardline.core.errors import UserError, first_line
 
@@ -21,26 +21,19 @@ TIMEOUT = 15.0
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class Revision(NamedTuple):
-    """A revision of a repository: its commit, and the paths of all its files."""
+def look_up(kind: RepoType, repo: str, revision: str) -> tuple[str, list[str]]:
+    """The commit of a revision and the paths of its files; to be called within `explained`.
 
-    commit: str
-    files: list[str]
-
-
-def look_up(kind: RepoType, repo: str, revision: str) -> Revision:
-    """Ask the hub for a revision: one request that fails within seconds, where downloads retry for minutes.
-
-    What it raises is for `explained`.
+    One request that fails within seconds, where downloads retry for minutes.
     """
     from huggingface_hub import HfApi
 
     info = HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=TIMEOUT)
-    return Revision(str(info.sha), [str(file.rfilename) for file in info.siblings or []])
+    return str(info.sha), [str(file.rfilename) for file in info.siblings or []]
 
 
 def resolve(kind: RepoType, repo: str, revision: str) -> str:
-    """The commit of a revision: itself, without a request, or that of a branch or tag, which the log asks to pin.
+    """The full commit of a revision, without a request if it is one; for a branch or tag, the log asks to pin it.
 
     Raises:
         UserError: there is no such revision, or the hub cannot be reached.
@@ -48,22 +41,17 @@ def resolve(kind: RepoType, repo: str, revision: str) -> str:
     if _COMMIT.fullmatch(revision):
         return revision
     with explained(kind, repo, revision):
-        commit = look_up(kind, repo, revision).commit
-    log.warning(
-        "%s is not pinned: %s resolved to %s. Write this commit into the config, as `revision:`; else it can "
-        "change between runs",
-        repo,
-        revision,
-        commit,
-    )
+        commit, _ = look_up(kind, repo, revision)
+    message = "%s is not pinned: %s resolved to %s. Set `revision:` to this commit; else it can change between runs"
+    log.warning(message, repo, revision, commit)
     return commit
 
 
 def fetch_model(repo: str, revision: str, patterns: list[str]) -> tuple[str, Path]:
-    """Fetch the files of a hub model that match `patterns` into the hub's cache. Returns the commit and the folder.
+    """Download the files of a hub model that match `patterns` to the hub's cache; the commit and the folder.
 
     Raises:
-        UserError: what is wrong with the name, the revision, the access or the network, and what to do.
+        UserError: a problem of the name, the revision, the access or the network, with a remedy.
     """
     from huggingface_hub import is_offline_mode, snapshot_download
 
@@ -75,7 +63,7 @@ def fetch_model(repo: str, revision: str, patterns: list[str]) -> tuple[str, Pat
 
 
 def cached_model(repo: str, revision: str, patterns: list[str]) -> Path:
-    """As `fetch_model`, for a use that need not be repeated: no notice of a branch, and a cache serves offline."""
+    """As `fetch_model`, but a branch needs no pinning, and is taken from the cache offline; the folder."""
     from huggingface_hub import snapshot_download
 
     with explained("model", repo, revision):
@@ -84,7 +72,7 @@ def cached_model(repo: str, revision: str, patterns: list[str]) -> Path:
 
 @contextmanager
 def explained(kind: RepoType, repo: str, revision: str) -> Iterator[None]:
-    """Turn what can go wrong with the hub into a `UserError` that says what to do."""
+    """Turn errors of the hub into a `UserError` with a remedy."""
     from huggingface_hub import constants, errors, is_offline_mode
 
     is_model = kind == "model"

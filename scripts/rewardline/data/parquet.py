@@ -1,37 +1,159 @@
-"""Parquet files, read a batch at a time."""
+"""Rows in Parquet files: how they are written, in numbered parts, and read, a row group in memory at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from rewardline.core.errors import UserError, first_line
+from rewardline.core.files import link_or_copy
+from rewardline.core.hashing import file_sha256
 
-_BATCH_ROWS: Final = 200
+Row = dict[str, object]
+T = TypeVar("T")
+P = TypeVar("P", bound="PartFile")
+PART: Final = "part-{:05d}.parquet"
+"""File name of a part, by its number."""
+PART_ROWS: Final = 50_000
+"""Rows of a part, unless it is the last one."""
+_READ_ROWS: Final = 200  # converted to Python objects at once
+
+
+class PartFile(BaseModel):
+    """A Parquet file in a manifest."""
+
+    file: str
+    rows: int
+
+
+class PartEntry(PartFile):
+    """A Parquet file in a manifest, with its hash."""
+
+    sha256: str
+
+
+class PartWriter(Generic[T]):
+    """Writes rows to numbered Parquet files, at least one; equal rows give equal bytes.
+
+    A row is an object with an attribute for each column of the schema. A row group is written when it has `batch_rows`
+    rows or `batch_characters` characters.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        schema: pa.Schema,
+        *,
+        name: str = PART,
+        part_rows: int = PART_ROWS,
+        batch_rows: int = 2_000,
+        batch_characters: int = 16 << 20,
+        dictionary: bool | list[str] = True,
+    ) -> None:
+        """`name` is a template for the names of the files, `dictionary` the columns that are dictionary-encoded."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._schema, self._name, self._dictionary = folder, schema, name, dictionary
+        self._part_rows, self._batch_rows, self._batch_characters = part_rows, batch_rows, batch_characters
+        self._values = attrgetter(*schema.names)
+        self._batch: list[tuple[object, ...]] = []
+        self._characters = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._sizes: list[int] = []
+
+    def add(self, row: T, characters: int | None = None) -> None:
+        """Append a row; `characters` is the length of its texts, if it is known."""
+        values = self._values(row)
+        self._batch.append(values)
+        self._characters += characters_of(values) if characters is None else characters
+        room = self._part_rows - self._sizes[-1] if self._writer else self._part_rows
+        if len(self._batch) >= min(self._batch_rows, room) or self._characters >= self._batch_characters:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            path = self._folder / self._name.format(len(self._sizes))
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=self._dictionary)
+            self._sizes.append(0)
+        columns = zip(*self._batch, strict=True) if self._batch else [()] * len(self._schema)
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._sizes[-1] += len(self._batch)
+        self._batch, self._characters = [], 0
+        if self._sizes[-1] == self._part_rows:
+            self._writer.close()
+            self._writer = None
+
+    def close(self) -> list[PartEntry]:
+        """Write the remaining rows and finish the last file; the entry of each file."""
+        if self._batch or not self._sizes:
+            self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        names = map(self._name.format, range(len(self._sizes)))
+        return [
+            PartEntry(file=name, rows=rows, sha256=file_sha256(self._folder / name))
+            for name, rows in zip(names, self._sizes, strict=True)
+        ]
+
+
+def characters_of(value: object) -> int:
+    """The length of the texts in a row, or in a value of one."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, (list, tuple)):
+        return sum(map(characters_of, value))
+    return sum(map(characters_of, value.values())) if isinstance(value, dict) else 0
+
+
+def count_rows(parts: Iterable[PartFile]) -> int:
+    """The number of rows in parts."""
+    return sum(part.rows for part in parts)
+
+
+def join_parts(parts: Iterable[tuple[Path, P]], folder: Path) -> list[P]:
+    """Link or copy parts, given with their folders, to one folder with new numbers; their new entries."""
+    folder.mkdir(exist_ok=True)
+    joined = []
+    for number, (source, part) in enumerate(parts):
+        name = PART.format(number)
+        link_or_copy(source / part.file, folder / name)
+        joined.append(part.model_copy(update={"file": name}))
+    return joined
 
 
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet file, with some of the columns or all; a row group in memory at a time.
+    """The rows of a Parquet file, or of the parts of a folder in order, with all columns or some of them.
 
     Raises:
-        UserError: it is missing or damaged.
+        UserError: a file is missing or damaged.
     """
-    with reading(path), pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):  # each of bounded size, as it was written
-            yield from file.read_row_group(group, columns=columns).to_batches(max_chunksize=_BATCH_ROWS)
+    for part in sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]:
+        with reading(part), pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                yield from file.read_row_group(group, columns=columns).to_batches(max_chunksize=_READ_ROWS)
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """The rows of `read_batches` as dictionaries."""
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
+
+
+def read_typed_rows(path: Path, kind: type[T]) -> Iterator[T]:
+    """The rows of `read_batches` as objects of the class `kind`, whose fields are the columns in their order."""
+    for batch in read_batches(path):
+        yield from map(kind, *(column.to_pylist() for column in batch.columns))
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Name a file that the block cannot read, and the remedy.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
+    """Turn what reading a file raises into a `UserError` that names the file and the remedy."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}); delete its folder and run again") from error

@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypedDict, get_args, get_origin, get_type_h
 import pyarrow as pa
 
 CANDIDATE_ORDER: Final = ("prompt_id", "prompt", "dataset", "file", "row")
-"""What candidates are sorted by: their prompt, then where they come from."""
+"""The fields that candidates are sorted by: their prompt, then where they come from."""
 _ARROW_TYPES: Final[dict[object, pa.DataType]] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _order_of: Final = attrgetter(*CANDIDATE_ORDER)
 
@@ -48,7 +48,7 @@ class Pair:
     `pair_id` and `prompt_id` are 16 hex digits, stable hashes of the content. `margin` is how much better the chosen
     answer is, in the dataset's own unit; `confidence` the probability that it is better, in [0.5, 1]; `weight` its
     weight in the loss. `row` (from 1) of `file` is where it comes from. `chosen_source` and `rejected_source` are the
-    model or person that wrote each answer. None where the data does not say it.
+    model or person that wrote each answer. None where the data does not have it.
     """
 
     pair_id: str
@@ -70,9 +70,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A pair before cleaning; fields as those of `Pair`, but that `prompt` is the canonical JSON of the message list.
+    """A pair before cleaning, with the fields of `Pair`; `prompt` is the canonical JSON of the message list.
 
-    `others` are further rows that it was made of.
+    `others` are the rows that it was made of besides `row`.
     """
 
     prompt_id: Annotated[int, pa.uint64()]
@@ -98,7 +98,7 @@ class Candidate:
 
     @property
     def where(self) -> str:
-        """The row it comes from, for people."""
+        """Dataset, file and row, for messages."""
         return f"{self.dataset} {self.file}:{self.row}"
 
     @property
@@ -141,7 +141,7 @@ def _arrow_type(kind: object) -> pa.DataType:
     if get_origin(kind) is Annotated:
         return arguments[1]
     if NoneType in arguments:
-        return _arrow_type(next(one for one in arguments if one is not NoneType))
+        return _arrow_type(next(argument for argument in arguments if argument is not NoneType))
     if arguments:
         return pa.list_(_arrow_type(arguments[0]))
     return _ARROW_TYPES[kind]

@@ -1,8 +1,7 @@
 """The stored form of a dataset: its rows as read, before anything is interpreted.
 
-A dataset's folder holds `part-00000.parquet`, ... with the columns of `SCHEMA`, in the order of reading, and a
-`manifest.json`. An unreadable row is there too, with `record` null and the reason in `error`. It is
-written by `sources.store`.
+A dataset's folder, written by `sources.store`, holds Parquet parts with the columns of `SCHEMA`, in the order of
+reading, and a `manifest.json`. An unreadable row is there too, with `record` null and the reason in `error`.
 """
 
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from pydantic import BaseModel, Field
 from rewardline.core.artifacts import Manifest
 from rewardline.core.errors import UserError
 from rewardline.core.settings import JsonObject
-from rewardline.data.parquet import read_batches
+from rewardline.data.parquet import PartFile, read_typed_rows
 
 SCHEMA: Final = pa.schema([("file", pa.string()), ("row", pa.int64()), ("record", pa.string()), ("error", pa.string())])
 
 
 class StoredRow(NamedTuple):
-    """A row: `record`, the text of a JSON object, or the `error` with which it was read. `row` counts from 1."""
+    """A row: `record`, the text of a JSON object, or the `error` that reading it raised. `row` counts from 1."""
 
     file: str
     row: int
@@ -29,11 +28,9 @@ class StoredRow(NamedTuple):
     error: str | None
 
 
-class StoredPart(BaseModel):
-    """A part in the manifest: its file, and the number of its rows and of the characters in them."""
+class StoredPart(PartFile):
+    """A part in the manifest; `characters` is the length of its records."""
 
-    file: str
-    rows: int
     characters: int
     sha256: str
 
@@ -68,10 +65,9 @@ def read_stored_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator
         UserError: a file is missing or damaged, or its number of rows is not that of the manifest.
     """
     for entry in StoredDataset.read(manifest).parts[part[0] :: part[1]]:
-        path = manifest.parent / entry.file
-        count = 0
-        for batch in read_batches(path):
-            yield from map(StoredRow._make, zip(*(column.to_pylist() for column in batch.columns), strict=True))
-            count += batch.num_rows
+        path, count = manifest.parent / entry.file, 0
+        for row in read_typed_rows(path, StoredRow):
+            yield row
+            count += 1
         if count != entry.rows:
             raise UserError(f"{path} has {count} rows, not {entry.rows}; delete {manifest.parent} and run again")

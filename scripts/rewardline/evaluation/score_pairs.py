@@ -15,7 +15,7 @@ from rewardline.core.files import atomic_file
 from rewardline.core.gpus import gpu_names
 from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
-from rewardline.data.pairs.store import read_rows
+from rewardline.data.parquet import read_rows
 from rewardline.data.schema import AnswerPosition
 from rewardline.evaluation.scores import ScoredPair
 from rewardline.evaluation.settings import ScoringSettings

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rewardline.data.pairs.pair_statistics import MixtureStatistics
+from rewardline.data.pairs.manifests import MixtureStatistics
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference
 from rewardline.evaluation.leaderboards import Leaderboard

@@ -7,7 +7,7 @@ import matplotlib.style
 from markupsafe import Markup
 
 from rewardline.core.files import atomic_file
-from rewardline.data.pairs.pair_statistics import added
+from rewardline.data.pairs.manifests import added
 from rewardline.evaluation.leaderboards import entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult
 from rewardline.report.benchmarks import BenchmarkSection, benchmark_section

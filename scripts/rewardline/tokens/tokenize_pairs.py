@@ -13,7 +13,7 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.core.progress import progress
 from rewardline.data.pairs.rejects import RejectWriter
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.parquet import read_typed_rows
 from rewardline.data.schema import Pair
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.settings import TokenizeSettings
@@ -115,7 +115,7 @@ def _chunks(folder: Path) -> Iterator[list[tuple[list[Pair], list[str]]]]:
     """The pairs and distinct answers of each prompt, in chunks of bounded size that are encoded together."""
     chunk: list[tuple[list[Pair], list[str]]] = []
     characters = 0
-    for _, pairs in groupby(read_pairs(folder), key=lambda pair: (pair.prompt_id, pair.prompt)):
+    for _, pairs in groupby(read_typed_rows(folder, Pair), key=lambda pair: (pair.prompt_id, pair.prompt)):
         group = list(pairs)
         answers = list(dict.fromkeys(answer for pair in group for answer in (pair.chosen, pair.rejected)))
         chunk.append((group, answers))

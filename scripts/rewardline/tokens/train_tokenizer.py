@@ -7,7 +7,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rewardline.data.pairs.store import read_pairs
+from rewardline.data.parquet import read_typed_rows
+from rewardline.data.schema import Pair
 from rewardline.tokens.settings import NewTokenizerSettings
 
 MAX_PAIRS = 200_000
@@ -37,7 +38,7 @@ def train_tokenizer(folder: Path, settings: NewTokenizerSettings) -> PreTrainedT
 
 
 def _texts(folder: Path) -> Iterator[str]:
-    for pair in islice(read_pairs(folder), MAX_PAIRS):
+    for pair in islice(read_typed_rows(folder, Pair), MAX_PAIRS):
         yield from (f"Human: {turn['content']}\n\n" for turn in pair.prompt)
         yield f"Assistant: {pair.chosen}"
         yield f"Assistant: {pair.rejected}"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.store import PartWriter
-from rewardline.data.schema import Pair
+from rewardline.data.parquet import PartWriter
+from rewardline.data.schema import PAIR_SCHEMA, Pair
 from rewardline.evaluation.score_pairs import scored_pairs
 from rewardline.scoring.batched import Scores
 from rewardline.tokens.store import Comparison, ComparisonPair
@@ -18,7 +18,7 @@ from support.pairs import pair_rows
 
 def written(folder: Path, count: int) -> Path:
     """A folder of pairs."""
-    writer = PartWriter(folder / "eval", Pair, rows_per_part=3, batch=2)
+    writer = PartWriter[Pair](folder / "eval", PAIR_SCHEMA, part_rows=3, batch_rows=2)
     for k, row in enumerate(pair_rows(count)):
         writer.add(Pair(**{**row, "pair_id": f"p{k}", "chosen_source": "one" if k % 2 else None}))
     writer.close()

@@ -1,7 +1,7 @@
-"""What became of each row: used by a pair, or left out for the reason of its first pair.
+"""The outcome of each row: used by a pair, or left out for the reason of its first pair.
 
 A row may give several pairs, a pair may come from several rows, and these may be in different shards; so each shard
-notes what became of the pairs of a row, and the notes of all shards are put together.
+notes the outcome of each pair for its rows, and the notes of all shards are merged.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from rewardline.data.pairs.identity import hash_id, id_range
 from rewardline.data.schema import Candidate
 
 REASONS = "contradiction", "duplicate", "in_benchmark", "near_duplicate", "not_sampled", "over_cap", "tie"
-"""Why the cleaning leaves pairs out."""
+"""Why cleaning leaves pairs out."""
 NOTE = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint16)])
 """The row's key, the index of its dataset, and 0 for used or 1 + the index of the reason."""
 _ROWS_AT_ONCE = 500_000
@@ -30,16 +30,9 @@ class RowAccount:
         self._notes: list[npt.NDArray[np.void]] = []
         self._waiting: list[tuple[int, int, int]] = []
 
-    def use(self, pair: Candidate) -> None:
-        """Note that a pair is used."""
-        self._note(pair, 0)
-
-    def leave_out(self, pair: Candidate, reason: str) -> None:
-        """Note that a pair is left out."""
-        self._note(pair, 1 + REASONS.index(reason))
-
-    def _note(self, pair: Candidate, code: int) -> None:
-        dataset = self._datasets[pair.dataset]
+    def add(self, pair: Candidate, reason: str | None = None) -> None:
+        """Note that a pair is used, or left out for a reason."""
+        dataset, code = self._datasets[pair.dataset], 1 + REASONS.index(reason) if reason else 0
         for file, row in pair.sources:
             self._waiting.append((hash_id(pair.dataset, file, str(row)), dataset, code))
         if len(self._waiting) >= 50_000:
@@ -50,7 +43,7 @@ class RowAccount:
         self._waiting = []
 
     def save(self, path: Path) -> None:
-        """Write the notes, sorted by row and then in the order of noting."""
+        """Write the notes, sorted by row, those of a row in the order in which they were added."""
         self._flush()
         notes = np.concatenate(self._notes)
         np.save(path, notes[np.argsort(notes["key"], kind="stable")])
@@ -58,7 +51,7 @@ class RowAccount:
 
 @dataclass
 class RowTotals:
-    """Rows of a mixture."""
+    """Numbers of rows and pairs of a mixture."""
 
     left_out: dict[str, Counter[str]]
     """Rows of which no pair is used, by dataset and reason."""
@@ -69,10 +62,10 @@ class RowTotals:
 
 
 def total(shards: Sequence[Path], datasets: Sequence[str]) -> RowTotals:
-    """Put the notes of all shards together."""
+    """The totals of all shards, from their files of notes."""
     notes = [np.load(path, mmap_mode="r") for path in shards]
     totals = RowTotals({name: Counter() for name in datasets}, dict.fromkeys(datasets, 0), Counter())
-    steps = max(1, -(-sum(map(len, notes)) // _ROWS_AT_ONCE))
+    steps = max(1, -(-sum(map(len, notes)) // _ROWS_AT_ONCE))  # rounded up
     for step in range(steps):
         low, high = (2**64 * (step + k) // steps for k in (0, 1))
         part = np.concatenate([table[slice(*id_range(table["key"], low, high))] for table in notes])
@@ -90,5 +83,5 @@ def total(shards: Sequence[Path], datasets: Sequence[str]) -> RowTotals:
 
 
 def _count(codes: npt.NDArray[np.uint16]) -> Counter[str]:
-    """Number of notes by reason; those of used pairs do not count."""
+    """Number of notes by reason, without those of used pairs."""
     return Counter(dict(zip(REASONS, np.bincount(codes, minlength=len(REASONS) + 1)[1:].tolist(), strict=True)))

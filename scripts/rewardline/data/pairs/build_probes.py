@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import link_or_copy
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.candidates import pair_of
 from rewardline.data.pairs.identity import unit_interval_hash
-from rewardline.data.pairs.manifests import ShardManifest
-from rewardline.data.pairs.pair_statistics import DatasetCounts, MixtureStatistics, PairCounts, SimilarPrompts
+from rewardline.data.pairs.manifests import DatasetCounts, MixtureStatistics, PairCounts, ShardManifest, SimilarPrompts
 from rewardline.data.pairs.probes import hacks
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import ProbeSettings
-from rewardline.data.pairs.store import PartWriter, read_pairs, read_rows
-from rewardline.data.schema import Candidate, Pair
+from rewardline.data.parquet import PartWriter, count_rows, join_parts, read_rows, read_typed_rows
+from rewardline.data.schema import PAIR_SCHEMA, Candidate, Pair
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ def draw(pairs: Path, count: int, seed: int) -> Iterator[Pair]:
     """The first pair of each of `count` prompts of the eval split, drawn by the seed, in the order of the split."""
     ids = {str(row["prompt_id"]) for row in read_rows(pairs / "eval", ["prompt_id"])}
     drawn = set(heapq.nsmallest(count, ids, key=lambda name: unit_interval_hash(f"probes {seed}", int(name, 16))))
-    for pair in read_pairs(pairs / "eval"):
+    for pair in read_typed_rows(pairs / "eval", Pair):
         if pair.prompt_id in drawn:
             drawn.remove(pair.prompt_id)
             yield pair
@@ -57,7 +55,7 @@ def build(
     Raises:
         UserError: the mixture holds nothing out.
     """
-    writers = {split: PartWriter(shard / split, Pair) for split in ("train", "eval")}
+    writers = {split: PartWriter[Pair](shard / split, PAIR_SCHEMA) for split in ("train", "eval")}
     rejects = RejectWriter(out)
     counts = PairCounts()
     prompts = skipped = 0
@@ -73,16 +71,12 @@ def build(
                 detail = f"{subset} would be the answer itself, which is too short for it"
                 rejects.add(name, pair.file, pair.row, "no_probe", detail)
         counts.add(probes, "eval")
-    for writer in writers.values():
-        writer.close()
+    parts = {split: writer.close() for split, writer in writers.items()}
     if not prompts:
-        raise UserError(f"{pairs} holds no pairs out that probes could be made of; raise the mixture's eval_fraction")
-    parts = {split: writer.entries() for split, writer in writers.items()}
+        raise UserError(f"{pairs} has no held-out pairs to make probes of; raise the mixture's eval_fraction")
     for split, entries in parts.items():
-        (out / split).mkdir()
-        for entry in entries:
-            link_or_copy(shard / split / entry.file, out / split / entry.file)
-    total, examples = writers["eval"].total, rejects.close()
+        join_parts([(shard / split, entry) for entry in entries], out / split)
+    total, examples = count_rows(parts["eval"]), rejects.close()
     dataset = DatasetCounts(
         rows_in=prompts, revision=None, format="probes", pairs_out=total, rows_used=prompts, rejects={}
     )

@@ -1,4 +1,4 @@
-"""Pairs before cleaning, on disk: sorted by prompt, found by prompt, with what is needed to compare prompts.
+"""Pairs before cleaning, on disk: sorted and indexed by prompt, with signatures to compare prompts by.
 
 A folder of candidates, the output of `convert_rows.py`, holds
 
@@ -19,15 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rewardline.core.errors import UserError
-from rewardline.data.pairs.external_sort import Buckets, Row, bucket_count, characters_of
-from rewardline.data.pairs.identity import Hashes, hash_id, id_range, id_text, normalize, stable_hash, word_hashes
+from rewardline.data.pairs.external_sort import Buckets, bucket_count
+from rewardline.data.pairs.identity import Hashes, hash_id, id_range, normalize, stable_hash, word_hashes
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
-from rewardline.data.parquet import reading
+from rewardline.data.parquet import Row, characters_of, reading
 from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, Candidate, Message, Pair
 
-_BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # what is decompressed at most to read a row
+_BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
 _NAMES = CANDIDATE_SCHEMA.names
 _values = attrgetter(*_NAMES)
 
@@ -36,7 +35,7 @@ class CandidateWriter:
     """Writes a folder of candidates, in memory that does not grow with their number."""
 
     def __init__(self, folder: Path, rows: int, characters: int) -> None:
-        """`rows` and `characters` are estimates of what is to come."""
+        """`rows` and `characters` are estimates of the number of candidates, and of their text."""
         self._folder = folder
         self._buckets = Buckets(folder / ".sort", CANDIDATE_SCHEMA, bucket_count(rows, characters))
         self.rows = 0
@@ -76,17 +75,11 @@ class CandidateReader:
     """Reads a folder of candidates by ranges of prompt ids, or prompt by prompt."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the index.
-
-        Raises:
-            UserError: a file is missing or damaged.
-        """
+        """Open the index; a `UserError` if a file is missing or damaged."""
         self._path = folder / "candidates.arrow"
-        try:
+        with reading(folder / "rows.npy"):
             self._ids: Hashes = np.load(folder / "rows.npy", mmap_mode="r")
             self._batches: npt.NDArray[np.int64] = np.load(folder / "batches.npy")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder} is damaged ({error}); delete it and run again") from error
         self.characters = CandidatesManifest.read(folder / "manifest.json").characters
 
     @property
@@ -127,7 +120,7 @@ class CandidateReader:
 
 
 def ranges(readers: Sequence[CandidateReader], low: int = 0, high: int = 2**64) -> Iterator[tuple[int, int]]:
-    """Parts of [low, high) in order, each with few enough rows in all folders to be held as Python objects."""
+    """Parts of [low, high) in order, each with few enough rows in all folders to hold them as Python objects."""
     rows = sum(reader.count(low, high) for reader in readers)
     mean = sum(reader.characters for reader in readers) / max(1, sum(reader.total for reader in readers))
     steps = bucket_count(rows, int(rows * mean))
@@ -138,7 +131,7 @@ def pair_of(candidate: Candidate, dataset_weight: float) -> Pair:
     """A candidate as a pair of a mixture; `dataset_weight` is the weight of its dataset in the mixture."""
     return Pair(
         pair_id=pair_id(candidate),
-        prompt_id=id_text(candidate.prompt_id),
+        prompt_id=f"{candidate.prompt_id:016x}",
         dataset=candidate.dataset,
         subset=candidate.subset,
         prompt=messages(candidate.prompt),
@@ -166,14 +159,9 @@ def messages(prompt: str) -> list[Message]:
     return result
 
 
-def prompt_words(prompt: str) -> Hashes:
-    """The word hashes of a prompt in canonical JSON, without its system messages: they are its context."""
-    return word_hashes(*(turn["content"] for turn in messages(prompt) if turn["role"] != "system"))
-
-
-def all_words(prompt: str) -> Hashes:
-    """The word hashes of a prompt in canonical JSON."""
-    return word_hashes(*(turn["content"] for turn in messages(prompt)))
+def prompt_words(prompt: str, system: bool = False) -> Hashes:
+    """The word hashes of a prompt in canonical JSON, with or without its system messages, which are its context."""
+    return word_hashes(*(turn["content"] for turn in messages(prompt) if system or turn["role"] != "system"))
 
 
 def context_id(prompt: str) -> int:

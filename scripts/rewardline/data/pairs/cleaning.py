@@ -7,39 +7,29 @@ from functools import partial
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from rewardline.core.progress import progress
 from rewardline.data.pairs.accounting import RowAccount
-from rewardline.data.pairs.candidates import CandidateReader, all_words, context_id, pair_of, prompt_words, ranges
+from rewardline.data.pairs.candidates import CandidateReader, context_id, pair_of, prompt_words, ranges
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
 from rewardline.data.pairs.identity import Hashes, normalize, unit_interval_hash, word_hashes
-from rewardline.data.pairs.manifests import PromptsManifest, ShardManifest
+from rewardline.data.pairs.manifests import PairCounts, PromptsManifest, ShardManifest
 from rewardline.data.pairs.near_duplicates import distinct_shingles, jaccard, signatures, similarity
-from rewardline.data.pairs.pair_statistics import PairCounts
 from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import CleanSettings
-from rewardline.data.pairs.store import PartWriter
-from rewardline.data.schema import Candidate, Pair
+from rewardline.data.parquet import PartWriter, count_rows
+from rewardline.data.schema import PAIR_SCHEMA, Candidate, Pair
 
 log = logging.getLogger(__name__)
 MOST_COMPARED = 1_000
-"""Pairs of a group that a further one is compared with before it counts as new: keeps large groups linear."""
+"""Most earlier pairs of a group that a pair is compared with: keeps large groups linear."""
 ESTIMATE_MARGIN = 0.2
-"""How far below the least similarity an estimate may be for texts to be compared exactly: four standard deviations."""
+"""Texts are compared exactly if their estimated similarity is at most this (four standard deviations) too low."""
 FindInBenchmarks = Callable[[int, Callable[[], Hashes]], str | None]
 """`BenchmarkPrompts.find`."""
-
-
-class LeftOut(NamedTuple):
-    """A pair that is left out, and why."""
-
-    pair: Candidate
-    reason: str
-    detail: str
 
 
 @dataclass
@@ -48,11 +38,12 @@ class Cleaned:
 
     train: list[Candidate] = field(default_factory=list)
     eval: list[Candidate] = field(default_factory=list)
-    rejects: list[LeftOut] = field(default_factory=list)
+    rejects: list[tuple[Candidate, str, str]] = field(default_factory=list)
+    """Each pair that is left out, with the reason and its details."""
 
     def reject(self, pair: Candidate, reason: str, detail: str) -> None:
         """Leave a pair out."""
-        self.rejects.append(LeftOut(pair, reason, detail))
+        self.rejects.append((pair, reason, detail))
 
 
 def clean_shard(settings: CleanSettings, prompts: Path, out: Path) -> ShardManifest:
@@ -62,47 +53,39 @@ def clean_shard(settings: CleanSettings, prompts: Path, out: Path) -> ShardManif
     low, high = (2**64 * (settings.shard + k) // settings.shards for k in (0, 1))
     groups = PromptGroups.load(prompts.parent)
     benchmarks = BenchmarkPrompts.load(prompts.parent)
-    writers = {split: PartWriter(out / split, Pair) for split in ("train", "eval")}
+    writers = {split: PartWriter[Pair](out / split, PAIR_SCHEMA) for split in ("train", "eval")}
     rejects = RejectWriter(out)
     account = RowAccount(sorted(settings.weights))
     counts = PairCounts()
     rows = sum(reader.count(low, high) for reader in readers)
     with progress("clean", total=rows, unit="pair") as bar:
-        for group, candidates in grouped(readers, groups, low, high):
+        for group, candidates in read_groups(readers, groups, low, high):
             cleaned = clean(candidates, groups.is_held_out(group), settings, common.caps, benchmarks.find)
             for split, pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
                 counts.add(pairs, split)
                 for pair in pairs:
                     writers[split].add(pair_of(pair, settings.weights[pair.dataset] if split == "train" else 1.0))
-                    account.use(pair)
+                    account.add(pair)
             for pair, reason, detail in cleaned.rejects:
                 for file, row in pair.sources:
                     rejects.add(pair.dataset, file, row, reason, detail)
-                account.leave_out(pair, reason)
+                account.add(pair, reason)
             bar.update(len(candidates))
-    for writer in writers.values():
-        writer.close()
     account.save(out / "rows.npy")
-    train, held_out = (writer.total for writer in writers.values())
+    parts = {split: writer.close() for split, writer in writers.items()}
+    train, held_out = count_rows(parts["train"]), count_rows(parts["eval"])
     log.info("shard %d of %d: %d train and %d eval pairs", settings.shard + 1, settings.shards, train, held_out)
-    return ShardManifest(
-        train=train,
-        eval=held_out,
-        statistics=counts,
-        reject_examples=rejects.close(),
-        parts={split: writer.entries() for split, writer in writers.items()},
-    )
+    examples = rejects.close()
+    return ShardManifest(train=train, eval=held_out, statistics=counts, reject_examples=examples, parts=parts)
 
 
-def grouped(
+def read_groups(
     readers: Sequence[CandidateReader], groups: PromptGroups, low: int, high: int
 ) -> Iterator[tuple[int, list[Candidate]]]:
-    """Each group of prompts whose id is in [low, high) with all its candidates, by ascending group ids."""
+    """The id of each group of prompts in [low, high), ascending, and all candidates of the group."""
     for start, end in ranges(readers, low, high):
         outside = groups.members_outside(start, end)
-        rows = [row for reader in readers for row in reader.between(start, end)]
-        if outside:
-            rows += [row for reader in readers for row in reader.of(outside)]
+        rows = [row for reader in readers for row in (*reader.between(start, end), *reader.of(outside))]
         keyed = [(groups.group_of(row.prompt_id), row) for row in rows]
         inside = sorted((item for item in keyed if start <= item[0] < end), key=lambda item: (item[0], item[1].order))
         for group, members in groupby(inside, key=itemgetter(0)):
@@ -114,12 +97,12 @@ def clean(
 ) -> Cleaned:
     """Deduplicate, split and sample the pairs of a group: all those whose prompts are equal or nearly the same.
 
-    Of equal pairs the one of the dataset with the largest weight stays, then the first; likewise of pairs that are
-    nearly the same. Pairs that contradict each other (A over B and B over A) are all left out, since nothing says which
-    label is right. Texts are equal that differ in case, punctuation and spacing alone, unless that is all the
-    difference between chosen and rejected. A tie is no preference: it repeats another tie, and contradicts nothing. A
-    training pair whose prompt is in a benchmark, as `find` says, is left out, and so is one whose prompt's hash is not
-    below the weight of its dataset, or its cap in `caps`.
+    Of equal pairs the one of the dataset with the largest weight is kept, then the first; likewise of pairs that are
+    nearly the same. Pairs that contradict each other (A over B and B over A) are all left out, since it is unknown
+    which label is right. Texts that differ only in case, punctuation and spacing are equal, unless chosen and rejected
+    differ in nothing else. A tie is no preference: it can repeat another tie, but contradicts nothing. A training pair
+    is left out if `find` finds its prompt in a benchmark, or if its prompt's hash is not below the weight of its
+    dataset, or the cap of its dataset in `caps`.
     """
     result = Cleaned()
 
@@ -144,7 +127,7 @@ def clean(
         return result
     for prompt_id, pairs in groupby(kept, key=attrgetter("prompt_id")):
         of_prompt = list(pairs)
-        contamination = find(prompt_id, partial(all_words, of_prompt[0].prompt))
+        contamination = find(prompt_id, partial(prompt_words, of_prompt[0].prompt, system=True))
         for pair in of_prompt:
             if contamination is not None:
                 result.reject(pair, "in_benchmark", contamination)
@@ -156,7 +139,7 @@ def clean(
 
 
 def _why_not_sampled(pair: Candidate, settings: CleanSettings, caps: dict[str, float]) -> tuple[str, str] | None:
-    """Why a pair is not in the share of its dataset that the mixture uses; None where it is."""
+    """The reason, with details, why a pair is not in the share of its dataset that the mixture uses, or None."""
     weight, cap = settings.weights[pair.dataset], caps.get(pair.dataset, 1.0)
     if min(weight, cap) >= 1:
         return None
@@ -187,7 +170,7 @@ def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidat
 
 
 def _key(pair: Candidate, normalized: dict[str, str]) -> tuple[str, ...]:
-    """What equal pairs of a prompt have in common: chosen and rejected, and a third entry for a tie."""
+    """The key of equal pairs of a prompt: chosen and rejected, with a third entry for a tie."""
     chosen, rejected = normalized[pair.chosen], normalized[pair.rejected]
     if chosen == rejected:  # they differ only in what normalization removes
         chosen, rejected = pair.chosen, pair.rejected
@@ -197,8 +180,8 @@ def _key(pair: Candidate, normalized: dict[str, str]) -> tuple[str, ...]:
 def _without_near_duplicates(pairs: list[Candidate], threshold: float, result: Cleaned) -> list[Candidate]:
     """Leave out a pair if an earlier one is nearly the same in prompt, chosen and rejected; both if one is reversed.
 
-    A pair whose own answers are that similar to each other is about the small difference between them, and stays, as
-    does a tie.
+    A pair whose two answers are that similar to each other is kept, since the small difference is what matters; so is
+    a tie.
     """
     if len(pairs) < 2:
         return pairs
@@ -213,11 +196,11 @@ def _without_near_duplicates(pairs: list[Candidate], threshold: float, result: C
             left_out.add(number)
             result.reject(pair, "near_duplicate", f"nearly equal to {pairs[equal].where}")
         elif (reverse := comparison.find(number, recent, reverse=True)) is not None:
-            for one, other in ((number, reverse), (reverse, number)):
-                if one not in left_out:
-                    left_out.add(one)
-                    detail = f"{pairs[other].where} prefers nearly the same other answer"
-                    result.reject(pairs[one], "contradiction", detail)
+            for first, second in ((number, reverse), (reverse, number)):
+                if first not in left_out:
+                    left_out.add(first)
+                    detail = f"{pairs[second].where} prefers nearly the same other answer"
+                    result.reject(pairs[first], "contradiction", detail)
         else:
             compared.append(number)
     return [pair for number, pair in enumerate(pairs) if number not in left_out]
@@ -237,13 +220,13 @@ class _PairComparison:
         self._rejected = np.array([index[pair.rejected] for pair in pairs])
 
     def find(self, number: int, others: list[int], reverse: bool = False) -> int | None:
-        """The last of `others` that is nearly the same pair as `number`, or its reverse."""
+        """The last of the pairs `others` that is nearly the same as the pair `number`, or its reverse; None if none."""
         if not others:
             return None
         likely = np.ones(len(others), dtype=bool)
         answers = (self._rejected, self._chosen) if reverse else (self._chosen, self._rejected)
-        for own, side in zip(answers, (self._chosen, self._rejected), strict=True):
-            shares = similarity(self._signatures[side[others]], self._signatures[own[number]])
+        for answer, side in zip(answers, (self._chosen, self._rejected), strict=True):
+            shares = similarity(self._signatures[side[others]], self._signatures[answer[number]])
             likely &= shares >= self._threshold - ESTIMATE_MARGIN
         pair = self._pairs[number]
         chosen, rejected = (pair.rejected, pair.chosen) if reverse else (pair.chosen, pair.rejected)
@@ -261,19 +244,20 @@ class _PairComparison:
         """Whether two texts are equal but for case, punctuation and spacing, or share most of their word pairs."""
         if first == second:
             return True
-        one, other = self._set(first), self._set(second)
-        if min(len(one), len(other)) < self._threshold * max(len(one), len(other)):
+        sets = self._shingles(first), self._shingles(second)
+        small, large = sorted(map(len, sets))
+        if small < self._threshold * large:
             return False
-        return jaccard(one, other) >= self._threshold or normalize(first) == normalize(second)
+        return jaccard(*sets) >= self._threshold or normalize(first) == normalize(second)
 
     def _same_prompt(self, first: Candidate, second: Candidate) -> bool:
         if first.prompt_id == second.prompt_id:
             return True
         return context_id(first.prompt) == context_id(second.prompt) and self.is_similar(first.prompt, second.prompt)
 
-    def _set(self, text: str) -> Hashes:
-        """The shingles of an answer, or of a prompt in canonical JSON."""
+    def _shingles(self, text: str) -> Hashes:
+        """The set of shingles of an answer, or of a prompt in canonical JSON."""
         if text not in self._sets:
             words = self._words.get(text)
-            self._sets[text] = distinct_shingles(words if words is not None else prompt_words(text))
+            self._sets[text] = distinct_shingles(prompt_words(text) if words is None else words)
         return self._sets[text]

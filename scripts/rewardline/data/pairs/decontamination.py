@@ -17,11 +17,11 @@ BOILERPLATE = 0.1
 
 @dataclass(frozen=True)
 class BenchmarkPrompts:
-    """An index of benchmarks' prompts to compare training prompts with; its size is that of the benchmarks alone.
+    """An index of benchmarks' prompts, which training prompts are looked up in; its size is that of the benchmarks.
 
-    Two ways to be in a benchmark: by id (the prompt itself, or one that is nearly the same), and by n-grams: at least
-    the share `overlap` of the distinct n-grams of a benchmark's prompt occurs in the training prompt. n-grams that many
-    prompts of a benchmark have are boilerplate, and do not count.
+    A training prompt is in a benchmark by its id (it is equal or nearly the same as one of the benchmark), or by
+    n-grams: at least the share `overlap` of the distinct n-grams of a benchmark's prompt occurs in it. n-grams that
+    many prompts of a benchmark have are boilerplate, and do not count.
     """
 
     benchmarks: npt.NDArray[np.str_]
@@ -57,14 +57,14 @@ class BenchmarkPrompts:
             overlap: least share of n-grams.
         """
         benchmarks: dict[str, int] = {}
-        ids, owners, found = [], [], []
+        ids, owners, ngrams_of = [], [], []
         for benchmark, prompt_id, words in prompts:
             ids.append(prompt_id)
             owners.append(benchmarks.setdefault(benchmark, len(benchmarks)))
-            found.append(np.unique(ngram_hashes(words, n)) if n else np.zeros(0, dtype=np.uint64))
+            ngrams_of.append(np.unique(ngram_hashes(words, n)) if n else np.zeros(0, dtype=np.uint64))
         owner = np.array(owners, dtype=np.int32)
-        ngrams = np.concatenate([*found, np.zeros(0, dtype=np.uint64)])
-        source = np.repeat(np.arange(len(found), dtype=np.int32), list(map(len, found)))
+        ngrams = np.concatenate([*ngrams_of, np.zeros(0, dtype=np.uint64)])
+        source = np.repeat(np.arange(len(ids), dtype=np.int32), list(map(len, ngrams_of)))
         kept = np.flatnonzero(~_boilerplate(ngrams, owner[source], np.bincount(owner)))
         kept = kept[np.argsort(ngrams[kept], kind="stable")]
         all_ids = np.array([*ids, *(prompt_id for prompt_id, _ in near)], dtype=np.uint64)
@@ -77,7 +77,7 @@ class BenchmarkPrompts:
             id_benchmarks=all_owners[order],
             ngrams=ngrams[kept],
             ngram_prompts=source[kept],
-            sizes=np.bincount(source[kept], minlength=len(found)),
+            sizes=np.bincount(source[kept], minlength=len(ids)),
             prompt_benchmarks=owner,
             n=n or 0,
             overlap=overlap,
@@ -95,7 +95,7 @@ class BenchmarkPrompts:
         return cls(**{**arrays, "n": int(arrays["n"]), "overlap": float(arrays["overlap"])})
 
     def find(self, prompt_id: int, words: Callable[[], Hashes]) -> str | None:
-        """How a training prompt, given by its id and a function for its word hashes, is in a benchmark; None if not."""
+        """How a training prompt, by its id and a function that returns its word hashes, is in a benchmark, or None."""
         if not len(self.ids):
             return None
         index = int(np.searchsorted(self.ids, np.uint64(prompt_id)))
@@ -105,13 +105,12 @@ class BenchmarkPrompts:
         return self._find_ngrams(words()) if len(self.ngrams) else None
 
     def _find_ngrams(self, words: Hashes) -> str | None:
-        own = np.unique(ngram_hashes(words, self.n))
-        starts, ends = np.searchsorted(self.ngrams, own), np.searchsorted(self.ngrams, own, side="right")
-        hits = np.flatnonzero(ends > starts)
-        if not len(hits):
+        ngrams = np.unique(ngram_hashes(words, self.n))
+        starts, ends = np.searchsorted(self.ngrams, ngrams), np.searchsorted(self.ngrams, ngrams, side="right")
+        hits = [self.ngram_prompts[starts[k] : ends[k]] for k in np.flatnonzero(ends > starts)]
+        if not hits:
             return None
-        sources = np.concatenate([self.ngram_prompts[starts[k] : ends[k]] for k in hits])
-        prompts, counts = np.unique(sources, return_counts=True)
+        prompts, counts = np.unique(np.concatenate(hits), return_counts=True)
         shares = counts / self.sizes[prompts]
         best = int(np.argmax(shares))
         if shares[best] < self.overlap:
@@ -121,7 +120,10 @@ class BenchmarkPrompts:
 
 
 def _boilerplate(ngrams: Hashes, owners: npt.NDArray[np.int32], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which n-grams, given with their benchmarks, are in so many prompts of their benchmark that they mean nothing."""
+    """Whether each n-gram of a benchmark's prompt is boilerplate of that benchmark.
+
+    `owners`: index of the benchmark of each n-gram; `sizes`: number of prompts of each benchmark.
+    """
     if not len(ngrams):
         return np.zeros(0, dtype=bool)
     keys = np.stack([ngrams, owners.astype(np.uint64)], axis=1)

@@ -1,14 +1,12 @@
-"""Rows on disk in buckets by key, so that data of any size is sorted or grouped in bounded memory.
-
-By hand, because pyarrow sorts in memory alone.
-"""
+"""Rows on disk in buckets by key, to sort or group data of any size in bounded memory; pyarrow sorts in memory."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
-Row = dict[str, object]
+from rewardline.data.parquet import Row, characters_of
+
 _ROWS, _CHARACTERS = 20_000, 48 << 20  # of a bucket
 _WAITING_ROWS, _WAITING_CHARACTERS = 10_000, 16 << 20  # in memory over all buckets
 _LEAST_WIDTH = 2**20  # of a range of keys that is split again
@@ -21,19 +19,10 @@ def bucket_count(rows: int, characters: int) -> int:
     return max(1, -(-rows // _ROWS), -(-characters // _CHARACTERS))
 
 
-def characters_of(value: object) -> int:
-    """The length of the texts in a row, or in a value of one."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, list):
-        return sum(map(characters_of, value))
-    return sum(map(characters_of, value.values())) if isinstance(value, dict) else 0
-
-
 class Buckets:
     """Appends rows to files by ranges of keys in [`low`, `high`); each range is read back in the order of writing.
 
-    A range that turns out too large is split again, so that `count`, the number of files at the start, may be a guess.
+    `count` is the number of files at the start, and may be an estimate: a range that gets too large is split again.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, count: int, low: int = 0, high: int = 2**64) -> None:
@@ -61,12 +50,12 @@ class Buckets:
     def drain(self) -> Iterator[list[Row]]:
         """The rows of each range, by ascending keys; nothing is left on disk after the last one."""
         self._flush()
-        written = [(index, writer) for index, writer in enumerate(self._writers) if writer is not None]
-        for _, writer in written:
+        for writer in filter(None, self._writers):
             writer.close()
-        for index, _ in written:
-            yield from self._read(index)
-            self._path(index).unlink()
+        for index, writer in enumerate(self._writers):
+            if writer is not None:
+                yield from self._read(index)
+                self._path(index).unlink()
         self._folder.rmdir()
 
     def _read(self, index: int) -> Iterator[list[Row]]:

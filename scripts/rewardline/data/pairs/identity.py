@@ -1,7 +1,4 @@
-"""Identity of texts: normalization, stable hashes of prompts and pairs, words and n-grams.
-
-All of it depends on the text alone and is the same on every machine and in every process.
-"""
+"""Identity of texts: normalization, and hashes of prompts, words and n-grams that are the same on every machine."""
 
 import hashlib
 import re
@@ -32,18 +29,13 @@ _NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 def stable_hash(*parts: str) -> str:
-    """16 hex digits that depend on the parts alone, the same on every machine."""
+    """The first 16 hex digits of the SHA-256 of the parts."""
     return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:16]
 
 
 def hash_id(*parts: str) -> int:
     """`stable_hash` as a number below 2^64."""
     return int(stable_hash(*parts), 16)
-
-
-def id_text(number: int) -> str:
-    """The 16 hex digits of an id, as the public files have it."""
-    return f"{number:016x}"
 
 
 def id_range(ids: Hashes, low: int, high: int) -> tuple[int, int]:
@@ -86,7 +78,7 @@ def normalize(text: str) -> str:
 
 
 def prompt_identity(prompt: Iterable["Message"]) -> int:
-    """The id by which a prompt is split and compared: equal for prompts with the same roles and normalized texts."""
+    """The id of a prompt: equal for prompts with the same roles and normalized texts."""
     return hash_id(*(part for turn in prompt for part in (turn["role"], normalize(turn["content"]))))
 
 
@@ -98,7 +90,7 @@ def _words(text: str) -> list[str]:
 
 
 def word_hashes(*texts: str) -> Hashes:
-    """The hash of each word of the normalized texts, in order, uint64 [N]; for what is a word, see `UNITS`."""
+    """The hash of each word of the normalized texts, in order, uint64 [N]; see `UNITS` for what a word is."""
     words = [xxhash.xxh3_64_intdigest(word.encode()) for text in texts for word in _words(text)]
     return np.array(words, dtype=np.uint64)
 

@@ -1,15 +1,22 @@
-"""What the stages from rows to pairs tell each other in their manifests."""
+"""Manifests of the stages from rows to pairs, and `stats.json`, the statistics of the pairs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Self
 
 from pydantic import BaseModel
 
 from rewardline.core.artifacts import Manifest
-from rewardline.data.pairs.pair_statistics import PairCounts, SimilarPrompts
-from rewardline.data.pairs.store import PartEntry
-from rewardline.data.schema import RejectedRow
+from rewardline.data.parquet import PartEntry, count_rows
+from rewardline.data.schema import Candidate, RejectedRow
+
+STATISTICS = "stats.json"
+"""Name of the file of `MixtureStatistics`."""
 
 
 class CandidatesManifest(Manifest):
-    """What `convert_rows.py` says of the candidates of a dataset, or of a part of it."""
+    """The manifest of the candidates of a dataset, or of a part of it; by `convert_rows.py`."""
 
     dataset: str
     format: str
@@ -31,8 +38,17 @@ class CandidatesFolder(BaseModel):
     sha256: dict[str, str]
 
 
+class SimilarPrompts(BaseModel):
+    """Numbers of prompts in groups of near-duplicates; `templated` prompts are in groups too large to stay together."""
+
+    prompts: int = 0
+    groups: int = 0
+    largest: int = 0
+    templated: int = 0
+
+
 class PromptsManifest(Manifest):
-    """What `group_prompts.py` says of a mixture's prompts: what is the same for every shard of its pairs."""
+    """The manifest of a mixture's compared prompts; by `group_prompts.py`."""
 
     caps: dict[str, float]
     """By capped dataset: a training prompt is used if its hash is below."""
@@ -40,8 +56,45 @@ class PromptsManifest(Manifest):
     data: list[CandidatesFolder]
 
 
+@dataclass
+class PairCounts:
+    """Counts of pairs, which add up over shards."""
+
+    pairs: int = 0
+    soft_labels: int = 0
+    chosen_words: int = 0
+    rejected_words: int = 0
+    longer_wins_twice: int = 0
+    """2 for each pair whose chosen answer is longer, 1 for each whose answers have the same number of words."""
+    prompts: Counter[str] = field(default_factory=Counter)
+    """By split."""
+    subsets: Counter[str] = field(default_factory=Counter)
+    datasets: Counter[str] = field(default_factory=Counter)
+    answer_words: Counter[str] = field(default_factory=Counter)
+    """Answers with fewer words than a power of two, and not fewer than the one before, by that power."""
+
+    def add(self, pairs: Sequence[Candidate], split: str) -> None:
+        """Count pairs; those of one prompt must be added together."""
+        if pairs:
+            self.pairs += len(pairs)
+            self.prompts[split] += len({pair.prompt_id for pair in pairs})
+        for pair in pairs:
+            self.subsets[pair.subset] += 1
+            self.datasets[pair.dataset] += 1
+            chosen, rejected = len(pair.chosen.split()), len(pair.rejected.split())
+            self.chosen_words += chosen
+            self.rejected_words += rejected
+            self.longer_wins_twice += 1 if chosen == rejected else 2 * (chosen > rejected)
+            self.soft_labels += pair.confidence < 1
+            for words in (chosen, rejected):
+                self.answer_words[str(1 << words.bit_length())] += 1
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, count.name) + getattr(other, count.name) for count in fields(self)))
+
+
 class ShardManifest(Manifest):
-    """What `clean_pairs.py` says of a shard of a mixture's pairs."""
+    """The manifest of a shard of a mixture's pairs; by `clean_pairs.py`."""
 
     train: int
     eval: int
@@ -49,3 +102,83 @@ class ShardManifest(Manifest):
     reject_examples: list[RejectedRow]
     parts: dict[str, list[PartEntry]]
     """Parquet files by split."""
+
+
+class DatasetCounts(BaseModel):
+    """Row counts of a dataset; `rows_in` is the sum of `rows_used` and all `rejects`."""
+
+    rows_in: int
+    revision: str | None
+    format: str
+    pairs_out: int
+    rows_used: int
+    rejects: dict[str, int]
+
+
+class MixtureStatistics(Manifest):
+    """`stats.json`: the statistics of the pairs of a mixture or benchmark."""
+
+    name: str
+    rows_in: int
+    rows_used: int
+    pairs_out: int
+    train: int
+    eval: int
+    rejects: dict[str, int]
+    pair_rejects: dict[str, int]
+    by_dataset: dict[str, DatasetCounts]
+    prompts: dict[str, int]
+    by_subset: dict[str, int]
+    soft_labels: int
+    chosen_words_mean: float
+    rejected_words_mean: float
+    answer_words: dict[str, int]
+    longer_wins: float
+    similar_prompts: SimilarPrompts
+    reject_examples: list[RejectedRow]
+    parts: dict[str, list[PartEntry]]
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        by_dataset: dict[str, DatasetCounts],
+        counts: PairCounts,
+        *,
+        pair_rejects: dict[str, int],
+        similar_prompts: SimilarPrompts,
+        reject_examples: list[RejectedRow],
+        parts: dict[str, list[PartEntry]],
+    ) -> Self:
+        """The statistics of pairs, from their counts; an `AssertionError` if a dataset's rows do not add up."""
+        datasets = by_dataset.values()
+        if any(dataset.rows_in != dataset.rows_used + sum(dataset.rejects.values()) for dataset in datasets):
+            raise AssertionError(f"the rows of {name} do not add up: {by_dataset}")
+        pairs = max(1, counts.pairs)
+        train, held_out = count_rows(parts["train"]), count_rows(parts["eval"])
+        return cls(
+            name=name,
+            rows_in=sum(dataset.rows_in for dataset in datasets),
+            rows_used=sum(dataset.rows_used for dataset in datasets),
+            pairs_out=train + held_out,
+            train=train,
+            eval=held_out,
+            rejects=added(*(dataset.rejects for dataset in datasets)),
+            pair_rejects=pair_rejects,
+            by_dataset=by_dataset,
+            prompts={split: counts.prompts[split] for split in ("train", "eval")},
+            by_subset=added(counts.subsets),
+            soft_labels=counts.soft_labels,
+            chosen_words_mean=round(counts.chosen_words / pairs, 2),
+            rejected_words_mean=round(counts.rejected_words / pairs, 2),
+            answer_words={key: counts.answer_words[key] for key in sorted(counts.answer_words, key=int)},
+            longer_wins=round(counts.longer_wins_twice / 2 / pairs, 4),
+            similar_prompts=similar_prompts,
+            reject_examples=reject_examples,
+            parts=parts,
+        )
+
+
+def added(*counts: Mapping[str, int]) -> dict[str, int]:
+    """The sums of counts, by sorted keys."""
+    return dict(sorted(sum(map(Counter, counts), Counter[str]()).items()))

@@ -3,8 +3,8 @@
 Similarity is the Jaccard index of the sets of word pairs. A signature holds the least hash of the set under each of
 `SIGNATURE` permutations (Broder, 1997): the share of equal entries estimates the index, with a standard deviation of at
 most 0.05. Texts that agree in a complete band of entries are compared (Leskovec, Rajaraman, Ullman: Mining of Massive
-Datasets, 3.4): two at 0.8 agree in one with a probability of 95%. rensa computes the signatures; its index is in
-memory, so the bands are sorted here, one at a time, from signatures on disk.
+Datasets, 3.4): two texts of similarity 0.8 agree in a band with a probability of 95%. rensa computes the signatures;
+since its index is in memory, the bands are sorted here, one at a time, from signatures on disk.
 """
 
 import os
@@ -30,7 +30,7 @@ _EMPTY = np.uint16(0xFFFF)  # each minimum over an empty set
 
 
 def shingles(words: Hashes) -> Hashes:
-    """The hashes by which a text is compared: those of its pairs of neighbouring words, or of its one word."""
+    """The hashes by which a text is compared: those of its pairs of adjacent words, or of its only word."""
     return ngram_hashes(words, 2) if len(words) > 1 else words
 
 
@@ -104,16 +104,16 @@ class SignatureFiles:
         result = np.zeros(len(first))
         for start in range(0, len(first), _CHUNK):
             chunk = slice(start, start + _CHUNK)
-            one, other = self.rows(first[chunk]), self.rows(second[chunk])
-            same_context = (one[:, SIGNATURE:] == other[:, SIGNATURE:]).all(axis=1)
-            result[chunk] = similarity(one[:, :SIGNATURE], other[:, :SIGNATURE]) * same_context
+            left, right = self.rows(first[chunk]), self.rows(second[chunk])
+            same_context = (left[:, SIGNATURE:] == right[:, SIGNATURE:]).all(axis=1)
+            result[chunk] = similarity(left[:, :SIGNATURE], right[:, :SIGNATURE]) * same_context
         return result
 
 
 def components(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: float) -> npt.NDArray[np.int64]:
     """The connected component of each text, as the least index in it, int64 [M]; similar texts are connected.
 
-    In each band, the texts that agree in it are compared with the first of them, unless they are connected by then.
+    In each band, the texts that agree in it are compared with the first of them, unless they are already connected.
     `member` is the index of the text of each signature, int64 [N].
     """
     labels = np.arange(int(member.max(initial=-1)) + 1)
@@ -121,21 +121,21 @@ def components(member: npt.NDArray[np.int64], files: SignatureFiles, threshold: 
         keys = _band_keys(files, band)
         order = np.argsort(keys, kind="stable")
         starts = np.flatnonzero(np.diff(keys[order], prepend=keys[order[:1]] ^ np.uint64(1)))
-        heads = np.repeat(order[starts], np.diff(starts, append=len(order)))
-        apart = labels[member[heads]] != labels[member[order]]
-        heads, others = heads[apart], order[apart]
-        similar = files.similarity(heads, others) >= threshold
+        first = np.repeat(order[starts], np.diff(starts, append=len(order)))
+        unconnected = labels[member[first]] != labels[member[order]]
+        first, others = first[unconnected], order[unconnected]
+        similar = files.similarity(first, others) >= threshold
         if similar.any():
-            labels = _connected(labels, member[heads[similar]], member[others[similar]])
+            labels = _connect(labels, member[first[similar]], member[others[similar]])
     _, least, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return least[inverse]
 
 
-def _connected(
+def _connect(
     labels: npt.NDArray[np.int64], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Labels of the components that connecting the texts `first` with `second` leaves."""
-    # Imported here: most users of this module have nothing to connect, and need not wait for it.
+    """New labels of components, after each text of `first` is connected with that of `second`."""
+    # Imported here, since most users of this module connect nothing and need not wait for the import.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -153,7 +153,7 @@ def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[
         threshold: least similarity.
 
     Returns:
-        uint64 [M, 2], sorted: prompt id and the id of its group (the least of its members), for each prompt that is
+        uint64 [M, 2], sorted: prompt id and the id of its group (the least prompt id in it), for each prompt that is
         not alone in its group.
     """
     unique, member = np.unique(ids, return_inverse=True)
@@ -165,9 +165,9 @@ def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[
 def near(
     ids: Hashes, is_target: npt.NDArray[np.bool_], files: SignatureFiles, threshold: float
 ) -> list[tuple[int, int]]:
-    """Texts that are similar to a target, directly: the id of each, and the index of the most similar target.
+    """The id of each text that is directly similar to a target, and the index of the most similar target.
 
-    `ids` and `is_target` are of the N signatures of `files`.
+    `ids` (uint64 [N]) and `is_target` (bool [N]) belong to the N signatures of `files`.
     """
     _, member = np.unique(ids, return_inverse=True)
     roots = components(member, files, threshold)[member]
@@ -187,7 +187,7 @@ def near(
 
 
 def _band_keys(files: SignatureFiles, band: int) -> Hashes:
-    """A hash of a band and the context of every signature; a text without words is like no other and has its own."""
+    """A hash of the band and the context of each signature, uint64 [N]; that of a text without words is unique."""
     columns = slice(band * _ENTRIES_PER_BAND, (band + 1) * _ENTRIES_PER_BAND)
     keys = np.zeros(len(files), dtype=np.uint64)
     start = 0

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,11 @@ import numpy.typing as npt
 
 from rewardline.core.errors import UserError
 from rewardline.data.formats.settings import GROUPED_FORMATS
-from rewardline.data.pairs.candidates import CandidateReader, all_words, ranges
+from rewardline.data.pairs.candidates import CandidateReader, prompt_words, ranges
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
 from rewardline.data.pairs.identity import Hashes, unit_interval_hashes
-from rewardline.data.pairs.manifests import CandidatesFolder, CandidatesManifest, PromptsManifest
+from rewardline.data.pairs.manifests import CandidatesFolder, CandidatesManifest, PromptsManifest, SimilarPrompts
 from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, near
-from rewardline.data.pairs.pair_statistics import SimilarPrompts
 from rewardline.data.pairs.prompt_groups import PromptGroups, without_templates
 from rewardline.data.pairs.rejects import INTENDED
 from rewardline.data.pairs.settings import GroupSettings
@@ -32,7 +32,7 @@ def compare_prompts(
     `data` and `benchmarks` are manifests of candidates: of the mixture, and of its benchmarks.
 
     Raises:
-        UserError: too many rows are unusable, or parts of a dataset do not fit together.
+        UserError: too many rows are unusable, or rows that belong together were converted separately.
     """
     manifests = [CandidatesManifest.read(path) for path in data]
     check_parts(manifests)
@@ -56,8 +56,8 @@ def compare_prompts(
     caps = {}
     for dataset, cap in settings.caps.items():
         if cap is not None:
-            owned = zip(folders, manifests, strict=True)
-            rows = np.concatenate([np.load(folder / "rows.npy") for folder, one in owned if one.dataset == dataset])
+            parts = [manifest.dataset == dataset for manifest in manifests]
+            rows = np.concatenate([np.load(folder / "rows.npy") for folder in compress(folders, parts)])
             caps[dataset] = cap_threshold(cap, f"sample {settings.seed} {dataset}", rows[~split.held_out(rows)])
     sizes = split.sizes()
     log.info("%s: %d prompts; %d of them in %d groups of nearly the same", name, len(prompts), sizes.sum(), len(sizes))
@@ -74,25 +74,21 @@ def compare_prompts(
 
 
 def check_rejects(manifests: Sequence[CandidatesManifest], limit: float) -> None:
-    """Stop when a dataset has too many unusable rows.
-
-    Raises:
-        UserError: the reasons, with examples and what to do.
-    """
-    for dataset in sorted({one.dataset for one in manifests}):
-        own = [one for one in manifests if one.dataset == dataset]
-        rows = sum(one.rows_in for one in own)
+    """Raise `UserError`, with reasons, examples and a remedy, if a dataset has too many unusable rows."""
+    for dataset in sorted({manifest.dataset for manifest in manifests}):
+        parts = [manifest for manifest in manifests if manifest.dataset == dataset]
+        rows = sum(part.rows_in for part in parts)
         unusable: Counter[str] = Counter()
-        for one in own:
-            unusable.update({reason: n for reason, n in one.rejects.items() if reason not in INTENDED})
+        for part in parts:
+            unusable.update({reason: n for reason, n in part.rejects.items() if reason not in INTENDED})
         count = unusable.total()
         if count <= limit * rows and count < rows:
             continue
         reasons = ", ".join(f"{reason} {n}" for reason, n in unusable.most_common())
         lines = [
             f"  {example.file}:{example.row}: {example.reason}: {example.detail}"
-            for one in own
-            for example in one.reject_examples
+            for part in parts
+            for example in part.reject_examples
             if example.reason in unusable
         ]
         raise UserError(
@@ -103,22 +99,19 @@ def check_rejects(manifests: Sequence[CandidatesManifest], limit: float) -> None
 
 
 def check_parts(manifests: Sequence[CandidatesManifest]) -> None:
-    """Stop when rows that belong together may have been converted apart.
-
-    Raises:
-        UserError: the dataset, and what to set.
-    """
-    parts = Counter(one.dataset for one in manifests)
-    for one in manifests:
-        if one.format in GROUPED_FORMATS and parts[one.dataset] > 1:
+    """Raise `UserError` if rows that belong together may have been converted in different parts."""
+    parts = Counter(manifest.dataset for manifest in manifests)
+    for manifest in manifests:
+        dataset, form = manifest.dataset, manifest.format
+        if form in GROUPED_FORMATS and parts[dataset] > 1:
             raise UserError(
-                f"{one.dataset}: rows of format {one.format} belong together, but its {parts[one.dataset]} parts were "
-                f"converted apart; set `format: {one.format}`, so that all are read in one job"
+                f"{dataset}: rows of format {form} belong together, but its {parts[dataset]} parts were converted "
+                f"separately; set `format: {form}`, so that all are read in one job"
             )
 
 
 def benchmark_prompts(folders: list[tuple[str, Path]]) -> Iterator[tuple[str, int, Hashes]]:
-    """Benchmark, prompt id and word hashes of each prompt; `folders` are of candidates, with their benchmark."""
+    """Benchmark, prompt id and word hashes of each prompt; `folders` are benchmarks and folders of candidates."""
     for name, folder in folders:
         reader = CandidateReader(folder)
         for low, high in ranges([reader]):
@@ -126,11 +119,11 @@ def benchmark_prompts(folders: list[tuple[str, Path]]) -> Iterator[tuple[str, in
             for candidate in reader.between(low, high):
                 if candidate.prompt_id != last:
                     last = candidate.prompt_id
-                    yield name, last, all_words(candidate.prompt)
+                    yield name, last, prompt_words(candidate.prompt, system=True)
 
 
 def cap_threshold(cap: int, key: str, rows: Hashes) -> float:
-    """The hash below which a prompt is used, so that at most `cap` of the candidates (their prompt ids) are."""
+    """The hash below which prompts are used, so that at most `cap` of the candidates (by prompt id) are."""
     hashes = unit_interval_hashes(key, rows)
     return 1.0 if len(hashes) <= cap else float(np.sort(hashes)[cap])
 
@@ -138,7 +131,7 @@ def cap_threshold(cap: int, key: str, rows: Hashes) -> float:
 def near_benchmarks(
     ids: Hashes, folders: list[Path], of_benchmarks: list[tuple[str, Path]], threshold: float
 ) -> list[tuple[int, str]]:
-    """The prompts of a mixture (their ids, in `folders`) that are nearly the same as one of a benchmark, with it."""
+    """The prompts of a mixture (`ids`, in `folders`) that are nearly the same as one of a benchmark, with it."""
     if not of_benchmarks:
         return []
     others = [np.load(folder / "prompts.npy") for _, folder in of_benchmarks]

@@ -1,4 +1,4 @@
-"""Groups of prompts that are nearly the same, and the split of a mixture by them."""
+"""Groups of prompts that are nearly the same, and the split of a mixture by these groups."""
 
 import logging
 from pathlib import Path
@@ -12,7 +12,7 @@ from rewardline.data.pairs.identity import Hashes, id_range, unit_interval_hash,
 log = logging.getLogger(__name__)
 FILE = "groups.npz"
 LARGE_GROUP = 50, 0.01
-"""A group of more prompts than the first number, and than the second as a share of all, shares a template."""
+"""A group with more prompts than this number, and than this share of all prompts, comes from a template."""
 
 
 class PromptGroups:
@@ -31,14 +31,14 @@ class PromptGroups:
 
     @classmethod
     def split(cls, name: str, fraction: float, seed: int, prompts: Hashes, table: npt.NDArray[np.uint64]) -> Self:
-        """Hold out about a `fraction` of the prompts (sorted ids): groups of which any prompt's own hash is below it.
+        """Hold out about a `fraction` of the prompts (sorted ids): each group that has a prompt whose hash is below it.
 
-        So a prompt that is held out stays so when data is added.
+        A prompt that is held out therefore remains so when data is added.
         """
         hashes = unit_interval_hashes(f"split {seed}", prompts)
         eval_below = fraction
         if fraction and len(prompts) and hashes.min() >= fraction:
-            log.warning("%s: so few prompts that eval_fraction %g would hold out none; holding out one", name, fraction)
+            log.warning("%s: eval_fraction %g would hold out none of so few prompts; holding out one", name, fraction)
             eval_below = float(hashes.min()) + 2**-50
         is_below = hashes[np.searchsorted(prompts, table[:, 0])] < eval_below
         return cls(table, np.unique(table[is_below, 1]), seed, eval_below)
@@ -79,7 +79,7 @@ class PromptGroups:
 
 
 def without_templates(name: str, table: npt.NDArray[np.uint64], prompts: int) -> tuple[npt.NDArray[np.uint64], int]:
-    """A table without groups so large that their prompts rather share a template; how many prompts these have."""
+    """A table without the groups that are `LARGE_GROUP`, and the number of prompts in these."""
     _, inverse, sizes = np.unique(table[:, 1], return_inverse=True, return_counts=True)
     is_templated = sizes[inverse] > max(LARGE_GROUP[0], LARGE_GROUP[1] * prompts)
     templated = int(is_templated.sum())

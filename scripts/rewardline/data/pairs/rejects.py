@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from rewardline.data.pairs.store import PartWriter
+from rewardline.data.parquet import PartWriter
 from rewardline.data.schema import REJECT_SCHEMA, RejectedRow
 
 INTENDED = (
@@ -23,8 +23,7 @@ class RejectWriter:
     """Writes `rejects.parquet` into a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writer = PartWriter(folder / ".rejects", RejectedRow, rows_per_part=2**62)
+        self._writer = PartWriter[RejectedRow](folder, REJECT_SCHEMA, name=FILE, part_rows=2**62)
         self._examples: list[RejectedRow] = []
         self._counts: Counter[tuple[str, str]] = Counter()
 
@@ -38,8 +37,6 @@ class RejectWriter:
     def close(self) -> list[RejectedRow]:
         """Finish the file; examples, the first few of each dataset and reason."""
         self._writer.close()
-        self._writer.parts[0].replace(self._folder / FILE)
-        (self._folder / ".rejects").rmdir()
         return self._examples
 
 
@@ -50,9 +47,8 @@ def join_examples(cases: Iterable[RejectedRow]) -> list[RejectedRow]:
 
 
 def _is_example(case: RejectedRow, counts: Counter[tuple[str, str]]) -> bool:
-    key = case.dataset, case.reason
-    counts[key] += 1
-    return counts[key] <= EXAMPLES
+    counts[case.dataset, case.reason] += 1
+    return counts[case.dataset, case.reason] <= EXAMPLES
 
 
 def join_rejects(folders: Sequence[Path], target: Path) -> None:

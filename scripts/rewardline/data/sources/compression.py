@@ -13,7 +13,7 @@ CODECS = {".gz": "gzip", ".zst": "zstd"}
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed as its extension says; to read them raises `OSError` if they are damaged."""
+    """The file's bytes, decompressed by its extension; reading them raises `OSError` if they are damaged."""
     codec = CODECS.get(path.suffix.lower())
     if codec is None:
         with path.open("rb") as plain:

@@ -15,10 +15,10 @@ from rewardline.data.sources.rows import INVALID_TEXT, Record, Row, as_row, deco
 
 log = logging.getLogger(__name__)
 
-_SAMPLED = 50  # rows that show what the columns hold
+_SAMPLED = 50  # rows that decide how the cells of a column are read
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
 _FIELD_LIMIT = 32 << 20  # characters of a field; also how far a quote that is never closed can reach
-_LONGEST_LITERAL = 1 << 20  # characters of a cell that Python's parser is given
+_LONGEST_LITERAL = 1 << 20  # characters of a cell that Python's parser reads
 _PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 Parser = Callable[[str], object]
 
@@ -40,14 +40,9 @@ def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> 
         reason = header if isinstance(header, str) else f"{repeated} occur twice" if repeated else "they are not UTF-8"
         where = "`columns` must name them" if columns else "its first line must hold the names of the columns"
         raise UserError(f"{label}: {where}, but {reason}. Fix that line, or set `columns` if the file has no such line")
-    log.info(
-        "%s: separated by %s%s; %s the columns: %s",
-        label,
-        _DELIMITERS[delimiter],
-        ", quotes as plain characters" if quoting == csv.QUOTE_NONE else "",
-        "`columns` names" if columns else "its first line names",
-        ", ".join(header)[:200],
-    )
+    quotes = ", quotes as plain characters" if quoting == csv.QUOTE_NONE else ""
+    names = f"{'`columns` names' if columns else 'its first line names'} the columns: {', '.join(header)[:200]}"
+    log.info("%s: separated by %s%s; %s", label, _DELIMITERS[delimiter], quotes, names)
     first = list(islice(records, _SAMPLED))
     parsers = _parsers(header, [fields for _, fields in first if isinstance(fields, list)], label)
     for number, (line, fields) in enumerate(chain(first, records), 1):
@@ -63,14 +58,14 @@ def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> 
 
 
 class _Lines:
-    """The lines of a text; those after the first one since the last `mark` can be read again."""
+    """The lines of a text; `rewind` goes back to the second line after the last `mark`."""
 
     def __init__(self, text: Iterator[str]) -> None:
         self._text = text
         self._read: list[str] = []
         self._again: list[str] = []
         self.number = 0
-        """How many lines were read so far."""
+        """Number of the last line that was read."""
 
     def __iter__(self) -> "_Lines":
         return self
@@ -118,7 +113,7 @@ def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, li
 
 
 def _delimiter(path: Path, count: int | None = None) -> str:
-    """What splits the first line of a .csv file into `count`, else into the most columns; a comma if in doubt."""
+    """The delimiter that splits a file's first line into `count`, else into the most columns; else a comma."""
     widths = {}
     for delimiter in _DELIMITERS:
         _, header = next(_records(path, delimiter, csv.QUOTE_MINIMAL), (0, ""))
@@ -127,9 +122,9 @@ def _delimiter(path: Path, count: int | None = None) -> str:
 
 
 def _quoting(path: Path) -> int:
-    """How to read quotes in a tab-separated file: as CSV does where all of it follows that, else as plain characters.
+    """How to read quotes in a tab-separated file: as in CSV if all of it follows that, else as plain characters.
 
-    Many such files are written without quoting, so that a text that starts with a quote would swallow what follows.
+    Many such files are written without quoting, where a text that starts with a quote would swallow the lines after it.
     """
 
     def consistent(quoting: int) -> bool:
@@ -156,7 +151,7 @@ def _parsers(header: Sequence[str], rows: list[list[str]], label: str) -> dict[s
 
 
 def _parser(cells: Sequence[str]) -> tuple[Parser, str] | None:
-    """What parses each of a column's cells that is not empty, and its name; None for a column of plain texts."""
+    """The parser, and its name, of a column's cells that are not empty; None for a column of plain texts."""
     filled = [cell for cell in cells if cell.strip()]
     if not filled or not all(cell.lstrip().startswith(("[", "{")) for cell in filled):
         return None
@@ -171,7 +166,7 @@ def _parser(cells: Sequence[str]) -> tuple[Parser, str] | None:
 
 
 def _parsed(cell: str, parse: Parser) -> object:
-    """The value of a cell; a placeholder where it holds no list or object, as others of its column do."""
+    """The value of a cell; a placeholder if it has no list or object, as others of its column have."""
     if not cell.strip():
         return cell
     try:

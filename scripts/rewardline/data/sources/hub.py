@@ -1,22 +1,21 @@
 """Datasets of the Hugging Face hub: which files make a split, and those files on the local disk.
 
 The files are read by `readers`, as they are. `datasets` only decides, from the dataset's card and the names of its
-files, which of them make the split: it is given empty stand-ins, so that the result is the same with and without
-network, and nothing of the dataset is ever executed. A pinned dataset that was fetched once needs no network.
+files, which of them make the split. It gets empty files of these names, so that the result is the same with and
+without network, and no code of the dataset is executed. A pinned dataset that was downloaded once needs no network.
 """
 
 import logging
 import tempfile
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from rewardline.core import hub
 from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
-from rewardline.data.sources.dataset import check_readers, write_files
+from rewardline.data.sources.dataset import file_inputs
 from rewardline.data.sources.settings import DownloadSettings
-from rewardline.data.sources.store import Source, SourceFile
+from rewardline.data.sources.store import Source, write_rows
 from rewardline.data.stored_rows import StoredDataset
 
 log = logging.getLogger(__name__)
@@ -25,28 +24,15 @@ _CARD = ["README.md", ".huggingface.yaml", "dataset_infos.json"]  # what `datase
 _NOT_HOW_TO_READ = {"name", "version", "description", "data_dir", "data_files", "features"}
 
 
-class HubFile(NamedTuple):
-    """A file of a split: its name, `hub://repo@commit/split/path`, and its path on the local disk."""
-
-    label: str
-    path: Path
-
-
 def from_hub(name: str, settings: DownloadSettings) -> Source:
-    """A split of the hub dataset `settings.hub`.
-
-    Raises:
-        UserError: there is no such dataset or revision, or the hub cannot be reached.
-    """
+    """A split of the hub dataset `settings.hub`; a `UserError` if its revision cannot be resolved."""
     repo = str(settings.hub)
     commit = hub.resolve("dataset", repo, settings.revision or "main")
 
     def write(folder: Path) -> StoredDataset:
         split = settings.split or "train"
-        fetched = fetch(repo, commit, settings.config, split, settings.data_files, settings.data_dir)
-        files = [SourceFile(file.label, file.path) for file in fetched]
-        check_readers(files, settings)
-        return write_files(name, files, settings, folder)
+        files = fetch(repo, commit, settings.config, split, settings.data_files, settings.data_dir)
+        return write_rows(name, file_inputs(files, settings.columns), folder)
 
     return Source(settings.description(), {"commit": commit}, write, commit)
 
@@ -58,11 +44,16 @@ def fetch(
     split: str = "train",
     data_files: list[str] | None = None,
     data_dir: str | None = None,
-) -> list[HubFile]:
-    """Fetch the files of a split, in the order in which `datasets` reads them.
+) -> dict[str, Path]:
+    """Download the files of a split, in the order in which `datasets` reads them.
 
     `data_files` and `data_dir` mean what they mean to `datasets.load_dataset`, within the repository.
-    Raises `UserError` for a hub that cannot be reached, and an unknown or closed dataset, commit, config or split.
+
+    Returns:
+        The path of each file on the local disk, by its name `hub://repo@commit/split/path`.
+
+    Raises:
+        UserError: the hub cannot be reached, or the dataset, commit, config or split is unknown or closed.
     """
     with hub.explained("dataset", repo, commit):
         names = _files(repo, commit)
@@ -71,14 +62,14 @@ def fetch(
         if split not in splits:
             raise UserError(f"hub dataset {repo} has no split {split!r}. Its splits: {', '.join(splits)}. Set `split:`")
         paths = _download(repo, commit, splits[split])
-    return [HubFile(f"hub://{repo}@{commit}/{split}/{name}", path) for name, path in paths.items()]
+    return {f"hub://{repo}@{commit}/{split}/{name}": path for name, path in paths.items()}
 
 
 def _files(repo: str, commit: str) -> list[str]:
     """The paths of all files at a commit, sorted.
 
-    The hub's cache has them once a download has gone through `snapshot_download`. A cache that was filled otherwise may
-    have some of the files only.
+    They are in the hub's cache after a call of `snapshot_download`. A cache that was filled in another way may have
+    only some of the files.
     """
     from huggingface_hub import get_cached_repo_tree, snapshot_download
     from huggingface_hub.errors import (
@@ -93,13 +84,13 @@ def _files(repo: str, commit: str) -> list[str]:
         names = [str(file.path) for file in get_cached_repo_tree(repo, **options)]
     except CachedRepoTreeNotFoundError:
         try:
-            names = hub.look_up("dataset", repo, commit).files
+            _, names = hub.look_up("dataset", repo, commit)
         except (OfflineModeIsEnabled, HTTPError) as error:
             try:
                 folder = Path(snapshot_download(repo, local_files_only=True, **options))
             except LocalEntryNotFoundError:
                 raise error from None
-            log.warning("the hub cannot list the files of %s@%s: those in the cache are taken for all", repo, commit)
+            log.warning("the hub cannot list the files of %s@%s; only those in the cache are used", repo, commit)
             names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
         else:
             snapshot_download(repo, allow_patterns=_CARD, **options)
@@ -113,15 +104,17 @@ def _download(repo: str, commit: str, names: list[str]) -> dict[str, Path]:
     """The local copies of files, in the order of `names`."""
     from huggingface_hub import hf_hub_download, is_offline_mode, try_to_load_from_cache
 
-    cached = {name: try_to_load_from_cache(repo, name, revision=commit, repo_type="dataset") for name in names}
-    missing = [name for name in names if not isinstance(cached[name], str)]
-    if missing and not is_offline_mode():
+    options = {"revision": commit, "repo_type": "dataset"}
+    if not is_offline_mode() and not all(
+        isinstance(try_to_load_from_cache(repo, name, **options), str) for name in names
+    ):
         hub.look_up("dataset", repo, commit)
-    with progress(f"fetch {repo}", total=len(names), unit="file", start=len(names) - len(missing)) as bar:
-        for name in missing:
-            cached[name] = hf_hub_download(repo, name, revision=commit, repo_type="dataset")
+    paths = {}
+    with progress(f"fetch {repo}", total=len(names), unit="file") as bar:
+        for name in names:
+            paths[name] = Path(hf_hub_download(repo, name, **options))
             bar.update(1)
-    return {name: Path(path) for name, path in cached.items()}
+    return paths
 
 
 def _splits(
@@ -139,12 +132,10 @@ def _splits(
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder).resolve() / "repository"
         for name in names:
-            stand_in = root / name
-            stand_in.parent.mkdir(parents=True, exist_ok=True)
-            if name in card:
-                stand_in.write_bytes(card[name].read_bytes())
-            elif stand_in.suffix != ".py":
-                stand_in.touch()
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if name in card or path.suffix != ".py":
+                path.write_bytes(card[name].read_bytes() if name in card else b"")
         try:
             builder = datasets.load_dataset_builder(
                 str(root), config, data_files=data_files, data_dir=data_dir, cache_dir=folder

@@ -43,7 +43,7 @@ def read_json_lines(path: Path, _label: str) -> Iterator[Row]:
 
 
 def read_json(path: Path, label: str) -> Iterator[Row]:
-    """A row for each item of a list, or of the only list of objects in an object; the file is loaded as a whole."""
+    """A row for each item of a list, or of the only list of objects in an object; the complete file is loaded."""
     with open_bytes(path) as stream:
         data = stream.read()
     if not data.strip():
@@ -55,13 +55,10 @@ def read_json(path: Path, label: str) -> Iterator[Row]:
             log.info("%s has an object on each line: read as JSON Lines", label)
             yield from read_json_lines(path, label)
             return
-        raise UserError(
-            f"{label} is not JSON: {error}. Fix it, or name it .jsonl if it has an object on each line"
-        ) from error
+        remedy = "Fix it, or name it .jsonl if it has an object on each line"
+        raise UserError(f"{label} is not JSON: {error}. {remedy}") from error
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{label} is not UTF-8 at byte {error.start + 1}. Convert it, for example with iconv"
-        ) from error
+        raise UserError(f"{label} is not UTF-8 at byte {error.start + 1}. Convert it, as with iconv") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{label} cannot be read as JSON: {error}. Save its rows as JSON Lines (.jsonl)") from error
     lists = [value] if isinstance(value, list) else []

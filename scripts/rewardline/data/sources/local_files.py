@@ -1,4 +1,4 @@
-"""The files of this machine that a configuration names."""
+"""The local files that a configuration names."""
 
 import glob
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ def read_parquet(path: Path, label: str) -> Iterator[Row]:
 
 
 def open_parquet(path: Path, label: str) -> pq.ParquetFile:
-    """The Parquet file at `path`; a `UserError` if it is none, or has two columns of the same name."""
+    """The Parquet file at `path`; a `UserError` if it is damaged or has two columns of the same name."""
     try:
         file = pq.ParquetFile(path, pre_buffer=False)  # halves the memory
     except pa.ArrowInvalid as error:

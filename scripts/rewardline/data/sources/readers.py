@@ -33,7 +33,7 @@ READERS: dict[str, Reader] = {
 
 
 def reader(path: Path, label: str, columns: Sequence[str] | None = None) -> Reader:
-    """The reader of a file by its extension; `UserError` for an unknown one. With `columns`, .txt is a table too."""
+    """The reader of a file by its extension; a `UserError` for an unknown one. With `columns`, .txt is a table too."""
     name = path.name.lower()
     plain = name.removesuffix(".gz").removesuffix(".zst")
     extension = Path(plain).suffix
@@ -53,25 +53,23 @@ def read(path: Path, label: str | None = None, columns: Sequence[str] | None = N
     """Stream the rows of a file; messages call it `label` (default: its path).
 
     `columns` names the columns of a table that has no line with their names.
-    Raises `UserError` when the file is damaged, of an unknown format, without rows, or without a readable row.
+
+    Raises:
+        UserError: the file is damaged, of an unknown format, without rows, or without a readable row.
     """
     label = label or str(path)
-    count = readable = last = replaced = 0
-    first = None
-    with damage_explained(label, lambda: last):
-        for row in reader(path, label, columns)(path, label):
+    count = readable = replaced = 0
+    first = last = None
+    with damage_explained(label, lambda: last.number if last else 0):
+        for last in reader(path, label, columns)(path, label):
             count += 1
-            last = row.number
-            readable += row.error is None
-            replaced += row.replaced
-            first = first or row
-            yield row
+            readable += last.error is None
+            replaced += last.replaced
+            first = first or last
+            yield last
     if replaced:
-        log.warning(
-            "%s: %d rows hold NaN, infinite numbers, NUL characters or broken UTF-8; what reads these rejects the row",
-            label,
-            replaced,
-        )
+        what = "NaN, infinite numbers, NUL characters or broken UTF-8"
+        log.warning("%s: %d rows hold %s; a format that reads such a value rejects the row", label, replaced, what)
     if first is None:
         raise UserError(f"{label} has no rows. Remove it from `files:`, or fill it")
     if not readable:
@@ -83,7 +81,7 @@ def read(path: Path, label: str | None = None, columns: Sequence[str] | None = N
 
 @contextmanager
 def damage_explained(label: str, last_row: Callable[[], int]) -> Iterator[None]:
-    """Turn what a damaged file raises into a `UserError` that names it and the last row that was read."""
+    """Turn the errors of a damaged file into a `UserError` that names it and the last row that was read."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:

@@ -45,16 +45,18 @@ class _ReplaceableError(_RowError):
 
 
 class _DuplicateKeys:
-    """Stands for an object with duplicate keys until the row that holds it is encoded, and refused."""
+    """Takes the place of an object with duplicate keys until its row is encoded, which makes the row unreadable."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
 
 def decode(text: str) -> object:
-    """The value of a JSON text. Duplicate keys and NaN are let through for now: `as_row` handles them.
+    """The value of a JSON text; duplicate keys and NaN are left to `as_row`.
 
-    Raises `json.JSONDecodeError`, another `ValueError` (a number of thousands of digits) or `RecursionError`.
+    Raises:
+        json.JSONDecodeError, ValueError: it is not JSON, or has a number of thousands of digits.
+        RecursionError: it is nested too deeply.
     """
     value: object = _decoder.decode(text)
     return value
@@ -63,8 +65,8 @@ def decode(text: str) -> object:
 def as_row(number: int, value: object) -> Row:
     """The row of a value: with an error unless it is an object.
 
-    A value that JSON cannot hold costs only what reads it: a number that is not finite becomes null; a text with a NUL
-    or half a surrogate pair, and bytes that are not UTF-8, become a text that starts with `INVALID_TEXT`.
+    A value that JSON cannot hold is replaced: a number that is not finite by null; a text with a NUL or half a
+    surrogate pair, and bytes that are not UTF-8, by a text that starts with `INVALID_TEXT`.
     """
     try:
         try:
@@ -78,7 +80,7 @@ def as_row(number: int, value: object) -> Row:
 
 
 def unreadable(number: int, reason: str) -> Row:
-    """A row that stays in the data without a value."""
+    """A row without a value, for the reason why it cannot be read."""
     return Row(number, None, None, reason)
 
 
@@ -108,7 +110,7 @@ def _row(number: int, value: object, replaced: bool = False) -> Row:
 
 
 def _replaced(value: object) -> object:
-    """A copy without values that JSON cannot hold; keys stay as they are, and cost the row if they are invalid."""
+    """A copy without values that JSON cannot hold; keys are kept, and make the row unreadable if they are invalid."""
     if isinstance(value, dict):
         return {key: _replaced(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -121,7 +123,7 @@ def _replaced(value: object) -> object:
 
 
 def _invalid(text: str) -> str:
-    """Why a text cannot be kept, or nothing."""
+    """The reason why a text cannot be kept, or an empty text."""
     if "\0" in text:
         return "it contains a NUL character"
     try:
@@ -132,7 +134,7 @@ def _invalid(text: str) -> str:
 
 
 def _text(value: object) -> str:
-    """What JSON has no type for: ISO 8601 for dates and times, digits for decimals, UTF-8 for bytes."""
+    """A value that JSON has no type for, as text: dates and times in ISO 8601, decimals in digits, bytes as UTF-8."""
     if isinstance(value, _DuplicateKeys):
         raise _RowError(value.reason)
     if isinstance(value, bytes):

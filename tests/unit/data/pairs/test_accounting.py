@@ -21,10 +21,7 @@ def test_a_row_counts_as_used_if_any_shard_uses_it(tmp_path: Path) -> None:
     for number, plan in enumerate(plans):
         account = RowAccount(["d", "e"])
         for one, reason in plan:
-            if reason is None:
-                account.use(one)
-            else:
-                account.leave_out(one, reason)
+            account.add(one, reason)
         shards.append(tmp_path / f"{number}.npy")
         account.save(shards[-1])
     totals = total(shards, ["d", "e"])

@@ -9,7 +9,7 @@ from rewardline.data.pairs import candidates
 from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter
 from rewardline.data.pairs.external_sort import bucket_count
 from rewardline.data.pairs.manifests import CandidatesManifest
-from rewardline.data.pairs.store import read_part
+from rewardline.data.parquet import read_rows
 from rewardline.data.schema import Candidate
 
 from support.pairs import candidate
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, content: byt
     with pytest.raises(UserError, match=rf"{rows} {remedy}"):
         reader.between(0, 2**64)
     with pytest.raises(UserError, match=rf"{part} {remedy}"):
-        list(read_part(part))
+        list(read_rows(part))
 
 
 def test_buckets_are_bounded_by_rows_and_by_text() -> None:
