@@ -89,7 +89,7 @@ def test_after_a_kill_the_same_command_resumes_to_bit_equal_scores(work: Path) -
     for path in kept:
         (foreign / path.name).write_bytes(b"\0" * 4 * 50)
     log = finish(work, "out")
-    assert "1 finished parts are at hand" in log  # before the first that is missing
+    assert "1 parts are finished" in log  # before the first that is missing
     assert log.count("is damaged; its part is scored again") == 2
     finish(work, "whole")
     assert pq.read_table(work / "out" / "scores.parquet").equals(pq.read_table(work / "whole" / "scores.parquet"))
@@ -98,7 +98,7 @@ def test_after_a_kill_the_same_command_resumes_to_bit_equal_scores(work: Path) -
 def test_parts_of_other_weights_are_not_used(work: Path, base_models: Callable[..., Path]) -> None:
     assert killed(work, "out", 2)
     write_model(work / "model", base_models("llama"), seed=2)
-    assert "0 finished parts are at hand" in finish(work, "out")
+    assert "0 parts are finished" in finish(work, "out")
 
 
 def test_an_edit_scores_again_only_what_depends_on_it(work: Path) -> None:
@@ -115,7 +115,7 @@ def test_an_edit_scores_again_only_what_depends_on_it(work: Path) -> None:
         for name in ("scores.parquet", "metrics.json"):  # as Snakemake does before a job
             (work / "out" / name).unlink(missing_ok=True)
 
-    assert "0 finished parts are at hand" in finish(work, "out", scripts)
+    assert "0 parts are finished" in finish(work, "out", scripts)
     scores, metrics = (work / "out" / "scores.parquet").read_bytes(), (work / "out" / "metrics.json").read_bytes()
     edit("core/progress.py", "evaluation/metrics/calibration.py", "report/summary.py", "training/loop.py")
     assert "nothing that they depend on has changed" in finish(work, "out", scripts, **without_torch)
@@ -127,5 +127,5 @@ def test_an_edit_scores_again_only_what_depends_on_it(work: Path) -> None:
         assert "torch is imported" in (work / "log").read_text()
         shutil.copy(ROOT / "scripts" / "rewardline" / module, scripts / "rewardline" / module)
     edit("scoring/batched.py")
-    assert "0 finished parts are at hand" in finish(work, "out", scripts)
+    assert "0 parts are finished" in finish(work, "out", scripts)
     assert (work / "out" / "scores.parquet").read_bytes() == scores

@@ -28,7 +28,7 @@ def test_a_limit_that_is_not_met_is_named_with_what_was_found(tmp_path: Path) ->
     assert said in str(failure.value)
     assert "probes" not in str(failure.value)
     assert not (tmp_path / "gate.json").exists()
-    with pytest.raises(UserError, match="more pairs may tell otherwise"):
+    with pytest.raises(UserError, match="more pairs may change the outcome"):
         gate.main(["--settings", json.dumps({"r": {"eval": 0.78}}), *places])
     assert gate.main(["--settings", json.dumps({"r": {"eval": 0.75, "probes": 0.5}}), *places]) == 0
     found = json.loads((tmp_path / "gate.json").read_text())["verdicts"]

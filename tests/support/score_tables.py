@@ -48,6 +48,11 @@ def table(
     return result.assign(place=None)[SCHEMA.names]
 
 
+def measurable(scores: pd.DataFrame) -> pd.DataFrame:
+    """`scores` as `read_scores` returns them: with numbers in place of prompt ids."""
+    return scores.assign(prompt_id=pd.factorize(scores["prompt_id"])[0])
+
+
 def stored(scores: pd.DataFrame, folder: Path) -> Path:
     path = folder / "scores.parquet"
     pq.write_table(pa.Table.from_pandas(scores, schema=SCHEMA, preserve_index=False), path, row_group_size=100)

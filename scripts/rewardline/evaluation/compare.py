@@ -2,31 +2,65 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtrit
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.data.pairs.probes import made_by_rule
+from rewardline.data.parquet import read_batches
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards
-from rewardline.evaluation.metrics.intervals import difference_interval
-from rewardline.evaluation.preferences import Preferences, read_preferences
+from rewardline.evaluation.metrics.intervals import Codes, Floats, difference_interval, prompt_groups
 from rewardline.evaluation.results import read_results
-from rewardline.evaluation.suspects import Suspect, find_suspects, write_suspects
+from rewardline.evaluation.scores import Ids, hash_texts, read_ids, read_pair_scores
+from rewardline.evaluation.suspects import PAIR_COLUMNS, Suspect, write_suspects
 
 log = logging.getLogger(__name__)
-RUNS_COMPARED = 16
+MAX_RUNS = 16
 """The best runs of a leaderboard, each two of which are compared; the others are named as left out."""
+MAX_SUSPECTS = 200
+"""Suspects of a leaderboard."""
+MISSING = 255
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """Which answers runs prefer, for the pairs that any of them scored.
+
+    Attributes:
+        pairs: hash of each pair's id, uint64 [n], ascending.
+        prompts: number of its prompt, or group of prompts, int [n].
+        repeats: how often the benchmark has it, int [n]; published ones repeat pairs.
+        correct: by run, twice `correct` of each pair, uint8 [n]; MISSING where the run has no score.
+        runs: how many trained runs scored it, int [n]; ensembles add nothing to their members.
+        against: how many of them prefer the rejected answer, int [n].
+        margin_mean, margin_std: over these runs, of the score difference in units of the run's root mean square [n].
+    """
+
+    pairs: Ids
+    prompts: Codes
+    repeats: npt.NDArray[np.int64]
+    correct: dict[str, npt.NDArray[np.uint8]]
+    runs: npt.NDArray[np.int32]
+    against: npt.NDArray[np.int32]
+    margin_mean: Floats
+    margin_std: Floats
+
+    def common(self, runs: Sequence[str]) -> npt.NDArray[np.intp]:
+        """Indices of the pairs that all these runs scored, each as often as the benchmark has it."""
+        indices = np.flatnonzero(np.logical_and.reduce([self.correct[run] != MISSING for run in runs]))
+        return np.repeat(indices, self.repeats[indices])
 
 
 def compare_runs(metrics: Sequence[Path], pair_folders: Sequence[Path], output: Path, suspects: Path) -> None:
-    """Write the paired differences of all runs to `output` and the pairs most likely mislabelled to `suspects`.
+    """Write the paired differences of all runs to `output` and the pairs most likely mislabeled to `suspects`.
 
     `metrics`: a `metrics.json` for each evaluation, beside its `scores.parquet`; `pair_folders`: the pairs that were
     scored.
@@ -34,107 +68,140 @@ def compare_runs(metrics: Sequence[Path], pair_folders: Sequence[Path], output: 
     Raises:
         UserError: a file is missing or damaged, or a folder of pairs is not among `pair_folders`.
     """
-    folders = {(path.parent.parent.name, path.parent.name): path.parent for path in metrics}
+    scores = {(path.parent.parent.name, path.parent.name): path.parent / "scores.parquet" for path in metrics}
     pairs = {folder.parent.name: folder for folder in pair_folders}
     comparisons: list[BenchmarkComparison] = []
     suspected: list[Suspect] = []
     for leaderboard in leaderboards(read_results(metrics)):
-        members = [one for entry in leaderboard.entries for one in entry.members]
-        scores = {run: folders[run, leaderboard.benchmark] / "scores.parquet" for run in compared(leaderboard)}
-        preferences = read_preferences(scores, [one.run for one in members if one.ensemble])
-        comparisons.append(compare(leaderboard, preferences))
-        name, before = leaderboard.mixture or leaderboard.benchmark, len(suspected)
+        name = leaderboard.mixture or leaderboard.benchmark
         if name not in pairs:
             raise UserError(f"--pairs lacks the folder of {name!r}")
-        stats = pairs[name].parent / "stats.json"
+        entries = _best_entries(leaderboard.entries)
+        results = [result for entry in entries for result in entry.members]
+        paths = {result.run: scores[result.run, leaderboard.benchmark] for result in results}
+        preferences = read_preferences(paths, [result.run for result in results if result.ensemble])
+        comparisons.append(_compare(leaderboard, entries, preferences))
+        stats, added = pairs[name].parent / "stats.json", []
         if not (stats.exists() and made_by_rule(read_json(stats))):  # else no label is in doubt
-            suspected += find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
-        differences, added = len(comparisons[-1].differences), len(suspected) - before
-        log.info("%s: %d differences, %d suspects", leaderboard.title, differences, added)
+            added = find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
+        suspected += added
+        log.info("%s: %d differences, %d suspects", leaderboard.title, len(comparisons[-1].differences), len(added))
     write_suspects(suspects, suspected)
     ComparisonsFile(boards=comparisons).write(output)
 
 
-def compare(leaderboard: Leaderboard, preferences: Preferences) -> BenchmarkComparison:
-    """The differences between the runs of a leaderboard.
+def _best_entries(entries: Sequence[Entry]) -> list[Entry]:
+    """The best entries, at least one, with at most MAX_RUNS runs."""
+    runs = np.cumsum([len(entry.members) for entry in entries])
+    return list(entries[: max(1, int((runs <= MAX_RUNS).sum()))])
 
-    `differences` are of accuracy, first minus second, on the pairs that both scored, with a 95% interval by a bootstrap
-    over prompts. Every two runs are compared, and every two families of seeds, whose difference is that of their means
-    and whose interval is wider by the spread between seeds.
+
+def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str]) -> Preferences:
+    """Read the `scores.parquet` of each run, a file in memory at a time.
+
+    Raises:
+        UserError: a file is missing or damaged.
     """
-    shown = [entry for entry in leaderboard.entries if any(one.run in preferences.correct for one in entry.members)]
-    runs = [one.run for entry in shown for one in entry.members]
-    differences = [_of_runs(first, second, preferences) for first, second in combinations(runs, 2)]
-    differences += [
-        _of_families(first, second, preferences)
-        for first, second in combinations(shown, 2)
-        if len(first.members) + len(second.members) > 2
-    ]
+    pairs, prompt_ids = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64)
+    for path in scores.values():
+        pairs, first = np.unique(np.concatenate([pairs, read_ids(path, "pair_id")]), return_index=True)
+        prompt_ids = np.concatenate([prompt_ids, read_ids(path, "prompt_id")])[first]
+    prompts, _ = prompt_groups(np.unique(prompt_ids, return_inverse=True)[1])
+    count = len(pairs)
+    runs, against = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
+    total, squares, repeats = np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64)
+    correct = {}
+    for run, path in scores.items():
+        ids, (chosen, rejected) = read_pair_scores(path)
+        indices = np.searchsorted(pairs, ids)
+        margin = chosen.astype(np.float64) - rejected
+        correct[run] = np.full(count, MISSING, dtype=np.uint8)
+        correct[run][indices] = 1 + np.sign(margin)
+        repeats = np.maximum(repeats, np.bincount(indices, minlength=count))
+        if run not in ensembles:
+            scaled = margin / (math.sqrt(float((margin**2).mean())) or 1.0)
+            runs[indices] += 1
+            against[indices] += margin < 0
+            total[indices] += scaled
+            squares[indices] += scaled**2
+    mean = total / np.maximum(runs, 1)
+    std = np.sqrt(np.maximum(squares / np.maximum(runs, 1) - mean**2, 0.0))
+    return Preferences(pairs, prompts, repeats, correct, runs, against, mean, std)
+
+
+def _compare(leaderboard: Leaderboard, entries: Sequence[Entry], preferences: Preferences) -> BenchmarkComparison:
+    """The differences between every two runs of `entries`, and between every two entries of which one has seeds."""
+    runs = [Entry((result,)) for entry in entries for result in entry.members]
+    families = [pair for pair in combinations(entries, 2) if any(len(entry.members) > 1 for entry in pair)]
+    differences = [_difference(*pair, preferences) for pair in (*combinations(runs, 2), *families)]
     return BenchmarkComparison(
         benchmark=leaderboard.benchmark,
         mixture=leaderboard.mixture or None,
-        differences=[one for one in differences if one is not None],
+        differences=[difference for difference in differences if difference is not None],
         families=[
-            Family(
-                name=entry.name,
-                runs=[one.run for one in entry.members],
-                mean=entry.total.accuracy,
-                std=entry.spread,
-            )
+            Family(name=entry.name, runs=entry.runs, mean=entry.total.accuracy, std=entry.spread)
             for entry in leaderboard.entries
         ],
-        left_out=[one.run for entry in leaderboard.entries if entry not in shown for one in entry.members],
+        left_out=[run for entry in leaderboard.entries[len(entries) :] for run in entry.runs],
     )
 
 
-def compared(leaderboard: Leaderboard) -> list[str]:
-    """The run ids of the best entries, at least one entry, at most RUNS_COMPARED runs."""
-    runs: list[str] = []
-    for entry in leaderboard.entries:
-        members = [one.run for one in entry.members]
-        if runs and len(runs) + len(members) > RUNS_COMPARED:
-            break
-        runs += members
-    return runs
+def _difference(first: Entry, second: Entry, preferences: Preferences) -> Difference | None:
+    """The accuracy of `first` minus that of `second` on the pairs that both scored, a mean over the seeds of each.
 
-
-def _of_runs(first: str, second: str, preferences: Preferences) -> Difference | None:
-    common = preferences.common([first, second])
+    Its 95% interval is a bootstrap over prompts; that of several seeds is wider by the interval that seeds alone give
+    (Student's t, their variance pooled).
+    """
+    sides = [first.runs, second.runs]
+    common = preferences.common([*first.runs, *second.runs])
     if not len(common):
         return None
-    one, other = preferences.correct[first], preferences.correct[second]
-    values = (one[common].astype(np.float64) - other[common]) / 2
-    low, high = difference_interval(values, preferences.prompts[common])
-    return Difference(first=first, second=second, n=len(common), difference=float(values.mean()), low=low, high=high)
-
-
-def _of_families(first: Entry, second: Entry, preferences: Preferences) -> Difference | None:
-    """The difference of the means over seeds, with both sources of chance: prompts, and seeds (pooled, Student's t)."""
-    sides = [[one.run for one in entry.members] for entry in (first, second)]
-    common = preferences.common([run for side in sides for run in side])
-    if not len(common):
-        return None
-    rates = [[float(preferences.correct[run][common].mean()) / 2 for run in side] for side in sides]
     values = np.zeros(len(common))
     for side, sign in zip(sides, (1, -1), strict=True):
         for run in side:
             values += preferences.correct[run][common] * (sign / (2 * len(side)))
+    mean = float(values.mean())
     low, high = difference_interval(values, preferences.prompts[common])
-    mean = fmean(rates[0]) - fmean(rates[1])
-    wider = _seed_error(rates)
-    return Difference(
-        first=first.name,
-        second=second.name,
-        n=len(common),
-        difference=mean,
-        low=max(-1.0, mean - math.hypot(mean - low, wider)),
-        high=min(1.0, mean + math.hypot(high - mean, wider)),
-        seeds=[len(side) for side in sides],
-    )
+    seeds = {}
+    if freedom := sum(map(len, sides)) - 2:
+        rates = [[preferences.correct[run][common].mean() / 2 for run in side] for side in sides]
+        variance = sum(len(side) * float(np.var(side)) for side in rates) / freedom
+        error = float(stdtrit(freedom, 0.975)) * math.sqrt(variance * sum(1 / len(side) for side in sides))
+        low = max(-1.0, mean - math.hypot(mean - low, error))
+        high = min(1.0, mean + math.hypot(high - mean, error))
+        seeds["seeds"] = [len(side) for side in sides]
+    return Difference(first=first.name, second=second.name, n=len(common), difference=mean, low=low, high=high, **seeds)
 
 
-def _seed_error(rates: list[list[float]]) -> float:
-    """Half the width of the 95% interval that seeds alone give to a difference of means, their variance pooled."""
-    freedom = sum(len(side) - 1 for side in rates)
-    variance = sum(stdev(side) ** 2 * (len(side) - 1) for side in rates if len(side) > 1) / freedom
-    return float(stdtrit(freedom, 0.975)) * math.sqrt(variance * sum(1 / len(side) for side in rates))
+def find_suspects(preferences: Preferences, pairs: Path, benchmark: str, mixture: str | None) -> list[Suspect]:
+    """The pairs whose label most runs contradict: first those with the largest share against, at most MAX_SUSPECTS.
+
+    Among equal shares, first those that more runs scored, then those that runs are surest about (confident
+    disagreement, after Northcutt et al. 2021, arXiv 1911.00068). `pairs`: the folder with their texts.
+
+    Raises:
+        UserError: a pair is missing, or a file is damaged.
+    """
+    share = preferences.against / np.maximum(preferences.runs, 1)
+    order = np.lexsort((preferences.pairs, preferences.margin_mean, -preferences.runs, -share))
+    suspected = order[share[order] > 0.5][:MAX_SUSPECTS]
+    numbers = {int(pair): k for pair, k in zip(preferences.pairs[suspected], suspected, strict=True)}
+    found: dict[int, Suspect] = {}
+    for part in sorted(pairs.glob("part-*.parquet")) if numbers else ():
+        for batch in read_batches(part, PAIR_COLUMNS):
+            ids = hash_texts(batch.column("pair_id"))
+            rows = np.flatnonzero(np.isin(ids, preferences.pairs[suspected]))
+            for pair, row in zip(ids[rows].tolist(), batch.take(rows).to_pylist(), strict=True):
+                k = numbers[pair]
+                found[pair] = Suspect(
+                    benchmark=benchmark,
+                    mixture=mixture,
+                    runs=int(preferences.runs[k]),
+                    against=int(preferences.against[k]),
+                    margin_mean=float(preferences.margin_mean[k]),
+                    margin_std=float(preferences.margin_std[k]),
+                    **row,
+                )
+    if len(found) < len(numbers):
+        raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
+    return [found[pair] for pair in numbers]

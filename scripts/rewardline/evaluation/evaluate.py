@@ -75,7 +75,7 @@ def evaluate(
 
 
 def _left_out(tokens: Path, pairs: Path | None) -> Counter[str]:
-    """The rows and pairs of a benchmark that have no score, by reason."""
+    """The number of rows and pairs of a benchmark without a score, by reason."""
     left_out = Counter(read_json(tokens / "manifest.json")["dropped"])
     if pairs is not None:
         stats = read_json(pairs / "stats.json")

@@ -1,36 +1,75 @@
-"""The evaluation of an ensemble, from the scores of its members."""
+"""The evaluation of an ensemble, from the scores of its members, in memory that does not grow with their number."""
 
 import logging
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder
-from rewardline.evaluation.ensembles import combine, ensemble_tables, log_odds_scale
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published import published_figures
-from rewardline.evaluation.results import EvaluationResult
-from rewardline.evaluation.scores import read_scores, write_scores
-from rewardline.evaluation.settings import EnsembleSettings
+from rewardline.evaluation.results import EvaluationResult, Standard
+from rewardline.evaluation.scores import (
+    SCHEMA,
+    Ids,
+    hash_texts,
+    read_batches,
+    read_ids,
+    read_pair_scores,
+    read_scores,
+    write_scores,
+)
+from rewardline.evaluation.settings import CombineSettings, EnsembleSettings
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class CombinedScores:
+    """The scores of an ensemble for the pairs that all members scored.
+
+    Attributes:
+        pairs: hash of each pair's id, uint64 [n], ascending.
+        scores: of the chosen and of the rejected answer, float32 [2, n].
+        standards: by member, of its scores over all these answers.
+        unscored: pairs that some members scored, and others did not.
+    """
+
+    pairs: Ids
+    scores: npt.NDArray[np.float32]
+    standards: dict[str, Standard]
+    unscored: int
+
+
 def evaluate_ensemble(settings: EnsembleSettings, folders: Sequence[Path], output: Path) -> None:
-    """Combine the scores in the evaluations of the members (`folders`); write scores and metrics to `output`."""
-    members = dict(zip(settings.ensemble, folders, strict=True))
-    paths = {name: folder / "scores.parquet" for name, folder in members.items()}
+    """Combine the scores in the evaluations of the members (`folders`); write scores and metrics to `output`.
+
+    Raises:
+        UserError: a file is missing or damaged, or there is no pair that all members scored.
+    """
+    paths = {member: folder / "scores.parquet" for member, folder in zip(settings.ensemble, folders, strict=True)}
     results = [EvaluationResult.read(folder / "metrics.json") for folder in folders]
-    combined = combine(paths, settings.combine, settings.variance_weight)
+    combined = combine(paths, settings)
+    # Score differences times this are log odds. For the mean of members with equal spread: their mean log odds.
+    spreads = (standard.std for standard in combined.standards.values())
+    scale = math.fsum(std * result.scale for std, result in zip(spreads, results, strict=True)) / len(results)
     with atomic_folder(output) as out:
         scores = out / "scores.parquet"
-        write_scores(scores, ensemble_tables(paths[settings.ensemble[0]], combined))
-        metrics = summarize(read_scores(scores), log_odds_scale(combined.standards, [one.scale for one in results]))
+        write_scores(scores, _tables(paths[settings.ensemble[0]], combined))
+        metrics = summarize(read_scores(scores), scale)
         figures = {}
         if settings.scoring is not None:
             left_out: Counter[str] = Counter()
-            for one in results:
-                left_out |= Counter(one.sections.left_out if one.sections else {})  # the most of any member
+            for result in results:
+                left_out |= Counter(result.sections.left_out if result.sections else {})  # the most of any member
             figures["sections"] = published_figures(scores, settings.scoring, left_out)
         result = EvaluationResult.model_validate(
             {
@@ -43,3 +82,49 @@ def evaluate_ensemble(settings: EnsembleSettings, folders: Sequence[Path], outpu
         )
         result.write(out / "metrics.json")
     log.info("accuracy %.4f on %d pairs, %d not scored by all", metrics.accuracy, metrics.n, combined.unscored)
+
+
+def combine(members: Mapping[str, Path], settings: CombineSettings) -> CombinedScores:
+    """Combine the `scores.parquet` of each member (Coste et al. 2023, arXiv 2310.02743).
+
+    Scores of different training runs differ in mean and spread, which carry no information. So each member's are
+    standardized first: minus their mean, divided by their standard deviation, over both answers of all pairs in common.
+    Labels are not used. Then an answer's score is the `mean` over members, the `worst` (least), or the mean minus
+    `variance_weight` times the variance between members.
+    """
+    ids = [np.unique(read_ids(path, "pair_id")) for path in members.values()]
+    pairs, known = ids[0], ids[0]
+    for member_ids in ids[1:]:
+        pairs, known = np.intersect1d(pairs, member_ids), np.union1d(known, member_ids)
+    if not len(pairs):
+        paths = ", ".join(map(str, members.values()))
+        raise UserError(f"{paths} have no pair in common, so that nothing can be combined; evaluate them anew")
+    total, squares, worst = np.zeros((2, len(pairs))), np.zeros((2, len(pairs))), np.full((2, len(pairs)), np.inf)
+    standards = {}
+    for member, path in members.items():
+        member_ids, member_scores = read_pair_scores(path)
+        scores = member_scores[:, np.intersect1d(member_ids, pairs, return_indices=True)[1]].astype(np.float64)
+        standard = standards[member] = Standard(mean=float(scores.mean()), std=float(scores.std()))
+        scores = (scores - standard.mean) / (standard.std or 1.0)
+        total += scores
+        squares += scores**2
+        np.minimum(worst, scores, out=worst)
+    result = total / len(members)
+    if settings.combine == "worst":
+        result = worst
+    elif settings.combine == "mean_minus_variance":
+        result -= settings.variance_weight * np.maximum(squares / len(members) - result**2, 0.0)
+    return CombinedScores(pairs, result.astype(np.float32), standards, len(known) - len(pairs))
+
+
+def _tables(first: Path, combined: CombinedScores) -> Iterator[pa.Table]:
+    """The rows of the first member's `scores.parquet`, with the ensemble's scores, a batch at a time."""
+    pairs = pd.Index(combined.pairs)
+    for batch in read_batches(first, SCHEMA.names, size=1 << 14):
+        indices = pairs.get_indexer(hash_texts(batch.column("pair_id")))
+        table = pa.Table.from_batches([batch]).filter(pa.array(indices >= 0))
+        chosen, rejected = combined.scores[:, indices[indices >= 0]]
+        correct = ((chosen > rejected) + 0.5 * (chosen == rejected)).astype(np.float32)
+        for name, values in {"chosen_score": chosen, "rejected_score": rejected, "correct": correct}.items():
+            table = table.set_column(table.column_names.index(name), name, pa.array(values))
+        yield table.cast(SCHEMA)

@@ -1,4 +1,4 @@
-"""Runs that are less accurate than `fail_below` allows, and `gate.json`, the limits that all runs keep."""
+"""Accuracies compared with the limits of `fail_below`, and `gate.json`, which is written if all are met."""
 
 import logging
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class AccuracyLimits(RootModel[dict[str, dict[str, float]]]):
 
 
 class LimitCheck(Accuracy):
-    """The accuracy of a run on a benchmark beside its limit. An accuracy that is unknown passes no limit."""
+    """The accuracy of a run on a benchmark and its limit. An unknown accuracy passes no limit."""
 
     run: Name
     benchmark: Name
@@ -26,12 +26,12 @@ class LimitCheck(Accuracy):
     passed: bool
 
     def __str__(self) -> str:
-        """A sentence for people; it mentions when more pairs might reverse the check."""
+        """A sentence; it mentions that more pairs may change the outcome."""
         interval = f"95% interval {self.accuracy_low:.1%} to {self.accuracy_high:.1%}, {self.n} pairs"
         word = "not below" if self.passed else "below"
         text = f"{self.run} on {self.benchmark}: accuracy {self.accuracy:.1%} ({interval}), {word} {self.limit:.1%}"
         if self.accuracy_low < self.limit < self.accuracy_high:
-            text += "; the interval holds the limit, so that more pairs may tell otherwise"
+            text += "; the limit is inside the interval, so that more pairs may change the outcome"
         return text
 
 
@@ -50,19 +50,14 @@ def check_limits(limits: AccuracyLimits, metrics: Sequence[Path], output: Path) 
     Raises:
         UserError: a run is less accurate than its limit.
     """
-    results = {(one.run, one.benchmark): one for one in read_results(metrics)}
+    results = {(result.run, result.benchmark): result for result in read_results(metrics)}
     checks = []
     for run, by_benchmark in limits.root.items():
         for benchmark, limit in by_benchmark.items():
-            one = results[run, benchmark]
-            passed = {"limit": limit, "passed": one.accuracy >= limit}
-            checks.append(LimitCheck.model_validate({**one.as_json(), **passed}))
+            result = results[run, benchmark]
+            outcome = {"limit": limit, "passed": result.accuracy >= limit}
+            checks.append(LimitCheck.model_validate({**result.as_json(), **outcome}))
             log.info("%s", checks[-1])
-    failed = [one for one in checks if not one.passed]
-    if failed:
-        raise UserError(
-            "fail_below is not met:\n"
-            + "\n".join(f"  {one}" for one in failed)
-            + "\nAll results are there to read, in results/report.html too."
-        )
+    if failed := [f"  {check}\n" for check in checks if not check.passed]:
+        raise UserError(f"fail_below is not met:\n{''.join(failed)}All results are in results/report.html.")
     GateFile(verdicts=checks).write(output)

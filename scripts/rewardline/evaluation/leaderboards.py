@@ -6,6 +6,7 @@ Imports nothing slow.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, stdev
 from typing import Literal
 
@@ -15,14 +16,19 @@ from rewardline.evaluation.settings import HELD_OUT
 
 @dataclass(frozen=True)
 class Entry:
-    """One run on one benchmark, or all its seeds together. Members are in the order of their seeds."""
+    """A run on a benchmark, or all its seeds together, in their order."""
 
     members: tuple[EvaluationResult, ...]
 
     @property
     def name(self) -> str:
-        """The run id; for several seeds what they have in common."""
+        """The run id; for several seeds the name of the run in the configuration."""
         return self.members[0].run if len(self.members) == 1 else self.members[0].family
+
+    @property
+    def runs(self) -> list[str]:
+        """The run id of each seed."""
+        return [member.run for member in self.members]
 
     @property
     def total(self) -> Rates:
@@ -32,11 +38,11 @@ class Entry:
     @property
     def by_subset(self) -> dict[str, Rates]:
         """For each subset the mean over the seeds, in order of name."""
-        names = sorted({name for member in self.members for name in member.by_subset})
-        return {
-            name: average([member.by_subset[name] for member in self.members if name in member.by_subset])
-            for name in names
-        }
+        by_subset: dict[str, list[Rates]] = {}
+        for member in self.members:
+            for name, rates in member.by_subset.items():
+                by_subset.setdefault(name, []).append(rates)
+        return {name: average(by_subset[name]) for name in sorted(by_subset)}
 
     @property
     def spread(self) -> float:
@@ -50,7 +56,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The entries evaluated on the same pairs, best first: one benchmark, or the eval split of one mixture."""
+    """The entries evaluated on the same pairs, best first: a benchmark, or the eval split of a mixture."""
 
     benchmark: str
     mixture: str
@@ -72,15 +78,15 @@ class Leaderboard:
 
 
 def entries(results: Iterable[EvaluationResult]) -> list[Entry]:
-    """Group the seeds of one run: equal mixture, model, benchmark and run id without `-seed<k>`. Keeps the order."""
+    """Group the seeds of a run: equal mixture, model, benchmark and run id without `-seed<k>`. Keeps the order."""
     groups: dict[tuple[str, ...], list[EvaluationResult]] = {}
-    for one in results:
-        groups.setdefault((one.mixture, one.model, one.benchmark, one.family), []).append(one)
-    return [Entry(tuple(sorted(group, key=lambda one: (one.seed or 0, one.run)))) for group in groups.values()]
+    for result in results:
+        groups.setdefault((result.mixture, result.model, result.benchmark, result.family), []).append(result)
+    return [Entry(tuple(sorted(group, key=lambda r: (r.seed or 0, r.run)))) for group in groups.values()]
 
 
 def leaderboards(results: Iterable[EvaluationResult]) -> list[Leaderboard]:
-    """Group what can be compared; the eval splits come first. Within a leaderboard the best entry comes first."""
+    """Group the entries that can be compared; the eval splits come first, and within a leaderboard the best entry."""
     groups: dict[tuple[bool, str, str], list[Entry]] = {}
     for entry in entries(results):
         first = entry.members[0]
@@ -94,8 +100,7 @@ def leaderboards(results: Iterable[EvaluationResult]) -> list[Leaderboard]:
 
 def average(rates: Sequence[Rates]) -> Rates:
     """The mean of each field."""
-    names = ("accuracy", "low", "high", "length")
-    means = {name: fmean(getattr(rate, name) for rate in rates) for name in names}
+    means = {name: fmean(getattr(rate, name) for rate in rates) for name in ("accuracy", "low", "high", "length")}
     return Rates(n=round(fmean(rate.n for rate in rates)), **means)
 
 
@@ -105,19 +110,15 @@ def pooled(seeds: Sequence[Sequence[Bin]]) -> list[Bin]:
     The mean of the intervals is kept, as seeds judge the same pairs and add no evidence.
     """
     groups: dict[tuple[float, float], list[Bin]] = {}
-    for bins in seeds:
-        for one in bins:
-            groups.setdefault((one.low, one.high), []).append(one)
-    return [_average_bin(groups[bounds]) for bounds in sorted(groups)]
-
-
-def _average_bin(bins: Sequence[Bin]) -> Bin:
-    pairs = sum(one.n for one in bins)
-    names = ("confidence", "accuracy", "accuracy_low", "accuracy_high")
-    means = {
-        name: sum(one.n * getattr(one, name) for one in bins if one.n) / pairs if pairs else math.nan for name in names
-    }
-    return Bin(low=bins[0].low, high=bins[0].high, n=round(pairs / len(bins)), **means)
+    for b in chain.from_iterable(seeds):
+        groups.setdefault((b.low, b.high), []).append(b)
+    result = []
+    for (low, high), group in sorted(groups.items()):
+        pairs, filled = sum(b.n for b in group), [b for b in group if b.n]
+        names = ("confidence", "accuracy", "accuracy_low", "accuracy_high")
+        means = {name: sum(b.n * getattr(b, name) for b in filled) / pairs if pairs else math.nan for name in names}
+        result.append(Bin(low=low, high=high, n=round(pairs / len(group)), **means))
+    return result
 
 
 def nan_last(value: float) -> float:

@@ -1,14 +1,14 @@
 """How published benchmarks compute their figures from scores.
 
-All of them require strictly greater scores: a tie counts as wrong unless stated otherwise.
+All require strictly greater scores: a tie counts as wrong unless stated otherwise.
 
 - `rewardbench` (Lambert et al. 2024, arXiv 2403.13787): accuracy of 23 subsets; a section is their mean, weighted by
   the published numbers of prompts, math-prm as 984, so that it counts as much as code; the score is the mean of the
-  four sections. The prior sets, which are not in the dataset, are left out.
+  four sections. The prior sets are left out, as they are not in the dataset.
 - `rewardbench2` (Malik et al. 2025, arXiv 2506.01937): the share of prompts whose right answer has the best score of
   four, 1/k where k answers share the best; subset Ties by accuracy and margins; the score is the mean of the six.
 - `rm_bench` (Liu et al. 2024, arXiv 2410.16184): each of three styles of the chosen answer against each of the rejected
-  one: hard where the rejected one has the richer style, normal in the same style, easy else; by domain and together.
+  one: hard where the rejected one has the richer style, normal in the same style, else easy; by domain and overall.
 - `judgebench` (Tan et al. 2024, arXiv 2410.12784): accuracy by category and of all pairs; a tie is a vote for answer B.
 """
 
@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -26,12 +26,9 @@ from rewardline.data.schema import AnswerPosition
 from rewardline.evaluation.results import PublishedFigures, Section
 from rewardline.evaluation.scores import read_table
 
-COLUMNS: Final = ("subset", "file", "row", "place", "chosen_score", "rejected_score")
-"""The columns of `scores.parquet` that the figures are computed from."""
-
 
 class PublishedPair(TypedDict):
-    """The `COLUMNS` of a row of `scores.parquet`."""
+    """The columns of `scores.parquet` that the figures are computed from."""
 
     subset: str
     file: str
@@ -43,7 +40,7 @@ class PublishedPair(TypedDict):
 
 @dataclass
 class ScoredRow:
-    """A row of a benchmark: the scores of its answers, by their positions among the chosen and the rejected ones."""
+    """A row of a benchmark: the scores of its chosen and rejected answers, by their indices."""
 
     item: str
     answers: int
@@ -58,7 +55,8 @@ class ScoredRow:
 
 def published_figures(scores: Path, scoring: str, left_out: Mapping[str, int]) -> PublishedFigures:
     """`figures` of a `scores.parquet`."""
-    return figures(read_table(scores, COLUMNS).to_pylist(), scoring, dict(sorted(left_out.items())))
+    pairs = read_table(scores, tuple(PublishedPair.__annotations__)).to_pylist()
+    return figures(pairs, scoring, dict(sorted(left_out.items())))
 
 
 def figures(pairs: Iterable[PublishedPair], scoring: str, left_out: Mapping[str, int]) -> PublishedFigures:
@@ -67,7 +65,7 @@ def figures(pairs: Iterable[PublishedPair], scoring: str, left_out: Mapping[str,
     Args:
         pairs: the scored pairs of the benchmark.
         scoring: one of `SECTIONS`.
-        left_out: why rows or pairs of the benchmark have no score, with their number.
+        left_out: number of rows and pairs of the benchmark without a score, by reason.
 
     Raises:
         UserError: a subset that the benchmark does not have, by file and row.
@@ -81,39 +79,34 @@ def figures(pairs: Iterable[PublishedPair], scoring: str, left_out: Mapping[str,
         by_section[section].append(pair)
     incomplete = 0
     sections: dict[str, Section] = {}
-    correct: list[bool] = []
-    hardness: dict[str, list[float]] = {"hard": [], "normal": [], "easy": []}
+    hardness: dict[str, list[float]] = {}
     for section, members in by_section.items():
-        if not members:
-            continue
-        if scoring == "rewardbench":
-            sections[section] = Section(score=_weighted(members, PROMPTS[section]), n=len(members))
-            continue
-        if scoring == "judgebench":
-            own = [_prefers_better(pair) for pair in members]
-            correct += own
-            sections[section] = Section(score=float(np.mean(own)), n=len(own))
-            continue
-        rows = _rows(members)
+        rows = [] if scoring in ("rewardbench", "judgebench") else _rows(members)
         complete = [row for row in rows if row.complete]
         incomplete += len(rows) - len(complete)
-        if not complete:
+        count = len(complete) if rows else len(members)
+        if not count:
             continue
-        if scoring == "rm_bench":
-            parts = _by_style(complete)
-            for name, value in parts.items():
-                hardness[name].append(value)
-            score = float(np.mean(list(parts.values())))
+        if scoring == "rewardbench":
+            score = _weighted(members, PROMPTS[section])
+        elif scoring == "judgebench":
+            score = _mean([_prefers_better(pair) for pair in members])
+        elif scoring == "rm_bench":
+            by_style = _by_style(complete)
+            for name, value in by_style.items():
+                hardness.setdefault(name, []).append(value)
+            score = _mean(list(by_style.values()))
         else:
-            score = ties_score(complete) if section == TIES else float(np.mean([best_of(row) for row in complete]))
-        sections[section] = Section(score=score, n=len(complete))
-    overall = [float(np.mean(correct))] if correct else [section.score for section in sections.values()]
+            score = ties_score(complete) if section == TIES else _mean([best_of(row) for row in complete])
+        sections[section] = Section(score=score, n=count)
+    overall = _mean([section.score for section in sections.values()])
+    if scoring == "judgebench":
+        overall = _mean([_prefers_better(pair) for members in by_section.values() for pair in members])
     scored = sum(section.n for section in sections.values())
-    by_hardness = {name: Section(score=float(np.mean(part)), n=scored) for name, part in hardness.items() if part}
     return PublishedFigures(
         arithmetic=scoring,
-        overall=float(np.mean(overall)) if overall else math.nan,
-        sections={**sections, **by_hardness},
+        overall=overall if sections else math.nan,
+        sections=sections | {name: Section(score=_mean(scores), n=scored) for name, scores in hardness.items()},
         missing=[name for name in by_section if name not in sections],
         incomplete=incomplete,
         left_out=dict(left_out),
@@ -121,7 +114,7 @@ def figures(pairs: Iterable[PublishedPair], scoring: str, left_out: Mapping[str,
 
 
 def _prefers_better(pair: PublishedPair) -> bool:
-    """JudgeBench: whether the better answer wins; with equal scores its code answers B>A."""
+    """JudgeBench: whether the better answer wins; its code gives a tie to answer B."""
     if pair["chosen_score"] == pair["rejected_score"]:
         return pair["place"]["chosen"] == 1
     return pair["chosen_score"] > pair["rejected_score"]
@@ -136,7 +129,7 @@ def _weighted(pairs: Sequence[PublishedPair], weights: Mapping[str, int]) -> flo
 
 
 def _rows(pairs: Iterable[PublishedPair]) -> Sequence[ScoredRow]:
-    """The rows of a benchmark, put together from their pairs."""
+    """The rows that pairs belong to."""
     rows: dict[tuple[str, int], ScoredRow] = {}
     for pair in pairs:
         place = pair["place"]
@@ -153,11 +146,11 @@ def _by_style(rows: Sequence[ScoredRow]) -> dict[str, float]:
         chosen, rejected = (np.array([side[k] for k in range(STYLES)]) for side in (row.chosen, row.rejected))
         wins += chosen[:, None] > rejected[None, :]
     wins /= len(rows)
-    others = STYLES * (STYLES - 1) / 2
+    off_diagonal = STYLES * (STYLES - 1) / 2
     return {
-        "hard": float(np.triu(wins, 1).sum() / others),
+        "hard": float(np.triu(wins, 1).sum() / off_diagonal),
         "normal": float(np.diag(wins).mean()),
-        "easy": float(np.tril(wins, -1).sum() / others),
+        "easy": float(np.tril(wins, -1).sum() / off_diagonal),
     }
 
 

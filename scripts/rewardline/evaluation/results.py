@@ -1,7 +1,7 @@
-"""The result of an evaluation, `metrics.json`: one typed model, which is written, read and checked here alone.
+"""The result of an evaluation, `metrics.json`: the typed model that is written and read everywhere.
 
-A number that is unknown is NaN here and `null` in the file. What a file lacks is unknown, so that older ones are read
-too; keys that the data does not allow are left out of it. Imports nothing slow.
+An unknown number is NaN here and `null` in the file. A missing key is unknown, so that older files are read too; keys
+for which the data has no values are left out of the file. Imports nothing slow.
 """
 
 import math
@@ -20,7 +20,6 @@ from pydantic import (
     StringConstraints,
     ValidationError,
 )
-from pydantic_core import PydanticCustomError
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json, write_json
@@ -40,7 +39,7 @@ def _null_for_nan(value: float) -> float | None:
 
 def _share(value: float) -> float:
     if value < 0 or value > 1:
-        raise PydanticCustomError("share", "Input should be a share from 0 to 1")
+        raise ValueError("should be a share from 0 to 1")
     return value
 
 
@@ -55,7 +54,7 @@ Share = Annotated[Number, AfterValidator(_share)]
 
 
 class Result(BaseModel):
-    """A part of a file of results: typed strictly, frozen; keys that it does not know are passed over."""
+    """A part of a file of results: typed strictly, frozen; unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True, populate_by_name=True)
 
@@ -68,27 +67,25 @@ class ResultFile(Result):
     """A JSON file of results."""
 
     content: ClassVar[str]
-    """What the file holds, and the stage that writes it, for messages."""
     stage: ClassVar[str]
+    """What the file holds and the stage that writes it, for messages."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file; names in it become `printable`.
 
         Raises:
-            UserError: it is missing, damaged or another file; with the file, the key and the remedy.
+            UserError: it is missing, damaged or another file.
         """
         try:
             return cls.model_validate(_printable_texts(read_json(path)))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            key, remedy = ".".join(map(str, first["loc"])), f"delete it and run the {cls.stage} stage again"
-            if not key:
-                raise UserError(f"{path} does not hold {cls.content}; {remedy}") from error
-            if first["type"] == "missing":
-                raise UserError(f"{path} has no {key!r}; {remedy}") from error
-            reason = first["msg"].removeprefix("Input ")
-            raise UserError(f"{path}: {key!r} is {reprlib.repr(first['input'])}, but {reason}; {remedy}") from error
+            key = ".".join(map(str, first["loc"])) or "content"
+            reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            problem = "is missing" if first["type"] == "missing" else f"is {reprlib.repr(first['input'])}, but {reason}"
+            remedy = f"delete it and run the {cls.stage} stage again"
+            raise UserError(f"{path} does not hold {cls.content}: {key!r} {problem}; {remedy}") from error
 
     def write(self, path: Path) -> None:
         """Write the keys that were given; the file appears complete or not at all."""
@@ -130,7 +127,7 @@ class Accuracy(Result):
 
 
 class Bin(Accuracy):
-    """Pairs whose quantity is from `low` to `high`, and how often the run is right there.
+    """The accuracy for the pairs whose quantity is from `low` to `high`.
 
     `confidence`: the mean probability that the run gives to the answers it prefers; only bins of confidence have it.
     """
@@ -142,7 +139,7 @@ class Bin(Accuracy):
 
 
 class Calibration(Result):
-    """Whether the run is as sure as it is right; see `metrics.calibration`."""
+    """See `metrics.calibration`."""
 
     ece: Number = NAN
     temperature: Number = NAN
@@ -152,7 +149,7 @@ class Calibration(Result):
 
 
 class LengthBias(Result):
-    """What length has to do with the scores; see `metrics.length`."""
+    """The effect of length on the scores; see `metrics.length`."""
 
     correlation: Number = NAN
     controlled_accuracy: Share = NAN
@@ -163,10 +160,7 @@ class LengthBias(Result):
 
 
 class BestOfN(Accuracy):
-    """How often the best of several answers to a prompt has the greatest score; see `metrics.answers`.
-
-    `answers` is their mean number, and `chance` what guessing gets right.
-    """
+    """How often the best of several answers to a prompt has the greatest score; see `metrics.answers`."""
 
     prompts: Count
     answers: Number = NAN
@@ -192,9 +186,9 @@ class Section(Result):
 class PublishedFigures(Result):
     """A published benchmark's own figures; see `evaluation.published`. Shares are from 0 to 1.
 
-    `n` of a section counts pairs, for RewardBench 2 and RM-Bench rows. `missing` are sections without any; `overall` is
-    then of the others. `incomplete` counts rows some of whose answers have no score: they are left out of what needs
-    them all. `left_out`: why rows or pairs have no score, with their number.
+    `n` of a section counts pairs, for RewardBench 2 and RM-Bench rows. `missing` are sections without any, which
+    `overall` leaves out. `incomplete` counts rows with answers that have no score, which are left out where all are
+    needed. `left_out`: rows and pairs without a score, by reason.
     """
 
     arithmetic: str = ""
@@ -237,10 +231,8 @@ class Metrics(Accuracy):
     @property
     def controlled(self) -> Rates:
         """The accuracy with the effect of length taken out."""
-        length = self.length
-        return Rates(
-            n=self.n, accuracy=length.controlled_accuracy, low=length.controlled_low, high=length.controlled_high
-        )
+        accuracy, low, high = self.length.controlled_accuracy, self.length.controlled_low, self.length.controlled_high
+        return Rates(n=self.n, accuracy=accuracy, low=low, high=high)
 
 
 class Identity(Result):
@@ -255,17 +247,15 @@ class Identity(Result):
 
 
 class Standard(Result):
-    """Mean and standard deviation of a member's scores, by which an ensemble standardises them."""
+    """Mean and standard deviation of a member's scores, by which an ensemble standardizes them."""
 
     mean: float
     std: float
 
 
-class ScoreNormalization(Result):
-    """The moments of a model's raw scores, by which its scores are normalised; see `model.normalization`."""
+class ScoreNormalization(Standard):
+    """Those of a model's raw scores, by which its scores are normalized; see `model.normalization`."""
 
-    mean: float
-    std: float
     folded: bool = False
     mean_left: float = 0.0
 
@@ -273,8 +263,8 @@ class ScoreNormalization(Result):
 class EvaluationResult(ResultFile, Metrics, Identity):
     """One run on one benchmark: the content of a `metrics.json`.
 
-    `sections`: the figures of a published benchmark, None for others. `normalization`: that of the model. An ensemble
-    combines the scores of the runs `ensemble`, by `combine`; `unscored` pairs were not scored by all of them.
+    `sections`: the figures of a published benchmark, None for others. An ensemble combines the scores of the runs
+    `ensemble` by `combine`; `unscored` pairs were not scored by all of them.
     """
 
     content = "metrics"
@@ -291,9 +281,7 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     @property
     def family(self) -> str:
         """The run's name in the configuration; else the run id without its seed."""
-        if self.name is not None:
-            return self.name
-        return self.run if self.seed is None else self.run.removesuffix(f"-seed{self.seed}")
+        return self.run.removesuffix(f"-seed{self.seed}") if self.name is None else self.name
 
 
 def read_results(paths: Iterable[Path]) -> list[EvaluationResult]:
@@ -302,15 +290,13 @@ def read_results(paths: Iterable[Path]) -> list[EvaluationResult]:
     Raises:
         UserError: a file is missing, damaged or another one, or repeats a run and benchmark.
     """
-    seen: dict[tuple[str, str], Path] = {}
+    files: dict[tuple[str, str], Path] = {}
     results = []
     for path in paths:
-        result = EvaluationResult.read(path)
-        if other := seen.get((result.run, result.benchmark)):
-            where = f"run {result.run!r} on benchmark {result.benchmark!r}"
-            raise UserError(f"{path} repeats {where}, which {other} has already")
-        seen[result.run, result.benchmark] = path
-        results.append(result)
+        results.append(result := EvaluationResult.read(path))
+        if first := files.get((result.run, result.benchmark)):
+            raise UserError(f"{path} repeats run {result.run!r} on benchmark {result.benchmark!r}, already in {first}")
+        files[result.run, result.benchmark] = path
     return sorted(results, key=lambda r: (r.mixture, r.model, r.run, r.benchmark != HELD_OUT, r.benchmark))
 
 
@@ -320,13 +306,11 @@ def printable(text: str) -> str:
 
 
 def _printable_texts(value: object) -> object:
-    """A JSON value with all texts and keys `printable`; keys that look the same then get a number."""
-    if isinstance(value, str):
-        return printable(value)
+    """A JSON value with all texts and keys `printable`; equal keys then get a number."""
     if isinstance(value, list):
         return [_printable_texts(item) for item in value]
     if not isinstance(value, dict):
-        return value
+        return printable(value) if isinstance(value, str) else value
     result: dict[str, object] = {}
     for key, item in value.items():
         shown, number = printable(key) or "(none)", 2

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Origin(TypedDict, total=False):
-    """Where a pair comes from: what only the pairs on disk hold, as no training depends on it."""
+    """Where a pair comes from, which only the pairs on disk hold, as no training depends on it."""
 
     chosen_source: str | None
     rejected_source: str | None
@@ -40,8 +40,8 @@ class Origin(TypedDict, total=False):
 class ScoreParts:
     """The scores of finished parts, a file each, in a folder named by the key of all that they depend on.
 
-    A part is some consecutive comparisons. Its file holds the float32 scores of all their answers, and the SHA-256 of
-    the part's number and of them.
+    A part is some consecutive comparisons. Its file holds the float32 scores of all their answers, and a SHA-256 of the
+    part's number and the scores.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -50,42 +50,38 @@ class ScoreParts:
     def load(self, number: int) -> "Scores | None":
         """The scores of a part; None if it is not finished, or damaged."""
         path = self._path(number)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        values, seal = content[:-32], content[-32:]
-        if _seal(number, values) != seal:
+        content = path.read_bytes()
+        if content[-32:] != _checksum(number, content[:-32]):
             log.warning("%s is damaged; its part is scored again", path)
             return None
-        return np.frombuffer(values, dtype="<f4")
+        return np.frombuffer(content[:-32], dtype="<f4")
 
     def save(self, number: int, scores: "Scores") -> None:
         """Keep the scores of a finished part."""
         values = scores.astype("<f4").tobytes()
         with atomic_file(self._path(number)) as partial:
-            partial.write_bytes(values + _seal(number, values))
+            partial.write_bytes(values + _checksum(number, values))
 
     def delete_others(self) -> None:
         """Delete the parts of other keys."""
-        for other in {path.parent for path in self._folder.parent.glob("*/*.scores")} - {self._folder}:
-            shutil.rmtree(other)
+        for folder in {path.parent for path in self._folder.parent.glob("*/*.scores")} - {self._folder}:
+            shutil.rmtree(folder)
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.scores"
 
 
-def _seal(number: int, values: bytes) -> bytes:
+def _checksum(number: int, values: bytes) -> bytes:
     return hashlib.sha256(number.to_bytes(8) + values).digest()
 
 
 def scores_key(model: Path, weights: str, tokens: Path, settings: ScoringSettings) -> str:
-    """The key of all that scores depend on: weights, tokens, settings, and the code that scores, but that of `core`.
-
-    It is known without importing torch.
-    """
+    """The key of all that scores depend on: weights, tokens, settings and scoring code; torch is not imported."""
     files = {"config": model / "config.json", "tokens": tokens / "manifest.json"}
-    files |= {path.name: path for path in model.glob("*.py")} if settings.trust_remote_code else {}
+    if settings.trust_remote_code:
+        files |= {path.name: path for path in model.glob("*.py")}
     return artifact_key(
         settings,
         {"weights": weights, **{name: file_sha256(path) for name, path in files.items()}},
@@ -99,16 +95,16 @@ def scored_comparisons(
 ) -> "Iterator[tuple[Comparison, Scores]]":
     """Each comparison of the tokens' eval split, in their order, with the float32 [K] scores of its answers.
 
-    `weights`: the SHA-256 of the model's weights; `shards`: a folder for the scores of finished parts. What is there
-    under the same key is not scored again: after a kill the same call resumes, and where nothing that scores depend on
-    has changed torch is not even imported.
+    `weights`: the SHA-256 of the model's weights; `shards`: a folder for the scores of finished parts, which are not
+    computed again under the same key: after a kill the same call resumes, and torch is imported only if parts are
+    missing.
 
     Raises:
         UserError: there are no pairs, the model cannot be loaded or gives no finite score.
     """
     data = TokenDataset(tokens, "eval")
     if not data.pairs:
-        raise UserError(f"{tokens}: has no pairs to evaluate; its benchmark or eval split is empty")
+        raise UserError(f"{tokens} has no pairs to evaluate; its benchmark or eval split is empty")
     settings = ScoringSettings(
         batch_tokens=batch_tokens, trust_remote_code=trust_remote_code, device="cuda" if gpu_names() else "cpu"
     )
@@ -135,7 +131,7 @@ def _windows(
     if index == len(data):
         log.info("all %d pairs have scores: nothing that they depend on has changed", data.pairs)
         return
-    log.info("%d pairs, %d finished parts are at hand", data.pairs, number)
+    log.info("%d pairs, %d parts are finished", data.pairs, number)
     from rewardline.scoring.batched import window_scorer, windows
 
     score = window_scorer(
@@ -144,20 +140,20 @@ def _windows(
         batch_tokens=settings.batch_tokens,
         trust_remote_code=settings.trust_remote_code,
     )
-    missing, rest = number, (data[k] for k in range(index, len(data)))
-    for number, window in enumerate(windows(rest, settings.batch_tokens), missing):
-        known = parts.load(number) if number > missing else None
-        if known is None:
-            known = np.concatenate(score(window))
-            parts.save(number, known)
-        yield window, known
+    first, rest = number, (data[k] for k in range(index, len(data)))
+    for number, window in enumerate(windows(rest, settings.batch_tokens), first):
+        part = parts.load(number) if number > first else None
+        if part is None:
+            part = np.concatenate(score(window))
+            parts.save(number, part)
+        yield window, part
 
 
 def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | None) -> Iterator[ScoredPair]:
     """The pairs of scored comparisons, in the order of the tokens.
 
-    `pairs`: the folder of the pairs behind the tokens, in the same order, for their `Origin`. Those that were dropped
-    when they became tokens are skipped.
+    `pairs`: the folder of the pairs that were tokenized, in the same order, for their `Origin`. Those that were dropped
+    by tokenizing are skipped.
 
     Raises:
         UserError: a pair of the tokens is missing there.
@@ -169,10 +165,11 @@ def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | No
             chosen, rejected = float(scores[pair.chosen]), float(scores[pair.rejected])
             origin: Origin = {}
             if origins is not None:
-                row = next((one for one in origins if one.pop("pair_id") == pair.pair_id), None)
+                row = next((row for row in origins if row.pop("pair_id") == pair.pair_id), None)
                 if row is None:
-                    missing = f"{pairs}/eval lacks pair {pair.pair_id} of the tokens"
-                    raise UserError(f"{missing}; delete {pairs} and run again")
+                    raise UserError(
+                        f"{pairs}/eval lacks pair {pair.pair_id} of the tokens; delete {pairs} and run again"
+                    )
                 origin = cast(Origin, row)
             yield ScoredPair(
                 pair_id=pair.pair_id,

@@ -1,39 +1,16 @@
-"""`suspects.parquet`: pairs most likely mislabelled, where most runs prefer the rejected answer, with their texts."""
+"""`suspects.parquet`: pairs most likely mislabeled, where most runs prefer the rejected answer, with their texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypedDict
+from typing import Annotated, Final
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.files import atomic_file
-from rewardline.data.parquet import reading
-from rewardline.data.schema import Message, arrow_schema
-from rewardline.evaluation.scores import hash_texts
-
-if TYPE_CHECKING:
-    from rewardline.evaluation.preferences import Preferences
-
-MOST = 200
-"""Suspects of a leaderboard."""
-
-
-class PairText(TypedDict):
-    """What a suspect has of its pair."""
-
-    pair_id: str
-    dataset: str
-    subset: str
-    prompt: list[Message]
-    chosen: str
-    rejected: str
-    file: str
-    row: int
+from rewardline.data.schema import PAIR_SCHEMA, Message, arrow_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +38,8 @@ class Suspect:
 
 
 SCHEMA: Final = arrow_schema(Suspect)
+PAIR_COLUMNS: Final = [name for name in SCHEMA.names if name in PAIR_SCHEMA.names]
+"""The columns that are those of the pair."""
 
 
 def write_suspects(path: Path, suspects: Sequence[Suspect]) -> None:
@@ -76,60 +55,9 @@ def read_suspects(path: Path) -> list[Suspect]:
         UserError: it is missing, damaged or another file.
     """
     try:
-        rows = pq.read_table(path, columns=SCHEMA.names).to_pylist()
-        return [Suspect(**row) for row in rows]
+        return [Suspect(**row) for row in pq.read_table(path, columns=SCHEMA.names).to_pylist()]
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; run the compare stage first") from error
     except (OSError, pa.ArrowException, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged ({first_line(error)}); delete it and run the compare stage again"
-        ) from error
-
-
-def find_suspects(preferences: "Preferences", pairs: Path, benchmark: str, mixture: str | None) -> Iterator[Suspect]:
-    """The pairs whose label most runs contradict: first those with the largest share against, at most MOST.
-
-    Among equal shares, first those that more runs scored, then those that runs are surest about (confident
-    disagreement, after Northcutt et al. 2021, arXiv 1911.00068). `pairs`: the folder with their texts.
-
-    Raises:
-        UserError: a pair is missing, or a file is damaged.
-    """
-    share = preferences.against / np.maximum(preferences.runs, 1)
-    contradicted = np.flatnonzero(share > 0.5)
-    order = np.lexsort(
-        (
-            preferences.pairs[contradicted],
-            preferences.margin_mean[contradicted],
-            -preferences.runs[contradicted],
-            -share[contradicted],
-        )
-    )[:MOST]
-    suspected = contradicted[order]
-    texts = _texts(pairs, preferences.pairs[suspected])
-    for k in suspected:
-        if int(preferences.pairs[k]) not in texts:
-            raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
-        yield Suspect(
-            benchmark=benchmark,
-            mixture=mixture,
-            runs=int(preferences.runs[k]),
-            against=int(preferences.against[k]),
-            margin_mean=float(preferences.margin_mean[k]),
-            margin_std=float(preferences.margin_std[k]),
-            **texts[int(preferences.pairs[k])],
-        )
-
-
-def _texts(pairs: Path, ids: npt.NDArray[np.uint64]) -> dict[int, PairText]:
-    """The texts of pairs, by the hash of their ids; only row groups that hold one are read in full."""
-    texts: dict[int, PairText] = {}
-    for part in sorted(pairs.glob("part-*.parquet")) if len(ids) else ():
-        with reading(part), pq.ParquetFile(part) as file:
-            for group in range(file.num_row_groups):
-                present = hash_texts(file.read_row_group(group, columns=["pair_id"]).column(0).combine_chunks())
-                rows = np.flatnonzero(np.isin(present, ids))
-                if len(rows):
-                    table = file.read_row_group(group, columns=list(PairText.__annotations__)).take(rows)
-                    texts.update(zip(present[rows].tolist(), table.to_pylist(), strict=True))
-    return texts
+        remedy = "delete it and run the compare stage again"
+        raise UserError(f"{path} is damaged ({first_line(error)}); {remedy}") from error

@@ -103,12 +103,10 @@ def score_window(
         for group in _groups(parts, batch_tokens, padded=not packed):
             pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
             computed.append((group, model(collate(pieces, model.batching, pad_id, model.score_positions).to(device))))
-    # Only now, so that no batch waits for the GPU to finish the one before.
-    for group, tensor in computed:
-        scores, offset = tensor.cpu().numpy(), 0
-        for part in group:
-            results[part.index][part.begin : part.end] = scores[offset : offset + part.end - part.begin]
-            offset += part.end - part.begin
+    for group, tensor in computed:  # after the last batch is queued, so that none waits for the GPU
+        scores = np.split(tensor.cpu().numpy(), np.cumsum([part.end - part.begin for part in group])[:-1])
+        for part, values in zip(group, scores, strict=True):
+            results[part.index][part.begin : part.end] = values
     for comparison, result in zip(window, results, strict=True):
         if not np.isfinite(result).all():
             ids = ", ".join(pair.pair_id for pair in comparison.pairs[:3])

@@ -1,4 +1,4 @@
-"""Files of rows, scored as they stream by: every row keeps its columns and its order, and gets scores or an error."""
+"""Files of rows, scored as a stream: every row keeps its columns and its order, and gets scores or an error."""
 
 import io
 import json
@@ -37,7 +37,7 @@ TYPES = {"scores": pa.list_(pa.float32())}
 
 @dataclass
 class FileScoring:
-    """The scoring of a file. `label` is its name in messages, `prefix` what the names of new columns begin with."""
+    """The scoring of a file. `label`: its name in messages; `prefix`: the prefix of the names of new columns."""
 
     label: str
     scorer: "Scorer"
@@ -87,14 +87,14 @@ class FileScoring:
 
 
 def score_file(source: str, target: str, scorer: "Scorer", prefix: str = "") -> int:
-    """Score the rows of a file into another; - is stdin or stdout, as JSON Lines. Memory is bounded by some rows.
+    """Score the rows of a file into another, in bounded memory; - is stdin or stdout, as JSON Lines.
 
     Parquet goes to Parquet, with its schema and the new columns, or to JSON Lines; all else to JSON Lines. A new file
-    appears complete or not at all. Returns how many rows have an error.
+    appears complete or not at all. Returns the number of rows with an error.
 
     Raises:
-        UserError: the input is missing, damaged or of an unknown kind, the output of one that it cannot have, or a row
-            has a column with the name of a new one.
+        UserError: the input is missing, damaged or of an unknown format, the output is of another format than it can
+            have, or a row has a column with the name of a new column.
     """
     label = "stdin" if source == "-" else source
     path = Path("/dev/stdin") if source == "-" else Path(source)
@@ -152,8 +152,8 @@ def _scored_lines(rows: Iterator[Row], job: FileScoring) -> Iterator[str]:
                 text = f"{row.record[:-1]},{text[1:]}"  # not encoded again: long rows take their time
             yield text
     if replaced:
-        what = "rows hold NaN, infinite numbers or broken text; the output says null, or why"
-        log.warning("%s: %d %s", job.label, replaced, what)
+        problem = "rows hold NaN, infinite numbers or broken text, which is null or the reason in the output"
+        log.warning("%s: %d %s", job.label, replaced, problem)
 
 
 def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -199,7 +199,7 @@ def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
 
 @contextmanager
 def _replacing(target: str) -> Iterator[Path]:
-    """Where to write what shall replace `target` when it is complete; a pipe or a device is written to itself."""
+    """Where to write the content of `target`, which it replaces when complete; a pipe or a device itself."""
     path = Path(target)
     if path.exists() and not path.is_file():
         yield path

@@ -1,4 +1,4 @@
-"""The command line options that select the model and how it scores: the same for a file and for a server."""
+"""The command line options of the scorer, for files and for the server."""
 
 import argparse
 import inspect
@@ -21,7 +21,7 @@ def add_model_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--template", choices=["chat", "plain"], help="how a conversation becomes text")
     options.add_argument("--tokenizer", help="folder or name of another tokenizer than the one beside the model")
     options.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help="of the weights")
-    options.add_argument("--raw", action="store_true", help="leave out the normalisation that is stored with the model")
+    options.add_argument("--raw", action="store_true", help="leave out the normalization that is stored with the model")
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options.add_argument("--trust-remote-code", action="store_true", help="execute the model repository's own code")
     options.add_argument(

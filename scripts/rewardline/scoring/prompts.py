@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rewardline.core.errors import UserError
@@ -17,7 +18,7 @@ WIDTH = 100
 def pair_up(options: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     """Each prompt with its answers, from (`prompt` or `answer`, text) in the order of the command line.
 
-    An answer belongs to the prompt before it; answers in front of the first prompt are the first prompt's.
+    An answer belongs to the prompt before it, or to the first prompt.
 
     Raises:
         UserError: a prompt has no text or no answers.
@@ -51,10 +52,8 @@ def score_table(scorer: "Scorer", prompts: Sequence[tuple[str, list[str]]]) -> s
         if isinstance(scores, UnscorableError):
             raise UserError(f"{prompt}: {scores}")
         for answer, score in sorted(zip(answers, scores, strict=True), key=lambda pair: -pair[1]):
-            left, right = textwrap.wrap(prompt, column) or [""], textwrap.wrap(answer, column) or [""]
-            for index in range(max(len(left), len(right))):
-                query, text = (part[index] if index < len(part) else "" for part in (left, right))
-                number = f"{score:>8.4f}" if index == 0 else ""
+            cells = textwrap.wrap(prompt, column), textwrap.wrap(answer, column), [f"{score:>8.4f}"]
+            for query, text, number in zip_longest(*cells, fillvalue=""):
                 lines.append(f"{query:<{column}}  {text:<{column}}  {number}".rstrip())
             lines.append(rule)
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Rows to score: how prompt and answers are read from them, and what the scores are called."""
+"""Rows to score: their prompts and answers, and the names of their scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from rewardline.tokens.templates import Prompt
 
 ROLES = ("system", "user", "assistant")
 COLUMNS = ("prompt", "messages", "answers", "answer", "chosen", "rejected")
-"""What is read of a row."""
+"""The columns of a row that are read."""
 
 
 class UnscorableError(Exception):
-    """Why a row or a text gets no score, and how to fix that."""
+    """The reason why a row or a text cannot be scored, and the remedy."""
 
 
 class PromptAnswers(NamedTuple):
@@ -59,9 +59,7 @@ def parse_row(row: Mapping[str, object]) -> PromptAnswers:
             if prompt is None:
                 prompt = before
             elif before != prompt:
-                raise UnscorableError(
-                    "its answers are dialogues that begin otherwise than its prompt; give answers alone"
-                )
+                raise UnscorableError("its answers are dialogues that do not begin with its prompt; give answers only")
         answers.append(answer)
     if not prompt:
         raise UnscorableError("has no `prompt`, which must be a text or a list of messages with role and content")
@@ -73,7 +71,7 @@ def parse_row(row: Mapping[str, object]) -> PromptAnswers:
 
 
 def check_text(text: str) -> None:
-    """Raise `UnscorableError` for what no tokenizer takes, or not in a reasonable time."""
+    """Raise `UnscorableError` for a text that is too long or not valid Unicode."""
     if len(text) > MAX_CHARACTERS:
         raise UnscorableError(f"has a text of {len(text):,} characters; {MAX_CHARACTERS:,} are allowed")
     try:

@@ -1,7 +1,7 @@
 """A reward model with its tokenizer: texts in, scores out, equal to those of the pipeline's evaluation."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from rewardline.tokens.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
-MAX_KNOWN_LENGTH = 1 << 30  # a tokenizer that names more tokens knows no limit
+MAX_KNOWN_LENGTH = 1 << 30  # a tokenizer without a limit names more tokens
 DEFAULT_LENGTH = 2048
 OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # whose first positions are for padding
 
@@ -118,17 +118,17 @@ class Scorer:
         """The tokens of each prompt with its answers."""
         results: list[Comparison | UnscorableError] = []
         for item in self._encoder.encode(prompts, answers):
-            unfit = next(iter(item.too_long.values()), None) if isinstance(item, EncodedAnswers) else item
-            if unfit is not None:
-                where = f"; the model takes {self.max_length} with its prompt" if hasattr(unfit, "length") else ""
-                results.append(UnscorableError(f"{unfit}{where}"))
+            error = next(iter(item.too_long.values()), None) if isinstance(item, EncodedAnswers) else item
+            if error is not None:
+                limit = f"; the model takes {self.max_length} with its prompt" if hasattr(error, "length") else ""
+                results.append(UnscorableError(f"{error}{limit}"))
             elif isinstance(item, EncodedAnswers):
                 self._cut += item.truncated_tokens > 0
                 results.append(_comparison(item))
         return results
 
     def encode_texts(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
-        """The tokens of complete texts, which hold prompt and answer with all headings; see `TextEncoder`."""
+        """The tokens of complete texts, with prompt, answer and all headings; see `TextEncoder`."""
         if self._model.score_positions.score == "mean":
             reason = "the model's score is a mean over the answer, and a complete text does not say where that begins"
             return [UnscorableError(f"{reason}; give prompt and answer") for _ in texts]
@@ -136,27 +136,20 @@ class Scorer:
 
     def score_encoded(self, items: Sequence[Comparison | UnscorableError]) -> list[list[float] | UnscorableError]:
         """The scores of encoded items, in the same order; errors stay, and one says that a score is not finite."""
-        scores = self._finite([item for item in items if isinstance(item, Comparison)])
+        scores = iter(self._finite([item for item in items if isinstance(item, Comparison)]))
         return [item if isinstance(item, UnscorableError) else next(scores) for item in items]
 
-    def _finite(self, comparisons: Sequence[Comparison]) -> Iterator[list[float] | UnscorableError]:
-        try:
-            scores: list[list[float] | UnscorableError] = [*self._scores(comparisons)]
-        except UserError:
-            scores = [self._alone(comparison) for comparison in comparisons]
-        return iter(scores)
-
-    def _alone(self, comparison: Comparison) -> list[float] | UnscorableError:
-        try:
-            return next(self._scores([comparison]))
-        except UserError:
-            return UnscorableError("the model gives it a score that is not a finite number")
-
-    def _scores(self, comparisons: Sequence[Comparison]) -> Iterator[list[float]]:
+    def _finite(self, comparisons: Sequence[Comparison]) -> list[list[float] | UnscorableError]:
+        """The scores of comparisons, computed together; each alone where a score is not finite."""
         scored = score_comparisons(
-            self._model, iter(comparisons), device=self._device, pad_id=self._pad_id, batch_tokens=self._batch_tokens
+            self._model, comparisons, device=self._device, pad_id=self._pad_id, batch_tokens=self._batch_tokens
         )
-        return (values.tolist() for _, values in scored)
+        try:
+            return [scores.tolist() for _, scores in scored]
+        except UserError:
+            if len(comparisons) == 1:
+                return [UnscorableError("the model gives it a score that is not a finite number")]
+            return [self._finite([comparison])[0] for comparison in comparisons]
 
 
 def _comparison(item: EncodedAnswers) -> Comparison:
@@ -164,24 +157,24 @@ def _comparison(item: EncodedAnswers) -> Comparison:
 
 
 def _tokenization(folder: Path) -> RunTokenization | None:
-    """How the text of a model that rewardline trained became tokens; None for models of others."""
+    """How the text of a model that rewardline trained became tokens; None for other models."""
     path = folder / "run.json"
     run = read_json(path) if path.is_file() else None
-    known = run.get("tokenization") if isinstance(run, dict) else None
-    return RunTokenization.model_validate(known) if known else None
+    tokenization = run.get("tokenization") if isinstance(run, dict) else None
+    return RunTokenization.model_validate(tokenization) if tokenization else None
 
 
 def _tokenizer_source(model: Path, is_chat: bool) -> Path | str:
-    """Where the tokenizer is: with the model, but for DeepSpeed-Chat, which keeps no more than a vocabulary."""
+    """Where the tokenizer is: with the model, or with the base model where DeepSpeed-Chat saved a vocabulary only."""
     names = ["tokenizer.json", "tokenizer_config.json", *([] if is_chat else ["vocab.*", "*.model"])]
     if any(any(model.glob(name)) for name in names):
         return model
     if not is_chat:
-        raise UserError(f"{model}: holds no tokenizer; give --tokenizer with the folder or the name of its base model")
+        raise UserError(f"{model} holds no tokenizer; give --tokenizer with the folder or the name of its base model")
     origin = str(read_json(model / "config.json").get("_name_or_path") or "")
     if origin in ("", str(model)):
         raise UserError(
-            f"{model}: holds no complete tokenizer, as DeepSpeed-Chat saves a vocabulary alone; give --tokenizer with "
+            f"{model} holds no complete tokenizer, as DeepSpeed-Chat saves a vocabulary only; give --tokenizer with "
             "the folder or the name of the base model"
         )
     log.info("%s holds no complete tokenizer: taking that of %s, which it was trained from", model, origin)
@@ -201,8 +194,8 @@ def _length(
         return requested
     if trained is not None:
         return trained
-    known = (positions, tokenizer.model_max_length)
-    return min((one for one in known if isinstance(one, int) and 0 < one < MAX_KNOWN_LENGTH), default=DEFAULT_LENGTH)
+    limits = (positions, tokenizer.model_max_length)
+    return min((n for n in limits if isinstance(n, int) and 0 < n < MAX_KNOWN_LENGTH), default=DEFAULT_LENGTH)
 
 
 def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, is_chat: bool) -> int:

@@ -15,12 +15,12 @@ from rewardline.evaluation.metrics.length import correlation
 from rewardline.evaluation.metrics.summarize import summarize as summarize_scores
 from rewardline.evaluation.scores import SCHEMA, read_scores
 
-from support.score_tables import stored, table
+from support.score_tables import measurable, stored, table
 
 
 def summarize(scores: pd.DataFrame, scale: float = 1.0) -> dict[str, Any]:
     """The content of metrics.json."""
-    return summarize_scores(scores, scale).as_json()
+    return summarize_scores(measurable(scores), scale).as_json()
 
 
 def test_metrics_of_a_file_equal_plain_loops(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from rewardline.core.settings import JsonObject
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.results import EvaluationResult, read_results
 
-from support.score_tables import table
+from support.score_tables import measurable, table
 
 IDENTITY: JsonObject = {"run": "r", "name": "r", "mixture": "m", "model": "x", "seed": 0, "benchmark": "eval"}
 LEAST: JsonObject = {**IDENTITY, "n": 9, "accuracy": 0.5}
@@ -28,7 +28,7 @@ def written(folder: Path, value: Any) -> Path:
 
 @pytest.mark.parametrize("answers", [2, 4])
 def test_a_file_is_read_as_it_was_written(tmp_path: Path, answers: int) -> None:
-    metrics = summarize(table(np.random.default_rng(0), 60, answers=answers), scale=2.0)
+    metrics = summarize(measurable(table(np.random.default_rng(0), 60, answers=answers)), scale=2.0)
     result = EvaluationResult.model_validate(
         {**IDENTITY, **metrics.as_json(), "sections": None, "normalization": {"mean": 1.0, "std": 2.0}}
     )

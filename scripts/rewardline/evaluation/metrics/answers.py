@@ -9,51 +9,41 @@ from rewardline.evaluation.results import BestOfN, WinRate
 PAIRS_AT_ONCE = 100_000
 
 
-def best_of_n(scores: pd.DataFrame, prompts: Codes) -> BestOfN | None:
+def best_of_n(scores: pd.DataFrame) -> BestOfN | None:
     """How often the best of three or more answers to a prompt has the greatest score; None where there are none.
 
-    The best answer is the only one that no pair rejects. Scores that are equal share the success. `prompts` counts the
-    prompts, `answers` is the mean number of answers, and `chance` what a random choice would reach.
+    The best answer is the only one that no pair rejects. Equal scores share the success. `prompts` counts the prompts,
+    `answers` is the mean number of answers, and `chance` the success of a random choice.
     """
-    if not {"comparison", "chosen_answer", "rejected_answer"} <= set(scores.columns):
-        return None
-    comparisons = scores["comparison"].to_numpy()
+    several = scores[scores.duplicated("comparison", keep=False)]  # a single pair has two answers
     parts = max(1, len(scores) // PAIRS_AT_ONCE)
-    results = [_best_answers(scores, np.flatnonzero(comparisons % parts == part)) for part in range(parts)]
-    success, answers, rows = (np.concatenate(column) for column in zip(*results, strict=True))
-    if not len(success):
+    table = pd.concat([_best_answers(several[several["comparison"] % parts == part]) for part in range(parts)])
+    if table.empty:
         return None
     return BestOfN(
-        prompts=len(success),
-        answers=float(answers.mean()),
-        **accuracy(success, prompts[rows]),
-        chance=float((1 / answers).mean()),
+        prompts=len(table),
+        answers=float(table["answers"].mean()),
+        **accuracy(table["success"].to_numpy(), table["prompt_id"].to_numpy()),
+        chance=float((1 / table["answers"]).mean()),
     )
 
 
-def _best_answers(scores: pd.DataFrame, rows: Codes) -> tuple[Floats, Codes, Codes]:
-    """Of each comparison with a best answer: the success [prompts], the number of answers, and one of its rows."""
-    _, first, owner, pairs = np.unique(
-        scores["comparison"].to_numpy()[rows], return_index=True, return_inverse=True, return_counts=True
-    )
-    several = (pairs > 1)[owner]  # one pair has two answers
-    part, owner = scores.iloc[rows[several]], owner[several]
-    if not len(owner):
-        return np.zeros(0), owner, owner
-    sides = [part[f"{side}_answer"].to_numpy(np.int64) for side in ("chosen", "rejected")]
-    width = int(max(side.max() for side in sides)) + 1
-    keys, index = np.unique(np.concatenate([owner * width + side for side in sides]), return_inverse=True)
-    values = np.empty(len(keys))
-    values[index] = np.concatenate([part[f"{side}_score"].to_numpy() for side in ("chosen", "rejected")])
-    rejected = np.zeros(len(keys), dtype=bool)
-    rejected[index[len(owner) :]] = True
-    is_first = np.diff(keys // width, prepend=-1) != 0
-    starts, group = np.flatnonzero(is_first), np.cumsum(is_first) - 1
-    answers = np.bincount(group)
-    usable = (answers > 2) & (np.bincount(group, weights=~rejected) == 1)
-    top = values == np.maximum.reduceat(values, starts)[group]
-    success = np.bincount(group, weights=top & ~rejected) / np.bincount(group, weights=top)
-    return success[usable], answers[usable], rows[first[keys[starts] // width]][usable]
+def _best_answers(scores: pd.DataFrame) -> pd.DataFrame:
+    """The `prompt_id`, the number of `answers` and the `success` of each comparison with a best answer."""
+    columns = [("chosen_answer", "chosen_score"), ("rejected_answer", "rejected_score")]
+    sides = [
+        scores[["comparison", "prompt_id", *names]].set_axis(["comparison", "prompt_id", "answer", "score"], axis=1)
+        for names in columns
+    ]
+    answers = pd.concat(sides, keys=[False, True], names=["rejected"]).reset_index("rejected")
+    answers = answers.groupby(["comparison", "answer"]).agg({"prompt_id": "first", "score": "first", "rejected": "max"})
+    answers["top"] = answers["score"] == answers.groupby("comparison")["score"].transform("max")
+    answers["best"] = ~answers["rejected"]
+    answers["success"] = answers["top"] & answers["best"]
+    table = answers.groupby("comparison").agg({"prompt_id": "first", "top": "sum", "best": "sum", "success": "sum"})
+    table["answers"] = answers.groupby("comparison").size()
+    table["success"] /= table["top"]
+    return table[(table["answers"] > 2) & (table["best"] == 1)]
 
 
 def win_rates(scores: pd.DataFrame, correct: Floats) -> list[WinRate]:
@@ -61,27 +51,19 @@ def win_rates(scores: pd.DataFrame, correct: Floats) -> list[WinRate]:
 
     `n` are the pairs with one answer of the source and one of another, or of an unnamed one.
     """
-    if not {"chosen_source", "rejected_source"} <= set(scores.columns):
-        return []
-    sides = [scores[f"{side}_source"].astype("category") for side in ("chosen", "rejected")]
-    names = pd.Index(sides[0].cat.categories.union(sides[1].cat.categories), dtype=object)
-    winner, loser = (side.cat.set_categories(names).cat.codes.to_numpy() for side in sides)
-    apart = winner != loser
-    count = len(names)
-    sides_won = []
-    for codes, right in ((winner, correct), (loser, 1 - correct)):
-        named = apart & (codes >= 0)
-        pairs = np.bincount(codes[named], minlength=count)
-        sides_won.append((pairs, np.bincount(codes[named], weights=right[named], minlength=count)))
-    total, model = sides_won[0][0] + sides_won[1][0], sides_won[0][1] + sides_won[1][1]
+    sources = [scores[f"{side}_source"].astype("category") for side in ("chosen", "rejected")]
+    names = sorted({str(name) for source in sources for name in source.cat.categories})
+    chosen, rejected = (source.cat.set_categories(names).cat.codes.to_numpy() for source in sources)
+    differ = chosen != rejected
+
+    def totals(codes: Codes, weights: Floats) -> Floats:
+        return np.bincount(codes[differ] + 1, weights[differ], len(names) + 1)[1:].astype(np.float64)
+
+    won, lost = totals(chosen, np.ones(len(correct))), totals(rejected, np.ones(len(correct)))
+    n, model = won + lost, totals(chosen, correct) + totals(rejected, 1 - correct)
     rows = [
-        WinRate(
-            source=str(names[k]),
-            n=int(total[k]),
-            labelled=float(sides_won[0][0][k] / total[k]),
-            model=float(model[k] / total[k]),
-        )
-        for k in range(count)
-        if total[k]
+        WinRate(source=name, n=int(n[k]), labelled=float(won[k] / n[k]), model=float(model[k] / n[k]))
+        for k, name in enumerate(names)
+        if n[k]
     ]
     return sorted(rows, key=lambda row: (-row.n, row.source))

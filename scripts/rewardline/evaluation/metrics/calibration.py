@@ -1,4 +1,4 @@
-"""Whether a model is as sure as it is right: reliability bins, expected calibration error, fitted temperature."""
+"""Calibration: reliability bins, expected calibration error, fitted temperature."""
 
 import math
 
@@ -16,17 +16,30 @@ def calibration(margins: Floats, correct: Floats, prompts: Codes) -> Calibration
 
     A pair's confidence is the probability that the model gives to the answer it prefers, sigmoid(|margin|). `ece` is
     the expected calibration error over ten bins of equal width (Guo et al. 2017, arXiv 1706.04599). `temperature` is
-    the T > 0 for which sigmoid(margin / T) has the least log loss; NaN where that is a limit: T towards 0 where no
-    pair is wrong, T without bound where the scores carry no information. `loss_at_temperature` and
-    `ece_at_temperature` are then those of the limit.
+    the T > 0 for which sigmoid(margin / T) has the least log loss; NaN where the loss has its infimum in a limit: T
+    towards 0 where no pair is wrong, T towards infinity where the scores carry no information. `loss_at_temperature`
+    and `ece_at_temperature` are then those of the limit.
     """
     inverse = inverse_temperature(margins)
-    bins, ece = _reliability(margins, correct, prompts)
+    confidence = _confidence(margins)
+    indices = _bin_indices(confidence)
+    bins = []
+    for index in range(BINS):
+        rows = np.flatnonzero(indices == index)
+        bins.append(
+            Bin(
+                low=round(0.5 + index / (2 * BINS), 6),
+                high=round(0.5 + (index + 1) / (2 * BINS), 6),
+                n=len(rows),
+                confidence=float(confidence[rows].mean()) if len(rows) else math.nan,
+                **accuracy(correct[rows], prompts[rows]),
+            )
+        )
     return Calibration(
-        ece=ece,
+        ece=_calibration_error(confidence, correct),
         temperature=1 / inverse if 0 < inverse < math.inf else math.nan,
         loss_at_temperature=log_loss(margins, inverse),
-        ece_at_temperature=_error(_confidence(_scaled(margins, inverse)), correct),
+        ece_at_temperature=_calibration_error(_confidence(_scaled(margins, inverse)), correct),
         bins=bins,
     )
 
@@ -55,9 +68,8 @@ def inverse_temperature(margins: Floats) -> float:
 
 
 def _scaled(margins: Floats, inverse: float) -> Floats:
-    if math.isinf(inverse):
-        return np.sign(margins) * np.where(margins == 0, 0.0, np.inf)
-    return inverse * margins
+    """`inverse` * margin, 0 where that is 0 * infinity."""
+    return np.multiply(inverse, margins, where=margins != 0, out=np.zeros_like(margins))
 
 
 def _confidence(margins: Floats) -> Floats:
@@ -69,25 +81,7 @@ def _bin_indices(confidence: Floats) -> Codes:
     return np.minimum((confidence - 0.5) * 2 * BINS, BINS - 1).astype(np.int8)
 
 
-def _error(confidence: Floats, correct: Floats) -> float:
-    """The expected calibration error: the mean distance of accuracy from confidence over bins, by number of pairs."""
+def _calibration_error(confidence: Floats, correct: Floats) -> float:
+    """The mean distance of accuracy from confidence over bins, by number of pairs."""
     gaps = np.bincount(_bin_indices(confidence), weights=confidence - correct, minlength=BINS)
     return float(np.abs(gaps).sum() / len(correct))
-
-
-def _reliability(margins: Floats, correct: Floats, prompts: Codes) -> tuple[list[Bin], float]:
-    confidence = _confidence(margins)
-    indices = _bin_indices(confidence)
-    bins = []
-    for index in range(BINS):
-        inside = np.flatnonzero(indices == index)
-        bins.append(
-            Bin(
-                low=round(0.5 + index / (2 * BINS), 6),
-                high=round(0.5 + (index + 1) / (2 * BINS), 6),
-                n=len(inside),
-                confidence=float(confidence[inside].mean()) if len(inside) else math.nan,
-                **accuracy(correct[inside], prompts[inside]),
-            )
-        )
-    return bins, _error(confidence, correct)

@@ -8,7 +8,6 @@ and Hinkley 1997, section 3.8). The quantiles are those of the expanded percenti
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +17,11 @@ Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64] | npt.NDArray[np.int32] | npt.NDArray[np.int8]
 RESAMPLES = 2000
 GROUPS = 2000
-"""More prompts than this are first put together at random into so many groups, which are as independent as prompts are:
-the interval is that of the prompts up to a fiftieth of its width, and the work is bounded."""
+"""More prompts than this are first put into as many groups at random, which are as independent as prompts are: the
+interval is that of the prompts up to a fiftieth of its width, and the work is bounded."""
 FEW = 6
 """With fewer prompts than this there is too little to resample."""
 Z = float(ndtri(0.975))
-
-
-class AccuracyFields(TypedDict):
-    """The fields of `results.Accuracy`."""
-
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
 
 
 def mean_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
@@ -39,12 +30,10 @@ def mean_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
     return statistic_interval(table, ratio, float(values.mean()), effective_prompts(prompts))
 
 
-def accuracy(correct: Floats, prompts: Codes) -> AccuracyFields:
-    """The mean of `correct` [n] in [0, 1] and its 95% interval; NaN where there are no pairs."""
-    value, (low, high) = math.nan, (math.nan, math.nan)
-    if len(correct):
-        value, (low, high) = float(correct.mean()), mean_interval(correct, prompts)
-    return {"accuracy": value, "accuracy_low": low, "accuracy_high": high}
+def accuracy(correct: Floats, prompts: Codes) -> dict[str, float]:
+    """The fields of `results.Accuracy`: the mean of `correct` [n] in [0, 1], its 95% interval; NaN without pairs."""
+    values = (float(correct.mean()), *mean_interval(correct, prompts)) if len(correct) else (math.nan,) * 3
+    return dict(zip(("accuracy", "accuracy_low", "accuracy_high"), values, strict=True))
 
 
 def difference_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
@@ -61,8 +50,7 @@ def difference_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
 
 def ratio(sums: Floats) -> Floats:
     """The first column of sums [resamples, 2], divided by the second."""
-    result: Floats = sums[:, 0] / sums[:, 1]
-    return result
+    return np.divide(sums[:, 0], sums[:, 1])
 
 
 def effective_prompts(prompts: Codes, weights: Floats | None = None) -> float:
@@ -79,7 +67,7 @@ def prompt_sums(prompts: Codes, *columns: Floats) -> Floats:
 
 def prompt_groups(prompts: Codes) -> tuple[Codes, int]:
     """The number of each prompt, or group of prompts, from 0: int [n]; and how many there are, at most GROUPS."""
-    ranks: Codes = np.cumsum(_present(prompts), dtype=np.int32) - 1
+    ranks: Codes = np.cumsum(np.bincount(prompts) > 0, dtype=np.int32) - 1  # faster than sorting
     count = int(ranks[-1]) + 1
     if count > GROUPS:
         ranks = np.random.default_rng(0).integers(0, GROUPS, count, dtype=np.int32)[ranks]
@@ -93,8 +81,8 @@ def statistic_interval(
     """A 95% interval of `statistic`, which maps sums over prompts [resamples, k] to values in [0, 1] [resamples].
 
     `table` [prompts, k] has each prompt's part of the sums, `value` is the statistic of all, and `prompts` their
-    effective number, from which the quantiles follow. A resample without a value (NaN) is left out. Where resampling
-    is no help, as prompts are few or all alike, it is the Wilson interval with a trial for each effective prompt.
+    effective number, from which the quantiles follow. A resample without a value (NaN) is left out. Where prompts are
+    too few to resample, or all alike, it is the Wilson interval with a trial for each effective prompt.
     """
     if prompts < FEW:
         return wilson(value, prompts)
@@ -110,28 +98,13 @@ def statistic_interval(
 def _draws(count: int) -> Floats:
     """How often each of `count` prompts is drawn, for each resample: [RESAMPLES, count]."""
     drawn = np.random.default_rng(0).integers(0, count, (RESAMPLES, count), dtype=np.int32)
-    result = np.empty((RESAMPLES, count))
-    for row, numbers in zip(result, drawn, strict=True):
-        row[:] = np.bincount(numbers, minlength=count)
-    return result
-
-
-def count_prompts(prompts: Codes) -> int:
-    """How many different prompts there are."""
-    return int(_present(prompts).sum())
-
-
-def _present(prompts: Codes) -> npt.NDArray[np.bool_]:
-    """Whether each number from 0 to the greatest is that of a prompt; faster than sorting them."""
-    result = np.zeros(int(prompts.max()) + 1, dtype=np.bool_)
-    result[prompts] = True
-    return result
+    return np.apply_along_axis(np.bincount, 1, drawn, minlength=count).astype(np.float64)
 
 
 def wilson(share: float, trials: float) -> tuple[float, float]:
     """The 95% Wilson score interval of a share of `trials` (Wilson 1927).
 
-    By hand, as scipy's takes integers alone, and effective numbers of prompts are none.
+    By hand, as scipy's takes integers only, and an effective number of prompts is a fraction.
     """
     middle = share + Z * Z / (2 * trials)
     spread = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials))

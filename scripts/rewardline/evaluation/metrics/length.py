@@ -1,4 +1,4 @@
-"""What length has to do with the scores: correlation, accuracy by difference in length, length-controlled accuracy."""
+"""Length bias: rank correlation, accuracy by difference in length, length-controlled accuracy."""
 
 import math
 
@@ -36,9 +36,8 @@ def length_metrics(margins: Floats, longer: Floats, correct: Floats, prompts: Co
 def correlation(first: Floats, second: Floats) -> float:
     """Spearman's rank correlation of the differences between a pair's two answers, in score and in length.
 
-    Differences of two answers to one prompt, so that prompts do not matter; and taken both ways round, so that the
-    label does not matter either: each pair counts as (x, y) and as (-x, -y). 1 where the score rises with the length
-    and with nothing else, NaN where one of the two never differs.
+    Prompts have no effect on it, as both answers have the same; nor have labels, as each pair counts as (x, y) and as
+    (-x, -y). 1 where the score rises with the length and with nothing else, NaN where scores or lengths never differ.
     """
     left, right = (np.sign(values) * (pd.Series(np.abs(values)).rank() - 0.5) for values in (first, second))
     spread = float(np.sqrt((left**2).sum() * (right**2).sum()))
@@ -48,12 +47,12 @@ def correlation(first: Floats, second: Floats) -> float:
 def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tuple[float, float, float, int]:
     """The accuracy if length were independent of the label, its interval, and the number of its pairs.
 
-    Pairs are parted by how much their answers differ in length (up to ten strata of about equal number, fewer where
-    they would have fewer than 50 pairs). In each, pairs whose chosen answer is the longer one and pairs whose rejected
-    one is weigh the same: the balanced accuracy (Brodersen et al. 2010) with the direction of the difference as the
-    class, put together over strata by their number of pairs (direct standardisation). A preference for longer answers,
-    or for shorter ones, gives 0.5. Pairs of equal length count as they are. Strata with pairs of one direction only are
-    left out.
+    Pairs are stratified by how much their answers differ in length (up to ten strata of about equal number, fewer where
+    they would have fewer than 50 pairs). In each, pairs whose chosen answer is longer and pairs whose rejected answer
+    is longer have the same weight: the balanced accuracy (Brodersen et al. 2010) with the direction of the difference
+    as the class, averaged over strata by their number of pairs (direct standardization). A preference for longer
+    answers, or for shorter ones, gives 0.5. Pairs of equal length count as they are. Strata with pairs of one direction
+    only are left out.
     """
     sizes = np.abs(longer)
     different = sizes > 0
@@ -62,20 +61,20 @@ def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tupl
     if different.any():
         strata[different] = 1 + np.searchsorted(upper_bounds(sizes[different], count), sizes[different])
     cells = 2 * strata + (longer > 0)  # of equal length: cell 0, and cell 1 empty
-    owner, prompt_count = prompt_groups(prompts)
+    group, prompt_count = prompt_groups(prompts)
     width = 2 * count + 2
-    index, size = owner * width + cells, prompt_count * width
+    index, size = group * width + cells, prompt_count * width
     sums = [np.bincount(index, weights=weights, minlength=size) for weights in (correct, None)]
     table: Floats = np.stack(sums, axis=1).reshape(prompt_count, 2 * width).astype(np.float64)
-    value, pairs = (float(part[0]) for part in _standardised(table.sum(axis=0, keepdims=True)))
+    value, pairs = (float(array[0]) for array in _standardized(table.sum(axis=0, keepdims=True)))
     if not pairs:
         return math.nan, math.nan, math.nan, 0
-    low, high = statistic_interval(table, lambda sums: _standardised(sums)[0], value, effective_prompts(prompts))
+    low, high = statistic_interval(table, lambda sums: _standardized(sums)[0], value, effective_prompts(prompts))
     return value, low, high, round(pairs)
 
 
-def _standardised(sums: Floats) -> tuple[Floats, Floats]:
-    """The standardised accuracy, and its number of pairs, of sums [resamples, cells x (correct, pairs)]."""
+def _standardized(sums: Floats) -> tuple[Floats, Floats]:
+    """The standardized accuracy, and its number of pairs, of sums [resamples, cells x (correct, pairs)]."""
     cells = sums.reshape(len(sums), -1, 2, 2)  # resamples, strata, direction, (correct, pairs)
     right, pairs = cells[..., 0], cells[..., 1]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -110,15 +109,13 @@ def upper_bounds(values: Floats, count: int) -> Floats:
 
 def binned(values: Floats, bins: Codes, correct: Floats, prompts: Codes) -> list[Bin]:
     """The accuracy of the pairs of each of `bins` [n]; `low` and `high` are its least and greatest value."""
-    result = []
-    for number in np.unique(bins):
-        inside = np.flatnonzero(bins == number)
-        result.append(
-            Bin(
-                low=float(values[inside].min()),
-                high=float(values[inside].max()),
-                n=len(inside),
-                **accuracy(correct[inside], prompts[inside]),
-            )
+    groups = (np.flatnonzero(bins == number) for number in np.unique(bins))
+    return [
+        Bin(
+            low=float(values[rows].min()),
+            high=float(values[rows].max()),
+            n=len(rows),
+            **accuracy(correct[rows], prompts[rows]),
         )
-    return result
+        for rows in groups
+    ]

@@ -1,4 +1,7 @@
-"""A scorer behind HTTP: requests are checked, batched and scored, and counted for Prometheus."""
+"""A scorer behind HTTP, on Starlette and uvicorn: requests are checked, batched, scored and counted for Prometheus.
+
+FastAPI would add no more than the parsing of bodies, but reads a body in full before it can be refused as too large.
+"""
 
 import asyncio
 import hmac
@@ -12,6 +15,7 @@ from time import perf_counter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from pydantic import JsonValue
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -39,15 +43,6 @@ PROTOCOLS: dict[str, Protocol] = {
     "/classify": vllm_classify,
     "/pooling": vllm_pooling,
 }
-
-
-class RefusedError(Exception):
-    """A request that is refused: its status, and the reason."""
-
-    def __init__(self, status: int, reason: str, **headers: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 class ServerMetrics:
@@ -83,7 +78,7 @@ class Service:
         """The ASGI application."""
         routes = [Route(path, partial(self._serve, protocol), methods=["POST"]) for path, protocol in PROTOCOLS.items()]
         routes += [Route("/health", self._health), Route("/metrics", self._metrics)]
-        return Starlette(routes=routes, lifespan=self._lifespan)
+        return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _refusal})
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -106,12 +101,12 @@ class Service:
         self._active += 1
         try:
             if self._active > self._limits.max_requests:
-                raise RefusedError(503, "too many requests at once; try again", Retry_After="1")
+                raise HTTPException(503, "too many requests at once; try again", {"Retry-After": "1"})
             self._authorize(request)
             parsed = self._parse(protocol, await self._body(request))
             response: Response = JSONResponse(await self._unless_gone(request, self._scored(parsed)))
-        except RefusedError as refused:
-            response = JSONResponse({"error": str(refused)}, refused.status, refused.headers)
+        except HTTPException as error:
+            response = await _refusal(request, error)
         except ClientDisconnect:
             response = Response(status_code=499)
         except Exception:
@@ -128,18 +123,16 @@ class Service:
             return
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
-            raise RefusedError(
-                401, "needs the server's token as `Authorization: Bearer ...`", WWW_Authenticate="Bearer"
-            )
+            reason = "needs the server's token as `Authorization: Bearer ...`"
+            raise HTTPException(401, reason, {"WWW-Authenticate": "Bearer"})
 
     async def _body(self, request: Request) -> JsonValue:
         """The JSON of a request, of which no more than the limit is read."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise RefusedError(415, "send JSON, with `Content-Type: application/json`")
+            raise HTTPException(415, "send JSON, with `Content-Type: application/json`")
         most = self._limits.max_body
-        large = RefusedError(
-            413, f"the body is larger than {most} bytes; send fewer answers at once", Connection="close"
-        )
+        reason = f"the body is larger than {most} bytes; send fewer answers at once"
+        large = HTTPException(413, reason, {"Connection": "close"})
         length = request.headers.get("content-length", "0")
         if length.isdigit() and int(length) > most:
             raise large
@@ -152,21 +145,21 @@ class Service:
                         raise large
         except TimeoutError:
             reason = f"the body took longer than {self._limits.max_seconds:g} seconds; send it faster"
-            raise RefusedError(408, reason, Connection="close") from None
+            raise HTTPException(408, reason, {"Connection": "close"}) from None
         try:
             value: JsonValue = json.loads(body)
             return value
         except (ValueError, RecursionError) as error:
-            raise RefusedError(400, f"the body is not JSON: {error}") from error
+            raise HTTPException(400, f"the body is not JSON: {error}") from error
 
     def _parse(self, protocol: Protocol, body: JsonValue) -> ParsedRequest:
         try:
             parsed = protocol(body, self._scorer.name)
         except (RequestError, UnscorableError) as error:
-            raise RefusedError(422, str(error)) from error
+            raise HTTPException(422, str(error)) from error
         count = count_answers(parsed.items)
         if count > self._limits.max_answers:
-            raise RefusedError(413, f"has {count} answers; send at most {self._limits.max_answers} at once")
+            raise HTTPException(413, f"has {count} answers; send at most {self._limits.max_answers} at once")
         return parsed
 
     async def _unless_gone(self, request: Request, reply: Coroutine[None, None, object]) -> object:
@@ -187,9 +180,9 @@ class Service:
             scored = await self._batcher.submit(parsed.items) if parsed.items else []
             reply = parsed.reply(scored)
         except FullError as error:
-            raise RefusedError(429, "too many answers wait already; try again", Retry_After="1") from error
+            raise HTTPException(429, "too many answers wait already; try again", {"Retry-After": "1"}) from error
         except RequestError as error:
-            raise RefusedError(422, str(error)) from error
+            raise HTTPException(422, str(error)) from error
         self.metrics.answers.inc(sum(len(one.scores) for one in scored if isinstance(one.scores, list)))
         self.metrics.tokens.inc(sum(one.tokens for one in scored))
         return reply
@@ -201,8 +194,11 @@ class Service:
         return JSONResponse({**state, "max_length": self._scorer.max_length}, 200 if healthy else 503)
 
     async def _metrics(self, request: Request) -> Response:
-        try:
-            self._authorize(request)
-        except RefusedError as refused:
-            return JSONResponse({"error": str(refused)}, refused.status, refused.headers)
+        self._authorize(request)
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _refusal(_: Request, error: Exception) -> Response:
+    """The reply to a request that is refused."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from rewardline.scoring.rows import PromptAnswers, UnscorableError
 from rewardline.scoring.scorer import Scorer
+from rewardline.tokens.store import Comparison
 
 
 class FullText(NamedTuple):
@@ -32,7 +33,7 @@ class Scored(NamedTuple):
 
 
 class FullError(Exception):
-    """There is no room in the queue."""
+    """The queue is full."""
 
 
 def count_answers(items: Sequence[Item]) -> int:
@@ -44,18 +45,15 @@ def score_items(scorer: Scorer, items: Sequence[Item]) -> list[Scored]:
     """Score items together, in the order given."""
     prompts = [item for item in items if isinstance(item, PromptAnswers)]
     answers = iter(scorer.encode([item.prompt for item in prompts], [item.answers for item in prompts]))
-    texts = {
-        ended: iter(
-            scorer.encode_texts(
-                [item.text for item in items if isinstance(item, FullText) and item.ended == ended], ended
-            )
-        )
-        for ended in (False, True)
-    }
-    encoded = [next(answers if isinstance(item, PromptAnswers) else texts[item.ended]) for item in items]
+    texts: dict[bool, list[str]] = {False: [], True: []}
+    for item in items:
+        if isinstance(item, FullText):
+            texts[item.ended].append(item.text)
+    full = {ended: iter(scorer.encode_texts(texts[ended], ended)) for ended in texts}
+    encoded = [next(answers if isinstance(item, PromptAnswers) else full[item.ended]) for item in items]
     tokens = [
-        0 if isinstance(one, UnscorableError) else sum(len(one.prefix) + len(tail) for tail in one.tails)
-        for one in encoded
+        sum(len(item.prefix) + len(tail) for tail in item.tails) if isinstance(item, Comparison) else 0
+        for item in encoded
     ]
     return [Scored(*pair) for pair in zip(scorer.score_encoded(encoded), tokens, strict=True)]
 
@@ -94,7 +92,7 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._loop: asyncio.Task[None] | None = None
         self.waiting = 0
-        """Answers that wait or are computed."""
+        """Answers in the queue or in computation."""
         self.healthy = True
         """Whether the model could compute the last batch."""
 
@@ -170,6 +168,6 @@ class Batcher:
         self.healthy = True
         results = iter(scored)
         for request in batch:
-            own = [next(results) for _ in request.items]
+            scores = [next(results) for _ in request.items]
             if not request.result.done():
-                request.result.set_result(own)
+                request.result.set_result(scores)

@@ -1,4 +1,4 @@
-"""What the server accepts, and how it makes batches: the options of `serve.py`."""
+"""The limits of the server and its batches: options of `serve.py`."""
 
 import argparse
 from typing import Self
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rewardline.core.errors import UserError
 
 GRACE = 60
-"""Seconds that requests have to end after a SIGTERM."""
+"""Seconds that requests have to finish after a SIGTERM."""
 
 
 class Limits(BaseModel):
@@ -42,7 +42,7 @@ def limits_of(args: argparse.Namespace) -> Limits:
     """The limits that the options give.
 
     Raises:
-        UserError: an option has a value that makes no server.
+        UserError: an option is out of range.
     """
     try:
         return Limits.model_validate({name: getattr(args, name) for name in Limits.model_fields})

@@ -1,4 +1,4 @@
-"""The address that the server listens on, and the server's life there, from the first request to a SIGTERM."""
+"""The socket that the server listens on, and the server loop until a SIGTERM."""
 
 import ipaddress
 import logging
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket of that address, taken but not listening: clients are refused until the model is loaded.
+    """A socket bound to the address, not yet listening: clients are refused until the model is loaded.
 
     Raises:
-        UserError: the address cannot be taken.
+        UserError: the address cannot be bound.
     """
     if not 0 <= port <= 65535:
         raise UserError(f"--port {port}: must be from 0 to 65535")
@@ -34,7 +34,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def listen(bound: socket.socket) -> None:
-    """Accept clients. Another server may have been first, where both had taken the address.
+    """Accept clients. Where two servers are bound to the address, only the first can listen.
 
     Raises:
         UserError: another program listens there.
@@ -65,7 +65,7 @@ def run_server(app: "Starlette", bound: socket.socket, model: str) -> None:
     listen(bound)
     host, port = bound.getsockname()[:2]
     log.info("serving %s on http://%s:%d", model, f"[{host}]" if ":" in host else host, port)
-    # uvicorn raises the signal again after an orderly end; that end is no failure.
+    # uvicorn raises the signal again after a graceful shutdown, which is no failure.
     signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.Server(config).run(sockets=[bound])
     log.info("stopped")
