@@ -10,11 +10,13 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """The message of an error in one line: its first line, or the name of its class if it has none.
 
-    Of a pydantic `ValidationError` it has all problems, each with its key.
+    Of a pydantic `ValidationError` it has the first three problems, each with its key.
     """
     if isinstance(error, ValidationError):
         problems = [(".".join(map(str, problem["loc"])), problem["msg"]) for problem in error.errors()]
-        return "; ".join(f"{key}: {message}" if key else message for key, message in problems)
+        shown = [f"{key}: {message}" if key else message for key, message in problems[:3]]
+        more = [f"and {len(problems) - 3} more"] if len(problems) > 3 else []
+        return "; ".join([*shown, *more])
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

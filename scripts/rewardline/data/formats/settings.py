@@ -21,7 +21,7 @@ class JoinSettings(Settings):
 
 def _is_condition(value: object) -> object:
     if isinstance(value, dict):
-        raise ValueError("expected a value or a list of values")
+        raise ValueError("a value or a list of values")
     return value
 
 
