@@ -9,6 +9,7 @@ import os
 import socket
 import warnings
 from contextlib import suppress
+from random import SystemRandom
 
 from rewardline.core.gpus import gpu_names
 
@@ -33,9 +34,15 @@ def world_size() -> int:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that is free now."""
-    with socket.create_server(("", 0)) as server:
-        return int(server.getsockname()[1])
+    """A TCP port that no program on this machine uses now.
+
+    It is one that the kernel gives to no connection by itself, so that it is still free when torch is imported.
+    """
+    while True:
+        port = SystemRandom().randrange(20_000, 32_768)
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("", port))
+            return port
 
 
 def prepare(gpus: int, threads: int) -> None:
