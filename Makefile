@@ -38,6 +38,8 @@ lint: $(VENV)/.test
 	PYTHONPATH=scripts lint-imports
 	snakefmt --check Snakefile rules
 	snakemake --lint
+	python docs/dag.py
+	python docs/configuration.py
 
 docs: setup
 	python docs/dag.py --write

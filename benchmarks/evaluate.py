@@ -92,7 +92,7 @@ class Workload:
     def _ours(self) -> Method:
         from rewardline.model.loading import load_reward_model
         from rewardline.model.reward_model import RewardModel
-        from rewardline.scoring.batched import score_comparisons
+        from rewardline.scoring.batch_scorer import score_comparisons
 
         model = RewardModel(load_reward_model(self.base, self.dtype), max_length=self.max_length).to(self.device)
 

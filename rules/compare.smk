@@ -18,9 +18,10 @@ rule compare:
     resources:
         gpu=0,
     params:
-        pairs=judged_pairs(),
+        pairs=evaluated_pairs(),
     message:
         "Comparing all runs"
     shell:
-        program("compare.py") + " --metrics {input.metrics:q} --pairs {params.pairs:q}"
+        program("compare.py") + " --metrics {input.metrics:q} --scores {input.scores:q}"
+        " --pairs {params.pairs:q} --stats {input.stats:q}"
         " --output {output.comparisons:q} --suspects {output.suspects:q} --log {log}"

@@ -1,8 +1,8 @@
 rule evaluate:
     input:
         run="results/models/{run}/run.json",
-        tokens=lambda w: f"results/tokens/{judged_on(w)}/{RUNS[w.run].model}/manifest.json",
-        pairs=lambda w: f"results/pairs/{judged_on(w)}/stats.json",
+        tokens=lambda w: f"results/tokens/{evaluated_on(w)}/{RUNS[w.run].model}/manifest.json",
+        pairs=lambda w: f"results/pairs/{evaluated_on(w)}/stats.json",
         code=code("evaluate.py"),
     output:
         scores="results/evals/{run}/{benchmark}/scores.parquet",

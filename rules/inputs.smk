@@ -93,14 +93,16 @@ def tokenizer_pairs(wildcards):
     return [] if mixture is None else ["--pairs", f"results/pairs/{mixture}/train"]
 
 
-def judged_on(wildcards):
+def evaluated_on(wildcards):
     """The mixture or benchmark that a run is evaluated on."""
     return RUNS[wildcards.run].mixture if wildcards.benchmark == HELD_OUT else wildcards.benchmark
 
 
 def evaluations(name, of=ALL_RUNS):
     """A file of every evaluation of runs and ensembles."""
-    return [f"results/evals/{run.run_id}/{benchmark}/{name}" for run in of for benchmark in runs.judged_on(CONFIG, run)]
+    return [
+        f"results/evals/{run.run_id}/{benchmark}/{name}" for run in of for benchmark in runs.evaluated_on(CONFIG, run)
+    ]
 
 
 def member_evaluations(name):
@@ -117,7 +119,7 @@ def gated_metrics():
 
 def evaluation_cards():
     """The card of every run with an evaluation."""
-    return [f"results/models/{run.run_id}/EVALUATION.md" for run in RUNS.values() if runs.judged_on(CONFIG, run)]
+    return [f"results/models/{run.run_id}/EVALUATION.md" for run in RUNS.values() if runs.evaluated_on(CONFIG, run)]
 
 
 def pair_statistics():
@@ -129,8 +131,8 @@ def pair_statistics():
     ]
 
 
-def judged_pairs():
-    """The folders of the pairs that runs are judged on; their statistics are inputs in their place."""
+def evaluated_pairs():
+    """The folders of the pairs that runs are evaluated on; their statistics are inputs in their place."""
     return [path.replace("stats.json", "eval") for path in pair_statistics()]
 
 

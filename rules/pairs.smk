@@ -78,6 +78,7 @@ rule group_prompts:
 
 rule clean_pairs:
     input:
+        candidates=lambda wildcards: mixture_candidates(wildcards)["data"],
         prompts="results/shards/prompts/{mixture}/manifest.json",
         code=code("clean_pairs.py"),
     output:
@@ -99,12 +100,14 @@ rule clean_pairs:
         "Cleaning shard {wildcards.shard} of {wildcards.mixture}"
     shell:
         program("clean_pairs.py") + " --settings {params.settings:q} --prompts {input.prompts}"
+        " --candidates {input.candidates}"
         " --output results/shards/pairs/{wildcards.mixture}/{wildcards.shard} --log {log}"
 
 
 rule build_pairs:
     input:
         data=lambda w: data_manifests(mixture_datasets(w.mixture)),
+        candidates=lambda wildcards: mixture_candidates(wildcards)["data"],
         prompts="results/shards/prompts/{mixture}/manifest.json",
         shards=pair_shards,
         code=code("build_pairs.py"),
@@ -131,7 +134,7 @@ rule build_pairs:
         "Building pairs of {wildcards.mixture}"
     shell:
         program("build_pairs.py") + " --name {wildcards.mixture} --settings {params.settings:q} --data {input.data}"
-        " --prompts {input.prompts} --shards {input.shards} --output results/pairs/{wildcards.mixture} --log {log}"
+        " --candidates {input.candidates} --prompts {input.prompts} --shards {input.shards} --output results/pairs/{wildcards.mixture} --log {log}"
 
 
 rule build_probes:

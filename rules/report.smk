@@ -84,7 +84,7 @@ rule plot:
         gpu=0,
     params:
         models=of_runs("results/models/{run}"),
-        pairs=judged_pairs(),
+        pairs=evaluated_pairs(),
     message:
         "Writing the report"
     shell:
@@ -99,7 +99,7 @@ rule gate:
         report="results/report.html",
         code=code("gate.py"),
     output:
-        verdicts="results/gate.json",
+        gate="results/gate.json",
     log:
         "results/logs/gate.log",
     benchmark:
@@ -116,4 +116,4 @@ rule gate:
         "Comparing accuracies with fail_below"
     shell:
         program("gate.py") + " --settings {params.settings:q} --metrics {input.metrics:q}"
-        " --output {output.verdicts:q} --log {log}"
+        " --output {output.gate:q} --log {log}"

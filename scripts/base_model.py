@@ -3,7 +3,7 @@
     python scripts/base_model.py --settings '{"path": "facebook/opt-350m", "revision": "main"}' \\
         --output results/base/opt-350m
 
-Leaves a Hugging Face folder with weights in safetensors, a fast tokenizer and `manifest.json`. Nothing is done if
+Writes a Hugging Face folder with weights in safetensors, a fast tokenizer and `manifest.json`. Nothing is done if
 settings, inputs and code are unchanged.
 """
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = StageParser(__doc__, BaseModelStageSettings)
     options.add_argument("--pairs", type=Path, help="folder of pairs whose text a new tokenizer is trained on")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave the model in")
+    options.add_argument("--output", required=True, type=Path, help="folder to write the model to")
     args = options.start(argv)
     inputs: dict[str, JsonValue] = {"files": _local_files(args.settings)}
     if args.pairs is not None:

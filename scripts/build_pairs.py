@@ -1,6 +1,7 @@
 """Join the shards of a mixture's pairs, and account for every row.
 
     python scripts/build_pairs.py --name main --settings @settings.json --data results/data/*/manifest.json \\
+        --candidates results/shards/candidates/*/*/manifest.json \\
         --prompts results/shards/prompts/main/manifest.json --shards results/shards/pairs/main/*/manifest.json \\
         --output results/pairs/main
 
@@ -24,14 +25,15 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, PairsSettings)
     options.add_argument("--name", required=True, help="name of the mixture or benchmark")
     options.add_argument("--data", nargs="+", required=True, type=Path, help="manifest.json of each dataset")
+    options.add_argument("--candidates", required=True, nargs="+", type=Path, help="manifest.json of all candidates")
     options.add_argument("--prompts", required=True, type=Path, help="manifest.json of the compared prompts")
     options.add_argument("--shards", required=True, nargs="+", type=Path, help="manifest.json of each shard, in order")
     options.add_argument("--output", required=True, type=Path, help="folder to write the pairs to")
     args = options.start(argv)
-    read = [*args.data, args.prompts, *mixture.candidate_manifests(args.prompts), *args.shards]
+    read = [*args.data, args.prompts, *args.candidates, *args.shards]
     inputs = {"manifests": input_hashes(read), "name": args.name}
     key = artifact_key(args.settings, inputs, Path(mixture.__file__), ("numpy", "pyarrow"))
-    build = partial(mixture.build, args.name, args.settings, args.data, args.prompts, args.shards)
+    build = partial(mixture.build, args.name, args.settings, args.data, args.candidates, args.prompts, args.shards)
     make_folder(args.output, key, build, STATISTICS)
     return 0
 

@@ -1,7 +1,7 @@
 """Clean a shard of a mixture's pairs: deduplicate, split by prompt, sample, and record what is left out.
 
     python scripts/clean_pairs.py --settings @settings.json --prompts results/shards/prompts/main/manifest.json \\
-        --output results/shards/pairs/main/0
+        --candidates results/shards/candidates/*/*/manifest.json --output results/shards/pairs/main/0
 
 A shard is a range of prompt ids: number `shard` (from 0) of `shards` in the settings. Writes `train/` and `eval/` with
 Parquet parts clustered by prompt, `rejects.parquet`, `rows.npy` (the outcome of each row) and `manifest.json`.
@@ -20,12 +20,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = StageParser(__doc__, CleanSettings)
     options.add_argument("--prompts", required=True, type=Path, help="manifest.json of the compared prompts")
+    options.add_argument("--candidates", required=True, nargs="+", type=Path, help="manifest.json of all candidates")
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
-    inputs = {"prompts": input_hashes([args.prompts])}
+    inputs = {"prompts": input_hashes([args.prompts, *args.candidates])}
     packages = ("numpy", "pyarrow", "rensa", "xxhash")
     key = artifact_key(args.settings, inputs, Path(cleaning.__file__), packages)
-    make_folder(args.output, key, partial(cleaning.clean_shard, args.settings, args.prompts))
+    make_folder(args.output, key, partial(cleaning.clean_shard, args.settings, args.prompts, args.candidates))
     return 0
 
 

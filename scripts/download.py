@@ -10,7 +10,7 @@
 With --parts, the manifest.json of folders that download_file.py made of each of the files, nothing is read again: their
 rows become one dataset.
 
-Leaves in --output: part-00000.parquet, ... with a row per input row (file, row, record, error), and manifest.json.
+Writes to --output: part-00000.parquet, ... with a row per input row (file, row, record, error), and manifest.json.
 Nothing is renamed, coerced or left out; a row that cannot be read has an `error` in place of its `record`. Where these
 are there already, and settings, files and code have not changed, nothing is read.
 """

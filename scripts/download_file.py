@@ -3,7 +3,7 @@
     python scripts/download_file.py --name mine --settings '{"files": ["data/a.jsonl"]}' \\
         --output results/shards/data/mine/a --log results/logs/download_file/mine/a.log
 
-Leaves in --output what download.py leaves of a complete dataset.
+Writes to --output what download.py writes for a complete dataset.
 """
 
 from pathlib import Path

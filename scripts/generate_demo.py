@@ -1,10 +1,10 @@
 """Generate the embedded demo: preference pairs whose rejected answer has one labelled flaw, in the stored form.
 
     python scripts/generate_demo.py --name demo --settings '{"pairs": 6000, "seed": 1}' \\
-        --output results/data/demo --log results/logs/download/demo.log
+        --output results/data/demo --log results/logs/generate_demo/demo.log
 
-Leaves in --output what download.py leaves for other datasets. Where it is there already, and settings and code have
-not changed, nothing is generated.
+Writes to --output what download.py writes for other datasets. Nothing is generated if settings and code have not
+changed.
 """
 
 from pathlib import Path

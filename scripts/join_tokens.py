@@ -3,7 +3,7 @@
     python scripts/join_tokens.py --shards results/shards/tokens/main/opt-350m/*/manifest.json \\
         --output results/tokens/main/opt-350m
 
-Leaves `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` and `manifest.json`. Nothing is done if shards and code are
+Writes `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` and `manifest.json`. Nothing is done if shards and code are
 unchanged.
 """
 
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = StageParser(__doc__)
     options.add_argument("--shards", required=True, nargs="+", type=Path, help="manifest.json of each shard, in order")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave the tokens in")
+    options.add_argument("--output", required=True, type=Path, help="folder to write the tokens to")
     args = options.start(argv)
     shards: list[JsonValue] = []
     for manifest in map(TokenManifest.read, args.shards):

@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--stats", type=Path, nargs="*", default=[], help="stats.json of each mixture")
     arguments.add_argument("--tokens", type=Path, nargs="*", default=[], help="manifest.json of each mixture and model")
     arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were scored")
-    arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabelled")
+    arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabeled")
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.start(argv)

@@ -3,7 +3,7 @@
     python scripts/tokenize_pairs.py --settings @settings.json --pairs results/shards/pairs/main/0 \\
         --base results/base/opt-350m --output results/shards/tokens/main/opt-350m/0 --threads 4
 
-All pairs of a prompt become one comparison. Leaves `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` with the pairs
+All pairs of a prompt become one comparison. Writes `train-*.arrow`, `eval-*.arrow`, `rejects.parquet` with the pairs
 that cannot be compared as tokens, and `manifest.json`. Nothing is computed if settings, inputs and code are unchanged.
 """
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, TokenizeSettings)
     options.add_argument("--pairs", required=True, type=Path, help="folder of a shard of pairs")
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
-    options.add_argument("--output", required=True, type=Path, help="folder to leave the tokens in")
+    options.add_argument("--output", required=True, type=Path, help="folder to write the tokens to")
     options.add_argument("--threads", type=int, default=1)
     args = options.start(argv)
     # Tokens depend on all files of the base model but its weights.

@@ -73,7 +73,7 @@ def test_killed_snakemake_and_a_controller_that_crashed(
     cluster.stop_controller()
     cluster.start_controller()
     text = project.run("--configfile", OVERLAY).stdout
-    assert f"cancelling jobs that an earlier run left behind: {old[0]}" in text
+    assert f"canceling jobs that an earlier run left behind: {old[0]}" in text
     assert (
         "CANCELLED" in cluster.run("sacct", "--noheader", "--allocations", f"--jobs={old[0]}", "--format=State").stdout
     )

@@ -18,7 +18,7 @@ from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.families import FAMILIES
 from support.pairs import pair_rows, write_pairs
-from support.restart import restart
+from support.project import restart
 
 
 def take(source: Path | str, out: Path, **settings: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rewardline.tokens.tokenizer import load_tokenizer
 from support.data_stages import build, prompts, tokenize, write_rows
 from support.pairs import pair_rows, write_pairs
 from support.paths import ROOT
-from support.restart import restart
+from support.project import restart
 
 Json = dict[str, Any]
 

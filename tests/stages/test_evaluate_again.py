@@ -126,6 +126,6 @@ def test_an_edit_scores_again_only_what_depends_on_it(work: Path) -> None:
         assert start(work, "out", scripts, **without_torch).wait() == 1, module
         assert "torch is imported" in (work / "log").read_text()
         shutil.copy(ROOT / "scripts" / "rewardline" / module, scripts / "rewardline" / module)
-    edit("scoring/batched.py")
+    edit("scoring/batch_scorer.py")
     assert "0 parts are finished" in finish(work, "out", scripts)
     assert (work / "out" / "scores.parquet").read_bytes() == scores

@@ -19,8 +19,8 @@ import evaluate
 from rewardline.data.schema import Message
 from rewardline.model.loading import load_base, load_reward_model
 from rewardline.model.reward_model import RewardModel
-from rewardline.scoring.batched import score_comparisons
-from rewardline.scoring.scorer import Scorer
+from rewardline.scoring.batch_scorer import score_comparisons
+from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.store import Comparison, ComparisonPair, TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer

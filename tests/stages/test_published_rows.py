@@ -84,13 +84,9 @@ def pairs(folder: Path, config: Config) -> Path:
         group_prompts.main, stages.group_settings(config, "b"), "--name", "b", "--data", *manifests, "--output", prompts
     )
     own = stages.clean_settings(config, "b", 0)
-    run(clean_pairs.main, own, "--prompts", prompts / "manifest.json", "--output", shard)
-    places: list[str | Path] = [
-        "--data",
-        folder / "data" / "b" / "manifest.json",
-        "--prompts",
-        prompts / "manifest.json",
-    ]
+    compared: list[str | Path] = ["--candidates", *manifests, "--prompts", prompts / "manifest.json"]
+    run(clean_pairs.main, own, *compared, "--output", shard)
+    places: list[str | Path] = ["--data", folder / "data" / "b" / "manifest.json", *compared]
     places += ["--shards", shard / "manifest.json", "--output", folder / "pairs"]
     run(build_pairs.main, stages.pairs_settings(config, "b"), "--name", "b", *places)
     return shard

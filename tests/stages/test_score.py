@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 import score
 from rewardline.core.errors import UserError
 from rewardline.data.schema import Message
-from rewardline.scoring.scorer import Scorer
+from rewardline.scoring.text_scorer import Scorer
 
 from support.paths import ROOT
 from support.reward_models import reward_model

@@ -20,8 +20,8 @@ from transformers import AutoTokenizer
 
 import serve
 from rewardline.core.errors import UserError
-from rewardline.scoring.scorer import Scorer
 from rewardline.scoring.server.listener import bind, listen
+from rewardline.scoring.text_scorer import Scorer
 
 from support.paths import ROOT
 from support.reward_models import reward_model

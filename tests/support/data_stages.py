@@ -99,14 +99,14 @@ def build(
     prompts = folder / "prompts"
     options: list[str | Path] = ["--data", *own, "--benchmarks", *others, "--output", prompts]
     _program(group_prompts.main, "--name", "m", *options, settings=stages.group_settings(config, "m"))
-    shards = []
+    compared, shards = prompts / "manifest.json", []
     for index in range(config.mixtures["m"].shards):
         out = folder / "shards" / str(index)
         settings = stages.clean_settings(config, "m", index)
-        _program(clean_pairs.main, "--prompts", prompts / "manifest.json", "--output", out, settings=settings)
+        _program(clean_pairs.main, "--prompts", compared, "--candidates", *own, "--output", out, settings=settings)
         shards.append(out / "manifest.json")
     sources = [folder / "data" / name / "manifest.json" for name in data]
-    options = ["--data", *sources, "--prompts", prompts / "manifest.json", "--shards", *shards]
+    options = ["--data", *sources, "--candidates", *own, "--prompts", compared, "--shards", *shards]
     options += ["--output", folder / "pairs" / "m"]
     _program(build_pairs.main, "--name", "m", *options, settings=stages.pairs_settings(config, "m"))
     stats: Json = json.loads((folder / "pairs" / "m" / "stats.json").read_text())

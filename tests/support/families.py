@@ -30,7 +30,7 @@ FAMILIES: dict[str, Json] = {
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
     },
-    # All that is unusual in OPT-350m: a projection around the decoder, normalisation after each block, positions
+    # All that is unusual in OPT-350m: a projection around the decoder, normalization after each block, positions
     # with an offset.
     "opt": {
         "model_type": "opt",

@@ -1,6 +1,7 @@
 """The structure of the code: what tools do not check by themselves."""
 
 import ast
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from rewardline.core.provenance import program_files
 
-from support.paths import SCRIPTS
+from support.paths import ROOT, SCRIPTS
 
 LIBRARY = SCRIPTS / "rewardline"
 MODULES = sorted(LIBRARY.rglob("*.py"))
@@ -23,7 +24,7 @@ MOST_MODULES = {
     "convert_rows.py": 34,
     "download.py": 23,
     "download_file.py": 21,
-    "evaluate.py": 36,
+    "evaluate.py": 37,
     "evaluate_ensemble.py": 20,
     "evaluation_card.py": 14,
     "gate.py": 11,
@@ -32,11 +33,11 @@ MOST_MODULES = {
     "index_joins.py": 17,
     "join_tokens.py": 14,
     "plot.py": 38,
-    "score.py": 42,
-    "serve.py": 40,
+    "score.py": 43,
+    "serve.py": 41,
     "summarize.py": 14,
     "tokenize_pairs.py": 18,
-    "train.py": 50,
+    "train.py": 51,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 
@@ -48,8 +49,13 @@ def test_packages_are_one_docstring_line() -> None:
 
 
 def test_folders_hold_no_more_than_a_reader_takes_in() -> None:
-    folders = Counter(path.parent for path in MODULES if path.name != "__init__.py")
-    assert max(folders.values()) <= 20
+    listing = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    names: dict[Path, set[str]] = {}
+    for path in map(Path, listing.stdout.splitlines()):
+        for depth in range(len(path.parts) if (ROOT / path).exists() else 0):
+            names.setdefault(Path(*path.parts[:depth]), set()).add(path.parts[depth])
+    full = {str(folder) for folder, own in names.items() if len(own - {"__init__.py"}) > 20}
+    assert full == {"scripts"}, "scripts has a program for each rule"
 
 
 def test_no_module_has_the_name_of_one_of_the_standard_library() -> None:

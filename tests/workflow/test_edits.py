@@ -20,7 +20,7 @@ EDITS = {
     "report/templates/style.css": set(),
     "data/demo/generator.py": set(),
     "tokens/encoder.py": {"encoded"},
-    "scoring/batched.py": {"scored"},
+    "scoring/batch_scorer.py": {"scored"},
     "training/loss.py": {"trained"},
     "training/engine.py": {"trained"},
     "model/packing/attention.py": {"trained", "scored"},

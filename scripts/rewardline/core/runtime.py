@@ -61,17 +61,6 @@ def prepare(gpus: int, threads: int) -> None:
         mallopt(_MAPPED_BLOCKS, 0)
 
 
-def hold_threads() -> None:
-    """Make MKL use all of torch's threads for every product, so that results are reproducible.
-
-    With its default, MKL_DYNAMIC, it may use fewer, and a sum in another order differs in the last bits. Set through
-    torch, since the environment variable would also lift MKL's limit of one thread per physical core.
-    """
-    import torch
-
-    torch.set_num_threads(torch.get_num_threads())
-
-
 def quiet(threads: int) -> None:
     """Set the number of torch's threads, and silence the libraries."""
     os.environ["OMP_NUM_THREADS"] = str(threads)

@@ -3,11 +3,10 @@
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from pydantic import JsonValue
 
 from rewardline.core.settings import JsonObject
 
@@ -37,13 +36,10 @@ def git_state(folder: Path) -> JsonObject:
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
-def hardware() -> JsonObject:
+def hardware(gpus: Sequence[str]) -> JsonObject:
     """Processor, cores, memory in GiB, and GPUs."""
-    import torch
-
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     cpu = next(models, platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpus: list[JsonValue] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1), "gpus": gpus}
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1), "gpus": list(gpus)}

@@ -150,5 +150,3 @@ def _arrow_type(kind: object) -> pa.DataType:
 PAIR_SCHEMA: Final = arrow_schema(Pair)
 CANDIDATE_SCHEMA: Final = arrow_schema(Candidate)
 REJECT_SCHEMA: Final = arrow_schema(RejectedRow)
-PLACE: Final = PAIR_SCHEMA.field("place").type
-"""The type of the column `place`."""

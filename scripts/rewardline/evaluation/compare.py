@@ -59,17 +59,25 @@ class Preferences:
         return np.repeat(indices, self.repeats[indices])
 
 
-def compare_runs(metrics: Sequence[Path], pair_folders: Sequence[Path], output: Path, suspects: Path) -> None:
+def compare_runs(
+    metrics: Sequence[Path],
+    score_files: Sequence[Path],
+    pair_folders: Sequence[Path],
+    statistics: Sequence[Path],
+    output: Path,
+    suspects: Path,
+) -> None:
     """Write the paired differences of all runs to `output` and the pairs most likely mislabeled to `suspects`.
 
-    `metrics`: a `metrics.json` for each evaluation, beside its `scores.parquet`; `pair_folders`: the pairs that were
-    scored.
+    `metrics` and `score_files`: `metrics.json` and `scores.parquet` of each evaluation, in `<run>/<benchmark>/`;
+    `pair_folders` and `statistics`: `eval/` and `stats.json` of the pairs that were scored, in a folder of their name.
 
     Raises:
         UserError: a file is missing or damaged, or a folder of pairs is not among `pair_folders`.
     """
-    scores = {(path.parent.parent.name, path.parent.name): path.parent / "scores.parquet" for path in metrics}
+    scores = {(path.parent.parent.name, path.parent.name): path for path in score_files}
     pairs = {folder.parent.name: folder for folder in pair_folders}
+    stats = {path.parent.name: path for path in statistics}
     comparisons: list[BenchmarkComparison] = []
     suspected: list[Suspect] = []
     for leaderboard in leaderboards(read_results(metrics)):
@@ -81,8 +89,8 @@ def compare_runs(metrics: Sequence[Path], pair_folders: Sequence[Path], output: 
         paths = {result.run: scores[result.run, leaderboard.benchmark] for result in results}
         preferences = read_preferences(paths, [result.run for result in results if result.ensemble])
         comparisons.append(_compare(leaderboard, entries, preferences))
-        stats, added = pairs[name].parent / "stats.json", []
-        if not (stats.exists() and made_by_rule(read_json(stats))):  # else no label is in doubt
+        added = []
+        if not (name in stats and made_by_rule(read_json(stats[name]))):  # else no label is in doubt
             added = find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
         suspected += added
         log.info("%s: %d differences, %d suspects", leaderboard.title, len(comparisons[-1].differences), len(added))

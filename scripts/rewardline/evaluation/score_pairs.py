@@ -22,7 +22,7 @@ from rewardline.evaluation.settings import ScoringSettings
 from rewardline.tokens.store import Comparison, TokenDataset
 
 if TYPE_CHECKING:
-    from rewardline.scoring.batched import Scores
+    from rewardline.scoring.batch_scorer import Scores
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def scores_key(model: Path, weights: str, tokens: Path, settings: ScoringSetting
     return artifact_key(
         settings,
         {"weights": weights, **{name: file_sha256(path) for name, path in files.items()}},
-        Path(__file__).parents[1] / "scoring" / "batched.py",
+        Path(__file__).parents[1] / "scoring" / "batch_scorer.py",
         packages=("torch", "transformers", "numpy"),
     )
 
@@ -132,7 +132,7 @@ def _windows(
         log.info("all %d pairs have scores: nothing that they depend on has changed", data.pairs)
         return
     log.info("%d pairs, %d parts are finished", data.pairs, number)
-    from rewardline.scoring.batched import window_scorer, windows
+    from rewardline.scoring.batch_scorer import window_scorer, windows
 
     score = window_scorer(
         model,

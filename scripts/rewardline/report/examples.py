@@ -78,8 +78,8 @@ def _read_pairs(folder: Path, ids: Sequence[str]) -> dict[str, Pair]:
     return {row["pair_id"]: Pair(**row) for row in table.to_pylist()}
 
 
-def mislabelled(suspects: Sequence[Suspect]) -> list[Example]:
-    """The first of the pairs most likely mislabelled: those that most runs contradict, by the largest margins."""
+def mislabeled(suspects: Sequence[Suspect]) -> list[Example]:
+    """The first of the pairs most likely mislabeled: those that most runs contradict, by the largest margins."""
     ordered = sorted(suspects, key=lambda one: (-one.against / one.runs, one.margin_mean, one.pair_id))
     examples = []
     for one in ordered[:SUSPECTS]:

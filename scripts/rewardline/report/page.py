@@ -11,7 +11,7 @@ from rewardline.data.pairs.manifests import added
 from rewardline.evaluation.leaderboards import entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult
 from rewardline.report.benchmarks import BenchmarkSection, benchmark_section
-from rewardline.report.examples import mislabelled
+from rewardline.report.examples import mislabeled
 from rewardline.report.figures import CHOSEN, REJECTED, RUN_COLORS, STYLE, shade
 from rewardline.report.findings import run_descriptions
 from rewardline.report.formatting import percent, ratio
@@ -46,7 +46,7 @@ def write_report(data: ReportData, output: Path) -> None:
         families=names,
         colors=colors,
         answers=[(CHOSEN, "chosen"), (REJECTED, "rejected")],
-        suspects=mislabelled(data.suspects),
+        suspects=mislabeled(data.suspects),
         suspect_count=len(data.suspects),
         training=training,
         mixtures=data.mixtures,

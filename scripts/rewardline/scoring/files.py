@@ -26,7 +26,7 @@ from rewardline.scoring.rows import COLUMNS, PromptAnswers, UnscorableError, par
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from rewardline.scoring.scorer import Scorer
+    from rewardline.scoring.text_scorer import Scorer
 
 ROWS_AT_ONCE = 512
 CHARACTERS_AT_ONCE = 8 << 20

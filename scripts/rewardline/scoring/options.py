@@ -9,7 +9,7 @@ from rewardline.core import runtime
 from rewardline.core.errors import UserError
 
 if TYPE_CHECKING:
-    from rewardline.scoring.scorer import Scorer
+    from rewardline.scoring.text_scorer import Scorer
 
 
 def add_model_options(options: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def load_scorer(args: argparse.Namespace) -> "Scorer":
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}: must be at least 1")
     runtime.quiet(args.threads)
-    from rewardline.scoring.scorer import Scorer
+    from rewardline.scoring.text_scorer import Scorer
 
     names = inspect.signature(Scorer).parameters
     return Scorer(**{name: getattr(args, name) for name in names})

@@ -10,7 +10,7 @@ from rewardline.data.schema import Message
 from rewardline.scoring.rows import UnscorableError
 
 if TYPE_CHECKING:
-    from rewardline.scoring.scorer import Scorer
+    from rewardline.scoring.text_scorer import Scorer
 
 WIDTH = 100
 

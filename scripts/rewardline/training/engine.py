@@ -13,8 +13,9 @@ from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from torch import Tensor, nn
 
 from rewardline.core.errors import UserError
-from rewardline.core.runtime import hold_threads, rank, world_size
+from rewardline.core.runtime import rank, world_size
 from rewardline.core.settings import JsonObject
+from rewardline.model.threads import hold_threads
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.training.settings import TrainingSettings
 

@@ -41,7 +41,7 @@ def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Col
     manifest = read_json(tokens / "manifest.json")
     parts = {
         "settings": settings.model_dump(mode="json", exclude={"training": set(without)}),
-        "tokens": {name: value for name, value in manifest.items() if name != "key"},  # content, not what made it
+        "tokens": manifest,
         "base": read_json(base / "manifest.json")["files"],
         "code": code_digest(*code_files(), without=("core",)),
         "versions": {name: installed[name] for name in packages},

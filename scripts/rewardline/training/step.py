@@ -1,7 +1,7 @@
-"""An optimizer step, and the model that training starts from: all that decides what is learned.
+"""An optimizer step, and the model that training starts from.
 
 The key of a training run covers the code of this module, of `held_out`, of `export` and of what they import (see
-`reuse`): nothing else belongs here.
+`reuse`). What decides how weights change belongs there; `train` and `loop`, which the key does not cover, only call it.
 """
 
 import math

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def train(job: TrainingJob) -> None:
-    """Train, and leave the exported model with its run.json in the job's `folder / "model"`.
+    """Train, and export the model with its run.json to the job's `folder / "model"`.
 
     Every process of the training run calls it.
 
@@ -147,7 +147,7 @@ def _facts(
         "threads": torch.get_num_threads(),
         "versions": versions.versions(),
         "git": versions.git_state(Path(__file__).parent),
-        "hardware": versions.hardware(),
+        "hardware": versions.hardware(list(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))),
         "steps": state.step,
         "exported_step": exported_step,
         "continued": state.continued,

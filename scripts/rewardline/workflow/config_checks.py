@@ -8,7 +8,7 @@ from rewardline.core.settings import Settings
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, RunEntry
-from rewardline.workflow.runs import ensemble_table, judged_on, run_table
+from rewardline.workflow.runs import ensemble_table, evaluated_on, run_table
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 DATASET_SOURCES = ("hub", "files", "demo")
@@ -68,7 +68,7 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
     for benchmark in run.fail_below:
         yield from _known(f"{where}.fail_below", benchmark, [HELD_OUT] * has_split + run.benchmarks)
     if not has_split and not run.benchmarks:
-        yield f"{where}: there is nothing to judge it on; name a benchmark, or set the mixture's eval_fraction above 0"
+        yield f"{where}: there is nothing to evaluate it on; name a benchmark, or set the mixture's eval_fraction > 0"
     training = run.training
     for problem in find_problems(training.deepspeed, training.offload):
         yield f"{where}.{problem}"
@@ -116,7 +116,7 @@ def _check_probes(config: Config) -> Iterator[str]:
 
 
 def _check_ensembles(config: Config) -> Iterator[str]:
-    """Members must be training runs of this configuration, and be judged on the benchmarks of the ensemble."""
+    """Members must be training runs of this configuration, and be evaluated on the benchmarks of the ensemble."""
     runs = {run.run_id: run for run in run_table(config)}
     known = runs.keys() | config.runs.keys()
     unknown = False
@@ -138,12 +138,12 @@ def _check_ensembles(config: Config) -> Iterator[str]:
             without = [runs[member].name for member in ensemble.members if benchmark not in runs[member].benchmarks]
             if without:
                 remedy = f"add it to runs.{without[0]}.benchmarks"
-                yield f"{where}.benchmarks: {without[0]} is not judged on {benchmark!r}; {remedy}"
-        judged = judged_on(config, ensemble)
+                yield f"{where}.benchmarks: {without[0]} is not evaluated on {benchmark!r}; {remedy}"
+        judged = evaluated_on(config, ensemble)
         for benchmark in config.ensembles[ensemble.name].fail_below:
             yield from _known(f"{where}.fail_below", benchmark, judged)
         if not judged:
-            yield f"{where}: its members have no {HELD_OUT} split in common; name a benchmark that all are judged on"
+            yield f"{where}: its members have no {HELD_OUT} split in common; name a benchmark that all are evaluated on"
 
 
 def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[str]:

@@ -63,7 +63,7 @@ def has_eval(config: Config, run: Run) -> bool:
     return run.mixture in config.mixtures and config.mixtures[run.mixture].eval_fraction > 0
 
 
-def judged_on(config: Config, run: Run) -> list[str]:
+def evaluated_on(config: Config, run: Run) -> list[str]:
     """The benchmarks of a run, `eval` first if it has one."""
     return [HELD_OUT] * has_eval(config, run) + list(run.benchmarks)
 

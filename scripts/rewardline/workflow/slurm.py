@@ -231,7 +231,7 @@ def cancel_old_jobs(folder: Path, prefix: str) -> None:
     jobs = parse_jobs(run_slurm(*query), folder, prefix)
     if not jobs:
         return
-    log.warning("cancelling jobs that an earlier run left behind: %s", " ".join(jobs))
+    log.warning("canceling jobs that an earlier run left behind: %s", " ".join(jobs))
     run_slurm("scancel", *jobs)
     end = time.monotonic() + CANCEL_SECONDS
     while remaining := parse_jobs(run_slurm(*query), folder, prefix):

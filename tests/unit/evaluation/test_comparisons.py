@@ -43,12 +43,12 @@ class Folder:
         (folder / "metrics.json").write_text(json.dumps(value))
 
     def compare(self) -> tuple[Json, list[Json]]:
-        paths = [str(path) for path in self.root.glob("evals/*/*/metrics.json")]
+        metrics, scores = (map(str, self.root.glob(f"evals/*/*/{name}")) for name in ("metrics.json", "scores.parquet"))
         output, suspects = self.root / "comparisons.json", self.root / "suspects.parquet"
         pairs = [str(path / "eval") for path in (self.root / "pairs").iterdir()]
-        assert (
-            compare.main(["--metrics", *paths, "--pairs", *pairs, f"--output={output}", f"--suspects={suspects}"]) == 0
-        )
+        stats = map(str, self.root.glob("pairs/*/stats.json"))
+        inputs = ["--metrics", *metrics, "--scores", *scores, "--pairs", *pairs, "--stats", *stats]
+        assert compare.main([*inputs, f"--output={output}", f"--suspects={suspects}"]) == 0
         (board,) = json.loads(output.read_text())["boards"]
         return board, pq.read_table(suspects).to_pylist()
 

@@ -156,7 +156,10 @@ def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
         ({"ensemble": ["fist"]}, "runs.e.ensemble: 'fist' is no run and no run id; known: first, first-seed0"),
         ({"ensemble": ["second"]}, "has one member, second; expected two or more"),
         ({"ensemble": ["first", "e"]}, "'e' is an ensemble itself"),
-        ({"ensemble": ["first", "second"], "benchmarks": ["u"]}, "second is not judged on 'u'; add it to runs.second"),
+        (
+            {"ensemble": ["first", "second"], "benchmarks": ["u"]},
+            "second is not evaluated on 'u'; add it to runs",
+        ),
         ({"ensemble": ["first", "third"]}, "no eval split in common; name a benchmark"),
         ({"ensemble": ["first", "second"], "fail_below": {"t": 0.5}}, "runs.e.fail_below: 't' is not defined"),
         ({"ensemble": ["first"], "combine": "median"}, "expected one of mean, worst, mean_minus_variance"),

@@ -10,7 +10,7 @@ from rewardline.core.errors import UserError
 from rewardline.data.parquet import PartWriter
 from rewardline.data.schema import PAIR_SCHEMA, Pair
 from rewardline.evaluation.score_pairs import scored_pairs
-from rewardline.scoring.batched import Scores
+from rewardline.scoring.batch_scorer import Scores
 from rewardline.tokens.store import Comparison, ComparisonPair
 
 from support.pairs import pair_rows

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from rewardline.core.errors import UserError
-from rewardline.scoring.scorer import Scorer
+from rewardline.scoring.text_scorer import Scorer
 
 from support.reward_models import deepspeed_chat
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from rewardline.model.loading import load_reward_model, save_reward_model
 from rewardline.model.normalization import Normalization, moments, normalize
 from rewardline.model.reward_model import RewardModel
-from rewardline.scoring.batched import score_comparisons
+from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.families import FAMILIES

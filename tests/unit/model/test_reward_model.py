@@ -16,7 +16,7 @@ from rewardline.model.batch import collate
 from rewardline.model.loading import load_base, load_reward_model, save_reward_model
 from rewardline.model.packing import attention
 from rewardline.model.reward_model import RewardModel
-from rewardline.scoring.batched import score_comparisons
+from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.tokens.store import Comparison, ComparisonPair
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training.loss import pair_losses

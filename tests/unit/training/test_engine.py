@@ -120,7 +120,7 @@ def test_mkl_takes_no_fewer_threads_than_torch_has() -> None:
         pytest.skip("torch without MKL")
     program = f"""
 import ctypes
-from rewardline.core.runtime import hold_threads
+from rewardline.model.threads import hold_threads
 hold_threads()
 print(ctypes.CDLL({library!r}).mkl_serv_get_dynamic())
 """

@@ -14,7 +14,7 @@ from rewardline.model.batch import Batch, collate, sizes_for
 from rewardline.model.packing import layout
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Score, ScorePositions, Span
-from rewardline.scoring.batched import score_comparisons
+from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.tokens.store import Comparison, ComparisonPair
 from rewardline.training.loss import Sums, batch_sums, pair_losses
 

@@ -91,7 +91,7 @@ def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
         ("runs.r.fail_below", {"eval": 90}, ["runs.r.fail_below.eval", "90", "less than or equal to 1"]),
         ("runs.r", {"mixture": "m"}, ["runs.r", "model", "missing"]),
         ("runs", {}, ["runs", "nothing to run"]),
-        ("mixtures.m.eval_fraction", 0, ["runs.r", "nothing to judge it on"]),
+        ("mixtures.m.eval_fraction", 0, ["runs.r", "nothing to evaluate it on"]),
         ("runs.r.training.deepspeed", {"bf16": {"enabled": True}}, ["deepspeed.bf16.enabled", "training.precision"]),
         ("runs.r.training.deepspeed", {"train_batch_size": 4}, ["train_batch_size", "training.pairs_per_step"]),
         ("runs.r.training.learning_rate", float("nan"), ["runs.r.training.learning_rate", "nan"]),

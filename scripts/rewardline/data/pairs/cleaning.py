@@ -46,10 +46,10 @@ class Cleaned:
         self.rejects.append((pair, reason, detail))
 
 
-def clean_shard(settings: CleanSettings, prompts: Path, out: Path) -> ShardManifest:
-    """Write the pairs of a shard to `out`; `prompts` is the manifest of the compared prompts."""
+def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequence[Path], out: Path) -> ShardManifest:
+    """Write the pairs of a shard to `out`; `prompts` and `candidate_paths` are manifests, all of the mixture."""
     common = PromptsManifest.read(prompts)
-    readers = [CandidateReader(Path(entry.folder)) for entry in common.data]
+    readers = [CandidateReader(path.parent) for path in candidate_paths]
     low, high = (2**64 * (settings.shard + k) // settings.shards for k in (0, 1))
     groups = PromptGroups.load(prompts.parent)
     benchmarks = BenchmarkPrompts.load(prompts.parent)

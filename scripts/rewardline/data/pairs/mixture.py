@@ -31,17 +31,22 @@ class _Dataset(Manifest):
 
 
 def build(
-    name: str, settings: PairsSettings, sources: list[Path], prompts: Path, shards: list[Path], out: Path
+    name: str,
+    settings: PairsSettings,
+    sources: list[Path],
+    candidate_paths: list[Path],
+    prompts: Path,
+    shards: list[Path],
+    out: Path,
 ) -> MixtureStatistics:
     """Write the pairs of a mixture to `out`.
 
-    `sources`, `prompts` and `shards` are manifests: of each dataset, in a folder of its name; of the compared prompts;
-    of each shard, in order.
+    All paths are those of manifests: of each dataset, in a folder of its name; of its candidates; of the compared
+    prompts; of each shard, in order.
 
     Raises:
         UserError: a split that should have pairs is empty.
     """
-    candidate_paths = candidate_manifests(prompts)
     candidates = [CandidatesManifest.read(path) for path in candidate_paths]
     cleaned = [(path.parent, ShardManifest.read(path)) for path in shards]
     datasets = sorted({part.dataset for part in candidates})
@@ -77,11 +82,6 @@ def build(
         name, stats.rows_in, stats.train, stats.eval, left_out,
     )  # fmt: skip
     return stats
-
-
-def candidate_manifests(prompts: Path) -> list[Path]:
-    """The manifests of the candidates that a mixture is made of; `prompts` is that of its compared prompts."""
-    return [Path(entry.folder) / "manifest.json" for entry in PromptsManifest.read(prompts).data]
 
 
 def join_split(shards: list[tuple[Path, ShardManifest]], split: str, out: Path) -> list[PartEntry]:

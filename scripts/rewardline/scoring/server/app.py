@@ -21,7 +21,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rewardline.scoring.rows import UnscorableError
-from rewardline.scoring.scorer import Scorer
 from rewardline.scoring.server.batcher import Batcher, FullError, count_answers, score_items
 from rewardline.scoring.server.limits import Limits
 from rewardline.scoring.server.protocols import (
@@ -33,6 +32,7 @@ from rewardline.scoring.server.protocols import (
     vllm_classify,
     vllm_pooling,
 )
+from rewardline.scoring.text_scorer import Scorer
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from rewardline.scoring.rows import PromptAnswers, UnscorableError
-from rewardline.scoring.scorer import Scorer
+from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.store import Comparison
 
 

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import torch
 
 from rewardline.core.errors import UserError
-from rewardline.core.runtime import hold_threads
 from rewardline.model.batch import collate
 from rewardline.model.loading import load_reward_model
 from rewardline.model.reward_model import RewardModel
+from rewardline.model.threads import hold_threads
 from rewardline.tokens.store import Comparison
 
 log = logging.getLogger(__name__)

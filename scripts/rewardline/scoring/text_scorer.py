@@ -10,12 +10,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
-from rewardline.core.runtime import hold_threads
 from rewardline.model.deepspeed_chat import DeepSpeedChatEncoder
 from rewardline.model.external import Dtype, load_any, model_folder
 from rewardline.model.normalization import KEY
 from rewardline.model.reward_model import RewardModel
-from rewardline.scoring.batched import score_comparisons
+from rewardline.model.threads import hold_threads
+from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.scoring.rows import UnscorableError
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
@@ -60,7 +60,7 @@ class Scorer:
 
         `batch_tokens`: most tokens computed at once. `max_length`: most tokens of a prompt with an answer; None takes
         what the model was trained with or has positions for. `template`: chat or plain; None takes what it was trained
-        with. `raw` leaves out a normalisation that is stored with the model. `tokenizer`: another folder or name for
+        with. `raw` leaves out a normalization that is stored with the model. `tokenizer`: another folder or name for
         the tokenizer. For the rest see `model.external.load_any` and `model.deepspeed_chat`.
 
         Raises:

@@ -6,7 +6,7 @@ import torch
 
 from rewardline.model.batch import Batch
 from rewardline.model.reward_model import RewardModel
-from rewardline.scoring.batched import WINDOW, WINDOW_BATCHES, score_comparisons, windows
+from rewardline.scoring.batch_scorer import WINDOW, WINDOW_BATCHES, score_comparisons, windows
 
 from support.models import encoder, random_model
 from support.tokens import random_comparison
