@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class _Dataset(Manifest):
-    """The part of a dataset's manifest that is used here."""
+    """The part of a dataset's manifest that is used here; pairs need none of the modules that read sources."""
 
     rows: int
     revision: str | None
