@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainedModel(ResultFile):
-    """The part of a `run.json` that evaluation reads, so that evaluating does not depend on all of training's modules."""
+    """The part of a `run.json` that evaluation reads: evaluation needs no modules of training."""
 
     content = "a training run"
     stage = "train"

@@ -31,7 +31,7 @@ OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # whose first positi
 
 
 class RunTokenization(BaseModel):
-    """How the text of a trained model became tokens: the part of `run.json` that scoring needs, of any version of it."""
+    """How the text of a trained model became tokens: the part of any version's `run.json` that scoring needs."""
 
     template: str = "auto"
     max_length: int | None = None
