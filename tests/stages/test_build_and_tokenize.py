@@ -62,6 +62,7 @@ def test_few_prompts_still_give_one_for_evaluation(tmp_path: Path) -> None:
         (rows(3)[:1], {"eval_fraction": 0.5}, "no training pairs are left|eval_fraction"),
         ([{"prompt": 1, "chosen": "a", "rejected": "b"}] * 5, {}, "5 of 5 rows are unusable"),
         ([{"a": "b"}] * 5, {}, "format is not clear"),
+        ([{**row, "prompt": "Say it."} for row in rows(6)], {"eval_fraction": 0.2}, "all 6 pairs have the same prompt"),
         (rows(8) + [{"prompt": "p", "chosen": None, "rejected": "b"}] * 3, {}, "3 of 11 rows are unusable"),
     ],
 )

@@ -1,17 +1,23 @@
 """Texts, messages and transcripts in a row: the strict reading that all formats share."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final, TypeGuard
 
 from rewardline.data.schema import Message
 from rewardline.data.sources.rows import INVALID_TEXT
+from rewardline.data.templated import messages_of, without_end
 
 MAX_CHARACTERS: Final = 1_000_000
 _ROLE_NAMES: Final = {
     "system": ("system", "developer"),
-    "user": ("user", "human", "prompter", "tool", "function"),  # the output of a tool is input, as a user's message is
-    "assistant": ("assistant", "gpt", "chatgpt", "bot", "model", "ai"),
+    "user": (
+        *("user", "human", "prompter"),
+        *("tool", "function", "observation", "ipython", "tool_response", "tool_result", "function_response"),
+    ),  # the output of a tool is input, as a user's message is
+    "assistant": ("assistant", "gpt", "chatgpt", "bot", "model", "ai", "function_call", "tool_call"),
 }
 ROLES: Final = {name: role for role, names in _ROLE_NAMES.items() for name in names}
 """The role that each name stands for."""
@@ -70,7 +76,10 @@ def read_text(value: object, what: str) -> str:
 
 
 def read_message(value: object, what: str) -> Message:
-    """A message in OpenAI's form (role, content) or ShareGPT's (from, value). Content may be a list of text parts."""
+    """A message in OpenAI's form (role, content) or ShareGPT's (from, value). Content may be a list of text parts.
+
+    Calls of tools follow the content as text, each in `<tool_call>` as Hermes and Qwen write them.
+    """
     if not isinstance(value, dict):
         raise Reject("not_messages", f"{what} is {describe_type(value)}, not a message with a role")
     name = value.get("role") if value.get("role") is not None else value.get("from")
@@ -81,7 +90,25 @@ def read_message(value: object, what: str) -> Message:
     content = next((value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None), None)
     if isinstance(content, list):
         content = "".join(_read_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
-    return {"role": role, "content": read_text(content, f"the content of {what}")}
+    calls = value.get("tool_calls") or ([value["function_call"]] if value.get("function_call") else [])
+    if not calls:
+        return {"role": role, "content": read_text(content, f"the content of {what}")}
+    texts = [_call_text(call, f"a tool call of {what}") for call in (calls if isinstance(calls, list) else [calls])]
+    spoken = read_text(content or "", f"the content of {what}")
+    return {"role": role, "content": "\n".join(filter(None, (spoken, *texts)))}
+
+
+def _call_text(value: object, what: str) -> str:
+    """A call of a tool as text: its name and its arguments as JSON."""
+    call = value.get("function", value) if isinstance(value, dict) else None
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        raise Reject("not_messages", f"{what} has no name")
+    arguments = call.get("arguments")
+    if isinstance(arguments, str):
+        with suppress(ValueError, RecursionError):
+            arguments = json.loads(arguments)
+    text = json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{read_text(text, what)}\n</tool_call>"
 
 
 def _read_part(value: object, what: str) -> str:
@@ -131,11 +158,13 @@ def is_transcript(value: object) -> bool:
 
 def read_prompt(value: object, what: str = "the prompt") -> list[Message]:
     """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages."""
-    value = unwrap_messages(value)
+    templated, value = isinstance(value, str), unwrap_messages(value)
     if isinstance(value, dict) and not {"role", "from"} & value.keys():
         return [{"role": "user", "content": read_text(only_text(value, PROMPT_KEYS, what), what)}]
     if isinstance(value, list | dict):
         turns = read_messages(value, what) if isinstance(value, list) else [read_message(value, what)]
+        if templated and turns and turns[-1] == {"role": "assistant", "content": ""}:
+            turns.pop()
     elif "<extra_id_1>Assistant\n" in (text := read_text(value, what)):
         turns = _steerlm_turns(text)
     elif text.startswith("Human:"):
@@ -163,7 +192,10 @@ def _steerlm_turns(text: str) -> list[Message]:
 
 
 def unwrap_messages(value: object) -> object:
-    """The list of messages of an object that holds one, as in OpenAI's preference format; all else as it is."""
+    """The list of messages of an object that holds one, as in OpenAI's preference format, or of a text that a chat
+    template has rendered; all else as it is."""
+    if isinstance(value, str):
+        return messages_of(value) or value
     return value["messages"] if isinstance(value, dict) and isinstance(value.get("messages"), list) else value
 
 
@@ -197,7 +229,7 @@ def read_answer(value: object, what: str) -> str:
         if isinstance(value.get("completion"), dict):
             return read_answer(value["completion"], what)  # Gemini's candidates
         value = only_text(value, ANSWER_KEYS, what)
-    text = read_text(value, what)
+    text = trim(without_end(read_text(value, what)))
     if _MESSAGES_AS_TEXT.match(text):
         raise Reject("messages_as_text", f"{what} is text that spells a list of messages: write it as a list")
     return text

@@ -20,6 +20,7 @@ from rewardline.data.formats.drafts import RowPairs
 from rewardline.data.formats.fields import Record, is_number, label_texts, row_filter
 from rewardline.data.formats.grouped import Grouping, GroupReject
 from rewardline.data.formats.joins import FILE, JoinIndex, index_joins
+from rewardline.data.formats.plausibility import remarks, unread_texts
 from rewardline.data.formats.registry import GROUPED, converter, grouping
 from rewardline.data.formats.settings import ConvertSettings, FormatSettings, JoinIndexSettings
 from rewardline.data.pairs.candidates import CandidateWriter
@@ -108,7 +109,11 @@ def choose_format(dataset: str, settings: ConvertSettings, manifest: Path, read:
             break
     chosen, explanation = choose(records, settings)
     if chosen is not None:
-        log.info("%s: %s%s", dataset, explanation, _stated_values(chosen, settings))
+        unread = unread_texts(records, chosen)
+        left = f"; columns of texts that are not read: {', '.join(unread)[:200]}" if unread else ""
+        log.info("%s: %s%s%s", dataset, explanation, _stated_values(chosen, settings), left)
+        for remark in remarks(records, chosen):
+            log.warning("%s: %s", dataset, remark)
         return chosen
     where = "none of its rows is readable" + (" and passes `where`" if settings.where else "")
     if first and first.record:

@@ -5,7 +5,7 @@ first?) is never guessed: then a `Match` says what the user has to set.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeGuard
 
@@ -18,19 +18,29 @@ from rewardline.data.conversation import (
     role_of,
     unwrap_messages,
 )
-from rewardline.data.formats import ranked, two_answers
+from rewardline.data.formats import plausibility, ranked, two_answers
 from rewardline.data.formats.chosen_rejected import HEADINGS, SIDES, are_turns
-from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, is_number, label_text
+from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, is_number, label_text, label_texts
 from rewardline.data.formats.grouped import BAD, GOOD
 from rewardline.data.formats.registry import DESCRIPTIONS, KNOWN_FIELDS
 from rewardline.data.formats.settings import FormatSettings
 
 Paths = tuple[tuple[str, str], ...]
 """Fields with their paths, to be mapped so that every row is read in the same way."""
+_ASK_PROMPT: Final = 'fields: {prompt: ...}, or a text for all rows, fields: {prompt: "=..."}'
 _ASK_START: Final = "values: {start: 0} or {start: 1}, the number of the first answer"
 _ASK_ORDER: Final = "format: ranked, if the best answer comes first; else fields: {scores: ...}"
-_ASK_LABELS: Final = "format: labelled, if the larger number is the better; else values: {good: ..., bad: ...}"
+_ASK_SIDES: Final = "values: {good: ..., bad: ...}"
+_ASK_LABELS: Final = f"format: labelled, if the larger number is the better; else {_ASK_SIDES}"
 _CLEAR_LABELS: Final = (GOOD | BAD) - {"1", "0"}  # of single answers
+_NO_SCORES: Final = frozenset({
+    "", "#", "n", "no", "number", "index", "idx", "row", "row_number", "level_0", "line", "position", "turn", "turns",
+    "rater", "annotator", "worker", "user", "group", "seed", "fold", "split", "year",
+})  # fmt: skip
+"""Keys of numbers that are no scores."""
+_QUESTIONS: Final = ("prompt", "question", "instruction", "query")  # which come after a context
+_NOT_SET: Final = "="
+"""A path that gives an empty text."""
 _TREE_KEYS: Final = ("message_id", "parent_id", "message_tree_id", "role", "rank")
 
 
@@ -55,17 +65,18 @@ def choose(records: Sequence[Record], settings: FormatSettings) -> Choice:
     return survey.choose() if settings.format == "auto" else survey.confirm(settings.format)
 
 
-def match(row: RowFields, first: int | None) -> list[Match]:
+def match(row: RowFields, first: int | None, running: Collection[str] = ()) -> list[Match]:
     """The formats that a row may have; the first of these checks that finds any decides.
 
-    `first` is the number of the first of several answers, if the rows state it.
+    `first` is the number of the first of several answers, if the rows state it; `running` are the keys that number the
+    rows.
     """
     has_prompt = row.present("prompt") and _is_readable(row, "prompt")
     checks = (
         _match_trees(row),
         _match_sides(row, has_prompt, first),
         _match_several_answers(row, has_prompt, first),
-        _match_single_answer(row, has_prompt),
+        _match_single_answer(row, has_prompt, running),
     )
     return next((found for check in checks if (found := list(check))), [])
 
@@ -88,7 +99,7 @@ def _match_sides(row: RowFields, has_prompt: bool, first: int | None) -> Iterato
         if row.present("rejected") and ends_with_answer(_get(row, "conversation")) and not is_conversation(two):
             yield Match("messages")
     elif ambiguous := [name for name in (*SIDES, "prompt") if not _is_readable(row, name)]:
-        yield Match("pairs", f"fields: {{{ambiguous[0]}: ...}}, which the row has more than once")
+        yield Match("pairs", _ask_which(row, ambiguous[0]))
     elif are(_is_name) and _name_two_answers(row, sides):
         yield Match("preference", paths=(("preference", row.path("chosen")),))
     elif are(_is_name) and _name_listed_answers(row, sides, first):
@@ -96,10 +107,9 @@ def _match_sides(row: RowFields, has_prompt: bool, first: int | None) -> Iterato
         ask = f"fields: {{best: {path}}}, {_ASK_START}" if is_number(one) and first is None else ""
         yield Match("ranked", ask, (("best", path),))
     elif are(is_transcript):
-        ask = "format: transcript" if has_prompt else ""
-        yield Match("transcript", ask)
+        yield Match("transcript", "format: transcript" if has_prompt else "")
         if has_prompt:
-            yield Match("pairs", ask)
+            yield Match("pairs", "format: pairs")
     elif are(lambda side: isinstance(side, str) and all(heading in side for heading in HEADINGS)):
         yield Match("judge")
     elif are(_is_list_of_messages):
@@ -116,6 +126,8 @@ def _match_sides(row: RowFields, has_prompt: bool, first: int | None) -> Iterato
         yield Match("pairs")
     elif has_prompt and are(lambda side: isinstance(side, str) or is_text_list(side)):
         yield Match("good_bad")
+    elif not has_prompt and are(lambda side: isinstance(side, str) or is_text_list(side)):
+        yield Match("pairs", _ASK_PROMPT)
 
 
 def _match_several_answers(row: RowFields, has_prompt: bool, first: int | None) -> Iterator[Match]:
@@ -125,6 +137,8 @@ def _match_several_answers(row: RowFields, has_prompt: bool, first: int | None) 
     are_mapped = row.mapped("good") and row.mapped("bad")
     lists = _get(row, "good"), _get(row, "bad")
     are_filled = all(isinstance(texts, list | str) and texts for texts in lists)
+    if are_filled and not row.present("prompt") and row.key("good") not in SYNONYMS["chosen"]:
+        yield Match("good_bad", _ASK_PROMPT)
     if has_prompt and (are_mapped or (are_filled and row.key("good") not in SYNONYMS["chosen"])):
         if not row.settings.separator and any(isinstance(texts, str) and ";" in texts for texts in lists):
             yield Match("good_bad", 'separator: ";", or format: good_bad if each is one answer')
@@ -151,6 +165,7 @@ def _match_two_answers(row: RowFields, has_prompt: bool) -> Iterator[Match]:
 def _match_ranked(row: RowFields, first: int | None) -> Iterator[Match]:
     """Several answers after a prompt: with scores, with ranks, with the best one named, or in order."""
     value, separator = _get(row, "answers"), row.settings.separator
+    numbers: object
     if row.mapped("answers") and isinstance(value, dict) and not isinstance(ranked.as_objects(value), list):
         yield Match("ranked")
         return
@@ -167,6 +182,11 @@ def _match_ranked(row: RowFields, first: int | None) -> Iterator[Match]:
         return
     items = answers.items
     # Lists of scores and ranks must be mapped: a row without them is not one from best to worst.
+    for name in ("scores", "ranks"):
+        numbers = _get(row, name) if row.mapped("answers") and row.mapped(name) else None
+        if isinstance(numbers, list) and len(numbers) != len(items):
+            yield Match("ranked", _ask_for_lists(row, name, len(items), len(numbers)))
+            return
     orders = tuple((name, row.path(name)) for name in ("scores", "ranks") if _is_list_of(_get(row, name), len(items)))
     has_scores = answers.scores or ranked.column(items, ranked.SCORE_KEYS) or ranked.column(items, ranked.RANK_KEYS)
     if row.settings.attributes or (has_scores and not orders):
@@ -190,11 +210,15 @@ def _match_ranked(row: RowFields, first: int | None) -> Iterator[Match]:
         yield Match("ranked", f"fields: {{scores: {' or '.join(keys) or '...'}}}")
 
 
-def _match_single_answer(row: RowFields, has_prompt: bool) -> Iterator[Match]:
+def _match_single_answer(row: RowFields, has_prompt: bool, running: Collection[str]) -> Iterator[Match]:
     """One answer after a prompt, or at the end of a conversation, with a label or a score."""
     has_answer = has_prompt and isinstance(_get(row, "answer"), str | list | dict)
-    label, keys = _get(row, "label"), _number_keys(row.record)
+    label, keys = _get(row, "label"), [key for key in _number_keys(row.record) if key not in running]
     scores = [key for key in keys if not _is_rank(key)]
+    lists = [
+        key for key, value in row.record.items() if isinstance(value, list) and value and all(map(is_number, value))
+    ]
+    keys, scores = keys + lists, scores + lists
     if not has_answer and not ends_with_answer(_get(row, "conversation")):
         return
     if row.mapped("score") or row.settings.attributes or label_text(label) in (row.sides or _CLEAR_LABELS):
@@ -213,6 +237,17 @@ def _get(row: RowFields, name: str) -> object:
         return row.optional(name)
     except Reject:
         return None
+
+
+def _ask_which(row: RowFields, name: str) -> str:
+    """What to ask where a row has a field under several usual names."""
+    keys = row.candidates(name)
+    ask = f"fields: {{{name}: ...}}, which may be {' or '.join(keys)}"
+    if name == "prompt" and all(isinstance(row.record[key], str) for key in keys):
+        keys.sort(key=lambda key: key in _QUESTIONS)
+        together = "\\n".join(f"{{{key}}}" for key in keys)
+        ask += f', or all of them: fields: {{prompt: "={together}"}}'
+    return ask
 
 
 def _is_readable(row: RowFields, name: str) -> bool:
@@ -253,6 +288,7 @@ def _number_keys(record: object) -> list[str]:
         key
         for key, value in (record.items() if isinstance(record, dict) else ())
         if isinstance(value, int | float) and not isinstance(value, bool) and not key.lower().endswith("id")
+        if key.lower() not in _NO_SCORES and not key.startswith(("Unnamed:", "__index"))
     ][:5]
 
 
@@ -291,7 +327,8 @@ def _compared_names(row: RowFields, has_prompt: bool, is_labelled: bool) -> list
     record, keys = row.record, two_answers.two_answer_keys(row.keys)
     for one, two, *counts in keys:
         has_counts = any(all(record.get(key) is not None for key in pair) for pair in counts)
-        are_complete = all(is_conversation(record[key]) or is_transcript(record[key]) for key in (one, two))
+        sides = [unwrap_messages(record[key]) for key in (one, two)]
+        are_complete = all(is_conversation(side) or is_transcript(side) for side in sides)
         if (has_prompt or are_complete) and (is_compared or has_counts):
             return [(key.first, key.second) for key in keys]
     return []
@@ -306,8 +343,17 @@ def _ask_for_labels(row: RowFields, label: object, names: tuple[str, str]) -> st
         for each in label if isinstance(label, list) else [] if label is None else [label]:
             two_answers.read_preference(each, key, names, row)
     except Reject:
-        return f"{two_answers.ASK_VALUES}, for what {key or 'the preference'} holds"
+        return f"{two_answers.ASK_VALUES}, for what {key or 'the preference'} holds"  # see `Survey._with_ask`
     return ""
+
+
+def _ask_for_lists(row: RowFields, name: str, answers: int, numbers: int) -> str:
+    """What to ask where there are not as many scores as answers."""
+    texts = [key for key, value in row.record.items() if isinstance(value, str)]
+    return (
+        f"fields: {{answers: [...], {name}: [...]}}, a list of columns for each, as answers has {answers} and {name} "
+        f"{numbers} of them; columns of text are {', '.join(texts)[:200]}"
+    )
 
 
 def _ask_for_best(best: object, answers: ranked.AnswerList, first: int | None) -> str:
@@ -325,7 +371,12 @@ class Survey:
     """What the first rows of a dataset state; `matches` has, for each of them, the formats that it may have."""
 
     def __init__(self, records: Sequence[Record], settings: FormatSettings) -> None:
-        self._settings, self._count = settings, len(records)
+        rows = _rows(records, settings)
+        if plausibility.names_systems(rows):
+            settings = settings.replace(fields={**settings.fields, "system": _NOT_SET})
+        labelled = _labelled(rows)
+        self._settings, self._count = settings, len(records) - len(rows) + len(labelled)
+        records = [row.record for row in labelled]
         self._values, self._ask = settings.values, ""
         self._first = ranked.stated_first_number(settings)
         if not settings.values:
@@ -333,14 +384,32 @@ class Survey:
             self._values, self._ask = two_answers.label_values(rows)
             self._first = ranked.first_number(rows, _keys_of_sides(rows))
         self._rows = _rows(records, settings.replace(values=self._values))
-        self.matches = [[self._with_ask(each) for each in match(row, self._first)] for row in self._rows]
+        running = _running_keys(records)
+        self.matches = [[self._with_ask(each) for each in match(row, self._first, running)] for row in self._rows]
 
     def _with_ask(self, match: Match) -> Match:
-        """A match, with what the user has to set where the labels of all rows are not clear."""
+        """A match, with what the user has to set where the labels of all rows are not clear, and what they are."""
         is_about_labels = not match.ask or match.ask.startswith(two_answers.ASK_VALUES)
         if self._ask and is_about_labels and match.format in ("preference", "votes"):
             return match._replace(ask=self._ask)
+        if match.ask.startswith(two_answers.ASK_VALUES):
+            return match._replace(ask=match.ask + self._found("preference"))
+        if match.ask == _ASK_LABELS:
+            ask = _ASK_LABELS if all(map(is_number, self._labels("label"))) else _ASK_SIDES
+            return match._replace(ask=f"{ask}, for what {self._rows[0].key('label')} holds{self._found('label')}")
+        if match.ask.startswith(_ASK_START):
+            return match._replace(ask=match.ask + self._found("best"))
         return match
+
+    def _labels(self, name: str) -> list[str]:
+        """The different labels that the rows have for a field."""
+        values = [_get(row, name) for row in self._rows]
+        return sorted({text for value in values if value is not None for text in label_texts(value)})
+
+    def _found(self, name: str) -> str:
+        """The labels that the rows have for a field, in brackets, so that the user can say what they mean."""
+        labels = self._labels(name)
+        return f" ({', '.join(label[:40] for label in labels[:8])}{', ...' if labels[8:] else ''})" if labels else ""
 
     def choose(self) -> Choice:
         """The format that fits more than half of the rows for certain, if no other fits any.
@@ -360,7 +429,13 @@ class Survey:
             counts = Counter({Match("labelled"): self._count})
         if len(counts) == 1 and 2 * counts.total() > self._count:
             (chosen,) = counts
-            return self._chosen(chosen.format, chosen.paths, f": {DESCRIPTIONS[chosen.format]}")
+            choice = self._chosen(chosen.format, chosen.paths, f": {DESCRIPTIONS[chosen.format]}")
+            if choice.settings is None:
+                return choice
+            if chosen.format == "preference" and plausibility.votes_disagree(self._rows, choice.settings):
+                choice = self._chosen("votes", chosen.paths, f": {DESCRIPTIONS['votes']}")
+            doubt = plausibility.doubt(self._rows, choice.settings or self._settings)
+            return Choice(None, doubt) if doubt else choice
         differ = {name: f"format: {name} and `fields`; its rows differ" for name in formats if formats[name] > 1}
         asks = {**{name: f"format: {name}" for name in formats}, **asks, **differ}
         if asks:
@@ -381,7 +456,7 @@ class Survey:
                 named = [f"{field}: {path}" for field, path in match.paths if field in ("preference", "best")]
                 if name in ("pairs", "messages", "transcript") and named and row.present("rejected"):
                     ask = f"format: {match.format} and fields: {{{named[0]}}}; chosen names an answer under another key"
-                elif match.format == name == "ranked" and match.ask.startswith(_ASK_START):
+                elif match.format == name and match.ask.startswith((_ASK_START, _ASK_SIDES)):
                     ask = match.ask
                 if match.format == name and not match.ask:
                     stated.append(match)
@@ -394,6 +469,11 @@ class Survey:
         elif name == "ranked" and not values and self._first is not None:
             values = {"start": self._first}
         fields = {**dict(paths), **self._settings.fields}
+        if name == "good_bad":
+            sides = {"chosen": "good", "rejected": "bad"}
+            fields = {sides.get(field, field): path for field, path in fields.items()}
+        elif name.startswith("tree") and fields.get("system") == _NOT_SET:
+            del fields["system"]
         settings = self._settings.replace(format=name, fields=fields, values=values)
         return Choice(settings, f"format {name}{description}")
 
@@ -409,6 +489,26 @@ class Survey:
 def _rows(records: Iterable[Record], settings: FormatSettings) -> list[RowFields]:
     fields = Fields(settings, KNOWN_FIELDS)
     return [fields.of(record) for record in records if isinstance(record, dict)]
+
+
+def _running_keys(records: Sequence[Record]) -> set[str]:
+    """The keys of numbers that count the rows."""
+    numbers = {key: [record.get(key) for record in records] for key in (records[0] if len(records) > 2 else ())}
+    return {
+        key
+        for key, values in numbers.items()
+        if isinstance(first := values[0], int) and values == list(range(first, first + len(values)))
+    }
+
+
+def _labelled(rows: list[RowFields]) -> list[RowFields]:
+    """The rows without those of an empty label, if others have one."""
+    labelled = []
+    for row in rows:
+        is_known = row.mapped("preference") or len(row.candidates("preference")) == 1
+        if not is_known or label_text(_get(row, "preference")) not in two_answers.BLANK:
+            labelled.append(row)
+    return labelled or rows
 
 
 def _keys_of_sides(rows: Iterable[RowFields]) -> list[str]:

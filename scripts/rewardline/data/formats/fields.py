@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -86,7 +87,8 @@ class Fields:
     A path is a key, or keys and list indices as in `answers[0].text`; `[*]` takes every item and a `*` in a key
     every key that fits, in natural order ("prediction *"); both give a list. A key that is equal to the whole path
     comes first. A path that starts with "=" is not a path: the rest is the value, in which `{path}` is replaced by the
-    text or number at a path ("=Which argument about {title} is better?").
+    text or number at a path, or by a list of them, one a line ("=Which argument about {title} is better?"). In square
+    brackets, several paths give the list of their values ("[alpha, beta]").
     """
 
     def __init__(self, settings: FormatSettings, known: tuple[str, ...]) -> None:
@@ -103,7 +105,7 @@ class Fields:
                 near = get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
                 raise UserError(f"fields: this format has no field {name!r}; {hint}")
-            for each in _INSERTED.findall(path) if path.startswith("=") else [path]:
+            for each in _INSERTED.findall(path) if path.startswith("=") else _paths_of(path):
                 steps_of(each, f"fields: {name}: ")
         for one, two in _TOGETHER:
             if (one in self.paths) != (two in self.paths):
@@ -144,7 +146,7 @@ class RowFields:
         path = self.path(name)
         if not self.mapped(name):
             return path
-        steps = () if path.startswith("=") else steps_of(path)
+        steps = () if path.startswith(("=", "[")) else steps_of(path)
         return next((step for step in reversed(steps) if isinstance(step, str)), "")
 
     def path(self, name: str) -> str:
@@ -167,15 +169,24 @@ class RowFields:
     def _value(self, path: str) -> object:
         if path.startswith("="):
             return _INSERTED.sub(lambda match: _inserted_text(self.record, match[1]), path[1:])
+        if path.startswith("[") and path not in self.record:
+            return [value_at(self.record, each) for each in _paths_of(path)]
         return value_at(self.record, path)
 
     def _usual_key(self, name: str) -> str:
         """The usual name of a field that a row has, or ""; rejects a row with several that hold different values."""
+        present = self.candidates(name)
+        if len(present) > 1:
+            raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
+        return present[0] if present else ""
+
+    def candidates(self, name: str) -> list[str]:
+        """The usual names of a field under which a row has it; several only where they hold different values."""
         record, present = self.record, _usual_keys(self.keys, name)
         if "votes" in present and not isinstance(record["votes"], list):
             present = [key for key in present if key != "votes"]  # just how many
         if len(present) < 2:
-            return present[0] if present else ""
+            return present
         if name in ("preference", "prompt"):
             present = [key for key in present if key not in _GENERAL] or present
         if name == "prompt" and is_history(record.get("history")):
@@ -184,12 +195,10 @@ class RowFields:
             present = [key for key in present if isinstance(record[key], list | dict)] or present
         present = [key for key in present if record[key] not in EMPTY] or present[:1]
         if all(record[key] == record[present[0]] for key in present):
-            return present[0]
+            return present[:1]
         if name == "prompt" and "instruction" in present:
             present = [key for key in present if key not in _ALPACA]
-        if len(present) > 1:
-            raise Reject("ambiguous_field", f"the {name} may be {' or '.join(present)}: set `fields: {{{name}: ...}}`")
-        return present[0]
+        return present
 
 
 def is_history(value: object) -> bool:
@@ -209,6 +218,11 @@ def _usual_keys(keys: tuple[str, ...], field: str) -> list[str]:
     if field in ("chosen", "good") and "loser" not in keys:
         usual = [key for key in usual if key != "winner"]
     return usual
+
+
+def _paths_of(path: str) -> list[str]:
+    """The paths in square brackets, else the path itself."""
+    return [each.strip() for each in path[1:-1].split(",")] if path[:1] + path[-1:] == "[]" else [path]
 
 
 @lru_cache(maxsize=1024)
@@ -232,6 +246,8 @@ def value_at(record: object, path: str) -> object:
 
 def _inserted_text(record: Record, path: str) -> str:
     value = value_at(record, path)
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return "\n".join(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise Reject("not_text", f"{path!r} is {describe_type(value)}, not text to insert")
     return str(value)
@@ -283,6 +299,26 @@ def read_number(value: object, what: str) -> float:
     if not math.isfinite(number):
         raise Reject("bad_number", f"{what} is {describe_type(value)} but should be a finite number")
     return number
+
+
+def read_ratings(value: object, what: str) -> tuple[float, ...]:
+    """The numbers of one or of several raters: a number, or a list of them in which null is no rating."""
+    values = [each for each in value if each is not None] if isinstance(value, list) else [value]
+    if not values:
+        raise Reject("bad_number", f"{what} is a list without a number")
+    return tuple(read_number(each, what) for each in values)
+
+
+def decimal_sum(terms: Iterable[tuple[float, float]]) -> float:
+    """The sum of products, as if done by hand: 3 x 0.1 and 1 x 0.3 are equal."""
+    return float(sum((Decimal(repr(weight)) * Decimal(repr(value)) for weight, value in terms), Decimal(0)))
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; independent of the order, and exact where the values have few decimals."""
+    return (
+        float(sum(map(Decimal, map(repr, sorted(values))), Decimal(0)) / len(values)) if len(values) > 1 else values[0]
+    )
 
 
 def label_text(value: object) -> str:

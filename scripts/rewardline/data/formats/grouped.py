@@ -18,11 +18,20 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from rewardline.data.conversation import Reject, describe_type, ends_with_answer, read_answer, read_messages
 from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import Collector, Draft, RowAttributes, RowPairs, Rows, read_subset, read_weight
-from rewardline.data.formats.fields import Fields, Record, RowFields, label_text, read_number
+from rewardline.data.formats.fields import (
+    Fields,
+    Record,
+    RowFields,
+    decimal_sum,
+    label_text,
+    mean,
+    read_ratings,
+)
 from rewardline.data.formats.prompts import explicit_prompt, required_prompt, split_sides, with_system_prompt
-from rewardline.data.formats.ranked import ranked_pairs, weighted_sum
+from rewardline.data.formats.ranked import lead_confidence, ranked_pairs, weighted_sum
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.two_answers import (
+    BLANK,
     Preference,
     compared_answers,
     preference_label,
@@ -138,7 +147,8 @@ class LabelledAnswer(NamedTuple):
 
     prompt: list[Message]
     text: str
-    value: float
+    ratings: tuple[float, ...]
+    """Its label or score, or the scores that several raters gave it."""
     is_scored: bool
     subset: str
 
@@ -147,30 +157,26 @@ def read_labelled(row: RowFields) -> GroupItem[LabelledAnswer]:
     """The answer of a row; the best come first in a group."""
     prompt, text = _prompt_and_answer(row)
     prompt = with_system_prompt(prompt, row)
-    value, is_scored = _value(row)
+    ratings, is_scored = _ratings(row)
     group = row.required("group") if row.mapped("group") else None
     if group is not None and (isinstance(group, bool) or not isinstance(group, str | int)):
         raise Reject("bad_id", f"the group is {describe_type(group)}, not an id")
-    answer = LabelledAnswer(prompt, text, value, is_scored, read_subset(row))
-    return GroupItem(group_key(prompt, group), (-value, text, answer.subset, is_scored), answer)
+    answer = LabelledAnswer(prompt, text, ratings, is_scored, read_subset(row))
+    return GroupItem(group_key(prompt, group), (-mean(ratings), ratings, text, answer.subset, is_scored), answer)
 
 
 def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSettings) -> Iterator[Contribution]:
-    """Each better answer with each worse one; an answer that comes with different labels is excluded."""
+    """Each better answer with each worse one, by the mean of the labels or scores that rows give an answer."""
     rows: dict[str, list[int]] = defaultdict(list)
-    values: dict[str, set[float]] = defaultdict(set)
+    ratings: dict[str, list[float]] = defaultdict(list)
     subsets: dict[str, str] = {}
     for index, item in items:
         rows[item.text].append(index)
-        values[item.text].add(item.value)
+        ratings[item.text] += item.ratings
         subsets.setdefault(item.text, item.subset)
-    for text, found in values.items():
-        if len(found) > 1:
-            reject = Reject("contradiction", "the same answer to the same prompt has different labels")
-            yield Contribution(reject, tuple(rows[text]))
-    texts = [text for text, found in values.items() if len(found) == 1]
+    texts = list(ratings)
     is_scored = any(item.is_scored for _, item in items)
-    levels = [next(iter(values[text])) for text in texts]
+    levels = [mean(ratings[text]) for text in texts]
     if texts and len(set(levels)) == 1 and (not is_scored or len(texts) == 1):
         side = "one answer" if len(texts) == 1 else "answers of one label"
         all_rows = tuple(index for text in texts for index in rows[text])
@@ -181,6 +187,7 @@ def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSetti
         if confidence is not None and not is_scored:
             continue  # answers of one label are no tie
         chosen, rejected = texts[better], texts[worse]
+        confidence = lead_confidence(ratings[chosen], ratings[rejected]) if confidence is None else confidence
         draft = Draft(prompt, chosen, rejected, margin if is_scored else None, confidence)
         yield Contribution(draft, (*rows[chosen], *rows[rejected]), RowAttributes(subset=subsets[chosen]))
 
@@ -207,26 +214,33 @@ def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
     return prompt, text
 
 
-def _value(row: RowFields) -> tuple[float, bool]:
-    """The value of an answer, and whether that is a score rather than a label."""
+def _ratings(row: RowFields) -> tuple[tuple[float, ...], bool]:
+    """The label or the scores of an answer, and whether these are scores."""
     if row.settings.attributes:
-        return weighted_sum(row.record, row.settings.attributes, "the row"), True
+        return (weighted_sum(row.record, row.settings.attributes, "the row"),), True
     scored = row.mapped("score") or not row.present("label")
     if scored and not row.mapped("label"):
-        return read_number(row.required("score"), "the score"), True
+        return read_ratings(row.required("score"), "the score"), True
     label = row.required("label")
+    found = [_label_value(each, row) for each in (label if isinstance(label, list) else [label])]
+    if values := [value for value in found if value is not None]:
+        if len(values) == len(found):
+            return tuple(values), False
+    elif not row.settings.values:
+        with suppress(Reject):
+            return read_ratings(label, "the label"), True
+    raise Reject("bad_label", f"is {label_text(label)[:50]!r} good or bad? set `values: {{good: ..., bad: ...}}`")
+
+
+def _label_value(label: object, row: RowFields) -> float | None:
+    """1 for a good label, 0 (or -1) for a bad one; None for another."""
     text = label_text(label)
     if row.settings.values:
-        if (side := row.sides.get(text)) in ("good", "bad"):
-            return float(side == "good"), False
-    elif text in GOOD:
-        return 1.0, False
-    elif text in BAD:
-        return (-1.0 if text == "-1" else 0.0), False
-    else:
-        with suppress(Reject):
-            return read_number(label, "the label"), True
-    raise Reject("bad_label", f"is {text[:50]!r} good or bad? set `values: {{good: ..., bad: ...}}`")
+        side = row.sides.get(text)
+        return float(side == "good") if side in ("good", "bad") else None
+    if text in GOOD:
+        return 1.0
+    return (-1.0 if text == "-1" else 0.0) if text in BAD else None
 
 
 class Vote(NamedTuple):
@@ -248,7 +262,7 @@ def read_vote(row: RowFields) -> GroupItem[Vote]:
         prompt, one, two = split_sides(explicit_prompt(row, sides), *sides, SIDES)
         first, second = weight, 0.0
     else:
-        shared, names, answers, lead = compared_answers(row)
+        shared, names, answers, lead, _ = compared_answers(row)
         if len(answers) != 2:
             raise Reject("bad_preference", f"votes are on two answers, not on {len(answers)}")
         prompt, one, two = split_sides(shared, answers[0], answers[1], (names[0], names[1]))
@@ -267,6 +281,7 @@ def _count_votes(row: RowFields, names: tuple[str, str], lead: float | None, wei
     label = preference_label(row)
     if label is not None:
         labels, key = label if isinstance(label, list) else [label], row.key("preference")
+        labels = [each for each in labels if label_text(each) not in BLANK or not isinstance(label, list)]
         winners = [read_preference(each, key, names, row).winner for each in labels]
     elif lead is not None:
         winners = [Preference.of_lead(lead).winner]
@@ -285,7 +300,8 @@ def pair_votes(items: list[tuple[int, Vote]], _settings: FormatSettings) -> Iter
     if not items:
         return
     _, vote = items[0]
-    first = sum(item.first for _, item in items)
-    share = first / (first + sum(item.second for _, item in items))
+    first = decimal_sum((1, item.first) for _, item in items)
+    second = decimal_sum((1, item.second) for _, item in items)
+    share = first / (first + second)
     draft = Draft(vote.prompt, *vote.texts, 2 * share - 1, share)
     yield Contribution(draft, tuple(sorted(index for index, _ in items)), RowAttributes(subset=vote.subset))

@@ -13,6 +13,7 @@ from rewardline.data.conversation import (
     read_text,
     split_conversations,
     strip_markers,
+    unwrap_messages,
 )
 from rewardline.data.formats.fields import EMPTY, RowFields, is_history
 from rewardline.data.schema import Message
@@ -71,6 +72,7 @@ def split_sides(
     prompt: list[Message] | None, first: object, second: object, names: tuple[str, str]
 ) -> tuple[list[Message], str, str]:
     """Prompt and texts of two sides, each an answer to `prompt` or a complete conversation."""
+    first, second = unwrap_messages(first), unwrap_messages(second)
     if is_conversation(first) or is_conversation(second):
         return _split_conversations(prompt, first, second, names)
     first, second = strip_markers(first, second)

@@ -6,12 +6,22 @@ The answers are in columns of their own (answer_1 to answer_4), in a list, or in
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, product
-from math import lcm
+from math import lcm, sqrt
+from statistics import NormalDist, fmean
 from typing import Final, NamedTuple
 
 from rewardline.data.conversation import Reject, describe_type, read_answer, read_text
 from rewardline.data.formats.drafts import Draft, Drafts, source_name
-from rewardline.data.formats.fields import RowFields, is_number, label_text, read_number, value_at
+from rewardline.data.formats.fields import (
+    RowFields,
+    decimal_sum,
+    is_number,
+    label_text,
+    mean,
+    read_number,
+    read_ratings,
+    value_at,
+)
 from rewardline.data.formats.prompts import required_prompt
 from rewardline.data.formats.settings import FormatSettings
 
@@ -29,7 +39,7 @@ STEMS: Final = (
 """How the keys of answers begin."""
 SCORE_KEYS: Final = ("score", "rating", "pm_score", "reward")
 RANK_KEYS: Final = ("rank",)
-_FIRST_ENDS: Final = ("_a", "_A", "_0", "_1", "0", "1")
+_FIRST_ENDS: Final = ("_a", "_A", "_0", "_1", "0", "1", " a", " A", " 0", " 1", "-a", "-A", "-0", "-1")
 _SOURCE_KEYS: Final = ("model",)
 _MAX_ANSWERS: Final = 2_000  # to one prompt: two million pairs
 
@@ -73,12 +83,12 @@ def answer_columns(keys: tuple[str, ...]) -> list[list[AnswerColumn]]:
             ends.append(_next_end(ends[-1]))
         if len(ends) > 3:
             ends.pop()
-            found.append([AnswerColumn(stem + end, end.lstrip("_").lower(), score_keys(stem, end)) for end in ends])
+            found.append([AnswerColumn(stem + end, end.lstrip("_ -").lower(), score_keys(stem, end)) for end in ends])
     return [columns for columns in found if not any(set(columns) < set(longer) for longer in found)]
 
 
 def _next_end(end: str) -> str:
-    digits = end.lstrip("_")
+    digits = end.lstrip("_ -")
     if digits.isdigit():
         return end[: len(end) - len(digits)] + str(int(digits) + 1)
     return end[:-1] + chr(ord(end[-1]) + 1)
@@ -203,6 +213,20 @@ def ranked_pairs(values: Sequence[float], settings: FormatSettings) -> Iterator[
             yield RankedPair(high[better], low[worse], heights[i] - heights[j])
 
 
+def lead_confidence(better: Sequence[float], worse: Sequence[float]) -> float | None:
+    """The probability that an answer with these ratings is better than another, by the normal distribution.
+
+    The standard error of the difference of their means comes from the pooled variance of the ratings of one answer.
+    None where no answer has several ratings, or raters agree: then nothing is known of the error.
+    """
+    freedom = len(better) + len(worse) - 2
+    squares = sum(sum((one - fmean(ratings)) ** 2 for one in ratings) for ratings in (better, worse))
+    if not freedom or squares <= 0:
+        return None
+    error = sqrt(squares / freedom * (1 / len(better) + 1 / len(worse)))
+    return NormalDist().cdf((fmean(better) - fmean(worse)) / error)
+
+
 def _crossed(one: int, two: int) -> Iterator[tuple[int, int]]:
     """Each of `one` things with each of `two`; the first pairs use every thing before one comes again."""
     round_ = lcm(one, two)
@@ -255,21 +279,24 @@ def read_ranked(row: RowFields) -> Drafts:
         raise Reject("no_order", "the row does not say which answer is better: set `fields: {scores: ...}`")
     else:
         values = [-float(n) for n in range(len(items))]
-    kept: list[tuple[str, float, str]] = []
+    kept: list[tuple[str, float, str, tuple[float, ...]]] = []
     for n, (item, value, source) in enumerate(zip(items, values, _sources(row, items), strict=True), 1):
         try:
             if isinstance(value, Reject):
                 raise value
             if not (text := read_answer(item, f"item {n} of answers")):
                 raise Reject("empty_answer", f"item {n} of answers is empty")
-            kept.append((text, value, source))
+            given = scores[n - 1] if scores else None
+            ratings = read_ratings(given, f"item {n} of scores") if isinstance(given, list) else (value,)
+            kept.append((text, value, source, ratings))
         except Reject as reject:
             yield reject
-    for better, worse, margin, confidence in ranked_pairs([value for _, value, _ in kept], row.settings):
+    for better, worse, margin, confidence in ranked_pairs([value for _, value, *_ in kept], row.settings):
         if best is not None and confidence is not None:
             continue  # two of the others are no tie: only the best one is known
-        (chosen, _, chosen_source), (rejected, _, rejected_source) = kept[better], kept[worse]
+        (chosen, _, chosen_source, high), (rejected, _, rejected_source, low) = kept[better], kept[worse]
         sources = chosen_source, rejected_source
+        confidence = lead_confidence(high, low) if confidence is None else confidence
         yield Draft(prompt, chosen, rejected, None if scores is None else margin, confidence, sources=sources)
 
 
@@ -288,8 +315,8 @@ def _values(count: int, scores: list[object] | None, ranks: list[object] | None)
     values: list[float | Reject] = []
     for n, number in enumerate(numbers, 1):
         try:
-            value = read_number(int(number) if isinstance(number, bool) else number, f"item {n} of {name}")
-            values.append(sign * value)
+            number = int(number) if isinstance(number, bool) else number
+            values.append(sign * mean(read_ratings(number, f"item {n} of {name}")))
         except Reject as reject:
             values.append(reject)
     if scores is not None and ranks is not None:
@@ -325,7 +352,9 @@ def read_order(row: RowFields, name: str) -> list[object] | None:
 
 def weighted_sum(value: object, attributes: Mapping[str, float], what: str) -> float:
     """The weighted sum of an answer's attributes."""
-    return sum(weight * read_number(value_at(value, path), f"{path} of {what}") for path, weight in attributes.items())
+    return decimal_sum(
+        (weight, mean(read_ratings(value_at(value, path), f"{path} of {what}"))) for path, weight in attributes.items()
+    )
 
 
 def column(items: Sequence[object], keys: tuple[str, ...]) -> list[object] | None:

@@ -116,6 +116,8 @@ GROUPED: Final[dict[str, Format[GroupReader]]] = {
 _ALL: Final[dict[str, Format[Reader] | Format[GroupReader]]] = {**FORMATS, **GROUPED}
 DESCRIPTIONS: Final = {name: shape.description for name, shape in _ALL.items()}
 """The shape of each format's rows, in a line."""
+FIELDS: Final = {name: shape.fields for name, shape in _ALL.items()}
+"""The fields of each format."""
 KNOWN_FIELDS: Final = tuple(dict.fromkeys(field for shape in _ALL.values() for field in shape.fields))
 """The fields that any format has."""
 

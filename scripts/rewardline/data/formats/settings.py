@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
 
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text
 
@@ -19,10 +19,22 @@ class JoinSettings(Settings):
     value: Text | None = Field(None, description="Path of the value that replaces the id; the complete row by default.")
 
 
+def _listed_paths(value: object) -> object:
+    """A list of paths as one path, which gives a list of their values."""
+    if isinstance(value, list) and value and all(isinstance(path, str) and "," not in path for path in value):
+        return f"[{', '.join(value)}]"
+    return value
+
+
 def _is_condition(value: object) -> object:
     if isinstance(value, dict):
         raise ValueError("a value or a list of values")
     return value
+
+
+_TEXTS: Final = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+FieldPath = Annotated[Text, BeforeValidator(_listed_paths), WithJsonSchema(_TEXTS)]
+"""A path, or a list of them."""
 
 
 def _check_values(values: JsonObject) -> JsonObject:
@@ -42,7 +54,7 @@ class FormatSettings(Settings):
     format: Text = Field(
         "auto", description="Format of the rows, see below. `auto` detects it and logs which one was chosen."
     )
-    fields: Entries[Text] = Field(
+    fields: Entries[FieldPath] = Field(
         {}, description="Paths of the prompt, chosen, rejected, margin and other fields in a row, see below."
     )
     pairing: Literal["all", "best_worst", "adjacent"] = Field(

@@ -1,6 +1,7 @@
 """Two answers, or each two of several, and a label, scores or votes that say which is the better one."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import combinations, product
@@ -9,9 +10,9 @@ from typing import Final, NamedTuple
 from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import Reject, describe_type, is_transcript, read_text, read_transcript
 from rewardline.data.formats.drafts import Draft, Drafts, read_confidence, read_source
-from rewardline.data.formats.fields import RowFields, is_number, label_text, read_number
+from rewardline.data.formats.fields import EMPTY, RowFields, is_number, label_text, mean, read_number, read_ratings
 from rewardline.data.formats.prompts import explicit_prompt, split_sides
-from rewardline.data.formats.ranked import STEMS, answer_columns, score_keys
+from rewardline.data.formats.ranked import STEMS, answer_columns, lead_confidence, score_keys
 from rewardline.data.schema import Message
 
 ASK_VALUES: Final = "values: {first: ..., second: ..., tie: ...}"
@@ -26,7 +27,17 @@ _SIGNED: Final = {  # above 0 the second answer is better
     ("preference_strength", "response_1"): "second",  # HelpSteer2-Preference
 }
 _SHIFTED: Final = ("preference", "output_1")  # AlpacaEval: 1 + the probability that the second answer is better
-_ENDS: Final = (("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"))
+_ENDS: Final = (
+    *(("_a", "_b"), ("_A", "_B"), ("_0", "_1"), ("_1", "_2"), ("1", "2"), ("0", "1"), ("A", "B")),
+    *((gap + one, gap + two) for gap in (" ", "-") for one, two in ("ab", "AB", "01", "12")),
+)
+_STRENGTH: Final = re.compile(
+    r"strength|degree|intensity|magnitude|confiden|certain|margin|level|grade|rating|score|overall|how_much|gap|diff"
+    r"|agree|scale|likert|slider|importance|quality"
+)
+"""In the key of a preference: it says how much an answer is better, so that 1 and 2 need not be two answers."""
+BLANK: Final = frozenset({"", "nan", "null", "n/a", "na"})
+"""What a label is where there is none."""
 _ONE_HOT: Final = ("winner_model_a", "winner_model_b", "winner_tie")
 _FIRST: Final = frozenset({"a", "first", "model_a", "left", "[[a]]", "a>b", "a>>b"})
 _SECOND: Final = frozenset({"b", "second", "model_b", "right", "[[b]]", "b>a", "b>>a", "a<b", "a<<b"})
@@ -59,9 +70,13 @@ class Preference(NamedTuple):
     """The probability that the label is right, if it says so."""
 
     @classmethod
-    def of_lead(cls, lead: float) -> "Preference":
-        """The preference for the first answer if `lead` is above 0, for the second one if it is below."""
-        return cls(None if lead == 0 else int(lead < 0), lead)
+    def of_lead(cls, lead: float, certainty: float | None = None) -> "Preference":
+        """The preference for the first answer if `lead` is above 0, for the second one if it is below.
+
+        `certainty` is the probability that the first one is better.
+        """
+        confidence = None if certainty is None else max(certainty, 1 - certainty)
+        return cls(None if lead == 0 else int(lead < 0), lead, confidence)
 
 
 class ComparedAnswers(NamedTuple):
@@ -72,6 +87,8 @@ class ComparedAnswers(NamedTuple):
     answers: list[object]
     lead: float | None
     """By how much the score of the first of two is higher; None unless both have a score."""
+    confidence: float | None = None
+    """The probability that the first of two is better, by the spread of their ratings; None if it is not known."""
 
 
 @lru_cache(maxsize=1024)
@@ -95,7 +112,7 @@ def two_answer_keys(keys: tuple[str, ...]) -> list[TwoAnswerKeys]:
 
 def read_preferences(row: RowFields) -> Drafts:
     """Two answers and a label or a score for each; or K answers and a label for each two of them."""
-    prompt, names, answers, lead = compared_answers(row)
+    prompt, names, answers, lead, certainty = compared_answers(row)
     label, confidence = preference_label(row), read_confidence(row)
     sources = [read_source(row, name) for name in ("source_a", "source_b")]
     sources = sources if len(answers) == 2 else [""] * len(answers)
@@ -114,7 +131,7 @@ def read_preferences(row: RowFields) -> Drafts:
         raise Reject("bad_preference", f"{len(answers)} answers need {needed} preferences, not {len(labels)}")
     for (one, two), each in zip(combinations(range(len(answers)), 2), labels, strict=True):
         if label is None:
-            preference = Preference.of_lead(lead or 0.0)
+            preference = Preference.of_lead(lead or 0.0, certainty)
         else:
             preference = read_preference(each, row.key("preference"), (names[one], names[two]), row)
         probability = preference.confidence if confidence is None else confidence
@@ -158,16 +175,18 @@ def compared_answers(row: RowFields) -> ComparedAnswers:
             raise Reject(reason, f"which are the two answers? {what}: set `fields: {{answer_a: ..., answer_b: ...}}`")
         names, score_keys = [found[0].first, found[0].second], found[0].scores
         answers = [row.record[name] for name in names]
-    scores = [_score(row, name, key) for name, key in zip(("score_a", "score_b"), score_keys, strict=True)]
-    lead = None if scores[0] is None or scores[1] is None else scores[0] - scores[1]
+    one, two = [_ratings(row, name, key) for name, key in zip(("score_a", "score_b"), score_keys, strict=True)]
+    lead = mean(one) - mean(two) if one and two else None
+    certainty = lead_confidence(one, two) if one and two else None
     if all(is_transcript(text) for text in answers):
         answers = [read_transcript(read_text(text, name), name) for text, name in zip(answers, names, strict=True)]
-    return ComparedAnswers(explicit_prompt(row, answers), names, answers, lead)
+    return ComparedAnswers(explicit_prompt(row, answers), names, answers, lead, certainty)
 
 
-def _score(row: RowFields, name: str, key: str) -> float | None:
-    value = row.required(name) if row.mapped(name) else row.record.get(key)
-    return None if value is None and not row.mapped(name) else read_number(value, name)
+def _ratings(row: RowFields, name: str, key: str) -> tuple[float, ...]:
+    """The ratings of an answer; empty where `fields` does not map them and the row has none under `key`, a name."""
+    value = row.required(name) if row.mapped(name) else row.record.get(key) if key else None
+    return () if value in EMPTY and not row.mapped(name) else read_ratings(value, name)
 
 
 def mapped_names(row: RowFields) -> tuple[str, str]:
@@ -238,6 +257,8 @@ def read_preference(label: object, key: str, names: tuple[str, str], row: RowFie
         for winner, words in zip((0, 1, None), side_words(names), strict=True):
             if text in words:
                 return Preference(winner)
+    if text in BLANK:
+        raise Reject("no_preference", f"{key or 'the preference'} is empty; `where` can leave such rows out")
     shown = repr(text[:50]) if isinstance(label, str | int | float) else describe_type(label)
     reason = "unknown_code" if coded and is_number(label) else "bad_preference"
     raise Reject(reason, f"who won by {shown}? set `values: {{first: ..., second: ..., tie: ...}}`")
@@ -327,11 +348,13 @@ def _meaning(labels: list[object], key: str, names: tuple[str, str]) -> tuple[Js
             return {}, ""
     elif (key, names[0]) in _NUMERIC:
         return {}, ""
+    elif _STRENGTH.search(key.lower()):
+        pass
     elif (ends == ("1", "2") and numbers.keys() == {"1", "2"}) or (
         ends == ("0", "1") and key in _COUNTED_KEYS and "0" in numbers and numbers.keys() <= {"0", "1"}
     ):
         first, second, tie = map(sorted, side_words(names))
         return {"first": [*first, ends[0]], "second": [*second, ends[1]], "tie": [*tie]}, ""
-    if least < 0 or (key, names[0]) in _SIGNED:
+    if least < 0 or _STRENGTH.search(key.lower()):
         ask += "; or values: {signed: first} or {signed: second}, the better one where it is above 0"
     return {}, ask

@@ -21,6 +21,10 @@ from rewardline.data.pairs.settings import PairsSettings
 from rewardline.data.parquet import PartEntry, join_parts
 
 log = logging.getLogger(__name__)
+_ONE_PROMPT = (
+    "all {} pairs have the same prompt, and pairs of one prompt stay together: set eval_fraction: 0 and evaluate on a"
+    " benchmark, or set `fields` with a prompt that differs"
+)
 
 
 class _Dataset(Manifest):
@@ -93,9 +97,12 @@ def join_split(shards: list[tuple[Path, ShardManifest]], split: str, out: Path) 
 def check_splits(stats: MixtureStatistics, eval_fraction: float, left_out: str) -> None:
     """Raise `UserError` if a split that should have pairs is empty."""
     if eval_fraction < 1 and not stats.train:
+        remedy = "add data, or lower eval_fraction"
+        if stats.prompts["eval"] == 1:
+            remedy = _ONE_PROMPT.format(stats.eval)
         raise UserError(
-            f"{stats.name}: no training pairs are left ({stats.eval} for evaluation; left out: {left_out}); add data, "
-            "or lower eval_fraction"
+            f"{stats.name}: no training pairs are left ({stats.eval} for evaluation; left out: {left_out}); {remedy}"
         )
     if eval_fraction > 0 and not stats.eval:
-        raise UserError(f"{stats.name}: no pairs are left for evaluation (left out: {left_out}); add data")
+        remedy = _ONE_PROMPT.format(stats.train) if stats.prompts["train"] == 1 else "add data"
+        raise UserError(f"{stats.name}: no pairs are left for evaluation (left out: {left_out}); {remedy}")

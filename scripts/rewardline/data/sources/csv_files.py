@@ -4,8 +4,10 @@ import ast
 import csv
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -16,9 +18,11 @@ from rewardline.data.sources.rows import INVALID_TEXT, Record, Row, as_row, deco
 log = logging.getLogger(__name__)
 
 _SAMPLED = 50  # rows that decide how the cells of a column are read
-_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons"}
+_DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _FIELD_LIMIT = 32 << 20  # characters of a field; also how far a quote that is never closed can reach
 _LONGEST_LITERAL = 1 << 20  # characters of a cell that Python's parser reads
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line
 _PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 Parser = Callable[[str], object]
 
@@ -33,13 +37,21 @@ def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> 
     """
     delimiter = "\t" if ".tsv" in path.name.lower() else _delimiter(path, len(columns) if columns else None)
     quoting = _quoting(path) if delimiter == "\t" else csv.QUOTE_MINIMAL
-    records = _records(path, delimiter, quoting)
+    spaced = delimiter != "\t" and _has_spaces_after(path, delimiter)
+    records = _records(path, delimiter, quoting, spaced)
     header: Sequence[str] | str = columns or next(records, (0, []))[1]
+    if spaced and not isinstance(header, str):
+        header = [name.strip() for name in header]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if isinstance(header, str) or repeated or as_row(0, dict.fromkeys(header)).error:
         reason = header if isinstance(header, str) else f"{repeated} occur twice" if repeated else "they are not UTF-8"
         where = "`columns` must name them" if columns else "its first line must hold the names of the columns"
         raise UserError(f"{label}: {where}, but {reason}. Fix that line, or set `columns` if the file has no such line")
+    if not columns and (cell := _data_in(header)):
+        raise UserError(
+            f"{label}: its first line does not look like the names of columns: it has {cell[:60]!r}. Set `columns: "
+            f"[...]` with the {len(header)} names if the file has no such line, else rename that column"
+        )
     quotes = ", quotes as plain characters" if quoting == csv.QUOTE_NONE else ""
     names = f"{'`columns` names' if columns else 'its first line names'} the columns: {', '.join(header)[:200]}"
     log.info("%s: separated by %s%s; %s", label, _DELIMITERS[delimiter], quotes, names)
@@ -57,6 +69,17 @@ def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> 
             yield as_row(number, row)
 
 
+def _data_in(header: Sequence[str]) -> str:
+    """A cell of a first line that is data, as in a table without a header; empty if that line may be names.
+
+    One question may be the name of a column; where most cells are sentences or numbers, they are data.
+    """
+    sentences = [name for name in header if len(name.split()) > 2 and name.rstrip().endswith((".", "!", "?"))]
+    sentences += [name for name in header if len(name.split()) > 12]
+    numbers = [name for name in header if _NUMBER.fullmatch(name.strip())]
+    return sentences[0] if sentences and 2 * len({*sentences, *numbers}) > len(header) else ""
+
+
 class _Lines:
     """The lines of a text; `rewind` goes back to the second line after the last `mark`."""
 
@@ -72,6 +95,8 @@ class _Lines:
 
     def __next__(self) -> str:
         line = self._again.pop() if self._again else next(self._text)
+        if not self._read:
+            line = line.removeprefix("\ufeff")
         self._read.append(line)
         self.number += 1
         return line
@@ -88,16 +113,18 @@ class _Lines:
         self._read.clear()
 
 
-def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, list[str] | str]]:
+def _records(path: Path, delimiter: str, quoting: int, spaced: bool = False) -> Iterator[tuple[int, list[str] | str]]:
     """Yield each record's first line (1-based) with its fields, or with the reason why there are none.
 
     After broken quoting the very next line is a new record, so that a stray quote costs only its own line.
-    Invalid bytes become lone surrogates, which `as_row` refuses.
+    Invalid bytes become lone surrogates, which `as_row` refuses. `spaced`: ignore spaces after a delimiter. Excel's
+    first line `sep=;` is no record, and a byte order mark where files were joined no part of a field.
     """
     csv.field_size_limit(_FIELD_LIMIT)
     with open_bytes(path) as stream:
         lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=""))
-        records = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
+        dialect = partial(csv.reader, delimiter=delimiter, skipinitialspace=spaced, strict=True)
+        records = dialect(lines, quoting=quoting)  # type: ignore[arg-type]
         while True:
             first = lines.mark()
             try:
@@ -108,6 +135,8 @@ def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, li
                 lines.rewind()
                 yield first, f"line {first}: broken quoting ({error})"
             else:
+                if first == 1 and _SEPARATOR.fullmatch(delimiter.join(fields)):
+                    continue
                 if fields:
                     yield first, fields
 
@@ -115,10 +144,20 @@ def _records(path: Path, delimiter: str, quoting: int) -> Iterator[tuple[int, li
 def _delimiter(path: Path, count: int | None = None) -> str:
     """The delimiter that splits a file's first line into `count`, else into the most columns; else a comma."""
     widths = {}
+    with open_bytes(path) as stream:
+        stated = _SEPARATOR.fullmatch(stream.readline(80).decode("utf-8-sig", "replace").strip("\r\n"))
+    if stated and stated[1] in _DELIMITERS:
+        return stated[1]
     for delimiter in _DELIMITERS:
         _, header = next(_records(path, delimiter, csv.QUOTE_MINIMAL), (0, ""))
         widths[delimiter] = len(header) if isinstance(header, list) else 0
     return max(widths, key=lambda delimiter: (widths[delimiter] == count, widths[delimiter]))
+
+
+def _has_spaces_after(path: Path, delimiter: str) -> bool:
+    """Whether a space follows each delimiter of the first line."""
+    _, header = next(_records(path, delimiter, csv.QUOTE_NONE), (0, ""))
+    return len(header) > 1 and isinstance(header, list) and all(name.startswith(" ") for name in header[1:])
 
 
 def _quoting(path: Path) -> int:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from collections.abc import Iterator
 from datetime import date, time
 from decimal import Decimal
 from math import isfinite
@@ -60,6 +61,15 @@ def decode(text: str) -> object:
     """
     value: object = _decoder.decode(text)
     return value
+
+
+def decode_many(text: str) -> Iterator[object]:
+    """The values of JSON texts that follow each other, with white space between them; errors as of `decode`."""
+    end = 0
+    while rest := text[end:].lstrip("\ufeff \t\r\n"):
+        end = len(text) - len(rest)
+        value, end = _decoder.raw_decode(text, end)
+        yield value
 
 
 def as_row(number: int, value: object) -> Row:

@@ -268,7 +268,7 @@ def test_a_tools_turn_is_one_from_outside() -> None:
 
 def test_lists_that_may_be_turns_or_answers_are_not_guessed() -> None:
     assert "turns" in asked_for([{"prompt": "R", "chosen": ["Q", "A"], "rejected": ["Q", "B"]}])
-    (pair, *_) = read([{"prompt": "Q", "chosen": ["A", "C"], "rejected": ["B", "D"]}])
+    (pair, *_) = read([{"prompt": "Q", "chosen": ["A", "C"], "rejected": ["B", "D"]}], format="good_bad")
     assert pair.prompt == (user("Q"),)
 
 

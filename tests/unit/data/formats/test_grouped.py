@@ -1,6 +1,7 @@
 import random
 from collections import defaultdict
 from itertools import permutations
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -48,6 +49,11 @@ def labelled(*answers: tuple[str, Any], key: str = "label") -> list[Row]:
     return [{"prompt": "Q", "completion": text, key: label} for text, label in answers]
 
 
+def raters(**answers: list[float]) -> list[tuple[int, float, str]]:
+    """The number of a rater, the rating and the answer."""
+    return [(n, rating, text) for text, ratings in answers.items() for n, rating in enumerate(ratings)]
+
+
 # Labelled answers
 
 
@@ -88,11 +94,12 @@ def test_a_prompt_with_one_side_gives_nothing() -> None:
     assert reasons("labelled", labelled(("A", 3), ("B", 3), key="score")) == {0: "tie", 1: "tie"}
 
 
-def test_an_answer_with_two_labels_is_excluded() -> None:
+def test_an_answer_with_several_labels_has_their_share() -> None:
     pairs = convert("labelled", labelled(("A", True), ("A", False), ("B", True), ("C", False), ("B", True)))
-    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("B", "C")]
-    assert {index: reject.reason for index, reject in pairs.unused.items()} == {0: "contradiction", 1: "contradiction"}
-    assert pairs.rows == [(2, 4, 3)]
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("B", "A"), ("B", "C"), ("A", "C")]
+    assert [pair.confidence == 1 for pair in pairs] == [False, True, False]
+    assert all(pair.margin is None and pair.confidence > 0.5 for pair in pairs) and not pairs.unused
+    assert reasons("labelled", labelled(("A", True), ("A", False))) == dict.fromkeys(range(2), "one_sided")
 
 
 def test_scores_of_single_answers() -> None:
@@ -128,6 +135,43 @@ def test_attributes_make_a_score() -> None:
     assert (pair.chosen, pair.margin) == ("B", 1.0)
     with pytest.raises(Reject, match="missing_field"):
         converter(FormatSettings(format="ranked", attributes={"a.z": 1}))(row)
+
+
+def test_the_mean_of_several_raters_decides_and_their_spread_is_the_confidence() -> None:
+    rows = [{"prompt": "Q", "story": text, "score": n, "rater": r} for r, n, text in raters(A=[5, 4, 5], B=[2, 3, 2])]
+    (pair,) = convert("labelled", rows, {"answer": "story"})
+    assert pair.chosen == "A" and pair.margin == pytest.approx(7 / 3) and 0.999 < pair.confidence < 1
+    listed = [{"prompt": "Q", "response": text, "ratings": ns} for text, ns in (("A", [5, None, 1]), ("B", [2, 3]))]
+    (pair,) = convert("labelled", listed, {"score": "ratings"})
+    # Means 3 and 2.5; pooled variance (8 + 0.5) / 2, so a standard error of sqrt(4.25).
+    assert pair.chosen == "A" and pair.confidence == pytest.approx(NormalDist().cdf(0.5 / 4.25**0.5))
+    for scores in ([[5, 1], [2, 3]], [[1, 5], [3, 2]]):
+        (pair,) = converter(FormatSettings(format="ranked"))({"prompt": "Q", "answers": ["A", "B"], "scores": scores})
+        assert pair.confidence == pytest.approx(NormalDist().cdf(0.5 / 4.25**0.5))
+    row = {"prompt": "Q", "answer_a": "A", "answer_b": "B", "score_a": [2, 3], "score_b": [5, 1]}
+    (pair,) = converter(FormatSettings(format="preference"))(row)
+    assert pair.chosen == "B" and pair.confidence == pytest.approx(NormalDist().cdf(0.5 / 4.25**0.5))
+    agreed = [{"prompt": "Q", "answer": text, "score": n} for _, n, text in raters(A=[3, 3], B=[1, 1])]
+    assert [pair.confidence for pair in convert("labelled", agreed)] == [1.0]
+    tied = [{"prompt": "Q", "answer": text, "score": n} for _, n, text in raters(A=[0.1, 0.2, 0.3], B=[0.2, 0.2, 0.2])]
+    assert reasons("labelled", tied) == dict.fromkeys(range(6), "tie")
+
+
+@pytest.mark.parametrize("weights", [{"a": 0.1, "b": 0.2, "c": 0.3}, {"a": 0.0333, "b": 0.0666, "c": 0.0999}])
+def test_equal_weighted_sums_are_ties(weights: dict[str, float]) -> None:
+    three, one = {"a": 3, "b": 0, "c": 0}, {"a": 0, "b": 0, "c": 1}
+    rows = [{"prompt": "Q", "response": "A"} | three, {"prompt": "Q", "response": "B"} | one]
+    assert reasons("labelled", rows, attributes=weights) == dict.fromkeys(range(2), "tie")
+    row = {"prompt": "Q", "answers": [{"text": "A", "a": 1, "b": 1, "c": 0}, {"text": "B"} | one]}
+    with pytest.raises(Reject, match="tie"):
+        converter(FormatSettings(format="ranked", attributes=weights))(row)
+
+
+def test_equal_sums_of_weighted_votes_are_a_tie() -> None:
+    rows = [
+        {"prompt": "Q", "chosen": a, "rejected": b, "w": w} for a, b, w in [*[("A", "B", 0.1)] * 3, ("B", "A", 0.3)]
+    ]
+    assert reasons("votes", rows, {"weight": "w"}) == dict.fromkeys(range(4), "tie")
 
 
 def test_label_codes() -> None:

@@ -407,3 +407,60 @@ def test_a_line_that_is_too_long_costs_only_itself(tmp_path: Path, monkeypatch: 
         assert [row.number for row in rows] == [1, 2, 3, 4]
         assert [row.value for row in rows] == [{"a": 1}, None, {"a": 123456789012}, None]
         assert str(rows[1].error).startswith("a line of more than")
+
+
+PAIRS = [{"prompt": f"Name {n}.", "chosen": "Red, blue.", "rejected": "Table"} for n in range(3)]
+COLUMNS = {key: [row[key] for row in PAIRS] for key in PAIRS[0]}
+LINES = "".join(json.dumps(row) + "\n" for row in PAIRS)
+TABLE = "prompt{0}chosen{0}rejected\n" + "".join(f'Name {n}.{{0}}"Red, blue."{{0}}Table\n' for n in range(3))
+EXPORTS = {
+    "list on many lines": ("a.jsonl", json.dumps(PAIRS, indent=1)),
+    "list on one line": ("a.jsonl", json.dumps(PAIRS)),
+    "a list and then another": ("a.jsonl", json.dumps(PAIRS[:1]) + "\n" + json.dumps(PAIRS[1:])),
+    "objects on many lines": ("a.jsonl", "\n".join(json.dumps(row, indent=1) for row in PAIRS)),
+    "objects on many lines in .json": ("a.json", "\n".join(json.dumps(row, indent=1) for row in PAIRS)),
+    "rows by id": ("a.json", json.dumps({f"id{n}": row for n, row in enumerate(PAIRS)})),
+    "rows by number": ("a.json", json.dumps(dict(enumerate(PAIRS)))),
+    "to_json": ("a.json", json.dumps({key: dict(enumerate(cells)) for key, cells in COLUMNS.items()})),
+    "to_json with an index": ("a.json", json.dumps({k: dict(zip("xyz", v, strict=True)) for k, v in COLUMNS.items()})),
+    "to_json in .jsonl": ("a.jsonl", json.dumps({k: dict(enumerate(v)) for k, v in COLUMNS.items()}, indent=1)),
+    "split": ("a.json", json.dumps({"columns": list(COLUMNS), "data": [list(row.values()) for row in PAIRS]})),
+    "columns": ("a.json", json.dumps(COLUMNS)),
+    "BOM": ("a.jsonl", "\ufeff" + LINES),
+    "BOM inside": ("a.jsonl", LINES[: LINES.index("\n") + 1] + "\ufeff" + LINES[LINES.index("\n") + 1 :]),
+    "CRLF": ("a.jsonl", LINES.replace("\n", "\r\n")),
+    "CRLF in a table": ("a.csv", TABLE.format(",").replace("\n", "\r\n")),
+    "CR in a table": ("a.csv", TABLE.format(",").replace("\n", "\r")),
+    "BOM inside a table": ("a.csv", "\ufeff" + TABLE.format(",").replace("Name 1", "\ufeffName 1")),
+    "sep=": ("a.csv", "sep=;\n" + TABLE.format(";")),
+    "BOM and sep=": ("a.csv", '\ufeff"sep=;"\r\n' + TABLE.format(";")),
+    "spaces after commas": ("a.csv", TABLE.format(", ")),
+    "spaces after semicolons": ("a.csv", TABLE.format("; ")),
+    "bars": ("a.csv", TABLE.format("|")),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), EXPORTS.values(), ids=EXPORTS)
+def test_what_spreadsheets_and_scripts_export_is_read(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    assert values(path) == PAIRS
+
+
+def test_lines_of_json_stay_lines(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('["a", "b"]\n' + LINES + '{"prompt": \n')
+    assert [row.number for row in read(path) if row.error is None] == [2, 3, 4]
+    path.write_text('{"prompt": \n' + LINES)
+    assert [row.number for row in read(path) if row.error is None] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("first", ["Name one.,Red is a colour.,Table is one.", "What is it?,A red thing indeed.,0.5"])
+def test_a_table_without_a_header_asks_for_its_columns(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{first}\n" + "Name two.,The Nile.,Perhaps.\n" * 3)
+    with pytest.raises(UserError, match=r"Set `columns: \[\.\.\.\]` with the 3 names"):
+        read(path)
+    assert len(list(readers.read(path, columns=["prompt", "chosen", "rejected"]))) == 4
+    path.write_text("Timestamp,Which answer is better?,Rater\n" + "today,the first,5\n")
+    assert len(read(path)) == 1
