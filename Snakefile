@@ -2,6 +2,7 @@
 
     snakemake --cores all                                   the default: an embedded demo, no network
     snakemake --cores all --configfile my.yaml              your data and models
+    snakemake show                                          the results that are up to date; runs nothing
 
 Each stage is a program in scripts/ with a rule in rules/; all choices are in config/.
 """
@@ -54,8 +55,16 @@ rule all:
     localrule: True
 
 
+rule show:
+    input:
+        rules.all.input,
+    localrule: True
+
+
 onstart:
+    show_and_leave()
     refuse_second_instance()
+    note_stops()
     check_cluster()
 
 

@@ -143,6 +143,11 @@ def token_manifests():
     return [*of_runs("results/tokens/{mixture}/{model}/manifest.json"), *paths]
 
 
+def base_manifests():
+    """The manifests of the base models of all runs."""
+    return of_runs("results/base/{model}/manifest.json")
+
+
 def of_runs(pattern):
     """`pattern` filled in for every run, without repetitions."""
     paths = [pattern.format(run=run.run_id, mixture=run.mixture, model=run.model) for run in RUNS.values()]

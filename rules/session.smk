@@ -1,5 +1,11 @@
 # What happens around the jobs: GPUs, checks of the cluster, one instance at a time, and the final summary.
 
+import atexit
+import signal
+import time
+
+STARTED, STOPS = [], []
+
 # Jobs on a cluster get the GPUs that its profile requests, not those of the login host or of the node of a job.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
 GPUS = 0 if ON_CLUSTER else len(gpus.gpu_names())
@@ -65,33 +71,73 @@ def slurm_requests():
     return requests
 
 
+def note_stops():
+    """Note in `STOPS` when a person or a cluster stops this process, which then does what it did before."""
+    STARTED.append(time.time())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        act = signal.getsignal(number)
+        if callable(act):
+            signal.signal(number, lambda *received, act=act: (STOPS.append(received[0]), act(*received)))
+
+
+def current(paths):
+    """The files among `paths` that are up to date, as far as this invocation's jobs say it."""
+    known = {str(path) for job in workflow.dag.jobs for path in job.output}
+    stale = {str(path) for job in workflow.dag.needrun_jobs() for path in job.output}
+    return [Path(path) for path in paths if path in known - stale and Path(path).exists()]
+
+
 def final_summary():
-    """The results of all runs, and the paths of their files."""
-    metrics = [Path(path) for path in evaluations("metrics.json") if Path(path).exists()]
-    if not metrics or not Path("results/summary.tsv").exists():
-        return ""
-    models = " ".join(f"results/models/{run}" for run in RUNS)
-    try:
-        table = summary.final_summary(metrics, comparisons=Path("results/comparisons.json"))
-    except UserError as error:
-        return f"no summary: {error}"
-    return f"\n{table}\n\nreport  results/report.html\nmodels  {models}\n"
+    """The results that are up to date: the table of all runs, what became of the data, and where the files are."""
+    comparisons = current(["results/comparisons.json"])
+    parts = [
+        lambda: summary.final_summary(current(evaluations("metrics.json")), comparisons=next(iter(comparisons), None)),
+        lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
+    ]
+    texts = []
+    for part in parts:
+        try:
+            texts.append(part())
+        except UserError as error:
+            texts.append(f"no summary: {error}")
+    models = [str(path.parent) for path in current(of_runs("results/models/{run}/run.json"))]
+    places = [("report", map(str, current(["results/report.html"]))), ("models", models)]
+    texts.append("\n".join(f"{name}  {' '.join(found)}" for name, paths in places if (found := list(paths))))
+    return "\n" + "\n\n".join(filter(None, texts)) + "\n"
 
 
 def failure_summary():
-    """The results that are up to date, and the messages of the jobs that failed."""
+    """The results that are up to date, and the messages of the jobs that failed, or were stopped."""
     unfinished = list(workflow.dag.needrun_jobs())
-    missing = {str(path) for job in unfinished for path in job.output}
-    metrics = [Path(path) for path in evaluations("metrics.json") if path not in missing and Path(path).exists()]
     first = [job for job in unfinished if not any(other in unfinished for other in workflow.dag.dependencies[job])]
     lines = []
     for job in first:
-        lines.append(f"failed  {' '.join([job.rule.name, *job.wildcards])}; see {' '.join(job.log)}")
-        lines += [f"  {line}" for path in job.log for line in summary.failure_message(Path(path))]
+        logs = [Path(path) for path in job.log if Path(path).exists() and Path(path).stat().st_mtime >= STARTED[0]]
+        message = [line for path in logs for line in summary.failure_message(path)]
+        stop, name = "".join(map(summary.stop_message, logs)), " ".join([job.rule.name, *job.wildcards])
+        if stop:
+            lines.append(f"stopped  {name} {stop}")
+        elif message or not STOPS:
+            lines += [f"failed  {name}; see {' '.join(job.log)}", *(f"  {line}" for line in message)]
+    if STOPS and not lines:
+        lines.append("stopped on request")
     if {job.rule.name for job in first} != {"gate"}:
         lines.append("The same command resumes where this one stopped.")
-    try:
-        table = f"\n{summary.final_summary(metrics)}\n" if metrics else "\nno evaluation is up to date"
-    except UserError as error:
-        table = f"\nno summary: {error}"
-    return "\n".join([table, *lines, ""])
+    return "\n".join([final_summary(), *lines, ""])
+
+
+def show_and_leave():
+    """If `show` is asked for, print the results that are up to date and end, before any job starts."""
+    if any(job.rule.name == "show" for job in workflow.dag.targetjobs):
+        print(final_summary(), flush=True)
+        os._exit(0)
+
+
+def show_if_nothing_to_do():
+    """Print the results where Snakemake has nothing to do, and calls none of the workflow's handlers."""
+    if getattr(workflow, "scheduler", None) and not workflow.dryrun and not len(workflow.dag):
+        print(final_summary())
+
+
+if workflow.is_main_process:
+    atexit.register(show_if_nothing_to_do)

@@ -28,6 +28,7 @@ rule tokenize_pairs:
 rule tokenize:
     input:
         shards=token_shards,
+        stats="results/pairs/{mixture}/stats.json",
         code=code("join_tokens.py"),
     output:
         manifest="results/tokens/{mixture}/{model}/manifest.json",
@@ -41,8 +42,10 @@ rule tokenize:
     threads: 1
     resources:
         gpu=0,
+    params:
+        settings=settings(lambda w: stage_settings.join_settings(CONFIG, w.mixture)),
     message:
         "Joining the tokens of {wildcards.mixture} for {wildcards.model}"
     shell:
-        program("join_tokens.py") + " --shards {input.shards}"
+        program("join_tokens.py") + " --settings {params.settings:q} --stats {input.stats:q} --shards {input.shards}"
         " --output results/tokens/{wildcards.mixture}/{wildcards.model} --log {log}"

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import base_model
 from rewardline.core.errors import UserError
 from rewardline.model.loading import load_base
+from rewardline.report.summary import account
 from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.families import FAMILIES
@@ -96,6 +97,47 @@ def test_pickled_weights_are_refused_unless_their_conversion_is_asked_for(
     converted = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.equal(converted[name], weights[name]) for name in weights)
     load_base(tmp_path / "out", load_tokenizer(tmp_path / "out"), seed=0)
+
+
+@pytest.mark.parametrize("shard_size", ["1GB", "20KB"])
+def test_a_value_head_beside_the_weights_becomes_the_score_head(
+    tmp_path: Path, base_models: Callable[..., Path], shard_size: str
+) -> None:
+    source, out, base = tmp_path / "source", tmp_path / "out", base_models("llama")
+    model = AutoModelForCausalLM.from_pretrained(base)
+    load_tokenizer(base).save_pretrained(source)
+    model.save_pretrained(source, max_shard_size=shard_size)
+    head = torch.randn(1, model.config.hidden_size)
+    weights = {"v_head.summary.weight": head, "v_head.summary.bias": torch.tensor([0.5])}
+    save_file(weights, source / "value_head.safetensors")
+    save_file({"old": torch.ones(1)}, source / "consolidated.safetensors")
+    notes = take(source, out)["notes"]
+    assert [note.split(":")[0] for note in notes] == [
+        "consolidated.safetensors is not used",
+        "value_head.safetensors is the score head that training starts with",
+        "its bias 0.5 is left out",
+    ]
+    loaded = load_base(out, load_tokenizer(out), seed=0)
+    assert torch.equal(loaded.score.weight, head)
+    assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
+    assert "value_head.safetensors is the score head" in account([], [], [out / "manifest.json"])
+
+
+@pytest.mark.parametrize("shape", [(2, 64), (1, 1, 64), (64,)])
+def test_a_value_head_of_another_kind_is_refused(
+    tmp_path: Path, base_models: Callable[..., Path], shape: tuple[int, ...]
+) -> None:
+    shutil.copytree(base_models("llama"), tmp_path / "source")
+    save_file({"v_head.summary.weight": torch.ones(shape)}, tmp_path / "source" / "value_head.safetensors")
+    with pytest.raises(UserError, match=r"value_head\.safetensors is no score head \(v_head\.summary\.weight"):
+        take(tmp_path / "source", tmp_path / "out")
+
+
+def test_a_pickled_value_head_is_not_ignored(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    shutil.copytree(base_models("llama"), tmp_path / "source")
+    torch.save({"v_head.summary.weight": torch.ones(1, 64)}, tmp_path / "source" / "value_head.bin")
+    with pytest.raises(UserError, match=r"value_head\.bin"):
+        take(tmp_path / "source", tmp_path / "out")
 
 
 class Malicious:

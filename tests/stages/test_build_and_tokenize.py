@@ -187,7 +187,8 @@ def test_tokens_are_computed_again_only_if_something_has_changed(
     settings = TokenizeSettings(max_length=64, template="plain").canonical_json()
     places = ["--pairs", tmp_path / "pairs" / "m", "--base", base, "--output", shard]
     restart("tokenize_pairs", "--settings", settings, *places)
-    restart("join_tokens", "--shards", shard / "manifest.json", "--output", tokens)
+    places = ["--stats", tmp_path / "pairs" / "m" / "stats.json", "--shards", shard / "manifest.json"]
+    restart("join_tokens", "--settings", '{"max_reject_fraction": 0.2}', *places, "--output", tokens)
     assert (tokens / "manifest.json").read_bytes() == before
 
     def is_computed_again(**settings: Any) -> bool:
@@ -216,7 +217,9 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, base_models: Callable[..., 
 def test_nothing_that_fits_is_an_error(tmp_path: Path, base_models: Callable[..., Path]) -> None:
     pairs = [{**row, "chosen": "xylophones jump", "rejected": "zebras quack"} for row in pair_rows(4)]
     write_pairs(tmp_path / "pairs" / "m", pairs[:3], pairs[3:])
-    with pytest.raises(UserError, match="no pairs are left as tokens: answer_too_long"):
+    with pytest.raises(
+        UserError, match=r"4 of 4 pairs cannot be tokenized \(answer_too_long 4\), so that none is left"
+    ):
         tokenize(tmp_path, base_models("llama"), max_length=8)
     assert not (tmp_path / "tokens").exists()
 

@@ -106,6 +106,7 @@ def test_an_empty_answer_is_the_end_token_alone(
     options = ["--pairs", str(tmp_path / "shard"), "--base", str(base), "--output", str(tmp_path / "tokens-0")]
     assert tokenize_pairs.main(["--settings", json.dumps(shape), *options]) == 0
     options = ["--shards", str(tmp_path / "tokens-0" / "manifest.json"), "--output", str(tmp_path / "tokens")]
+    options += ["--stats", str(tmp_path / "out" / "stats.json"), "--settings", '{"max_reject_fraction": 0.0}']
     assert join_tokens.main(options) == 0
     data = TokenDataset(tmp_path / "tokens", "eval")
     assert data.pairs == 4 * len(PROBES) and not data.manifest.dropped

@@ -99,7 +99,8 @@ def judge(folder: Path, base: Path, config: Config) -> tuple[Json, pd.DataFrame]
     places = ["--pairs", str(shard), "--base", str(base), "--output", str(folder / "shard-tokens")]
     assert tokenize_pairs.main(["--settings", options.canonical_json(), *places]) == 0
     places = ["--shards", str(folder / "shard-tokens" / "manifest.json"), "--output", str(folder / "tokens")]
-    assert join_tokens.main(places) == 0
+    places += ["--stats", str(folder / "pairs" / "stats.json")]
+    assert join_tokens.main(["--settings", stages.join_settings(config, "b").canonical_json(), *places]) == 0
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
     model.save_pretrained(folder / "model")

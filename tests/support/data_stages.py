@@ -16,7 +16,7 @@ import tokenize_pairs
 from rewardline.core.settings import Settings
 from rewardline.data.parquet import read_rows
 from rewardline.data.sources.settings import DownloadSettings
-from rewardline.tokens.settings import TokenizeSettings
+from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
 from rewardline.tokens.store import TokenDataset
 from rewardline.workflow import settings as stages
 from rewardline.workflow.config import Config
@@ -113,7 +113,9 @@ def build(
     return stats
 
 
-def tokenize(folder: Path, base: Path, split: str = "train", **settings: Any) -> TokenDataset:
+def tokenize(
+    folder: Path, base: Path, split: str = "train", max_reject_fraction: float = 0.99, **settings: Any
+) -> TokenDataset:
     """Tokenise the shards that `build` left, or the pairs of `pairs/m`."""
     options = TokenizeSettings.model_validate({"max_length": 64, "template": "plain", **settings})
     parts = sorted((folder / "shards").glob("[0-9]*")) or [folder / "pairs" / "m"]
@@ -122,7 +124,15 @@ def tokenize(folder: Path, base: Path, split: str = "train", **settings: Any) ->
         out = folder / "token-shards" / str(index)
         _program(tokenize_pairs.main, "--pairs", part, "--base", base, "--output", out, settings=options)
         manifests.append(out / "manifest.json")
-    _program(join_tokens.main, "--shards", *manifests, "--output", folder / "tokens")
+    places: list[str | Path] = [
+        "--stats",
+        folder / "pairs" / "m" / "stats.json",
+        "--shards",
+        *manifests,
+        "--output",
+        folder / "tokens",
+    ]
+    _program(join_tokens.main, *places, settings=JoinTokensSettings(max_reject_fraction=max_reject_fraction))
     return TokenDataset(folder / "tokens", split)
 
 

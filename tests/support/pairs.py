@@ -65,5 +65,9 @@ def write_pairs(folder: Path, train: list[Json], held_out: list[Json]) -> None:
         for row in rows:
             writer.add(Pair(**row))
         writer.close()
-    for name in ("stats.json", "manifest.json"):
-        (folder / name).write_text(json.dumps({"train": len(train), "eval": len(held_out)}))
+    splits, total = {"train": len(train), "eval": len(held_out)}, len(train) + len(held_out)
+    counts: Json = {"rows_in": total, "rows_used": total, "rejects": {}}
+    dataset = {**counts, "revision": None, "format": "pairs", "pairs_out": total}
+    stats = {"name": folder.name, **counts, **splits, "pair_rejects": {}, "by_dataset": {"d": dataset}}
+    (folder / "stats.json").write_text(json.dumps(stats))
+    (folder / "manifest.json").write_text(json.dumps(splits))

@@ -187,12 +187,15 @@ class _Writer:
         self._dataset, self._settings, self._writer, self._rejects = dataset, settings, writer, rejects
         self._rejected: Counter[str] = Counter()
         self._rejected_pairs: Counter[str] = Counter()
+        self._changed: Counter[str] = Counter()
 
     def close(self, format_name: str, rows: int) -> CandidatesManifest:
         """Finish the files; what the manifest says of them."""
         self._writer.close()
         rejected = ", ".join(f"{reason} {n}" for reason, n in sorted(self._rejected.items())) or "nothing"
         log.info("%s: %d rows, %d candidates; left out: %s", self._dataset, rows, self._writer.rows, rejected)
+        for what, count in sorted(self._changed.items()):
+            log.warning("%s: %s in %d rows", self._dataset, what, count)
         return CandidatesManifest(
             dataset=self._dataset,
             format=format_name,
@@ -201,11 +204,14 @@ class _Writer:
             characters=self._writer.characters,
             rejects=dict(sorted(self._rejected.items())),
             pair_rejects=dict(sorted(self._rejected_pairs.items())),
+            changed=dict(sorted(self._changed.items())),
             reject_examples=self._rejects.close(),
         )
 
     def add(self, locations: Sequence[RowLocation], pairs: RowPairs) -> None:
         """Write the candidates of a row or of a group of rows."""
+        if pairs.changed:
+            self._changed[pairs.changed] += 1
         for reason, count in pairs.skipped.items():
             reject = Reject(reason, "one of the pairs that the row could give")
             self._reject(locations[0], reject, self._rejected_pairs, count)

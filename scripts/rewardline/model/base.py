@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rewardline.core.artifacts import Manifest
 from rewardline.core.errors import UserError, first_line
-from rewardline.core.files import link_or_copy
+from rewardline.core.files import link_or_copy, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.hub import fetch_model
 from rewardline.core.settings import JsonObject
@@ -26,6 +27,7 @@ from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.tokens.train_tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
+VALUE_HEAD = "value_head.safetensors"
 
 
 class BaseFile(BaseModel):
@@ -36,13 +38,17 @@ class BaseFile(BaseModel):
 
 
 class BaseManifest(Manifest):
-    """The manifest of a base model. `revision`: its commit on the hub."""
+    """The manifest of a base model.
+
+    `revision`: its commit on the hub; `notes`: what of its files is used otherwise than expected.
+    """
 
     source: JsonObject
     revision: str | None
     model_type: str
     vocabulary: int
     files: list[BaseFile]
+    notes: list[str]
 
 
 def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseManifest:
@@ -67,6 +73,9 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
         patterns = file_patterns(code=settings.trust_remote_code, pickles=settings.convert_bin)
         revision, folder = fetch_model(path, settings.revision, patterns)  # in the hub's cache
         copy_folder(folder, settings, out, link=True)
+    notes = use_weight_files(out)
+    for note in notes:
+        log.warning("%s", note)
     try:
         config = AutoConfig.from_pretrained(str(out), trust_remote_code=settings.trust_remote_code)
     except Exception as error:
@@ -78,6 +87,7 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
         model_type=config.model_type,
         vocabulary=len(load_tokenizer(out, settings.trust_remote_code)),
         files=[BaseFile(file=name, sha256=value) for name, value in sha256.items()],
+        notes=notes,
         sha256=sha256,
     )
 
@@ -89,10 +99,15 @@ def copy_folder(source: Path, settings: BaseModelSettings, out: Path, link: bool
     """
     patterns = file_patterns(code=settings.trust_remote_code, pickles=False)
     files = [path for path in sorted(source.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    if any(path.name == "value_head.bin" for path in files) and not (source / VALUE_HEAD).exists():
+        raise UserError(
+            f"{source}: its score head is in value_head.bin, a pickle, and would be ignored. Convert it "
+            f"to {VALUE_HEAD}, or delete it to draw a new head"
+        )
     for path in files:
         if any(fnmatch(path.name, pattern) for pattern in patterns) and path.name != "manifest.json":
             (link_or_copy if link else shutil.copyfile)(path.resolve(), out / path.name)
-    if any(path.suffix == ".safetensors" for path in files):
+    if any(path.suffix == ".safetensors" and path.name != VALUE_HEAD for path in files):
         return
     pickles = [path for path in files if fnmatch(path.name, PICKLES)]
     if not pickles:
@@ -103,6 +118,48 @@ def copy_folder(source: Path, settings: BaseModelSettings, out: Path, link: bool
             "(read without executing code), or name a revision that has safetensors"
         )
     convert_pickles(pickles, out)
+
+
+def use_weight_files(folder: Path) -> list[str]:
+    """Make a value head that lies beside the weights (TRL, LLaMA-Factory) the model's score head; returns notes.
+
+    These say which files of weights are not used, and what of the head is lost. Plain transformers read only
+    `model.safetensors`, or the files that its index names.
+
+    Raises:
+        UserError: the head has not the shape of a score head.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if not single.is_file() and not index.is_file():
+        return []
+    if single.is_file():
+        with safe_open(single, framework="pt") as file:
+            names = dict.fromkeys(file.keys(), single.name)
+    else:
+        names = read_json(index)["weight_map"]
+    notes = []
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name in names.values():
+            continue
+        if path.name != VALUE_HEAD or any(name.startswith(("score.", "classifier.")) for name in names):
+            notes.append(
+                f"{path.name} is not used: the weights are those of {', '.join(sorted(set(names.values()))[:2])}"
+            )
+            continue
+        head = load_file(path)
+        weights = [tensor for name, tensor in head.items() if name.endswith("weight")]
+        if len(weights) != 1 or weights[0].ndim != 2 or len(weights[0]) != 1:
+            shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(head.items()))
+            raise UserError(f"{VALUE_HEAD} is no score head ({shapes}); delete it to draw a new one")
+        notes.append(f"{VALUE_HEAD} is the score head that training starts with")
+        biases = [tensor.item() for name, tensor in head.items() if name.endswith("bias") and tensor.any()]
+        notes += [f"its bias {bias:.4g} is left out: every score is lower by it" for bias in biases]
+        if single.is_file():
+            names = dict.fromkeys(names, single.rename(folder / "model-weights.safetensors").name)
+        path.unlink()
+        save_file({"score.weight": weights[0]}, path, metadata={"format": "pt"})
+        write_json(index, {"metadata": {}, "weight_map": {**names, "score.weight": path.name}})
+    return notes
 
 
 def convert_pickles(pickles: list[Path], out: Path) -> None:

@@ -7,6 +7,7 @@ import matplotlib.style
 from markupsafe import Markup
 
 from rewardline.core.files import atomic_file
+from rewardline.data.pairs.left_out import TokensAccount
 from rewardline.data.pairs.manifests import added
 from rewardline.evaluation.leaderboards import entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult
@@ -49,6 +50,7 @@ def write_report(data: ReportData, output: Path) -> None:
         suspects=mislabeled(data.suspects),
         suspect_count=len(data.suspects),
         training=training,
+        account=_account(data),
         mixtures=data.mixtures,
         added=added,
         tokens=data.tokens,
@@ -65,6 +67,14 @@ def _families(results: Sequence[EvaluationResult]) -> dict[str, list[EvaluationR
     for one in results:
         first.setdefault(one.run, one.model_copy(update={"benchmark": ""}))
     return {entry.name: list(entry.members) for entry in entries(first.values())}
+
+
+def _account(data: ReportData) -> list[str]:
+    """What became of all rows and pairs, as in the final summary."""
+    lines = [line for one in data.mixtures.values() for line in one.lines()]
+    for name, tokens in data.tokens.items():
+        lines += TokensAccount.model_validate(tokens.as_json()).lines(*name.split(", "))
+    return lines
 
 
 def _findings(data: ReportData, benchmarks: Sequence[BenchmarkSection]) -> list[Markup]:

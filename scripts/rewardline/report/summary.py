@@ -9,8 +9,10 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from rewardline.core.files import atomic_file
+from rewardline.data.pairs.left_out import BaseAccount, PairsAccount, TokensAccount
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import Leaderboard, entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
@@ -40,17 +42,32 @@ def write_summary(results: Iterable[EvaluationResult], path: Path) -> None:
 
 
 def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None) -> str:
-    """A table of all results, then the accuracy by subset on each benchmark.
+    """A table of all results, then the accuracy by subset on each benchmark; a sentence if there are none.
 
     `comparisons` says which differences are within noise. Plain text without color; lines fit `width` columns as long
     as the numbers leave room for the names.
     """
     results = read_results(metrics)
+    if not results:
+        return "no evaluation is up to date"
     parts = [_results(results, width)]
     if comparisons is not None and (lines := noise(ComparisonsFile.read(comparisons), width)):
         parts[0] += "\n" + "\n".join(lines)
     parts += [_by_subset(board, width) for board in leaderboards(results) if len(board.subsets) > 1]
     return "\n\n".join(parts)
+
+
+def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path], width: int = 100) -> str:
+    """What became of the rows of each mixture and benchmark, and what was lost or changed on the way, as lines.
+
+    Manifests of pairs, `stats.json`; of tokens, in a folder of the mixture's and the model's name; of base models.
+    """
+    counted = [PairsAccount.read(path) for path in stats]
+    lines = [line for one in counted for line in one.lines()]
+    for path in tokens:
+        lines += TokensAccount.read(path).lines(path.parent.parent.name, path.parent.name)
+    lines += [f"{path.parent.name}: {note}" for path in bases for note in BaseAccount.read(path).notes]
+    return "\n".join(fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
 def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:
@@ -81,6 +98,16 @@ def failure_message(log: Path) -> list[str]:
         return []
     messages = re.split(r"^\d\d:\d\d:\d\d error: ", text, flags=re.MULTILINE)[1:]
     return [printable(line) for line in messages[-1].splitlines()[:FAILURE_LINES]] if messages else []
+
+
+def stop_message(log: Path) -> str:
+    """Where a stage stopped on request, as the last line of its log says; empty if it did not."""
+    try:
+        *_, last = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except (OSError, ValueError):
+        return ""
+    found = re.fullmatch(r"\d\d:\d\d:\d\d stopped on request (.*)", last)
+    return printable(found[1]) if found else ""
 
 
 def _results(results: Sequence[EvaluationResult], width: int) -> str:

@@ -5,13 +5,37 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from rewardline.core.artifacts import MANIFEST
 from rewardline.core.errors import UserError
 from rewardline.core.files import link_or_copy
-from rewardline.data.pairs.rejects import join_examples, join_rejects
+from rewardline.data.pairs import left_out
+from rewardline.data.pairs.left_out import Loss, PairsAccount
+from rewardline.data.pairs.rejects import FILE, join_examples, join_rejects
 from rewardline.tokens.store import SPLITS, SplitEntry, TokenManifest
 
 log = logging.getLogger(__name__)
+
+
+def check_losses(folders: Sequence[Path], stats: PairsAccount, limit: float) -> None:
+    """Check what each dataset has lost from its rows to the tokens of its pairs; `stats` are those of its pairs.
+
+    Raises:
+        UserError: it is more than `limit`, the `max_reject_fraction` of the mixture.
+    """
+    examples = [case for folder in folders for case in TokenManifest.read(folder / MANIFEST).reject_examples]
+    cases = pa.concat_tables([pq.read_table(folder / FILE, columns=["dataset", "reason"]) for folder in folders])
+    dropped: dict[str, dict[str, int]] = {}
+    for one in cases.group_by(["dataset", "reason"]).aggregate([([], "count_all")]).to_pylist():
+        dropped.setdefault(one["dataset"], {})[one["reason"]] = one["count_all"]
+    for dataset, reasons in sorted(dropped.items()):
+        counts = stats.by_dataset[dataset]
+        losses = [*counts.losses(), Loss(reasons, counts.pairs_out, "pairs cannot be tokenized")]
+        own = [f"{one.file}:{one.row}: {one.reason}: {one.detail}" for one in examples if one.dataset == dataset]
+        remedy = "Set another `template` or `chat_template` of the model; for answer_too_long, raise its max_length"
+        left_out.check(stats.name, dataset, losses, limit, own, remedy)
 
 
 def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rewardline.core.settings import Integer, Settings, Text
+from rewardline.core.settings import Integer, Number, Settings, Text
 
 
 class EncodingSettings(Settings):
@@ -44,6 +44,12 @@ class TokenizeSettings(EncodingSettings):
     """Settings of the tokenization of a mixture."""
 
     trust_remote_code: bool = False
+
+
+class JoinTokensSettings(Settings):
+    """Settings of joining the tokens of a mixture."""
+
+    max_reject_fraction: Number
 
 
 class NewTokenizerSettings(Settings):

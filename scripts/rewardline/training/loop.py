@@ -177,7 +177,8 @@ class TrainingLoop:
             saved = self._save()
             self._saved_at = time.monotonic()
             if stopped:
-                log.warning("stopped on request after step %d%s", step, "; a checkpoint is saved" if saved else "")
+                checkpoint = "checkpoint saved" if saved else "no checkpoint could be saved"
+                log.warning("stopped on request at step %d of %d, %s", step, self.total_steps, checkpoint)
                 interrupted = self._stopped_by == signal.SIGINT and not runtime.is_worker()
                 raise SystemExit(signals.INTERRUPTED if interrupted else signals.PREEMPTED)
 

@@ -12,7 +12,7 @@ from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.evaluation.settings import EnsembleSettings, EvaluateSettings
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
-from rewardline.tokens.settings import TokenizeSettings
+from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
 from rewardline.training.settings import TrainSettings
 from rewardline.workflow.config import Config, MixtureEntry
 from rewardline.workflow.runs import Ensemble, Run, sources
@@ -121,6 +121,11 @@ def base_settings(config: Config, model: str, files: Sequence[str]) -> BaseModel
 def tokenize_settings(config: Config, model: str) -> TokenizeSettings:
     """What the tokenization of a mixture depends on."""
     return config.models[model].narrow(TokenizeSettings)
+
+
+def join_settings(config: Config, name: str) -> JoinTokensSettings:
+    """What joining the tokens of a mixture depends on."""
+    return mixture(config, name).narrow(JoinTokensSettings)
 
 
 def train_settings(config: Config, run: Run) -> TrainSettings:

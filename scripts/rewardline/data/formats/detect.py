@@ -20,7 +20,7 @@ from rewardline.data.conversation import (
 )
 from rewardline.data.formats import plausibility, ranked, two_answers
 from rewardline.data.formats.chosen_rejected import HEADINGS, SIDES, are_turns
-from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, is_number, label_text, label_texts
+from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, is_empty, is_number, label_text, label_texts
 from rewardline.data.formats.grouped import BAD, GOOD
 from rewardline.data.formats.registry import DESCRIPTIONS, KNOWN_FIELDS
 from rewardline.data.formats.settings import FormatSettings
@@ -287,7 +287,7 @@ def _number_keys(record: object) -> list[str]:
     return [
         key
         for key, value in (record.items() if isinstance(record, dict) else ())
-        if isinstance(value, int | float) and not isinstance(value, bool) and not key.lower().endswith("id")
+        if is_number(value) and not key.lower().endswith("id")
         if key.lower() not in _NO_SCORES and not key.startswith(("Unnamed:", "__index"))
     ][:5]
 
@@ -326,7 +326,7 @@ def _compared_names(row: RowFields, has_prompt: bool, is_labelled: bool) -> list
         return [two_answers.mapped_names(row)] if is_compared or row.mapped("confidence") or row.mapped("odds") else []
     record, keys = row.record, two_answers.two_answer_keys(row.keys)
     for one, two, *counts in keys:
-        has_counts = any(all(record.get(key) is not None for key in pair) for pair in counts)
+        has_counts = any(not any(is_empty(record.get(key)) for key in pair) for pair in counts)
         sides = [unwrap_messages(record[key]) for key in (one, two)]
         are_complete = all(is_conversation(side) or is_transcript(side) for side in sides)
         if (has_prompt or are_complete) and (is_compared or has_counts):

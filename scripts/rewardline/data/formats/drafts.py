@@ -6,7 +6,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from rewardline.data.conversation import Reject, read_text
-from rewardline.data.formats.fields import RowFields, label_text, read_number
+from rewardline.data.formats.fields import RowFields, is_empty, label_text, read_number
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import AnswerPosition, Message
 
@@ -71,6 +71,8 @@ class RowPairs(list[PreferencePair]):
         """By reason, how many further pairs the row or the group could have given."""
         self.unused = unused or {}
         """By index: why a row contributes to no pair."""
+        self.changed = ""
+        """What the pairs lack that the row has."""
 
 
 class RowAttributes(NamedTuple):
@@ -85,6 +87,8 @@ class RowAttributes(NamedTuple):
     sources: tuple[str, str] = ("", "")
     """Who wrote the chosen and the rejected answer."""
     item: str = ""
+    ignored: str = ""
+    """What is there but cannot be read."""
 
 
 class Collector:
@@ -190,9 +194,14 @@ def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | No
 def read_attributes(row: RowFields) -> RowAttributes:
     """What the row says of all its pairs; rejects a value of another type in a field that the user mapped."""
     value, mapped = row.optional("margin"), row.mapped("margin")
-    margin = None
-    if mapped or (isinstance(value, int | float) and not isinstance(value, bool)):  # else it merely has that name
-        margin = read_number(value, "margin")
+    margin, ignored = None, ""
+    if mapped or not is_empty(value):
+        try:
+            margin = read_number(value, "margin")
+        except Reject:
+            if mapped or isinstance(value, float):  # else it merely has that name
+                raise
+            ignored = "margin ignored, as it is not a number,"
     if margin is None and row.mapped("chosen_score"):
         high, low = (read_number(row.required(name), name) for name in ("chosen_score", "rejected_score"))
         margin = high - low
@@ -204,6 +213,7 @@ def read_attributes(row: RowFields) -> RowAttributes:
         read_confidence(row),
         (read_source(row, "chosen_source"), read_source(row, "rejected_source")),
         _read_item(row),
+        ignored,
     )
 
 

@@ -78,7 +78,7 @@ _PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[
 _INSERTED: Final = re.compile(r"\{([^{}]+)\}")
 _STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-_INTEGRAL: Final = re.compile(r"[+-]?[0-9]+\.0+")
+_DECIMAL: Final = re.compile(r"([+-]?[0-9]+)\.([0-9]*)")
 
 
 class Fields:
@@ -290,6 +290,11 @@ def _describe(value: object) -> str:
     return f"a list of {len(value)}" if isinstance(value, list) else describe_type(value)
 
 
+def is_empty(value: object) -> bool:
+    """Whether a value says nothing: null, or a cell of a table without text."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def read_number(value: object, what: str) -> float:
     """A finite number; text that spells one counts, for tables without types. `what` names it in the message."""
     number = math.nan
@@ -322,10 +327,10 @@ def mean(values: Sequence[float]) -> float:
 
 
 def label_text(value: object) -> str:
-    """A label as text, in which 1, 1.0, "1" and "1.0" are one, but true is none of them."""
+    """A label as text, in which 1, 1.0, "1" and "1.0" are one, as are 1.5 and "1.50", but true is none of them."""
     if isinstance(value, str):
         text = value.strip().lower()
-        return text.partition(".")[0] if _INTEGRAL.fullmatch(text) else text
+        return text.rstrip("0").rstrip(".") if _DECIMAL.fullmatch(text) else text
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float) and abs(value) < 1e9:

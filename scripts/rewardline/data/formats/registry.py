@@ -146,6 +146,7 @@ def converter(settings: FormatSettings, positions: bool = False) -> Callable[[Re
                 draft = draft._replace(prompt=with_system_prompt(draft.prompt, row))
             collector.add(draft, attributes)
         if pairs := collector.close():
+            pairs.changed = attributes.ignored
             return pairs
         raise collector.rejects.get(0) or Reject("no_pair", "the row has no two answers to compare")
 

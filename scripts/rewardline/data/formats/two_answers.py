@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import Reject, describe_type, is_transcript, read_text, read_transcript
 from rewardline.data.formats.drafts import Draft, Drafts, read_confidence, read_source
-from rewardline.data.formats.fields import EMPTY, RowFields, is_number, label_text, mean, read_number, read_ratings
+from rewardline.data.formats.fields import RowFields, is_empty, is_number, label_text, mean, read_number, read_ratings
 from rewardline.data.formats.prompts import explicit_prompt, split_sides
 from rewardline.data.formats.ranked import STEMS, answer_columns, lead_confidence, score_keys
 from rewardline.data.schema import Message
@@ -186,7 +186,7 @@ def compared_answers(row: RowFields) -> ComparedAnswers:
 def _ratings(row: RowFields, name: str, key: str) -> tuple[float, ...]:
     """The ratings of an answer; empty where `fields` does not map them and the row has none under `key`, a name."""
     value = row.required(name) if row.mapped(name) else row.record.get(key) if key else None
-    return () if value in EMPTY and not row.mapped(name) else read_ratings(value, name)
+    return () if (is_empty(value) or value == []) and not row.mapped(name) else read_ratings(value, name)
 
 
 def mapped_names(row: RowFields) -> tuple[str, str]:
@@ -247,8 +247,8 @@ def read_preference(label: object, key: str, names: tuple[str, str], row: RowFie
             return Preference(_WINNERS[row.sides[text]])
     elif text in (numeric := _NUMERIC.get((key, names[0]), {})):
         return Preference(numeric[text])
-    elif (key, names[0]) == _SHIFTED and isinstance(label, float) and 1 < label < 2:
-        return Preference(int(label > 1.5), confidence=max(label - 1, 2 - label))
+    elif (key, names[0]) == _SHIFTED and is_number(label) and 1 < (shifted := read_number(label, key)) < 2:
+        return Preference(int(shifted > 1.5), confidence=max(shifted - 1, 2 - shifted))
     elif not is_number(label):
         models = [_model_name(row.record.get(key)) for key in ("model_a", "model_b")]
         is_first, is_second = [text in (name.lower(), model) for name, model in zip(names, models, strict=True)]
@@ -288,7 +288,7 @@ def vote_counts(row: RowFields) -> tuple[float, float] | None:
     else:
         keys = [two.votes for two in two_answer_keys(row.keys)]
         counts = [row.record.get(key) for key in keys[0]] if len(keys) == 1 else [None]
-    if None in counts:
+    if any(map(is_empty, counts)):
         return None
     first, second = (read_number(value, "the count of votes") for value in counts)
     if min(first, second) < 0 or first + second == 0:

@@ -9,7 +9,8 @@ from rewardline.core.errors import UserError
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.candidates import pair_of
 from rewardline.data.pairs.identity import unit_interval_hash
-from rewardline.data.pairs.manifests import DatasetCounts, MixtureStatistics, PairCounts, ShardManifest, SimilarPrompts
+from rewardline.data.pairs.left_out import DatasetCounts, HeldOut
+from rewardline.data.pairs.manifests import MixtureStatistics, PairCounts, ShardManifest, SimilarPrompts
 from rewardline.data.pairs.probes import hacks
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import ProbeSettings
@@ -86,6 +87,7 @@ def build(
         counts,
         pair_rejects={"no_probe": skipped} if skipped else {},
         similar_prompts=SimilarPrompts(),
+        held_out=HeldOut(),
         reject_examples=examples,
         parts=parts,
     )

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import BaseModel
 
 from rewardline.core.artifacts import Manifest
+from rewardline.data.pairs.left_out import DatasetCounts, HeldOut, PairsAccount
 from rewardline.data.parquet import PartEntry, count_rows
 from rewardline.data.schema import Candidate, RejectedRow
 
@@ -28,6 +29,8 @@ class CandidatesManifest(Manifest):
     """Rows that give no pair, by reason."""
     pair_rejects: dict[str, int]
     """Further pairs that are left out of rows, by reason."""
+    changed: dict[str, int]
+    """Rows that lost a part, by what it is."""
     reject_examples: list[RejectedRow]
 
 
@@ -53,6 +56,7 @@ class PromptsManifest(Manifest):
     caps: dict[str, float]
     """By capped dataset: a training prompt is used if its hash is below."""
     groups: SimilarPrompts
+    held_out: HeldOut
     data: list[CandidatesFolder]
 
 
@@ -104,29 +108,10 @@ class ShardManifest(Manifest):
     """Parquet files by split."""
 
 
-class DatasetCounts(BaseModel):
-    """Row counts of a dataset; `rows_in` is the sum of `rows_used` and all `rejects`."""
-
-    rows_in: int
-    revision: str | None
-    format: str
-    pairs_out: int
-    rows_used: int
-    rejects: dict[str, int]
-
-
-class MixtureStatistics(Manifest):
+class MixtureStatistics(PairsAccount):
     """`stats.json`: the statistics of the pairs of a mixture or benchmark."""
 
-    name: str
-    rows_in: int
-    rows_used: int
     pairs_out: int
-    train: int
-    eval: int
-    rejects: dict[str, int]
-    pair_rejects: dict[str, int]
-    by_dataset: dict[str, DatasetCounts]
     prompts: dict[str, int]
     by_subset: dict[str, int]
     soft_labels: int
@@ -147,6 +132,7 @@ class MixtureStatistics(Manifest):
         *,
         pair_rejects: dict[str, int],
         similar_prompts: SimilarPrompts,
+        held_out: HeldOut,
         reject_examples: list[RejectedRow],
         parts: dict[str, list[PartEntry]],
     ) -> Self:
@@ -155,14 +141,14 @@ class MixtureStatistics(Manifest):
         if any(dataset.rows_in != dataset.rows_used + sum(dataset.rejects.values()) for dataset in datasets):
             raise AssertionError(f"the rows of {name} do not add up: {by_dataset}")
         pairs = max(1, counts.pairs)
-        train, held_out = count_rows(parts["train"]), count_rows(parts["eval"])
+        train, evaluated = count_rows(parts["train"]), count_rows(parts["eval"])
         return cls(
             name=name,
             rows_in=sum(dataset.rows_in for dataset in datasets),
             rows_used=sum(dataset.rows_used for dataset in datasets),
-            pairs_out=train + held_out,
+            pairs_out=train + evaluated,
             train=train,
-            eval=held_out,
+            eval=evaluated,
             rejects=added(*(dataset.rejects for dataset in datasets)),
             pair_rejects=pair_rejects,
             by_dataset=by_dataset,
@@ -174,9 +160,27 @@ class MixtureStatistics(Manifest):
             answer_words={key: counts.answer_words[key] for key in sorted(counts.answer_words, key=int)},
             longer_wins=round(counts.longer_wins_twice / 2 / pairs, 4),
             similar_prompts=similar_prompts,
+            held_out=held_out,
             reject_examples=reject_examples,
             parts=parts,
         )
+
+
+def counts_of(parts: Sequence[CandidatesManifest]) -> DatasetCounts:
+    """The counts of a dataset after its conversion in parts; all rows that are not rejected count as used."""
+    rejects = added(*(part.rejects for part in parts))
+    rows = sum(part.rows_in for part in parts)
+    return DatasetCounts(
+        rows_in=rows,
+        revision=None,
+        format=", ".join(sorted({part.format for part in parts})),
+        pairs_out=0,
+        rows_used=rows - sum(rejects.values()),
+        rejects=rejects,
+        candidates=sum(part.candidates for part in parts),
+        pair_rejects=added(*(part.pair_rejects for part in parts)),
+        changed=added(*(part.changed for part in parts)),
+    )
 
 
 def added(*counts: Mapping[str, int]) -> dict[str, int]:

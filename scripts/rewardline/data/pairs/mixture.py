@@ -7,14 +7,15 @@ from pathlib import Path
 from rewardline.core.artifacts import Manifest
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.accounting import total
+from rewardline.data.pairs.left_out import listed
 from rewardline.data.pairs.manifests import (
     CandidatesManifest,
-    DatasetCounts,
     MixtureStatistics,
     PairCounts,
     PromptsManifest,
     ShardManifest,
     added,
+    counts_of,
 )
 from rewardline.data.pairs.rejects import join_examples, join_rejects
 from rewardline.data.pairs.settings import PairsSettings
@@ -60,13 +61,15 @@ def build(
     by_dataset = {}
     for dataset in datasets:
         parts = [part for part in candidates if part.dataset == dataset]
-        by_dataset[dataset] = DatasetCounts(
-            rows_in=origins[dataset].rows,
-            revision=origins[dataset].revision,
-            format=", ".join(sorted({part.format for part in parts})),
-            pairs_out=counts.datasets[dataset],
-            rows_used=rows.used[dataset],
-            rejects=added(rows.left_out[dataset], *(part.rejects for part in parts)),
+        converted = counts_of(parts)
+        by_dataset[dataset] = converted.model_copy(
+            update={
+                "rows_in": origins[dataset].rows,
+                "revision": origins[dataset].revision,
+                "pairs_out": counts.datasets[dataset],
+                "rows_used": rows.used[dataset],
+                "rejects": added(rows.left_out[dataset], converted.rejects),
+            }
         )
     examples = [*(part.reject_examples for part in candidates), *(shard.reject_examples for _, shard in cleaned)]
     stats = MixtureStatistics.of(
@@ -74,17 +77,15 @@ def build(
         by_dataset,
         counts,
         pair_rejects=added(rows.pairs_left_out, *(part.pair_rejects for part in candidates)),
-        similar_prompts=PromptsManifest.read(prompts).groups,
+        similar_prompts=compared.groups,
+        held_out=compared.held_out,
         reject_examples=join_examples(chain.from_iterable(examples)),
         parts={split: join_split(cleaned, split, out) for split in ("train", "eval")},
     )
-    left_out = ", ".join(f"{reason} {count}" for reason, count in stats.rejects.items()) or "nothing"
-    check_splits(stats, settings.eval_fraction, left_out)
+    check_splits(stats, settings.eval_fraction, listed(stats.rejects) or "nothing")
     join_rejects([*(path.parent for path in candidate_paths), *(folder for folder, _ in cleaned)], out)
-    log.info(
-        "%s: %d rows, %d train and %d eval pairs; left out: %s",
-        name, stats.rows_in, stats.train, stats.eval, left_out,
-    )  # fmt: skip
+    for line in stats.lines():
+        log.info("%s", line)
     return stats
 
 

@@ -12,13 +12,19 @@ import numpy.typing as npt
 
 from rewardline.core.errors import UserError
 from rewardline.data.formats.settings import GROUPED_FORMATS
+from rewardline.data.pairs import left_out
 from rewardline.data.pairs.candidates import CandidateReader, prompt_words, ranges
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
 from rewardline.data.pairs.identity import Hashes, unit_interval_hashes
-from rewardline.data.pairs.manifests import CandidatesFolder, CandidatesManifest, PromptsManifest, SimilarPrompts
+from rewardline.data.pairs.manifests import (
+    CandidatesFolder,
+    CandidatesManifest,
+    PromptsManifest,
+    SimilarPrompts,
+    counts_of,
+)
 from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, near
 from rewardline.data.pairs.prompt_groups import PromptGroups, without_templates
-from rewardline.data.pairs.rejects import INTENDED
 from rewardline.data.pairs.settings import GroupSettings
 
 log = logging.getLogger(__name__)
@@ -36,7 +42,7 @@ def compare_prompts(
     """
     manifests = [CandidatesManifest.read(path) for path in data]
     check_parts(manifests)
-    check_rejects(manifests, settings.max_reject_fraction)
+    check_rejects(name, manifests, settings.max_reject_fraction)
     folders = [path.parent for path in data]
     of_benchmarks = [(CandidatesManifest.read(path).dataset, path.parent) for path in benchmarks]
     ids = np.concatenate([np.load(folder / "prompts.npy") for folder in folders])
@@ -66,6 +72,9 @@ def compare_prompts(
         groups=SimilarPrompts(
             prompts=int(sizes.sum()), groups=len(sizes), largest=int(sizes.max(initial=0)), templated=templated
         ),
+        held_out=left_out.HeldOut(
+            prompts=int(split.held_out(prompts).sum()), of=len(prompts), fraction=settings.eval_fraction
+        ),
         data=[
             CandidatesFolder(folder=str(folder), sha256=manifest.sha256)
             for folder, manifest in zip(folders, manifests, strict=True)
@@ -73,29 +82,14 @@ def compare_prompts(
     )
 
 
-def check_rejects(manifests: Sequence[CandidatesManifest], limit: float) -> None:
-    """Raise `UserError`, with reasons, examples and a remedy, if a dataset has too many unusable rows."""
+def check_rejects(name: str, manifests: Sequence[CandidatesManifest], limit: float) -> None:
+    """Raise `UserError`, with reasons, examples and a remedy, if a dataset lost too many rows and pairs."""
     for dataset in sorted({manifest.dataset for manifest in manifests}):
         parts = [manifest for manifest in manifests if manifest.dataset == dataset]
-        rows = sum(part.rows_in for part in parts)
-        unusable: Counter[str] = Counter()
-        for part in parts:
-            unusable.update({reason: n for reason, n in part.rejects.items() if reason not in INTENDED})
-        count = unusable.total()
-        if count <= limit * rows and count < rows:
-            continue
-        reasons = ", ".join(f"{reason} {n}" for reason, n in unusable.most_common())
-        lines = [
-            f"  {example.file}:{example.row}: {example.reason}: {example.detail}"
-            for part in parts
-            for example in part.reject_examples
-            if example.reason in unusable
-        ]
-        raise UserError(
-            f"{dataset}: {count} of {rows} rows are unusable ({reasons}), more than max_reject_fraction {limit:g} "
-            "allows.\n" + "\n".join(lines[:6]) + "\nFix the rows, set `format` or `fields` of the dataset, or raise "
-            "max_reject_fraction of the mixture."
-        )
+        cases = [case for part in parts for case in part.reject_examples if case.reason not in left_out.INTENDED]
+        examples = (f"{case.file}:{case.row}: {case.reason}: {case.detail}" for case in cases)
+        remedy = "Fix the rows, set `format` or `fields` of the dataset"
+        left_out.check(name, dataset, counts_of(parts).losses(), limit, examples, remedy)
 
 
 def check_parts(manifests: Sequence[CandidatesManifest]) -> None:

@@ -9,11 +9,6 @@ import pyarrow.parquet as pq
 from rewardline.data.parquet import PartWriter
 from rewardline.data.schema import REJECT_SCHEMA, RejectedRow
 
-INTENDED = (
-    "filtered", "outside_share", "not_sampled", "over_cap", "duplicate", "near_duplicate", "contradiction",
-    "in_benchmark", "tie", "small_margin", "no_margin", "max_pairs", "one_sided",
-)  # fmt: skip
-"""Reasons that follow from the settings or from other rows, and do not count against `max_reject_fraction`."""
 EXAMPLES = 3
 """Examples kept for each reason and dataset."""
 FILE = "rejects.parquet"

@@ -53,7 +53,11 @@ class MixtureSettings(Settings):
         1234, ge=0, description="Seed of the split. A prompt that is held out stays held out when data is added."
     )
     max_reject_fraction: Number = Field(
-        0.2, ge=0, le=1, description="Maximum share of unusable rows of a dataset; with more of them, the stage fails."
+        0.2,
+        ge=0,
+        le=1,
+        description="Maximum share of a dataset that may be lost on the whole way from its rows to the tokens of its"
+        " pairs; with more, the stage fails. See *What is left out*.",
     )
     near_duplicates: Number | None = Field(
         0.8,

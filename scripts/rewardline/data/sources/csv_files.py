@@ -60,6 +60,8 @@ def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> 
     for number, (line, fields) in enumerate(chain(first, records), 1):
         if isinstance(fields, str):
             yield unreadable(number, fields)
+        elif len(header) > 1 and [field.lstrip("\ufeff") for field in fields] == list(header):
+            yield unreadable(number, f"line {line}: repeats the names of the columns")
         elif len(fields) != len(header):
             yield unreadable(number, f"line {line}: {len(fields)} fields instead of {len(header)}")
         else:

@@ -33,6 +33,7 @@ def written(folder: Path, pairs: list[Candidate], rows: int) -> CandidateReader:
         characters=writer.characters,
         rejects={},
         pair_rejects={},
+        changed={},
         reject_examples=[],
     )
     write_json(folder / "manifest.json", manifest.as_json())
