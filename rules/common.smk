@@ -22,6 +22,7 @@ from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report import summary
 from rewardline.workflow import runs, slurm
 from rewardline.workflow import settings as stage_settings
+from rewardline.workflow.config_checks import check_start
 from rewardline.workflow.resolve import ConfigError, load_public_datasets, resolve
 
 # Stages run in the environment of this process, unless snakemake activates another.

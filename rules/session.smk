@@ -71,6 +71,13 @@ def slurm_requests():
     return requests
 
 
+# What fails later is said now; other environments have packages of their own.
+if workflow.is_main_process:
+    own = not (ON_CLUSTER or workflow.deployment_settings.deployment_method)
+    if problems := list(check_start(CONFIG, RUNS.values(), GPUS if own else None)):
+        raise WorkflowError("\n".join(["The configuration cannot work here.", *problems]))
+
+
 def note_stops():
     """Note in `STOPS` when a person or a cluster stops this process, which then does what it did before."""
     STARTED.append(time.time())

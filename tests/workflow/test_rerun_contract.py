@@ -180,7 +180,7 @@ CHANGES: Json = {
     "runs.r.training.centering": 0.1,
     "runs.r.training.label_smoothing": 0.1,
     "runs.r.training.margin": True,
-    "runs.r.training.precision": "fp16",
+    "runs.r.training.precision": "bf16",
     "runs.r.training.zero_stage": 1,
     "runs.r.training.offload": "optimizer",
     "runs.r.training.gradient_checkpointing": True,

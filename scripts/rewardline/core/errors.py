@@ -1,6 +1,14 @@
 """Errors that the user can fix."""
 
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
 from pydantic import ValidationError
+
+FEW_NAMES, MANY_NAMES = 20, 100
+_LONG_LIST: Final = re.compile(r"((?:[\w.'\"/-]+, ){3})((?:[\w.'\"/-]+, ){20,})(?=[\w.'\"/-])")
 
 
 class UserError(Exception):
@@ -10,6 +18,7 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """The message of an error in one line: its first line, or the name of its class if it has none.
 
+    A line that ends with a colon is continued by the next; of a long list of names only the first ones are kept.
     Of a pydantic `ValidationError` it has the first three problems, each with its key.
     """
     if isinstance(error, ValidationError):
@@ -17,7 +26,28 @@ def first_line(error: BaseException) -> str:
         shown = [f"{key}: {message}" if key else message for key, message in problems[:3]]
         more = [f"and {len(problems) - 3} more"] if len(problems) > 3 else []
         return "; ".join([*shown, *more])
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    text = lines.pop(0)
+    while text.endswith(":") and lines:  # the reason itself follows
+        text += f" {lines.pop(0)}"
+    return _LONG_LIST.sub(lambda found: f"{found[1]}... and {found[2].count(',')} more, ", text)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one, of a long list three; else all of a few."""
+    names = [str(name) for name in known]
+    if len(names) > MANY_NAMES:
+        return f"; the nearest of {len(names):,} known: {', '.join(get_close_matches(word, names, n=3, cutoff=0.0))}"
+    if matches := get_close_matches(word, names, n=1, cutoff=0.4):
+        return f"; did you mean {matches[0]}?"
+    return f"; known: {listing(names) or 'none'}"
+
+
+def listing(names: Iterable[str]) -> str:
+    """Names in a row; of many the first ones, and how many more there are."""
+    known = [str(name) for name in names]
+    more = f" and {len(known) - FEW_NAMES:,} more" if len(known) > FEW_NAMES else ""
+    return ", ".join(known[:FEW_NAMES]) + more
 
 
 def explain(error: BaseException) -> str | None:

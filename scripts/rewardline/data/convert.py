@@ -10,7 +10,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypedDict, cast
 
-from rewardline.core.errors import UserError
+from rewardline.core.errors import UserError, listing
 from rewardline.core.hashing import canonical
 from rewardline.core.progress import progress
 from rewardline.data.benchmarks import mismatch
@@ -117,8 +117,7 @@ def choose_format(dataset: str, settings: ConvertSettings, manifest: Path, read:
         return chosen
     where = "none of its rows is readable" + (" and passes `where`" if settings.where else "")
     if first and first.record:
-        keys = ", ".join(json.loads(first.record))
-        where = f"{first.file}:{first.row} has the keys {keys}; {explanation}"
+        where = f"{first.file}:{first.row} has the keys {listing(json.loads(first.record))}; {explanation}"
     what = "format" if settings.format == "auto" else "coding"
     raise UserError(f"{dataset}: its {what} is not clear: {where}")
 

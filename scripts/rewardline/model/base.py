@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from rewardline.core.artifacts import Manifest
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError, first_line, nearest
 from rewardline.core.files import link_or_copy, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.hub import fetch_model
@@ -212,6 +213,11 @@ def initialize(init: NewModelSettings, pairs: Path, out: Path) -> None:
     """Create a model with random weights, and a byte-level BPE tokenizer trained on the text of `pairs`."""
     tokenizer = train_tokenizer(pairs, init.tokenizer)
     tokenizer.save_pretrained(out)
+    model_type = str(init.config["model_type"])
+    if model_type not in CONFIG_MAPPING_NAMES:
+        raise UserError(
+            f"init.config: the model_type {model_type} is not known{nearest(model_type, CONFIG_MAPPING_NAMES)}"
+        )
     ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     try:
         config = AutoConfig.for_model(vocab_size=len(tokenizer), **ids, **init.config)

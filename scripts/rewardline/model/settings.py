@@ -29,6 +29,14 @@ class NewModelSettings(Settings):
     def _has_model_type(cls, config: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if not isinstance(config.get("model_type"), str):
             raise ValueError("a configuration with a model_type, as in {model_type: llama}")
+        heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+        for what, total, parts, other in (
+            ("hidden_size", config.get("hidden_size"), heads, config.get("head_dim")),
+            ("num_attention_heads", heads, groups, None),
+        ):
+            if isinstance(total, int) and isinstance(parts, int) and not other and (parts < 1 or total % parts):
+                name = "num_key_value_heads" if what == "num_attention_heads" else "num_attention_heads"
+                raise ValueError(f"{what}, {total}, to be a multiple of {name}, {parts}")
         return config
 
 

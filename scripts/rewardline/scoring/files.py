@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from rewardline.core.errors import UserError
+from rewardline.core.errors import UserError, listing
 from rewardline.core.files import atomic_file
 from rewardline.core.progress import progress
 from rewardline.core.settings import JsonObject
@@ -176,7 +176,7 @@ def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
         names = score_names(schema.names)
         if not names:
             raise UserError(
-                f"{job.label} has no answers: its columns are {', '.join(schema.names)}; expected `prompt` with "
+                f"{job.label} has no answers: its columns are {listing(schema.names)}; expected `prompt` with "
                 "`answer`, `answers` or `chosen` and `rejected`, or `messages`"
             )
         job.check(schema.names, names, job.label)

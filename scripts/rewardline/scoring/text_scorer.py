@@ -19,6 +19,7 @@ from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.scoring.rows import UnscorableError
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
+from rewardline.tokens.settings import usable_positions
 from rewardline.tokens.store import Comparison, split_prefix
 from rewardline.tokens.templates import Prompt
 from rewardline.tokens.tokenizer import load_tokenizer
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 
 MAX_KNOWN_LENGTH = 1 << 30  # a tokenizer without a limit names more tokens
 DEFAULT_LENGTH = 2048
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # whose first positions are for padding
 
 
 class RunTokenization(BaseModel):
@@ -185,9 +185,7 @@ def _length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, requested: int | None, trained: int | None
 ) -> int:
     """The most tokens: as requested, as trained, else the least that model and tokenizer name."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if isinstance(positions, int) and model.config.model_type in OFFSET_POSITIONS:
-        positions -= (model.config.pad_token_id or 0) + 1
+    positions = usable_positions(model.config.to_dict())
     if requested is not None:
         if isinstance(positions, int) and requested > positions:
             raise UserError(f"--max-length {requested}: the model has {positions} positions; give at most that")

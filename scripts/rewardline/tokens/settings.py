@@ -1,5 +1,6 @@
 """Settings of tokenizers and of the encoding of text."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -38,6 +39,20 @@ class EncodingSettings(Settings):
         description="Number of EOS or padding tokens that the tokenizer puts first: 1 for OPT. It is detected; a wrong"
         " value is an error.",
     )
+
+
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "longformer")
+"""Types of models whose first positions, up to that of the padding token's id, are for padding."""
+
+
+def usable_positions(config: Mapping[str, object]) -> int | None:
+    """How many tokens a model has positions for, by its configuration; None if that does not say it."""
+    positions = config.get("max_position_embeddings") or config.get("n_positions")
+    if not isinstance(positions, int):
+        return None
+    padding = config.get("pad_token_id")
+    offset = 1 + (padding if isinstance(padding, int) else 1) if config.get("model_type") in OFFSET_POSITIONS else 0
+    return positions - offset
 
 
 class TokenizeSettings(EncodingSettings):

@@ -79,7 +79,7 @@ def publish(folder: Path, output: Path) -> None:
     model = folder / "model"
     with atomic_folder(output) as out:
         for path in filter(Path.is_file, model.rglob("*")):
-            target = out / path.relative_to(model)
+            target = out / loggers.published_name(path.relative_to(model))
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(path, target)
         (out / "README.md").write_text(model_card(RunFacts.read(model / "run.json")), encoding="utf-8")

@@ -22,6 +22,7 @@ from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.export import export_model, take_best_weights
 from rewardline.training.held_out import score_moments
 from rewardline.training.loop import TrainingLoop
+from rewardline.training.records import loggers
 from rewardline.training.records.log_file import read_unfinished_log
 from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.reuse import TrainingJob
@@ -75,8 +76,7 @@ def train(job: TrainingJob) -> None:
             tokenizer.chat_template = data.manifest.chat_template
         stored = export_model(settings, job.base, tokenizer, weights, partial, normalization)
         shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
-        if (folder / "tensorboard").is_dir():
-            shutil.copytree(folder / "tensorboard", partial / "tensorboard")
+        loggers.keep_curves(folder, partial)
         facts = {
             **_facts(job, model, data, loop, exported_step),
             **utilization(model, work, loop.state.tokens, max(loop.state.seconds, 1e-9), peak),

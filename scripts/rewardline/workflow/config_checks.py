@@ -1,14 +1,18 @@
 """Mistakes that no single key shows: undefined names, and keys that are not allowed together."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 
+from rewardline.core.errors import nearest
+from rewardline.core.files import read_json
 from rewardline.core.settings import Settings
 from rewardline.evaluation.settings import HELD_OUT
+from rewardline.tokens.settings import usable_positions
 from rewardline.training.deepspeed_options import find_problems
-from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, RunEntry
-from rewardline.workflow.runs import ensemble_table, evaluated_on, run_table
+from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
+from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, run_table
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 DATASET_SOURCES = ("hub", "files", "demo")
@@ -47,6 +51,39 @@ def cross_check(config: Config) -> Iterator[str]:
         if (name := names.setdefault(run.run_id, run.name)) != run.name:
             yield f"runs.{run.name}: its run id {run.run_id} is also that of runs.{name}; rename one"
     yield from _check_ensembles(config)
+
+
+def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterator[str]:
+    """What would stop a stage of `runs` later, and can be seen before any job.
+
+    `gpus`: how many this machine has; None where jobs run elsewhere, with packages of their own.
+    """
+    for name in sorted({run.name for run in runs}):
+        training, where = config.runs[name].training, f"runs.{name}.training"
+        missing = [package for package in training.loggers if find_spec(package) is None]
+        if missing and gpus is not None:
+            yield f"{where}.loggers: {', '.join(missing)} is not installed; run: pip install {' '.join(missing)}"
+        if training.precision == "fp16" and gpus == 0:
+            yield f"{where}.precision: fp16 needs a GPU, and there is none; expected fp32 or bf16"
+        if training.attention == "flex" and gpus == 0:
+            yield f"{where}.attention: flex needs a GPU, and there is none; expected auto or sdpa"
+        model_name = config.runs[name].model
+        model = config.models[model_name]
+        positions = usable_positions(_model_config(model))
+        if positions is not None and model.max_length > positions:
+            yield (
+                f"models.{model_name}.max_length: {model.max_length} is beyond the {positions} positions of the model; "
+                f"expected {positions} or less"
+            )
+
+
+def _model_config(model: ModelEntry) -> Mapping[str, object]:
+    """The configuration of a model as far as it is known before any job: of a new one, or in a local folder."""
+    if model.init is not None:
+        return model.init.config
+    path = Path(model.path or "") / "config.json"
+    config = read_json(path) if model.path and path.is_file() else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _check_dataset(where: str, entry: DatasetEntry, known: Sequence[str], config: Config) -> Iterator[str]:
@@ -125,7 +162,7 @@ def _check_ensembles(config: Config) -> Iterator[str]:
             if member not in known:
                 unknown = True
                 what = "an ensemble itself" if member in config.ensembles else "no run and no run id"
-                yield f"runs.{name}.ensemble: {member!r} is {what}; known: {', '.join(sorted(known)) or 'none'}"
+                yield f"runs.{name}.ensemble: {member!r} is {what}{nearest(member, sorted(known))}"
         if name in known:
             yield f"runs.{name}: its run id {name} is also that of a training run; rename one"
     if unknown:
@@ -155,10 +192,3 @@ def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[s
 def _known(where: str, name: str, entries: Iterable[str]) -> Iterator[str]:
     if name not in entries:
         yield f"{where}: {name!r} is not defined{nearest(name, entries)}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one, or all of them."""
-    names = [str(name) for name in known]
-    matches = difflib.get_close_matches(word, names, n=1, cutoff=0.4)
-    return f"; did you mean {matches[0]}?" if matches else f"; known: {', '.join(names) or 'none'}"

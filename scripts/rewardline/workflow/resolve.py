@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from rewardline.core.errors import nearest
 from rewardline.core.settings import JsonObject
 from rewardline.workflow.config import SECTIONS, Config, EnsembleEntry, RunEntry
-from rewardline.workflow.config_checks import cross_check, nearest
+from rewardline.workflow.config_checks import cross_check
 
 log = logging.getLogger(__name__)
 SOURCE_KEYS = ("hub", "config", "split", "data_files", "data_dir", "columns")

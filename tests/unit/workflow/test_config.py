@@ -1,8 +1,11 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rewardline.workflow.config_checks import check_start
 from rewardline.workflow.resolve import ConfigError, resolve
 from rewardline.workflow.runs import run_table
 
@@ -148,4 +151,63 @@ def test_two_runs_cannot_share_a_run_id() -> None:
     cfg["runs"]["r"]["seeds"] = [0, 1]
     cfg["runs"]["r-seed0"] = {"mixture": "m", "model": "x"}
     with pytest.raises(ConfigError, match="run id r-seed0"):
+        resolve(cfg)
+
+
+def start(cfg: Any, gpus: int | None = 0) -> list[str]:
+    config = resolve(cfg)
+    return list(check_start(config, run_table(config), gpus))
+
+
+def test_what_fails_later_is_said_before_any_job() -> None:
+    cfg = base()
+    assert start(cfg) == []
+    cfg["runs"]["r"]["training"] = {"loggers": ["tensorboard", "wandb"], "precision": "fp16", "zero_stage": 1}
+    cfg["runs"]["r"]["training"]["attention"] = "flex"
+    missing, precision, attention = start(cfg)
+    assert missing == "runs.r.training.loggers: wandb is not installed; run: pip install wandb"
+    assert precision.startswith("runs.r.training.precision: fp16 needs a GPU") and "flex needs a GPU" in attention
+    assert len(start(cfg, gpus=1)) == 1
+    assert start(cfg, gpus=None) == []  # jobs run elsewhere
+
+
+@pytest.mark.parametrize(
+    ("config", "positions"),
+    [
+        ({"model_type": "llama", "max_position_embeddings": 64}, 64),
+        ({"model_type": "gpt2", "n_positions": 64}, 64),
+        ({"model_type": "roberta", "max_position_embeddings": 66, "pad_token_id": 1}, 64),
+        ({"model_type": "llama"}, None),
+    ],
+)
+def test_a_length_beyond_the_positions_is_said_before_any_job(
+    tmp_path: Path, config: dict[str, Any], positions: int | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tokenizer = {"mixture": "m"}
+    for source in ({"path": str(tmp_path)}, {"init": {"config": config, "tokenizer": tokenizer}}):
+        cfg = base()
+        for length in (positions or 99, (positions or 99) + 1):
+            cfg["models"]["x"] = {**source, "max_length": length}
+            problems = start(cfg)
+            assert bool(problems) == (positions is not None and length > positions)
+            assert all(f"models.x.max_length: {length} is beyond the {positions} positions" in one for one in problems)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"hidden_size": 30, "num_attention_heads": 4}, "hidden_size, 30, to be a multiple of num_attention_heads, 4"),
+        ({"num_attention_heads": 4, "num_key_value_heads": 3}, "to be a multiple of num_key_value_heads, 3"),
+        ({"hidden_size": 30, "num_attention_heads": 4, "head_dim": 16}, ""),
+        ({"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}, ""),
+    ],
+)
+def test_heads_that_do_not_fit_are_said_before_any_job(sizes: dict[str, int], expected: str) -> None:
+    cfg = base()
+    cfg["models"]["x"] = {"init": {"config": {"model_type": "llama", **sizes}, "tokenizer": {"mixture": "m"}}}
+    if expected:
+        with pytest.raises(ConfigError, match=expected):
+            resolve(cfg)
+    else:
         resolve(cfg)

@@ -20,7 +20,16 @@ from rewardline.data.conversation import (
 )
 from rewardline.data.formats import plausibility, ranked, two_answers
 from rewardline.data.formats.chosen_rejected import HEADINGS, SIDES, are_turns
-from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, is_empty, is_number, label_text, label_texts
+from rewardline.data.formats.fields import (
+    SYNONYMS,
+    Fields,
+    Record,
+    RowFields,
+    is_empty,
+    is_number,
+    label_text,
+    label_texts,
+)
 from rewardline.data.formats.grouped import BAD, GOOD
 from rewardline.data.formats.registry import DESCRIPTIONS, KNOWN_FIELDS
 from rewardline.data.formats.settings import FormatSettings

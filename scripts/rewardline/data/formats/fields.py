@@ -5,12 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final
 
-from rewardline.core.errors import UserError
+from rewardline.core.errors import UserError, nearest
 from rewardline.data.conversation import Reject, describe_type
 from rewardline.data.formats.settings import FormatSettings
 
@@ -102,9 +101,7 @@ class Fields:
         """By the text of a label, which of the settings' `values` it is: first, second, tie, good or bad."""
         for name, path in self.paths.items():
             if name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-                raise UserError(f"fields: this format has no field {name!r}; {hint}")
+                raise UserError(f"fields: this format has no field {name!r}{nearest(name, known)}")
             for each in _INSERTED.findall(path) if path.startswith("=") else _paths_of(path):
                 steps_of(each, f"fields: {name}: ")
         for one, two in _TOGETHER:

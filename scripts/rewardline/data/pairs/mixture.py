@@ -52,6 +52,7 @@ def build(
     Raises:
         UserError: a split that should have pairs is empty.
     """
+    compared = PromptsManifest.read(prompts)
     candidates = [CandidatesManifest.read(path) for path in candidate_paths]
     cleaned = [(path.parent, ShardManifest.read(path)) for path in shards]
     datasets = sorted({part.dataset for part in candidates})

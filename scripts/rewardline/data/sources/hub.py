@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path, PurePosixPath
 
 from rewardline.core import hub
-from rewardline.core.errors import UserError
+from rewardline.core.errors import UserError, listing
 from rewardline.core.progress import progress
 from rewardline.data.sources.dataset import file_inputs
 from rewardline.data.sources.settings import DownloadSettings
@@ -60,7 +60,7 @@ def fetch(
         card = _download(repo, commit, [name for name in _CARD if name in names])
         splits = _splits(repo, names, card, config, data_files, data_dir)
         if split not in splits:
-            raise UserError(f"hub dataset {repo} has no split {split!r}. Its splits: {', '.join(splits)}. Set `split:`")
+            raise UserError(f"hub dataset {repo} has no split {split!r}. Its splits: {listing(splits)}. Set `split:`")
         paths = _download(repo, commit, splits[split])
     return {f"hub://{repo}@{commit}/{split}/{name}": path for name, path in paths.items()}
 

@@ -14,6 +14,7 @@ from rewardline.training.settings import TrainSettings
 log = logging.getLogger(__name__)
 
 Values = Mapping[str, float]
+_EVENTS, _KEPT = "tfevents", "kept"
 
 
 def check(names: Sequence[str]) -> None:
@@ -79,6 +80,22 @@ def _tensorboard(_settings: TrainSettings, folder: Path) -> Curves:
     for line in read_unfinished_log(folder / "log.jsonl"):  # its own files may lack what a kill left unflushed
         curves.write(line)
     return curves
+
+
+def keep_curves(folder: Path, model: Path) -> None:
+    """Copy the curves of TensorBoard from a run's folder to that of its model, under names that it does not look for.
+
+    It looks through all of results/, and would show them here and where `published_name` has them.
+    """
+    for path in folder.glob(f"tensorboard/*{_EVENTS}*"):
+        target = model / path.relative_to(folder).with_name(path.name.replace(_EVENTS, _KEPT))
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def published_name(path: Path) -> Path:
+    """The path of a file in a published model, by its path in the kept one."""
+    return path.with_name(path.name.replace(_KEPT, _EVENTS)) if path.parent.name == "tensorboard" else path
 
 
 def _wandb(settings: TrainSettings, folder: Path) -> Curves:

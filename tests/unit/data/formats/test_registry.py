@@ -322,7 +322,7 @@ def test_a_confidence_below_a_half_swaps_the_pair() -> None:
     ("settings", "expected"),
     [
         ({"format": "pears"}, "did you mean pairs"),
-        ({"fields": {"chosn": "a"}}, "did you mean 'chosen'"),
+        ({"fields": {"chosn": "a"}}, "did you mean chosen"),
         ({"fields": {"chosen": "a..b"}}, "not a path"),
         ({"fields": {"chosen": ""}}, "not a path"),
         ({"fields": {"chosen": "a[x]"}}, "not a path"),
