@@ -45,7 +45,8 @@ def test_default_learns_and_says_where_everything_is(finished: tuple[Project, st
     assert (held_out.length_accuracy - 0.5).abs().max() < 0.06
     metrics = json.loads((project.folder / "results/evals/demo-seed0/eval/metrics.json").read_text())
     assert {"wrong_number", "refusal", "broken_off", "rude", "off_question"} <= set(metrics["by_subset"])
-    for part in ("demo, 2 seeds", "wrong_number", "results/report.html", "results/models/demo-seed0"):
+    shown = (ROOT / "README.md").read_text().partition("\ndemo: 10,000 rows")[2].partition("\n\n")[0]
+    for part in ("demo, 2 seeds", "wrong_number", shown, "results/report.html", "results/models/demo-seed0"):
         assert part in text
     page = (project.folder / "results" / "report.html").read_text()
     assert "http://" not in page
@@ -55,7 +56,8 @@ def test_default_learns_and_says_where_everything_is(finished: tuple[Project, st
 def test_running_again_does_nothing(finished: tuple[Project, str]) -> None:
     project, _ = finished
     begin = time.monotonic()
-    assert "Nothing to be done" in project.run("--cores", "all").stdout
+    text = project.run("--cores", "all").stdout
+    assert "Nothing to be done" in text and "demo, 2 seeds" in text
     assert time.monotonic() - begin < 30
     for path in (
         *project.folder.rglob("scripts/**/*.py"),
@@ -64,6 +66,16 @@ def test_running_again_does_nothing(finished: tuple[Project, str]) -> None:
     ):
         os.utime(path)
     assert "Nothing to be done" in project.run("--cores", "all").stdout
+
+
+def test_show_prints_what_is_up_to_date_and_runs_nothing(finished: tuple[Project, str]) -> None:
+    project, _ = finished
+    assert "demo, 2 seeds" in project.run("show").stdout
+    changed = project.overlay({"runs": {"demo": {"training": {"learning_rate": 0.5}}}})
+    text = project.run("show", "--configfile", str(changed)).stdout
+    assert "no evaluation is up to date" in text and "demo: 10,000 rows" in text
+    assert "results/report.html" not in text.splitlines()[-3:]
+    changed.unlink()
 
 
 @pytest.mark.parametrize(

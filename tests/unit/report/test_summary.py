@@ -13,7 +13,7 @@ from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import leaderboards
 from rewardline.evaluation.results import read_results
-from rewardline.report.summary import failure_message, final_summary, noise
+from rewardline.report.summary import failure_message, final_summary, noise, stop_message
 
 COLUMNS = (
     "run mixture model seed benchmark n accuracy accuracy_low accuracy_high chosen_mean rejected_mean "
@@ -228,6 +228,19 @@ def test_failure_message_is_the_last_error_of_a_log(tmp_path: Path) -> None:
     assert failure_message(log) == ["second\N{REPLACEMENT CHARACTER}", "with its remedy"]
     log.write_text("12:00:00 reading\n")
     assert failure_message(log) == failure_message(tmp_path / "missing.log") == []
+
+
+def test_where_training_stopped_on_request_is_no_failure(tmp_path: Path) -> None:
+    log = tmp_path / "stage.log"
+    log.write_text("12:00:00 reading\n12:00:02 stopped on request at step 48 of 240, checkpoint saved\n")
+    assert stop_message(log) == "at step 48 of 240, checkpoint saved"
+    assert failure_message(log) == []
+    log.write_text("12:00:02 stopped on request at step 48 of 240, checkpoint saved\n12:00:03 error: disk\n")
+    assert stop_message(log) == stop_message(tmp_path / "missing.log") == ""
+
+
+def test_without_evaluations_the_summary_says_so() -> None:
+    assert final_summary([]) == "no evaluation is up to date"
 
 
 def test_final_summary_needs_nothing_slow() -> None:
