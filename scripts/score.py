@@ -6,9 +6,9 @@ One prompt with some answers, as a table, best first; or several prompts, each f
 A file of rows (JSON Lines, CSV or Parquet; - for the terminal), keeping all their columns and adding scores:
     python scripts/score.py --model results/models/demo-seed0 --input rows.jsonl --output scored.jsonl
 
-A row holds a `prompt` (text or a list of messages) with an `answer`, a list of `answers`, or `chosen` and `rejected`;
-or `messages`, the last of which is the answer. It gets a `score`, `scores`, or `chosen_score` and `rejected_score`; a
-row that cannot be scored gets an `error`, and the exit code is then 1.
+A row is read as one of a dataset. It holds a `prompt` (text, a transcript or messages) with an `answer`, a list of
+`answers`, or `chosen` and `rejected`; or `messages`, the last of which is the answer. It gets a `score`, `scores`, or
+`chosen_score` and `rejected_score`; a row that cannot be scored gets an `error`, and the exit code is then 1.
 
 The model is a folder, or a name on the hub, of any reward model that transformers load as a sequence classifier of one
 label; or a folder that the second step of DeepSpeed-Chat saved, with --convert-bin.

@@ -156,12 +156,12 @@ def test_bad_rows_say_why_and_where_and_cost_nothing_else(
         '{"answer": "a", "note": 1}': "no `prompt`",
         '{"prompt": " ", "answer": "a"}': "empty",
         '{"prompt": "a", "answers": []}': "at least one",
-        '{"prompt": "a", "answer": 3}': "must be texts",
+        '{"prompt": "a", "answer": 3}': "a number, not text",
         '{"prompt": "a", "answer": "\\ud800"}': "lone surrogate",
         '{"prompt": "a", "answer": "' + "word " * 3000 + '"}': "the answer alone has",
         '{"prompt": "a", "answer": "' + "a" * 1_000_001 + '"}': "1,000,000 are allowed",
         '{"prompt": [{"role": "judge", "content": "a"}], "answer": "a"}': "role 'judge'",
-        '{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "a"}]}': "assistant's",
+        '{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "a"}]}': "answer should",
         '{"prompt": "a", "answer": "a", "score": 1}': "",
     }
     good = json.dumps(ROWS[0])

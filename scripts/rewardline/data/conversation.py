@@ -24,9 +24,11 @@ ROLES: Final = {name: role for role, names in _ROLE_NAMES.items() for name in na
 ANSWER_KEYS: Final = ("answer", "text", "content", "response", "completion", "output")
 PROMPT_KEYS: Final = ("full_text", "text", "content", "question", "prompt")
 _MESSAGES_AS_TEXT: Final = re.compile(r"""\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
-_INDENTED: Final = re.compile(r"(?:[^\S\n]*\n)*(?= {4}|\t)")
+INDENTATIONS: Final = ("    ", "\t")
+"""The beginnings of a line that is code, which `trim` keeps."""
 _MARKER: Final = re.compile(r"\s*Assistant:")
-_TURN: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
+_TURN: Final = re.compile(r"\A\s*(System|Human|Assistant):|\n\n(Human|Assistant):")
+_SPEAKERS: Final = {"System": "system", "Human": "user", "Assistant": "assistant"}
 _STEERLM_TURN: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 _TYPES: Final[dict[type, str]] = {
     type(None): "null", bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list",
@@ -53,8 +55,9 @@ def describe_type(value: object) -> str:
 
 def trim(text: str) -> str:
     """`text` without outer white space, but for the indentation of code: four spaces or a tab before its first line."""
-    blank = _INDENTED.match(text) if text[:1].isspace() else None
-    return text[blank.end() :].rstrip() if blank else text.strip()
+    trimmed = text.strip()
+    indentation = text[: len(text) - len(text.lstrip())].rpartition("\n")[2]
+    return indentation + trimmed if trimmed and indentation.startswith(INDENTATIONS) else trimmed
 
 
 def read_text(value: object, what: str) -> str:
@@ -129,7 +132,7 @@ def read_messages(values: Sequence[object], what: str) -> list[Message]:
 
 
 def read_transcript(text: str, what: str) -> list[Message]:
-    r"""The turns of a transcript: "\n\nHuman: ...\n\nAssistant: ...".
+    r"""The turns of a transcript: "\n\nHuman: ...\n\nAssistant: ...", which may begin with "System: ...".
 
     A marker opens a turn where the speaker changes. A repeated marker is the speaker's own text (a model that wrote
     the marker itself, as HH-RLHF has) and stays in it, so that an answer is what was judged, word for word.
@@ -137,23 +140,32 @@ def read_transcript(text: str, what: str) -> list[Message]:
     turns: list[Message] = []
     role, start = "", 0
     for match in _TURN.finditer(text):
-        speaker = "user" if match[1] == "Human" else "assistant"
+        speaker = _SPEAKERS[match[1] or match[2]]
         if speaker == role:
             continue
         if role:
-            turns.append({"role": role, "content": text[start : match.start()].strip()})
+            turns.append({"role": role, "content": _content(text[start : match.start()])})
         elif match.start():
             break
         role, start = speaker, match.end()
     if not role:
         raise Reject("not_transcript", f'{what} does not start with "Human:" or "Assistant:"')
-    turns.append({"role": role, "content": text[start:].strip()})
-    return turns
+    turns.append({"role": role, "content": _content(text[start:])})
+    return [turn for turn in turns if turn["content"] or turn["role"] != "system"]
+
+
+def _content(text: str) -> str:
+    """What a speaker says: `text` without the space after the marker, trimmed."""
+    return trim(text.removeprefix(" "))
 
 
 def is_transcript(value: object) -> bool:
     """Whether `value` is a complete transcript rather than a text that merely mentions one."""
-    return isinstance(value, str) and "\n\nAssistant:" in value and value.lstrip().startswith("Human:")
+    return isinstance(value, str) and "\n\nAssistant:" in value and _starts_transcript(value.lstrip())
+
+
+def _starts_transcript(text: str) -> bool:
+    return text.startswith("Human:") or (text.startswith("System:") and "\n\nHuman:" in text)
 
 
 def read_prompt(value: object, what: str = "the prompt") -> list[Message]:
@@ -167,7 +179,7 @@ def read_prompt(value: object, what: str = "the prompt") -> list[Message]:
             turns.pop()
     elif "<extra_id_1>Assistant\n" in (text := read_text(value, what)):
         turns = _steerlm_turns(text)
-    elif text.startswith("Human:"):
+    elif _starts_transcript(text):
         turns = read_transcript(text, what)
         if not turns[-1]["content"] and turns[-1]["role"] == "assistant":
             turns.pop()

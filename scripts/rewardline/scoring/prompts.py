@@ -6,8 +6,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rewardline.core.errors import UserError
-from rewardline.data.schema import Message
-from rewardline.scoring.rows import UnscorableError
+from rewardline.scoring.rows import UnscorableError, parse_row
 
 if TYPE_CHECKING:
     from rewardline.scoring.text_scorer import Scorer
@@ -46,8 +45,11 @@ def score_table(scorer: "Scorer", prompts: Sequence[tuple[str, list[str]]]) -> s
     column = (WIDTH - 14) // 2
     rule = "-" * WIDTH
     lines = [f"{'query':<{column}}  {'answer':<{column}}  {'score':>8}", rule]
-    turns: list[list[Message]] = [[{"role": "user", "content": prompt}] for prompt, _ in prompts]
-    scored = scorer.score(turns, [answers for _, answers in prompts])
+    try:
+        rows = [parse_row({"prompt": prompt, "answers": answers}) for prompt, answers in prompts]
+    except UnscorableError as error:
+        raise UserError(f"--prompt with --answer: {error}") from error
+    scored = scorer.score([row.prompt for row in rows], [row.answers for row in rows])
     for (prompt, answers), scores in zip(prompts, scored, strict=True):
         if isinstance(scores, UnscorableError):
             raise UserError(f"{prompt}: {scores}")

@@ -1,16 +1,31 @@
-"""Rows to score: their prompts and answers, and the names of their scores."""
+"""Rows to score: their prompts and answers, read as the rows of a dataset are, and the names of their scores."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from rewardline.core.settings import JsonObject
-from rewardline.data.conversation import MAX_CHARACTERS
-from rewardline.data.sources.rows import INVALID_TEXT
+from rewardline.data.conversation import (
+    Reject,
+    is_conversation,
+    is_transcript,
+    read_answer,
+    read_text,
+    read_transcript,
+    unwrap_messages,
+)
+from rewardline.data.formats.fields import SYNONYMS, Fields
+from rewardline.data.formats.prompts import explicit_prompt, split_sides, with_system_prompt
+from rewardline.data.formats.settings import FormatSettings
+from rewardline.data.schema import Message
 from rewardline.tokens.templates import Prompt
 
-ROLES = ("system", "user", "assistant")
-COLUMNS = ("prompt", "messages", "answers", "answer", "chosen", "rejected")
+SIDES: Final = ("chosen", "rejected")
+SINGLE: Final = ("answer", *SYNONYMS["answer"])
+CONVERSATIONS: Final = SYNONYMS["conversation"]
+_PROMPTS: Final = (*SYNONYMS["prompt"], *SYNONYMS["system"])
+COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, "answers", *SINGLE, *SIDES, *CONVERSATIONS)))
 """The columns of a row that are read."""
+_FIELDS: Final = Fields(FormatSettings(), ())
 
 
 class UnscorableError(Exception):
@@ -34,94 +49,103 @@ def score_names(columns: Sequence[str]) -> tuple[str, ...]:
     names = []
     if "answers" in columns:
         names.append("scores")
-    if "answer" in columns or "messages" in columns:
+    if "answer" in columns or any(name in columns for name in CONVERSATIONS):
         names.append("score")
-    if "chosen" in columns and "rejected" in columns:
+    if all(name in columns for name in SIDES):
         names += ["chosen_score", "rejected_score"]
-    return tuple(names)
+    return tuple(names) or (("score",) if any(name in columns for name in SINGLE) else ())
 
 
 def parse_row(row: Mapping[str, object]) -> PromptAnswers:
     """The prompt and the answers of a row: {prompt, answers}, {prompt, answer}, {prompt, chosen, rejected}, {messages}.
 
-    A prompt is a text or a list of messages. An answer is a text, a message of the assistant, or a complete dialogue
-    that ends with one; in `messages` the last message is the answer.
+    Prompts, answers and conversations are read as in a dataset, so that the same row has the same tokens. An answer may
+    be a complete conversation, messages or a transcript; what all have before their last turn is then the prompt.
 
     Raises:
         UnscorableError: something is missing, or is not text.
     """
-    values, names = _answers(row)
-    prompt = None if row.get("prompt") is None else _prompt(row["prompt"])
-    answers = []
-    for value in values:
-        before, answer = _answer(value)
-        if before:
-            if prompt is None:
-                prompt = before
-            elif before != prompt:
-                raise UnscorableError("its answers are dialogues that do not begin with its prompt; give answers only")
-        answers.append(answer)
-    if not prompt:
-        raise UnscorableError("has no `prompt`, which must be a text or a list of messages with role and content")
-    for text in [*answers, *(turn["content"] for turn in prompt)]:
-        if text.startswith(INVALID_TEXT):
-            raise UnscorableError(f"cannot be read: {text.removeprefix(INVALID_TEXT)}")
-        check_text(text)
-    return PromptAnswers(prompt, answers, names)
+    try:
+        return _parsed(row)
+    except Reject as reject:
+        detail, _, remedy = reject.detail.partition(": set `fields")
+        raise UnscorableError(f"{detail}; name it `prompt`" if remedy else detail) from None
+
+
+def read_full_text(text: str) -> PromptAnswers | None:
+    """The prompt and the answer of a complete transcript; None for other texts."""
+    if is_transcript(text):
+        *prompt, answer = read_transcript(text, "the text")
+        if prompt and answer["role"] == "assistant":
+            return PromptAnswers(prompt, [answer["content"]], ("score",))
+    return None
 
 
 def check_text(text: str) -> None:
     """Raise `UnscorableError` for a text that is too long or not valid Unicode."""
-    if len(text) > MAX_CHARACTERS:
-        raise UnscorableError(f"has a text of {len(text):,} characters; {MAX_CHARACTERS:,} are allowed")
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UnscorableError("has a lone surrogate, which is not text") from None
+        read_text(text, "a text")
+    except Reject as reject:
+        raise UnscorableError(reject.detail) from None
 
 
-def _answers(row: Mapping[str, object]) -> tuple[Sequence[object], tuple[str, ...]]:
-    if (answers := row.get("answers")) is not None:
-        if not isinstance(answers, list) or not answers:
-            raise UnscorableError("its `answers` must be a list with at least one answer")
-        return answers, ("scores",)
-    if (answer := row.get("answer")) is not None:
-        return [answer], ("score",)
-    if (chosen := row.get("chosen")) is not None and (rejected := row.get("rejected")) is not None:
-        return [chosen, rejected], ("chosen_score", "rejected_score")
-    if (messages := row.get("messages")) is not None:
-        if not isinstance(messages, list) or len(messages) < 2:
-            raise UnscorableError("its `messages` must be a list of a prompt's messages and the assistant's answer")
-        return [messages], ("score",)
-    raise UnscorableError("has neither `answer` nor `answers` nor `chosen` and `rejected` nor `messages`")
+def _parsed(row: Mapping[str, object]) -> PromptAnswers:
+    columns, names = _answer_columns(row)
+    found = [row[name] for name in columns]
+    if columns == ("answers",) and isinstance(found[0], list):
+        found = found[0]
+    values = [unwrap_messages(value) for value in found]
+    labels = columns if len(columns) == len(values) else [f"answer {n}" for n in range(1, len(values) + 1)]
+    fields = _FIELDS.of(_with_one_prompt({name: value for name, value in row.items() if name not in columns}))
+    prompt = explicit_prompt(fields, values)
+    if all(is_transcript(value) for value in values) and (prompt is None or len(names) == 2):
+        texts = [read_text(value, label) for value, label in zip(values, labels, strict=True)]
+        values = [read_transcript(text, label) for text, label in zip(texts, labels, strict=True)]
+    answers: list[str]
+    if any(is_conversation(value) for value in values) or len(names) == 2:
+        prompt, answers = _split(prompt, values, labels)
+    else:
+        answers = [read_answer(value, label) for value, label in zip(values, labels, strict=True)]
+    prompt = with_system_prompt(prompt or [], fields)
+    if not any(turn["content"] for turn in prompt):
+        raise Reject("empty_prompt", "has no `prompt`, or an empty one; it must be a text or a list of messages")
+    return PromptAnswers(prompt, answers, names)
 
 
-def _prompt(value: object) -> Prompt:
-    if isinstance(value, str):
-        if not value.strip():
-            raise UnscorableError("its `prompt` is empty")
-        return [{"role": "user", "content": value}]
-    return _messages(value, "its `prompt` must be a text or a list of messages with role and content")
+def _split(prompt: Prompt | None, values: Sequence[object], labels: Sequence[str]) -> tuple[list[Message], list[str]]:
+    """The prompt of complete conversations, or of answers to `prompt`, and the text of each answer."""
+    split = [
+        split_sides(prompt, values[0], value, (labels[0], label)) for value, label in zip(values, labels, strict=True)
+    ]
+    (found, *_), *others = split[1:] or split
+    for (before, *_), label in zip(others, labels[2:], strict=True):
+        if before != found:
+            raise Reject("different_prompts", f"{labels[0]}, {labels[1]} and {label} do not begin with the same prompt")
+    return found, [split[-1][1], *(answer for _, _, answer in split[1:])]
 
 
-def _messages(value: object, otherwise: str) -> Prompt:
-    """The messages of a list; `otherwise` is the reason given for anything else."""
-    if not isinstance(value, list) or not value:
-        raise UnscorableError(otherwise)
-    for turn in value:
-        if not isinstance(turn, dict) or not isinstance(turn.get("content"), str):
-            raise UnscorableError(otherwise)
-        if turn.get("role") not in ROLES:
-            role = repr(turn.get("role"))[:50]
-            raise UnscorableError(f"has a message of the role {role}; known are {', '.join(ROLES)}")
-    return [{"role": turn["role"], "content": turn["content"]} for turn in value]
+def _with_one_prompt(row: Mapping[str, object]) -> dict[str, object]:
+    """The row, in which `prompt` is the prompt whatever else may be one."""
+    if row.get("prompt") is None:
+        return {name: value for name, value in row.items() if name != "prompt"}
+    others = set(SYNONYMS["prompt"]) - {"prompt", "history"}
+    return {name: value for name, value in row.items() if name not in others}
 
 
-def _answer(value: object) -> tuple[Prompt, str]:
-    """The messages before an answer in its value, and the answer."""
-    if isinstance(value, str):
-        return [], value
-    turns = _messages([value] if isinstance(value, dict) else value, "its answers must be texts")
-    if turns[-1]["role"] != "assistant":
-        raise UnscorableError("its last message must be the assistant's, which is the answer to score")
-    return turns[:-1], turns[-1]["content"]
+def _answer_columns(row: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The columns of a row's answers, and the names of their scores."""
+    given = {name for name, value in row.items() if value is not None}
+    if "answers" in given:
+        if not isinstance(row["answers"], list) or not row["answers"]:
+            raise Reject("not_list", "its `answers` must be a list with at least one answer")
+        return ("answers",), ("scores",)
+    if "answer" not in given and given.issuperset(SIDES):
+        return SIDES, ("chosen_score", "rejected_score")
+    for name in ("answer", *CONVERSATIONS, *SINGLE):
+        if name in given:
+            if name in CONVERSATIONS and not is_conversation(row[name]):
+                detail = f"its `{name}` must be a list of a prompt's messages and the assistant's answer"
+                raise Reject("not_messages", detail)
+            return (name,), ("score",)
+    names = "neither `answer` nor `answers` nor `chosen` and `rejected` nor `messages`"
+    raise Reject("missing_field", f"has {names}")

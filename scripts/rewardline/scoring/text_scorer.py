@@ -16,7 +16,7 @@ from rewardline.model.normalization import KEY
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.threads import hold_threads
 from rewardline.scoring.batch_scorer import score_comparisons
-from rewardline.scoring.rows import UnscorableError
+from rewardline.scoring.rows import UnscorableError, read_full_text
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
 from rewardline.tokens.settings import usable_positions
@@ -94,7 +94,9 @@ class Scorer:
             encoder.max_length = min(encoder.max_length, self._model.max_tokens)
         self._encoder = encoder
         self._cut = 0
-        self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length)
+        self._reads_conversations = trained is not None
+        leading = encoder.leading_ids if trained else None
+        self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length, leading)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model.to(self._device)
         self._batch_tokens = batch_tokens
@@ -128,7 +130,20 @@ class Scorer:
         return results
 
     def encode_texts(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
-        """The tokens of complete texts, with prompt, answer and all headings; see `TextEncoder`."""
+        """The tokens of complete texts, with prompt, answer and all headings; see `TextEncoder`.
+
+        For a model that the pipeline trained, a transcript is a conversation, and every text ends with the end token.
+        """
+        if self._reads_conversations:
+            bare = [self._texts.bare(text) for text in texts]
+            found = [read_full_text(text) for text in bare]
+            read = [item for item in found if item is not None]
+            conversations = iter(self.encode([item.prompt for item in read], [item.answers for item in read]))
+            others = iter(self._encoded([text for text, item in zip(bare, found, strict=True) if item is None], True))
+            return [next(others if item is None else conversations) for item in found]
+        return self._encoded(texts, ended)
+
+    def _encoded(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
         if self._model.score_positions.score == "mean":
             reason = "the model's score is a mean over the answer, and a complete text does not say where that begins"
             return [UnscorableError(f"{reason}; give prompt and answer") for _ in texts]

@@ -95,7 +95,7 @@ class ConversationEncoder:
         self.end_id = int(end_id)
         self._end_ids = [self.end_id] if self.template == "plain" or self.appends_end else []
         leading, _ = added_tokens(self._backend)
-        self._leading_ids = leading if self.template == "plain" else []
+        self.leading_ids = leading if self.template == "plain" else []
         self.num_padding_at_beginning = sum(
             token in (tokenizer.eos_token_id, tokenizer.pad_token_id) for token in leading
         )
@@ -165,7 +165,7 @@ class ConversationEncoder:
                 bodies = tuple(np.concatenate([opening[:size], body]) for body in bodies)
             else:  # tokens of the heading merge with the text before it
                 bodies = tuple(self._encode_texts([text.head + body for body in text.bodies]))
-        leading, end = np.array(self._leading_ids, np.int32), np.array(self._end_ids, np.int32)
+        leading, end = np.array(self.leading_ids, np.int32), np.array(self._end_ids, np.int32)
         start = min(common_length(opening, body) for body in bodies)
         sequences = []
         for body in bodies:

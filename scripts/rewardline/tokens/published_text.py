@@ -33,8 +33,10 @@ class TextEncoder:
         cut: the number of texts that lost tokens.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, end_id: int, max_length: int) -> None:
-        """`end_id`: the token at the end of a text."""
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, end_id: int, max_length: int, leading: Sequence[int] | None = None
+    ) -> None:
+        """`end_id`: the token at the end of a text; `leading`: those before it, None for what the tokenizer adds."""
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -43,7 +45,19 @@ class TextEncoder:
         self._stripped = {end_id, tokenizer.eos_token_id, tokenizer.pad_token_id}
         self._max_length = max_length
         self._leading_ids, self._trailing_ids = added_tokens(self._backend)
+        if leading is not None:
+            self._leading_ids = list(leading)
+        self._names = [tokenizer.convert_ids_to_tokens(index) for index in self._stripped | {*self._leading_ids}]
         self.cut = 0
+
+    def bare(self, text: str) -> str:
+        """The text without white space and names of leading, end and padding tokens around it."""
+        before = None
+        while text != before:
+            before = text
+            for name in self._names:
+                text = text.removeprefix(name).strip().removesuffix(name).rstrip()
+        return text
 
     def encode(self, texts: Sequence[str], ended: bool) -> list[Ids]:
         """The tokens of each text, int32, after the leading tokens of the tokenizer unless the text begins with them.
