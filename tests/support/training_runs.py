@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from rewardline.core.hashing import file_sha256
+from rewardline.tokens.templates import export_plain
 from rewardline.training.records.log_file import StepLine
 from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.settings import TrainingSettings
@@ -121,7 +122,12 @@ def run_facts(weights: Path | None = None, **changes: Any) -> RunFacts:
     values = {
         **{**numbers, **texts, "run": "r", "mixture": "m", "model": "x", "continued": [], "final": {}},
         **{"training": training_settings(), "data": {}, "hardware": {}, "base": [], "normalization": None},
-        "tokenization": {"template": "plain", "end_token": "<|end|>", "max_length": 64},
+        "tokenization": {
+            "template": "plain",
+            "end_token": "<|end|>",
+            "max_length": 64,
+            "chat_template": export_plain("", "<|end|>"),
+        },
         "versions": {"torch": "1", "deepspeed": "2", "transformers": "3"},
         "git": {"commit": None, "dirty": None},
         **({} if weights is None else {"weights_sha256": file_sha256(weights)}),

@@ -11,8 +11,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging as transformers_logging
 
 from rewardline.core.errors import UserError, first_line
+from rewardline.core.files import read_json, write_json
+from rewardline.core.settings import JsonObject
 from rewardline.model.normalization import KEY, NormalizationEntry, ScoreConfig
 from rewardline.model.score_positions import Score
+from rewardline.tokens.tokenizer import save_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,11 @@ Gathered = Callable[[list[nn.Parameter]], AbstractContextManager[object]]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LM_HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions.")
 """Prefixes of the names of heads of a base model that a reward model does not have."""
+CHECKED_IN_4 = (
+    *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "smollm3", "phi3"),
+    *("gpt2", "gpt_neox", "opt", "bloom", "bert", "roberta", "modernbert"),
+)
+"""Types of models whose saved folders give equal scores in transformers 4.57."""
 HEADS = (".score.", ".classifier.", ".pre_classifier.", ".pooler.")
 """Parts of a reward model that a base model may lack."""
 
@@ -156,11 +164,40 @@ def save_reward_model(
     """Save a folder that plain transformers load: one safetensors file, one label, a padding token.
 
     Their scores are equal where `score` is `end` and no normalization is left to apply; the entry in config.json is for
-    `RewardModel`. `state`: the weights to save, None for those of `model`.
+    `RewardModel`. Transformers 4.57 load it as well, see `runs_in_transformers_4`. `state`: the weights to save, None
+    for those of `model`.
     """
     setattr(model.config, KEY, ScoreConfig(score=score, normalization=normalization))
     model.config.num_labels = 1
     model.config.problem_type = "regression"
     model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
-    tokenizer.save_pretrained(folder)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**config, **older_rope(config)})
+    save_tokenizer(tokenizer, folder)
+
+
+def runs_in_transformers_4(model: PreTrainedModel) -> bool:
+    """Whether a saved model is known to give equal scores in transformers 4.57."""
+    rope = getattr(model.config, "rope_parameters", None) or {}
+    scaled = [kind for part in rope.values() if isinstance(part, dict) and (kind := part["rope_type"]) != "default"]
+    return model.config.model_type in CHECKED_IN_4 and not scaled
+
+
+def older_rope(config: JsonObject) -> JsonObject:
+    """The settings of rotary embeddings in a config.json as transformers before 5 name them."""
+    rope = config.get("rope_parameters")
+    if not isinstance(rope, dict):
+        return {}
+    if isinstance(full := rope.get("full_attention"), dict) and isinstance(
+        local := rope.get("sliding_attention"), dict
+    ):
+        high, low = full["rope_theta"], local["rope_theta"]
+        gemma, modern_bert = ("rope_theta", "rope_local_base_freq"), ("global_rope_theta", "local_rope_theta")
+        return {name: theta for names in (gemma, modern_bert) for name, theta in zip(names, (high, low), strict=True)}
+    found = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope}
+    if config["model_type"] == "gpt_neox":
+        found |= {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope["partial_rotary_factor"]}
+    if rope.get("rope_type", "default") != "default":
+        found["rope_scaling"] = {name: value for name, value in rope.items() if name not in found}
+    return found

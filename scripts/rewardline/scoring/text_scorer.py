@@ -22,11 +22,10 @@ from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
 from rewardline.tokens.settings import usable_positions
 from rewardline.tokens.store import Comparison, split_prefix
 from rewardline.tokens.templates import Prompt
-from rewardline.tokens.tokenizer import load_tokenizer
+from rewardline.tokens.tokenizer import MAX_KNOWN_LENGTH, load_tokenizer
 
 log = logging.getLogger(__name__)
 
-MAX_KNOWN_LENGTH = 1 << 30  # a tokenizer without a limit names more tokens
 DEFAULT_LENGTH = 2048
 
 

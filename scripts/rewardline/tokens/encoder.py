@@ -3,8 +3,10 @@
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Final
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -20,8 +22,20 @@ from rewardline.tokens.templates import (
     Prompt,
     UnusableError,
     check_syntax,
+    export_chat,
+    export_plain,
+    is_plain_export,
 )
-from rewardline.tokens.tokenizer import added_tokens, splits_at_words, starts_with_special_token
+from rewardline.tokens.tokenizer import added_tokens, set_end_token, splits_at_words, starts_with_special_token
+
+_PROBES: Final[tuple[Prompt, ...]] = tuple(
+    [*system, *turns, {"role": "user", "content": "And 2 + 2?"}]
+    for system in ([], [{"role": "system", "content": "Be brief."}])
+    for turns in (
+        [],
+        [{"role": "user", "content": "\u00e9?"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nNo"}],
+    )
+)
 
 
 class AnswerTooLongError(UnusableError):
@@ -39,13 +53,16 @@ class EncodedAnswers:
     """The token sequences of all answers to a prompt: [prompt, answer, end token] each, int32.
 
     `answer_start`: the index of the first token of the answers, up to which all sequences are equal;
-    `truncated_tokens`: the number of tokens cut from the prompt; `too_long`: answers, by index, that leave too little
-    room for the prompt: their sequences are empty.
+    `truncated_tokens`: the number of tokens cut from the prompt; `changed`, `prompt_changed`: of which answers, by
+    index, and whether of the prompt the template leaves out or changes something; `too_long`: answers, by index, that
+    leave too little room for the prompt: their sequences are empty.
     """
 
     sequences: list[Ids]
     answer_start: int
     truncated_tokens: int = 0
+    changed: frozenset[int] = frozenset()
+    prompt_changed: bool = False
     too_long: Mapping[int, AnswerTooLongError] = field(default_factory=dict)
 
 
@@ -78,10 +95,17 @@ class ConversationEncoder:
         if chat_template is not None:
             check_syntax(chat_template)
             tokenizer.chat_template = chat_template
-        has_chat = bool(getattr(tokenizer, "chat_template", None))
+        elif isinstance(tokenizer.chat_template, dict):  # several, by name
+            if "default" not in tokenizer.chat_template:
+                names = ", ".join(tokenizer.chat_template)
+                raise UserError(f"the tokenizer has chat templates for {names}, but no default; set chat_template")
+            tokenizer.chat_template = tokenizer.chat_template["default"]
+        has_chat = bool(tokenizer.chat_template)
         if template == "chat" and not has_chat:
             raise UserError("template: chat is set, but the tokenizer has no chat template; use plain or auto")
-        self.template = ("chat" if has_chat else "plain") if template == "auto" else template
+        if template == "auto":
+            template = "chat" if has_chat and not is_plain_export(tokenizer.chat_template) else "plain"
+        self.template = template
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._backend: Tokenizer = tokenizer.backend_tokenizer
@@ -93,6 +117,8 @@ class ConversationEncoder:
         if end_id is None:
             raise UserError(f"end_token: {end_token!r} is not in the vocabulary of the tokenizer")
         self.end_id = int(end_id)
+        self._eos = None if end_id == tokenizer.eos_token_id else tokenizer.eos_token
+        set_end_token(tokenizer, tokenizer.convert_ids_to_tokens(self.end_id))
         self._end_ids = [self.end_id] if self.template == "plain" or self.appends_end else []
         leading, _ = added_tokens(self._backend)
         self.leading_ids = leading if self.template == "plain" else []
@@ -109,11 +135,42 @@ class ConversationEncoder:
             self._format = PLAIN
             splits = splits_at_words(self._backend)
         else:
-            self._format = self.chat_format(tokenizer)
+            self._format = self.chat_format(tokenizer, self._eos)
             splits = starts_with_special_token(self._backend, self._format.heading)
         heading = self._format.heading
         self._heading_ids: list[int] = self._backend.encode(heading, add_special_tokens=False).ids
         self.encodes_prompts_once = bool(heading) and splits
+
+    def export_template(self) -> str | None:
+        """A chat template with which plain transformers give messages the tokens of `encode`, end token included.
+
+        None if there is none, as the tokenizer divides a complete text otherwise than its parts.
+        """
+        end = self._tokenizer.convert_ids_to_tokens(self.end_id)
+        if self.template == "chat":
+            candidates = [export_chat(self._tokenizer.chat_template, end, self._eos)]
+        else:
+            leading = "".join(self._tokenizer.convert_ids_to_tokens(self.leading_ids))
+            # Some tokenizers put a space before a text, but not after the tokens that come first.
+            candidates = [export_plain(leading + space, end) for space in ("", " ")]
+        plain = deepcopy(self._tokenizer)
+        plain.backend_tokenizer.encode_special_tokens = False
+        for candidate in candidates:
+            if all(self._is_rendered_so(plain, candidate, prompt) for prompt in _PROBES):
+                return candidate
+        return None
+
+    def _is_rendered_so(self, plain: PreTrainedTokenizerFast, template: str, prompt: Prompt) -> bool:
+        """Whether plain transformers with a template give a conversation its tokens; true if it is refused."""
+        (encoded,) = self._encode_in_full([(prompt, ["def f():\n    return 1.", "Yes"])])
+        if isinstance(encoded, UnusableError):
+            return True
+        for answer, ids in zip(("def f():\n    return 1.", "Yes"), encoded.sequences, strict=True):
+            messages = [*prompt, {"role": "assistant", "content": f"{answer}\n"}]
+            text = plain.apply_chat_template(messages, chat_template=template, tokenize=False)
+            if plain(text, add_special_tokens=False)["input_ids"] != ids.tolist():
+                return False
+        return True
 
     def encode(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]
@@ -171,7 +228,7 @@ class ConversationEncoder:
         for body in bodies:
             has_end = self.template == "chat" and len(body) and body[-1] == self.end_id
             sequences.append(np.concatenate([leading, body] if has_end else [leading, body, end]))
-        return EncodedAnswers(sequences, len(leading) + start)
+        return EncodedAnswers(sequences, len(leading) + start, changed=text.changed, prompt_changed=text.prompt_changed)
 
     def _encode_one(self, prompt: Prompt, answers: Sequence[str]) -> EncodedAnswers:
         (result,) = self._encode_in_full([(prompt, answers)])
@@ -199,7 +256,10 @@ class ConversationEncoder:
         for index, sequence in zip(fitting, encoded.sequences, strict=True):
             sequences[index] = sequence
         too_long = {index: AnswerTooLongError(length) for index, length in enumerate(lengths) if length > room}
-        return EncodedAnswers(sequences, encoded.answer_start, full.answer_start - encoded.answer_start, too_long)
+        cut = full.answer_start - encoded.answer_start
+        return replace(
+            full, sequences=sequences, answer_start=encoded.answer_start, truncated_tokens=cut, too_long=too_long
+        )
 
     def _least_prompt(self, content: str) -> int:
         """The least tokens to keep of the last turn: all of a short one, else a sixteenth of `max_length`."""

@@ -46,6 +46,7 @@ def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
     """
     shards = [TokenManifest.read(folder / MANIFEST) for folder in folders]
     dropped = sum((Counter(shard.dropped) for shard in shards), Counter())
+    changed = sum((Counter(shard.changed) for shard in shards), Counter())
     splits = {split: _join_split(folders, [shard.splits[split] for shard in shards], split, out) for split in SPLITS}
     if dropped and not all(entry.pairs for entry in splits.values() if entry.pairs_in):
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
@@ -59,6 +60,7 @@ def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
             "splits": splits,
             "truncated_pairs": sum(shard.truncated_pairs for shard in shards),
             "truncated_tokens": sum(shard.truncated_tokens for shard in shards),
+            "changed": dict(sorted(changed.items())),
             "dropped": dict(sorted(dropped.items())),
             "reject_examples": join_examples(case for shard in shards for case in shard.reject_examples),
             "seconds": None,

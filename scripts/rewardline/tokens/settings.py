@@ -1,11 +1,15 @@
 """Settings of tokenizers and of the encoding of text."""
 
 from collections.abc import Mapping
-from typing import Literal
+from datetime import date
+from typing import Final, Literal
 
 from pydantic import Field
 
 from rewardline.core.settings import Integer, Number, Settings, Text
+
+TODAY: Final = date(2024, 7, 26)
+"""The date given to chat templates that ask for it, so that equal conversations have equal tokens on every day."""
 
 
 class EncodingSettings(Settings):
@@ -25,8 +29,8 @@ class EncodingSettings(Settings):
     )
     chat_template: Text | None = Field(
         None,
-        description="Chat template (Jinja, as in transformers) to use instead of the tokenizer's; it is saved with the"
-        " model.",
+        description="Chat template (Jinja, as in transformers) to use instead of the tokenizer's. Each model is saved"
+        " with a template that renders messages as in training, up to the end token.",
     )
     end_token: Text | None = Field(
         None,

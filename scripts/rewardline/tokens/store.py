@@ -54,6 +54,9 @@ class SplitEntry(BaseModel):
 class TokenManifest(Manifest):
     """The manifest of a folder of tokens, or of one of its shards, which has `seconds`.
 
+    `chat_template`: what the trained model carries, with which plain transformers give messages the same tokens; None
+    if no template can. `changed`: by part, answer or prompt, the pairs of which the chat template leaves out or changes
+    some text, such as reasoning.
     `vocabulary`: number of tokens of the tokenizer; `truncated_pairs`, `truncated_tokens`: pairs whose prompt was cut,
     and the tokens that it lost; `dropped`: pairs that could not be tokenized, by reason, with some of them as examples.
     """
@@ -70,6 +73,7 @@ class TokenManifest(Manifest):
     splits: dict[str, SplitEntry]
     truncated_pairs: int
     truncated_tokens: int
+    changed: dict[str, int] = Field({})
     dropped: dict[str, int]
     reject_examples: list[RejectedRow]
     seconds: float | None = Field(None, exclude_if=lambda seconds: seconds is None)
@@ -81,7 +85,8 @@ class TokenManifest(Manifest):
     def summary(self) -> str:
         """A line for the log."""
         tokens, dropped = sum(split.tokens for split in self.splits.values()), self.dropped or "none"
-        return f"{tokens} tokens; prompts cut for {self.truncated_pairs} pairs; dropped {dropped}"
+        changed = f"; changed by the chat template {self.changed}" if self.changed else ""
+        return f"{tokens} tokens; prompts cut for {self.truncated_pairs} pairs; dropped {dropped}{changed}"
 
 
 @dataclass(frozen=True, slots=True)

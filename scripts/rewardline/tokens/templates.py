@@ -4,27 +4,29 @@ A split is exact when the tokens of the complete text are those of its two parts
 into words before it looks for tokens, and splits it there (`splits_at_words`, `starts_with_special_token`).
 """
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import date
 from os.path import commonprefix
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment, TemplateSyntaxError
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError, first_line
+from rewardline.data.conversation import INDENTATIONS, ROLES
 from rewardline.data.schema import Message
+from rewardline.tokens.settings import TODAY
 
 Prompt = list[Message]
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 
-TODAY: Final = date(2024, 7, 26)
-"""The date given to chat templates that ask for it, so that equal conversations have equal tokens on every day."""
-_DATED = (
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(f".replace('%{code}', '{TODAY.strftime('%' + code)}')" for code in "aAbBdHIjmMpSyY")
-    + " }}{% endmacro %}"
+_DATE_CALL = re.compile(r"""strftime_now\(\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*\)""")
+_CODES = [flag + code for flag in ("-", "") for code in "aAbBcdDeFgGhHIjklmMnpPrRsSTtuUVwWxXyYZz"]
+_FIXED_DATE = (
+    "{%- macro fixed_date(format) -%}{{ format"
+    + "".join(f".replace('%{code}', {TODAY.strftime('%' + code)!r})" for code in _CODES)
+    + " }}{%- endmacro -%}"
 )
 _DIFFERENT_ANSWERS = "0", "z"
 _COMPARED_CHARACTERS = 24  # at the beginning of an answer, to find it in a text
@@ -53,6 +55,10 @@ class ConversationText(NamedTuple):
     bodies: list[str]
     opening: str
     splits_at_heading: bool = True
+    changed: frozenset[int] = frozenset()
+    """The indices of answers of which the template leaves out or changes something."""
+    prompt_changed: bool = False
+    """Whether that is so of a turn of the prompt."""
 
 
 class PlainTemplate:
@@ -77,13 +83,93 @@ def check_syntax(template: str) -> None:
         raise UserError(f"chat_template: line {error.lineno}: {error.message}; it must be a Jinja template") from error
 
 
+def fix_date(template: str) -> str:
+    """A chat template without `strftime_now`: with `TODAY` for the current date."""
+    template = _DATE_CALL.sub(lambda call: repr(TODAY.strftime(call[1] or call[2] or "")), template)
+    if "strftime_now" not in template:
+        return template
+    return _FIXED_DATE + template.replace("strftime_now", "fixed_date")
+
+
+_MARK = "{#- rewardline:"
+_PLAIN_MARK = f"{_MARK} plain text"
+_READ_MESSAGES = """ #}
+{#- Messages are read as in training: roles by their other names, parts of content joined, texts trimmed. #}
+{%- set roles = ROLES %}
+{%- macro trimmed(text) %}
+{%- set indentation = text[:text | length - text.lstrip() | length].split('\\n') | last %}
+{{- indentation if text.strip() and indentation.startswith(INDENTATIONS) }}{{ text.strip() }}
+{%- endmacro %}
+{%- set read = namespace(turns=[]) %}
+{%- for message in messages %}
+{%- set name = (message['role'] or message['from'] or '') | string | trim | lower %}
+{%- if name not in roles %}{{ raise_exception('unknown role: ' ~ name) }}{% endif %}
+{%- set read.content = none %}
+{%- for key in ['content', 'value', 'text', 'parts'] %}
+{%- if read.content is none and message[key] is defined %}{% set read.content = message[key] %}{% endif %}
+{%- endfor %}
+{%- if read.content is none %}{{ raise_exception('a message without content') }}{% endif %}
+{%- set read.text = read.content if read.content is string else '' %}
+{%- for part in ([] if read.content is string else read.content) %}
+{%- if part is not string and (part['type'] or 'text') != 'text' %}{{ raise_exception('not of type text') }}{% endif %}
+{%- set read.text = read.text ~ (part if part is string else part['text'] or part['value'] or '') %}
+{%- endfor %}
+{%- set read.text = trimmed(read.text) %}
+{%- if read.text or roles[name] != 'system' %}
+{%- set read.turns = read.turns + [{'role': roles[name], 'content': read.text}] %}
+{%- endif %}
+{%- endfor %}
+{%- set messages = read.turns %}
+{%- set answered = messages and messages[-1]['role'] == 'assistant' and not add_generation_prompt %}
+""".replace("ROLES", repr(ROLES)).replace("INDENTATIONS", repr(INDENTATIONS))
+_PLAIN_BODY = """
+{{- LEADING }}
+{%- for message in messages %}
+{{- SPEAKERS[message['role']] ~ ': ' ~ message['content'] ~ (END if loop.last and answered else '\\n\\n') }}
+{%- endfor %}
+{{- HEADING if add_generation_prompt }}
+""".replace("SPEAKERS", repr(SPEAKERS)).replace("HEADING", repr(PlainTemplate.heading))
+_CHAT_BODY = """
+{%- set rendered %}
+TEMPLATE{%+ endset %}
+{%- if not answered %}{{ rendered }}
+{%- else %}{% set rendered = rendered.rstrip() %}{{ rendered ~ ('' if rendered.endswith(END) else END) }}
+{%- endif %}
+"""
+
+
+def is_plain_export(template: object) -> bool:
+    """Whether a chat template is that of `export_plain`."""
+    return isinstance(template, str) and template.startswith(_PLAIN_MARK)
+
+
+def export_plain(leading: str, end: str) -> str:
+    """A chat template for transformers that renders messages as `PlainTemplate`, between `leading` and `end`."""
+    body = _PLAIN_BODY.replace("LEADING", repr(leading)).replace("END", repr(end))
+    return f"{_PLAIN_MARK}, ends at {end}{_READ_MESSAGES}{body}".rstrip()
+
+
+def export_chat(template: str, end: str, eos: str | None = None) -> str:
+    """A chat template for transformers that renders messages as `ChatTemplate` does, up to the end token `end`.
+
+    `eos`: the value of `eos_token` for `template`, where it is another than the end token.
+    """
+    mark = f"{_MARK} ends at {end}"
+    if template.startswith(mark):
+        return template
+    body = _CHAT_BODY.replace("END", repr(end)).replace("TEMPLATE", fix_date(template).removesuffix("\n"))
+    named = "" if eos is None else f"{{%- set eos_token = {eos!r} %}}\n"
+    return f"{mark}{_READ_MESSAGES}{named}{body}".rstrip()
+
+
 class ChatTemplate:
     """The chat template of a tokenizer. `heading` is the text before an answer; empty where it is not known."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, eos: str | None = None) -> None:
+        """`eos`: the value of `eos_token` in the template; None for the tokenizer's."""
         self._tokenizer = tokenizer
-        template = tokenizer.chat_template
-        self._template = _DATED + template if isinstance(template, str) and "strftime_now" in template else None
+        self._variables = {} if eos is None else {"eos_token": eos}
+        self._template = fix_date(str(tokenizer.chat_template))
         self.heading = ""
         question: Prompt = [{"role": "user", "content": "a"}]
         with suppress(UnusableError):
@@ -99,6 +185,14 @@ class ChatTemplate:
             TemplateRefusedError: the template raises an error for this conversation.
         """
         texts = [self._answered(prompt, answer) for answer in answers]
+        changed = frozenset(
+            n for n, (answer, text) in enumerate(zip(answers, texts, strict=True)) if answer not in text
+        )
+        prompt_changed = any(turn["content"] not in texts[0] for turn in prompt)
+        split = self._split(prompt, answers, texts)
+        return split._replace(changed=changed, prompt_changed=prompt_changed)
+
+    def _split(self, prompt: Prompt, answers: Sequence[str], texts: list[str]) -> ConversationText:
         shared = _common_start(texts)
         index = shared.rfind(self.heading) if self.heading else -1
         while index >= 0:
@@ -118,7 +212,10 @@ class ChatTemplate:
 
     def _render(self, messages: Prompt) -> str:
         try:
-            return str(self._tokenizer.apply_chat_template(messages, chat_template=self._template, tokenize=False))
+            text = self._tokenizer.apply_chat_template(
+                messages, chat_template=self._template, tokenize=False, **self._variables
+            )
+            return str(text)
         except Exception as error:
             raise TemplateRefusedError(f"the chat template refuses it: {first_line(error)}") from error
 

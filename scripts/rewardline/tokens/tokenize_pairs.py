@@ -42,6 +42,7 @@ class PairTokenizer:
         self._out = out
         self.rejects = RejectWriter(out)
         self.dropped: Counter[str] = Counter()
+        self.changed: Counter[str] = Counter()
         self.truncated_pairs = self.truncated_tokens = 0
 
     def tokenize_split(self, folder: Path, split: str, pairs: int) -> SplitEntry:
@@ -85,6 +86,8 @@ class PairTokenizer:
             elif chosen == rejected:
                 self._drop(pair, "same_tokens", "chosen and rejected are the same tokens")
             else:
+                self.changed["answer"] += not encoded.changed.isdisjoint(both)
+                self.changed["prompt"] += encoded.prompt_changed
                 better, worse = (indices.setdefault(sequence, len(indices)) for sequence in (chosen, rejected))
                 kept.append(
                     ComparisonPair(
@@ -148,9 +151,17 @@ def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> 
     started = perf_counter()
     shard = PairTokenizer(encoder, out)
     splits = {split: shard.tokenize_split(pairs, split, counts[split]) for split in SPLITS}
+    if (exported := encoder.export_template()) is None:
+        log.warning("no chat template gives plain transformers these tokens: score with score.py or serve.py only")
+    changed = {part: count for part, count in sorted(shard.changed.items()) if count}
+    for part, count in changed.items():
+        log.warning(
+            "the chat template leaves out or changes text of the %s in %d pairs, such as reasoning; set `template: "
+            "plain` or another `chat_template` to keep it", part, count,
+        )  # fmt: skip
     manifest = TokenManifest(
         template=encoder.template,
-        chat_template=settings.chat_template,
+        chat_template=exported,
         max_length=encoder.max_length,
         end_id=encoder.end_id,
         end_token=tokenizer.convert_ids_to_tokens(encoder.end_id),
@@ -161,6 +172,7 @@ def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> 
         splits=splits,
         truncated_pairs=shard.truncated_pairs,
         truncated_tokens=shard.truncated_tokens,
+        changed=changed,
         dropped=dict(sorted(shard.dropped.items())),
         reject_examples=shard.rejects.close(),
         seconds=round(perf_counter() - started, 2),

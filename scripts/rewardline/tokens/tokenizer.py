@@ -8,9 +8,12 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError, first_line
+from rewardline.core.files import read_json, write_json
 from rewardline.core.settings import JsonObject
 
 PAD_TOKEN = "<|pad|>"
+MAX_KNOWN_LENGTH = 1 << 30
+"""A tokenizer without a limit names more tokens."""
 
 
 def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
@@ -34,6 +37,30 @@ def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTr
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+def set_end_token(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
+    """Make a token of the vocabulary the tokenizer's end token, which is then a token of its own in every text."""
+    if tokenizer.eos_token != name:
+        tokenizer.add_special_tokens({"eos_token": name})
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save a tokenizer as transformers 4.57 and 5 load it.
+
+    It gives no `token_type_ids`: GPT-2 would add an embedding for them, and others take zeros by default.
+    """
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = read_json(path)
+    for name in ("backend", "is_local", "local_files_only"):
+        config.pop(name, None)
+    if config.get("model_max_length", 0) > MAX_KNOWN_LENGTH:
+        del config["model_max_length"]
+    if isinstance(config.get("extra_special_tokens"), list):
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    config["model_input_names"] = ["input_ids", "attention_mask"]
+    write_json(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def added_tokens(backend: Tokenizer) -> tuple[list[int], list[int]]:

@@ -15,8 +15,10 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import apply_umask, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
+from rewardline.model.loading import runs_in_transformers_4
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import TokenDataset
+from rewardline.tokens.tokenizer import set_end_token
 from rewardline.training import engine
 from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.export import export_model, take_best_weights
@@ -72,8 +74,9 @@ def train(job: TrainingJob) -> None:
     if rank() == 0:
         partial = folder / ".model.partial"
         shutil.rmtree(partial, ignore_errors=True)
-        if data.manifest.chat_template:
-            tokenizer.chat_template = data.manifest.chat_template
+        set_end_token(tokenizer, data.manifest.end_token)
+        tokenizer.chat_template = data.manifest.chat_template
+        tokenizer.model_max_length = max_length
         stored = export_model(settings, job.base, tokenizer, weights, partial, normalization)
         shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
         loggers.keep_curves(folder, partial)
@@ -146,6 +149,7 @@ def _facts(
         "world_size": world_size(),
         "threads": torch.get_num_threads(),
         "versions": versions.versions(),
+        "transformers_4": runs_in_transformers_4(model.model),
         "git": versions.git_state(Path(__file__).parent),
         "hardware": versions.hardware(list(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))),
         "steps": state.step,

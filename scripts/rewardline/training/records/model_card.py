@@ -4,6 +4,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from rewardline.tokens.settings import TODAY
 from rewardline.training.records.run_facts import RunFacts
 
 _TEMPLATES = Environment(
@@ -17,4 +18,7 @@ _TEMPLATES = Environment(
 def model_card(run: RunFacts) -> str:
     """The Markdown of the card."""
     template = _TEMPLATES.get_template("model_card.md.jinja")
-    return template.render(run=run, training=run.training, tokens=run.tokenization, normalization=run.normalization)
+    tokens = {"chat_template": None, "changed": {}, **run.tokenization}
+    return template.render(
+        run=run, training=run.training, tokens=tokens, normalization=run.normalization, today=f"{TODAY:%d %B %Y}"
+    )

@@ -46,6 +46,7 @@ class RunFacts(Manifest):
         tokenization, data: the manifest of the tokens, without and with its splits alone.
         finished: time in UTC, ISO 8601.
         key: of all that the weights depend on, see `reuse`.
+        transformers_4: whether transformers 4.57 are known to give equal scores; the model needs 5 otherwise.
         base: the files of the base model and their hashes.
         computed_tokens: without repetitions of shared prefixes; `shared_share` of `tokens` was saved by that, and
             `padding_share` of what was computed was padding.
@@ -78,6 +79,7 @@ class RunFacts(Manifest):
     finished: str
     key: str
     versions: dict[str, str]
+    transformers_4: bool = False
     git: CodeVersion
     hardware: JsonObject
     base: list[dict[str, str]]

@@ -1,0 +1,179 @@
+"""A conversation has the same tokens in training, score.py, serve.py and plain transformers with an exported folder."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trl
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from rewardline.scoring.rows import parse_row
+from rewardline.scoring.text_scorer import Scorer
+from rewardline.scoring.server.protocols import openrlhf, rows, vllm_classify
+from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
+from rewardline.tokens.store import Comparison
+from rewardline.tokens.templates import TODAY, TemplateRefusedError, fix_date
+from rewardline.tokens.tokenizer import load_tokenizer, save_tokenizer, set_end_token
+
+from support.reward_models import reward_model
+
+Json = dict[str, Any]
+TEMPLATES = [
+    *("cohere", "deepseekv3", "gemma", "gemma3", "glm4moe", "gptoss", "lfm2", "llama3", "llama3_2", "phi3"),
+    *("qwen2_5", "qwen3"),
+]
+SPACE = st.text(" \n\t", max_size=4)
+WORDS = ["Yes.", "No, not at all.", "def f():\n    return 1", "<think>\nHm.\n</think>\n\nNo.", "caf\u00e9", "7"]
+TEXT = st.builds(lambda before, text, after: before + text + after, SPACE, st.sampled_from(WORDS), SPACE)
+CONVERSATIONS = st.tuples(
+    st.one_of(st.none(), st.tuples(st.sampled_from(["system", "developer"]), st.one_of(TEXT, SPACE))),
+    st.lists(st.tuples(TEXT, TEXT), max_size=1),
+    st.tuples(st.sampled_from(["user", "tool", "human"]), TEXT),
+    TEXT,
+    st.booleans(),
+)
+
+
+class Doors:
+    """A tokenizer in training, and the exported model at each other door."""
+
+    def __init__(self, base: Path, folder: Path, model: Path, name: str, **options: Any) -> None:
+        template = (
+            "plain" if name == "plain" else (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
+        )
+        tokenizer = load_tokenizer(base)
+        chosen = {"template": "plain"} if name == "plain" else {"template": "chat", "chat_template": template}
+        self.training = ConversationEncoder(tokenizer, max_length=400, **chosen, **options)
+        exported = load_tokenizer(base)
+        end = tokenizer.convert_ids_to_tokens(self.training.end_id)
+        set_end_token(exported, end)
+        exported.chat_template = self.training.export_template()
+        shutil.copytree(model, folder)
+        save_tokenizer(exported, folder)
+        tokenization = {"template": self.training.template, "max_length": 400, "end_token": end}
+        (folder / "run.json").write_text(json.dumps({"tokenization": tokenization}))
+        self.scorer = Scorer(str(folder))
+        self.plain = AutoTokenizer.from_pretrained(folder)
+
+    def check(self, messages: list[Json]) -> None:
+        """Every door gives a conversation the same tokens; those of text endpoints where no text is a special token."""
+        read = parse_row({"messages": messages})
+        (expected,) = self.training.encode([read.prompt], [read.answers])
+        if isinstance(expected, TemplateRefusedError):
+            return
+        assert isinstance(expected, EncodedAnswers)
+        ids = expected.sequences[0].tolist()
+        text = self.plain.apply_chat_template(messages, tokenize=False)
+        assert self.plain(text, add_special_tokens=False)["input_ids"] == ids
+        assert self.plain.apply_chat_template(messages)["input_ids"] == ids
+        assert "<|im_end|>\n" not in text[-12:]
+        assert ids[-1] == self.training.end_id == self.plain.eos_token_id
+        (scored,) = self.scorer.encode([read.prompt], [read.answers])
+        assert _ids(scored) == ids
+        for body in ({"messages": messages}, {"prompt": messages[:-1], "answer": messages[-1]["content"]}):
+            (item,) = rows(body, "m").items
+            assert item == read
+        (item,) = vllm_classify({"messages": messages}, "m").items
+        assert item == read
+        for protocol, complete in ((openrlhf, {"query": [f"\n{text}\n"]}), (vllm_classify, {"input": text})):
+            (full,) = protocol(complete, "m").items
+            (encoded,) = self.scorer.encode_texts([full.text], full.ended)
+            assert _ids(encoded) == ids
+
+
+def _ids(item: object) -> list[int]:
+    assert isinstance(item, Comparison), item
+    found: list[int] = np.concatenate([item.prefix, item.tails[0]]).tolist()
+    return found
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory, base_models: Callable[..., Path]) -> Callable[..., Doors]:
+    root = tmp_path_factory.mktemp("doors")
+    reward_model(base_models("llama"), root / "model")
+
+    @lru_cache
+    def make(name: str, **options: Any) -> Doors:
+        first = options.pop("first", None)
+        base = base_models("llama", **({"bos_token": first} if first else {}))
+        return Doors(base, root / f"{name}-{first}-{options}", root / "model", name, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["plain", *TEMPLATES])
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])
+@given(found=CONVERSATIONS)
+def test_a_conversation_has_the_same_tokens_at_every_door(doors: Callable[..., Doors], name: str, found: Any) -> None:
+    system, history, (role, question), answer, in_parts = found
+    messages = [{"role": system[0], "content": system[1]}] if system else []
+    for one, two in history:
+        messages += [{"role": "user", "content": one}, {"role": "assistant", "content": two}]
+    content = [{"type": "text", "text": question[:2]}, {"type": "text", "text": question[2:]}] if in_parts else question
+    messages += [{"role": role, "content": content}, {"role": "assistant", "content": answer}]
+    doors(name).check(messages)
+
+
+@pytest.mark.parametrize("name", ["plain", "qwen2_5"])
+@pytest.mark.parametrize("options", [{"first": "<s>"}, {"end_token": "<|pad|>"}])
+def test_leading_and_end_tokens_are_known_at_every_door(doors: Callable[..., Doors], name: str, options: Json) -> None:
+    if "end_token" in options:
+        options = {"end_token": "?"}  # no special token of the base model
+    doors(name, **options).check([{"role": "user", "content": "So? "}, {"role": "assistant", "content": "Yes? "}])
+
+
+def test_an_exported_template_is_not_wrapped_again(base_models: Callable[..., Path]) -> None:
+    for options in ({"template": "plain"}, {"chat_template": "{{ messages[0].content }}{{ messages[1].content }}"}):
+        tokenizer = load_tokenizer(base_models("llama"))
+        first = ConversationEncoder(tokenizer, max_length=50, **options)
+        tokenizer.chat_template = first.export_template()
+        again = ConversationEncoder(tokenizer, max_length=50)
+        assert again.template == first.template
+        assert again.export_template() == tokenizer.chat_template
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+        ('{{ strftime_now( "%-d/%-m" ) }}', "26/7"),
+        (
+            "{% if strftime_now is defined %}{% set f = '%-d. %B, %j%%' %}{{ strftime_now(f) }}{% endif %}",
+            "26. July, 208%",
+        ),
+    ],
+)
+def test_no_date_is_left_to_the_day(base_models: Callable[..., Path], template: str, expected: str) -> None:
+    from jinja2 import Environment
+
+    fixed = fix_date(template)
+    assert "strftime_now" not in fixed
+    assert Environment().from_string(fixed).render().replace("%%", "%") == expected
+    tokenizer = load_tokenizer(base_models("llama"))
+    tokenizer.chat_template = {"default": template + "{{ messages[-1].content }}", "tool_use": "?"}
+    exported = ConversationEncoder(tokenizer, max_length=50).export_template()
+    assert exported is not None and "strftime_now" not in exported
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    text = tokenizer.apply_chat_template(messages, chat_template=exported, tokenize=False)
+    assert text.replace("%%", "%") == f"{expected}b<|end|>"
+    assert TODAY.strftime("%d %b %Y") == "26 Jul 2024"
+
+
+def test_what_a_template_leaves_out_is_known(base_models: Callable[..., Path]) -> None:
+    template = (
+        "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    )
+    encoder = ConversationEncoder(load_tokenizer(base_models("llama")), max_length=100, chat_template=template)
+    system, question = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}
+    answers = ["<think>Hm.</think>So.", "No."]
+    for prompt, lost in (([question], False), ([system, question], True)):
+        (encoded,) = encoder.encode([prompt], [answers])
+        assert isinstance(encoded, EncodedAnswers)
+        assert (encoded.changed, encoded.prompt_changed) == ({0}, lost)
