@@ -13,7 +13,11 @@ from snakemake_interface_executor_plugins.settings import DeploymentMethod
 min_version("9.27")
 
 
-configfile: "config/config.yaml"
+# With --directory, the default configuration is that of this folder, unless the other has one.
+DEFAULT = "config/config.yaml" if os.path.exists("config/config.yaml") else f"{workflow.basedir}/config/config.yaml"
+
+
+configfile: DEFAULT
 
 
 if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:

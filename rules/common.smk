@@ -3,7 +3,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import yaml
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -12,6 +12,7 @@ SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scr
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.core import gpus, locks
+from rewardline.core.cli import print_anything
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import canonical
 from rewardline.core.provenance import program_files
@@ -23,6 +24,7 @@ from rewardline.report import summary
 from rewardline.workflow import runs, slurm
 from rewardline.workflow import settings as stage_settings
 from rewardline.workflow.config_checks import check_start
+from rewardline.workflow.config_files import RepeatedKeyError, with_written_keys, written_text
 from rewardline.workflow.resolve import ConfigError, load_public_datasets, resolve
 
 # Stages run in the environment of this process, unless snakemake activates another.
@@ -31,10 +33,12 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.ge
 
 def selected_runs():
     """Names of the runs in the --configfile files; None, for all runs of the configuration, if there are none."""
-    names = set()
-    for path in workflow.overwrite_configfiles:
-        names |= set((yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}).get("runs") or {})
-    return {str(name) for name in names} or None
+    files = workflow.overwrite_configfiles
+    names = {name for path in files for name in with_written_keys(load_configfile(path), WRITTEN).get("runs") or ()}
+    if files and not names and workflow.is_main_process:
+        meant = f"the runs of config/config.yaml are meant: {', '.join(CONFIG.all_runs)}"
+        logger.warning(f"{' and '.join(path.name for path in files)} names no `runs:`, so {meant}")
+    return names or None
 
 
 def find_files():
@@ -64,11 +68,14 @@ def find_files():
 
 
 try:
-    CONFIG = resolve(config, load_public_datasets(ROOT / "config" / "datasets.yaml"))
-except ConfigError as error:
+    # Snakemake lists the files of the command line first, though their values replace those of the others.
+    WRITTEN = written_text(sorted(map(Path, workflow.configfiles), key=workflow.overwrite_configfiles.__contains__))
+    CONFIG = resolve(config, load_public_datasets(ROOT / "config" / "datasets.yaml"), WRITTEN)
+except (ConfigError, RepeatedKeyError) as error:
     raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
-RUNS = {run.run_id: run for run in runs.run_table(CONFIG, selected_runs())}
-ENSEMBLES = {ensemble.run_id: ensemble for ensemble in runs.ensemble_table(CONFIG, selected_runs())}
+SELECTED = selected_runs()
+RUNS = {run.run_id: run for run in runs.run_table(CONFIG, SELECTED)}
+ENSEMBLES = {ensemble.run_id: ensemble for ensemble in runs.ensemble_table(CONFIG, SELECTED)}
 PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
 FILES, MODEL_FILES = find_files()
 

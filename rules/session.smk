@@ -5,10 +5,13 @@ import signal
 import time
 
 STARTED, STOPS = [], []
+print_anything()
 
 # Jobs on a cluster get the GPUs that its profile requests, not those of the login host or of the node of a job.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
 GPUS = 0 if ON_CLUSTER else len(gpus.gpu_names())
+if workflow.is_main_process and gpus.ignored_gpus():
+    logger.warning(gpus.ignored_gpus())
 if GPUS and workflow.is_main_process:
     # Without a limit, snakemake would assign the same GPUs to several jobs at once.
     workflow.global_resources.setdefault("gpu", GPUS)

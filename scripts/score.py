@@ -16,6 +16,7 @@ label; or a folder that the second step of DeepSpeed-Chat saved, with --convert-
 
 from rewardline.core.cli import StageParser, log, run, start_logging
 from rewardline.core.errors import UserError
+from rewardline.core.files import home_expanded
 from rewardline.scoring.files import check_files, score_file
 from rewardline.scoring.options import add_model_options, load_scorer
 from rewardline.scoring.prompts import pair_up, score_table
@@ -35,8 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         metavar="TEXT",
         help="an answer to the prompt before; any number",
     )
-    options.add_argument("--input", help="file of rows, as their ending says (also .gz and .zst), or - for stdin")
-    options.add_argument("--output", default="-", help="where the rows with scores go, or - for stdout")
+    options.add_argument(
+        "--input", type=home_expanded, help="file of rows, as their ending says (also .gz and .zst), or - for stdin"
+    )
+    options.add_argument(
+        "--output", type=home_expanded, default="-", help="where the rows with scores go, or - for stdout"
+    )
     options.add_argument("--prefix", default="", help="what the names of the new columns begin with")
     add_model_options(options)
     args = options.parse_args(argv)

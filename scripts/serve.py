@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from rewardline.scoring.server.app import Service
 
-    run_server(Service(scorer, limits, os.fsencode(token.strip()) if token else None).app(), bound, args.model)
+    service = Service(scorer, limits, os.fsencode(token.strip()) if token else None)
+    run_server(service.app(), bound, args.model, limits.max_seconds)
     return 0
 
 

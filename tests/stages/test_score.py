@@ -1,6 +1,7 @@
 """Scores of one's own text: the table, files of every kind, models of every kind, and what is wrong with either."""
 
 import gzip
+import io
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from huggingface_hub import constants
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import score
+from rewardline.core.cli import print_anything
 from rewardline.core.errors import UserError
 from rewardline.data.schema import Message
 from rewardline.scoring.text_scorer import Scorer
@@ -408,3 +410,28 @@ def test_a_score_that_is_no_number_costs_its_row_alone(tmp_path: Path, base_mode
     assert code == 1
     assert ["score" in row for row in rows] == [True, False, True]
     assert "not a finite number" in rows[1]["error"]
+
+
+def test_a_terminal_without_unicode_shows_escapes_and_rows_stay_utf_8(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
+    for options, expected in (
+        (["--prompt", "Wie viel? Größer?", "--answer", "7 €"], b"Gr\\xf6\\xdfer? "),
+        (["--input", str(tmp_path / "rows.jsonl")], '"note": "ä"'.encode()),
+    ):
+        written = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+        print_anything()
+        assert score.main(["--model", str(model), *options]) == 0
+        sys.stdout.flush()
+        assert expected in written.getvalue()
+
+
+def test_a_tilde_is_the_home_folder(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model").symlink_to(model)
+    (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
+    options = ["--tokenizer=~/model", "--input=~/rows.jsonl", "--output=~/out/scored.jsonl"]
+    assert score.main(["--model=~/model", *options]) == 0
+    assert json.loads((tmp_path / "out" / "scored.jsonl").read_text())["score"]

@@ -32,11 +32,13 @@ LIMITS = {
     "--max-answers": 40,
     "--max-queue": 60,
     "--max-body": 20_000,
+    "--max-characters": 30_000,
     "--max-requests": 30,
     "--batch": 32,
     "--max-seconds": 5,
 }
 QUESTION = "How many are 3 and 4?"
+Json = dict[str, Any]
 
 
 @dataclass
@@ -181,6 +183,8 @@ def test_what_is_too_much_or_wrong_is_refused(server: Server) -> None:
             (422, "the answer alone has", {"json": {"prompt": QUESTION, "answer": "no " * 3000}}),
             (422, "one or as many", {"json": {"text_1": ["a", "b"], "text_2": ["c"]}}),
             (413, "at most 40", {"json": {"prompt": QUESTION, "answers": ["No"] * 41}}),
+            (413, "at most 40", {"json": [{}] * 41}),
+            (413, "has 36080 characters", {"json": {"prompt": "a" * 900, "answers": ["No"] * 40}}),
             (413, "20000 bytes", {"json": {"prompt": "a" * 20_000, "answer": "b"}}),
             (
                 413,
@@ -217,6 +221,41 @@ def test_requests_that_are_slow_to_come_are_ended_and_others_told_when_to_come_a
         _until(200, client)
 
 
+def test_text_that_would_fill_the_memory_is_told_when_to_come_again(server: Server) -> None:
+    with server.client() as client:
+        held = [server.connection(19_000) for _ in range(2)]
+        for connection in held:
+            connection.sendall(b" " * 14_000)
+        refused = _until(429, client, {"prompt": QUESTION, "answer": "no " * 1000})
+        assert "too much text" in refused.json()["error"]
+        assert refused.headers["retry-after"] == "1"
+        for connection in held:
+            connection.close()
+        _until(200, client, {"prompt": QUESTION, "answer": "no " * 10})
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (b"", b""),
+        (b"", b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 5"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /hea"),
+        (b"POST /score HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n", b"{"),
+        (b"POST /other HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\n12"),
+    ],
+)
+def test_no_connection_waits_for_ever_for_its_client(server: Server, first: bytes, then: bytes) -> None:
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+        connection.sendall(first)
+        if first:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 ")
+        for byte in then:  # byte by byte: it is the whole that has a limit
+            connection.sendall(bytes([byte]))
+        while connection.recv(1000):  # the rest of the reply, until the server closes the connection
+            pass
+
+
 def test_what_nobody_waits_for_any_more_is_not_computed(server: Server) -> None:
     body = json.dumps({"prompt": QUESTION, "answers": ["No"] * 20}).encode()
     with server.client() as client:
@@ -243,11 +282,11 @@ def test_what_nobody_waits_for_any_more_is_not_computed(server: Server) -> None:
         assert counts()[2] == now[2] + 1, "nor is it computed later"
 
 
-def _until(status: int, client: httpx.Client) -> httpx.Response:
+def _until(status: int, client: httpx.Client, row: Json | None = None) -> httpx.Response:
     """The first reply of that status."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        response = client.post("/score", json={"prompt": QUESTION, "answers": ["No"]})
+        response = client.post("/score", json=row or {"prompt": QUESTION, "answers": ["No"]})
         if response.status_code == status:
             return response
     raise AssertionError(response.text)
@@ -290,6 +329,7 @@ def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
     ("options", "token", "message"),
     [
         (["--max-queue", "5", "--max-answers", "6"], None, "must hold"),
+        (["--max-body", "5", "--max-characters", "4"], None, "--max-characters 4 must hold"),
         (["--max-body", "0"], None, "--max-body 0: should be greater than or equal to 1"),
         (["--window", "-1"], None, "--window -1.0: should be greater than or equal to 0"),
         (["--max-seconds", "0"], None, "--max-seconds 0.0: should be greater than 0"),

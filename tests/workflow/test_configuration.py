@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from rewardline.data.formats.registry import FORMATS, GROUPED
+from rewardline.model.settings import GgufSettings
+from rewardline.workflow.config import DatasetEntry, ModelEntry
 
 from support.paths import ROOT
 from support.project import ENVIRONMENT, Project
@@ -90,9 +92,31 @@ def test_mistake_is_one_message_without_a_traceback(
 def test_gpus_of_a_login_host_are_not_asked_of_its_cluster(
     project: Project, monkeypatch: pytest.MonkeyPatch, where: list[str], gpus: int
 ) -> None:
-    monkeypatch.setitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.delitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", raising=False)
+    module = project.folder / "scripts" / "rewardline" / "core" / "gpus.py"
+    module.write_text(module.read_text().replace('Path("/dev")', 'Path(".")'))
+    for name in ("nvidia0", "nvidia1"):
+        (project.folder / name).touch()
     text = project.run("--dry-run", "--printshellcmds", *where, "results/models/demo-seed0/run.json").stdout
     assert f"--gpus $(({gpus} / 1))" in text
+
+
+def test_a_file_without_runs_is_said_to_mean_those_of_the_default_in_any_folder(
+    project: Project, tmp_path: Path
+) -> None:
+    overlay = project.overlay({"mixtures": {"demo": {"seed": 5}}}, "seed.yaml")
+    done = project.run("--dry-run", "--cores", "1", "--directory", str(tmp_path), "--configfile", overlay.name)
+    assert "seed.yaml names no `runs:`, so the runs of config/config.yaml are meant: demo" in done.stdout
+    assert re.search(r"^train +2$", done.stdout, re.MULTILINE)
+
+
+def test_home_folders_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    entry = DatasetEntry.model_validate({"files": ["~/a.jsonl", "data/~b.jsonl"]})
+    assert entry.files == [f"{tmp_path}/a.jsonl", "data/~b.jsonl"]
+    assert ModelEntry.model_validate({"path": "~/model"}).path == f"{tmp_path}/model"
+    assert GgufSettings.model_validate({"file": "~/m.gguf"}).file == f"{tmp_path}/m.gguf"
+    assert ModelEntry.model_validate({"path": "~no.such.user/model"}).path == "~no.such.user/model"
 
 
 def test_conda_environment_and_requirements_agree() -> None:

@@ -1,6 +1,7 @@
 """Command lines of stages: options, logging, and error messages."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from rewardline.core import progress
 from rewardline.core.errors import UserError, explain, first_line
+from rewardline.core.files import local_path
 
 log = logging.getLogger("rewardline")
 S = TypeVar("S", bound=BaseModel)
@@ -24,6 +26,7 @@ class StageParser(argparse.ArgumentParser):
     def __init__(self, doc: str | None, settings: type[BaseModel] | None = None) -> None:
         """`settings`: class of the value of `--settings`."""
         super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+        self.register("type", Path, local_path)
         self.add_argument("--log", type=Path, help="write messages to this file instead of the terminal")
         if settings is not None:
             self.add_argument(
@@ -43,7 +46,7 @@ def parse_settings(kind: type[S], text: str) -> S:
     Raises:
         UserError: it is not JSON, or has wrong keys or values.
     """
-    source = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+    source = local_path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
     try:
         return kind.model_validate_json(source)
     except ValidationError as error:
@@ -70,8 +73,15 @@ def start_logging(path: Path | None, append: bool = False, keep_stdout: bool = F
     log.propagate = False
 
 
+def print_anything() -> None:
+    """Have stdout print what its encoding lacks as escapes, as stderr does, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     """Run `main` and exit with its code; an error that the user can fix is one message and exit code 1."""
+    print_anything()
     try:
         code = main(None)
     except (UserError, OSError) as error:

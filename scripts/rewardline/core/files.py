@@ -4,12 +4,24 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rewardline.core.errors import UserError
 from rewardline.core.locks import exclusive
+
+
+def home_expanded(path: str) -> str:
+    """A path with the home folder in place of a leading `~`; unchanged if there is no such home."""
+    with suppress(RuntimeError):
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    return path
+
+
+def local_path(path: str) -> Path:
+    """The path that a person wrote; see `home_expanded`."""
+    return Path(home_expanded(path))
 
 
 def read_json(path: Path) -> Any:

@@ -8,21 +8,41 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 
 from rewardline.core.errors import UserError
 
 log = logging.getLogger(__name__)
+DEVICES = Path("/dev")
 
 
 def gpu_names() -> list[str]:
     """The GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them."""
+    known = [str(index) for index in range(sum(path.name[6:].isdigit() for path in DEVICES.glob("nvidia*")))]
+    return known if _visible() is None else list(takewhile(partial(_is_gpu, known), _visible() or ()))
+
+
+def ignored_gpus() -> str | None:
+    """What to say of a `CUDA_VISIBLE_DEVICES` that names more GPUs than there are; None if it does not.
+
+    CUDA ignores a name of no GPU and all names after it, without a word.
+    """
+    names, used = _visible() or [], gpu_names()
+    if names[len(used) :] in ([], [""], ["-1"]):
+        return None
+    value, first = os.environ["CUDA_VISIBLE_DEVICES"], names[len(used)]
+    return f"CUDA_VISIBLE_DEVICES={value}: {first!r} is no GPU of this machine, so {', '.join(used) or 'none'} is used"
+
+
+def _visible() -> list[str] | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    devices = [path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()]
-    return [str(index) for index in range(len(devices))]
+    return None if visible is None else [name.strip() for name in visible.split(",")]
+
+
+def _is_gpu(known: list[str], name: str) -> bool:
+    return name in known or (bool(known) and name.startswith(("GPU-", "MIG-")))
 
 
 @contextmanager

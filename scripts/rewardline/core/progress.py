@@ -35,7 +35,7 @@ def keep_terminal() -> None:
     try:
         _terminal = Path(os.environ[TERMINAL]).open("a", encoding="utf-8")  # noqa: SIM115 - open until the program ends
     except (KeyError, OSError):
-        _terminal = os.fdopen(os.dup(2), "w")
+        _terminal = os.fdopen(os.dup(2), "w", errors="backslashreplace")
 
 
 def terminal_of_children() -> dict[str, str]:
@@ -65,7 +65,7 @@ def progress(
         ncols=None if terminal else 100,
         leave=not terminal,
         delay=0.0 if terminal else 2.0,
-        ascii=not terminal,
+        ascii=None if terminal else True,  # None: what the encoding of the terminal allows
         disable=hidden,
     ) as bar:
         yield bar

@@ -11,8 +11,9 @@ import warnings
 from contextlib import suppress
 from random import SystemRandom
 
-from rewardline.core.gpus import gpu_names
+from rewardline.core.gpus import gpu_names, ignored_gpus
 
+log = logging.getLogger(__name__)
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
 _NO_TRIM, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
@@ -65,6 +66,8 @@ def quiet(threads: int) -> None:
     """Set the number of torch's threads, and silence the libraries."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if problem := ignored_gpus():
+        log.warning("%s", problem)
     if not gpu_names():
         os.environ["DS_ACCELERATOR"] = "cpu"
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from rewardline.core.files import home_expanded
 from rewardline.core.hashing import canonical
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(partial(_n
 Integer = Annotated[int, BeforeValidator(partial(_number, expected="an integer"))]
 Flag = StrictBool
 Text = StrictStr
+LocalPath = Annotated[StrictStr, AfterValidator(home_expanded)]
 JsonObject = dict[str, JsonValue]
 Entries = Annotated[dict[str, T], BeforeValidator(_without_nulls)]
 """A mapping of names to values of one type."""

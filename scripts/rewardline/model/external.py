@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rewardline.core.errors import UserError
+from rewardline.core.files import local_path
 from rewardline.core.hub import cached_model
 from rewardline.model.deepspeed_chat import KEY_MAPPING, is_deepspeed_chat
 from rewardline.model.loading import DTYPES, load_reward_model
@@ -26,7 +27,7 @@ def model_folder(model: str, *, revision: str = "main", code: bool = False, bins
     Raises:
         UserError: there is no such folder, or the hub cannot provide it.
     """
-    folder = Path(model).expanduser()
+    folder = local_path(model)
     if folder.is_dir():
         return folder
     if folder.exists() or model.startswith((".", "/", "~", "results/")) or model.count("/") > 1:

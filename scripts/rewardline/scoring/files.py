@@ -212,6 +212,8 @@ def _replacing(target: str) -> Iterator[Path]:
 def _lines(target: str) -> Iterator[TextIO]:
     """A text file to write lines to, compressed as its ending says; - is stdout."""
     if target == "-":
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as JSON Lines are, whatever the terminal
         yield sys.stdout
         return
     compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(target).suffix)

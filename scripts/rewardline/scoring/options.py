@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rewardline.core import runtime
 from rewardline.core.errors import UserError
+from rewardline.core.files import home_expanded
 
 if TYPE_CHECKING:
     from rewardline.scoring.text_scorer import Scorer
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 def add_model_options(options: argparse.ArgumentParser) -> None:
     """Add the options."""
-    options.add_argument("--model", required=True, help="folder of a trained reward model, or its name on the hub")
+    options.add_argument(
+        "--model", required=True, type=home_expanded, help="folder of a trained reward model, or its name on the hub"
+    )
     options.add_argument("--revision", default="main", help="commit, tag or branch of a model on the hub")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--max-length", type=int, help="most tokens of prompt and answer; the model's own by default")
     options.add_argument("--template", choices=["chat", "plain"], help="how a conversation becomes text")
-    options.add_argument("--tokenizer", help="folder or name of another tokenizer than the one beside the model")
+    options.add_argument(
+        "--tokenizer", type=home_expanded, help="folder or name of another tokenizer than the one beside the model"
+    )
     options.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help="of the weights")
     options.add_argument("--raw", action="store_true", help="leave out the normalization that is stored with the model")
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -26,7 +26,13 @@ from rewardline.tokens.templates import (
     export_plain,
     is_plain_export,
 )
-from rewardline.tokens.tokenizer import added_tokens, set_end_token, splits_at_words, starts_with_special_token
+from rewardline.tokens.tokenizer import (
+    added_tokens,
+    encode_texts,
+    set_end_token,
+    splits_at_words,
+    starts_with_special_token,
+)
 
 _PROBES: Final[tuple[Prompt, ...]] = tuple(
     [*system, *turns, {"role": "user", "content": "And 2 + 2?"}]
@@ -211,8 +217,7 @@ class ConversationEncoder:
         return self.encodes_prompts_once and text.splits_at_heading
 
     def _encode_texts(self, texts: list[str]) -> list[Ids]:
-        batch = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [np.array(encoding.ids, np.int32) for encoding in batch]
+        return [np.array(ids, np.int32) for ids in encode_texts(self._backend, texts)]
 
     def _assemble(self, text: ConversationText, opening: Ids, *bodies: Ids) -> EncodedAnswers:
         """The sequences [leading tokens, prompt, answer, end token] from the tokens of a text's parts."""

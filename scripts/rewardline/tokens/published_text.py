@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from rewardline.tokens.encoder import ConversationEncoder
 from rewardline.tokens.store import Ids
 from rewardline.tokens.templates import ChatTemplate, Prompt
-from rewardline.tokens.tokenizer import added_tokens
+from rewardline.tokens.tokenizer import added_tokens, encode_texts
 
 
 class PublishedChat(ChatTemplate):
@@ -66,8 +66,7 @@ class TextEncoder:
         otherwise, as vLLM's, append the tokenizer's trailing tokens. A text of too many tokens loses its beginning.
         """
         results = []
-        for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False):
-            ids = list(encoding.ids)
+        for ids in encode_texts(self._backend, texts):
             if ended:
                 text = [index for index, token in enumerate(ids) if token not in self._stripped]
                 ids = [*(ids[text[0] : text[-1] + 1] if text else []), self._end_id]

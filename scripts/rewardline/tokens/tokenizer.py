@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -14,6 +15,8 @@ from rewardline.core.settings import JsonObject
 PAD_TOKEN = "<|pad|>"
 MAX_KNOWN_LENGTH = 1 << 30
 """A tokenizer without a limit names more tokens."""
+CHARACTERS_AT_ONCE = 1 << 20
+"""About the most characters that are encoded together: encodings take some 75 bytes for each."""
 
 
 def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
@@ -61,6 +64,17 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
     config["model_input_names"] = ["input_ids", "attention_mask"]
     write_json(path, {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+def encode_texts(backend: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+    """The token ids of each text, without those that the tokenizer adds, in memory that does not grow with `texts`."""
+    begin, size = 0, 0
+    for end, text in enumerate(texts, 1):
+        size += len(text)
+        if end == len(texts) or size + len(texts[end]) > CHARACTERS_AT_ONCE:
+            for encoding in backend.encode_batch_fast(list(texts[begin:end]), add_special_tokens=False):
+                yield encoding.ids
+            begin, size = end, 0
 
 
 def added_tokens(backend: Tokenizer) -> tuple[list[int], list[int]]:

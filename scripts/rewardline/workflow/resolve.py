@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -15,6 +15,7 @@ from rewardline.core.errors import nearest
 from rewardline.core.settings import JsonObject
 from rewardline.workflow.config import SECTIONS, Config, EnsembleEntry, RunEntry
 from rewardline.workflow.config_checks import cross_check
+from rewardline.workflow.config_files import Place, WrittenText, with_written_keys
 
 log = logging.getLogger(__name__)
 SOURCE_KEYS = ("hub", "config", "split", "data_files", "data_dir", "columns")
@@ -22,6 +23,9 @@ SOURCE_KEYS = ("hub", "config", "split", "data_files", "data_dir", "columns")
 RENAMED = {"arithmetic": "scoring"}
 """Old names of keys of benchmarks, which still work."""
 KINDS_OF_RUN: dict[int | str, type[BaseModel]] = {"run": RunEntry, "ensemble": EnsembleEntry}
+
+
+NOTHING_WRITTEN = WrittenText({}, {})
 
 
 class ConfigError(Exception):
@@ -34,19 +38,25 @@ def load_public_datasets(path: Path) -> dict[str, JsonObject]:
     return datasets
 
 
-def resolve(written: Mapping[str, object], public: Mapping[str, JsonObject] | None = None) -> Config:
-    """The configuration with all defaults; `public` has those of public datasets, by name on the hub.
+def resolve(
+    config: Mapping[str, object], public: Mapping[str, JsonObject] | None = None, written: WrittenText = NOTHING_WRITTEN
+) -> Config:
+    """The configuration with all defaults.
+
+    `public`: those of public datasets, by name on the hub; `written`: what the files have, for values that are text.
 
     Raises:
         ConfigError: names each wrong key with its value, what is allowed and the nearest known key.
     """
-    config = dict(written)
+    resolved = with_written_keys(config, written)
+    assert isinstance(resolved, dict)
     for section in SECTIONS:
-        entries = written.get(section)
+        entries = resolved.get(section)
         if isinstance(entries, Mapping):
-            config[section] = {str(name): _entry(section, str(name), entries[name], public or {}) for name in entries}
+            resolved[section] = {name: _entry(section, name, entries[name], public or {}) for name in entries}
+    problems: list[str]
     try:
-        result = Config.model_validate(config)
+        result = _validated(resolved, written.values)
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors(include_url=False)]
     else:
@@ -54,6 +64,33 @@ def resolve(written: Mapping[str, object], public: Mapping[str, JsonObject] | No
     if problems:
         raise ConfigError("\n".join(sorted(set(problems))))
     return result
+
+
+def _validated(config: JsonObject, written: Mapping[Place, str]) -> Config:
+    """The configuration, in which a value that must be text, such as a name, is what is written: `no` is not False."""
+    try:
+        return Config.model_validate(config)
+    except ValidationError as error:
+        locations = [problem["loc"] for problem in error.errors() if problem["type"] == "string_type"]
+        texts = {place: written[place] for place in map(_place, locations) if place in written}
+        if not texts:
+            raise
+        return Config.model_validate(_replaced(config, texts))
+
+
+def _place(location: Sequence[int | str]) -> Place:
+    """A location as pydantic gives it, without the kind of a run."""
+    return tuple(part for index, part in enumerate(location) if index != 2 or location[0] != "runs")
+
+
+def _replaced(value: object, texts: Mapping[Place, str], place: Place = ()) -> object:
+    if place in texts:
+        return texts[place]
+    if isinstance(value, Mapping):
+        return {key: _replaced(item, texts, (*place, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, texts, (*place, index)) for index, item in enumerate(value)]
+    return value
 
 
 def _entry(section: str, name: str, entry: object, public: Mapping[str, JsonObject]) -> object:
@@ -89,7 +126,7 @@ def _entry(section: str, name: str, entry: object, public: Mapping[str, JsonObje
 def _explain(error: ErrorDetails) -> str:
     """A message with the key, its value, what is allowed, and the nearest known key."""
     location, kind, value = error["loc"], error["type"], error["input"]
-    path = [str(part) for index, part in enumerate(location) if index != 2 or location[0] != "runs"]
+    path = list(map(str, _place(location)))
     where = ".".join(path) or "the configuration"
     if kind == "extra_forbidden":
         return _unknown_key(where, path[-1], location)

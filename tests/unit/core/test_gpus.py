@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.core.gpus import gpu_names, reserved_devices, reserved_gpus
+from rewardline.core.gpus import gpu_names, ignored_gpus, reserved_devices, reserved_gpus
 
 from support.paths import ROOT
 
@@ -51,6 +51,10 @@ def test_more_than_there_are_is_an_error(tmp_path: Path) -> None:
 def test_visible_devices_are_respected_and_narrowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b,3")
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    (tmp_path / "nvidiactl").touch()
+    for index in range(4):
+        (tmp_path / f"nvidia{index}").touch()
+    monkeypatch.setattr("rewardline.core.gpus.DEVICES", tmp_path)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert gpu_names() == ["GPU-a", "GPU-b", "3"]
@@ -60,3 +64,38 @@ def test_visible_devices_are_respected_and_narrowed(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with reserved_gpus(0):
         assert gpu_names() == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus", "used", "ignored"),
+    [
+        (None, 2, ["0", "1"], None),
+        ("1,0", 2, ["1", "0"], None),
+        ("", 2, [], None),
+        ("-1", 2, [], None),
+        ("0,-1", 2, ["0"], None),
+        ("0,7,1", 2, ["0"], "'7' is no GPU of this machine, so 0 is used"),
+        ("7", 2, [], "'7' is no GPU of this machine, so none is used"),
+        ("0", 0, [], "CUDA_VISIBLE_DEVICES=0: '0' is no GPU of this machine, so none is used"),
+        ("none", 2, [], "'none' is no GPU"),
+        ("GPU-a,MIG-b", 1, ["GPU-a", "MIG-b"], None),
+        ("GPU-a", 0, [], "'GPU-a' is no GPU"),
+    ],
+)
+def test_names_of_no_gpu_are_ignored_as_by_cuda_but_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    gpus: int,
+    used: list[str],
+    ignored: str | None,
+) -> None:
+    for index in range(gpus):
+        (tmp_path / f"nvidia{index}").touch()
+    monkeypatch.setattr("rewardline.core.gpus.DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_names() == used
+    found = ignored_gpus()
+    assert found is None if ignored is None else ignored in (found or "")

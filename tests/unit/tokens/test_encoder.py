@@ -1,15 +1,17 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
+from tokenizers import Encoding, Tokenizer
 
 from rewardline.core.errors import UserError
 from rewardline.data.schema import Message
 from rewardline.tokens.encoder import AnswerTooLongError, ConversationEncoder, EncodedAnswers
 from rewardline.tokens.store import split_prefix
-from rewardline.tokens.tokenizer import load_tokenizer
+from rewardline.tokens.tokenizer import encode_texts, load_tokenizer
 
 CHAT = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
@@ -166,3 +168,23 @@ def test_bad_choices_are_named(base_models: Callable[..., Path], tmp_path: Path)
         ConversationEncoder(tokenizer, max_length=30, end_token="<nope>")
     with pytest.raises(UserError, match="tokenizer cannot be loaded"):
         load_tokenizer(tmp_path)
+
+
+def test_texts_are_encoded_in_portions_of_bounded_size(
+    base_models: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = load_tokenizer(base_models("llama")).backend_tokenizer
+    texts = ["a b " * size for size in (0, 1, 30, 2, 2, 2, 0, 40, 1)]
+    expected = [backend.encode(text, add_special_tokens=False).ids for text in texts]
+    portions: list[list[str]] = []
+
+    class Watched:
+        def encode_batch_fast(self, batch: list[str], add_special_tokens: bool) -> list[Encoding]:
+            portions.append(batch)
+            return list(backend.encode_batch_fast(batch, add_special_tokens=add_special_tokens))
+
+    monkeypatch.setattr("rewardline.tokens.tokenizer.CHARACTERS_AT_ONCE", 30)
+    assert list(encode_texts(cast(Tokenizer, Watched()), texts)) == expected
+    assert all(len(portion) == 1 or sum(map(len, portion)) <= 30 for portion in portions)
+    assert len(portions) < len(texts)
+    assert list(encode_texts(backend, [])) == []

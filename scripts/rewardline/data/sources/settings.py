@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from rewardline.core.settings import Integer, JsonObject, Settings, Text, Unique
+from rewardline.core.settings import Integer, JsonObject, LocalPath, Settings, Text, Unique
 
 
 class SourceSettings(Settings):
@@ -30,7 +30,7 @@ class SourceSettings(Settings):
     columns: Unique[Text] | None = Field(
         None, min_length=1, description="Column names of csv, tsv or txt files that have no header line."
     )
-    files: list[Text] | None = Field(
+    files: list[LocalPath] | None = Field(
         None,
         min_length=1,
         description="Local files or glob patterns: jsonl, json, csv, tsv or parquet; the text formats may be"

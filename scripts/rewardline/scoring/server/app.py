@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from rewardline.scoring.rows import UnscorableError
-from rewardline.scoring.server.batcher import Batcher, FullError, count_answers, score_items
+from rewardline.scoring.server.batcher import Batcher, FullError, count_answers, count_characters, score_items
 from rewardline.scoring.server.limits import Limits
 from rewardline.scoring.server.protocols import (
     ParsedRequest,
@@ -43,6 +44,16 @@ PROTOCOLS: dict[str, Protocol] = {
     "/classify": vllm_classify,
     "/pooling": vllm_pooling,
 }
+
+
+RETRY = {"Retry-After": "1"}
+
+
+@dataclass
+class _Held:
+    """The characters that a request holds in memory."""
+
+    characters: int = 0
 
 
 class ServerMetrics:
@@ -73,6 +84,8 @@ class Service:
         self.metrics = ServerMetrics()
         self._batcher: Batcher | None = None
         self._active = 0
+        self._characters = 0
+        """Of all requests that are read or wait, a prompt's for each of its answers; bytes as long as they are read."""
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -98,12 +111,14 @@ class Service:
     async def _serve(self, protocol: Protocol, request: Request) -> Response:
         start = perf_counter()
         path = request.url.path
+        held = _Held()
         self._active += 1
         try:
             if self._active > self._limits.max_requests:
-                raise HTTPException(503, "too many requests at once; try again", {"Retry-After": "1"})
+                raise HTTPException(503, "too many requests at once; try again", RETRY)
             self._authorize(request)
-            parsed = self._parse(protocol, await self._body(request))
+            parsed = self._parse(protocol, await self._body(request, held))
+            self._hold(held, max(held.characters, count_characters(parsed.items)))
             response: Response = JSONResponse(await self._unless_gone(request, self._scored(parsed)))
         except HTTPException as error:
             response = await _refusal(request, error)
@@ -114,6 +129,7 @@ class Service:
             response = JSONResponse({"error": "the server failed; its log says why"}, 500)
         finally:
             self._active -= 1
+            self._characters -= held.characters
         self.metrics.requests.labels(path, response.status_code).inc()
         self.metrics.seconds.labels(path).observe(perf_counter() - start)
         return response
@@ -126,7 +142,18 @@ class Service:
             reason = "needs the server's token as `Authorization: Bearer ...`"
             raise HTTPException(401, reason, {"WWW-Authenticate": "Bearer"})
 
-    async def _body(self, request: Request) -> JsonValue:
+    def _hold(self, held: "_Held", characters: int) -> None:
+        """Have a request hold so many characters in memory, unless they are too many."""
+        most = self._limits.max_characters
+        if characters > most:
+            reason = f"has {characters} characters, a prompt's for each answer; send at most {most} at once"
+            raise HTTPException(413, reason)
+        if self._characters - held.characters + characters > most:
+            raise HTTPException(429, "too much text waits already; try again", {**RETRY, "Connection": "close"})
+        self._characters += characters - held.characters
+        held.characters = characters
+
+    async def _body(self, request: Request, held: "_Held") -> JsonValue:
         """The JSON of a request, of which no more than the limit is read."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise HTTPException(415, "send JSON, with `Content-Type: application/json`")
@@ -143,6 +170,7 @@ class Service:
                     body += part
                     if len(body) > most:
                         raise large
+                    self._hold(held, len(body))
         except TimeoutError:
             reason = f"the body took longer than {self._limits.max_seconds:g} seconds; send it faster"
             raise HTTPException(408, reason, {"Connection": "close"}) from None
@@ -153,14 +181,17 @@ class Service:
             raise HTTPException(400, f"the body is not JSON: {error}") from error
 
     def _parse(self, protocol: Protocol, body: JsonValue) -> ParsedRequest:
+        self._check_answers(len(body) if isinstance(body, list) else 0)  # rows that cannot be scored count too
         try:
             parsed = protocol(body, self._scorer.name)
         except (RequestError, UnscorableError) as error:
             raise HTTPException(422, str(error)) from error
-        count = count_answers(parsed.items)
+        self._check_answers(count_answers(parsed.items))
+        return parsed
+
+    def _check_answers(self, count: int) -> None:
         if count > self._limits.max_answers:
             raise HTTPException(413, f"has {count} answers; send at most {self._limits.max_answers} at once")
-        return parsed
 
     async def _unless_gone(self, request: Request, reply: Coroutine[None, None, object]) -> object:
         """The reply, or `ClientDisconnect`: a request that its client gave up, and repeats, is not computed twice."""
@@ -180,7 +211,7 @@ class Service:
             scored = await self._batcher.submit(parsed.items) if parsed.items else []
             reply = parsed.reply(scored)
         except FullError as error:
-            raise HTTPException(429, "too many answers wait already; try again", {"Retry-After": "1"}) from error
+            raise HTTPException(429, "too many answers wait already; try again", RETRY) from error
         except RequestError as error:
             raise HTTPException(422, str(error)) from error
         self.metrics.answers.inc(sum(len(one.scores) for one in scored if isinstance(one.scores, list)))

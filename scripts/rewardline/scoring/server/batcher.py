@@ -41,6 +41,17 @@ def count_answers(items: Sequence[Item]) -> int:
     return sum(len(item.answers) if isinstance(item, PromptAnswers) else 1 for item in items)
 
 
+def count_characters(items: Sequence[Item]) -> int:
+    """The characters of the texts of some items: a prompt with each of its answers is a text."""
+    return sum(map(_characters, items))
+
+
+def _characters(item: Item) -> int:
+    if isinstance(item, FullText):
+        return len(item.text)
+    return len(item.answers) * sum(len(turn["content"]) for turn in item.prompt) + sum(map(len, item.answers))
+
+
 def score_items(scorer: Scorer, items: Sequence[Item]) -> list[Scored]:
     """Score items together, in the order given."""
     prompts = [item for item in items if isinstance(item, PromptAnswers)]

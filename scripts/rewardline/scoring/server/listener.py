@@ -55,12 +55,23 @@ def is_loopback(bound: socket.socket) -> bool:
     return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def run_server(app: "Starlette", bound: socket.socket, model: str) -> None:
-    """Serve requests until a SIGTERM or SIGINT; `model` is its name for the log."""
+def run_server(app: "Starlette", bound: socket.socket, model: str, max_seconds: float) -> None:
+    """Serve requests until a SIGTERM or SIGINT.
+
+    `model`: its name for the log; `max_seconds`: how long a client may take to send the head of a request.
+    """
     import uvicorn
 
+    from rewardline.scoring.server.connection import impatient_connection
+
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE
+        app,
+        http=impatient_connection(max_seconds),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
     )
     listen(bound)
     host, port = bound.getsockname()[:2]

@@ -41,6 +41,7 @@ def rows(body: JsonValue, model: str) -> ParsedRequest:
     """
     if isinstance(body, dict) and any(first in body and second in body for first, second in SIDES):
         return _vllm_score(body, model)
+    is_list = isinstance(body, list)  # the reply must not hold the body, which takes many times its length in memory
     several = body if isinstance(body, list) else [body]
     if not several:
         raise RequestError("the list has no rows")
@@ -51,7 +52,7 @@ def rows(body: JsonValue, model: str) -> ParsedRequest:
         try:
             parsed.append(parse_row(row))
         except UnscorableError as error:
-            parsed.append(error)
+            parsed.append(error.with_traceback(None))
 
     def reply(scored: Sequence[Scored]) -> object:
         remaining = iter(scored)
@@ -60,11 +61,11 @@ def rows(body: JsonValue, model: str) -> ParsedRequest:
             scores = row if isinstance(row, UnscorableError) else next(remaining).scores
             if isinstance(row, PromptAnswers) and not isinstance(scores, UnscorableError):
                 results.append(row.named(scores))
-            elif isinstance(body, list):
+            elif is_list:
                 results.append({"error": str(scores)})
             else:
                 raise RequestError(str(scores))
-        return results if isinstance(body, list) else results[0]
+        return results if is_list else results[0]
 
     return ParsedRequest([row for row in parsed if isinstance(row, PromptAnswers)], reply)
 
