@@ -31,6 +31,21 @@ from rewardline.workflow.resolve import ConfigError, load_public_datasets, resol
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 
 
+def check_folders():
+    """Raise a `WorkflowError` for folders in which snakemake and the stages cannot work."""
+    if set("{}") & set(str(ROOT)):
+        raise WorkflowError(f"{ROOT} has braces in its name, which snakemake reads as wildcards; rename the folder")
+    parts = [Path(name) for name in (".snakemake", "results")]
+    for folder in dict.fromkeys(path if path.exists() else Path(".") for path in parts):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise WorkflowError(
+                f"{folder.resolve()} cannot be written to; make it writable, or run in another folder with --directory"
+            )
+
+
+check_folders()
+
+
 def selected_runs():
     """Names of the runs in the --configfile files; None, for all runs of the configuration, if there are none."""
     files = workflow.overwrite_configfiles

@@ -418,7 +418,7 @@ def test_a_terminal_without_unicode_shows_escapes_and_rows_stay_utf_8(
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
     for options, expected in (
         (["--prompt", "Wie viel? Größer?", "--answer", "7 €"], b"Gr\\xf6\\xdfer? "),
-        (["--input", str(tmp_path / "rows.jsonl")], '"note": "ä"'.encode()),
+        (["--input", str(tmp_path / "rows.jsonl")], '"note":"ä"'.encode()),
     ):
         written = io.BytesIO()
         monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))

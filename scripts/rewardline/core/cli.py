@@ -4,6 +4,8 @@ import argparse
 import io
 import logging
 import os
+import re
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -73,6 +75,28 @@ def start_logging(path: Path | None, append: bool = False, keep_stdout: bool = F
     log.propagate = False
 
 
+def _failed(message: str) -> int:
+    if not log.handlers:
+        start_logging(None)
+    log.error("error: %s", message)
+    return 1
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether an error says, in the words of Python, the loader of libraries or torch, that memory is lacking."""
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    if isinstance(error, MemoryError) or (isinstance(error, SystemError) and limited):
+        return True
+    return re.search("map segment|annot allocate memory|can't allocate memory", str(error)) is not None
+
+
+def _memory_limit() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return "; free some, or let fewer jobs run at once"
+    return f"; the address space of a process is limited to {limit >> 20} MiB: raise it with `ulimit -v`"
+
+
 def print_anything() -> None:
     """Have stdout print what its encoding lacks as escapes, as stderr does, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -85,10 +109,11 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     try:
         code = main(None)
     except (UserError, OSError) as error:
-        if not log.handlers:
-            start_logging(None)
-        log.error("error: %s", explain(error))
-        code = 1
+        code = _failed(str(explain(error)))
+    except (MemoryError, SystemError, ImportError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        code = _failed(f"there is not enough memory: {first_line(error)}{_memory_limit()}")
     except KeyboardInterrupt:
         code = 130
     sys.exit(code)

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from rewardline.core.artifacts import Manifest
@@ -22,6 +22,7 @@ from rewardline.core.files import link_or_copy, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.hub import fetch_model
 from rewardline.core.settings import JsonObject
+from rewardline.model.folder import check_folder, check_labels, check_vocabulary, usable_positions
 from rewardline.model.settings import BaseModelSettings, GgufSettings, NewModelSettings
 from rewardline.model.weight_files import PICKLES, file_patterns, read_pickles
 from rewardline.tokens.tokenizer import load_tokenizer
@@ -41,13 +42,15 @@ class BaseFile(BaseModel):
 class BaseManifest(Manifest):
     """The manifest of a base model.
 
-    `revision`: its commit on the hub; `notes`: what of its files is used otherwise than expected.
+    `revision`: its commit on the hub; `positions`: the most tokens that it takes; `notes`: what of its files is used
+    otherwise than expected.
     """
 
     source: JsonObject
     revision: str | None
     model_type: str
     vocabulary: int
+    positions: int | None
     files: list[BaseFile]
     notes: list[str]
 
@@ -77,16 +80,22 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
     notes = use_weight_files(out)
     for note in notes:
         log.warning("%s", note)
+    check_labels(out)
     try:
         config = AutoConfig.from_pretrained(str(out), trust_remote_code=settings.trust_remote_code)
+        with torch.device("meta"):  # without weights
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=settings.trust_remote_code)
     except Exception as error:
         raise UserError(f"{settings.path or out}: its config.json cannot be used: {first_line(error)}") from error
+    tokenizer = load_tokenizer(out, settings.trust_remote_code)
+    check_vocabulary(model.get_input_embeddings().num_embeddings, tokenizer, grows=True)
     sha256 = {file.name: file_sha256(file) for file in sorted(out.iterdir())}
     return BaseManifest(
         source=settings.model_dump(mode="json", exclude={"sizes"}, exclude_none=True),
         revision=revision,
         model_type=config.model_type,
-        vocabulary=len(load_tokenizer(out, settings.trust_remote_code)),
+        vocabulary=len(tokenizer),
+        positions=usable_positions(model),
         files=[BaseFile(file=name, sha256=value) for name, value in sha256.items()],
         notes=notes,
         sha256=sha256,
@@ -98,6 +107,7 @@ def copy_folder(source: Path, settings: BaseModelSettings, out: Path, link: bool
 
     `link`: as hard links, only for files that nobody edits, since an edit in place would change the results.
     """
+    check_folder(source)
     patterns = file_patterns(code=settings.trust_remote_code, pickles=False)
     files = [path for path in sorted(source.iterdir()) if path.is_file() and not path.name.startswith(".")]
     if any(path.name == "value_head.bin" for path in files) and not (source / VALUE_HEAD).exists():

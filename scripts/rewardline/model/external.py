@@ -11,6 +11,7 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import local_path
 from rewardline.core.hub import cached_model
 from rewardline.model.deepspeed_chat import KEY_MAPPING, is_deepspeed_chat
+from rewardline.model.folder import check_folder
 from rewardline.model.loading import DTYPES, load_reward_model
 from rewardline.model.weight_files import PICKLES, file_patterns, read_pickles
 
@@ -47,12 +48,7 @@ def load_any(
         UserError: it is not a reward model, or a weight is missing, unexpected or not finite.
     """
     torch_dtype: torch.dtype | Literal["auto"] = "auto" if dtype == "auto" else DTYPES[dtype]
-    if (folder / "adapter_config.json").is_file() and not any(folder.glob("model*.safetensors")):
-        raise UserError(
-            f"{folder}: holds a LoRA adapter alone; merge it into its base (merge_and_unload of peft) and save that"
-        )
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: has no config.json; name the folder of a trained reward model")
+    check_folder(folder)
     if any(folder.glob("*.safetensors")):
         return _checked(folder, load_reward_model(folder, torch_dtype, trust_remote_code)), False
     bins = sorted(folder.glob(PICKLES))

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.files import read_json, write_json
 from rewardline.core.settings import JsonObject
+from rewardline.model.folder import check_folder, check_labels, check_vocabulary, labels_error
 from rewardline.model.normalization import KEY, NormalizationEntry, ScoreConfig
 from rewardline.model.score_positions import Score
 from rewardline.tokens.tokenizer import save_tokenizer
@@ -54,6 +55,8 @@ def load_base(
     Raises:
         UserError: the folder cannot be loaded, or weights are missing or unexpected.
     """
+    check_folder(folder)
+    check_labels(folder)
     options = {} if dropout is None else _dropout_options(folder, dropout, trust_remote_code)
     torch.manual_seed(seed)  # for an encoder's pooler, which its base model may also lack
     model, info = _load(folder, dtype, trust_remote_code, num_labels=1, **options)
@@ -62,6 +65,7 @@ def load_base(
         log.info("%s has a score head already; training continues with it", folder)
     unexpected = {key for key in info["unexpected_keys"] if not key.startswith(LM_HEADS)}
     _check_weights(folder, {**info, "missing_keys": info["missing_keys"] - new, "unexpected_keys": unexpected})
+    check_vocabulary(model.get_input_embeddings().num_embeddings, tokenizer, grows=True)
     _resize_vocabulary(model, len(tokenizer), gathered)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
@@ -103,9 +107,8 @@ def load_reward_model(
             f"{folder}: is not a reward model: its score head ({heads[0]}) is missing. Name a trained reward model; a "
             "base model becomes one by training"
         )
-    labels = model.config.num_labels
-    if labels != 1:
-        raise UserError(f"{folder}: is a classifier with {labels} labels; a reward model has one. Name another model")
+    if model.config.num_labels != 1:
+        raise labels_error(folder, model.config.num_labels)
     _check_weights(folder, info)
     return model
 

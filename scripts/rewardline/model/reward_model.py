@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch, Batching
+from rewardline.model.folder import usable_positions
 from rewardline.model.normalization import Normalization, score_config
 from rewardline.model.packing import attention
 from rewardline.model.score_positions import Score, ScorePositions, segment_means
@@ -44,9 +45,15 @@ class RewardModel(nn.Module):
         for the attention of packed rows, see `attention.choose`.
 
         Raises:
-            UserError: the model does not support `score`.
+            UserError: the model does not support `score`, or has fewer positions than `max_length`.
         """
         super().__init__()
+        positions = usable_positions(model)
+        if max_length is not None and positions is not None and max_length > positions:
+            raise UserError(
+                f"max_length is {max_length}, but {model.name_or_path or 'the model'} has {positions} usable "
+                f"positions; set max_length to {positions} or less"
+            )
         self.model = model
         self.is_decoder = isinstance(getattr(model, "score", None), nn.Module)
         config = score_config(model)
@@ -78,10 +85,9 @@ class RewardModel(nn.Module):
     @property
     def max_tokens(self) -> int | None:
         """The most tokens of a sequence where a score needs a position after it; None for no such limit."""
-        config = self.model.config
-        positions = getattr(config, "max_position_embeddings", None)
+        positions = usable_positions(self.model)
         is_after = self.score_positions.score == "first_padding" and self.score_positions.pad_position is None
-        return positions - 1 if is_after and isinstance(positions, int) else None
+        return positions - 1 if is_after and positions is not None else None
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores of the batch's sequences: float32 [S].

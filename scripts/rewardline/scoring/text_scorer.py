@@ -12,6 +12,7 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.model.deepspeed_chat import DeepSpeedChatEncoder
 from rewardline.model.external import Dtype, load_any, model_folder
+from rewardline.model.folder import check_vocabulary, usable_positions
 from rewardline.model.normalization import KEY
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.threads import hold_threads
@@ -19,7 +20,6 @@ from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.scoring.rows import UnscorableError, read_full_text
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
-from rewardline.tokens.settings import usable_positions
 from rewardline.tokens.store import Comparison, split_prefix
 from rewardline.tokens.templates import Prompt
 from rewardline.tokens.tokenizer import MAX_KNOWN_LENGTH, load_tokenizer
@@ -199,9 +199,9 @@ def _length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, requested: int | None, trained: int | None
 ) -> int:
     """The most tokens: as requested, as trained, else the least that model and tokenizer name."""
-    positions = usable_positions(model.config.to_dict())
+    positions = usable_positions(model)
     if requested is not None:
-        if isinstance(positions, int) and requested > positions:
+        if positions is not None and requested > positions:
             raise UserError(f"--max-length {requested}: the model has {positions} positions; give at most that")
         return requested
     if trained is not None:
@@ -213,12 +213,7 @@ def _length(
 def _pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, is_chat: bool) -> int:
     """A token for padding that the model has; checks that it has those of the tokenizer."""
     size = model.get_input_embeddings().num_embeddings
-    highest = max(index for token, index in tokenizer.get_vocab().items() if token != tokenizer.pad_token)
-    if highest >= size:
-        raise UserError(
-            f"the tokenizer has tokens up to {highest}, the model embeddings for {size}: they do not belong together; "
-            "name the right one with --tokenizer"
-        )
+    check_vocabulary(size, tokenizer, grows=False)
     ends = is_chat and model.config.model_type != "llama"  # DeepSpeed-Chat pads with the end token
     pad: int = tokenizer.eos_token_id if ends else tokenizer.pad_token_id
     return pad if pad < size else tokenizer.eos_token_id

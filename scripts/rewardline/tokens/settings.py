@@ -45,12 +45,24 @@ class EncodingSettings(Settings):
     )
 
 
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "longformer")
+OFFSET_POSITIONS = (
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+    "camembert",
+    "longformer",
+    "mpnet",
+    "data2vec-text",
+)
 """Types of models whose first positions, up to that of the padding token's id, are for padding."""
 
 
-def usable_positions(config: Mapping[str, object]) -> int | None:
-    """How many tokens a model has positions for, by its configuration; None if that does not say it."""
+def stated_positions(config: Mapping[str, object]) -> int | None:
+    """How many tokens a model has positions for, by its configuration alone; None if that does not say it.
+
+    `model.folder.usable_positions` knows it exactly, from the model.
+    """
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if not isinstance(positions, int):
         return None

@@ -16,7 +16,7 @@ from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.parquet import read_typed_rows
 from rewardline.data.schema import Pair
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
-from rewardline.tokens.settings import TokenizeSettings, usable_positions
+from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import (
     SPLITS,
     Comparison,
@@ -132,10 +132,11 @@ def _chunks(folder: Path) -> Iterator[list[tuple[list[Pair], list[str]]]]:
 
 def check_positions(base: Path, max_length: int) -> None:
     """Raise `UserError` if `max_length` is larger than the number of positions of a base model."""
-    positions = usable_positions(read_json(base / "config.json"))
-    if positions is not None and max_length > positions:
+    positions = read_json(base / "manifest.json").get("positions")
+    if isinstance(positions, int) and max_length > positions:
         raise UserError(
-            f"max_length is {max_length}, but {base} has {positions} positions; set max_length to {positions} or less"
+            f"max_length is {max_length}, but {base} has {positions} usable positions; set max_length to {positions} "
+            "or less"
         )
 
 

@@ -9,7 +9,7 @@ from rewardline.core.errors import nearest
 from rewardline.core.files import read_json
 from rewardline.core.settings import Settings
 from rewardline.evaluation.settings import HELD_OUT
-from rewardline.tokens.settings import usable_positions
+from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
 from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, run_table
@@ -69,7 +69,7 @@ def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterat
             yield f"{where}.attention: flex needs a GPU, and there is none; expected auto or sdpa"
         model_name = config.runs[name].model
         model = config.models[model_name]
-        positions = usable_positions(_model_config(model))
+        positions = stated_positions(_model_config(model))
         if positions is not None and model.max_length > positions:
             yield (
                 f"models.{model_name}.max_length: {model.max_length} is beyond the {positions} positions of the model; "

@@ -11,6 +11,7 @@ from rewardline.data.pairs.settings import CleanSettings, GroupSettings, Mixture
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.evaluation.settings import EnsembleSettings, EvaluateSettings
+from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
 from rewardline.training.settings import TrainSettings
@@ -96,12 +97,13 @@ def model_files(model: BaseModelSettings) -> list[str]:
     """The local files of a model; none for one from elsewhere.
 
     Raises:
-        UserError: its path names a local folder or file that does not exist.
+        UserError: its path names a local folder or file that does not exist, or a folder without a model.
     """
     if model.gguf is not None:
         return [] if model.gguf.wheel else expand_files([model.gguf.file])
     path = model.path or ""
     if path and Path(path).is_dir():
+        check_folder(Path(path))
         files = [file for file in Path(path).iterdir() if file.is_file() and not file.name.startswith(".")]
         return expand_files(sorted(map(str, files)))
     if path.startswith((".", "/", "~")):

@@ -1,0 +1,83 @@
+"""What a model's folder is good for: one reading for all programs that take a model."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError, safe_open
+
+from rewardline.core.errors import UserError
+
+if TYPE_CHECKING:  # the workflow checks folders too, and needs no torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+_HEAD = re.compile(r"(^|\.)(score|logits_proj|(classifier|classification_head)(\.out_proj)?)\.weight")
+_OTHER_INPUT = re.compile(r"vision|visual|image|audio")
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder holds a model.
+
+    Raises:
+        UserError: it has no config.json, or an adapter, for which transformers would load the model that this names.
+    """
+    if (folder / "adapter_config.json").is_file():
+        merge = "merge it into its base (merge_and_unload of peft) and save that in a folder of its own"
+        raise UserError(f"{folder}: holds a LoRA adapter (adapter_config.json), not a model; {merge}")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: has no config.json; name the folder of a model")
+
+
+def check_labels(folder: Path) -> None:
+    """Raise `UserError` if the weights of a folder have the head of a classifier with several labels."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="numpy") as weights:
+                sizes = {name: weights.get_slice(name).get_shape()[0] for name in weights.keys() if _HEAD.search(name)}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{path}: is damaged: {error}; copy or download it again") from error
+        if several := [size for size in sizes.values() if size != 1]:
+            raise labels_error(folder, several[0])
+
+
+def labels_error(folder: Path | str, labels: int) -> UserError:
+    """What to say of a classifier with several labels."""
+    return UserError(f"{folder}: is a classifier with {labels} labels; a reward model has one. Name another model")
+
+
+def usable_positions(model: "PreTrainedModel") -> int | None:
+    """The most tokens of a sequence; None for a model without a limit.
+
+    Of the position embeddings of RoBERTa and its relatives, the first ones, up to that of the padding id, are for
+    padding; those of OPT and BART begin with two that are not used.
+    """
+    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limits = [stated] if isinstance(stated, int) and stated > 0 else []
+    for name, module in model.named_modules():
+        last = name.rpartition(".")[2]
+        if (
+            (last == "wpe" or "position" in last)
+            and hasattr(module, "num_embeddings")
+            and not _OTHER_INPUT.search(name)
+        ):
+            padding = module.padding_idx
+            limits.append(module.num_embeddings - (getattr(module, "offset", 0) if padding is None else padding + 1))
+    return min(limits, default=None)
+
+
+def check_vocabulary(embeddings: int, tokenizer: "PreTrainedTokenizerFast", *, grows: bool) -> None:
+    """Check that a model has embeddings for the tokens of a tokenizer.
+
+    `grows`: it gets those of added tokens before it is trained; else only that of the padding token may be missing.
+
+    Raises:
+        UserError: it has not.
+    """
+    added = tokenizer.added_tokens_decoder if grows else ()
+    ids = (index for token, index in tokenizer.get_vocab().items() if token != tokenizer.pad_token)
+    highest = max(index for index in ids if index not in added)
+    if highest >= embeddings:
+        raise UserError(
+            f"the tokenizer has tokens up to {highest}, the model embeddings for {embeddings}: they do not belong "
+            "together; use the model's own tokenizer"
+        )
