@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     inputs = {"manifests": input_hashes(read), "name": args.name}
     key = artifact_key(args.settings, inputs, Path(mixture.__file__), ("numpy", "pyarrow"))
     build = partial(mixture.build, args.name, args.settings, args.data, args.candidates, args.prompts, args.shards)
-    make_folder(args.output, key, build, STATISTICS)
+    make_folder(args.output, key, build, STATISTICS, linked=args.shards)
     return 0
 
 

@@ -30,11 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     args = options.start(argv)
     shards: list[JsonValue] = []
     for manifest in map(TokenManifest.read, args.shards):
-        shards.append({**manifest.as_json(), "seconds": None, "sha256": dict(manifest.sha256)})
+        shards.append({**manifest.as_json(), "seconds": None, "xxh3": dict(manifest.xxh3)})
     folders = [path.parent for path in args.shards]
     join.check_losses(folders, PairsAccount.read(args.stats), args.settings.max_reject_fraction)
     key = artifact_key(Settings(), {"shards": shards}, Path(join.__file__), ("pyarrow",))
-    make_folder(args.output, key, partial(join.join, folders, args.output))
+    make_folder(args.output, key, partial(join.join, folders, args.output), linked=args.shards)
     return 0
 
 

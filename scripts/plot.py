@@ -13,6 +13,7 @@ from pathlib import Path
 from rewardline.core.cli import StageParser, log, run
 from rewardline.report.inputs import read_inputs
 from rewardline.report.page import write_report
+from rewardline.report.summary import verify_summary
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were scored")
     arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabeled")
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
+    arguments.add_argument("--summary", type=Path, help="summary.tsv, which must be that of the metrics")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.start(argv)
     data = read_inputs(
@@ -38,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         suspects=options.suspects,
         comparisons=options.comparisons,
     )
+    if options.summary:
+        verify_summary(data.results, options.summary)
     write_report(data, options.output)
     log.info("%s: %.0f KB", options.output, options.output.stat().st_size / 1000)
     return 0

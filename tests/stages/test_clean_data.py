@@ -64,7 +64,7 @@ def test_planted_cases_are_found_and_the_rows_add_up(tmp_path: Path) -> None:
     assert set(table[table.reason == "not_text"].row) == {107, 108, 109}
     assert len(pairs(tmp_path, "train")) == stats["train"]
     typed = MixtureStatistics.read(tmp_path / "pairs" / "m" / "stats.json")
-    assert {**typed.as_json(), "sha256": typed.sha256} == stats
+    assert {**typed.as_json(), "xxh3": typed.xxh3, "manifest_hash": stats["manifest_hash"]} == stats
 
 
 def test_near_duplicates_of_a_prompt_are_on_one_side(tmp_path: Path) -> None:
@@ -133,7 +133,8 @@ def test_shards_and_parts_change_nothing(tmp_path: Path, base_models: Callable[.
     three = build(tmp_path / "three", {"a": files}, eval_fraction=0.2, shards=3)
     for stats in (one, three):
         stats.pop("parts")
-        stats.pop("sha256")
+        stats.pop("xxh3")
+        stats.pop("manifest_hash")
         stats.pop("reject_examples")
     assert one == three
     base = base_models("llama")
@@ -152,7 +153,8 @@ def test_shards_and_parts_change_nothing(tmp_path: Path, base_models: Callable[.
             )
     counts = [json.loads((tmp_path / name / "tokens" / "manifest.json").read_text()) for name in ("one", "three")]
     for manifest in counts:
-        manifest.pop("sha256")
+        manifest.pop("xxh3")
+        manifest.pop("manifest_hash")
         for entry in manifest["splits"].values():
             entry.pop("shards")
     assert counts[0] == counts[1]

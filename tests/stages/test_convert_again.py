@@ -80,6 +80,6 @@ def test_a_damaged_index_is_noticed(tmp_path: Path, index: Path) -> None:
     data = read(tmp_path, "d", [{"prompt": "q", "good_id": 0, "bad_id": 1}])
     with (index.parent / joins.FILE).open("ab") as stream:
         stream.write(b"x")
-    with pytest.raises(UserError, match=r"index\.sqlite is missing or damaged; delete .*joins and run again"):
+    with pytest.raises(UserError, match=r"index\.sqlite is damaged \(.+\)\. .*snakemake"):
         run(tmp_path / "out", data, "--join-index", index)
     assert not (tmp_path / "out").exists()

@@ -15,6 +15,7 @@ import download
 import download_file
 import generate_demo
 from rewardline.core.errors import UserError
+from rewardline.core.hashing import file_xxh3
 from rewardline.data.sources import dataset, store
 from rewardline.data.sources.rows import Row, as_row
 from rewardline.data.sources.store import Input, write_rows
@@ -69,7 +70,7 @@ def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
     assert [row["error"] is None for row in found] == [row["record"] is not None for row in found]
     part = here / "results/data/mine/part-00000.parquet"
     characters = sum(len(row["record"] or "") for row in found)
-    assert {key: value for key, value in manifest.items() if key != "key"} == {
+    assert {key: value for key, value in manifest.items() if key != "manifest_hash"} == {
         "name": "mine",
         "source": settings,
         "revision": None,
@@ -81,7 +82,7 @@ def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
             {"file": "data/a.csv.gz", "rows": 2, "unreadable": 1, "sha256": sha256(here / "data/a.csv.gz")},
         ],
         "schema": {"a": ["string"], "b": ["string"], "n": ["integer", "number"], "x": ["null"]},
-        "sha256": {part.name: sha256(part)},
+        "xxh3": {part.name: file_xxh3(part)},
     }
 
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from rewardline.data.parquet import read_rows
 from rewardline.tokens.templates import SPEAKERS
 
+from support.damage import Damage
 from support.paths import ROOT
 from support.project import ENVIRONMENT, Project
 
@@ -97,6 +99,41 @@ def test_what_is_lost_is_made_again(
         assert set(project.planned()) == expected
     finally:
         aside.rename(path)
+
+
+@pytest.mark.parametrize("flips", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_changed_byte_is_noticed_by_whoever_reads_it(
+    finished: tuple[Project, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flips: int
+) -> None:
+    project, _ = finished
+    monkeypatch.chdir(project.folder)
+    damage, chance = Damage(project, tmp_path), random.Random(flips)
+    outcomes = [damage.flip(chance) for _ in range(flips)]
+    damage.restore()
+    assert [one for one in outcomes if f"{one[0].path} is damaged" not in one[1]] == []
+
+
+def test_what_is_damaged_is_made_again_by_the_same_command(finished: tuple[Project, str]) -> None:
+    """Candidates that a job reads; and pairs, of which a probe reads one of two links."""
+    project, _ = finished
+    results = project.folder / "results"
+    flipped = [results / "shards/candidates/demo/all/candidates.arrow", results / "pairs/demo/eval/part-00000.parquet"]
+    wanted = [results / "shards/pairs/demo/0/manifest.json", results / "pairs/probes/stats.json"]
+    before = {path: path.read_bytes() for path in [*flipped, *wanted]}
+    for path in flipped:
+        with path.open("r+b") as file:  # not by another file of that name, so that all its links change
+            file.seek(1000)
+            file.write(bytes([before[path][1000] ^ 1]))
+    for path in wanted:
+        path.unlink()
+        path.with_name(f".{path.name}").unlink()  # else it would be restored, and nothing read
+    arguments = ["--cores", "2", "--keep-going", *(str(path.relative_to(project.folder)) for path in wanted)]
+    text = project.run(*arguments, check=False).stdout
+    for path in flipped:
+        assert f"{path.relative_to(project.folder)} is damaged (it has changed since it was written)" in text
+    assert "Traceback" not in text
+    project.run(*arguments)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_snakemake_report_holds_the_page_the_table_and_the_cards(finished: tuple[Project, str]) -> None:

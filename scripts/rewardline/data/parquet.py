@@ -6,17 +6,22 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from rewardline.core.artifacts import MANIFEST, verify
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.files import link_or_copy
 from rewardline.core.hashing import file_sha256
 
 Row = dict[str, object]
 T = TypeVar("T")
+S = TypeVar("S", bound=np.generic)
 P = TypeVar("P", bound="PartFile")
+_MANIFESTS: Final = (MANIFEST, "stats.json")
 PART: Final = "part-{:05d}.parquet"
 """File name of a part, by its number."""
 PART_ROWS: Final = 50_000
@@ -116,11 +121,16 @@ def count_rows(parts: Iterable[PartFile]) -> int:
 
 
 def join_parts(parts: Iterable[tuple[Path, P]], folder: Path) -> list[P]:
-    """Link or copy parts, given with their folders, to one folder with new numbers; their new entries."""
+    """Link or copy parts, given with their folders, to one folder with new numbers; their new entries.
+
+    Raises:
+        UserError: a part is missing or damaged.
+    """
     folder.mkdir(exist_ok=True)
     joined = []
     for number, (source, part) in enumerate(parts):
         name = PART.format(number)
+        verify(source / part.file)
         link_or_copy(source / part.file, folder / name)
         joined.append(part.model_copy(update={"file": name}))
     return joined
@@ -132,10 +142,14 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[p
     Raises:
         UserError: a file is missing or damaged.
     """
-    for part in sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]:
+    for part in _parts(path):
         with reading(part), pq.ParquetFile(part) as file:
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group, columns=columns).to_batches(max_chunksize=_READ_ROWS)
+
+
+def _parts(path: Path) -> list[Path]:
+    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:
@@ -150,9 +164,18 @@ def read_typed_rows(path: Path, kind: type[T]) -> Iterator[T]:
         yield from map(kind, *(column.to_pylist() for column in batch.columns))
 
 
+def read_array(path: Path, _kind: type[S]) -> npt.NDArray[S]:
+    """The array in a .npy file, memory-mapped; raises as `read_batches`."""
+    with reading(path):
+        array: npt.NDArray[S] = np.load(path, mmap_mode="r")
+        return array
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what reading a file raises into a `UserError` that names the file and the remedy."""
+    """Verify a file or a folder of parts; turn what reading raises into a `UserError` that names it and the remedy."""
+    for part in _parts(path):
+        verify(part, *_MANIFESTS)
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:

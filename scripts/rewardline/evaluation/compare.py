@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from rewardline.core.artifacts import read_manifest
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.data.parquet import read_batches
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family
@@ -90,12 +90,13 @@ def compare_runs(
         preferences = read_preferences(paths, [result.run for result in results if result.ensemble])
         comparisons.append(_compare(leaderboard, entries, preferences))
         added = []
-        if not (name in stats and made_by_rule(read_json(stats[name]))):  # else no label is in doubt
+        if not (name in stats and made_by_rule(read_manifest(stats[name]))):  # else no label is in doubt
             added = find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
         suspected += added
         log.info("%s: %d differences, %d suspects", leaderboard.title, len(comparisons[-1].differences), len(added))
     write_suspects(suspects, suspected)
-    ComparisonsFile(boards=comparisons).write(output)
+    beside = [suspects.name] if suspects.parent == output.parent else []
+    ComparisonsFile(boards=comparisons).write(output, beside)
 
 
 def _best_entries(entries: Sequence[Entry]) -> list[Entry]:

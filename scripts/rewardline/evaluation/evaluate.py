@@ -4,8 +4,9 @@ import logging
 from collections import Counter
 from pathlib import Path
 
+from rewardline.core.artifacts import MANIFEST, read_manifest, verify_model
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_folder, read_json
+from rewardline.core.files import atomic_folder
 from rewardline.core.hashing import file_sha256
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published import published_figures
@@ -44,7 +45,7 @@ def evaluate(
         UserError: the model is not the one that was trained, or a file cannot be read.
     """
     trained = TrainedModel.read(model / "run.json")
-    if file_sha256(model / "model.safetensors") != trained.weights_sha256:
+    if not verify_model(model) and file_sha256(model / "model.safetensors") != trained.weights_sha256:
         raise UserError(f"{model}/model.safetensors is not what was trained; delete {model} and run again")
     with atomic_folder(output) as out:
         scored = scored_comparisons(
@@ -70,14 +71,14 @@ def evaluate(
                 "normalization": trained.normalization,
             }
         )
-        result.write(out / "metrics.json")
+        result.write(out / "metrics.json", [scores.name])
     log.info("accuracy %.4f on %d pairs", metrics.accuracy, metrics.n)
 
 
 def _left_out(tokens: Path, pairs: Path | None) -> Counter[str]:
     """The number of rows and pairs of a benchmark without a score, by reason."""
-    left_out = Counter(read_json(tokens / "manifest.json")["dropped"])
+    left_out = Counter(read_manifest(tokens / MANIFEST)["dropped"])
     if pairs is not None:
-        stats = read_json(pairs / "stats.json")
+        stats = read_manifest(pairs / "stats.json")
         left_out.update(Counter(stats["rejects"]) + Counter(stats["pair_rejects"]))
     return left_out

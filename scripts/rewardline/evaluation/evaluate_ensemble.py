@@ -80,7 +80,7 @@ def evaluate_ensemble(settings: EnsembleSettings, folders: Sequence[Path], outpu
                 "unscored": combined.unscored,
             }
         )
-        result.write(out / "metrics.json")
+        result.write(out / "metrics.json", [scores.name])
     log.info("accuracy %.4f on %d pairs, %d not scored by all", metrics.accuracy, metrics.n, combined.unscored)
 
 

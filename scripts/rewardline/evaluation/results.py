@@ -21,8 +21,8 @@ from pydantic import (
     ValidationError,
 )
 
+from rewardline.core.artifacts import read_manifest, write_sealed
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json, write_json
 from rewardline.core.settings import JsonObject
 from rewardline.evaluation.settings import HELD_OUT
 
@@ -78,7 +78,7 @@ class ResultFile(Result):
             UserError: it is missing, damaged or another file.
         """
         try:
-            return cls.model_validate(_printable_texts(read_json(path)))
+            return cls.model_validate(_printable_texts(read_manifest(path)))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"])) or "content"
@@ -87,9 +87,9 @@ class ResultFile(Result):
             remedy = f"delete it and run the {cls.stage} stage again"
             raise UserError(f"{path} does not hold {cls.content}: {key!r} {problem}; {remedy}") from error
 
-    def write(self, path: Path) -> None:
-        """Write the keys that were given; the file appears complete or not at all."""
-        write_json(path, self.as_json())
+    def write(self, path: Path, files: Iterable[str] = ()) -> None:
+        """Write the keys that were given, with the hashes of `files` beside it; the file appears complete."""
+        write_sealed(path, self.as_json(), files)
 
 
 class Rates(Result):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from rewardline.core.artifacts import verify
 from rewardline.core.errors import UserError, first_line
 from rewardline.data.schema import AnswerPosition, arrow_schema
 
@@ -83,6 +84,7 @@ def read_batches(path: Path, columns: Sequence[str], size: int = 1 << 16) -> Ite
     Raises:
         UserError: the file is missing, damaged or empty, or lacks a column.
     """
+    verify(path, "metrics.json")
     try:
         names = pq.read_schema(path).names
         if missing := [name for name in columns if name not in names]:

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rewardline.core.artifacts import verify
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.files import atomic_file
 from rewardline.data.schema import PAIR_SCHEMA, Message, arrow_schema
@@ -54,6 +55,7 @@ def read_suspects(path: Path) -> list[Suspect]:
     Raises:
         UserError: it is missing, damaged or another file.
     """
+    verify(path, "comparisons.json")
     try:
         return [Suspect(**row) for row in pq.read_table(path, columns=SCHEMA.names).to_pylist()]
     except FileNotFoundError as error:

@@ -89,16 +89,14 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
         raise UserError(f"{settings.path or out}: its config.json cannot be used: {first_line(error)}") from error
     tokenizer = load_tokenizer(out, settings.trust_remote_code)
     check_vocabulary(model.get_input_embeddings().num_embeddings, tokenizer, grows=True)
-    sha256 = {file.name: file_sha256(file) for file in sorted(out.iterdir())}
     return BaseManifest(
         source=settings.model_dump(mode="json", exclude={"sizes"}, exclude_none=True),
         revision=revision,
         model_type=config.model_type,
         vocabulary=len(tokenizer),
         positions=usable_positions(model),
-        files=[BaseFile(file=name, sha256=value) for name, value in sha256.items()],
+        files=[BaseFile(file=file.name, sha256=file_sha256(file)) for file in sorted(out.iterdir())],
         notes=notes,
-        sha256=sha256,
     )
 
 

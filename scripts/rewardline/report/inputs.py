@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rewardline.core.artifacts import verify
 from rewardline.data.pairs.manifests import MixtureStatistics
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference
@@ -32,6 +33,7 @@ class TrainingRun:
 
 
 def _read_training_run(folder: Path) -> TrainingRun:
+    verify(folder / "log.jsonl", "run.json")
     lines = list(read_log(folder / "log.jsonl"))
     return TrainingRun(RunFacts.read(folder / "run.json"), _frame(lines, StepLine), _frame(lines, EvalLine))
 

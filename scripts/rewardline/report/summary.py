@@ -5,12 +5,14 @@ Snakemake does not bring with it.
 """
 
 import csv
+import io
 import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
 
+from rewardline.core.artifacts import damaged
 from rewardline.core.files import atomic_file
 from rewardline.data.pairs.left_out import BaseAccount, PairsAccount, TokensAccount
 from rewardline.evaluation.comparisons import ComparisonsFile
@@ -33,12 +35,24 @@ FAILURE_LINES = 12
 
 def write_summary(results: Iterable[EvaluationResult], path: Path) -> None:
     """Write one row per run and benchmark, in the order given, as tab-separated values with six decimals."""
-    with atomic_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
-        writer.writerow(COLUMNS)
-        for one in results:
-            values = [getattr(one, name) for name in COLUMNS]
-            writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in values])
+    with atomic_file(path) as partial:
+        partial.write_bytes(_table_of(results))
+
+
+def verify_summary(results: Iterable[EvaluationResult], path: Path) -> None:
+    """Raise `UserError` if the table in a file is not that of these results."""
+    if path.read_bytes() != _table_of(results):
+        raise damaged(path, path, "it is not the table of the evaluations")
+
+
+def _table_of(results: Iterable[EvaluationResult]) -> bytes:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
+    writer.writerow(COLUMNS)
+    for one in results:
+        values = [getattr(one, name) for name in COLUMNS]
+        writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in values])
+    return stream.getvalue().encode()
 
 
 def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None) -> str:

@@ -8,6 +8,7 @@ import torch
 from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from rewardline.core.artifacts import read_manifest, verify_model
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
 from rewardline.model.deepspeed_chat import DeepSpeedChatEncoder
@@ -66,6 +67,7 @@ class Scorer:
             UserError: the model or its tokenizer cannot be used.
         """
         folder = model_folder(model, revision=revision, code=trust_remote_code, bins=convert_bin)
+        verify_model(folder, repair=False)
         loaded, is_chat = load_any(folder, dtype=dtype, trust_remote_code=trust_remote_code, convert_bin=convert_bin)
         text_tokenizer = load_tokenizer(tokenizer or _tokenizer_source(folder, is_chat), trust_remote_code)
         trained = _tokenization(folder)
@@ -173,7 +175,7 @@ def _comparison(item: EncodedAnswers) -> Comparison:
 def _tokenization(folder: Path) -> RunTokenization | None:
     """How the text of a model that rewardline trained became tokens; None for other models."""
     path = folder / "run.json"
-    run = read_json(path) if path.is_file() else None
+    run = read_manifest(path, repair=False) if path.is_file() else None
     tokenization = run.get("tokenization") if isinstance(run, dict) else None
     return RunTokenization.model_validate(tokenization) if tokenization else None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rewardline.core.artifacts import MANIFEST
+from rewardline.core.artifacts import MANIFEST, verify
 from rewardline.core.errors import UserError
 from rewardline.core.files import link_or_copy
 from rewardline.data.pairs import left_out
@@ -26,6 +26,8 @@ def check_losses(folders: Sequence[Path], stats: PairsAccount, limit: float) -> 
         UserError: it is more than `limit`, the `max_reject_fraction` of the mixture.
     """
     examples = [case for folder in folders for case in TokenManifest.read(folder / MANIFEST).reject_examples]
+    for folder in folders:
+        verify(folder / FILE)
     cases = pa.concat_tables([pq.read_table(folder / FILE, columns=["dataset", "reason"]) for folder in folders])
     dropped: dict[str, dict[str, int]] = {}
     for one in cases.group_by(["dataset", "reason"]).aggregate([([], "count_all")]).to_pylist():
@@ -42,7 +44,7 @@ def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
     """Join the shards in `folders` to a folder at `out`, which becomes `target`; returns its manifest.
 
     Raises:
-        UserError: no pair of a split is left.
+        UserError: no pair of a split is left, or a file is damaged.
     """
     shards = [TokenManifest.read(folder / MANIFEST) for folder in folders]
     dropped = sum((Counter(shard.dropped) for shard in shards), Counter())
@@ -67,7 +69,7 @@ def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
         }
     )
     log.info("%s", manifest.summary())
-    return manifest.model_copy(update={"sha256": manifest.shard_hashes()})
+    return manifest
 
 
 def _join_split(folders: Sequence[Path], entries: Sequence[SplitEntry], split: str, out: Path) -> SplitEntry:
@@ -77,6 +79,7 @@ def _join_split(folders: Sequence[Path], entries: Sequence[SplitEntry], split: s
     shards = []
     for number, (folder, shard) in enumerate(files):
         name = f"{split}-{number:05d}.arrow"
+        verify(folder / shard.file)
         link_or_copy(folder / shard.file, out / name)
         shards.append(shard.model_copy(update={"file": name}))
     counts: Counter[str] = Counter()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, Field
 
-from rewardline.core.artifacts import MANIFEST, Manifest
+from rewardline.core.artifacts import MANIFEST, Manifest, verify
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.hashing import file_sha256
 from rewardline.data.schema import RejectedRow, arrow_schema
@@ -77,10 +77,6 @@ class TokenManifest(Manifest):
     dropped: dict[str, int]
     reject_examples: list[RejectedRow]
     seconds: float | None = Field(None, exclude_if=lambda seconds: seconds is None)
-
-    def shard_hashes(self) -> dict[str, str]:
-        """The SHA-256 of each Arrow file by its name."""
-        return {shard.file: shard.sha256 for split in self.splits.values() for shard in split.shards}
 
     def summary(self) -> str:
         """A line for the log."""
@@ -229,7 +225,7 @@ class TokenDataset:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        """Open all shards.
+        """Open all shards, each of which is read once to verify it.
 
         Raises:
             UserError: the manifest or a shard is missing or damaged.
@@ -238,6 +234,7 @@ class TokenDataset:
         tables = [SCHEMA.empty_table()]
         for shard in self.manifest.splits[split].shards:
             path = folder / shard.file
+            verify(path)
             try:
                 tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
             except (OSError, pa.ArrowException) as error:

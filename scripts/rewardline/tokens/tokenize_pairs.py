@@ -9,8 +9,8 @@ from time import perf_counter
 
 import numpy as np
 
+from rewardline.core.artifacts import MANIFEST, read_manifest, verify_files
 from rewardline.core.errors import UserError
-from rewardline.core.files import read_json
 from rewardline.core.progress import progress
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.parquet import read_typed_rows
@@ -132,7 +132,7 @@ def _chunks(folder: Path) -> Iterator[list[tuple[list[Pair], list[str]]]]:
 
 def check_positions(base: Path, max_length: int) -> None:
     """Raise `UserError` if `max_length` is larger than the number of positions of a base model."""
-    positions = read_json(base / "manifest.json").get("positions")
+    positions = read_manifest(base / MANIFEST).get("positions")
     if isinstance(positions, int) and max_length > positions:
         raise UserError(
             f"max_length is {max_length}, but {base} has {positions} usable positions; set max_length to {positions} "
@@ -142,8 +142,9 @@ def check_positions(base: Path, max_length: int) -> None:
 
 def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> TokenManifest:
     """Write the tokens of a shard of pairs to `out`; returns their manifest."""
+    verify_files(base / MANIFEST, lambda file: ".safetensors" not in file)
     check_positions(base, settings.max_length)
-    counts = read_json(pairs / "manifest.json")
+    counts = read_manifest(pairs / MANIFEST)
     tokenizer = load_tokenizer(base, settings.trust_remote_code)
     encoder = ConversationEncoder(tokenizer, **settings.model_dump(exclude={"trust_remote_code"}))
     log.info(
@@ -179,4 +180,4 @@ def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> 
         seconds=round(perf_counter() - started, 2),
     )
     log.info("%s", manifest.summary())
-    return manifest.model_copy(update={"sha256": manifest.shard_hashes()})
+    return manifest

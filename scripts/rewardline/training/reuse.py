@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from rewardline.core.artifacts import MANIFEST, read_manifest, verify_files
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_folder, link_or_copy, read_json
-from rewardline.core.hashing import canonical, digest, file_sha256
+from rewardline.core.files import atomic_folder, link_or_copy
+from rewardline.core.hashing import canonical, digest
 from rewardline.core.locks import exclusive
 from rewardline.core.provenance import code_digest
 from rewardline.core.versions import versions
@@ -38,11 +39,11 @@ def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Col
     """A hash of what the weights depend on: settings but for some keys, tokens, base model, code and versions."""
     installed = versions()
     packages = ["torch", "deepspeed", "transformers", *(["peft"] if settings.training.lora else [])]
-    manifest = read_json(tokens / "manifest.json")
+    manifest = read_manifest(tokens / MANIFEST)
     parts = {
         "settings": settings.model_dump(mode="json", exclude={"training": set(without)}),
-        "tokens": manifest,
-        "base": read_json(base / "manifest.json")["files"],
+        "tokens": {name: value for name, value in manifest.items() if name not in ("key", "xxh3")},  # content alone
+        "base": read_manifest(base / MANIFEST)["files"],
         "code": code_digest(*code_files(), without=("core",)),
         "versions": {name: installed[name] for name in packages},
     }
@@ -50,9 +51,10 @@ def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Col
 
 
 def is_complete(model: Path, key: str) -> bool:
-    """Whether a folder has a finished model that was trained under `key`, with the weights that it was saved with."""
+    """Whether a folder has a finished model that was trained under `key`, with the files that it was saved with."""
+    path = model / "run.json"
     try:
-        facts = RunFacts.read(model / "run.json")
+        facts = RunFacts.read(path)
     except UserError:
         if model.exists():
             log.warning("%s is not complete; training again", model)
@@ -60,9 +62,10 @@ def is_complete(model: Path, key: str) -> bool:
     if facts.key != key:
         log.info("%s was trained with other settings, inputs or code; training again", model)
         return False
-    weights = model / "model.safetensors"
-    if not weights.is_file() or file_sha256(weights) != facts.weights_sha256:
-        log.warning("%s is damaged; training again", model)
+    try:
+        verify_files(path, repair=False)
+    except UserError as error:
+        log.warning("%s; training again", error)
         return False
     return True
 
@@ -81,7 +84,8 @@ def publish(folder: Path, output: Path) -> None:
         for path in filter(Path.is_file, model.rglob("*")):
             target = out / loggers.published_name(path.relative_to(model))
             target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(path, target)
+            # Small files are copied, so that one of them can be damaged without its copy.
+            (link_or_copy if path.suffix == ".safetensors" else shutil.copy2)(path, target)
         (out / "README.md").write_text(model_card(RunFacts.read(model / "run.json")), encoding="utf-8")
     for path in [*folder.iterdir(), *folder.parent.glob("*/")]:
         if path not in (model, folder):
@@ -123,6 +127,8 @@ class TrainingJob:
         with exclusive(self.checkpoints.with_name(f".{self.checkpoints.name}.lock")):
             self.folder.mkdir(parents=True, exist_ok=True)
             done = is_complete(self.folder / "model", self.key)
+            if not done:
+                verify_files(self.base / MANIFEST)  # here once, and not by each process
             rendezvous = announce(nodes, path, needed=not done)
             if done:
                 log.info("this training run is already done: its inputs, settings and code have not changed")

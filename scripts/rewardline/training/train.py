@@ -11,8 +11,9 @@ import torch.distributed as dist
 from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline.core import versions
+from rewardline.core.artifacts import MANIFEST, read_manifest, write_sealed
 from rewardline.core.errors import UserError
-from rewardline.core.files import apply_umask, read_json, write_json
+from rewardline.core.files import apply_umask
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
 from rewardline.model.loading import runs_in_transformers_4
@@ -87,7 +88,8 @@ def train(job: TrainingJob) -> None:
             "normalization": stored,
             "weights_sha256": file_sha256(partial / "model.safetensors"),
         }
-        write_json(partial / "run.json", RunFacts.model_validate(facts).as_json())
+        files = [path.relative_to(partial).as_posix() for path in sorted(partial.rglob("*")) if path.is_file()]
+        write_sealed(partial / "run.json", RunFacts.model_validate(facts).as_json(), files)
         apply_umask(partial)
         partial.replace(folder / "model")
     if world_size() > 1:
@@ -145,7 +147,7 @@ def _facts(
         "attention": model.attention,
         "data": tokenization.pop("splits"),
         "tokenization": tokenization,
-        "base": read_json(job.base / "manifest.json")["files"],
+        "base": read_manifest(job.base / MANIFEST)["files"],
         "world_size": world_size(),
         "threads": torch.get_num_threads(),
         "versions": versions.versions(),

@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.core.artifacts import Manifest, artifact_key, restored, write_manifest
+from rewardline.core.artifacts import (
+    Manifest,
+    artifact_key,
+    restored,
+    verify,
+    verify_model,
+    write_manifest,
+    write_sealed,
+)
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder, read_json
 from rewardline.core.settings import Settings
@@ -62,12 +70,59 @@ def test_work_that_is_not_complete_is_done_again(folder: Path, damage: str) -> N
 
 
 def test_a_damaged_manifest_is_named_with_its_fault_and_a_remedy(folder: Path) -> None:
-    assert Rows.read(folder / "manifest.json").sha256.keys() == {"part/x"}
+    assert Rows.read(folder / "manifest.json").xxh3.keys() == {"part/x"}
     (folder / "manifest.json").write_text('{"rows": "many"}')
     with pytest.raises(
         UserError, match=r"manifest.json is damaged \(rows: .*integer.*\); delete its folder and run again"
     ):
         Rows.read(folder / "manifest.json")
+
+
+def test_every_changed_byte_of_a_manifest_is_noticed(folder: Path) -> None:
+    path = folder / "manifest.json"
+    before = path.read_bytes()
+    for offset in range(len(before)):
+        path.write_bytes(before[:offset] + bytes([before[offset] ^ 1]) + before[offset + 1 :])
+        with pytest.raises(UserError, match=r"manifest\.json is damaged"):
+            Rows.read(path)
+        assert not path.exists(), "so that snakemake makes it again"
+        assert restored(folder, "k")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["change", "remove", "add"])
+def test_a_file_is_compared_with_its_manifest_and_what_is_linked_with_it_is_made_again(
+    folder: Path, tmp_path: Path, damage: str
+) -> None:
+    other = tmp_path / "other" / "manifest.json"
+    other.parent.mkdir()
+    other.write_text("{}")
+    write_manifest(folder, Rows(), "k", linked=[other])
+    verify(folder / "part" / "x")
+    verify(tmp_path / "of another origin")
+    path = folder / "part" / ("y" if damage == "add" else "x")
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_text("other")
+    with pytest.raises(UserError, match=rf"part/{path.name} is damaged .*snakemake --cores all"):
+        verify(path)
+    assert not other.exists()
+    assert not (folder / "manifest.json").exists()
+
+
+def test_a_model_keeps_the_facts_without_which_it_would_be_scored_in_another_way(tmp_path: Path) -> None:
+    for name in ("config.json", "README.md"):
+        (tmp_path / name).write_text("{}")
+    write_sealed(tmp_path / "run.json", {}, ["config.json"])
+    assert verify_model(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    for repair in (False, True):
+        assert (tmp_path / "README.md").exists(), "scoring removes nothing"
+        with pytest.raises(UserError, match=r"config\.json is damaged"):
+            verify_model(tmp_path, repair)
+    assert (tmp_path / "run.json").exists()
+    assert not (tmp_path / "README.md").exists()
 
 
 def test_a_key_covers_settings_inputs_code_and_versions(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_wrong_labels_are_found_with_their_texts(tmp_path: Path) -> None:
     path = tmp_path / "suspects.parquet"
     assert [asdict(row) for row in read_suspects(path)] == suspects
     pq.write_table(pq.read_table(path).drop_columns(["against"]), path)
-    with pytest.raises(UserError, match=r"suspects\.parquet is damaged .*; delete it and run the compare stage again"):
+    with pytest.raises(UserError, match=r"suspects\.parquet is damaged \(it has changed .*snakemake"):
         read_suspects(path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.core.files import write_json
+from rewardline.core.artifacts import write_sealed
 from rewardline.core.provenance import program_files
 from rewardline.training import reuse
 from rewardline.training.records.run_facts import RunFacts
@@ -56,7 +56,8 @@ def model(tmp_path: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"weights")
-    write_json(folder / "run.json", run_facts(key="a", weights=folder / "model.safetensors").as_json())
+    facts = run_facts(key="a", weights=folder / "model.safetensors")
+    write_sealed(folder / "run.json", facts.as_json(), ["config.json", "model.safetensors"])
     return folder
 
 

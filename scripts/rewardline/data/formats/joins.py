@@ -22,9 +22,8 @@ from typing import Final, Self
 
 from pydantic import BaseModel, JsonValue
 
-from rewardline.core.artifacts import Manifest
+from rewardline.core.artifacts import Manifest, verify
 from rewardline.core.errors import UserError
-from rewardline.core.hashing import file_sha256
 from rewardline.data.conversation import Reject, describe_type
 from rewardline.data.formats.fields import Record, Step, label_text, steps_of, value_at
 from rewardline.data.formats.settings import JoinIndexSettings, JoinSettings
@@ -154,8 +153,7 @@ class JoinIndex:
             UserError: it is missing or damaged.
         """
         path = manifest.parent / FILE
-        if not path.is_file() or file_sha256(path) != JoinIndexManifest.read(manifest).sha256.get(FILE):
-            raise UserError(f"{path} is missing or damaged; delete {manifest.parent} and run again")
+        verify(path, manifest.name)
         return cls(joins, path)
 
     def __enter__(self) -> Self:

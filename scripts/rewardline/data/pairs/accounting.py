@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rewardline.data.pairs.identity import hash_id, id_range
+from rewardline.data.parquet import read_array
 from rewardline.data.schema import Candidate
 
 REASONS = "contradiction", "duplicate", "in_benchmark", "near_duplicate", "not_sampled", "over_cap", "tie"
@@ -63,7 +64,7 @@ class RowTotals:
 
 def total(shards: Sequence[Path], datasets: Sequence[str]) -> RowTotals:
     """The totals of all shards, from their files of notes."""
-    notes = [np.load(path, mmap_mode="r") for path in shards]
+    notes = [read_array(path, np.void) for path in shards]
     totals = RowTotals({name: Counter() for name in datasets}, dict.fromkeys(datasets, 0), Counter())
     steps = max(1, -(-sum(map(len, notes)) // _ROWS_AT_ONCE))  # rounded up
     for step in range(steps):

@@ -3,7 +3,9 @@
 A folder of candidates, the output of `convert_rows.py`, holds
 
 - `candidates.arrow`: rows of `CANDIDATE_SCHEMA`, sorted by prompt id;
-- `rows.npy`: the prompt id of each row, uint64 [rows], ascending; `batches.npy`: the first row of each record batch;
+- `rows.npy`: the prompt id of each row, uint64 [rows], ascending;
+- `batches.npy`: uint64 [record batches + 1, 3]: the first row, first byte and hash of each; then where the last ends,
+  and the hash of what is before and behind them all;
 - `prompts.npy`: each prompt id once, uint64 [prompts], ascending;
 - `signatures.bin`: the MinHash signature of each of these prompts, in the context of its system message;
 - `rejects.parquet` and `manifest.json`.
@@ -14,19 +16,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter, itemgetter
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from xxhash import xxh3_64_intdigest
 
+from rewardline.core.artifacts import MANIFEST, damaged
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import Hashes, hash_id, id_range, normalize, stable_hash, word_hashes
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
-from rewardline.data.parquet import Row, characters_of, reading
+from rewardline.data.parquet import Row, characters_of, read_array
 from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, Candidate, Message, Pair
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
+_HEADER = 8 + CANDIDATE_SCHEMA.serialize().size  # of an Arrow file: its mark and schema
 _NAMES = CANDIDATE_SCHEMA.names
 _values = attrgetter(*_NAMES)
 
@@ -50,22 +56,28 @@ class CandidateWriter:
     def close(self) -> None:
         """Sort and write."""
         ids: list[Hashes] = [np.zeros(0, dtype=np.uint64)]
-        batches = [0]
+        rows_before, ends = [0], [_HEADER]
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with (
-            pa.ipc.new_file(self._folder / "candidates.arrow", CANDIDATE_SCHEMA, options=options) as writer,
+            pa.OSFile(str(self._folder / "candidates.arrow"), "wb") as file,
+            pa.ipc.new_file(file, CANDIDATE_SCHEMA, options=options) as writer,
             (self._folder / "signatures.bin").open("wb") as stream,
         ):
             for rows in self._buckets.drain():
                 rows.sort(key=itemgetter(*CANDIDATE_ORDER))
                 for batch in _batches(rows):
                     writer.write_batch(pa.RecordBatch.from_pylist(batch, CANDIDATE_SCHEMA))
-                    batches.append(batches[-1] + len(batch))
+                    rows_before.append(rows_before[-1] + len(batch))
+                    ends.append(file.tell())
                 ids.append(np.array([row["prompt_id"] for row in rows], dtype=np.uint64))
                 prompts = [str(rows[k]["prompt"]) for k in np.unique(ids[-1], return_index=True)[1]]
                 minima = signatures([prompt_words(prompt) for prompt in prompts])
                 stream.write(with_contexts(minima, [context_id(prompt) for prompt in prompts]).tobytes())
-        np.save(self._folder / "batches.npy", np.array(batches, dtype=np.int64))
+        with (self._folder / "candidates.arrow").open("rb") as stream:
+            stream.seek(_HEADER)
+            hashes = [xxh3_64_intdigest(stream.read(end - start)) for start, end in pairwise(ends)]
+            hashes.append(_frame_hash(stream, ends[-1]))
+        np.save(self._folder / "batches.npy", np.array([rows_before, ends, hashes], dtype=np.uint64).T)
         row_ids = np.concatenate(ids)
         np.save(self._folder / "rows.npy", row_ids)
         np.save(self._folder / "prompts.npy", np.unique(row_ids))
@@ -75,11 +87,13 @@ class CandidateReader:
     """Reads a folder of candidates by ranges of prompt ids, or prompt by prompt."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the index; a `UserError` if a file is missing or damaged."""
+        """Open the index; a `UserError` if a file is missing or damaged, now or when it is read."""
         self._path = folder / "candidates.arrow"
-        with reading(folder / "rows.npy"):
-            self._ids: Hashes = np.load(folder / "rows.npy", mmap_mode="r")
-            self._batches: npt.NDArray[np.int64] = np.load(folder / "batches.npy")
+        self._ids: Hashes = read_array(folder / "rows.npy", np.uint64)
+        self._batches: npt.NDArray[np.uint64] = read_array(folder / "batches.npy", np.uint64)
+        _, end, expected = self._batches[-1].tolist()
+        with self._open() as file:
+            self._check(_frame_hash(file, end) == expected)
         self.characters = CandidatesManifest.read(folder / "manifest.json").characters
 
     @property
@@ -106,17 +120,41 @@ class CandidateReader:
         filled = [(start, end) for start, end in ranges if start < end]
         if not filled:
             return []
-        with reading(self._path), pa.OSFile(str(self._path)) as source, pa.ipc.open_file(source) as reader:
-            return [candidate for start, end in filled for candidate in self._slice(reader, start, end)]
+        with self._open() as file:
+            return [candidate for start, end in filled for candidate in self._slice(file, start, end)]
 
-    def _slice(self, reader: pa.RecordBatchFileReader, start: int, end: int) -> Iterator[Candidate]:
-        index = int(np.searchsorted(self._batches, start, side="right")) - 1
-        while self._batches[index] < end:
-            first = int(self._batches[index])
-            low, high = max(0, start - first), min(int(self._batches[index + 1]), end) - first
-            for row in reader.get_batch(index).slice(low, high - low).to_pylist():
+    def _open(self) -> BinaryIO:
+        if not self._path.is_file():
+            raise damaged(self._path, self._path.with_name(MANIFEST), "it is missing")
+        return self._path.open("rb")
+
+    def _check(self, is_intact: bool) -> None:
+        if not is_intact:
+            raise damaged(self._path, self._path.with_name(MANIFEST))
+
+    def _slice(self, file: BinaryIO, start: int, end: int) -> Iterator[Candidate]:
+        index = int(np.searchsorted(self._batches[:, 0], np.uint64(start), side="right")) - 1
+        while (first := int(self._batches[index, 0])) < end:
+            low, high = max(0, start - first), min(int(self._batches[index + 1, 0]), end) - first
+            for row in self._batch(file, index).slice(low, high - low).to_pylist():
                 yield Candidate(**row)
             index += 1
+
+    def _batch(self, file: BinaryIO, index: int) -> pa.RecordBatch:
+        """A record batch; each is verified by itself, since a job reads only some of a large file."""
+        (_, start, expected), (_, end, _) = self._batches[index : index + 2].tolist()
+        file.seek(start)
+        content = file.read(end - start)
+        self._check(xxh3_64_intdigest(content) == expected)
+        return pa.ipc.read_record_batch(pa.py_buffer(content), CANDIDATE_SCHEMA)
+
+
+def _frame_hash(file: BinaryIO, end: int) -> int:
+    """The hash of what is before the record batches of a file, and behind `end`, where they end."""
+    file.seek(0)
+    header = file.read(_HEADER)
+    file.seek(end)
+    return xxh3_64_intdigest(header + file.read())
 
 
 def ranges(readers: Sequence[CandidateReader], low: int = 0, high: int = 2**64) -> Iterator[tuple[int, int]]:

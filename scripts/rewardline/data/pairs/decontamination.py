@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rewardline.data.pairs.identity import Hashes, ngram_hashes
+from rewardline.data.parquet import reading
 
 FILE = "benchmarks.npz"
 BOILERPLATE = 0.1
@@ -90,7 +91,7 @@ class BenchmarkPrompts:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the index from `folder`."""
-        with np.load(folder / FILE, allow_pickle=False) as file:
+        with reading(folder / FILE), np.load(folder / FILE, allow_pickle=False) as file:
             arrays = dict(file)
         return cls(**{**arrays, "n": int(arrays["n"]), "overlap": float(arrays["overlap"])})
 

@@ -35,10 +35,10 @@ class CandidatesManifest(Manifest):
 
 
 class CandidatesFolder(BaseModel):
-    """A folder of candidates, with the SHA-256 of each of its files."""
+    """A folder of candidates, with the hash of each of its files."""
 
     folder: str
-    sha256: dict[str, str]
+    xxh3: dict[str, str]
 
 
 class SimilarPrompts(BaseModel):

@@ -26,6 +26,7 @@ from rewardline.data.pairs.manifests import (
 from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, near
 from rewardline.data.pairs.prompt_groups import PromptGroups, without_templates
 from rewardline.data.pairs.settings import GroupSettings
+from rewardline.data.parquet import read_array, reading
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def compare_prompts(
     check_rejects(name, manifests, settings.max_reject_fraction)
     folders = [path.parent for path in data]
     of_benchmarks = [(CandidatesManifest.read(path).dataset, path.parent) for path in benchmarks]
-    ids = np.concatenate([np.load(folder / "prompts.npy") for folder in folders])
+    ids = np.concatenate([read_array(folder / "prompts.npy", np.uint64) for folder in folders])
     prompts = np.unique(ids)
     table: npt.NDArray[np.uint64] = np.zeros((0, 2), dtype=np.uint64)
     close: list[tuple[int, str]] = []
@@ -63,7 +64,7 @@ def compare_prompts(
     for dataset, cap in settings.caps.items():
         if cap is not None:
             parts = [manifest.dataset == dataset for manifest in manifests]
-            rows = np.concatenate([np.load(folder / "rows.npy") for folder in compress(folders, parts)])
+            rows = np.concatenate([read_array(folder / "rows.npy", np.uint64) for folder in compress(folders, parts)])
             caps[dataset] = cap_threshold(cap, f"sample {settings.seed} {dataset}", rows[~split.held_out(rows)])
     sizes = split.sizes()
     log.info("%s: %d prompts; %d of them in %d groups of nearly the same", name, len(prompts), sizes.sum(), len(sizes))
@@ -76,7 +77,7 @@ def compare_prompts(
             prompts=int(split.held_out(prompts).sum()), of=len(prompts), fraction=settings.eval_fraction
         ),
         data=[
-            CandidatesFolder(folder=str(folder), sha256=manifest.sha256)
+            CandidatesFolder(folder=str(folder), xxh3=manifest.xxh3)
             for folder, manifest in zip(folders, manifests, strict=True)
         ],
     )
@@ -128,7 +129,7 @@ def near_benchmarks(
     """The prompts of a mixture (`ids`, in `folders`) that are nearly the same as one of a benchmark, with it."""
     if not of_benchmarks:
         return []
-    others = [np.load(folder / "prompts.npy") for _, folder in of_benchmarks]
+    others = [read_array(folder / "prompts.npy", np.uint64) for _, folder in of_benchmarks]
     all_ids = np.concatenate([ids, *others])
     starts = len(ids) + np.cumsum([0, *map(len, others)])
     is_target = np.arange(len(all_ids)) >= len(ids)
@@ -140,4 +141,7 @@ def near_benchmarks(
 
 
 def _signature_files(folders: Sequence[Path], stack: ExitStack) -> SignatureFiles:
-    return SignatureFiles([folder / "signatures.bin" for folder in folders], stack)
+    paths = [folder / "signatures.bin" for folder in folders]
+    for path in paths:
+        stack.enter_context(reading(path))
+    return SignatureFiles(paths, stack)

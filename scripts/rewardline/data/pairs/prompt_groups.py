@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rewardline.data.pairs.identity import Hashes, id_range, unit_interval_hash, unit_interval_hashes
+from rewardline.data.parquet import reading
 
 log = logging.getLogger(__name__)
 FILE = "groups.npz"
@@ -51,7 +52,7 @@ class PromptGroups:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read the groups from `folder`."""
-        with np.load(folder / FILE, allow_pickle=False) as file:
+        with reading(folder / FILE), np.load(folder / FILE, allow_pickle=False) as file:
             return cls(file["table"], file["held_out"], int(str(file["seed"])), float(file["eval_below"]))
 
     def sizes(self) -> npt.NDArray[np.int64]:

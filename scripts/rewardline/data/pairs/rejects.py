@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from rewardline.data.parquet import PartWriter
+from rewardline.data.parquet import PartWriter, reading
 from rewardline.data.schema import REJECT_SCHEMA, RejectedRow
 
 EXAMPLES = 3
@@ -47,9 +47,9 @@ def _is_example(case: RejectedRow, counts: Counter[tuple[str, str]]) -> bool:
 
 
 def join_rejects(folders: Sequence[Path], target: Path) -> None:
-    """Write the rejects of all folders to `rejects.parquet` in `target`."""
+    """Write the rejects of all folders to `rejects.parquet` in `target`; a `UserError` for a damaged file."""
     with pq.ParquetWriter(target / FILE, REJECT_SCHEMA, compression="zstd") as writer:
         for folder in folders:
-            with pq.ParquetFile(folder / FILE) as file:
+            with reading(folder / FILE), pq.ParquetFile(folder / FILE) as file:
                 for batch in file.iter_batches(batch_size=20_000):
                     writer.write_batch(batch)

@@ -22,7 +22,9 @@ def from_parts(settings: DownloadSettings, manifests: list[Path]) -> Source:
     """The stored rows of each file of a dataset, by their manifests, joined in this order."""
     parts = [StoredDataset.read(manifest) for manifest in manifests]
     depends_on: JsonObject = {"parts": [part.as_json() for part in parts]}
-    return Source(settings.description(), depends_on, lambda folder: join_datasets(manifests, parts, folder))
+    return Source(
+        settings.description(), depends_on, lambda folder: join_datasets(manifests, parts, folder), linked=manifests
+    )
 
 
 def file_inputs(files: Mapping[str, Path], columns: Sequence[str] | None) -> list[Input]:

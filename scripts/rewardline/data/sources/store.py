@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -65,6 +65,8 @@ class Source:
     write: Callable[[Path], StoredDataset]
     """Writes the parts into a folder."""
     revision: str | None = None
+    linked: Sequence[Path] = ()
+    """The manifests of the folders whose files are linked."""
 
 
 def generated(name: str, kind: str, settings: Settings, values: Iterable[object]) -> Source:
@@ -80,7 +82,7 @@ def store(name: str, settings: Settings, source: Source, output: Path, program: 
     """
     origin = {"name": name, "source": source.settings, "revision": source.revision}
     key = artifact_key(settings, source.depends_on, program, ["pyarrow"])
-    make_folder(output, key, lambda folder: source.write(folder).model_copy(update=origin))
+    make_folder(output, key, lambda folder: source.write(folder).model_copy(update=origin), linked=source.linked)
 
 
 def join_datasets(manifests: list[Path], datasets: list[StoredDataset], folder: Path) -> StoredDataset:

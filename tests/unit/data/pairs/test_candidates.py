@@ -69,10 +69,23 @@ def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, content: byt
         rows.write_bytes(content)
         part.write_bytes(content)
     remedy = r"cannot be read \(.+\); delete its folder and run again$"
-    with pytest.raises(UserError, match=rf"{rows} {remedy}"):
+    with pytest.raises(UserError, match=rf"{rows} is damaged \(.+\)\. .*snakemake"):
         reader.between(0, 2**64)
     with pytest.raises(UserError, match=rf"{part} {remedy}"):
         list(read_rows(part))
+
+
+def test_every_byte_of_the_candidates_is_verified(tmp_path: Path) -> None:
+    written(tmp_path / "c", [numbered(k, k) for k in range(600)], 600)
+    path = tmp_path / "c" / "candidates.arrow"
+    before, manifest = path.read_bytes(), path.with_name("manifest.json").read_bytes()
+    for offset in {*range(0, len(before), 97), len(before) - 1}:
+        path.write_bytes(before[:offset] + bytes([before[offset] ^ 4]) + before[offset + 1 :])
+        with pytest.raises(UserError, match=r"candidates\.arrow is damaged"):
+            CandidateReader(tmp_path / "c").between(0, 2**64)
+        path.with_name("manifest.json").write_bytes(manifest)
+    path.write_bytes(before)
+    assert len(CandidateReader(tmp_path / "c").between(0, 2**64)) == 600
 
 
 def test_buckets_are_bounded_by_rows_and_by_text() -> None:

@@ -21,7 +21,7 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
     )
     write_json(tmp_path / "run.json", facts.as_json())
     assert RunFacts.read(tmp_path / "run.json") == facts
-    assert {"sha256", *json.loads((tmp_path / "run.json").read_text())} == RunFacts.model_fields.keys()
+    assert {"xxh3", *json.loads((tmp_path / "run.json").read_text())} == RunFacts.model_fields.keys()
 
 
 @pytest.mark.parametrize(
