@@ -107,11 +107,10 @@ def _gpu_memory() -> float:
 def ours(work: Work, threads: int, gpu: bool = False, **changes: Any) -> Result:
     """Train with rewardline."""
     out = work.folder / "ours"
-    settings = {**work.settings, "training": {**work.settings["training"], **changes}}
+    settings = {**work.settings, "training": {**work.settings["training"], "threads": threads, **changes}}
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--settings", json.dumps(settings)]
     folders = {"--tokens": work.tokens, "--base": work.base, "--output": out / "model", "--checkpoints": out / "c"}
-    numbers = {"--threads": threads, "--gpus": int(gpu)}
-    options = [str(part) for option in {**folders, **numbers}.items() for part in option]
+    options = [str(part) for option in {**folders, "--gpus": int(gpu)}.items() for part in option]
     return run([*command, *options], lambda: next(out.glob("c/*/log.jsonl"), None), out, gpu)
 
 

@@ -13,7 +13,7 @@ rule evaluate:
         "results/usage/evaluate/{run}/{benchmark}.tsv"
     conda:
         "../envs/rewardline.yaml"
-    threads: train_threads()
+    threads: train_threads
     resources:
         gpu=min(1, GPUS),
     params:
@@ -25,7 +25,7 @@ rule evaluate:
         " --tokens $(dirname {input.tokens:q}) --pairs $(dirname {input.pairs:q})"
         " --output results/evals/{wildcards.run}/{wildcards.benchmark}"
         " --shards results/shards/scores/{wildcards.run}/{wildcards.benchmark}"
-        " --threads {threads} --gpus {resources.gpu} --log {log}"
+        " --gpus {resources.gpu} --log {log}"
 
 
 rule evaluate_ensemble:

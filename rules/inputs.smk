@@ -187,6 +187,6 @@ def all_cores():
         return 1
 
 
-def train_threads():
-    """The cores divided by the number of runs, which train in parallel."""
-    return max(1, all_cores() // max(1, len(RUNS)))
+def train_threads(wildcards):
+    """The cores to reserve for a run's training or evaluation. Its settings alone say how many threads compute."""
+    return stage_settings.threads(CONFIG, RUNS[wildcards.run])

@@ -15,7 +15,7 @@ rule train:
         "results/usage/train/{run}.tsv"
     conda:
         "../envs/rewardline.yaml"
-    threads: train_threads()
+    threads: train_threads
     resources:
         gpu=GPUS,
         nodes=1,
@@ -31,4 +31,4 @@ rule train:
         + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
         " --base $(dirname {input.base:q}) --output results/models/{wildcards.run}"
         " --checkpoints results/checkpoints/{wildcards.run}"
-        " --threads {threads} --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"
+        " --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"

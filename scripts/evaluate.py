@@ -25,11 +25,10 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", required=True, type=Path, help="folder to write scores and metrics to")
     options.add_argument("--shards", type=Path, help="folder to keep scores in (a hidden one beside --output)")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
-    options.add_argument("--threads", type=int, default=1)
     options.add_argument("--gpus", type=int, default=0)
     args = options.start(argv)
     with reserved_gpus(args.gpus):
-        runtime.prepare(args.gpus, args.threads)
+        runtime.prepare(args.gpus, args.settings.threads)
         from rewardline.evaluation.evaluate import evaluate  # only now, as torch reads the environment
 
         shards = args.shards or args.output.with_name(f".{args.output.name}.parts")

@@ -28,7 +28,6 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
     options.add_argument("--output", required=True, type=Path, help="folder for the trained model")
     options.add_argument("--checkpoints", required=True, type=Path, help="folder for checkpoints of this run")
-    options.add_argument("--threads", type=int, default=1, help="cores, shared among the processes")
     options.add_argument("--gpus", type=int, default=0, help="GPUs; one process each")
     options.add_argument("--processes", type=int, default=1, help="processes on the CPU")
     arguments = sys.argv[1:] if argv is None else argv
@@ -42,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     processes = args.gpus or args.processes
 
     def train_here() -> None:
-        runtime.prepare(args.gpus, max(1, args.threads // processes))
+        runtime.prepare(args.gpus, args.settings.training.threads)
         from rewardline.training.train import train  # only now, as torch and deepspeed read the environment
 
         train(job)

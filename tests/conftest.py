@@ -99,12 +99,12 @@ def cluster() -> Iterator["Cluster"]:
 
 @pytest.fixture(scope="session")
 def local_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a project whose small run has ended, on this machine, with what profiles/slurm says of threads."""
+    """The folder of a project whose small run has ended, on this machine."""
     from support.project import Project
-    from support.slurm.runs import PROFILE_THREADS, TINY
+    from support.slurm.runs import TINY
 
     project = Project(tmp_path_factory.mktemp("one-machine") / "project")
-    project.run("--cores", "2", "--configfile", str(project.overlay(TINY)), "--set-threads", *PROFILE_THREADS)
+    project.run("--cores", "2", "--configfile", str(project.overlay(TINY)))
     return project.folder
 
 

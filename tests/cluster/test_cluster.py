@@ -43,8 +43,8 @@ def test_training_over_two_nodes_goes_on_when_one_of_them_fails(
     project.overlay({**TINY, "runs": {"wide": run}})
     target = "results/models/wide/run.json"
     alone = Project.at(project.folder)
-    threads = ["--set-resources", "train:processes=4", "--set-threads", "train=4"]
-    alone.run(target, "--cores", "2", *threads, "--configfile", OVERLAY)
+    processes = ["--set-resources", "train:processes=4"]
+    alone.run(target, "--cores", "2", *processes, "--configfile", OVERLAY)
     expected = contents(project.folder / "results" / "models")
     for name in ("models", "checkpoints"):
         (project.folder / "results" / name).rename(project.folder / name)

@@ -208,7 +208,7 @@ def test_evaluation_reads_what_is_stored(trained: Trained, tokens: Path, tmp_pat
 @pytest.mark.parametrize(
     ("number", "changes", "more"),
     [
-        (0, {"zero_stage": 2, "batching": "padded"}, ("--processes", "2", "--threads", "2")),
+        (0, {"zero_stage": 2, "batching": "padded"}, ("--processes", "2")),
         (1, {"zero_stage": 3, "tokens_per_micro_batch": 1000}, ()),
     ],
 )

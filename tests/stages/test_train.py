@@ -1,9 +1,11 @@
 """Real training runs of a tiny model: equal for every ZeRO stage and number of processes, and not repeated."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
+from rewardline.core.files import read_json
 from rewardline.model.loading import load_base
 from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer
@@ -62,7 +65,8 @@ def test_run_json_and_model_card_say_what_was_computed(folder: Path, reference: 
     assert {"versions", "git", "hardware", "training", "data", "base", "weights_sha256", "peak_source"} <= set(run)
     assert [path.parent for path in folder.rglob("*tfevents*")] == [folder / "out" / "tensorboard"]  # each run once
     card = (folder / "out" / "README.md").read_text()
-    for part in (f"| weights | of step {run['steps']}", f"{run['shared_share']:.1%} less", run["peak_source"]):
+    stated = "fp32, 1 process with 1 CPU thread each"
+    for part in (f"| weights | of step {run['steps']}", f"{run['shared_share']:.1%} less", run["peak_source"], stated):
         assert part in card
 
 
@@ -93,9 +97,9 @@ def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base: Path, reference:
         ({"gradient_checkpointing": True}, (), 0.0),
         ({"zero_stage": 2, "offload": "optimizer"}, (), 1e-5),
         ({"zero_stage": 3, "offload": "all"}, (), 1e-5),
-        ({"zero_stage": 0}, ("--processes", "2", "--threads", "2"), 1e-4),
-        ({"zero_stage": 2}, ("--processes", "2", "--threads", "2"), 1e-4),
-        ({"zero_stage": 3}, ("--processes", "2", "--threads", "2"), 1e-4),
+        ({"zero_stage": 0}, ("--processes", "2"), 1e-4),
+        ({"zero_stage": 2}, ("--processes", "2"), 1e-4),
+        ({"zero_stage": 3}, ("--processes", "2"), 1e-4),
     ],
 )
 def test_how_training_is_distributed_does_not_change_it(
@@ -282,3 +286,17 @@ def test_a_base_model_that_is_no_number_is_named_as_the_cause(tmp_path: Path, to
     data = TokenDataset(tokens, "train")
     assert data[int(batching.order(data, 1, 0)[0])].pairs[0].pair_id in text
     assert "those of the base model" in text
+
+
+def test_weights_depend_on_the_threads_of_the_settings_and_not_on_the_cores(
+    tmp_path: Path, tokens: Path, base: Path
+) -> None:
+    found = {}
+    for cores in (os.sched_getaffinity(0), {min(os.sched_getaffinity(0))}):
+        folder = tmp_path / str(len(cores))
+        options = training(max_steps=2, pairs_per_step=8, eval_every=0, threads=2)
+        settle = partial(os.sched_setaffinity, 0, cores)
+        subprocess.run(command(folder, tokens, base, options), env=ENVIRONMENT, check=True, preexec_fn=settle)
+        found[len(cores)] = (folder / "out" / "model.safetensors").read_bytes()
+        assert read_json(folder / "out" / "run.json")["threads"] == 2
+    assert len(set(found.values())) == 1

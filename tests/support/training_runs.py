@@ -24,7 +24,7 @@ from support.tokens import random_comparison, write_tokens
 Json = dict[str, Any]
 Result = tuple[dict[str, torch.Tensor], list[Json]]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
-TWO = ("--processes", "2", "--threads", "2")
+TWO = ("--processes", "2")
 STEP_LINE = StepLine(1, 0.5, 0.25, 1.0, 0.5, -0.5, 0.5, 1e-3, None, 8, 400, 300, 1000.0)
 """A line of a log, to be changed where a test needs it."""
 

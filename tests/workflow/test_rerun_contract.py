@@ -189,6 +189,7 @@ CHANGES: Json = {
     "runs.r.training.lora.alpha": 7,
     "runs.r.training.lora.dropout": 0.1,
     "runs.r.training.lora.target_modules": ["q_proj"],
+    "runs.r.training.threads": 7,
     "runs.r.training.batching": "padded",
     "runs.r.training.attention": "sdpa",
     "runs.r.training.checkpoint_every": 7,

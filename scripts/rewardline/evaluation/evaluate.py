@@ -55,6 +55,7 @@ def evaluate(
             shards,
             batch_tokens=batch_tokens,
             trust_remote_code=settings.trust_remote_code,
+            threads=settings.threads,
             label=f"{settings.run}: {settings.benchmark}",
         )
         scores = out / "scores.parquet"
@@ -65,7 +66,7 @@ def evaluate(
             figures = published_figures(scores, settings.scoring, _left_out(tokens, pairs))
         result = EvaluationResult.model_validate(
             {
-                **settings.model_dump(exclude={"trust_remote_code", "scoring"}),
+                **settings.model_dump(exclude={"trust_remote_code", "threads", "scoring"}),
                 **metrics.as_json(),
                 "sections": figures,
                 "normalization": trained.normalization,

@@ -91,13 +91,21 @@ def scores_key(model: Path, weights: str, tokens: Path, settings: ScoringSetting
 
 
 def scored_comparisons(
-    model: Path, weights: str, tokens: Path, shards: Path, *, batch_tokens: int, trust_remote_code: bool, label: str
+    model: Path,
+    weights: str,
+    tokens: Path,
+    shards: Path,
+    *,
+    batch_tokens: int,
+    trust_remote_code: bool,
+    threads: int,
+    label: str,
 ) -> "Iterator[tuple[Comparison, Scores]]":
     """Each comparison of the tokens' eval split, in their order, with the float32 [K] scores of its answers.
 
-    `weights`: the SHA-256 of the model's weights; `shards`: a folder for the scores of finished parts, which are not
-    computed again under the same key: after a kill the same call resumes, and torch is imported only if parts are
-    missing.
+    `weights`: the SHA-256 of the model's weights; `threads`: those that torch has. `shards`: a folder for the
+    scores of finished parts, which are not computed again under the same key: after a kill the same call resumes, and
+    torch is imported only if parts are missing.
 
     Raises:
         UserError: there are no pairs, the model cannot be loaded or gives no finite score.
@@ -106,7 +114,10 @@ def scored_comparisons(
     if not data.pairs:
         raise UserError(f"{tokens} has no pairs to evaluate; its benchmark or eval split is empty")
     settings = ScoringSettings(
-        batch_tokens=batch_tokens, trust_remote_code=trust_remote_code, device="cuda" if gpu_names() else "cpu"
+        batch_tokens=batch_tokens,
+        trust_remote_code=trust_remote_code,
+        threads=threads,
+        device="cuda" if gpu_names() else "cpu",
     )
     parts = ScoreParts(shards, scores_key(model, weights, tokens, settings))
     with progress(label, total=data.pairs, unit="pair") as bar:

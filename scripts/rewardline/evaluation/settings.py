@@ -40,6 +40,7 @@ class EvaluateSettings(EvaluationIdentity):
     """What the evaluation of a trained model depends on."""
 
     trust_remote_code: bool = False
+    threads: Integer = 1
 
 
 class ScoringSettings(Settings):
@@ -47,6 +48,7 @@ class ScoringSettings(Settings):
 
     batch_tokens: Integer
     trust_remote_code: bool
+    threads: Integer
     device: Literal["cpu", "cuda"]
 
 

@@ -14,7 +14,7 @@ from rewardline.core.errors import UserError
 from rewardline.model.batch import collate
 from rewardline.model.loading import load_reward_model
 from rewardline.model.reward_model import RewardModel
-from rewardline.model.threads import hold_threads
+from rewardline.model.threads import start_threads
 from rewardline.tokens.store import Comparison
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def window_scorer(
     Raises:
         UserError: the model cannot be loaded.
     """
-    hold_threads()
+    start_threads()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_reward_model(folder, trust_remote_code=trust_remote_code, dtype="auto")
     model = RewardModel(loaded, max_length=max_length).to(device)

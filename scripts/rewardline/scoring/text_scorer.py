@@ -16,7 +16,7 @@ from rewardline.model.external import Dtype, load_any, model_folder
 from rewardline.model.folder import check_vocabulary, usable_positions
 from rewardline.model.normalization import KEY
 from rewardline.model.reward_model import RewardModel
-from rewardline.model.threads import hold_threads
+from rewardline.model.threads import start_threads
 from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.scoring.rows import UnscorableError, read_full_text
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
@@ -89,7 +89,7 @@ class Scorer:
             if not trained and not is_chat and template is None and encoder.template == "plain":
                 log.info("%s has no chat template: it reads `Human: ...`, `Assistant: ...`, trained so or not", model)
         self._pad_id = _pad_id(loaded, text_tokenizer, is_chat)
-        hold_threads()
+        start_threads()
         self._model = RewardModel(loaded, raw=raw, max_length=length)
         if self._model.max_tokens is not None:
             encoder.max_length = min(encoder.max_length, self._model.max_tokens)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rewardline.core.errors import UserError
 from rewardline.core.runtime import rank, world_size
 from rewardline.core.settings import JsonObject
-from rewardline.model.threads import hold_threads
+from rewardline.model.threads import start_threads
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.training.settings import TrainingSettings
 
@@ -26,7 +26,7 @@ def start_processes() -> None:
     """Join the other processes of this training run."""
     # Only inference uses this CPU kernel, and building it takes minutes and a compiler.
     __compatible_ops__["deepspeed_shm_comm"] = False
-    hold_threads()
+    start_threads()
     deepspeed.init_distributed(verbose=False)
 
 

@@ -22,7 +22,9 @@ from rewardline.training.settings import TrainSettings
 
 log = logging.getLogger(__name__)
 
-ROUNDING = {"zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention"}
+ROUNDING = {
+    *("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention", "threads"),
+}
 """Keys of `training` that change weights by rounding alone: a run resumes when they have changed."""
 NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
 """Keys of `training` that change no weight."""

@@ -100,6 +100,12 @@ class TrainingSettings(Settings):
         description="Train low-rank adapters and the score head, and merge them on export: `rank` (16), `alpha` (32),"
         " `dropout` (0.0), `target_modules` (every linear layer).",
     )
+    threads: Integer = Field(
+        1,
+        ge=1,
+        description="Number of CPU threads of each process, in training and evaluation. It changes the order of sums,"
+        " and so the last bits of the weights; no number of cores and no profile does.",
+    )
     batching: Literal["shared_prefix", "padded"] = Field(
         "shared_prefix",
         description="`shared_prefix` computes a prompt once for all its answers and packs sequences without padding;"

@@ -62,9 +62,10 @@ def train(job: TrainingJob) -> None:
     eval_loader = MicroBatchLoader(model, training, eval_data, pad_id, device, objective=False)
     loop = TrainingLoop(settings, model, running, OptimizerStep(running, settings, loader), eval_loader, folder)
     log.info(
-        "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) on %s",
+        "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) "
+        "of %d thread(s) on %s",
         settings.run, data.pairs, len(data), loop.total_steps, model.batching, model.attention,
-        training.precision, training.zero_stage, world_size(), device,
+        training.precision, training.zero_stage, world_size(), training.threads, device,
     )  # fmt: skip
     loop.run()
     work = loop.work.total()

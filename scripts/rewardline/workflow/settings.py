@@ -140,7 +140,13 @@ def train_settings(config: Config, run: Run) -> TrainSettings:
 def evaluate_settings(config: Config, run: Run, benchmark: str) -> EvaluateSettings:
     """What the evaluation of a run depends on."""
     remote, scoring = config.models[run.model].trust_remote_code, _scoring(config, benchmark)
-    return run.narrow(EvaluateSettings, run=run.run_id, benchmark=benchmark, scoring=scoring, trust_remote_code=remote)
+    values = {"run": run.run_id, "trust_remote_code": remote, "threads": threads(config, run)}
+    return run.narrow(EvaluateSettings, benchmark=benchmark, scoring=scoring, **values)
+
+
+def threads(config: Config, run: Run) -> int:
+    """The threads of a process that trains or evaluates a run."""
+    return config.runs[run.name].training.threads
 
 
 def ensemble_settings(config: Config, ensemble: Ensemble, benchmark: str) -> EnsembleSettings:

@@ -16,8 +16,6 @@ from support.slurm.cluster import TEMPORARY, Cluster
 from support.slurm.sandbox import inner_pid
 
 SNAKEMAKE = [sys.executable, str(Path(__file__).with_name("impatient.py")), "--workflow-profile", "profiles/slurm"]
-PROFILE_THREADS = ["tokenize_pairs=2", "train=2", "evaluate=2"]
-"""The threads of profiles/slurm, for a local run that adds in the same order."""
 TINY: dict[str, Any] = {
     "datasets": {"demo": {"demo": {"pairs": 400, "seed": 1}, "shards": 2}},
     "mixtures": {"demo": {"shards": 2}},

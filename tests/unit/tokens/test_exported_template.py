@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from rewardline.scoring.rows import parse_row
-from rewardline.scoring.text_scorer import Scorer
 from rewardline.scoring.server.protocols import openrlhf, rows, vllm_classify
+from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.store import Comparison
 from rewardline.tokens.templates import TODAY, TemplateRefusedError, fix_date

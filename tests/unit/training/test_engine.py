@@ -120,8 +120,8 @@ def test_mkl_takes_no_fewer_threads_than_torch_has() -> None:
         pytest.skip("torch without MKL")
     program = f"""
 import ctypes
-from rewardline.model.threads import hold_threads
-hold_threads()
+from rewardline.model.threads import start_threads
+start_threads()
 print(ctypes.CDLL({library!r}).mkl_serv_get_dynamic())
 """
     done = subprocess.run(

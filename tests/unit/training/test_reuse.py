@@ -144,3 +144,12 @@ def test_the_key_covers_settings_and_content_of_the_inputs(tmp_path: Path) -> No
     job = reuse.TrainingJob(settings, tokens, base, tmp_path / "c")
     assert job.folder == reuse.TrainingJob(precise, tokens, base, tmp_path / "c").folder
     assert job.folder != reuse.TrainingJob(rounded, tokens, base, tmp_path / "c").folder
+
+
+def test_other_threads_are_another_model_and_resume_the_same_training(tokens: Path, base: Path, tmp_path: Path) -> None:
+    jobs = []
+    for threads in (1, 2):
+        settings = {"run": "r", "mixture": "m", "model": "x", "seed": 1, "training": {"threads": threads}}
+        jobs.append(reuse.TrainingJob(TrainSettings.model_validate(settings), tokens, base, tmp_path))
+    assert jobs[0].key != jobs[1].key
+    assert jobs[0].folder == jobs[1].folder

@@ -44,6 +44,7 @@ class RunFacts(Manifest):
         final: the last loss and evaluation up to the exported step.
         batching, attention: how it was computed, where the settings leave that open.
         tokenization, data: the manifest of the tokens, without and with its splits alone.
+        world_size, threads: number of processes, and of CPU threads of each; both decide the last bits.
         finished: time in UTC, ISO 8601.
         key: of all that the weights depend on, see `reuse`.
         transformers_4: whether transformers 4.57 are known to give equal scores; the model needs 5 otherwise.
