@@ -1,16 +1,20 @@
 """The reward model: a transformer with a score head, and the only code that reads its scores."""
 
 import logging
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rewardline.core.errors import UserError
+from rewardline.model import neighbors
 from rewardline.model.batch import Batch, Batching
 from rewardline.model.folder import usable_positions
 from rewardline.model.normalization import Normalization, score_config
 from rewardline.model.packing import attention
+from rewardline.model.packing.layout import Layout
 from rewardline.model.score_positions import Score, ScorePositions, segment_means
 
 log = logging.getLogger(__name__)
@@ -24,6 +28,8 @@ class RewardModel(nn.Module):
 
     Attributes:
         batching: the batches that it takes; padded where shared prefixes are not exact for the model.
+        alone_above: rows of more tokens are computed alone, since their scores would depend on the rows beside them;
+            None if no row's would. Packed batches must not have two such rows, or one and others.
         reads_some: whether the last layer is computed only at the tokens that are read.
     """
 
@@ -37,15 +43,18 @@ class RewardModel(nn.Module):
         raw: bool = False,
         max_length: int | None = None,
         dtype: torch.dtype | None = None,
+        compares: bool = False,
     ) -> None:
         """Prepare `model`.
 
         `score`: None takes that of its configuration; `raw` omits its normalization. `max_length`: tokens of the
         longest sequence, None if that is not known; `dtype`: that of the computation, None for the model's. `kernel`:
-        for the attention of packed rows, see `attention.choose`.
+        for the attention of packed rows, see `attention.choose`. `compares`: a batch must have all answers of a
+        comparison, as losses need them, also where their rows are computed alone.
 
         Raises:
-            UserError: the model does not support `score`, or has fewer positions than `max_length`.
+            UserError: the model does not support `score`, has fewer positions than `max_length`, or its scores depend on
+                more than their row.
         """
         super().__init__()
         positions = usable_positions(model)
@@ -69,13 +78,57 @@ class RewardModel(nn.Module):
         self.normalization = Normalization(entry["mean"], entry["std"]) if entry and not entry["folded"] else None
         self.batching: Batching = batching
         self.reads_some = False
+        self.alone_above = neighbors.switch_length(model.config)
+        if self.alone_above is not None and max_length is not None:
+            longest = max_length + (score == "first_padding")
+            self.alone_above = None if longest <= self.alone_above else self.alone_above
+        is_known = type(model).__module__.startswith("transformers.") and model.config.model_type in attention.VERIFIED
+        together = max_length if self.alone_above is None else self.alone_above
+        self._probe = neighbors.Probe(model, self.score_positions, together, is_known=is_known, trains=compares)
+        is_partitioned = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # by ZeRO-3
+        if is_partitioned and self.alone_above is not None:
+            raise UserError(
+                f"training.zero_stage: 3 cannot compute rows alone, which this model needs for more than "
+                f"{self.alone_above} tokens, as its rope scaling depends on the batch; use zero_stage 2, or set the "
+                f"model's max_length (now {max_length}) to {self.alone_above} or less"
+            )
+        alone = None if is_partitioned else self._probe.alone(self, "padded")
         if batching == "shared_prefix":
             reason = attention.unsupported_reason(model, max_length) if self.is_decoder else "it is not a decoder"
+            if reason is None and compares and self.alone_above is not None:
+                reason = f"rows of more than {self.alone_above} tokens are computed alone"
             if reason is None:
+                plain = self.attention
                 self.reads_some = attention.use_shared_prefix(model, kernel, dtype)
-            else:
+                if alone is not None and (reason := self._probe.dependence(self, "shared_prefix", alone)):
+                    reason = f"a score would depend on {reason}"
+                    model.set_attn_implementation(plain)
+                    self.reads_some = False
+            if reason is not None:
                 log.info("padded batches, since shared prefixes are not exact for this model: %s", reason)
                 self.batching = "padded"
+        if alone is not None:
+            self._compute_alone_if_needed(alone)
+        if self.alone_above is not None:
+            log.info("rows of more than %d tokens are computed alone: the model looks at the batch", self.alone_above)
+
+    def _compute_alone_if_needed(self, alone: list[float]) -> None:
+        if self.batching == "padded" and self._probe.dependence(self, "padded", alone):
+            self.alone_above = 0
+            self.check_scores(self, alone)
+
+    def check_scores(self, compute: Callable[[Batch], Tensor], alone: list[float] | None = None) -> None:
+        """Check that scores depend on nothing but their row, and are those `alone`; `compute` calls this model.
+
+        Raises:
+            UserError: they do.
+        """
+        alone = self._probe.alone(compute, self.batching) if alone is None else alone
+        if reason := self._probe.dependence(compute, self.batching, alone):
+            raise UserError(
+                f"{self.model.config.model_type}: this model's score of an answer depends on {reason}, so that it "
+                "cannot be repeated; use another model"
+            )
 
     @property
     def attention(self) -> str:
@@ -94,19 +147,41 @@ class RewardModel(nn.Module):
 
         Where the batch compares tokens, the head's values at all tokens instead: float32 [rows * T]; see `scores_of`.
         """
-        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if self.alone_above is None or batch.layout is not None:
+            states = self._states(batch.input_ids, batch.attention_mask, batch.position_ids, batch.layout)
+        else:
+            states = self._states_by_row(batch, self.alone_above)
         if not self.is_decoder:
-            logits: Tensor = self.model(**inputs).logits
-            return self._normalized(logits[:, 0].float())
-        layout = {} if batch.layout is None else {"layout": batch.layout}
-        states = self.model.base_model(
-            **inputs, position_ids=batch.position_ids, use_cache=False, **layout
-        ).last_hidden_state
+            return self._normalized(states[:, 0].float())
         hidden = states.flatten(0, 1)
         if batch.compared is None and batch.values_per_score is None:
             return self._normalized(self.model.score(hidden[batch.score_indices])[:, 0].float())
         values: Tensor = self.model.score(hidden)[:, 0].float()
         return values if batch.compared is not None else self._normalized(_read(values, batch))
+
+    def _states(self, ids: Tensor, mask: Tensor | None, position_ids: Tensor, layout: Layout | None = None) -> Tensor:
+        """The last hidden states of some rows, [rows, T, hidden size]; the logits of an encoder, [rows, 1]."""
+        if self.alone_above is not None:
+            neighbors.forget_lengths(self.model)
+        if not self.is_decoder:
+            logits: Tensor = self.model(input_ids=ids, attention_mask=mask).logits
+            return logits
+        options = {} if layout is None else {"layout": layout}
+        states: Tensor = self.model.base_model(
+            input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False, **options
+        ).last_hidden_state
+        return states
+
+    def _states_by_row(self, batch: Batch, alone_above: int) -> Tensor:
+        """The same for a padded batch, with long rows computed alone; zeros at padding that is not read."""
+        groups = neighbors.row_groups(batch, alone_above)
+        rows = (batch.input_ids, batch.attention_mask, batch.position_ids)
+        parts = []
+        for indices, width in groups:
+            states = self._states(*(None if part is None else part[indices, :width] for part in rows))
+            missing = batch.input_ids.shape[1] - width
+            parts.append(F.pad(states, (0, 0, 0, missing)) if self.is_decoder else states)
+        return torch.cat(parts).index_select(0, torch.cat([indices for indices, _ in groups]).argsort())
 
     def _normalized(self, scores: Tensor) -> Tensor:
         return scores if self.normalization is None else self.normalization.apply(scores)

@@ -27,13 +27,14 @@ WINDOW, WINDOW_BATCHES = 2048, 16
 class Part:
     """Tails `begin` to `end` of a window's comparison `index`, which are computed together.
 
-    `size`: its tokens, including padding that a score is read at.
+    `size`: its tokens, including padding that a score is read at. `is_alone`: nothing else may be in its batch.
     """
 
     index: int
     begin: int
     end: int
     size: int
+    is_alone: bool = False
 
 
 def score_comparisons(
@@ -68,7 +69,7 @@ def window_scorer(
     start_threads()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load_reward_model(folder, trust_remote_code=trust_remote_code, dtype="auto")
-    model = RewardModel(loaded, max_length=max_length).to(device)
+    model = RewardModel(loaded.to(device), max_length=max_length)
     log.info("%s batches of up to %d tokens, on %s", model.batching, batch_tokens, device)
     pad_id = int(loaded.config.pad_token_id)
     return partial(score_window, model, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
@@ -96,7 +97,7 @@ def score_window(
     results: list[Scores] = [np.full(len(c.tails), np.nan, dtype=np.float32) for c in window]
     packed = model.batching == "shared_prefix"
     extra = int(model.score_positions.score == "first_padding")
-    cut = _packed_parts if packed else _padded_parts
+    cut = partial(_packed_parts, alone_above=model.alone_above) if packed else _padded_parts
     parts = [part for index, c in enumerate(window) for part in cut(index, c, extra, batch_tokens)]
     computed = []
     with torch.inference_mode():
@@ -114,9 +115,18 @@ def score_window(
     return results
 
 
-def _packed_parts(index: int, comparison: Comparison, extra: int, limit: int) -> Iterator[Part]:
-    """As many tails as fit into `limit` tokens together with the prefix: usually all of them."""
+def _packed_parts(
+    index: int, comparison: Comparison, extra: int, limit: int, alone_above: int | None
+) -> Iterator[Part]:
+    """As many tails as fit into `limit` tokens together with the prefix: usually all of them.
+
+    Each alone where one, with the prefix, has more than `alone_above` tokens.
+    """
     begin, size = 0, len(comparison.prefix)
+    lengths = [size + len(tail) + extra for tail in comparison.tails]
+    if alone_above is not None and max(lengths) > alone_above:
+        yield from (Part(index, k, k + 1, length, length > alone_above) for k, length in enumerate(lengths))
+        return
     for number, tail in enumerate(comparison.tails):
         if number > begin and size + len(tail) + extra > limit:
             yield Part(index, begin, number, size)
@@ -141,7 +151,7 @@ def _groups(parts: Sequence[Part], limit: int, padded: bool) -> Iterator[list[Pa
     for part in sorted(parts, key=lambda part: (-part.size, part.index, part.begin)):
         # The first part of a batch is its longest.
         needed = group[0].size * (len(group) + 1) if group and padded else tokens + part.size
-        if group and needed > limit:
+        if group and (needed > limit or part.is_alone or group[0].is_alone):
             yield group
             group, tokens = [], 0
         group.append(part)

@@ -66,6 +66,8 @@ class Scorer:
         Raises:
             UserError: the model or its tokenizer cannot be used.
         """
+        start_threads()
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = model_folder(model, revision=revision, code=trust_remote_code, bins=convert_bin)
         verify_model(folder, repair=False)
         loaded, is_chat = load_any(folder, dtype=dtype, trust_remote_code=trust_remote_code, convert_bin=convert_bin)
@@ -89,8 +91,7 @@ class Scorer:
             if not trained and not is_chat and template is None and encoder.template == "plain":
                 log.info("%s has no chat template: it reads `Human: ...`, `Assistant: ...`, trained so or not", model)
         self._pad_id = _pad_id(loaded, text_tokenizer, is_chat)
-        start_threads()
-        self._model = RewardModel(loaded, raw=raw, max_length=length)
+        self._model = RewardModel(loaded.to(self._device), raw=raw, max_length=length)
         if self._model.max_tokens is not None:
             encoder.max_length = min(encoder.max_length, self._model.max_tokens)
         self._encoder = encoder
@@ -98,8 +99,6 @@ class Scorer:
         self._reads_conversations = trained is not None
         leading = encoder.leading_ids if trained else None
         self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length, leading)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model.to(self._device)
         self._batch_tokens = batch_tokens
         self.name = model
 

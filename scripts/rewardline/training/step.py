@@ -50,7 +50,7 @@ def build_model(settings: TrainSettings, base: Path, max_length: int) -> tuple[R
         lora.add_adapters(model, training.lora, settings.seed)
     reward_model = RewardModel(
         model, training.batching, training.attention, score=training.score, raw=True, max_length=max_length,
-        dtype=DTYPES[training.precision],
+        dtype=DTYPES[training.precision], compares=True,
     )  # fmt: skip
     if training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})

@@ -56,6 +56,8 @@ def train(job: TrainingJob) -> None:
     model, tokenizer = build_model(settings, job.base, max_length)
     check_objective(model, training, max_length=max_length, eval_pairs=eval_data.pairs)
     running = engine.create(model, training, config)
+    if training.zero_stage == 3:  # before, each process had only a part of the weights
+        model.check_scores(running)
     pad_id = int(tokenizer.pad_token_id)
     peak = peak_flops(device, training.precision)
     loader = MicroBatchLoader(model, training, data, pad_id, device, objective=True)
