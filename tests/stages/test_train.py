@@ -288,6 +288,7 @@ def test_a_base_model_that_is_no_number_is_named_as_the_cause(tmp_path: Path, to
     assert "those of the base model" in text
 
 
+@pytest.mark.slow
 def test_weights_depend_on_the_threads_of_the_settings_and_not_on_the_cores(
     tmp_path: Path, tokens: Path, base: Path
 ) -> None:

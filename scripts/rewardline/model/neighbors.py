@@ -146,7 +146,8 @@ class Probe:
 
 @contextmanager
 def _mode(model: PreTrainedModel, *, training: bool) -> Iterator[None]:
-    """All modules but those with dropout in training mode, or all in evaluation mode."""
+    """All modules but those with dropout in training mode, or all in evaluation mode; running statistics are kept."""
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()] if training else []
     before = [(module, module.training) for module in model.modules()]
     for module, _ in before:
         drops = isinstance(module, nn.Dropout) or any("dropout" in name for name in vars(module))
@@ -156,3 +157,5 @@ def _mode(model: PreTrainedModel, *, training: bool) -> Iterator[None]:
     finally:
         for module, mode in before:
             module.training = mode
+        for buffer, value in buffers:
+            buffer.copy_(value)

@@ -92,6 +92,8 @@ class RewardModel(nn.Module):
                 f"{self.alone_above} tokens, as its rope scaling depends on the batch; use zero_stage 2, or set the "
                 f"model's max_length (now {max_length}) to {self.alone_above} or less"
             )
+        if self.attention in (attention.NAME, attention.FLEX):  # from another reward model
+            model.set_attn_implementation("sdpa")
         alone = None if is_partitioned else self._probe.alone(self, "padded")
         if batching == "shared_prefix":
             reason = attention.unsupported_reason(model, max_length) if self.is_decoder else "it is not a decoder"
