@@ -1,7 +1,7 @@
 """Compare runs on each benchmark, and list the pairs whose labels most of them contradict.
 
-Writes the paired difference of every two runs with its 95% interval, and mean and standard deviation over seeds, to a
-JSON file, and the pairs whose labels are most likely wrong, with their texts, to a Parquet file.
+Writes the paired difference of every two runs and the mean over the seeds of each, with intervals, to a JSON file, and
+the pairs whose labels are most likely wrong, with their texts, to a Parquet file.
 
 Example:
   python scripts/compare.py --metrics results/evals/*/*/metrics.json --scores results/evals/*/*/scores.parquet \\

@@ -16,15 +16,15 @@ from rewardline.core.errors import UserError
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.data.parquet import read_batches
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family
-from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards
-from rewardline.evaluation.metrics.intervals import Codes, Floats, difference_interval, prompt_groups
+from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards, over_seeds
+from rewardline.evaluation.metrics.intervals import Codes, Floats, difference_interval, mean_interval, prompt_groups
 from rewardline.evaluation.results import read_results
 from rewardline.evaluation.scores import Ids, hash_texts, read_ids, read_pair_scores
 from rewardline.evaluation.suspects import PAIR_COLUMNS, Suspect, write_suspects
 
 log = logging.getLogger(__name__)
-MAX_RUNS = 16
-"""The best runs of a leaderboard, each two of which are compared; the others are named as left out."""
+MAX_RUNS = 20
+"""The best runs of a leaderboard, with all their seeds, each two of which are compared; the others are left out."""
 MAX_SUSPECTS = 200
 """Suspects of a leaderboard."""
 MISSING = 255
@@ -58,6 +58,11 @@ class Preferences:
         indices = np.flatnonzero(np.logical_and.reduce([self.correct[run] != MISSING for run in runs]))
         return np.repeat(indices, self.repeats[indices])
 
+    def rates(self, runs: Sequence[str], pairs: npt.NDArray[np.intp]) -> Floats:
+        """The mean of `correct` over these runs, for pairs that all of them scored: float64 [pairs]."""
+        twice: npt.NDArray[np.int64] = np.sum([self.correct[run][pairs] for run in runs], axis=0, dtype=np.int64)
+        return twice / (2.0 * len(runs))
+
 
 def compare_runs(
     metrics: Sequence[Path],
@@ -84,11 +89,11 @@ def compare_runs(
         name = leaderboard.mixture or leaderboard.benchmark
         if name not in pairs:
             raise UserError(f"--pairs lacks the folder of {name!r}")
-        entries = _best_entries(leaderboard.entries)
+        entries = leaderboard.entries[:MAX_RUNS]
         results = [result for entry in entries for result in entry.members]
         paths = {result.run: scores[result.run, leaderboard.benchmark] for result in results}
         preferences = read_preferences(paths, [result.run for result in results if result.ensemble])
-        comparisons.append(_compare(leaderboard, entries, preferences))
+        comparisons.append(compare_entries(leaderboard, entries, preferences))
         added = []
         if not (name in stats and made_by_rule(read_manifest(stats[name]))):  # else no label is in doubt
             added = find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
@@ -97,12 +102,6 @@ def compare_runs(
     write_suspects(suspects, suspected)
     beside = [suspects.name] if suspects.parent == output.parent else []
     ComparisonsFile(boards=comparisons).write(output, beside)
-
-
-def _best_entries(entries: Sequence[Entry]) -> list[Entry]:
-    """The best entries, at least one, with at most MAX_RUNS runs."""
-    runs = np.cumsum([len(entry.members) for entry in entries])
-    return list(entries[: max(1, int((runs <= MAX_RUNS).sum()))])
 
 
 def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str]) -> Preferences:
@@ -138,47 +137,67 @@ def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str]) -> Pr
     return Preferences(pairs, prompts, repeats, correct, runs, against, mean, std)
 
 
-def _compare(leaderboard: Leaderboard, entries: Sequence[Entry], preferences: Preferences) -> BenchmarkComparison:
-    """The differences between every two runs of `entries`, and between every two entries of which one has seeds."""
-    runs = [Entry((result,)) for entry in entries for result in entry.members]
-    families = [pair for pair in combinations(entries, 2) if any(len(entry.members) > 1 for entry in pair)]
-    differences = [_difference(*pair, preferences) for pair in (*combinations(runs, 2), *families)]
+def compare_entries(
+    leaderboard: Leaderboard, entries: Sequence[Entry], preferences: Preferences
+) -> BenchmarkComparison:
+    """The differences between every two of `entries`, and the mean of each over its seeds."""
+    scatter = _Scatter.of([[one.accuracy for one in entry.members] for entry in entries if len(entry.members) > 1])
+    two = [pair for pair in combinations(entries, 2) if len(preferences.common([*pair[0].runs, *pair[1].runs]))]
     return BenchmarkComparison(
         benchmark=leaderboard.benchmark,
         mixture=leaderboard.mixture or None,
-        differences=[difference for difference in differences if difference is not None],
+        differences=[_difference(*pair, preferences, scatter, 1 - 0.05 / len(two)) for pair in two],
         families=[
-            Family(name=entry.name, runs=entry.runs, mean=entry.total.accuracy, std=entry.spread)
-            for entry in leaderboard.entries
+            _family(entry, preferences if k < len(entries) else None) for k, entry in enumerate(leaderboard.entries)
         ],
         left_out=[run for entry in leaderboard.entries[len(entries) :] for run in entry.runs],
     )
 
 
-def _difference(first: Entry, second: Entry, preferences: Preferences) -> Difference | None:
+def _family(entry: Entry, preferences: Preferences | None) -> Family:
+    """The seeds of a run together; without `preferences` the interval is a little wide."""
+    low, high = entry.total.low, entry.total.high
+    if preferences and len(entry.runs) > 1 and len(common := preferences.common(entry.runs)):
+        bounds = mean_interval(preferences.rates(entry.runs, common), preferences.prompts[common])
+        low, high = over_seeds([one.accuracy for one in entry.members], *bounds)
+    mean, std = entry.total.accuracy, entry.spread
+    return Family(name=entry.name, runs=entry.runs, mean=mean, std=std, low=low, high=high)
+
+
+@dataclass(frozen=True)
+class _Scatter:
+    """The variance of the accuracy between seeds, pooled over all runs with several, and its degrees of freedom."""
+
+    variance: float
+    freedom: int
+
+    @classmethod
+    def of(cls, accuracies: Sequence[Sequence[float]]) -> "_Scatter":
+        freedom = sum(len(seeds) - 1 for seeds in accuracies)
+        squares = sum(len(seeds) * float(np.var(seeds)) for seeds in accuracies)
+        return cls(squares / freedom if freedom else math.nan, freedom)
+
+
+def _difference(first: Entry, second: Entry, preferences: Preferences, scatter: _Scatter, level: float) -> Difference:
     """The accuracy of `first` minus that of `second` on the pairs that both scored, a mean over the seeds of each.
 
-    Its 95% interval is a bootstrap over prompts; that of several seeds is wider by the interval that seeds alone give
-    (Student's t, their variance pooled).
+    Its interval of this `level` combines, as `over_seeds` does, those of other prompts and of other seeds. The variance
+    between seeds is that of these two runs, or of all runs if that is greater: that of two alone is often far too small
+    by chance, which would need a quantile so great that few seeds could never show a difference.
     """
-    sides = [first.runs, second.runs]
+    sides = [first, second]
     common = preferences.common([*first.runs, *second.runs])
-    if not len(common):
-        return None
-    values = np.zeros(len(common))
-    for side, sign in zip(sides, (1, -1), strict=True):
-        for run in side:
-            values += preferences.correct[run][common] * (sign / (2 * len(side)))
+    values = preferences.rates(first.runs, common) - preferences.rates(second.runs, common)
     mean = float(values.mean())
-    low, high = difference_interval(values, preferences.prompts[common])
+    low, high = difference_interval(values, preferences.prompts[common], level)
     seeds = {}
-    if freedom := sum(map(len, sides)) - 2:
-        rates = [[preferences.correct[run][common].mean() / 2 for run in side] for side in sides]
-        variance = sum(len(side) * float(np.var(side)) for side in rates) / freedom
-        error = float(stdtrit(freedom, 0.975)) * math.sqrt(variance * sum(1 / len(side) for side in sides))
+    own = _Scatter.of([[one.accuracy for one in entry.members] for entry in sides])
+    if own.freedom:
+        variance = max(own.variance, scatter.variance) * sum(1 / len(entry.members) for entry in sides)
+        error = float(stdtrit(scatter.freedom, (1 + level) / 2)) * math.sqrt(variance)
         low = max(-1.0, mean - math.hypot(mean - low, error))
         high = min(1.0, mean + math.hypot(high - mean, error))
-        seeds["seeds"] = [len(side) for side in sides]
+        seeds["seeds"] = [len(entry.members) for entry in sides]
     return Difference(first=first.name, second=second.name, n=len(common), difference=mean, low=low, high=high, **seeds)
 
 

@@ -1,17 +1,19 @@
-"""`comparisons.json`: the paired differences between runs, and the spread between seeds. Imports nothing slow."""
+"""`comparisons.json`: the paired differences between runs, and their seeds together. Imports nothing slow."""
 
 import math
+from typing import Literal
 
 from pydantic import Field, computed_field
 
-from rewardline.evaluation.results import Count, Number, Result, ResultFile
+from rewardline.evaluation.results import NAN, Count, Number, Result, ResultFile
 
 
 class Difference(Result):
-    """The accuracy of `first` minus that of `second` on the `n` pairs that both scored, with its 95% interval.
+    """The accuracy of `first` minus that of `second` on the `n` pairs that both scored, with its interval.
 
-    Both are runs; or families of seeds, whose numbers of seeds are `seeds`: the interval is then wider by the spread
-    between seeds.
+    All intervals of a benchmark hold together with 95%. Both are runs with all their seeds, as many as `seeds` says.
+    With one seed each, without `seeds`, the interval is that of these weights: how far another seed would move the
+    difference is unknown.
     """
 
     first: str
@@ -28,6 +30,12 @@ class Difference(Result):
         """Whether the interval holds 0."""
         return not (self.low > 0 or self.high < 0)
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def compares(self) -> Literal["weights", "recipes"]:
+        """What the interval is about: these weights, or the recipes whatever the seed."""
+        return "recipes" if self.seeds else "weights"
+
     @property
     def known(self) -> bool:
         """Whether the difference and its interval are finite numbers."""
@@ -41,18 +49,23 @@ class Difference(Result):
 
 
 class Family(Result):
-    """The mean accuracy over the seeds of a run, and their standard deviation, NaN for one seed."""
+    """The mean accuracy over the seeds of a run, and the standard deviation between them, NaN for one seed.
+
+    `low` and `high` are the 95% interval of the mean for other prompts and other seeds; for one seed, of these weights.
+    """
 
     name: str
     runs: list[str]
     mean: Number
     std: Number
+    low: Number = NAN
+    high: Number = NAN
 
 
 class BenchmarkComparison(Result):
-    """The runs of a leaderboard compared; `mixture` is None for a benchmark, which all mixtures share.
+    """The runs of a leaderboard, every two compared; `mixture` is None for a benchmark, which all mixtures share.
 
-    `left_out`: the runs beyond the best ones, which were not compared.
+    `left_out`: those beyond the best ones, which were not compared.
     """
 
     benchmark: str

@@ -10,15 +10,23 @@ from itertools import chain
 from statistics import fmean, stdev
 from typing import Literal
 
+from rewardline.evaluation.comparisons import BenchmarkComparison
 from rewardline.evaluation.results import Bin, EvaluationResult, Rates
 from rewardline.evaluation.settings import HELD_OUT
+
+STUDENT = 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228
+"""The 97.5% quantile of Student's t for 1, 2, ... degrees of freedom: scipy is slow to import."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run on a benchmark, or all its seeds together, in their order."""
+    """A run on a benchmark, or all its seeds together, in their order.
+
+    `interval`: that of `total` in `comparisons.json`, which is a little narrower than what follows from the members.
+    """
 
     members: tuple[EvaluationResult, ...]
+    interval: tuple[float, float] | None = None
 
     @property
     def name(self) -> str:
@@ -32,7 +40,14 @@ class Entry:
 
     @property
     def total(self) -> Rates:
-        """The mean over the seeds. The mean of the bounds is a cautious interval: never too narrow for the mean."""
+        """The mean over the seeds, with its interval for other prompts and other seeds."""
+        rates, accuracies = self.of_these_seeds, [member.accuracy for member in self.members]
+        low, high = self.interval or over_seeds(accuracies, rates.low, rates.high)
+        return rates.model_copy(update={"low": low, "high": high})
+
+    @property
+    def of_these_seeds(self) -> Rates:
+        """The same with an interval for other prompts only."""
         return average([member.total for member in self.members])
 
     @property
@@ -77,18 +92,27 @@ class Leaderboard:
         return sorted(accuracies, key=lambda name: (nan_last(fmean(accuracies[name])), name))
 
 
-def entries(results: Iterable[EvaluationResult]) -> list[Entry]:
+def entries(results: Iterable[EvaluationResult], comparisons: Iterable[BenchmarkComparison] = ()) -> list[Entry]:
     """Group the seeds of a run: equal mixture, model, benchmark and run id without `-seed<k>`. Keeps the order."""
+    intervals = {
+        (board.benchmark, *family.runs): (family.low, family.high)
+        for board in comparisons
+        for family in board.families
+        if len(family.runs) > 1 and math.isfinite(family.low + family.high)
+    }
     groups: dict[tuple[str, ...], list[EvaluationResult]] = {}
     for result in results:
         groups.setdefault((result.mixture, result.model, result.benchmark, result.family), []).append(result)
-    return [Entry(tuple(sorted(group, key=lambda r: (r.seed or 0, r.run)))) for group in groups.values()]
+    seeds = [tuple(sorted(group, key=lambda r: (r.seed or 0, r.run))) for group in groups.values()]
+    return [Entry(group, intervals.get((group[0].benchmark, *(r.run for r in group)))) for group in seeds]
 
 
-def leaderboards(results: Iterable[EvaluationResult]) -> list[Leaderboard]:
+def leaderboards(
+    results: Iterable[EvaluationResult], comparisons: Iterable[BenchmarkComparison] = ()
+) -> list[Leaderboard]:
     """Group the entries that can be compared; the eval splits come first, and within a leaderboard the best entry."""
     groups: dict[tuple[bool, str, str], list[Entry]] = {}
-    for entry in entries(results):
+    for entry in entries(results, comparisons):
         first = entry.members[0]
         held_out = first.benchmark == HELD_OUT
         groups.setdefault((not held_out, first.benchmark, first.mixture if held_out else ""), []).append(entry)
@@ -99,9 +123,22 @@ def leaderboards(results: Iterable[EvaluationResult]) -> list[Leaderboard]:
 
 
 def average(rates: Sequence[Rates]) -> Rates:
-    """The mean of each field."""
+    """The mean over seeds of each field. The mean of the bounds is cautious: for other prompts with these seeds."""
     means = {name: fmean(getattr(rate, name) for rate in rates) for name in ("accuracy", "low", "high", "length")}
     return Rates(n=round(fmean(rate.n for rate in rates)), **means)
+
+
+def over_seeds(accuracies: Sequence[float], low: float, high: float) -> tuple[float, float]:
+    """The 95% interval of the mean accuracy for other prompts and other seeds.
+
+    `low` and `high` are the bounds of the mean for other prompts with these seeds. The distances of both bounds, of
+    prompts and of seeds (Student's t), from the mean are combined as independent ones (Zou and Donner 2008).
+    """
+    seeds, mean = len(accuracies), fmean(accuracies)
+    if seeds == 1 or not math.isfinite(mean + low + high):
+        return low, high
+    error = STUDENT[min(seeds - 1, len(STUDENT)) - 1] * stdev(accuracies) / math.sqrt(seeds)
+    return max(0.0, mean - math.hypot(mean - low, error)), min(1.0, mean + math.hypot(high - mean, error))
 
 
 def pooled(seeds: Sequence[Sequence[Bin]]) -> list[Bin]:

@@ -53,8 +53,8 @@ class RewardModel(nn.Module):
         comparison, as losses need them, also where their rows are computed alone.
 
         Raises:
-            UserError: the model does not support `score`, has fewer positions than `max_length`, or its scores depend on
-                more than their row.
+            UserError: the model does not support `score`, has fewer positions than `max_length`, or its scores depend
+                on more than their row.
         """
         super().__init__()
         positions = usable_positions(model)

@@ -45,13 +45,14 @@ def headline(board: Leaderboard, differences: Differences) -> Markup:
     known = not math.isnan(rates.low + rates.high)
     certainty = f"95% interval {interval(rates)}" if known else "no interval"
     if seeds > 1:
-        certainty += f"; mean of {seeds} seeds, \N{PLUS-MINUS SIGN}{100 * best.spread:.1f} points between seeds"
+        least, most = (percent(choose(one.accuracy for one in best.members)) for choose in (min, max))
+        certainty += f" for other prompts and seeds; mean of {seeds} seeds, from {least} to {most}"
     text = Markup("{}scores the chosen answer above the rejected one in <b>{}</b> of them ({}).")
     sentences = [opening + text.format("does best: it " if others else "", percent(rates.accuracy), certainty)]
     if rates.n < FEW_PAIRS:
         sentences.append(escape("That is too few pairs to judge a reward model by."))
     elif known:
-        sentences += map(escape, _against_baselines(rates))
+        sentences += map(escape, _against_baselines(best.of_these_seeds))
         sentences += [_against_others(best, others, differences)] if others else []
     return Markup(" ").join(sentences)
 
@@ -137,7 +138,12 @@ def _against_others(best: Entry, others: Sequence[Entry], differences: Differenc
     if all(one is not None for _, one in paired):
         noise = [(entry, one.seeds) for entry, one in paired if one is not None and one.within_noise]
         if not noise:
-            return Markup("In the paired comparison it beats {} by more than noise.").format(_bold(others))
+            text = "In the paired comparison it beats {} by more than noise."
+            if any(one is not None and not one.seeds for _, one in paired):
+                text += (
+                    " With one seed each, that tells these weights apart, not the recipes: another seed may reverse it."
+                )
+            return Markup(text).format(_bold(others))
         text = "Its lead over {} is within noise: these pairs do not tell them apart."
         if any(seeds for _, seeds in noise):
             text = "Its lead over {} is within noise, that between seeds included: another seed may reverse it."

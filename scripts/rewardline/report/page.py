@@ -34,7 +34,7 @@ def write_report(data: ReportData, output: Path) -> None:
         for k, runs in enumerate(names.values())
         for seed, run in enumerate(runs)
     }
-    boards = leaderboards(data.results)
+    boards = leaderboards(data.results, data.comparisons)
     facts = [run.facts for run in data.runs]
     with matplotlib.style.context([STYLE], after_reset=True):
         benchmarks = [benchmark_section(board, data, colors, f"benchmark{k}") for k, board in enumerate(boards, 1)]

@@ -6,7 +6,6 @@ Snakemake does not bring with it.
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from rewardline.core.artifacts import damaged
 from rewardline.core.files import atomic_file
 from rewardline.data.pairs.left_out import BaseAccount, PairsAccount, TokensAccount
 from rewardline.evaluation.comparisons import ComparisonsFile
-from rewardline.evaluation.leaderboards import Leaderboard, entries, leaderboards
+from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
 from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
 
@@ -64,9 +63,8 @@ def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path |
     results = read_results(metrics)
     if not results:
         return "no evaluation is up to date"
-    parts = [_results(results, width)]
-    if comparisons is not None and (lines := noise(ComparisonsFile.read(comparisons), width)):
-        parts[0] += "\n" + "\n".join(lines)
+    compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
+    parts = ["\n".join([_results(entries(results, compared.boards), width), *noise(compared, width)])]
     parts += [_by_subset(board, width) for board in leaderboards(results) if len(board.subsets) > 1]
     return "\n\n".join(parts)
 
@@ -85,10 +83,10 @@ def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path]
 
 
 def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:
-    """For each benchmark with two runs or more, a line on the differences within noise."""
+    """For each benchmark with two runs or more, a line on differences within noise; and what one seed cannot tell."""
     lines = []
     for board in comparisons.boards:
-        runs = [one for one in board.differences if not one.seeds]
+        runs = board.differences
         if not runs:
             continue
         within = [f"{one.first} and {one.second}" for one in runs if one.within_noise]
@@ -101,6 +99,10 @@ def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:
             text = f"{len(within):,} of {len(runs):,} differences between runs are within noise"
         name = board.benchmark if board.mixture is None else f"{board.benchmark} of {board.mixture}"
         lines.append(shorten(f"{name}: {text}", width))
+    if any(not one.seeds for board in comparisons.boards for one in board.differences):
+        lines.append(
+            "runs with one seed each are compared as these weights; recipes need several seeds to be told apart"
+        )
     return lines
 
 
@@ -124,21 +126,22 @@ def stop_message(log: Path) -> str:
     return printable(found[1]) if found else ""
 
 
-def _results(results: Sequence[EvaluationResult], width: int) -> str:
+def _results(entries: Sequence[Entry], width: int) -> str:
     """A row for each run and benchmark; for several seeds one more with their means."""
     columns = ["run", "benchmark", "pairs", "accuracy", "95% interval", "length only", "chosen", "rejected"]
     notes = ["length only: how often the longer answer is the chosen one; a model must do better than that"]
     rows = []
-    for entry in entries(results):
+    for entry in entries:
         for one in entry.members:
             means = (one.chosen_mean, one.rejected_mean)
             rows.append(_row(one.run, one.benchmark, one.total, interval(one.total), means))
         if len(entry.members) > 1:
-            spread = f"± {100 * entry.spread:.1f}" if math.isfinite(entry.spread) else "-"
             name, benchmark = f"{entry.name}, {len(entry.members)} seeds", entry.members[0].benchmark
             means = (entry.mean("chosen_mean"), entry.mean("rejected_mean"))
-            rows.append(_row(name, benchmark, entry.total, spread, means))
-            notes[1:] = ["±: standard deviation between seeds"]
+            rows.append(_row(name, benchmark, entry.total, interval(entry.total), means))
+            notes[1:] = [
+                "95% interval: for other prompts; that of several seeds for other seeds too, so few seeds leave it wide"
+            ]
     return "\n".join([*_table(columns, rows, width, names=2), *notes])
 
 

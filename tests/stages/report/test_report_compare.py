@@ -34,7 +34,7 @@ def test_runs_are_told_apart_by_paired_differences(results: Results) -> None:
         compare(results, ("b", "a", -0.01, -0.018, -0.002), ("a", "c", 0.15, 0.1, 0.2), ("b", "c", 0.14, 0.1, 0.2))
     )
     minus = "\N{MINUS SIGN}"
-    assert "In the paired comparison it beats b and c by more than noise." in page.text
+    assert "In the paired comparison it beats b and c by more than noise. With one seed each, that tells" in page.text
     assert page.row("b")[-1] == f"{minus}1.0 ({minus}1.8 to {minus}0.2)"
     assert page.row("c")[-1] == f"{minus}15.0 ({minus}20.0 to {minus}10.0)"
     assert page.row("a", "b")[:4] == ["a", "b", "+1.0", "+0.2 to +1.8"]

@@ -1,6 +1,7 @@
 """Runs with planted differences, and pairs with planted wrong labels."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ import pytest
 import compare
 from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
+from rewardline.evaluation.leaderboards import over_seeds
+from rewardline.evaluation.metrics.intervals import mean_interval
 from rewardline.evaluation.suspects import read_suspects
+from rewardline.report.summary import noise
 
 from support.pairs import pair_rows, write_pairs
 from support.score_tables import stored, table
+from support.seeds import compared, seeds_of_recipes
 
 Json = dict[str, Any]
 
@@ -72,6 +77,8 @@ def test_a_difference_is_that_of_the_common_pairs(tmp_path: Path) -> None:
         "runs": ["good"],
         "mean": pytest.approx((good > 0).mean()),
         "std": None,
+        "low": None,
+        "high": None,
     }
 
 
@@ -106,7 +113,7 @@ def test_equal_runs_and_noise_are_within_noise(tmp_path: Path) -> None:
     assert 0 < twins["high"] < 0.05
 
 
-def test_seeds_make_a_family_whose_interval_holds_their_spread(tmp_path: Path) -> None:
+def test_seeds_are_one_run_whose_intervals_hold_their_spread(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     folder = Folder(tmp_path, 300)
     base = rng.normal(0.5, 1, 300)
@@ -114,16 +121,67 @@ def test_seeds_make_a_family_whose_interval_holds_their_spread(tmp_path: Path) -
         folder.run(f"x-seed{seed}", base + shift, seed=seed, name="x")
     folder.run("y", base - 0.1)
     board, _ = folder.compare()
-    family = next(one for one in board["families"] if one["name"] == "x")
+    families = {one["name"]: one for one in board["families"]}
     rates = [float((base + shift > 0).mean()) for shift in (-0.3, 0.0, 0.5)]
-    assert family["mean"] == pytest.approx(np.mean(rates))
-    assert family["std"] == pytest.approx(np.std(rates, ddof=1))
-    of_families = next(one for one in board["differences"] if "seeds" in one)
-    assert {of_families["first"], of_families["second"]} == {"x", "y"}
-    assert abs(of_families["difference"]) == pytest.approx(abs(np.mean(rates) - (base > 0.1).mean()))
-    assert of_families["high"] - of_families["low"] > 2 * 2 * np.std(rates, ddof=1)
-    assert of_families["within_noise"]
-    assert len(board["differences"]) == 6 + 1
+    error = 4.303 * np.std(rates, ddof=1) / math.sqrt(3)
+    assert families["x"]["mean"] == pytest.approx(np.mean(rates))
+    assert families["x"]["std"] == pytest.approx(np.std(rates, ddof=1))
+    assert families["x"]["low"] < np.mean(rates) - error
+    assert families["x"]["high"] == pytest.approx(min(1.0, np.mean(rates) + error), abs=0.05)
+    (difference,) = board["differences"]
+    assert {difference["first"], difference["second"]} == {"x", "y"}, "seeds are not compared with each other"
+    assert difference["compares"] == "recipes"
+    assert abs(difference["difference"]) == pytest.approx(abs(np.mean(rates) - (base > 0.1).mean()))
+    assert difference["high"] - difference["low"] > 2 * 4.303 * np.std(rates, ddof=1)
+    assert difference["within_noise"]
+
+
+def test_with_one_seed_each_weights_are_compared(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, 100)
+    folder.run("a", np.ones(100))
+    folder.run("b", -np.ones(100))
+    board, _ = folder.compare()
+    (difference,) = board["differences"]
+    assert (difference["compares"], difference["within_noise"]) == ("weights", False)
+    (said,) = [line for line in noise(ComparisonsFile.model_validate({"boards": [board]})) if "seed" in line]
+    assert said == "runs with one seed each are compared as these weights; recipes need several seeds to be told apart"
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+@pytest.mark.parametrize(("prompts", "accuracy"), [(100, 0.8), (850, 0.82), (300, 0.95)])
+def test_the_interval_of_several_seeds_covers_other_prompts_and_seeds(
+    seeds: int, prompts: int, accuracy: float
+) -> None:
+    rng = np.random.default_rng(seeds)
+    hits = []
+    for _ in range(300):
+        correct = seeds_of_recipes(rng, 1, seeds, prompts, accuracy)[0]
+        bounds = mean_interval(correct.mean(axis=0), np.arange(prompts))
+        low, high = over_seeds(correct.mean(axis=1).tolist(), *bounds)
+        hits.append(low <= accuracy <= high)
+    if seeds > 1:
+        assert np.mean(hits) >= 0.93
+    else:
+        assert np.mean(hits) < 0.93, "one seed says nothing about others: its interval is that of these weights"
+
+
+@pytest.mark.parametrize(("recipes", "seeds"), [(2, 1), (2, 2), (2, 5), (5, 3), (20, 2), (20, 5)])
+def test_equal_runs_are_seldom_said_to_differ(recipes: int, seeds: int) -> None:
+    """At most 5% false alarms among all differences together; with one seed each, of runs with equal skill."""
+    rng = np.random.default_rng(recipes + seeds)
+    prompts, alarms = 200, []
+    for _ in range({2: 300, 5: 100, 20: 20}[recipes]):
+        correct = seeds_of_recipes(rng, recipes, seeds, prompts, 0.8)
+        if seeds == 1:
+            correct = np.stack([rng.permuted(correct[0], axis=1) for _ in range(recipes)])
+        alarms.append(any(not one.within_noise for one in compared(correct).differences))
+    assert np.mean(alarms) <= 0.05
+
+
+def test_a_clear_difference_of_recipes_is_found() -> None:
+    rng = np.random.default_rng(0)
+    good, bad = seeds_of_recipes(rng, 1, 3, 500, 0.85), seeds_of_recipes(rng, 1, 3, 500, 0.6)
+    assert not compared(np.concatenate([good, bad])).differences[0].within_noise
 
 
 def test_differences_of_noise_cover_zero_as_often_as_they_claim() -> None:
@@ -180,11 +238,11 @@ def test_what_more_runs_are_against_comes_first(tmp_path: Path) -> None:
 def test_many_runs_are_bounded_and_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     folder = Folder(tmp_path, 40)
-    for run in range(20):
+    for run in range(24):
         folder.run(f"r{run:02}", rng.normal(run / 10, 1, 40))
     board, _ = folder.compare()
-    assert len(board["differences"]) == 16 * 15 / 2
-    assert len(board["families"]) == 20
+    assert len(board["differences"]) == 20 * 19 / 2
+    assert len(board["families"]) == 24
     assert len(board["left_out"]) == 4
     worst = sorted(board["families"], key=lambda one: one["mean"])[:4]
     assert max(one["mean"] for one in worst) <= min(

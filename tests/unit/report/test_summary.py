@@ -117,7 +117,7 @@ def test_final_summary_shows_each_run_with_its_interval_and_baseline(tmp_path: P
     assert "\N{PLUS-MINUS SIGN}" not in text
 
 
-def test_final_summary_gives_seeds_a_mean_and_a_spread(tmp_path: Path) -> None:
+def test_final_summary_gives_seeds_a_mean_and_one_interval(tmp_path: Path) -> None:
     paths = [metrics(tmp_path, f"demo-seed{k}", seed=k, accuracy=0.70 + 0.02 * k) for k in range(3)]
     paths.append(metrics(tmp_path, "other-seed7", seed=7))
     lines = shown(*paths).splitlines()
@@ -130,7 +130,7 @@ def test_final_summary_gives_seeds_a_mean_and_a_spread(tmp_path: Path) -> None:
     ]
     assert "demo, 3 seeds" in lines[4]
     assert "72.0%" in lines[4]
-    assert "\N{PLUS-MINUS SIGN} 2.0" in lines[4]
+    assert "66.7\N{EN DASH}77.8%" in lines[4]  # 2.0 and 3.0 of prompts combined with 4.303 * 2.0 / sqrt(3) of seeds
 
 
 @pytest.mark.parametrize("change", [{"model": "other"}, {"mixture": "other"}, {"benchmark": "other"}])
@@ -214,7 +214,9 @@ def test_differences_within_noise_are_named() -> None:
         {"benchmark": "v", "mixture": None, "differences": [difference(f"r{k}", "z", True) for k in range(9)]},
         {"benchmark": "w", "mixture": None, "differences": [difference(f"r{k}", "z", k > 0) for k in range(5)]},
     ]
-    assert noise(ComparisonsFile.model_validate({"boards": boards})) == [
+    *lines, seeds = noise(ComparisonsFile.model_validate({"boards": boards}))
+    assert seeds == "runs with one seed each are compared as these weights; recipes need several seeds to be told apart"
+    assert lines == [
         "eval of m: within noise: a and b",
         "t: all runs differ by more than noise",
         "v: no two runs differ by more than noise",

@@ -1,33 +1,30 @@
-"""95% intervals of what is measured on pairs, by a bootstrap that resamples prompts.
+"""95% intervals of what is measured on pairs. Prompts are the units, as the pairs of one prompt are not independent.
 
-Pairs of one prompt are not independent, so that prompts are resampled with all their pairs (cluster bootstrap, Davison
-and Hinkley 1997, section 3.8). The quantiles are those of the expanded percentile interval (Hesterberg 2015, arXiv
-1411.5279), which makes up for the bootstrap's narrowness where prompts are few, or a few have most of the pairs.
+The interval is the score interval in the form of Agresti and Coull (1998), with Student's t for the normal quantile and
+an effective number of trials: what gives the variance of the delete-one jackknife over prompts. Near 0 and 1, where few
+prompts are wrong, or right, that variance is unknown. So it is averaged with the greatest possible one, that of prompts
+whose pairs all agree, which has the weight of one prompt against that of the wrong ones. For paired differences it is
+about the interval of Bonett and Price (2012).
 """
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import stdtrit
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64] | npt.NDArray[np.int32] | npt.NDArray[np.int8]
-RESAMPLES = 2000
 GROUPS = 2000
 """More prompts than this are first put into as many groups at random, which are as independent as prompts are: the
-interval is that of the prompts up to a fiftieth of its width, and the work is bounded."""
-FEW = 6
-"""With fewer prompts than this there is too little to resample."""
-Z = float(ndtri(0.975))
+interval is that of the prompts up to a fiftieth of its width, and the memory is bounded."""
 
 
-def mean_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
-    """A 95% interval of the mean of `values` [n] in [0, 1]; `prompts` [n] numbers the prompt of each."""
+def mean_interval(values: Floats, prompts: Codes, level: float = 0.95) -> tuple[float, float]:
+    """An interval of the mean of `values` [n] in [0, 1]; `prompts` [n] numbers the prompt of each."""
     table = prompt_sums(prompts, values, np.ones(len(values)))
-    return statistic_interval(table, ratio, float(values.mean()), effective_prompts(prompts))
+    return statistic_interval(table, ratio, effective_prompts(prompts), level)
 
 
 def accuracy(correct: Floats, prompts: Codes) -> dict[str, float]:
@@ -36,15 +33,9 @@ def accuracy(correct: Floats, prompts: Codes) -> dict[str, float]:
     return dict(zip(("accuracy", "accuracy_low", "accuracy_high"), values, strict=True))
 
 
-def difference_interval(values: Floats, prompts: Codes) -> tuple[float, float]:
-    """A 95% interval of the mean of `values` [n] in [-1, 1], such as paired differences of `correct`.
-
-    Where all values are 0, other prompts may still show a difference: the bounds are then Wilson's of 0.
-    """
-    if not values.any():
-        bound = wilson(0.0, effective_prompts(prompts))[1]
-        return -bound, bound
-    low, high = mean_interval((values + 1) / 2, prompts)
+def difference_interval(values: Floats, prompts: Codes, level: float = 0.95) -> tuple[float, float]:
+    """An interval of the mean of `values` [n] in [-1, 1], such as paired differences of `correct`."""
+    low, high = mean_interval((values + 1) / 2, prompts, level)
     return 2 * low - 1, 2 * high - 1
 
 
@@ -76,37 +67,28 @@ def prompt_groups(prompts: Codes) -> tuple[Codes, int]:
 
 
 def statistic_interval(
-    table: Floats, statistic: Callable[[Floats], Floats], value: float, prompts: float
+    table: Floats, statistic: Callable[[Floats], Floats], prompts: float, level: float = 0.95
 ) -> tuple[float, float]:
-    """A 95% interval of `statistic`, which maps sums over prompts [resamples, k] to values in [0, 1] [resamples].
+    """An interval of `statistic`, which maps sums over prompts [k, columns] to values in [0, 1] [k].
 
-    `table` [prompts, k] has each prompt's part of the sums, `value` is the statistic of all, and `prompts` their
-    effective number, from which the quantiles follow. A resample without a value (NaN) is left out. Where prompts are
-    too few to resample, or all alike, it is the Wilson interval with a trial for each effective prompt.
+    `table` [prompts, columns] has each prompt's part of the sums, and `prompts` is their effective number.
     """
-    if prompts < FEW:
-        return wilson(value, prompts)
+    total = table.sum(axis=0)
+    value = float(statistic(total[np.newaxis])[0])
+    trials, quantile = _trials(table, statistic, value, prompts), float(stdtrit(prompts + 3, (1 + level) / 2))
+    added = quantile**2
+    middle = (value * trials + added / 2) / (trials + added)
+    half = quantile * math.sqrt(middle * (1 - middle) / (trials + added))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def _trials(table: Floats, statistic: Callable[[Floats], Floats], value: float, prompts: float) -> float:
+    """How many independent trials would give `value`, the statistic of all, its variance."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = statistic(_draws(len(table)) @ table)
-    values = values[np.isfinite(values)]
-    tail = ndtr(-math.sqrt(prompts / (prompts - 1)) * stdtrit(prompts - 1, 0.975))
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return (float(low), float(high)) if high - low > 1e-9 else wilson(value, prompts)
-
-
-@lru_cache(maxsize=2)
-def _draws(count: int) -> Floats:
-    """How often each of `count` prompts is drawn, for each resample: [RESAMPLES, count]."""
-    drawn = np.random.default_rng(0).integers(0, count, (RESAMPLES, count), dtype=np.int32)
-    return np.apply_along_axis(np.bincount, 1, drawn, minlength=count).astype(np.float64)
-
-
-def wilson(share: float, trials: float) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share of `trials` (Wilson 1927).
-
-    By hand, as scipy's takes integers only, and an effective number of prompts is a fraction.
-    """
-    middle = share + Z * Z / (2 * trials)
-    spread = Z * math.sqrt(share * (1 - share) / trials + Z * Z / (4 * trials * trials))
-    scale = 1 + Z * Z / trials
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+        without = statistic(table.sum(axis=0) - table)
+    without = without[np.isfinite(without)]
+    if len(without) < 2 or value in (0, 1):
+        return prompts
+    variance = float(without.var()) * (len(without) - 1) / (value * (1 - value))
+    telling = min(value, 1 - value) * prompts
+    return (telling + 1) / (telling * variance + 1 / prompts)

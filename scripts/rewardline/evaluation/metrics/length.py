@@ -69,7 +69,7 @@ def controlled_accuracy(longer: Floats, correct: Floats, prompts: Codes) -> tupl
     value, pairs = (float(array[0]) for array in _standardized(table.sum(axis=0, keepdims=True)))
     if not pairs:
         return math.nan, math.nan, math.nan, 0
-    low, high = statistic_interval(table, lambda sums: _standardized(sums)[0], value, effective_prompts(prompts))
+    low, high = statistic_interval(table, lambda sums: _standardized(sums)[0], effective_prompts(prompts))
     return value, low, high, round(pairs)
 
 

@@ -76,7 +76,7 @@ def _weighted(weights: Floats, correct: Floats, prompts: Codes) -> dict[str, flo
         return {}
     value = float((weights * correct).sum() / weights.sum())
     table = prompt_sums(prompts, weights * correct, weights)
-    low, high = statistic_interval(table, ratio, value, effective_prompts(prompts, weights))
+    low, high = statistic_interval(table, ratio, effective_prompts(prompts, weights))
     return {"weighted_accuracy": value, "weighted_accuracy_low": low, "weighted_accuracy_high": high}
 
 

@@ -1,0 +1,40 @@
+"""Simulated seeds of equal recipes, and their comparison."""
+
+import math
+from itertools import product
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from rewardline.evaluation.compare import Preferences, compare_entries
+from rewardline.evaluation.comparisons import BenchmarkComparison
+from rewardline.evaluation.leaderboards import leaderboards
+from rewardline.evaluation.results import EvaluationResult
+
+
+def seeds_of_recipes(rng: np.random.Generator, recipes: int, seeds: int, prompts: int, accuracy: float) -> Any:
+    """Whether each seed of equal recipes is right on each prompt: seeds differ in skill, prompts in difficulty."""
+    scatter, noise = 0.15, 0.5  # about 3 points between seeds
+    middle = stats.norm.ppf(accuracy) * math.sqrt(1 + scatter**2 + noise**2)
+    skill = middle + scatter * rng.normal(size=(recipes, seeds, 1)) - rng.normal(size=prompts)
+    return skill + noise * rng.normal(size=(recipes, seeds, prompts)) > 0
+
+
+def compared(correct: Any) -> BenchmarkComparison:
+    """The comparison of recipes of several seeds by `correct`, bool [recipes, seeds, prompts]."""
+    recipes, seeds, prompts = correct.shape
+    right, results = {}, []
+    for recipe, seed in product(range(recipes), range(seeds)):
+        run = f"r{recipe}-seed{seed}"
+        right[run] = (2 * correct[recipe, seed]).astype(np.uint8)
+        rates = {"n": prompts, "accuracy": float(correct[recipe, seed].mean())}
+        identity = {"run": run, "name": f"r{recipe}", "mixture": "m", "model": "x", "seed": seed, "benchmark": "eval"}
+        results.append(EvaluationResult.model_validate({**identity, **rates}))
+    numbers, none = np.arange(prompts), np.zeros(prompts)
+    pairs = Preferences(
+        numbers.astype(np.uint64), numbers, np.ones(prompts, dtype=np.int64), right, none.astype(np.int32),
+        none.astype(np.int32), none, none,
+    )  # fmt: skip
+    (board,) = leaderboards(results)
+    return compare_entries(board, board.entries, pairs)
