@@ -70,9 +70,34 @@ def unit_interval_hash(key: str, number: int) -> float:
     return ((mixed ^ mixed >> 31) >> 11) * 2.0**-53
 
 
+# Letters of other scripts that look like a Latin one in lower or else in upper case, as of Unicode's confusables.txt
+# (UTS 39). One each, since Вода and вода are one word; what is folded is compared, never shown.
+_LOOK_ALIKES = (
+    ("авгеікмнопрстухѕјһԁԛԝѵӏ", "abreikmhonpctyxsjhdqwvl"),
+    ("αβγεζηικμνορτυχω", "abyeznikmvoptuxw"),
+    ("օոսհցզ", "onuhgq"),  # noqa: RUF001
+    ("ıȷɑɡɩℓᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "ijagilabcdeghijklmnoprstuvwyz"),
+)
+_FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+
+
+@cache
+def _folding() -> dict[int, str]:
+    """What `str.translate` folds: default-ignorable characters to nothing, digits to ASCII, look-alikes to Latin."""
+    categories = {code: unicodedata.category(chr(code)) for code in range(0x80, 0x20000)}
+    ignorable = [code for code, category in categories.items() if category == "Cf"]
+    ignorable += [*map(ord, _FILLERS), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)]
+    digits = {code: str(unicodedata.decimal(chr(code))) for code, category in categories.items() if category == "Nd"}
+    letters = {ord(one): latin for others, latins in _LOOK_ALIKES for one, latin in zip(others, latins, strict=True)}
+    return {**dict.fromkeys(ignorable, ""), **digits, **letters}
+
+
 def normalize(text: str) -> str:
-    """`text` without differences in case, punctuation, whitespace and compatibility forms."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    """`text` without differences in case, punctuation, whitespace, compatibility forms and what looks the same.
+
+    Characters that show nothing are left out, digits of all scripts are equal, and so are letters that look alike.
+    """
+    folded = text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold().translate(_folding())
     pattern = _ASCII_WORDS if folded.isascii() else _WORDS  # equal, and much faster
     return " ".join(pattern.findall(_HYPHEN.sub(" ", folded) if "-" in folded else folded)) or folded.strip()
 

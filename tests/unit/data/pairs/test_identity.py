@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,36 @@ def test_prompts_that_differ_in_case_and_punctuation_are_the_same() -> None:
     variants = ["What is TEA?", "what is tea", "What  is tea!!", "\uff57hat is tea"]
     assert len({identity(text) for text in variants}) == 1
     assert identity("What is coffee?") != identity("What is tea?")
+
+
+PLAIN = "Where does Peter keep 123 copies of his book?"
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "\u200b".join(PLAIN),
+        PLAIN.replace("copies", "co\u00adpies").replace("book", "bo\u2060ok\ufe0f"),
+        f"\ufeff{PLAIN}\u202c\U000e0041",
+        PLAIN.replace("P", "\u0420").replace("e", "\u0435").replace("o", "\u043e"),  # Cyrillic
+        PLAIN.replace("o", "\u03bf").replace("i", "\u0131"),  # Greek; dotless i
+        PLAIN.replace("123", "\u0661\u0662\u0663"),
+        PLAIN.replace("123", "\u0967\u0968\u0969"),
+        "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in PLAIN),
+        PLAIN.replace("book", "\U0001d41b\U0001d428\U0001d428\U0001d424"),  # mathematical bold
+    ],
+    ids=["zero width", "soft hyphen", "marks", "Cyrillic", "Greek", "Arabic digits", "Hindi digits", "wide", "bold"],
+)
+def test_prompts_that_look_the_same_are_the_same(variant: str) -> None:
+    assert variant != PLAIN
+    assert identity(variant) == identity(PLAIN)
+
+
+def test_what_looks_different_in_other_scripts_stays_apart_and_case_does_not_count() -> None:
+    apart = ["вода", "дом", "том", "γράμμα", "γράφω", "résumé", "resume", "مرحبا", "नमस्ते", "१२", "१३"]
+    assert len({identity(text) for text in apart}) == len(apart)
+    for text in ("Где живёт Пётр, в Риме?", "Πού μένει ο Πέτρος; ΝΗΣΟΣ"):  # noqa: RUF001
+        assert identity(text.upper()) == identity(text.lower()) == identity(text)
 
 
 def test_prompts_of_punctuation_alone_stay_apart() -> None:
