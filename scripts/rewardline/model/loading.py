@@ -198,7 +198,7 @@ def older_rope(config: JsonObject) -> JsonObject:
         high, low = full["rope_theta"], local["rope_theta"]
         gemma, modern_bert = ("rope_theta", "rope_local_base_freq"), ("global_rope_theta", "local_rope_theta")
         return {name: theta for names in (gemma, modern_bert) for name, theta in zip(names, (high, low), strict=True)}
-    found = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope}
+    found: JsonObject = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope}
     if config["model_type"] == "gpt_neox":
         found |= {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope["partial_rotary_factor"]}
     if rope.get("rope_type", "default") != "default":

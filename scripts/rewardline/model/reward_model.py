@@ -177,10 +177,11 @@ class RewardModel(nn.Module):
     def _states_by_row(self, batch: Batch, alone_above: int) -> Tensor:
         """The same for a padded batch, with long rows computed alone; zeros at padding that is not read."""
         groups = neighbors.row_groups(batch, alone_above)
-        rows = (batch.input_ids, batch.attention_mask, batch.position_ids)
+        ids, mask, position_ids = batch.input_ids, batch.attention_mask, batch.position_ids
         parts = []
         for indices, width in groups:
-            states = self._states(*(None if part is None else part[indices, :width] for part in rows))
+            part_mask = None if mask is None else mask[indices, :width]
+            states = self._states(ids[indices, :width], part_mask, position_ids[indices, :width])
             missing = batch.input_ids.shape[1] - width
             parts.append(F.pad(states, (0, 0, 0, missing)) if self.is_decoder else states)
         return torch.cat(parts).index_select(0, torch.cat([indices for indices, _ in groups]).argsort())

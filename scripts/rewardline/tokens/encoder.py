@@ -34,14 +34,14 @@ from rewardline.tokens.tokenizer import (
     starts_with_special_token,
 )
 
-_PROBES: Final[tuple[Prompt, ...]] = tuple(
-    [*system, *turns, {"role": "user", "content": "And 2 + 2?"}]
-    for system in ([], [{"role": "system", "content": "Be brief."}])
-    for turns in (
-        [],
-        [{"role": "user", "content": "\u00e9?"}, {"role": "assistant", "content": "<think>\nx\n</think>\n\nNo"}],
-    )
-)
+_SYSTEM: Final[Prompt] = [{"role": "system", "content": "Be brief."}]
+_TURNS: Final[Prompt] = [
+    {"role": "user", "content": "\u00e9?"},
+    {"role": "assistant", "content": "<think>\nx\n</think>\n\nNo"},
+]
+_LAST: Final[Prompt] = [{"role": "user", "content": "And 2 + 2?"}]
+_PROBES: Final = (_LAST, _TURNS + _LAST, _SYSTEM + _LAST, _SYSTEM + _TURNS + _LAST)
+"""Conversations by which a template is examined."""
 
 
 class AnswerTooLongError(UnusableError):

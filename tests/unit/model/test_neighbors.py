@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from rewardline.core.errors import UserError
 from rewardline.model.batch import collate
 from rewardline.model.reward_model import RewardModel
-from rewardline.scoring.batched import score_comparisons
+from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.tokens.store import Comparison
 
 from support.families import LLAMA

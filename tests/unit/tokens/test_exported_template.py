@@ -14,12 +14,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from rewardline.data.schema import Message
 from rewardline.scoring.rows import parse_row
-from rewardline.scoring.server.protocols import openrlhf, rows, vllm_classify
+from rewardline.scoring.server.batcher import FullText
+from rewardline.scoring.server.protocols import ParsedRequest, openrlhf, rows, vllm_classify
 from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
+from rewardline.tokens.settings import TODAY
 from rewardline.tokens.store import Comparison
-from rewardline.tokens.templates import TODAY, TemplateRefusedError, fix_date
+from rewardline.tokens.templates import TemplateRefusedError, fix_date
 from rewardline.tokens.tokenizer import load_tokenizer, save_tokenizer, set_end_token
 
 from support.reward_models import reward_model
@@ -49,7 +52,7 @@ class Doors:
             "plain" if name == "plain" else (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
         )
         tokenizer = load_tokenizer(base)
-        chosen = {"template": "plain"} if name == "plain" else {"template": "chat", "chat_template": template}
+        chosen: Json = {"template": "plain"} if name == "plain" else {"template": "chat", "chat_template": template}
         self.training = ConversationEncoder(tokenizer, max_length=400, **chosen, **options)
         exported = load_tokenizer(base)
         end = tokenizer.convert_ids_to_tokens(self.training.end_id)
@@ -77,13 +80,19 @@ class Doors:
         assert ids[-1] == self.training.end_id == self.plain.eos_token_id
         (scored,) = self.scorer.encode([read.prompt], [read.answers])
         assert _ids(scored) == ids
-        for body in ({"messages": messages}, {"prompt": messages[:-1], "answer": messages[-1]["content"]}):
+        bodies: list[Json] = [{"messages": messages}, {"prompt": messages[:-1], "answer": messages[-1]["content"]}]
+        for body in bodies:
             (item,) = rows(body, "m").items
             assert item == read
-        (item,) = vllm_classify({"messages": messages}, "m").items
+        (item,) = vllm_classify(bodies[0], "m").items
         assert item == read
-        for protocol, complete in ((openrlhf, {"query": [f"\n{text}\n"]}), (vllm_classify, {"input": text})):
+        texts: list[tuple[Callable[..., ParsedRequest], Json]] = [
+            (openrlhf, {"query": [f"\n{text}\n"]}),
+            (vllm_classify, {"input": text}),
+        ]
+        for protocol, complete in texts:
             (full,) = protocol(complete, "m").items
+            assert isinstance(full, FullText)
             (encoded,) = self.scorer.encode_texts([full.text], full.ended)
             assert _ids(encoded) == ids
 
@@ -130,7 +139,11 @@ def test_leading_and_end_tokens_are_known_at_every_door(doors: Callable[..., Doo
 
 
 def test_an_exported_template_is_not_wrapped_again(base_models: Callable[..., Path]) -> None:
-    for options in ({"template": "plain"}, {"chat_template": "{{ messages[0].content }}{{ messages[1].content }}"}):
+    cases: list[Json] = [
+        {"template": "plain"},
+        {"chat_template": "{{ messages[0].content }}{{ messages[1].content }}"},
+    ]
+    for options in cases:
         tokenizer = load_tokenizer(base_models("llama"))
         first = ConversationEncoder(tokenizer, max_length=50, **options)
         tokenizer.chat_template = first.export_template()
@@ -171,9 +184,11 @@ def test_what_a_template_leaves_out_is_known(base_models: Callable[..., Path]) -
         "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content.split('</think>')[-1] }}{% endfor %}"
     )
     encoder = ConversationEncoder(load_tokenizer(base_models("llama")), max_length=100, chat_template=template)
-    system, question = {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}
+    system: Message = {"role": "system", "content": "Be brief."}
+    question: Message = {"role": "user", "content": "Why?"}
     answers = ["<think>Hm.</think>So.", "No."]
     for prompt, lost in (([question], False), ([system, question], True)):
         (encoded,) = encoder.encode([prompt], [answers])
         assert isinstance(encoded, EncodedAnswers)
-        assert (encoded.changed, encoded.prompt_changed) == ({0}, lost)
+        assert set(encoded.changed) == {0}
+        assert encoded.prompt_changed == lost
