@@ -29,7 +29,7 @@ $(VENV)/.test: $(VENV)/.run envs/requirements-dev.txt
 
 test: $(VENV)/.test lint
 	tests/support/install_browser.sh
-	pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test
 	ruff check .
