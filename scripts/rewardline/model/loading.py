@@ -30,6 +30,8 @@ CHECKED_IN_4 = (
     *("gpt2", "gpt_neox", "opt", "bloom", "bert", "roberta", "modernbert"),
 )
 """Types of models whose saved folders give equal scores in transformers 4.57."""
+ROPE_IN_4 = ("default", "linear", "dynamic", "llama3", "yarn")
+"""Types of rotary embeddings of which that is so."""
 HEADS = (".score.", ".classifier.", ".pre_classifier.", ".pooler.")
 """Parts of a reward model that a base model may lack."""
 
@@ -183,8 +185,8 @@ def save_reward_model(
 def runs_in_transformers_4(model: PreTrainedModel) -> bool:
     """Whether a saved model is known to give equal scores in transformers 4.57."""
     rope = getattr(model.config, "rope_parameters", None) or {}
-    scaled = [kind for part in rope.values() if isinstance(part, dict) and (kind := part["rope_type"]) != "default"]
-    return model.config.model_type in CHECKED_IN_4 and not scaled
+    kinds = {part["rope_type"] for part in (rope, *rope.values()) if isinstance(part, dict) and "rope_type" in part}
+    return model.config.model_type in CHECKED_IN_4 and kinds.issubset(ROPE_IN_4)
 
 
 def older_rope(config: JsonObject) -> JsonObject:
@@ -197,10 +199,15 @@ def older_rope(config: JsonObject) -> JsonObject:
     ):
         high, low = full["rope_theta"], local["rope_theta"]
         gemma, modern_bert = ("rope_theta", "rope_local_base_freq"), ("global_rope_theta", "local_rope_theta")
-        return {name: theta for names in (gemma, modern_bert) for name, theta in zip(names, (high, low), strict=True)}
+        thetas = {name: theta for names in (gemma, modern_bert) for name, theta in zip(names, (high, low), strict=True)}
+        return {**thetas, **_older_scaling(full, thetas)}
     found: JsonObject = {name: rope[name] for name in ("rope_theta", "partial_rotary_factor") if name in rope}
     if config["model_type"] == "gpt_neox":
         found |= {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope["partial_rotary_factor"]}
-    if rope.get("rope_type", "default") != "default":
-        found["rope_scaling"] = {name: value for name, value in rope.items() if name not in found}
-    return found
+    return {**found, **_older_scaling(rope, found)}
+
+
+def _older_scaling(rope: JsonObject, others: JsonObject) -> JsonObject:
+    if rope.get("rope_type", "default") == "default":
+        return {}
+    return {"rope_scaling": {name: value for name, value in rope.items() if name not in others}}

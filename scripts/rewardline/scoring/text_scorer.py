@@ -97,8 +97,8 @@ class Scorer:
         self._encoder = encoder
         self._cut = 0
         self._reads_conversations = trained is not None
-        leading = encoder.leading_ids if trained else None
-        self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length, leading)
+        as_trained = (encoder.leading_ids, encoder.ending) if trained else ()
+        self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length, *as_trained)
         self._batch_tokens = batch_tokens
         self.name = model
 
@@ -132,14 +132,15 @@ class Scorer:
     def encode_texts(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
         """The tokens of complete texts, with prompt, answer and all headings; see `TextEncoder`.
 
-        For a model that the pipeline trained, a transcript is a conversation, and every text ends with the end token.
+        For a model that the pipeline trained, a transcript is a conversation, and every text ends as in training.
         """
         if self._reads_conversations:
-            bare = [self._texts.bare(text) for text in texts]
-            found = [read_full_text(text) for text in bare]
+            complete = [self._texts.complete(text) for text in texts]
+            found = [read_full_text(text.removesuffix(self._encoder.ending)) for text in complete]
             read = [item for item in found if item is not None]
             conversations = iter(self.encode([item.prompt for item in read], [item.answers for item in read]))
-            others = iter(self._encoded([text for text, item in zip(bare, found, strict=True) if item is None], True))
+            rest = [text for text, item in zip(complete, found, strict=True) if item is None]
+            others = iter(self._encoded(rest, ended=False))
             return [next(others if item is None else conversations) for item in found]
         return self._encoded(texts, ended)
 

@@ -143,6 +143,10 @@ class ConversationEncoder:
         else:
             self._format = self.chat_format(tokenizer, self._eos)
             splits = starts_with_special_token(self._backend, self._format.heading)
+        end = tokenizer.convert_ids_to_tokens(self.end_id)
+        self.ending = self._format.ending
+        if not self.ending.endswith(end):
+            self.ending += end
         heading = self._format.heading
         self._heading_ids: list[int] = self._backend.encode(heading, add_special_tokens=False).ids
         self.encodes_prompts_once = bool(heading) and splits

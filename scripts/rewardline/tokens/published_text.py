@@ -1,5 +1,6 @@
 """Encoding of text for models that the pipeline did not train, as their publishers and other servers encode it."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from rewardline.tokens.encoder import ConversationEncoder
 from rewardline.tokens.store import Ids
 from rewardline.tokens.templates import ChatTemplate, Prompt
-from rewardline.tokens.tokenizer import added_tokens, encode_texts
+from rewardline.tokens.tokenizer import added_tokens, encode_texts, starts_with_special_token
 
 
 class PublishedChat(ChatTemplate):
@@ -34,9 +35,15 @@ class TextEncoder:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, end_id: int, max_length: int, leading: Sequence[int] | None = None
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        end_id: int,
+        max_length: int,
+        leading: Sequence[int] | None = None,
+        ending: str = "",
     ) -> None:
-        """`end_id`: the token at the end of a text; `leading`: those before it, None for what the tokenizer adds."""
+        """`end_id`: the token at the end of a text. `leading`: those before a text whose last part is `ending`, as in
+        training; None for the leading and trailing tokens that the tokenizer adds."""
         self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         self._backend.no_truncation()
         self._backend.no_padding()
@@ -46,18 +53,28 @@ class TextEncoder:
         self._max_length = max_length
         self._leading_ids, self._trailing_ids = added_tokens(self._backend)
         if leading is not None:
-            self._leading_ids = list(leading)
-        self._names = [tokenizer.convert_ids_to_tokens(index) for index in self._stripped | {*self._leading_ids}]
+            self._leading_ids, self._trailing_ids = list(leading), []
+        self._names = tokenizer.convert_ids_to_tokens(list(self._stripped | {*self._leading_ids}))
+        self._ending = ending
+        special = "|".join(map(re.escape, tokenizer.all_special_tokens))
+        self._closing = {*self._names, *(part.strip() for part in re.split(f"({special})", ending))} - {""}
         self.cut = 0
 
-    def bare(self, text: str) -> str:
-        """The text without white space and names of leading, end and padding tokens around it."""
+    def complete(self, text: str) -> str:
+        """The text as in training, whatever of its ending and of leading, end and padding tokens it has.
+
+        White space before it is part of it, except before a special token.
+        """
         before = None
         while text != before:
             before = text
             for name in self._names:
-                text = text.removeprefix(name).strip().removesuffix(name).rstrip()
-        return text
+                text = text.removeprefix(name)
+            for part in self._closing:
+                text = text.rstrip().removesuffix(part)
+            if starts_with_special_token(self._backend, start := text.lstrip()):
+                text = start
+        return text + self._ending
 
     def encode(self, texts: Sequence[str], ended: bool) -> list[Ids]:
         """The tokens of each text, int32, after the leading tokens of the tokenizer unless the text begins with them.

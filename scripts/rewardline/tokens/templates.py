@@ -65,6 +65,7 @@ class PlainTemplate:
     """`Human: ...` and `Assistant: ...`, with an empty line between turns."""
 
     heading = "Assistant:"
+    ending = ""
 
     def render(self, prompt: Prompt, answers: Sequence[str]) -> ConversationText:
         """The text of the prompt with each answer."""
@@ -163,20 +164,25 @@ def export_chat(template: str, end: str, eos: str | None = None) -> str:
 
 
 class ChatTemplate:
-    """The chat template of a tokenizer. `heading` is the text before an answer; empty where it is not known."""
+    """The chat template of a tokenizer.
+
+    `heading` is the text before an answer, `ending` the text after it; empty where they are not known.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, eos: str | None = None) -> None:
         """`eos`: the value of `eos_token` in the template; None for the tokenizer's."""
         self._tokenizer = tokenizer
         self._variables = {} if eos is None else {"eos_token": eos}
         self._template = fix_date(str(tokenizer.chat_template))
-        self.heading = ""
+        self.heading = self.ending = ""
         question: Prompt = [{"role": "user", "content": "a"}]
         with suppress(UnusableError):
             unanswered = self._render(question)
             opening = self._opening(question)
             if opening.startswith(unanswered):
                 self.heading = opening[len(unanswered) :]
+            answered = [self._answered(question, answer) for answer in _DIFFERENT_ANSWERS]
+            self.ending = _common_start([text[::-1] for text in answered])[::-1]
 
     def render(self, prompt: Prompt, answers: Sequence[str]) -> ConversationText:
         """The text of the prompt with each answer, split before the heading of the last turn.

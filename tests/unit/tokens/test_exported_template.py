@@ -1,7 +1,6 @@
 """A conversation has the same tokens in training, score.py, serve.py and plain transformers with an exported folder."""
 
 import json
-import shutil
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +31,7 @@ TEMPLATES = [
     *("cohere", "deepseekv3", "gemma", "gemma3", "glm4moe", "gptoss", "lfm2", "llama3", "llama3_2", "phi3"),
     *("qwen2_5", "qwen3"),
 ]
+LENGTH = 1000
 SPACE = st.text(" \n\t", max_size=4)
 WORDS = ["Yes.", "No, not at all.", "def f():\n    return 1", "<think>\nHm.\n</think>\n\nNo.", "caf\u00e9", "7"]
 TEXT = st.builds(lambda before, text, after: before + text + after, SPACE, st.sampled_from(WORDS), SPACE)
@@ -47,20 +47,20 @@ CONVERSATIONS = st.tuples(
 class Doors:
     """A tokenizer in training, and the exported model at each other door."""
 
-    def __init__(self, base: Path, folder: Path, model: Path, name: str, **options: Any) -> None:
+    def __init__(self, base: Path, folder: Path, name: str, **options: Any) -> None:
         template = (
             "plain" if name == "plain" else (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
         )
         tokenizer = load_tokenizer(base)
         chosen: Json = {"template": "plain"} if name == "plain" else {"template": "chat", "chat_template": template}
-        self.training = ConversationEncoder(tokenizer, max_length=400, **chosen, **options)
+        self.training = ConversationEncoder(tokenizer, max_length=LENGTH, **chosen, **options)
         exported = load_tokenizer(base)
         end = tokenizer.convert_ids_to_tokens(self.training.end_id)
         set_end_token(exported, end)
         exported.chat_template = self.training.export_template()
-        shutil.copytree(model, folder)
+        reward_model(base, folder)
         save_tokenizer(exported, folder)
-        tokenization = {"template": self.training.template, "max_length": 400, "end_token": end}
+        tokenization = {"template": self.training.template, "max_length": LENGTH, "end_token": end}
         (folder / "run.json").write_text(json.dumps({"tokenization": tokenization}))
         self.scorer = Scorer(str(folder))
         self.plain = AutoTokenizer.from_pretrained(folder)
@@ -77,6 +77,7 @@ class Doors:
         assert self.plain(text, add_special_tokens=False)["input_ids"] == ids
         assert self.plain.apply_chat_template(messages)["input_ids"] == ids
         assert "<|im_end|>\n" not in text[-12:]
+        assert not expected.truncated_tokens
         assert ids[-1] == self.training.end_id == self.plain.eos_token_id
         (scored,) = self.scorer.encode([read.prompt], [read.answers])
         assert _ids(scored) == ids
@@ -87,8 +88,10 @@ class Doors:
         (item,) = vllm_classify(bodies[0], "m").items
         assert item == read
         texts: list[tuple[Callable[..., ParsedRequest], Json]] = [
-            (openrlhf, {"query": [f"\n{text}\n"]}),
+            (openrlhf, {"query": [f"{text}\n"]}),
+            (openrlhf, {"query": [f"<|pad|>{text}{self.plain.eos_token * 2}<|pad|>"]}),
             (vllm_classify, {"input": text}),
+            (vllm_classify, {"input": text.removesuffix(self.plain.eos_token)}),
         ]
         for protocol, complete in texts:
             (full,) = protocol(complete, "m").items
@@ -106,13 +109,11 @@ def _ids(item: object) -> list[int]:
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory, base_models: Callable[..., Path]) -> Callable[..., Doors]:
     root = tmp_path_factory.mktemp("doors")
-    reward_model(base_models("llama"), root / "model")
-
     @lru_cache
     def make(name: str, **options: Any) -> Doors:
         first = options.pop("first", None)
         base = base_models("llama", **({"bos_token": first} if first else {}))
-        return Doors(base, root / f"{name}-{first}-{options}", root / "model", name, **options)
+        return Doors(base, root / f"{name}-{first}-{options}", name, **options)
 
     return make
 
@@ -135,7 +136,7 @@ def test_a_conversation_has_the_same_tokens_at_every_door(doors: Callable[..., D
 def test_leading_and_end_tokens_are_known_at_every_door(doors: Callable[..., Doors], name: str, options: Json) -> None:
     if "end_token" in options:
         options = {"end_token": "?"}  # no special token of the base model
-    doors(name, **options).check([{"role": "user", "content": "So? "}, {"role": "assistant", "content": "Yes? "}])
+    doors(name, **options).check([{"role": "user", "content": "So? "}, {"role": "assistant", "content": "Yes. "}])
 
 
 def test_an_exported_template_is_not_wrapped_again(base_models: Callable[..., Path]) -> None:
