@@ -161,3 +161,11 @@ def test_what_settings_leave_out_is_said_apart_from_what_is_lost(tmp_path: Path)
     build(tmp_path, {"a": data}, eval_fraction=0.2, near_duplicates=None)
     assert "m: lost 1 of 14 rows (empty_answer 1)" in lines(tmp_path)
     assert "m: left out as the settings ask 3 of 14 rows (duplicate 3)" in lines(tmp_path)
+
+
+def test_text_that_a_template_changes_is_said(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    data = [{**row, "chosen": f"<think>Hm.</think>{row['chosen']}"} for row in rows(12)] + rows(28, start=12)
+    build(tmp_path, {"a": data}, eval_fraction=0.2, near_duplicates=None)
+    template = "{% for m in messages %}{{ m.content.split('</think>') | last }}\n{% endfor %}"
+    tokenize(tmp_path, base_models(), template="chat", chat_template=template)
+    assert "leaves out or changes text of the answer in 12 of 40 pairs, such as reasoning" in lines(tmp_path)

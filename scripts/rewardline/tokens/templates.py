@@ -21,6 +21,7 @@ from rewardline.tokens.settings import TODAY
 Prompt = list[Message]
 SPEAKERS = {"system": "System", "user": "Human", "assistant": "Assistant"}
 
+_GENERATION_TAG = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")  # which transformers add to Jinja
 _DATE_CALL = re.compile(r"""strftime_now\(\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*\)""")
 _CODES = [flag + code for flag in ("-", "") for code in "aAbBcdDeFgGhHIjklmMnpPrRsSTtuUVwWxXyYZz"]
 _FIXED_DATE = (
@@ -79,7 +80,7 @@ PLAIN = PlainTemplate()
 def check_syntax(template: str) -> None:
     """Raise `UserError` for a chat template that is not valid Jinja."""
     try:
-        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_GENERATION_TAG.sub("", template))
     except TemplateSyntaxError as error:
         raise UserError(f"chat_template: line {error.lineno}: {error.message}; it must be a Jinja template") from error
 
@@ -95,7 +96,8 @@ def fix_date(template: str) -> str:
 _MARK = "{#- rewardline:"
 _PLAIN_MARK = f"{_MARK} plain text"
 _READ_MESSAGES = """ #}
-{#- Messages are read as in training: roles by their other names, parts of content joined, texts trimmed. #}
+{#- Messages are read as in training: roles by their other names, parts of content joined, texts trimmed, tool calls
+    as text. #}
 {%- set roles = ROLES %}
 {%- macro trimmed(text) %}
 {%- set indentation = text[:text | length - text.lstrip() | length].split('\\n') | last %}
@@ -109,13 +111,25 @@ _READ_MESSAGES = """ #}
 {%- for key in ['content', 'value', 'text', 'parts'] %}
 {%- if read.content is none and message[key] is defined %}{% set read.content = message[key] %}{% endif %}
 {%- endfor %}
-{%- if read.content is none %}{{ raise_exception('a message without content') }}{% endif %}
+{%- set calls = message['tool_calls'] or message['function_call'] or [] %}
+{%- set read.content = '' if read.content is none and calls else read.content %}
+{%- if read.content is not string and (read.content is not iterable or read.content is mapping) %}
+{{- raise_exception('a message whose content is no text') }}
+{%- endif %}
 {%- set read.text = read.content if read.content is string else '' %}
 {%- for part in ([] if read.content is string else read.content) %}
 {%- if part is not string and (part['type'] or 'text') != 'text' %}{{ raise_exception('not of type text') }}{% endif %}
 {%- set read.text = read.text ~ (part if part is string else part['text'] or part['value'] or '') %}
 {%- endfor %}
 {%- set read.text = trimmed(read.text) %}
+{%- for call in ([calls] if calls is mapping else calls) %}
+{%- set call = call['function'] or call %}
+{%- set given = call['arguments'] if call['arguments'] is defined else none %}
+{%- if given is string %}{{ raise_exception('arguments of a tool call that are text, not an object') }}{% endif %}
+{%- set spoken = read.text ~ '\n' if read.text else '' %}
+{%- set given = {'name': call['name'], 'arguments': given} | tojson %}
+{%- set read.text = spoken ~ '<tool_call>\n' ~ given ~ '\n</tool_call>' %}
+{%- endfor %}
 {%- if read.text or roles[name] != 'system' %}
 {%- set read.turns = read.turns + [{'role': roles[name], 'content': read.text}] %}
 {%- endif %}

@@ -29,10 +29,10 @@ from support.reward_models import reward_model
 Json = dict[str, Any]
 TEMPLATES = [
     *("cohere", "deepseekv3", "gemma", "gemma3", "glm4moe", "gptoss", "lfm2", "llama3", "llama3_2", "phi3"),
-    *("qwen2_5", "qwen3"),
+    *("qwen2_5", "qwen3", "qwen3_training"),
 ]
 LENGTH = 1000
-SPACE = st.text(" \n\t", max_size=4)
+SPACE = st.text(" \n\t\u00a0\u2028", max_size=4)
 WORDS = ["Yes.", "No, not at all.", "def f():\n    return 1", "<think>\nHm.\n</think>\n\nNo.", "caf\u00e9", "7"]
 TEXT = st.builds(lambda before, text, after: before + text + after, SPACE, st.sampled_from(WORDS), SPACE)
 CONVERSATIONS = st.tuples(
@@ -129,6 +129,21 @@ def test_a_conversation_has_the_same_tokens_at_every_door(doors: Callable[..., D
     content = [{"type": "text", "text": question[:2]}, {"type": "text", "text": question[2:]}] if in_parts else question
     messages += [{"role": role, "content": content}, {"role": "assistant", "content": answer}]
     doors(name).check(messages)
+
+
+@pytest.mark.parametrize("name", ["plain", "qwen2_5"])
+def test_tool_calls_are_text_at_every_door(doors: Callable[..., Doors], name: str) -> None:
+    function = {"name": "add", "arguments": {"numbers": [1, 2.5, None], "unit": "\u00e9"}}
+    calls: list[Json] = [
+        {"content": None, "tool_calls": [{"type": "function", "function": function}, {"function": {"name": "end"}}]},
+        {"content": " Well. \n", "function_call": function},
+    ]
+    for call in calls:
+        turns: list[Json] = [{"role": "user", "content": "So?"}, {"role": "assistant", **call}]
+        doors(name).check([*turns, {"role": "tool", "content": "3.5"}, {"role": "assistant", "content": "3.5"}])
+    as_text = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]}
+    with pytest.raises(Exception, match="arguments of a tool call that are text"):
+        doors(name).plain.apply_chat_template([as_text])
 
 
 @pytest.mark.parametrize("name", ["plain", "qwen2_5"])

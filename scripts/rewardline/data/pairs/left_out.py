@@ -125,6 +125,7 @@ class TokensAccount(Manifest):
     splits: dict[str, SplitCounts]
     truncated_pairs: int
     truncated_tokens: int
+    changed: dict[str, int] = {}
     dropped: dict[str, int]
 
     def lines(self, mixture: str, model: str) -> list[str]:
@@ -133,9 +134,15 @@ class TokensAccount(Manifest):
         if self.dropped:
             loss = Loss(self.dropped, sum(split.pairs_in for split in self.splits.values()), "pairs")
             lines.append(f"{mixture}: lost as tokens of {model} {loss}")
+        pairs = f"of {sum(split.pairs for split in self.splits.values()):,} pairs"
         if self.truncated_pairs:
-            pairs = f"{self.truncated_pairs:,} of {sum(split.pairs for split in self.splits.values()):,} pairs"
-            lines.append(f"{mixture}: as tokens of {model}, the prompts of {pairs} are cut to max_length")
+            cut = f"the prompts of {self.truncated_pairs:,} {pairs} are cut to max_length"
+            lines.append(f"{mixture}: as tokens of {model}, {cut}")
+        lines += [
+            f"{mixture}: as tokens of {model}, the chat template leaves out or changes text of the {part} in {count:,} "
+            f"{pairs}, such as reasoning"
+            for part, count in sorted(self.changed.items())
+        ]
         return lines
 
 
