@@ -12,6 +12,8 @@ import trl
 from datasets import Dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
 from trl.data_utils import apply_chat_template
+from trl.trainer.reward_config import RewardConfig
+from trl.trainer.reward_trainer import RewardTrainer
 
 import evaluate
 from rewardline.data.parquet import read_rows
@@ -70,7 +72,9 @@ def exported(
     work = tmp_path_factory.mktemp(request.param)
     base = base_models("llama", eos_token="<|im_end|>") if request.param == "chatml" else base_models("llama")
     build(work, {"d": list(rows(ROWS))}, eval_fraction=0.3)
-    template = {"template": "chat", "chat_template": CHATML} if request.param == "chatml" else {"template": "plain"}
+    template: Json = (
+        {"template": "chat", "chat_template": CHATML} if request.param == "chatml" else {"template": "plain"}
+    )
     tokenize(work, base, max_length=250, **template)
     train(work, work / "tokens", base, eval_every=0, tokens_per_micro_batch=2000, learning_rate=3e-4)
     settings = {"run": "r", "name": "r", "mixture": "m", "model": "x", "seed": 1, "benchmark": "eval"}
@@ -89,7 +93,9 @@ def rendered(exported: Exported, end: str = "") -> list[Json]:
     tokenizer = exported.load()[1]
     results = []
     for one in exported.conversations:
-        texts = {side: apply_chat_template({"messages": one["prompt"] + one[side]}, tokenizer)["text"] for side in SIDES}
+        texts = {
+            side: apply_chat_template({"messages": one["prompt"] + one[side]}, tokenizer)["text"] for side in SIDES
+        }
         results.append({side: text.removesuffix(tokenizer.eos_token) + end for side, text in texts.items()})
     return results
 
@@ -101,9 +107,9 @@ def test_trl_evaluates_as_the_pipeline_does(exported: Exported, tmp_path: Path, 
         data = [{side: one["prompt"] + one[side] for side in SIDES} for one in data]
     dataset = Dataset.from_list(data)
     options: Json = {"report_to": "none", "per_device_eval_batch_size": len(data), "use_cpu": True, "bf16": False}
-    trainer = trl.RewardTrainer(
+    trainer = RewardTrainer(
         str(exported.folder),
-        args=trl.RewardConfig(str(tmp_path), **options),
+        args=RewardConfig(str(tmp_path), **options),
         train_dataset=dataset.select(range(2)),
         eval_dataset=dataset,
     )
@@ -140,7 +146,8 @@ def test_raw_rows_are_scored_as_their_pairs(exported: Exported) -> None:
     items = [item for item in map(parse_row, rows(ROWS)) if item.prompt in [one["prompt"] for one in exported.pairs]]
     scored = scorer.score([item.prompt for item in items], [item.answers for item in items])
     expected = zip(*(exported.scores[f"{side}_score"] for side in SIDES), strict=True)
-    assert sorted(map(tuple, scored)) == [pytest.approx(pair, abs=1e-5) for pair in sorted(expected)]
+    found = sorted(tuple(scores) for scores in scored if isinstance(scores, list))
+    assert found == [pytest.approx(pair, abs=1e-5) for pair in sorted(expected)]
 
 
 def test_the_files_say_what_transformers_need(exported: Exported) -> None:

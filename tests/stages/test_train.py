@@ -23,7 +23,16 @@ from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import batching
 
 from support.paths import SCRIPTS
-from support.training_runs import ENVIRONMENT, Result, command, largest_difference, losses, train, training
+from support.training_runs import (
+    ENVIRONMENT,
+    Result,
+    command,
+    largest_difference,
+    losses,
+    train,
+    training,
+    write_small_tokens,
+)
 
 Json = dict[str, Any]
 
@@ -225,8 +234,10 @@ def test_bf16_trains(tmp_path: Path, tokens: Path, base: Path, reference: Result
 
 
 def test_opt_with_its_peculiarities_trains_and_loads_in_plain_transformers(
-    tmp_path: Path, tokens: Path, base_models: Callable[..., Path]
+    tmp_path: Path, base_models: Callable[..., Path]
 ) -> None:
+    tokens = tmp_path / "tokens"
+    write_small_tokens(tokens, end_token="</s>")
     base = base_models("opt", bos_token="</s>", eos_token="</s>", pad_token="<pad>")
     _, lines = train(tmp_path, tokens, base, learning_rate=3e-3, max_steps=12, epochs=3, zero_stage=2)
     assert losses(lines)[-1] < losses(lines)[0]
@@ -279,6 +290,9 @@ def test_a_base_model_that_is_no_number_is_named_as_the_cause(tmp_path: Path, to
     weights = load_file(base / "model.safetensors")
     weights["model.norm.weight"][3] = torch.nan
     save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    manifest = json.loads((broken / "manifest.json").read_text())
+    hashes = ("xxh3", "manifest_hash")
+    (broken / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k not in hashes}))
     done = subprocess.run(command(tmp_path, tokens, broken, training()), env=ENVIRONMENT, check=False)
     assert done.returncode == 1
     text = (tmp_path / "log").read_text()

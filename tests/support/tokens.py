@@ -21,10 +21,13 @@ def random_comparison(rng: np.random.Generator, prefix: int, tails: Sequence[int
     return Comparison(name, ids(prefix), [ids(count) for count in tails], pairs, int(rng.integers(prefix + 1)))
 
 
-def write_tokens(folder: Path, train: Sequence[Comparison], held_out: Sequence[Comparison]) -> None:
+def write_tokens(
+    folder: Path, train: Sequence[Comparison], held_out: Sequence[Comparison], end_token: str = "<|end|>"
+) -> None:
     """A folder as the tokenize stage leaves it."""
     folder.mkdir(parents=True)
-    write_token_manifest(folder, train=write_split(folder, "train", train), eval=write_split(folder, "eval", held_out))
+    splits = {"train": write_split(folder, "train", train), "eval": write_split(folder, "eval", held_out)}
+    write_token_manifest(folder, end_token, **splits)
 
 
 def write_split(folder: Path, split: str, rows: Sequence[Comparison], **options: int) -> SplitEntry:
@@ -35,13 +38,13 @@ def write_split(folder: Path, split: str, rows: Sequence[Comparison], **options:
     return writer.close()
 
 
-def write_token_manifest(folder: Path, **splits: SplitEntry) -> None:
+def write_token_manifest(folder: Path, end_token: str = "<|end|>", **splits: SplitEntry) -> None:
     manifest = TokenManifest(
         template="plain",
         chat_template=None,
         max_length=64,
         end_id=2,
-        end_token="<|end|>",
+        end_token=end_token,
         pad_id=0,
         pad_token="<|pad|>",
         num_padding_at_beginning=0,

@@ -136,7 +136,7 @@ def run_facts(weights: Path | None = None, **changes: Any) -> RunFacts:
     return RunFacts.model_validate(values)
 
 
-def write_small_tokens(folder: Path) -> None:
+def write_small_tokens(folder: Path, **options: str) -> None:
     """Comparisons with something to learn: good answers end in one token, bad ones in another."""
     rng = np.random.default_rng(0)
     shapes = [(int(rng.integers(0, 20)), [int(n) for n in rng.integers(1, 12, rng.integers(2, 4))]) for _ in range(60)]
@@ -144,4 +144,4 @@ def write_small_tokens(folder: Path) -> None:
     for row in rows:
         for index, tail in enumerate(row.tails):
             tail[-1] = 10 + (index > 0)
-    write_tokens(folder, rows[:48], rows[48:])
+    write_tokens(folder, rows[:48], rows[48:], **options)

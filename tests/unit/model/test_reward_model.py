@@ -13,7 +13,13 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceC
 
 from rewardline.core.errors import UserError
 from rewardline.model.batch import collate
-from rewardline.model.loading import load_base, load_reward_model, save_reward_model
+from rewardline.model.loading import (
+    load_base,
+    load_reward_model,
+    older_rope,
+    runs_in_transformers_4,
+    save_reward_model,
+)
 from rewardline.model.packing import attention
 from rewardline.model.reward_model import RewardModel
 from rewardline.scoring.batch_scorer import score_comparisons
@@ -21,7 +27,7 @@ from rewardline.tokens.store import Comparison, ComparisonPair
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training.loss import pair_losses
 
-from support.families import FAMILIES
+from support.families import FAMILIES, Json
 from support.models import comparisons, random_model
 
 CPU = torch.device("cpu")
@@ -277,3 +283,51 @@ def test_trained_reward_model_as_base_keeps_its_head(tmp_path: Path, base_models
     save_reward_model(trained, tokenizer, tmp_path / "m")
     again = load_base(tmp_path / "m", tokenizer, seed=4)
     assert torch.equal(trained.score.weight, again.score.weight)
+
+
+@pytest.mark.parametrize(
+    ("family", "rope", "runs", "older"),
+    [
+        ("llama", {"rope_type": "default", "rope_theta": 7.0}, True, {"rope_theta": 7.0}),
+        (
+            "llama",
+            {"rope_type": "linear", "rope_theta": 7.0, "factor": 8.0},
+            True,
+            {"rope_theta": 7.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+        ),
+        (
+            "gemma3_text",
+            {
+                "full_attention": {"rope_type": "linear", "rope_theta": 7.0, "factor": 8.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 3.0},
+            },
+            True,
+            {"rope_theta": 7.0, "rope_local_base_freq": 3.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+        ),
+        (
+            "phi3",
+            {
+                "rope_type": "longrope",
+                "rope_theta": 7.0,
+                "short_factor": [1.0] * 4,
+                "long_factor": [2.0] * 4,
+                "original_max_position_embeddings": 64,
+            },
+            False,
+            {"rope_theta": 7.0},
+        ),
+    ],
+)
+def test_rotary_embeddings_are_saved_by_their_older_names_too(
+    tmp_path: Path, family: str, rope: Json, runs: bool, older: Json
+) -> None:
+    """The folders give equal scores in transformers 4.57 where `runs_in_transformers_4` says so."""
+    options = {**FAMILIES[family], "rope_parameters": rope, "vocab_size": 20, "num_labels": 1, "pad_token_id": 0}
+    config = AutoConfig.for_model(options.pop("model_type"), **options)
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert runs_in_transformers_4(model) == runs
+    model.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert older.items() <= older_rope(saved).items()
+    (tmp_path / "config.json").write_text(json.dumps({**saved, **older_rope(saved)}))
+    assert AutoConfig.from_pretrained(tmp_path).rope_parameters == model.config.rope_parameters

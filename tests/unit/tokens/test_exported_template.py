@@ -109,6 +109,7 @@ def _ids(item: object) -> list[int]:
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory, base_models: Callable[..., Path]) -> Callable[..., Doors]:
     root = tmp_path_factory.mktemp("doors")
+
     @lru_cache
     def make(name: str, **options: Any) -> Doors:
         first = options.pop("first", None)

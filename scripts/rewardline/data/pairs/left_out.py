@@ -125,7 +125,7 @@ class TokensAccount(Manifest):
     splits: dict[str, SplitCounts]
     truncated_pairs: int
     truncated_tokens: int
-    changed: dict[str, int] = {}
+    changed: dict[str, int] = Field({})
     dropped: dict[str, int]
 
     def lines(self, mixture: str, model: str) -> list[str]:

@@ -55,11 +55,14 @@ def read_json_lines(path: Path, label: str) -> Iterator[Row]:
 
 def _is_one_value(path: Path) -> bool:
     """Whether the first line that is not blank holds rows, or is the start of a value over many lines."""
+    if not path.is_file():
+        return False  # what is read of a pipe is gone
     with open_bytes(path) as stream:
         lines = (line.removeprefix(_BOM).strip() for line in iter(partial(stream.readline, LONGEST_LINE), b""))
-        start = next(filter(None, lines), b"")
-    if not start.startswith(b"["):
-        return start == b"{"
+        texts = filter(None, lines)
+        start = next(texts, b"")
+        if not start.startswith(b"["):
+            return start == b"{" and next(texts, b"").startswith((b'"', b"}"))  # else a broken line
     try:
         rows = json.loads(start)
     except (ValueError, RecursionError):

@@ -451,8 +451,9 @@ def test_lines_of_json_stay_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('["a", "b"]\n' + LINES + '{"prompt": \n')
     assert [row.number for row in read(path) if row.error is None] == [2, 3, 4]
-    path.write_text('{"prompt": \n' + LINES)
-    assert [row.number for row in read(path) if row.error is None] == [2, 3, 4]
+    for broken in ('{"prompt": \n', "{\n", "\n{\n"):
+        path.write_text(broken + LINES)
+        assert len([row for row in read(path) if row.error is None]) == 3
 
 
 @pytest.mark.parametrize("first", ["Name one.,Red is a colour.,Table is one.", "What is it?,A red thing indeed.,0.5"])
