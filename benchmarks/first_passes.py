@@ -1,6 +1,6 @@
 """How often the first forward pass of a process differs from that of other processes.
 
-    python benchmarks/first_passes.py --processes 5000             with the warm-up of rewardline.core.runtime
+    python benchmarks/first_passes.py --processes 5000             with the warm-up of rewardline.model.threads
     python benchmarks/first_passes.py --processes 500 --bare       without it
 
 MKL computes the first call of a vector function with another accuracy in one of its threads now and then, if several

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from rewardline.core.errors import UserError
+from rewardline.tokens.settings import stated_positions
 
 if TYPE_CHECKING:  # the workflow checks folders too, and needs no torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -51,8 +52,8 @@ def usable_positions(model: "PreTrainedModel") -> int | None:
     Of the position embeddings of RoBERTa and its relatives, the first ones, up to that of the padding id, are for
     padding; those of OPT and BART begin with two that are not used.
     """
-    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    limits = [stated] if isinstance(stated, int) and stated > 0 else []
+    stated = stated_positions(model.config.get_text_config().to_dict())
+    limits = [stated] if stated is not None and stated > 0 else []
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
         if (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from rewardline.model.batch import Batch, Batching, collate
+from rewardline.model.folder import usable_positions
 from rewardline.model.score_positions import ScorePositions
 from rewardline.tokens.store import Comparison
 
@@ -76,10 +77,8 @@ class Probe:
         """
         self._model, self._positions, self._trains = model, positions, trains
         self._pad_id = getattr(model.config, "pad_token_id", None) or 0
-        known = [max_length, getattr(model.config, "max_position_embeddings", None)]
-        limit = min((length for length in known if isinstance(length, int)), default=512)
-        # A position for padding that is read, and those that RoBERTa leaves free.
-        limit = max(SHORT + 1, limit - 1 - (self._pad_id + 1 if self._pad_id < SHORT else 0))
+        known = [length for length in (max_length, usable_positions(model)) if length is not None]
+        limit = max(SHORT + 1, min(known, default=512) - 1)  # one for padding that is read
         size = model.get_input_embeddings().num_embeddings
         special = {
             value for name, value in vars(model.config).items() if name.endswith("_token_id") and value is not None

@@ -61,11 +61,15 @@ OFFSET_POSITIONS = (
 def stated_positions(config: Mapping[str, object]) -> int | None:
     """How many tokens a model has positions for, by its configuration alone; None if that does not say it.
 
-    `model.folder.usable_positions` knows it exactly, from the model.
+    With dynamic NTK scaling, the configuration has their number before scaling. `model.folder.usable_positions` knows
+    it exactly, from the model.
     """
     positions = config.get("max_position_embeddings") or config.get("n_positions")
     if not isinstance(positions, int):
         return None
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if isinstance(rope, Mapping) and "dynamic" in (rope.get("rope_type"), rope.get("type")):
+        positions = int(positions * rope.get("factor", 1))
     padding = config.get("pad_token_id")
     offset = 1 + (padding if isinstance(padding, int) else 1) if config.get("model_type") in OFFSET_POSITIONS else 0
     return positions - offset

@@ -12,7 +12,7 @@ WATCHED = """
 import json, sys
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from rewardline.core.runtime import VECTOR_FUNCTIONS
+from rewardline.model.threads import VECTOR_FUNCTIONS
 
 DTYPES = (torch.float32, torch.float64)
 called = set()

@@ -52,7 +52,7 @@ def test_what_is_no_model_is_refused_at_every_door(tmp_path: Path, base_models: 
     (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "some/other"}')
     AutoModelForSequenceClassification.from_pretrained(base, num_labels=3).save_pretrained(several)
     config = AutoConfig.from_pretrained(base)
-    config.vocab_size = 50
+    config.vocab_size, config.num_labels = 50, 1
     AutoModelForSequenceClassification.from_config(config).save_pretrained(foreign)
     for folder, message in (
         (adapter, "holds a LoRA adapter"),
