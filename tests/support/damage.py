@@ -1,16 +1,20 @@
-"""Single bytes of a finished project's artifacts changed, and what the stages that read them make of it."""
+"""Damage to the artifacts of a finished project, and what the stages that read them make of it."""
 
 import random
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+from unittest import mock
 
 from rewardline.core import artifacts, hashing
 from rewardline.core.errors import UserError
+from rewardline.report import summary
 from rewardline.tokens.store import SPLITS, TokenDataset
 from rewardline.training.processes.launcher import Nodes, Rendezvous
 from rewardline.training.reuse import TrainingJob
@@ -28,38 +32,50 @@ READERS = {
     r"shards/prompts/.*/manifest\.json": ("clean_pairs", "build_pairs"),
     r"shards/prompts/.*\.npz": ("clean_pairs",),
     r"shards/pairs/.*/manifest\.json": ("build_pairs", "tokenize_pairs"),
-    r"shards/pairs/.*/(train|eval)/.*": ("build_pairs", "tokenize_pairs"),
+    r"shards/pairs/.*/(train|eval)/.*\.parquet": ("build_pairs", "tokenize_pairs"),
     r"shards/pairs/.*/(rows\.npy|rejects\.parquet)": ("build_pairs",),
-    r"pairs/[^/]+/stats\.json": ("plot",),
+    r"pairs/[^/]+/stats\.json": ("join_tokens", "compare", "plot", "show"),
     r"pairs/[^/]+/train/part-.*": ("base_model",),
-    r"pairs/[^/]+/eval/part-.*": ("evaluate", "build_probes"),
-    r"base/.*/(manifest|config|tokenizer|tokenizer_config)\.json": ("tokenize_pairs", "train"),
+    r"pairs/[^/]+/eval/part-.*": ("evaluate", "build_probes", "plot"),
+    r"pairs/demo/eval/part-.*": ("compare",),
+    r"base/.*/manifest\.json": ("tokenize_pairs", "train", "show"),
+    r"base/.*/[^/.]+\.(json|jinja)": ("tokenize_pairs", "train"),
     r"base/.*\.safetensors": ("train",),
     r"shards/tokens/.*/(manifest\.json|.*\.arrow|rejects\.parquet)": ("join_tokens",),
-    r"tokens/.*/manifest\.json": ("train", "evaluate", "plot"),
+    r"tokens/.*/manifest\.json": ("train", "evaluate", "plot", "show"),
     r"tokens/.*/train-.*\.arrow": ("train",),
     r"tokens/.*/eval-.*\.arrow": ("train", "evaluate"),
-    r"models/[^/]+/(model\.safetensors|config\.json|tokenizer\.json|tokenizer_config\.json)": ("evaluate",),
-    r"models/[^/]+/run\.json": ("evaluate", "plot"),
+    r"models/[^/]+/run\.json": ("evaluate", "plot", "score"),
+    r"models/[^/]+/[^/.]+\.(json|jinja|safetensors)": ("evaluate", "score"),
     r"models/[^/]+/log\.jsonl": ("plot",),
-    r"evals/.*/metrics\.json": ("compare", "summarize", "evaluation_card", "plot"),
-    r"evals/.*/scores\.parquet": ("compare",),
-    r"(comparisons\.json|suspects\.parquet|summary\.tsv)": ("plot",),
+    r"evals/.*/metrics\.json": ("compare", "summarize", "evaluation_card", "plot", "show"),
+    r"evals/.*/scores\.parquet": ("compare", "plot"),
+    r"comparisons\.json": ("plot", "show"),
+    r"(suspects\.parquet|summary\.tsv)": ("plot",),
 }
-"""The programs that read an artifact, by a pattern of its path in `results/`."""
+"""The programs that read an artifact, by a pattern of its path in `results/`; `show` is the final summary."""
+OUTPUTS = ("--output", "--shard", "--shards", "--checkpoints", "--suspects")
+MANIFESTS = (artifacts.MANIFEST, "stats.json", "run.json", "metrics.json")
+
+Kind = Literal["byte", "cut", "lost", "swapped"]
+Job = tuple[str, list[str]]
 
 
-class Flip(NamedTuple):
-    """A changed byte, and the program that then read it."""
+class Change(NamedTuple):
+    """A damaged file, how it was damaged, and the program that then read it or, `again`, had once written it."""
 
     path: Path
-    offset: int
-    value: int
+    kind: Kind
     program: str
+    again: bool = False
+
+
+class RepeatedError(Exception):
+    """A program does its work again, since what it wrote is damaged."""
 
 
 class Damage:
-    """A finished project, damaged byte by byte; the current folder must be that of the project."""
+    """A finished project that is damaged and put back; the current folder must be that of the project."""
 
     def __init__(self, project: Project, scratch: Path) -> None:
         self._intact, self._out = scratch / "intact", scratch / "out"
@@ -67,17 +83,36 @@ class Damage:
         listed = project.run("--cores", "2", "--dry-run", "--forceall", "--printshellcmds").stdout
         listed = re.sub(r"\$\(dirname (.+?)/[^/]+\)", r"\1", re.sub(r" --log \S+", "", listed))
         self._jobs = [(name, shlex.split(text)) for name, text in re.findall(r"python scripts/(\w+)\.py (.*)", listed)]
-        self._files = sorted(path for path in Path("results").rglob("*") if path.is_file() and self.readers(path))
+        questions = ["--prompt", "p", "--answer", "a"]
+        self._jobs += [("score", ["--model", str(path), *questions]) for path in Path("results/models").glob("[!.]*")]
+        self._jobs.append(("show", []))
+        files = sorted(path for path in Path("results").rglob("*") if path.is_file() and path.stat().st_size)
+        self._read = [path for path in files if self.readers(path)]
+        self._written = [path for path in files if self.writers(path)]
 
-    def readers(self, path: Path) -> list[tuple[str, list[str]]]:
-        """The jobs, as program and options, that read a file."""
+    def readers(self, path: Path) -> list[Job]:
+        """The jobs that read a file."""
         name = path.relative_to("results").as_posix()
         programs = {one for pattern, found in READERS.items() if re.fullmatch(pattern, name) for one in found}
-        return [job for job in self._jobs if job[0] in programs and self._is_named(path, job[1])]
+        return [job for job in self._jobs if job[0] in programs and self._is_named(path, job)]
 
-    def _is_named(self, path: Path, options: list[str]) -> bool:
+    def writers(self, path: Path) -> list[Job]:
+        """The jobs that keep a file in a folder of theirs, to do their work once only."""
+        if path.suffix == ".lock" or path.name.startswith(".snakemake"):
+            return []
+        return [
+            job
+            for job in self._jobs
+            for name, option in pairwise(job[1])
+            if name in OUTPUTS and (self._intact / Path(option).relative_to("results")).is_dir()
+            if Path(option) in path.parents
+        ]
+
+    def _is_named(self, path: Path, job: Job) -> bool:
         """Whether a command names the file, its folder, or a manifest that is in its folder or names that."""
-        for name, option in pairwise(options):
+        if job[0] == "show":
+            return True
+        for name, option in pairwise(job[1]):
             one = Path(option)
             if option.startswith("results/") and name not in ("--output", "--shard"):
                 if one == path or (one.parent if one.suffix else one) in path.parents[:2]:
@@ -89,47 +124,129 @@ class Damage:
                     return True
         return False
 
-    def flip(self, chance: random.Random) -> tuple[Flip, str]:
-        """Change a byte of intact results, and have one of its readers read it; and what came of it.
+    def change(self, chance: random.Random, kind: Kind = "byte", again: bool = False) -> tuple[Change, str]:
+        """Damage a file of intact results, and have a program read it; and what came of it.
 
-        That is the message of the `UserError`, or else `silent`, or the name of another error.
+        `again`: the program is started again where it has been before, as by Snakemake after an edit.
+
+        That is the message of the `UserError`, or `repeated`, `equal` or `silent` for results that are made again,
+        equal or not known to be so, or else the name of another error.
         """
-        path = chance.choice(self._files)
+        files = self._written if again else self._read
+        # A manifest vouches for the files of its folder, and another is as good a manifest.
+        path = chance.choice([path for path in files if kind != "swapped" or path.name not in MANIFESTS])
         self.restore()
-        content = bytearray(path.read_bytes())
-        offset, value = chance.randrange(len(content)), chance.randrange(1, 256)
-        content[offset] ^= value
-        program, options = chance.choice(self.readers(path))
-        path.write_bytes(content)
+        jobs = self.writers(path) if again else self.readers(path)
+        if (path.name, kind) == ("run.json", "lost"):  # for score.py, the model is then one of another tool
+            jobs = [job for job in jobs if job[0] != "score"]
+        program, options = chance.choice(jobs)
+        self._damage(path, kind, chance)
         artifacts._hashes.cache_clear()
         hashing._XXH3.clear()
         shutil.rmtree(self._out, ignore_errors=True)
         try:
-            self._run(program, options)
-            outcome = "silent"
+            if again:
+                outcome = self._run_again(program, options, path)
+            else:
+                self._run(program, self._elsewhere(program, options))
+                outcome = "silent"
+        except RepeatedError:
+            outcome = "repeated"
         except UserError as error:
             outcome = str(error)
         except Exception as error:
             outcome = f"{type(error).__name__}: {error}"
-        return Flip(path, offset, value, program), outcome
+        return Change(path, kind, program, again), outcome
+
+    def _damage(self, path: Path, kind: Kind, chance: random.Random) -> None:
+        content = bytearray(path.read_bytes())
+        if kind == "lost":
+            path.unlink()
+            return
+        if kind == "cut":
+            del content[chance.randrange(len(content)) :]
+        elif kind == "byte":
+            content[chance.randrange(len(content))] ^= chance.randrange(1, 256)
+        else:
+            others = [other for other in self._intact.rglob(f"*{path.suffix}") if other.is_file()]
+            others = [other for other in others if other.name == path.name] or others
+            others = [other for other in others if other.read_bytes() != content]
+            content = bytearray(chance.choice(others).read_bytes()) if others else content[::-1]
+        path.write_bytes(content)
+
+    def _elsewhere(self, program: str, options: list[str]) -> list[str]:
+        """The options with other folders to write to."""
+        values = dict(pairwise(options))
+        names = [name for name in OUTPUTS if name in values and name != "--shards"]
+        names += ["--shards"] * (program == "evaluate")
+        names = [name for name in names if name != "--suspects" or program == "compare"]
+        moved = {values[name]: str(self._out / name) for name in names}
+        return [moved.get(option, option) for option in options]
 
     def _run(self, program: str, options: list[str]) -> None:
         values = dict(pairwise(options))
-        for name in ("--output", "--shard", "--checkpoints", *(["--suspects"] if program == "compare" else [])):
-            if name in values:
-                options = [str(self._out / name) if one == values[name] else one for one in options]
+        if program == "show":
+            manifests = ("pairs/*/stats.json", "tokens/*/*/manifest.json", "base/*/manifest.json")
+            intact = [sorted(self._intact.glob(one)) for one in (*manifests, "evals/*/*/metrics.json")]
+            found = [["results" / path.relative_to(self._intact) for path in paths] for paths in intact]
+            summary.account(found[0], found[1], found[2])
+            summary.final_summary(found[3], comparisons=Path("results/comparisons.json"))
+            return
         if program != "train":
             assert import_module(program).main(options) == 0
             return
-        settings, checkpoints = TrainSettings.model_validate_json(values["--settings"]), self._out / "checkpoints"
+        settings, checkpoints = TrainSettings.model_validate_json(values["--settings"]), Path(values["--checkpoints"])
         job = TrainingJob(settings, Path(values["--tokens"]), Path(values["--base"]), checkpoints)
 
         def read_tokens(_: Rendezvous) -> int:
-            return min(len(TokenDataset(job.tokens, split)) for split in SPLITS)
+            for split in SPLITS:
+                TokenDataset(job.tokens, split)
+            raise RepeatedError
 
-        job.run(read_tokens, Nodes(), self._out / "model")
+        job.run(read_tokens, Nodes(), Path(values["--output"]))
+
+    def _run_again(self, program: str, options: list[str], path: Path) -> str:
+        """Start a job whose declared outputs Snakemake has deleted; `equal` if they are then as before."""
+        outputs = [Path(option) for name, option in pairwise(options) if name == "--output"]
+        for manifest in (folder / name for folder in outputs for name in MANIFESTS):
+            if manifest != path:
+                manifest.unlink(missing_ok=True)
+        with _no_work():
+            self._run(program, options)
+        for file in (file for folder in outputs for file in folder.rglob("[!.]*") if file.is_file()):
+            if file.read_bytes() != (self._intact / file.relative_to("results")).read_bytes():
+                return "silent"
+        return "equal"
 
     def restore(self) -> None:
         """Put back all results."""
-        shutil.rmtree("results")
-        shutil.copytree(self._intact, "results")
+        intact = {path.relative_to(self._intact): path for path in self._intact.rglob("*")}
+        for path in sorted(Path("results").rglob("*"), reverse=True):
+            if path.relative_to("results") not in intact:
+                path.rmdir() if path.is_dir() else path.unlink()
+        for name, path in intact.items():
+            target = Path("results") / name
+            if path.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif not target.exists() or hashing.file_state(target)[2:] != hashing.file_state(path)[2:]:
+                target.unlink(missing_ok=True)
+                shutil.copy2(path, target)
+
+
+@contextmanager
+def _no_work() -> Iterator[None]:
+    """In it, a stage that does its work again raises `RepeatedError`."""
+    with (
+        mock.patch.object(artifacts, "atomic_folder", side_effect=RepeatedError),
+        mock.patch("rewardline.scoring.batch_scorer.window_scorer", side_effect=RepeatedError),
+    ):
+        yield
+
+
+def is_noticed(change: Change, outcome: str) -> bool:
+    """Whether damage is named together with a remedy, or what was damaged is made again."""
+    if change.again and outcome in ("equal", "repeated"):
+        return True
+    # Where a file has the content of another, its folder is what does not fit together.
+    named = str(change.path.parent if change.kind == "swapped" else change.path)
+    return named in outcome and bool(re.search("is damaged|is missing|does not exist", outcome))

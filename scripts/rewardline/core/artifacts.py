@@ -12,7 +12,7 @@ keeps what is intact.
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -77,8 +77,19 @@ def artifact_key(
 
 
 def input_hashes(paths: Iterable[Path]) -> list[JsonValue]:
-    """The path and SHA-256 of each file, for `artifact_key`."""
-    return [f"{path} {file_sha256(path)}" for path in paths]
+    """The path and SHA-256 of each file, for `artifact_key`.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    try:
+        return [f"{path} {file_sha256(path)}" for path in paths]
+    except FileNotFoundError as error:
+        raise _missing(error.filename) from error
+
+
+def _missing(path: Path | str) -> UserError:
+    return UserError(f"{path} does not exist; run the stage that makes it first")
 
 
 def make_folder(
@@ -124,7 +135,7 @@ def read_manifest(path: Path, repair: bool = True) -> Any:
         text = path.read_bytes().decode()
         content = json.loads(text)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; run the stage that makes it first") from error
+        raise _missing(path) from error
     except ValueError as error:
         raise damaged(path, path, first_line(error), repair) from error
     if isinstance(content, dict) and {_HASH, _FILES} & content.keys():  # one byte cannot remove both
@@ -161,12 +172,23 @@ def verify(path: Path, *names: str) -> None:
     Raises:
         UserError: it is missing or damaged, or its manifest is.
     """
-    for folder in path.parents[:2]:
-        for manifest in (folder / name for name in names or (MANIFEST,)):
-            if manifest.is_file():
-                if hashes := _hashes(manifest, file_state(manifest)):
-                    _compare(path, hashes.get(path.relative_to(folder).as_posix()), manifest)
-                return
+    for manifest in _manifests(path.parents[:2], names):
+        if hashes := _hashes(manifest, file_state(manifest)):
+            _compare(path, hashes.get(path.relative_to(manifest.parent).as_posix()), manifest)
+        return
+
+
+def listed(folder: Path, *names: str) -> set[Path]:
+    """The files in a folder by its manifest, or by that of the folder above; see `verify`."""
+    for manifest in _manifests((folder, folder.parent), names):
+        files = map(manifest.parent.joinpath, _hashes(manifest, file_state(manifest)))
+        return {file for file in files if file.parent == folder}
+    return set()
+
+
+def _manifests(folders: Iterable[Path], names: Iterable[str]) -> Iterator[Path]:
+    paths = (folder / name for folder in folders for name in names or (MANIFEST,))
+    return filter(Path.is_file, paths)
 
 
 def verify_files(manifest: Path, chosen: Callable[[str], bool] = lambda _: True, repair: bool = True) -> bool:

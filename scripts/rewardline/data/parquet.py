@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
-from rewardline.core.artifacts import MANIFEST, verify
+from rewardline.core.artifacts import MANIFEST, listed, verify
 from rewardline.core.errors import UserError, first_line
 from rewardline.core.files import link_or_copy
 from rewardline.core.hashing import file_sha256
@@ -149,7 +149,10 @@ def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[p
 
 
 def _parts(path: Path) -> list[Path]:
-    return sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+    """The parts of a folder, with those that are lost; or the path of a file."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in {*path.iterdir(), *listed(path, *_MANIFESTS)} if file.match("part-*.parquet"))
 
 
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[Row]:

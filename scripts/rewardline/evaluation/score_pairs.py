@@ -41,7 +41,7 @@ class ScoreParts:
     """The scores of finished parts, a file each, in a folder named by the key of all that they depend on.
 
     A part is some consecutive comparisons. Its file holds the float32 scores of all their answers, and a SHA-256 of the
-    part's number and the scores.
+    key, the part's number and the scores.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -53,7 +53,7 @@ class ScoreParts:
         if not path.exists():
             return None
         content = path.read_bytes()
-        if content[-32:] != _checksum(number, content[:-32]):
+        if content[-32:] != self._checksum(number, content[:-32]):
             log.warning("%s is damaged; its part is scored again", path)
             return None
         return np.frombuffer(content[:-32], dtype="<f4")
@@ -62,7 +62,7 @@ class ScoreParts:
         """Keep the scores of a finished part."""
         values = scores.astype("<f4").tobytes()
         with atomic_file(self._path(number)) as partial:
-            partial.write_bytes(values + _checksum(number, values))
+            partial.write_bytes(values + self._checksum(number, values))
 
     def delete_others(self) -> None:
         """Delete the parts of other keys."""
@@ -72,9 +72,8 @@ class ScoreParts:
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.scores"
 
-
-def _checksum(number: int, values: bytes) -> bytes:
-    return hashlib.sha256(number.to_bytes(8) + values).digest()
+    def _checksum(self, number: int, values: bytes) -> bytes:
+        return hashlib.sha256(self._folder.name.encode() + number.to_bytes(8) + values).digest()
 
 
 def scores_key(model: Path, weights: str, tokens: Path, settings: ScoringSettings) -> str:

@@ -40,7 +40,7 @@ def write_summary(results: Iterable[EvaluationResult], path: Path) -> None:
 
 def verify_summary(results: Iterable[EvaluationResult], path: Path) -> None:
     """Raise `UserError` if the table in a file is not that of these results."""
-    if path.read_bytes() != _table_of(results):
+    if not path.is_file() or path.read_bytes() != _table_of(results):
         raise damaged(path, path, "it is not the table of the evaluations")
 
 
