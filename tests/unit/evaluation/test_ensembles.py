@@ -153,7 +153,7 @@ def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
     ("entry", "message"),
     [
         ({"ensemble": ["first"], "mixture": "m", "seeds": [1]}, "runs.e: seeds is not allowed with ensemble"),
-        ({"ensemble": ["fist"]}, "runs.e.ensemble: 'fist' is no run and no run id; known: first, first-seed0"),
+        ({"ensemble": ["fist"]}, "runs.e.ensemble: 'fist' is no run and no run id; did you mean first?"),
         ({"ensemble": ["second"]}, "has one member, second; expected two or more"),
         ({"ensemble": ["first", "e"]}, "'e' is an ensemble itself"),
         (
