@@ -108,9 +108,8 @@ def test_damage_is_noticed_by_whoever_reads_it(
     project, _ = finished
     monkeypatch.chdir(project.folder)
     damage, chance = Damage(project, tmp_path), random.Random(0)
-    kinds: list[tuple[Kind, bool]] = [("byte", False)] * 20 + [("byte", True)] * 8
-    kinds += [("cut", False), ("lost", False), ("swapped", False)] * 3
-    outcomes = [damage.change(chance, kind, again) for kind, again in kinds]
+    kinds: tuple[Kind, ...] = ("byte", "byte", "byte", "byte", "byte", "byte", "cut", "lost", "swapped")
+    outcomes = [damage.change(chance, kind, again) for kind in kinds for again in (False, False, False, True)]
     damage.restore()
     assert [one for one in outcomes if not is_noticed(*one)] == []
 
