@@ -73,7 +73,8 @@ onstart:
 
 
 onsuccess:
-    print(final_summary())
+    if not workflow.touch:
+        print(final_summary())
 
 
 onerror:
