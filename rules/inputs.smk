@@ -44,6 +44,14 @@ def converted_data(wildcards):
     return f"results/data/{wildcards.dataset}/manifest.json"
 
 
+def labelled_dataset(wildcards):
+    """All rows of a dataset of several files, where its first rows have to say what numbers as labels mean."""
+    entry = runs.sources(CONFIG)[wildcards.dataset]
+    is_stated = entry.values or entry.format not in ("auto", "preference", "votes", "ranked")
+    several = len(dataset_parts(wildcards.dataset)) > 1
+    return [f"results/data/{wildcards.dataset}/manifest.json"] if several and not is_stated else []
+
+
 def join_index(wildcards):
     """The index of the rows that a dataset joins, if it joins any."""
     joins = runs.joined_sources(CONFIG, wildcards.dataset)

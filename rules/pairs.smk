@@ -25,6 +25,7 @@ rule index_joins:
 rule convert_rows:
     input:
         data=converted_data,
+        dataset=labelled_dataset,
         join_index=join_index,
         code=code("convert_rows.py"),
     output:
@@ -42,12 +43,14 @@ rule convert_rows:
         settings=settings(
             lambda w: stage_settings.convert_settings(CONFIG, w.dataset, candidate_parts(w.dataset)[w.part])
         ),
+        dataset=lambda wildcards, input: [f"--dataset={path}" for path in input.dataset],
         join_index=lambda wildcards, input: [f"--join-index={path}" for path in input.join_index],
     message:
         "Converting {wildcards.part} of {wildcards.dataset}"
     shell:
         program("convert_rows.py") + " --name {wildcards.dataset} --settings {params.settings:q} --data {input.data}"
-        " {params.join_index:q} --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
+        " {params.dataset:q} {params.join_index:q}"
+        " --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
 
 
 rule group_prompts:

@@ -37,6 +37,39 @@ def test_numbers_are_decided_once_and_read_the_same_everywhere(tmp_path: Path) -
         assert word == ("one", "two")[int(number) % 3]
 
 
+@pytest.mark.parametrize("first", [1, 2])
+def test_files_in_which_one_number_occurs_are_read_as_the_others(tmp_path: Path, first: int) -> None:
+    data = pd.DataFrame(rows([first] * 12 + [1, 2] * 6 + [3 - first] * 12))
+    paths = [str(tmp_path / name) for name in ("a.csv", "b.parquet", "c.jsonl")]
+    data[:12].to_csv(paths[0], index=False)
+    data[12:24].astype({"label": float}).to_parquet(paths[1])
+    data[24:].to_json(paths[2], orient="records", lines=True)
+    assert build(tmp_path, {"a": paths})["pairs_out"] == 36
+    for pair in pairs(tmp_path, "train") + pairs(tmp_path, "eval"):
+        word, number = pair["chosen"].split()
+        assert word == ("one", "two")[data.label[int(number)] - 1]
+    more = write_rows(tmp_path / "d.jsonl", rows([1, 0]))
+    with pytest.raises(UserError, match=r"its format is not clear: .*for what label holds \(0, 1, 2\)"):
+        build(tmp_path, {"a": [*paths, more]})
+
+
+def test_the_number_of_the_best_answer_counts_from_the_same_number_in_all_files(tmp_path: Path) -> None:
+    def chosen(files: list[list[int]]) -> set[str]:
+        folder = tmp_path / "".join(f"{best}" for file in files for best in file)
+        made, count = [], 0
+        for k, file in enumerate(files):
+            answers = [
+                {"prompt": f"question {count + n}", "answers": ["A", "B", "C"], "best": b} for n, b in enumerate(file)
+            ]
+            made.append(write_rows(folder / f"{k}.jsonl", answers))
+            count += len(file)
+        build(folder, {"a": made}, {"a": {"pairing": "best_worst"}})
+        return {pair["chosen"] for split in ("train", "eval") for pair in pairs(folder, split)}
+
+    assert chosen([[1, 1, 1], [0, 0, 0], [2]]) == {"A", "B", "C"}
+    assert chosen([[1, 1, 1], [2, 2, 2], [3]]) == {"A", "B", "C"}
+
+
 @pytest.mark.parametrize("settings", [{}, {"format": "preference"}], ids=str)
 def test_numbers_that_may_mean_anything_stop_the_stage(tmp_path: Path, settings: Json) -> None:
     with pytest.raises(UserError, match=r"is not clear: .*a\.jsonl:1 has the keys .*values: {first: \.\.\."):

@@ -52,13 +52,13 @@ def convert(folder: Path, config: Config, name: str, only_read: bool = False) ->
     manifests: list[Path] = []
     if only_read:
         return manifests
-    options: list[str | Path] = []
+    options: list[str | Path] = ["--dataset", joined / "manifest.json"] if len(files) > 1 else []
     if others := joined_sources(config, name):
         tables = [folder / "data" / other / "manifest.json" for other in others]
         index = folder / "joins" / name
         settings = stages.join_index_settings(config, name)
         _program(index_joins.main, "--data", *tables, "--output", index, settings=settings)
-        options = ["--join-index", index / "manifest.json"]
+        options += ["--join-index", index / "manifest.json"]
     for part, place in stages.convert_parts(config, name, files).items():
         out = folder / "candidates" / name / part
         own = stages.convert_settings(config, name, place)

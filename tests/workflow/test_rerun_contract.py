@@ -367,12 +367,10 @@ def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: 
     added = place.planned()
     assert set(added) == everything, "a file that the glob matches now"
     assert added["download_file"] == added["download"] == 1, "the other files are left alone"
-    assert added["convert_rows"] == 2, "the new file, and the dataset that joins these rows"
+    assert added["convert_rows"] == 4, "all files, which say together what labels mean; the dataset that joins them"
     (place.folder / "data" / "c.jsonl").unlink()
     moved = (place.folder / "data" / "b.jsonl").rename(tmp_path / "b.jsonl")
-    assert set(place.planned()) == everything - {"download_file"}, (
-        "a file that is gone; only the dataset that joins these rows is converted again"
-    )
+    assert set(place.planned()) == everything - {"download_file"}, "a file that is gone"
     moved.rename(place.folder / "data" / "b.jsonl")
     path = place.folder / "data" / "a.jsonl"
     text, date = path.read_text(), path.stat().st_mtime
@@ -380,7 +378,7 @@ def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: 
     os.utime(path, (date - 1000, date - 1000))
     edited = place.planned()
     assert set(edited) == everything, "a file with other content and an older date"
-    assert (edited["download_file"], edited["convert_rows"]) == (1, 2)
+    assert (edited["download_file"], edited["convert_rows"]) == (1, 3)
     path.write_text(text)
     assert place.planned() == {}
 

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Final, TypedDict, cast
@@ -15,7 +15,7 @@ from rewardline.core.hashing import canonical
 from rewardline.core.progress import progress
 from rewardline.data.benchmarks import mismatch
 from rewardline.data.conversation import Reject
-from rewardline.data.formats.detect import choose
+from rewardline.data.formats.detect import choose, numbered
 from rewardline.data.formats.drafts import RowPairs
 from rewardline.data.formats.fields import Record, is_number, label_texts, row_filter
 from rewardline.data.formats.grouped import Grouping, GroupReject
@@ -34,6 +34,8 @@ from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_ro
 log = logging.getLogger(__name__)
 FIRST_ROWS: Final = 50
 """Rows that `format: auto` is decided by."""
+FIRST_FILES: Final = 20
+"""Files of a dataset, evenly spread, whose first rows say what numbers as labels mean."""
 RowReader = Callable[[StoredRow], Record]
 """Reads a stored row; raises `Reject` for one that is not used."""
 Converted = Iterator[tuple[Sequence[RowLocation], RowPairs]]
@@ -55,12 +57,14 @@ def convert(
     manifest: Path,
     join_index: Path | None,
     tables: Sequence[Path],
+    numbered_rows: Sequence[Record],
     out: Path,
 ) -> CandidatesManifest:
     """Write the candidates of a dataset's part to the folder `out`.
 
     `manifest` is that of the dataset's rows. `join_index` is that of the index of its joins, if it has any; without it
-    an index is made of `tables`, the manifests of the joined datasets' rows.
+    an index is made of `tables`, the manifests of the joined datasets' rows. `numbered_rows` are those of other files,
+    see `read_numbered`.
 
     Raises:
         UserError: the format or the meaning of labels is not clear, or a file is missing or damaged.
@@ -81,7 +85,10 @@ def convert(
                 yield row
                 bar.update(1)
 
-        chosen, positions = choose_format(dataset, settings, manifest, read), settings.scoring is not None
+        chosen, positions = (
+            choose_format(dataset, settings, manifest, read, numbered_rows),
+            settings.scoring is not None,
+        )
         if chosen.format in GROUPED:
             buckets = Buckets(out / ".groups", arrow_schema(GroupedRow), bucket_count(total, characters))
             converted = _convert_groups(rows(), read, grouping(chosen, positions), buckets)
@@ -93,7 +100,24 @@ def convert(
     return writer.close(chosen.format, total)
 
 
-def choose_format(dataset: str, settings: ConvertSettings, manifest: Path, read: RowReader) -> FormatSettings:
+def read_numbered(settings: ConvertSettings, manifest: Path) -> list[Record]:
+    """The rows that say what numbers as labels mean in all files of a dataset, whose manifest is given."""
+    parts, keep = StoredDataset.read(manifest).parts, row_filter(settings.where)
+    records: list[Record] = []
+    for index in range(0, len(parts), -(-len(parts) // FIRST_FILES) or 1):
+        for row in islice(read_stored_rows(manifest, (index, len(parts))), FIRST_ROWS):
+            with suppress(Reject):
+                records += [keep(json.loads(row.record))] if row.record is not None else []
+    return numbered(records, settings)
+
+
+def choose_format(
+    dataset: str,
+    settings: ConvertSettings,
+    manifest: Path,
+    read: RowReader,
+    numbered_rows: Sequence[Record] = (),
+) -> FormatSettings:
     """How to read a dataset's rows: what the settings say, completed by what its first rows state.
 
     Raises:
@@ -107,7 +131,7 @@ def choose_format(dataset: str, settings: ConvertSettings, manifest: Path, read:
             first = first or row
         if len(records) == FIRST_ROWS:
             break
-    chosen, explanation = choose(records, settings)
+    chosen, explanation = choose(records, settings, numbered_rows)
     if chosen is not None:
         unread = unread_texts(records, chosen)
         left = f"; columns of texts that are not read: {', '.join(unread)[:200]}" if unread else ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeGuard
 
+from rewardline.core.hashing import canonical
 from rewardline.data.conversation import (
     Reject,
     ends_with_answer,
@@ -68,10 +69,28 @@ class Match(NamedTuple):
     paths: Paths = ()
 
 
-def choose(records: Sequence[Record], settings: FormatSettings) -> Choice:
-    """How to read a dataset, by its first rows: the format if it is `auto`, and what its labels mean."""
-    survey = Survey(records, settings)
+def choose(records: Sequence[Record], settings: FormatSettings, others: Sequence[Record] = ()) -> Choice:
+    """How to read a dataset, by its first rows: the format if it is `auto`, and what its labels mean.
+
+    `others`: rows of its other files, which say what labels mean too (see `numbered`).
+    """
+    survey = Survey(records, settings, others)
     return survey.choose() if settings.format == "auto" else survey.confirm(settings.format)
+
+
+def numbered(records: Iterable[Record], settings: FormatSettings) -> list[Record]:
+    """Of rows whose labels are numbers, one for each that differs: together they say what the numbers mean."""
+    found: dict[str, Record] = {}
+    for row in _rows(records, settings):
+        labels: list[object] = [[key, names, label_text(label)] for key, names, label in two_answers.number_labels(row)]
+        with suppress(Reject):
+            answers = ranked.read_answers(row)
+            if isinstance(answers, ranked.AnswerList):
+                best = [ranked.best_label(row), *(row.record.get(key) for key in _keys_of_sides([row]))]
+                labels += [[len(answers.items), label_text(each)] for each in best if is_number(each)]
+        if labels:
+            found.setdefault(canonical(labels), row.record)
+    return list(found.values())
 
 
 def match(row: RowFields, first: int | None, running: Collection[str] = ()) -> list[Match]:
@@ -379,7 +398,7 @@ def _ask_for_best(best: object, answers: ranked.AnswerList, first: int | None) -
 class Survey:
     """What the first rows of a dataset state; `matches` has, for each of them, the formats that it may have."""
 
-    def __init__(self, records: Sequence[Record], settings: FormatSettings) -> None:
+    def __init__(self, records: Sequence[Record], settings: FormatSettings, others: Sequence[Record] = ()) -> None:
         rows = _rows(records, settings)
         if plausibility.names_systems(rows):
             settings = settings.replace(fields={**settings.fields, "system": _NOT_SET})
@@ -389,7 +408,7 @@ class Survey:
         self._values, self._ask = settings.values, ""
         self._first = ranked.stated_first_number(settings)
         if not settings.values:
-            rows = _rows(records, settings)
+            rows = _rows([*records, *others], settings)
             self._values, self._ask = two_answers.label_values(rows)
             self._first = ranked.first_number(rows, _keys_of_sides(rows))
         self._rows = _rows(records, settings.replace(values=self._values))

@@ -303,7 +303,7 @@ def label_values(rows: Iterable[RowFields]) -> tuple[JsonObject, str]:
     """
     labels: dict[tuple[str, tuple[str, str]], list[object]] = {}
     for row in rows:
-        for key, names, label in _number_labels(row):
+        for key, names, label in number_labels(row):
             labels.setdefault((key, names), []).append(label)
     meanings = [_meaning(numbers, key, names) for (key, names), numbers in sorted(labels.items())]
     unclear = next((meaning for meaning in meanings if meaning[1]), None)
@@ -314,8 +314,8 @@ def label_values(rows: Iterable[RowFields]) -> tuple[JsonObject, str]:
     return meanings[0]
 
 
-def _number_labels(row: RowFields) -> Iterator[tuple[str, tuple[str, str], object]]:
-    """The labels of two answers that are numbers, with their key and the names of the answers."""
+def number_labels(row: RowFields) -> Iterator[tuple[str, tuple[str, str], object]]:
+    """The labels of two answers that are numbers, each with its key and the names of the answers."""
     try:
         label, key = preference_label(row), row.key("preference")
         if row.mapped("answer_a"):
