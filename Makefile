@@ -9,6 +9,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 TEST_PROCESSES ?= 3
+# Snakemake keeps a cache in the home folder, and ends with a traceback where it cannot.
+ifneq ($(shell test -w "$(HOME)" && echo writable), writable)
+export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
+endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run test setup lint docs clean

@@ -1,6 +1,7 @@
 import os
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from snakemake.common.configfile import load_configfile
@@ -43,7 +44,23 @@ def check_folders():
             )
 
 
+def check_temporary_folder():
+    """Have temporary files go where they can be written: elsewhere than to a TMPDIR that is missing or full."""
+    wanted = os.environ.get("TMPDIR", "/tmp")
+    try:
+        found = tempfile.gettempdir()
+    except FileNotFoundError:
+        raise WorkflowError("no folder takes temporary files; set TMPDIR to one with free space") from None
+    if not os.path.isdir(wanted) or not os.path.samefile(found, wanted):
+        os.environ["TMPDIR"] = found
+        if workflow.is_main_process:
+            logger.warning(
+                f"{wanted} takes no temporary files; they go to {found}. Set TMPDIR to choose another folder"
+            )
+
+
 check_folders()
+check_temporary_folder()
 
 
 def selected_runs():

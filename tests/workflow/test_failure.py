@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 import yaml
 
-from support.project import Project
+from support.project import ENVIRONMENT, Project
 
 CONFIG = {
     "datasets": {"made": {"demo": {}}},
@@ -38,6 +39,20 @@ def test_results_that_did_not_fail_are_shown(tmp_path: Path) -> None:
     assert shown[place + 2] == "The same command resumes where this one stopped."
     (failed,) = [line for line in shown if line.startswith("failed")]
     assert failed == "failed  evaluate s bad; see results/logs/evaluate/s/bad.log"
+
+
+def test_a_full_or_missing_folder_for_temporary_files_is_said_and_an_edited_rule_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project(tmp_path / "project")
+    target = "results/data/made/manifest.json"
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.setitem(ENVIRONMENT, "TMPDIR", str(tmp_path / "none"))
+    text = project.run("--cores", "1", "--dry-run", target).stdout
+    assert f"{tmp_path}/none takes no temporary files; they go to /tmp." in text and "Generating made" in text
+    rule = project.folder / "rules" / "download.smk"
+    rule.write_text(rule.read_text().replace('"Generating {', '"Making {'))
+    assert "Making made" in project.run("--cores", "1", "--dry-run", target).stdout
 
 
 def test_what_a_failed_job_took_away_is_made_again(tmp_path: Path) -> None:

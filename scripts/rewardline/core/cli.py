@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -82,12 +83,33 @@ def _failed(message: str) -> int:
     return 1
 
 
-def is_lack_of_memory(error: Exception) -> bool:
-    """Whether an error says, in the words of Python, the loader of libraries or torch, that memory is lacking."""
+def _message(error: BaseException) -> str | None:
+    """What to tell the user of an error; None for one that is a fault of the program."""
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return "the working directory has been deleted; change to one that exists"
+    if (message := explain(error)) is not None:
+        return message
+    if isinstance(error, MemoryError | SystemError | ImportError | RuntimeError):
+        lack = _lack_of_memory(error)
+        return lack and f"there is not enough memory: {lack}{_memory_limit()}"
+    return None
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _lack_of_memory(error: BaseException) -> str | None:
+    """The line in which an error says, in the words of Python, the loader or torch, that memory is lacking."""
     limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
     if isinstance(error, MemoryError) or (isinstance(error, SystemError) and limited):
-        return True
-    return re.search("map segment|annot allocate memory|can't allocate memory", str(error)) is not None
+        return first_line(error)
+    found = re.search(r".*(map segment|annot allocate memory|can't allocate memory).*", str(error))
+    return found and found[0].strip()
 
 
 def _memory_limit() -> str:
@@ -108,12 +130,21 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
     print_anything()
     try:
         code = main(None)
-    except (UserError, OSError) as error:
-        code = _failed(str(explain(error)))
-    except (MemoryError, SystemError, ImportError, RuntimeError) as error:
-        if not is_lack_of_memory(error):
-            raise
-        code = _failed(f"there is not enough memory: {first_line(error)}{_memory_limit()}")
     except KeyboardInterrupt:
         code = 130
+    except Exception as error:
+        if (message := _message(error)) is None:
+            raise
+        code = _failed(message)
     sys.exit(code)
+
+
+def _show_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if (message := _message(error)) is None:
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        _failed(message)
+
+
+# Programs import their libraries before they call `run`, and that may fail for the same reasons.
+sys.excepthook = _show_uncaught

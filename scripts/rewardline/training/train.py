@@ -1,6 +1,7 @@
 """A training run in one process: from the base model to the exported reward model."""
 
 import logging
+import os
 import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -69,6 +70,13 @@ def train(job: TrainingJob) -> None:
         settings.run, data.pairs, len(data), loop.total_steps, model.batching, model.attention,
         training.precision, training.zero_stage, world_size(), training.threads, device,
     )  # fmt: skip
+    cores, used = len(os.sched_getaffinity(0)), world_size() * training.threads
+    if device.type == "cpu" and used < cores:
+        log.info(
+            "computes with %d of %d cores; the run's training.threads sets how many, and changes the last bits",
+            used,
+            cores,
+        )
     loop.run()
     work = loop.work.total()
     exported_step = take_best_weights(model, loop.state.selection, folder, training, loop.state.step)
