@@ -32,7 +32,7 @@ $(VENV)/.test: $(VENV)/.run envs/requirements-dev.txt
 	touch $@
 
 test: $(VENV)/.test lint
-	tests/support/install_browser.sh
+	tests/install_browser.sh
 	pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.test

@@ -1,6 +1,7 @@
 """Base models from folders of every kind, and what is refused."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,15 @@ from rewardline.core.errors import UserError
 from rewardline.core.hashing import file_sha256
 from rewardline.model.loading import load_base
 from rewardline.report.summary import account
+from rewardline.scoring.text_scorer import Scorer
+from rewardline.tokens.store import Comparison
 from rewardline.tokens.tokenizer import load_tokenizer
 
+from support.data_stages import build, tokenize
 from support.families import FAMILIES
 from support.pairs import pair_rows, write_pairs
 from support.project import restart
+from support.training_runs import train
 
 
 def take(source: Path | str, out: Path, **settings: Any) -> dict[str, Any]:
@@ -70,6 +75,33 @@ def test_a_model_is_prepared_again_only_if_something_has_changed(
     (source / "config.json").write_text(config.replace("0.02", "0.03"))  # of the same size
     assert take(source, out)["files"] != manifest["files"]
     assert (out / "config.json").stat().st_mtime_ns != written
+
+
+def test_a_tokenizer_without_an_end_token_needs_the_setting_alone(
+    tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    source, base = tmp_path / "source", tmp_path / "base"
+    shutil.copytree(base_models("llama"), source)
+    path = source / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["eos_token"]
+    path.write_text(json.dumps(config))
+    take(source, base)
+    rows = [{"prompt": f"question {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(20)]
+    build(tmp_path, {"a": rows}, eval_fraction=0.3)
+    with pytest.raises(UserError, match="has no end token; set end_token to a token"):
+        tokenize(tmp_path, base)
+    tokenize(tmp_path, base, end_token="?")
+    train(tmp_path, tmp_path / "tokens", base, max_steps=2, eval_every=0)
+    cores = len(os.sched_getaffinity(0))
+    assert cores == 1 or f"computes with 1 of {cores} cores" in (tmp_path / "log").read_text()
+    scorer = Scorer(str(tmp_path / "out"))
+    assert load_tokenizer(tmp_path / "out").eos_token == "?"
+    (item,) = scorer.encode([[{"role": "user", "content": "question 1"}]], [["yes 1"]])
+    assert isinstance(item, Comparison) and list(item.tails[0])[-1] == load_tokenizer(base).get_vocab()["?"]
+    assert scorer.score_encoded(scorer.encode_texts(["Human: question 1\n\nAssistant: yes 1"], True)) == (
+        scorer.score_encoded([item])
+    )
 
 
 def test_sharded_weights_are_taken_over(tmp_path: Path, base_models: Callable[..., Path]) -> None:

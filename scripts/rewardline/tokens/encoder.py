@@ -120,8 +120,15 @@ class ConversationEncoder:
         # In plain text, the name of a special token is text.
         self._backend.encode_special_tokens = self.template == "plain"
         end_id = tokenizer.eos_token_id if end_token is None else tokenizer.get_vocab().get(end_token)
+        if end_id is None and end_token is None:
+            raise UserError(
+                "the tokenizer has no end token; set end_token to a token of its vocabulary, or eos_token in its "
+                "tokenizer_config.json"
+            )
         if end_id is None:
             raise UserError(f"end_token: {end_token!r} is not in the vocabulary of the tokenizer")
+        if end_id == tokenizer.pad_token_id:
+            raise UserError(f"end_token: {end_token!r} is the padding token of the tokenizer; name another")
         self.end_id = int(end_id)
         self._eos = None if end_id == tokenizer.eos_token_id else tokenizer.eos_token
         set_end_token(tokenizer, tokenizer.convert_ids_to_tokens(self.end_id))

@@ -22,8 +22,10 @@ CHARACTERS_AT_ONCE = 1 << 20
 def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
     """The tokenizer in a model folder, with a padding token that is not its end token.
 
+    It may have no end token, as long as the setting `end_token` names one.
+
     Raises:
-        UserError: there is none, it is not a fast tokenizer, or it has no end token.
+        UserError: there is none, or it is not a fast tokenizer.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
@@ -33,8 +35,6 @@ def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTr
         raise UserError(f"{folder}: needs a fast tokenizer (tokenizer.json); found {type(tokenizer).__name__}")
     if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
         tokenizer.eos_token = tokenizer.sep_token
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"{folder}: its tokenizer has no end token; set eos_token in its tokenizer_config.json")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         # Plain transformers find the score by skipping padding tokens by id, and would skip an equal end token too.
         tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
