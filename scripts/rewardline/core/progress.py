@@ -19,10 +19,12 @@ class _Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._last = ""
 
     def write(self, text: str) -> int:
-        if text := text.replace("\r", "").strip():
+        if (text := text.replace("\r", "").strip()) and text != self._last:  # tqdm writes the end of a bar twice
             self._stream.write(text + "\n")
+            self._last = text
         return len(text)
 
     def flush(self) -> None:
