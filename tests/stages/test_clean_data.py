@@ -91,14 +91,15 @@ def test_prompts_of_benchmarks_are_not_trained_on(tmp_path: Path) -> None:
         {**data[0], "prompt": test[0]["prompt"]},
         {**data[1], "prompt": test[1]["prompt"].title() + "!"},
         {**data[2], "prompt": test[2]["prompt"] + " now"},
-        {**data[3], "prompt": f"{sentence(1, 30)} {test[3]['prompt']} {sentence(2, 30)}"},
+        {**data[3], "prompt": f"{sentence(1, 30)} {' '.join(test[3]['prompt'].split()[:17])}"},
+        {**data[59], "prompt": f"{sentence(1, 30)} {test[5]['prompt']} {sentence(2, 30)}"},
     ]
     fine = {**data[4], "prompt": " ".join(test[4]["prompt"].split()[:8]) + " " + sentence(3, 30)}
-    stats = build(tmp_path, {"a": [*data[5:], *leaks, fine]}, benchmarks={"t": test}, eval_fraction=0.0)
-    assert stats["rejects"] == {"in_benchmark": 4}
+    stats = build(tmp_path, {"a": [*data[5:59], *leaks, fine]}, benchmarks={"t": test}, eval_fraction=0.0)
+    assert stats["rejects"] == {"in_benchmark": 5}
     details = reasons(tmp_path).detail.tolist()
     assert sum("is in t" in text for text in details) == 2
-    assert sum("nearly the same" in text for text in details) == 1
+    assert sum("nearly the same" in text for text in details) == 2
     assert sum("runs of 8 words" in text for text in details) == 1
     loose = build(
         tmp_path / "l", {"a": leaks}, None, {"t": test}, eval_fraction=0.0, decontamination=None, near_duplicates=None

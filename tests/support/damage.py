@@ -26,7 +26,7 @@ READERS = {
     r"data/[^/]+/manifest\.json": ("convert_rows", "build_pairs"),
     r"data/[^/]+/part-.*": ("convert_rows",),
     r"shards/candidates/.*/manifest\.json": ("group_prompts", "clean_pairs", "build_pairs"),
-    r"shards/candidates/.*/(prompts\.npy|signatures\.bin)": ("group_prompts",),
+    r"shards/candidates/.*/(prompts\.npy|signatures\.bin|words\.bin|word_counts\.npy)": ("group_prompts",),
     r"shards/candidates/.*/(rows\.npy|batches\.npy|candidates\.arrow)": ("clean_pairs",),
     r"shards/candidates/.*/rejects\.parquet": ("build_pairs",),
     r"shards/prompts/.*/manifest\.json": ("clean_pairs", "build_pairs"),

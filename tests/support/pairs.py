@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rewardline.core.files import write_json
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.identity import prompt_identity
+from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.parquet import PartWriter
 from rewardline.data.schema import PAIR_SCHEMA, Candidate, Message, Pair, RowLocation
 
@@ -32,6 +34,23 @@ def candidate(
         row=row,
         others=others,
     )
+
+
+def candidates_manifest(folder: Path, rows: int, characters: int = 0) -> Path:
+    """Complete a folder of candidates by its manifest; the manifest's path."""
+    manifest = CandidatesManifest(
+        dataset="d",
+        format="pairs",
+        rows_in=rows,
+        candidates=rows,
+        characters=characters,
+        rejects={},
+        pair_rejects={},
+        changed={},
+        reject_examples=[],
+    )
+    write_json(folder / "manifest.json", manifest.as_json())
+    return folder / "manifest.json"
 
 
 def pair_rows(count: int, variety: str = "") -> list[Json]:

@@ -8,6 +8,7 @@ A folder of candidates, the output of `convert_rows.py`, holds
   and the hash of what is before and behind them all;
 - `prompts.npy`: each prompt id once, uint64 [prompts], ascending;
 - `signatures.bin`: the MinHash signature of each of these prompts, in the context of its system message;
+- `words.bin` and `word_counts.npy`: the words of each, see `copies.WordFiles`;
 - `rejects.parquet` and `manifest.json`.
 """
 
@@ -56,12 +57,14 @@ class CandidateWriter:
     def close(self) -> None:
         """Sort and write."""
         ids: list[Hashes] = [np.zeros(0, dtype=np.uint64)]
+        counts = [np.zeros((0, 2), dtype=np.uint32)]
         rows_before, ends = [0], [_HEADER]
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         with (
             pa.OSFile(str(self._folder / "candidates.arrow"), "wb") as file,
             pa.ipc.new_file(file, CANDIDATE_SCHEMA, options=options) as writer,
             (self._folder / "signatures.bin").open("wb") as stream,
+            (self._folder / "words.bin").open("wb") as words,
         ):
             for rows in self._buckets.drain():
                 rows.sort(key=itemgetter(*CANDIDATE_ORDER))
@@ -71,13 +74,17 @@ class CandidateWriter:
                     ends.append(file.tell())
                 ids.append(np.array([row["prompt_id"] for row in rows], dtype=np.uint64))
                 prompts = [str(rows[k]["prompt"]) for k in np.unique(ids[-1], return_index=True)[1]]
-                minima = signatures([prompt_words(prompt) for prompt in prompts])
-                stream.write(with_contexts(minima, [context_id(prompt) for prompt in prompts]).tobytes())
+                turns = [prompt_words(prompt) for prompt in prompts]
+                stream.write(with_contexts(signatures(turns), list(map(context_id, prompts))).tobytes())
+                for system, others in zip(map(_system_words, prompts), turns, strict=True):
+                    words.write(np.concatenate([system, others]).astype(np.uint32).tobytes())
+                    counts.append(np.array([[len(system), len(system) + len(others)]], dtype=np.uint32))
         with (self._folder / "candidates.arrow").open("rb") as stream:
             stream.seek(_HEADER)
             hashes = [xxh3_64_intdigest(stream.read(end - start)) for start, end in pairwise(ends)]
             hashes.append(_frame_hash(stream, ends[-1]))
         np.save(self._folder / "batches.npy", np.array([rows_before, ends, hashes], dtype=np.uint64).T)
+        np.save(self._folder / "word_counts.npy", np.concatenate(counts))
         row_ids = np.concatenate(ids)
         np.save(self._folder / "rows.npy", row_ids)
         np.save(self._folder / "prompts.npy", np.unique(row_ids))
@@ -200,6 +207,10 @@ def messages(prompt: str) -> list[Message]:
 def prompt_words(prompt: str, system: bool = False) -> Hashes:
     """The word hashes of a prompt in canonical JSON, with or without its system messages, which are its context."""
     return word_hashes(*(turn["content"] for turn in messages(prompt) if system or turn["role"] != "system"))
+
+
+def _system_words(prompt: str) -> Hashes:
+    return word_hashes(*(turn["content"] for turn in messages(prompt) if turn["role"] == "system"))
 
 
 def context_id(prompt: str) -> int:

@@ -157,7 +157,18 @@ def groups(ids: Hashes, files: SignatureFiles, threshold: float) -> npt.NDArray[
         not alone in its group.
     """
     unique, member = np.unique(ids, return_inverse=True)
-    roots = components(member, files, threshold)
+    return _table(unique, components(member, files, threshold))
+
+
+def joined(table: npt.NDArray[np.uint64], links: Hashes) -> npt.NDArray[np.uint64]:
+    """A result of `groups`, after the two prompts of each of `links` (uint64 [L, 2]) and their groups are joined."""
+    unique, member = np.unique(np.concatenate([table, links]), return_inverse=True)
+    labels = _connect(np.arange(len(unique)), *member.reshape(-1, 2).T)
+    _, least, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return _table(unique, least[inverse])
+
+
+def _table(unique: Hashes, roots: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     linked = np.bincount(roots, minlength=len(unique))[roots] > 1
     return np.stack([unique[linked], unique[roots[linked]]], axis=1)
 

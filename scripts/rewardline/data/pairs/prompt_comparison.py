@@ -14,6 +14,7 @@ from rewardline.core.errors import UserError
 from rewardline.data.formats.settings import GROUPED_FORMATS
 from rewardline.data.pairs import left_out
 from rewardline.data.pairs.candidates import CandidateReader, prompt_words, ranges
+from rewardline.data.pairs.copies import WordFiles, copies
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
 from rewardline.data.pairs.identity import Hashes, unit_interval_hashes
 from rewardline.data.pairs.manifests import (
@@ -23,7 +24,7 @@ from rewardline.data.pairs.manifests import (
     SimilarPrompts,
     counts_of,
 )
-from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, near
+from rewardline.data.pairs.near_duplicates import SignatureFiles, groups, joined, near
 from rewardline.data.pairs.prompt_groups import PromptGroups, without_templates
 from rewardline.data.pairs.settings import GroupSettings
 from rewardline.data.parquet import read_array, reading
@@ -50,11 +51,15 @@ def compare_prompts(
     prompts = np.unique(ids)
     table: npt.NDArray[np.uint64] = np.zeros((0, 2), dtype=np.uint64)
     close: list[tuple[int, str]] = []
+    templated = 0
     if settings.near_duplicates is not None:
         with ExitStack() as stack:
             table = groups(ids, _signature_files(folders, stack), settings.near_duplicates)
+        table, templated = without_templates(name, table, len(prompts))
+        links = copies(ids, WordFiles(folders), settings.near_duplicates)
+        table, more = without_templates(name, joined(table, links), len(prompts))
+        templated += more
         close = near_benchmarks(ids, folders, of_benchmarks, settings.near_duplicates)
-    table, templated = without_templates(name, table, len(prompts))
     split = PromptGroups.split(name, settings.eval_fraction, settings.seed, prompts, table)
     split.save(out)
     rule = settings.decontamination
@@ -126,7 +131,7 @@ def cap_threshold(cap: int, key: str, rows: Hashes) -> float:
 def near_benchmarks(
     ids: Hashes, folders: list[Path], of_benchmarks: list[tuple[str, Path]], threshold: float
 ) -> list[tuple[int, str]]:
-    """The prompts of a mixture (`ids`, in `folders`) that are nearly the same as one of a benchmark, with it."""
+    """The prompts of a mixture (`ids`, in `folders`) that are near one of a benchmark or a copy of it, and it."""
     if not of_benchmarks:
         return []
     others = [read_array(folder / "prompts.npy", np.uint64) for _, folder in of_benchmarks]
@@ -135,9 +140,15 @@ def near_benchmarks(
     is_target = np.arange(len(all_ids)) >= len(ids)
     with ExitStack() as stack:
         files = _signature_files([*folders, *(folder for _, folder in of_benchmarks)], stack)
-        pairs = near(all_ids, is_target, files, threshold)
-    owners = np.searchsorted(starts, [target for _, target in pairs], side="right") - 1
-    return [(prompt, of_benchmarks[owner][0]) for (prompt, _), owner in zip(pairs, owners.tolist(), strict=True)]
+        pairs = dict(near(all_ids, is_target, files, threshold))
+    links = copies(all_ids, WordFiles([*folders, *(folder for _, folder in of_benchmarks)]), threshold)
+    links = np.concatenate([links, links[:, ::-1]])
+    targets, index = np.unique(all_ids[is_target], return_index=True)
+    links = links[np.isin(links[:, 0], ids) & np.isin(links[:, 1], targets)]
+    found = len(ids) + index[np.searchsorted(targets, links[:, 1])]
+    pairs = {**dict(zip(links[:, 0].tolist(), found.tolist(), strict=True)), **pairs}
+    owners = np.searchsorted(starts, list(pairs.values()), side="right") - 1
+    return [(prompt, of_benchmarks[owner][0]) for prompt, owner in zip(pairs, owners.tolist(), strict=True)]
 
 
 def _signature_files(folders: Sequence[Path], stack: ExitStack) -> SignatureFiles:

@@ -63,8 +63,8 @@ class MixtureSettings(Settings):
         0.8,
         ge=0.5,
         le=1,
-        description="Minimum similarity (Jaccard index of word pairs) at which texts count as near-duplicates; `null`"
-        " compares for equality only.",
+        description="Minimum similarity at which texts count as near-duplicates (Jaccard index of word pairs), and"
+        " least share of a prompt that another one holds; see below. `null` compares for equality only.",
     )
     decontamination: Decontamination | None = Field(
         Decontamination(),

@@ -4,15 +4,13 @@ from pathlib import Path
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.core.files import write_json
 from rewardline.data.pairs import candidates
 from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter
 from rewardline.data.pairs.external_sort import bucket_count
-from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.parquet import read_rows
 from rewardline.data.schema import Candidate
 
-from support.pairs import candidate
+from support.pairs import candidate, candidates_manifest
 
 
 def numbered(number: int, row: int) -> Candidate:
@@ -25,18 +23,7 @@ def written(folder: Path, pairs: list[Candidate], rows: int) -> CandidateReader:
     for pair in pairs:
         writer.add(pair)
     writer.close()
-    manifest = CandidatesManifest(
-        dataset="d",
-        format="pairs",
-        rows_in=rows,
-        candidates=writer.rows,
-        characters=writer.characters,
-        rejects={},
-        pair_rejects={},
-        changed={},
-        reject_examples=[],
-    )
-    write_json(folder / "manifest.json", manifest.as_json())
+    candidates_manifest(folder, writer.rows, writer.characters)
     return CandidateReader(folder)
 
 
@@ -57,6 +44,7 @@ def test_all_is_read_back_in_order_by_range_and_by_prompt(tmp_path: Path, rows: 
 def test_nothing_is_left_beside_the_files_and_no_rows_are_fine(tmp_path: Path) -> None:
     assert written(tmp_path / "c", [], 0).between(0, 2**64) == []
     names = {"candidates.arrow", "rows.npy", "prompts.npy", "signatures.bin", "manifest.json", "batches.npy"}
+    names |= {"words.bin", "word_counts.npy"}
     assert {path.name for path in (tmp_path / "c").iterdir()} == names
 
 
