@@ -1,4 +1,4 @@
-"""The comparison of all runs on each benchmark, and the pairs whose labels most of them contradict."""
+"""The comparison of all runs on each benchmark, and the pairs whose labels are probably wrong."""
 
 import logging
 import math
@@ -18,6 +18,7 @@ from rewardline.data.parquet import read_batches
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards, over_seeds
 from rewardline.evaluation.metrics.intervals import Codes, Floats, difference_interval, mean_interval, prompt_groups
+from rewardline.evaluation.metrics.labels import wrong_labels
 from rewardline.evaluation.results import read_results
 from rewardline.evaluation.scores import Ids, hash_texts, read_ids, read_pair_scores
 from rewardline.evaluation.suspects import PAIR_COLUMNS, Suspect, write_suspects
@@ -27,6 +28,7 @@ MAX_RUNS = 20
 """The best runs of a leaderboard, with all their seeds, each two of which are compared; the others are left out."""
 MAX_SUSPECTS = 200
 """Suspects of a leaderboard."""
+LEAST_PROBABILITY = 0.3
 MISSING = 255
 
 
@@ -93,12 +95,14 @@ def compare_runs(
         results = [result for entry in entries for result in entry.members]
         paths = {result.run: scores[result.run, leaderboard.benchmark] for result in results}
         preferences = read_preferences(paths, [result.run for result in results if result.ensemble])
-        comparisons.append(compare_entries(leaderboard, entries, preferences))
-        added = []
+        board = compare_entries(leaderboard, entries, preferences)
+        added: list[Suspect] = []
         if not (name in stats and made_by_rule(read_manifest(stats[name]))):  # else no label is in doubt
-            added = find_suspects(preferences, pairs[name], leaderboard.benchmark, leaderboard.mixture or None)
+            added, wrong = find_suspects(preferences, pairs[name], board.benchmark, board.mixture)
+            board = board.model_copy(update={"wrong_labels": wrong})
+        comparisons.append(board)
         suspected += added
-        log.info("%s: %d differences, %d suspects", leaderboard.title, len(comparisons[-1].differences), len(added))
+        log.info("%s: %d differences, %d suspects", leaderboard.title, len(board.differences), len(added))
     write_suspects(suspects, suspected)
     beside = [suspects.name] if suspects.parent == output.parent else []
     ComparisonsFile(boards=comparisons).write(output, beside)
@@ -201,18 +205,23 @@ def _difference(first: Entry, second: Entry, preferences: Preferences, scatter: 
     return Difference(first=first.name, second=second.name, n=len(common), difference=mean, low=low, high=high, **seeds)
 
 
-def find_suspects(preferences: Preferences, pairs: Path, benchmark: str, mixture: str | None) -> list[Suspect]:
-    """The pairs whose label most runs contradict: first those with the largest share against, at most MAX_SUSPECTS.
+def find_suspects(
+    preferences: Preferences, pairs: Path, benchmark: str, mixture: str | None
+) -> tuple[list[Suspect], float]:
+    """The pairs whose label is most probably wrong, at most MAX_SUSPECTS, and how many are estimated to be wrong.
 
-    Among equal shares, first those that more runs scored, then those that runs are surest about (confident
-    disagreement, after Northcutt et al. 2021, arXiv 1911.00068). `pairs`: the folder with their texts.
+    A pair is listed if its label is wrong with a probability of at least LEAST_PROBABILITY, by the mean of the runs'
+    margins, and at least half of the runs contradict it. `pairs`: the folder with their texts.
 
     Raises:
         UserError: a pair is missing, or a file is damaged.
     """
-    share = preferences.against / np.maximum(preferences.runs, 1)
-    order = np.lexsort((preferences.pairs, preferences.margin_mean, -preferences.runs, -share))
-    suspected = order[share[order] > 0.5][:MAX_SUSPECTS]
+    scored = np.flatnonzero(preferences.runs)
+    probability = np.zeros(len(preferences.pairs))
+    probability[scored], share = wrong_labels(preferences.margin_mean[scored])
+    order = np.lexsort((preferences.pairs, preferences.margin_mean, -preferences.runs, -probability))
+    doubted = (probability >= LEAST_PROBABILITY) & (2 * preferences.against >= preferences.runs)
+    suspected = order[doubted[order]][:MAX_SUSPECTS]
     numbers = {int(pair): k for pair, k in zip(preferences.pairs[suspected], suspected, strict=True)}
     found: dict[int, Suspect] = {}
     for part in sorted(pairs.glob("part-*.parquet")) if numbers else ():
@@ -226,10 +235,11 @@ def find_suspects(preferences: Preferences, pairs: Path, benchmark: str, mixture
                     mixture=mixture,
                     runs=int(preferences.runs[k]),
                     against=int(preferences.against[k]),
+                    probability=float(probability[k]),
                     margin_mean=float(preferences.margin_mean[k]),
                     margin_std=float(preferences.margin_std[k]),
                     **row,
                 )
     if len(found) < len(numbers):
         raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
-    return [found[pair] for pair in numbers]
+    return [found[pair] for pair in numbers], share * len(scored)

@@ -65,7 +65,8 @@ class Family(Result):
 class BenchmarkComparison(Result):
     """The runs of a leaderboard, every two compared; `mixture` is None for a benchmark, which all mixtures share.
 
-    `left_out`: those beyond the best ones, which were not compared.
+    `left_out`: those beyond the best ones, which were not compared. `wrong_labels`: how many labels are estimated to be
+    wrong; NaN where none is in doubt.
     """
 
     benchmark: str
@@ -73,6 +74,7 @@ class BenchmarkComparison(Result):
     differences: list[Difference]
     families: list[Family] = Field([])
     left_out: list[str] = Field([])
+    wrong_labels: Number = NAN
 
 
 class ComparisonsFile(ResultFile):

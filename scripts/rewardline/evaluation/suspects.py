@@ -1,4 +1,4 @@
-"""`suspects.parquet`: pairs most likely mislabeled, where most runs prefer the rejected answer, with their texts."""
+"""`suspects.parquet`: the pairs whose label is most probably wrong, with their texts."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +18,8 @@ from rewardline.data.schema import PAIR_SCHEMA, Message, arrow_schema
 class Suspect:
     """A row: a pair that `runs` trained runs scored, of which `against` prefer the rejected answer.
 
-    The margins, chosen minus rejected, are in units of each run's root mean square: mean and standard deviation over
-    the runs.
+    `probability`: that the label is wrong. The margins, chosen minus rejected, are in units of each run's root mean
+    square: mean and standard deviation over the runs.
     """
 
     benchmark: str
@@ -29,6 +29,7 @@ class Suspect:
     subset: str
     runs: Annotated[int, pa.int32()]
     against: Annotated[int, pa.int32()]
+    probability: float
     margin_mean: float
     margin_std: float
     prompt: list[Message]

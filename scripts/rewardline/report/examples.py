@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.dataset as ds
 
 from rewardline.data.parquet import reading
 from rewardline.data.schema import PAIR_SCHEMA, Pair
+from rewardline.evaluation.comparisons import BenchmarkComparison
 from rewardline.evaluation.results import printable
 from rewardline.evaluation.scores import read_table
 from rewardline.evaluation.suspects import Suspect
@@ -79,11 +81,27 @@ def _read_pairs(folder: Path, ids: Sequence[str]) -> dict[str, Pair]:
 
 
 def mislabeled(suspects: Sequence[Suspect]) -> list[Example]:
-    """The first of the pairs most likely mislabeled: those that most runs contradict, by the largest margins."""
-    ordered = sorted(suspects, key=lambda one: (-one.against / one.runs, one.margin_mean, one.pair_id))
+    """The first of the pairs whose label is most probably wrong."""
+    ordered = sorted(suspects, key=lambda one: (-one.probability, one.margin_mean, one.pair_id))
     examples = []
     for one in ordered[:SUSPECTS]:
         share, margin = percent(one.against / one.runs), decimal(-one.margin_mean)
         note = f"preferred by {share} of the runs, by {margin} times their usual margin"
-        examples.append(Example(f"{one.against} of {one.runs}", one, ("by its label", note)))
+        examples.append(Example(percent(one.probability), one, ("by its label", note)))
     return examples
+
+
+def expected(suspects: Sequence[Suspect], boards: Sequence[BenchmarkComparison]) -> list[str]:
+    """For each benchmark with suspects, how many of them are wrong, and how many of all wrong labels that is."""
+    lines = []
+    for board in boards:
+        listed = [one for one in suspects if (one.benchmark, one.mixture) == (board.benchmark, board.mixture)]
+        wrong = fsum(one.probability for one in listed)
+        if listed and board.wrong_labels > 0:
+            title = f"held-out split of {board.mixture}" if board.mixture else f"benchmark {board.benchmark}"
+            lines.append(
+                f"{title}: {count(len(listed))} listed, of which {wrong:.0f} are expected to be wrong (precision "
+                f"{percent(wrong / len(listed))}); that is {percent(min(1.0, wrong / board.wrong_labels))} (recall) of "
+                f"about {board.wrong_labels:.0f} wrong labels"
+            )
+    return lines

@@ -12,7 +12,7 @@ from rewardline.data.pairs.manifests import added
 from rewardline.evaluation.leaderboards import entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult
 from rewardline.report.benchmarks import BenchmarkSection, benchmark_section
-from rewardline.report.examples import mislabeled
+from rewardline.report.examples import expected, mislabeled
 from rewardline.report.figures import CHOSEN, REJECTED, RUN_COLORS, STYLE, shade
 from rewardline.report.findings import run_descriptions
 from rewardline.report.formatting import percent, ratio
@@ -49,6 +49,7 @@ def write_report(data: ReportData, output: Path) -> None:
         answers=[(CHOSEN, "chosen"), (REJECTED, "rejected")],
         suspects=mislabeled(data.suspects),
         suspect_count=len(data.suspects),
+        expected=expected(data.suspects, data.comparisons),
         training=training,
         account=_account(data),
         mixtures=data.mixtures,

@@ -1,5 +1,6 @@
 """Pairs with their text in the report: the hardest ones, and labels to check."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,14 @@ def margins(results: Results, *runs: str) -> Any:
 
 
 def suspects(results: Results, *rows: dict[str, Any]) -> None:
-    common = {"benchmark": "eval", "mixture": "demo", "dataset": "demo", "subset": "lists", "margin_std": 0.1}
+    common = {
+        "benchmark": "eval",
+        "mixture": "demo",
+        "dataset": "demo",
+        "subset": "lists",
+        "margin_std": 0.1,
+        "probability": 0.9,
+    }
     texts = {"prompt": [{"role": "user", "content": "Is it so?"}], "chosen": "No.", "rejected": "Yes."}
     places = [{"pair_id": f"p{k}", "file": "a.jsonl", "row": 1000 + k} for k in range(len(rows))]
     full = [{**common, **texts, **place, **row} for place, row in zip(places, rows, strict=True)]
@@ -72,14 +80,19 @@ def test_pairs_without_text_are_left_out(results: Results) -> None:
     assert "Chosen 7." not in results.page()
 
 
-def test_suspects_are_listed_surest_first(results: Results) -> None:
+def test_suspects_are_listed_by_probability_with_what_to_expect(results: Results) -> None:
     results.eval("demo")
-    judged = [(3, 3, -1.0), (3, 3, -4.0), (3, 2, -9.0)]
-    suspects(results, *({"runs": runs, "against": against, "margin_mean": m} for runs, against, m in judged))
+    judged = [(3, 3, 0.5, -1.0), (3, 3, 0.8, -4.0), (3, 2, 0.3, -9.0)]
+    names = "runs", "against", "probability", "margin_mean"
+    suspects(results, *(dict(zip(names, one, strict=True)) for one in judged))
+    board = {"benchmark": "eval", "mixture": "demo", "differences": [], "wrong_labels": 3.2}
+    (results.root / "comparisons.json").write_text(json.dumps({"boards": [board]}))
     text = Page(results.page()).text
     assert text.index("row 1,001") < text.index("row 1,000") < text.index("row 1,002")
-    assert "3 of 3 Is it so?" in text
+    assert "80.0% Is it so?" in text
     assert "preferred by 66.7% of the runs, by 9.00 times their usual margin" in text
+    assert "3 listed, of which 2 are expected to be wrong (precision 53.3%); that is 50.0% (recall)" in text
+    assert "of about 3 wrong labels" in text
 
 
 def test_many_suspects_are_counted_and_none_leave_no_section(results: Results) -> None:

@@ -15,6 +15,7 @@ from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import over_seeds
 from rewardline.evaluation.metrics.intervals import mean_interval
+from rewardline.evaluation.metrics.labels import wrong_labels
 from rewardline.evaluation.suspects import read_suspects
 from rewardline.report.summary import noise
 
@@ -85,16 +86,14 @@ def test_a_difference_is_that_of_the_common_pairs(tmp_path: Path) -> None:
 def test_a_pair_that_a_benchmark_repeats_counts_as_often(tmp_path: Path) -> None:
     folder = Folder(tmp_path, 40, "bench")
     folder.table = folder.table.iloc[[*range(40), *[0] * 20]]
-    first, second = np.ones(60), np.ones(60)
-    second[[0, *range(40, 60)]] = -1
+    first, second = np.full(60, 0.5), np.full(60, 0.5)
+    first[[0, *range(40, 60)]], second[[0, *range(40, 60)]] = 0.1, -5
     folder.run("a", first)
     folder.run("b", second)
     board, suspects = folder.compare()
     (one,) = board["differences"]
     assert (one["n"], one["difference"]) == (60, pytest.approx(21 / 60))
-    assert suspects == []
-    folder.run("c", second)
-    assert [row["pair_id"] for row in folder.compare()[1]] == [folder.pairs[0]["pair_id"]]
+    assert [row["pair_id"] for row in suspects] == [folder.pairs[0]["pair_id"]]
 
 
 def test_equal_runs_and_noise_are_within_noise(tmp_path: Path) -> None:
@@ -214,6 +213,8 @@ def test_wrong_labels_are_found_with_their_texts(tmp_path: Path) -> None:
             key: pair[key] for key in ("prompt", "chosen", "rejected", "file", "row", "subset")
         }
     assert [row["margin_mean"] for row in suspects] == sorted(row["margin_mean"] for row in suspects)
+    probabilities = [row["probability"] for row in suspects]
+    assert probabilities == sorted(probabilities, reverse=True)
     path = tmp_path / "suspects.parquet"
     assert [asdict(row) for row in read_suspects(path)] == suspects
     pq.write_table(pq.read_table(path).drop_columns(["against"]), path)
@@ -221,18 +222,21 @@ def test_wrong_labels_are_found_with_their_texts(tmp_path: Path) -> None:
         read_suspects(path)
 
 
-def test_what_more_runs_are_against_comes_first(tmp_path: Path) -> None:
-    folder = Folder(tmp_path, 20)
-    first, second = np.ones(20), np.ones(20)
-    first[[0, 19]] = -1, -9
-    second[0] = -1
-    folder.run("a", first)
-    folder.run("b", second, without=1)
-    _, suspects = folder.compare()
-    assert [(row["pair_id"], row["runs"]) for row in suspects] == [
-        (folder.pairs[0]["pair_id"], 2),
-        (folder.pairs[19]["pair_id"], 1),
-    ]
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.2])
+def test_probabilities_of_wrong_labels_say_how_many_are_wrong(share: float) -> None:
+    """Precision and recall, as expected from the probabilities, of models that are right as often as they are sure."""
+    rng, pairs = np.random.default_rng(7), 20_000
+    sizes = np.abs(rng.normal(0, 1, pairs))
+    right, wrong = rng.random(pairs) < 1 / (1 + np.exp(-4 * sizes)), rng.random(pairs) < share
+    probability, estimated = wrong_labels(np.where(right ^ wrong, sizes, -sizes))
+    assert abs(estimated - share) < 0.01
+    listed = probability >= 0.5
+    if share:
+        recall = probability[listed].sum() / (estimated * pairs)
+        assert probability[listed].mean() == pytest.approx(wrong[listed].mean(), abs=0.04)
+        assert recall == pytest.approx(wrong[listed].sum() / wrong.sum(), abs=0.08)
+    else:
+        assert not listed.any()
 
 
 def test_many_runs_are_bounded_and_named(tmp_path: Path) -> None:

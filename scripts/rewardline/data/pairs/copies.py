@@ -24,7 +24,7 @@ LEAST_RUNS = 4
 LEAST_OWN_RUNS, MANY_OWN_RUNS = 3, 8
 SHORT, FAMILY = 32, 4
 _ANCHORS, _RARE, _WORDS = 4, 50, 1 << 22
-_SKETCH_BITS = 16, 24
+_SKETCH_BITS = 16, 32
 _MIXERS = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], dtype=np.uint64)
 Words = npt.NDArray[np.uint32]
 Indices = npt.NDArray[np.int64]
@@ -89,24 +89,27 @@ def _contained(files: WordFiles, is_first: npt.NDArray[np.bool_], threshold: flo
     The second is looked for by the least of those runs of the first, under several hashes, that few others have.
     """
     limit = boilerplate(int(is_first.sum()))
-    bits = min(max(int(files.lengths.sum()).bit_length() + 2, _SKETCH_BITS[0]), _SKETCH_BITS[1])
-    frequency = np.zeros(1 << bits, dtype=np.int64)
+    bits = min(max(int(files.lengths.sum()).bit_length() - 1, _SKETCH_BITS[0]), _SKETCH_BITS[1])
+    frequency = np.zeros(1 << bits, dtype=np.uint32)
     for words, texts in files.chunks():
         runs, owners = _runs(words, texts)
-        frequency += np.bincount(_slot(runs[is_first[owners]], bits), minlength=len(frequency))
+        np.add.at(frequency, _slot(runs[is_first[owners]], bits), np.uint32(1))
     anchors, owners, needed = _anchors(files, is_first, frequency, limit)
-    is_anchor = np.zeros(len(frequency), dtype=bool)
+    is_own, is_anchor = frequency <= limit, np.zeros(len(frequency), dtype=bool)
     is_anchor[_slot(anchors, bits)] = True
+    distinct, first, sizes = np.unique(anchors, return_index=True, return_counts=True)
     found = [np.zeros((0, 2), dtype=np.int64)]
     for words, texts in files.chunks():
         runs, texts = _runs(words, texts)
-        likely = is_anchor[_slot(runs, bits)] & is_first[texts]
-        start, end = (np.searchsorted(anchors, runs[likely], side=side) for side in ("left", "right"))
-        one, other = owners[np.repeat(start, end - start) + _within(end - start)], np.repeat(texts[likely], end - start)
+        likely = np.flatnonzero(is_anchor[_slot(runs, bits)] & is_first[texts])
+        index = np.searchsorted(distinct, runs[likely])
+        likely, index = (array[np.append(distinct, 0)[index] == runs[likely]] for array in (likely, index))
+        one = owners[np.repeat(first[index], sizes[index]) + _within(sizes[index])]
+        other = np.repeat(texts[likely], sizes[index])
         keys, agreeing = np.unique((one << 32 | other)[one != other], return_counts=True)
         keys = keys[agreeing >= needed[keys >> 32]]
         pairs = np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1)
-        found.append(pairs[_holds(files, pairs, runs, texts, frequency <= limit, threshold)])
+        found.append(pairs[_holds(files, pairs, runs, texts, is_own, threshold)])
     return np.concatenate(found)
 
 
@@ -139,7 +142,7 @@ def _holds(
 
 
 def _anchors(
-    files: WordFiles, is_first: npt.NDArray[np.bool_], frequency: Indices, limit: int
+    files: WordFiles, is_first: npt.NDArray[np.bool_], frequency: Words, limit: int
 ) -> tuple[Hashes, Indices, npt.NDArray[np.int8]]:
     """The anchors of all prompts, sorted, the prompt of each, and how many of its anchors a copy of each prompt has."""
     anchors, owners = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
