@@ -63,7 +63,7 @@ def main() -> int:
     """Train, compare and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--folder", type=Path, required=True)
-    options.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.05, 0.1, 0.2])
+    options.add_argument("--shares", type=float, nargs="+", default=[0.05, 0.1, 0.2])
     args = options.parse_args()
     print("| flipped | estimated | listed | precision expected | precision | recall expected | recall |")
     print("|---|---|---|---|---|---|---|")
