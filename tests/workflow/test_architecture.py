@@ -24,7 +24,7 @@ MOST_MODULES = {
     "convert_rows.py": 37,
     "download.py": 23,
     "download_file.py": 21,
-    "evaluate.py": 40,
+    "evaluate.py": 41,
     "evaluate_ensemble.py": 22,
     "evaluation_card.py": 17,
     "gate.py": 13,
