@@ -31,7 +31,7 @@ def test_pipeline_gives_the_results_of_a_local_run(cluster: Cluster, local_run: 
     assert cluster.jobs() == []
     ran = cluster.run("sacct", "--noheader", "--allocations", "--parsable2", "--format=Comment").stdout
     rules = [line.split("_wildcards")[0] for line in ran.splitlines() if line.startswith("rule")]
-    heavy = ["convert_rows", "clean_pairs", "tokenize_shard"] * 2 + ["group_prompts", "train", "evaluate"]
+    heavy = ["convert_rows", "clean_pairs", "tokenize_pairs"] * 2 + ["group_prompts", "train", "evaluate"]
     assert sorted(rules) == sorted(f"rule_{name}" for name in heavy)
 
 
