@@ -54,6 +54,7 @@ rule all:
         runs=of_runs("results/models/{run}/run.json"),
         metrics=evaluations("metrics.json"),
         cards=evaluation_cards(),
+        tracked=tracked_runs(),
         scores=evaluations("scores.parquet"),
         gate=["results/gate.json"] if LIMITS else [],
     localrule: True

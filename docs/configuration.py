@@ -80,7 +80,7 @@ def default(field: FieldInfo) -> str:
     if field.is_required() or value is None:
         return ""
     if isinstance(value, BaseModel):
-        return "{}"
+        return json.dumps(value.model_dump(mode="json", exclude_defaults=True))
     if isinstance(value, float) and 0 < value < 1e-3:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"

@@ -125,6 +125,12 @@ def gated_metrics():
     return [f"results/evals/{run}/{name}/metrics.json" for run, limits in LIMITS.items() for name in limits]
 
 
+def tracked_runs():
+    """The records of the benchmarks of every run with a logger."""
+    logged = {name for name, entry in CONFIG.runs.items() if entry.training.loggers.used()}
+    return [f"results/tracked/{run.run_id}.json" for run in RUNS.values() if run.name in logged]
+
+
 def evaluation_cards():
     """The card of every run with an evaluation."""
     return [f"results/models/{run.run_id}/EVALUATION.md" for run in RUNS.values() if runs.evaluated_on(CONFIG, run)]

@@ -53,6 +53,33 @@ rule evaluation_card:
         program("evaluation_card.py") + " --metrics {input.metrics:q} --output {output.card:q} --log {log}"
 
 
+rule track:
+    input:
+        metrics=lambda w: evaluations("metrics.json", [RUNS[w.run]]),
+        model="results/models/{run}/run.json",
+        code=code("track.py"),
+    output:
+        tracked="results/tracked/{run}.json",
+    log:
+        "results/logs/track/{run}.log",
+    benchmark:
+        "results/usage/track/{run}.tsv"
+    localrule: True
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(lambda w: stage_settings.track_settings(CONFIG, RUNS[w.run])),
+    message:
+        "Recording the benchmarks of {wildcards.run}"
+    shell:
+        program("track.py") + " --settings {params.settings:q} --metrics {input.metrics:q}"
+        " --model results/models/{wildcards.run} --trackers results/trackers"
+        " --output {output.tracked:q} --log {log}"
+
+
 rule plot:
     input:
         summary="results/summary.tsv",

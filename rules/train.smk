@@ -30,5 +30,5 @@ rule train:
         + program("train.py")
         + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
         " --base $(dirname {input.base:q}) --output results/models/{wildcards.run}"
-        " --checkpoints results/checkpoints/{wildcards.run}"
+        " --checkpoints results/checkpoints/{wildcards.run} --trackers results/trackers"
         " --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"

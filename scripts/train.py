@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
     options.add_argument("--output", required=True, type=Path, help="folder for the trained model")
     options.add_argument("--checkpoints", required=True, type=Path, help="folder for checkpoints of this run")
+    options.add_argument("--trackers", type=Path, help="folder for what loggers keep here; default: beside checkpoints")
     options.add_argument("--gpus", type=int, default=0, help="GPUs; one process each")
     options.add_argument("--processes", type=int, default=1, help="processes on the CPU")
     arguments = sys.argv[1:] if argv is None else argv
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     if runtime.rank() > 0:
         log.setLevel(logging.ERROR)  # only rank 0 logs
     signals.on_stop(signals.leave)
-    job = reuse.TrainingJob(args.settings, args.tokens, args.base, args.checkpoints)
+    trackers = args.trackers or args.checkpoints.with_name("trackers")
+    job = reuse.TrainingJob(args.settings, args.tokens, args.base, args.checkpoints, trackers)
     processes = args.gpus or args.processes
 
     def train_here() -> None:

@@ -273,7 +273,6 @@ def test_models_that_cannot_share_prefixes_train_in_padded_batches(
         ({"learning_rate": 1e30, "warmup": 0, "clip": 0}, "the gradient is not finite at step"),
         ({"precision": "fp16", "zero_stage": 1}, "training.precision: fp16 needs a GPU"),
         ({"lora": {"target_modules": ["nothing"]}}, "training.lora"),
-        ({"loggers": ["wandb"]}, "training.loggers: wandb is not installed; run: pip install wandb"),
     ],
 )
 def test_mistakes_end_with_one_message(tmp_path: Path, tokens: Path, base: Path, options: Json, message: str) -> None:

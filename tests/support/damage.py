@@ -45,16 +45,16 @@ READERS = {
     r"tokens/.*/manifest\.json": ("train", "evaluate", "plot", "show"),
     r"tokens/.*/train-.*\.arrow": ("train",),
     r"tokens/.*/eval-.*\.arrow": ("train", "evaluate"),
-    r"models/[^/]+/run\.json": ("evaluate", "plot", "score"),
+    r"models/[^/]+/run\.json": ("evaluate", "track", "plot", "score"),
     r"models/[^/]+/[^/.]+\.(json|jinja|safetensors)": ("evaluate", "score"),
-    r"models/[^/]+/log\.jsonl": ("plot",),
-    r"evals/.*/metrics\.json": ("compare", "summarize", "evaluation_card", "plot", "show"),
+    r"models/[^/]+/log\.jsonl": ("track", "plot"),
+    r"evals/.*/metrics\.json": ("compare", "summarize", "evaluation_card", "track", "plot", "show"),
     r"evals/.*/scores\.parquet": ("compare", "plot"),
     r"comparisons\.json": ("plot", "show"),
     r"(suspects\.parquet|summary\.tsv)": ("plot",),
 }
 """The programs that read an artifact, by a pattern of its path in `results/`; `show` is the final summary."""
-OUTPUTS = ("--output", "--shard", "--shards", "--checkpoints", "--suspects")
+OUTPUTS = ("--output", "--shard", "--shards", "--checkpoints", "--trackers", "--suspects")
 MANIFESTS = (artifacts.MANIFEST, "stats.json", "run.json", "metrics.json")
 
 Kind = Literal["byte", "cut", "lost", "swapped"]

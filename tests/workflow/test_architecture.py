@@ -38,6 +38,7 @@ MOST_MODULES = {
     "serve.py": 49,
     "summarize.py": 17,
     "tokenize_pairs.py": 21,
+    "track.py": 19,
     "train.py": 53,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""

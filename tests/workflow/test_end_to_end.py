@@ -24,7 +24,7 @@ from support.paths import ROOT
 from support.project import ENVIRONMENT, Project
 
 Json = dict[str, Any]
-JUDGED = {"evaluate", "evaluation_card", "compare", "summarize", "plot"}
+JUDGED = {"evaluate", "evaluation_card", "track", "compare", "summarize", "plot"}
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,7 @@ STAGES = {
     "compare": "compare.py",
     "summarize": "summarize.py",
     "evaluation_card": "evaluation_card.py",
+    "track": "track.py",
     "plot": "plot.py",
     "gate": "gate.py",
 }
@@ -54,12 +55,13 @@ AFTER = {
     "base_model": {"tokenize_pairs", "train"},
     "tokenize_pairs": {"tokenize"},
     "tokenize": {"train", "evaluate", "plot"},
-    "train": {"evaluate", "evaluation_card", "plot"},
-    "evaluate": {"evaluate_ensemble", "summarize", "compare", "evaluation_card", "plot"},
+    "train": {"evaluate", "evaluation_card", "track", "plot"},
+    "evaluate": {"evaluate_ensemble", "summarize", "compare", "evaluation_card", "track", "plot"},
     "evaluate_ensemble": {"summarize", "compare", "plot"},
     "compare": {"plot"},
     "summarize": {"plot"},
     "evaluation_card": set(),
+    "track": set(),
     "plot": {"gate"},
     "gate": set(),
 }
@@ -198,7 +200,7 @@ CHANGES: Json = {
     "runs.r.training.early_stopping": {},
     "runs.r.training.early_stopping.patience": 7,
     "runs.r.training.early_stopping.min_delta": 0.1,
-    "runs.r.training.loggers": [],
+    "runs.r.training.loggers": {"tensorboard": {}, "mlflow": {}},
     "runs.r.training.eval_every": 7,
     "runs.r.training.deepspeed": {"zero_optimization": {"overlap_comm": True}},
 }

@@ -52,7 +52,7 @@ class LoopState(BaseModel):
 
 @dataclass
 class TrainingLoop:
-    """One process's part of a training run; `folder` is for its log and checkpoints."""
+    """One process's part of a training run; `folder`: for its log and checkpoints; `tracked`: what loggers are told."""
 
     settings: TrainSettings
     model: RewardModel
@@ -60,6 +60,7 @@ class TrainingLoop:
     optimizer_step: OptimizerStep
     eval_loader: MicroBatchLoader
     folder: Path
+    tracked: loggers.TrackedRun
 
     def __post_init__(self) -> None:
         self.total_steps = self.optimizer_step.sampler.total_steps
@@ -76,7 +77,7 @@ class TrainingLoop:
         self._restore()
         done, is_first = self.state.step, runtime.rank() == 0
         if is_first:
-            self._loggers = loggers.start(training.loggers, self.settings, self.folder, done)
+            self._loggers = loggers.start(training.loggers, self.tracked, done)
         self._saved_at = time.monotonic()
         self.engine.train()
         with progress(self.settings.run, self.total_steps, "step", done, hidden=not is_first) as bar:

@@ -96,12 +96,13 @@ def publish(folder: Path, output: Path) -> None:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A training run: its settings and folders; `checkpoints` has a folder for each key."""
+    """A training run: its settings and folders; `checkpoints` has a folder for each key, `trackers` is for loggers."""
 
     settings: TrainSettings
     tokens: Path
     base: Path
     checkpoints: Path
+    trackers: Path
 
     @cached_property
     def key(self) -> str:
@@ -112,6 +113,13 @@ class TrainingJob:
     def folder(self) -> Path:
         """The folder of its checkpoints, equal for runs that differ by rounding alone."""
         return self.checkpoints / training_key(self.settings, self.tokens, self.base, NO_EFFECT | ROUNDING)
+
+    @property
+    def tracked(self) -> loggers.TrackedRun:
+        """What loggers are told."""
+        run, seed, key = self.settings.run, self.settings.seed, self.folder.name
+        facts = self.settings.as_json()
+        return loggers.TrackedRun(run, seed, loggers.identity(run, key), facts, self.folder, self.trackers)
 
     def run(self, train: Callable[[Rendezvous], int], nodes: Nodes, output: Path) -> int:
         """Train on this node, unless the model is there already; the first node then publishes it to `output`.

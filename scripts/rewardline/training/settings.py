@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from rewardline.core.settings import Flag, Integer, JsonObject, Number, Settings, Unique
+from rewardline.core.settings import Flag, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.model.settings import LoraSettings
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -17,6 +19,65 @@ class EarlyStoppingSettings(Settings):
         5, ge=1, description="Number of consecutive evaluations without a lower loss after which training stops."
     )
     min_delta: Number = Field(0.0, ge=0, description="How much lower a loss must be to count as lower.")
+
+
+class TensorBoardSettings(Settings):
+    """TensorBoard has no options."""
+
+
+class TrackerSettings(Settings):
+    """What the trackers have in common; what is not given comes from their environment variables."""
+
+    project: Text | None = Field(None, description="Project, of MLflow the experiment; else `rewardline`.")
+    group: Text | None = Field(None, description="Group of runs; else the name of the run without its seed.")
+    name: Text | None = Field(None, description="Name in place of the run's; seeds keep their suffix.")
+
+
+class WandbSettings(TrackerSettings):
+    """Weights & Biases."""
+
+    entity: Text | None = Field(None, description="Account or team.")
+    tags: Unique[Text] = Field([], description="Tags of the run.")
+
+
+class MlflowSettings(TrackerSettings):
+    """MLflow."""
+
+    tracking_uri: Text | None = Field(None, description="Server, database or folder (`file:...`).")
+    tags: Unique[Text] = Field([], description="Tags of the run, with the value `true`.")
+
+
+class TrackioSettings(TrackerSettings):
+    """Trackio."""
+
+    space_id: Text | None = Field(None, description="Hugging Face Space that shows the runs.")
+
+
+class LoggersSettings(Settings):
+    """The loggers of a run with their options, also written as a list of names."""
+
+    tensorboard: TensorBoardSettings | None = None
+    wandb: WandbSettings | None = None
+    mlflow: MlflowSettings | None = None
+    trackio: TrackioSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_names(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        if len(set(map(str, value))) < len(value):
+            raise ValueError("a list without repetitions, or a mapping")
+        return {str(name): {} for name in value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        names = {"type": "array", "uniqueItems": True, "items": {"enum": list(cls.model_fields)}}
+        return {"anyOf": [names, handler.resolve_ref_schema(handler(core))]}
+
+    def used(self) -> list[str]:
+        """The names of the loggers."""
+        return [name for name in type(self).model_fields if getattr(self, name) is not None]
 
 
 class TrainingSettings(Settings):
@@ -137,11 +198,11 @@ class TrainingSettings(Settings):
         description="Stop when `patience` (5) consecutive evaluations do not lower the loss by more than `min_delta`"
         " (0.0).",
     )
-    loggers: Unique[Literal["tensorboard", "wandb", "mlflow"]] = Field(
-        ["tensorboard"],
-        description="Loggers for the numbers of `log.jsonl`: `tensorboard` (a folder beside that file), `wandb`,"
-        " `mlflow`. The packages of the last two are not part of the environment; a missing one is an error at the"
-        " start.",
+    loggers: LoggersSettings = Field(
+        LoggersSettings(tensorboard=TensorBoardSettings()),
+        description="Loggers for the numbers of `log.jsonl` and of the benchmarks: a list of `tensorboard`, `wandb`,"
+        " `mlflow` and `trackio`, or a mapping of these to their options, see below. The packages of the last three are"
+        " not part of the environment; a missing one is an error at the start.",
     )
     deepspeed: JsonObject = Field(
         {},
@@ -149,6 +210,13 @@ class TrainingSettings(Settings):
         " are logged. A setting that one of the keys above controls, or that DeepSpeed does not know, is an error"
         " that names the key.",
     )
+
+
+class TrackSettings(Settings):
+    """Settings of the track stage."""
+
+    run: str
+    loggers: LoggersSettings
 
 
 class TrainSettings(Settings):

@@ -63,7 +63,9 @@ def train(job: TrainingJob) -> None:
     peak = peak_flops(device, training.precision)
     loader = MicroBatchLoader(model, training, data, pad_id, device, objective=True)
     eval_loader = MicroBatchLoader(model, training, eval_data, pad_id, device, objective=False)
-    loop = TrainingLoop(settings, model, running, OptimizerStep(running, settings, loader), eval_loader, folder)
+    loop = TrainingLoop(
+        settings, model, running, OptimizerStep(running, settings, loader), eval_loader, folder, job.tracked
+    )
     log.info(
         "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) "
         "of %d thread(s) on %s",
@@ -151,6 +153,7 @@ def _facts(
         **settings.model_dump(include={"run", "mixture", "model", "seed"}),
         "training": settings.training,
         "key": job.key,
+        "tracker_id": job.tracked.identity,
         "parameters": sum(map(engine.elements, model.parameters())),
         "trained_parameters": sum(engine.elements(p) for p in model.parameters() if p.requires_grad),
         "train_pairs": data.pairs,

@@ -60,7 +60,7 @@ def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterat
     """
     for name in sorted({run.name for run in runs}):
         training, where = config.runs[name].training, f"runs.{name}.training"
-        missing = [package for package in training.loggers if find_spec(package) is None]
+        missing = [package for package in training.loggers.used() if find_spec(package) is None]
         if missing and gpus is not None:
             yield f"{where}.loggers: {', '.join(missing)} is not installed; run: pip install {' '.join(missing)}"
         if training.precision == "fp16" and gpus == 0:

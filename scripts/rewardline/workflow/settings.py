@@ -14,7 +14,7 @@ from rewardline.evaluation.settings import EnsembleSettings, EvaluateSettings
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrackSettings, TrainSettings
 from rewardline.workflow.config import Config, MixtureEntry
 from rewardline.workflow.runs import Ensemble, Run, sources
 
@@ -135,6 +135,11 @@ def train_settings(config: Config, run: Run) -> TrainSettings:
     remote = config.models[run.model].trust_remote_code
     training = config.runs[run.name].training
     return run.narrow(TrainSettings, run=run.run_id, training=training, trust_remote_code=remote)
+
+
+def track_settings(config: Config, run: Run) -> TrackSettings:
+    """What the records of a run's benchmarks depend on."""
+    return TrackSettings(run=run.run_id, loggers=config.runs[run.name].training.loggers)
 
 
 def evaluate_settings(config: Config, run: Run, benchmark: str) -> EvaluateSettings:

@@ -141,15 +141,15 @@ def test_the_key_covers_settings_and_content_of_the_inputs(tmp_path: Path) -> No
     assert len({first, key(length=9), key(base_hash="i"), key(settings.replace(seed=2))}) == 4
     precise, rounded = (settings.replace(training=training_settings(**o)) for o in ({"zero_stage": 2}, {"epochs": 2}))
     assert len({first, key(precise), key(rounded)}) == 3
-    job = reuse.TrainingJob(settings, tokens, base, tmp_path / "c")
-    assert job.folder == reuse.TrainingJob(precise, tokens, base, tmp_path / "c").folder
-    assert job.folder != reuse.TrainingJob(rounded, tokens, base, tmp_path / "c").folder
+    job = reuse.TrainingJob(settings, tokens, base, tmp_path / "c", tmp_path)
+    assert job.folder == reuse.TrainingJob(precise, tokens, base, tmp_path / "c", tmp_path).folder
+    assert job.folder != reuse.TrainingJob(rounded, tokens, base, tmp_path / "c", tmp_path).folder
 
 
 def test_other_threads_are_another_model_and_resume_the_same_training(tokens: Path, base: Path, tmp_path: Path) -> None:
     jobs = []
     for threads in (1, 2):
         settings = {"run": "r", "mixture": "m", "model": "x", "seed": 1, "training": {"threads": threads}}
-        jobs.append(reuse.TrainingJob(TrainSettings.model_validate(settings), tokens, base, tmp_path))
+        jobs.append(reuse.TrainingJob(TrainSettings.model_validate(settings), tokens, base, tmp_path, tmp_path))
     assert jobs[0].key != jobs[1].key
     assert jobs[0].folder == jobs[1].folder

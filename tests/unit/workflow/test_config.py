@@ -84,7 +84,11 @@ def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
             {"early_stopping": {"patience": 0}},
             ["early_stopping.patience", "or equal to 1"],
         ),
-        ("runs.r.training.loggers", ["tensorbord"], ["loggers", "'tensorbord'", "tensorboard"]),
+        ("runs.r.training.loggers", ["tensorbord"], ["loggers.tensorbord", "did you mean tensorboard?"]),
+        ("runs.r.training.loggers", ["wandb", "wandb"], ["runs.r.training.loggers", "without repetitions"]),
+        ("runs.r.training.loggers", {"wandb": {"projekt": "x"}}, ["loggers.wandb.projekt", "did you mean project?"]),
+        ("runs.r.training.loggers", {"wandb": "x"}, ["runs.r.training.loggers.wandb", "'x'"]),
+        ("runs.r.training.loggers", "wandb", ["runs.r.training.loggers", "'wandb'"]),
         ("runs.r.training.offload", "optimizer", ["offload", "zero_stage"]),
         ("runs.r.training.zero_stage", 7, ["runs.r.training.zero_stage", "7", "one of 0, 1, 2, 3"]),
         ("runs.r.training.score", "last", ["runs.r.training.score", "'last'", "first_padding"]),
@@ -159,7 +163,8 @@ def start(cfg: Any, gpus: int | None = 0) -> list[str]:
     return list(check_start(config, run_table(config), gpus))
 
 
-def test_what_fails_later_is_said_before_any_job() -> None:
+def test_what_fails_later_is_said_before_any_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewardline.workflow.config_checks.find_spec", {"tensorboard": True}.get)
     cfg = base()
     assert start(cfg) == []
     cfg["runs"]["r"]["training"] = {"loggers": ["tensorboard", "wandb"], "precision": "fp16", "zero_stage": 1}

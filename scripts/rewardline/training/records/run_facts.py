@@ -47,6 +47,7 @@ class RunFacts(Manifest):
         world_size, threads: number of processes, and of CPU threads of each; both decide the last bits.
         finished: time in UTC, ISO 8601.
         key: of all that the weights depend on, see `reuse`.
+        tracker_id: under which loggers know the run.
         transformers_4: whether transformers 4.57 are known to give equal scores; the model needs 5 otherwise.
         base: the files of the base model and their hashes.
         computed_tokens: without repetitions of shared prefixes; `shared_share` of `tokens` was saved by that, and
@@ -79,6 +80,7 @@ class RunFacts(Manifest):
     device: str
     finished: str
     key: str
+    tracker_id: str = ""
     versions: dict[str, str]
     transformers_4: bool = False
     git: CodeVersion

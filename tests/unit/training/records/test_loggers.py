@@ -1,116 +1,227 @@
-"""Copies of the log for other programs: what is not installed is asked for, what is installed gets every number."""
+"""Loggers get every number of a run and of its benchmarks, in one run of theirs, whatever interrupts the training."""
 
 import json
+import os
+import signal
+import sqlite3
+import struct
+import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rewardline.core.errors import UserError
+from rewardline.core.files import read_json
 from rewardline.training.records import loggers
-from rewardline.training.records.log_file import EvalLine, LogLine
-from rewardline.training.settings import TrainingSettings, TrainSettings
+from rewardline.training.records.loggers import Curves, TrackedRun
+from rewardline.training.settings import LoggersSettings
 
+from support import training_runs
+from support.paths import SCRIPTS
+from support.results_folder import Results
 from support.training_runs import STEP_LINE
 
-LINES: list[LogLine] = [replace(STEP_LINE, step=4), EvalLine(4, 0.5, 0.5, 1.0, 0.25, -0.25, 20)]
-EXPECTED = [
-    [{f"train/{name}": value for name, value in asdict(LINES[0]).items() if name not in ("step", "grad_norm")}, 4],
+Json = dict[str, Any]
+Points = dict[str, dict[int, float]]
+"""By the name of a number: its values by step."""
+OPTIONS: Json = {
+    "tensorboard": {},
+    "wandb": {"project": "judges", "tags": ["small"]},
+    "mlflow": {"group": "all", "name": "renamed", "tags": ["small"]},
+    "trackio": {"project": "judges"},
+}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {
+        **{"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_RUN_GROUP": "mine"},
+        **{"MLFLOW_TRACKING_URI": f"file:{folder}/mlruns", "MLFLOW_EXPERIMENT_NAME": "judges"},
+    }
+
+
+class Tracked:
+    """A training run with all loggers, killed on the way and resumed, and its benchmarks."""
+
+    def __init__(self, folder: Path, tokens: Path, base: Path) -> None:
+        self.folder = folder
+        self.env = {**os.environ, **environment(folder)}
+        options: Json = {"loggers": OPTIONS, "max_steps": 16, "eval_every": 8}
+        run = training_runs.start(folder, tokens, base, **options)
+        training_runs.stop_at_step(run, folder, 6, signal.SIGKILL)
+        self.lines = training_runs.finish(folder, tokens, base, **options)[1]
+        results = Results(folder / "results")
+        self.metrics = {name: results.eval("r", name, mixture="m", seed=1) for name in ("eval", "own")}
+        self.track(OPTIONS)
+        self.env["MLFLOW_TRACKING_URI"] = f"file:{folder}/later"
+        self.track(["tensorboard", "mlflow"])
+
+    def track(self, options: Json | list[str]) -> None:
+        """Run the stage after the evaluations."""
+        settings = json.dumps({"run": "r", "loggers": options})
+        files = map(str, sorted(self.folder.glob("results/evals/*/*/metrics.json")))
+        command = [sys.executable, str(SCRIPTS / "track.py"), "--settings", settings, "--metrics", *files]
+        place = ["--model", str(self.folder / "out"), "--output", str(self.folder / "tracked.json")]
+        done = subprocess.run([*command, *place], env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    def check(self, points: Points) -> None:
+        """All numbers of the log and of the benchmarks are there."""
+        for line in self.lines:
+            for name, value in line.items():
+                if name != "step" and value is not None:
+                    group = "eval" if name.startswith("eval_") else "train"
+                    found = points[f"{group}/{name.removeprefix('eval_')}"][line["step"]]
+                    assert found == pytest.approx(value, rel=1e-6), (name, line["step"])
+        for benchmark, metrics in self.metrics.items():
+            for name in ("accuracy", "accuracy_low", "accuracy_high", "n"):
+                (found,) = points[f"benchmark/{benchmark}/{name}"].values()
+                assert found == pytest.approx(metrics[name], rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory, tokens: Path, base: Path) -> Tracked:
+    folder = tmp_path_factory.mktemp("tracked")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(folder).items():
+            patch.setitem(training_runs.ENVIRONMENT, name, value)
+        return Tracked(folder, tokens, base)
+
+
+def test_tensorboard_shows_curves_and_benchmarks_as_one_run(tracked: Tracked) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folders = {path.parent for path in tracked.folder.rglob("*tfevents*")}
+    assert folders == {tracked.folder / "out" / "tensorboard"}
+    events = EventAccumulator(str(*folders))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 17))
+    assert len(events.Scalars("benchmark/own/accuracy")) == 1
+    tracked.check({tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags})
+
+
+def wandb_records(data: bytes) -> Iterator[bytes]:
+    """The records of a .wandb file: LevelDB's log format, blocks of 32 KiB with parts of records, after 7 bytes."""
+    position, record = 7, b""
+    while position < len(data):
+        left = 32768 - position % 32768
+        length, kind = struct.unpack_from("<HB", data, position + 4) if left >= 7 else (0, 0)
+        if kind == 0:  # the end of a block
+            position += left
+            continue
+        record += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
+
+
+def test_wandb_has_one_offline_run_with_its_group_and_what_is_to_be_synced(tracked: Tracked) -> None:
+    from wandb.proto import wandb_internal_pb2
+
+    points: Points = defaultdict(dict)
+    runs = set()
+    (path,) = (tracked.folder / "trackers" / "wandb").glob("offline-run-*/*.wandb")
+    for data in wandb_records(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "run":
+            runs.add((record.run.run_id, record.run.project, record.run.run_group, *record.run.tags))
+        for item in record.history.item:
+            name = item.key or "/".join(item.nested_key)
+            if not name.startswith("_"):
+                points[name][record.history.step.num] = json.loads(item.value_json)
+        for item in record.summary.update:
+            if (name := item.key or "/".join(item.nested_key)).startswith("benchmark/"):
+                points[name] = {0: json.loads(item.value_json)}
+    ((_, *facts),) = runs
+    assert facts == ["judges", "mine", "small"]
+    tracked.check(points)
+
+
+def test_mlflow_has_one_run_in_its_file_store(tracked: Tracked) -> None:
+    (run,) = tracked.folder.glob("mlruns/*/*/meta.yaml")
+    assert "run_name: renamed" in run.read_text()
+    tags = {path.name: path.read_text() for path in (run.parent / "tags").iterdir()}
+    assert (tags["group"], tags["small"]) == ("all", "true")
+    tracked.check(mlflow_points(tracked.folder / "mlruns"))
+
+
+def mlflow_points(store: Path) -> Points:
+    (metrics,) = store.glob("*/*/metrics")
+    points: Points = {}
+    for path in filter(Path.is_file, metrics.rglob("*")):
+        rows = [line.split() for line in path.read_text().splitlines()]
+        points[path.relative_to(metrics).as_posix()] = {int(row[2]): float(row[1]) for row in rows}
+    return points
+
+
+def test_trackio_has_one_run_in_its_database(tracked: Tracked) -> None:
+    (path,) = (tracked.folder / "trackers" / "trackio").glob("*.db")
+    with sqlite3.connect(path) as database:
+        rows = list(database.execute("SELECT run_name, step, metrics FROM metrics ORDER BY id"))
+    assert len({name for name, *_ in rows}) == 1
+    points: Points = defaultdict(dict)
+    for _, step, text in rows:
+        for name, value in json.loads(text).items():
+            points[name][step] = value
+    tracked.check(points)
+
+
+def test_a_logger_that_is_added_later_gets_the_curves_too(tracked: Tracked) -> None:
+    tracked.check(mlflow_points(tracked.folder / "later"))
+    assert read_json(tracked.folder / "tracked.json")["loggers"] == ["tensorboard", "mlflow"]
+
+
+def seen(run: str, **changes: Any) -> TrackedRun:
+    return replace(TrackedRun(run, 3, "i", {}, Path("f"), Path("l")), **changes)
+
+
+@pytest.mark.parametrize(
+    ("run", "group", "renamed"),
     [
-        {
-            **{"train/epoch": 0.5, "eval/loss": 0.5, "eval/accuracy": 1.0, "eval/pairs": 20},
-            **{"eval/chosen_mean": 0.25, "eval/rejected_mean": -0.25},
-        },
-        4,
+        ("first", "first", "new"),
+        ("first-seed3", "first", "new-seed3"),
+        ("grid/lr=1e-5-seed3", "grid", "new/lr=1e-5-seed3"),
     ],
-]
-WANDB = """
-import json, pathlib
-class Run:
-    def __init__(self, facts): self.file = pathlib.Path(facts["dir"]) / "calls"; self.write(facts)
-    def write(self, value): self.file.open("a").write(json.dumps(value) + "\\n")
-    def log(self, values, step): self.write([values, step])
-    def finish(self): self.write("end")
-def init(**facts): return Run(facts)
-"""
-MLFLOW = """
-import json, pathlib, types
-calls = []
-def set_experiment(name): calls.append(name)
-def start_run(run_id=None, run_name=None):
-    calls.append([run_id, run_name])
-    return types.SimpleNamespace(info=types.SimpleNamespace(run_id="run7"))
-def log_params(values): calls.append(values)
-def log_metrics(values, step): calls.append([values, step])
-def end_run(): calls.append("end")
-"""
-SETTINGS = TrainSettings(run="r", mixture="m", model="x", seed=0, training=TrainingSettings(epochs=2))
+)
+def test_seeds_and_cells_are_a_group_and_keep_names_of_their_own(run: str, group: str, renamed: str) -> None:
+    assert (seen(run).group, seen(run).name("new"), seen(run).name(None)) == (group, renamed, run)
 
 
-@pytest.fixture
-def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A place for small modules of our own in place of large ones."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    before = {name: sys.modules.pop(name, None) for name in ("tensorboard", "wandb", "mlflow")}
-    yield folder
-    for name, module in before.items():
-        sys.modules.pop(name, None)
-        if module is not None:
-            sys.modules[name] = module
+def test_a_list_of_names_is_a_mapping_without_options() -> None:
+    assert LoggersSettings.model_validate(["wandb"]) == LoggersSettings.model_validate({"wandb": {}})
+    assert LoggersSettings.model_validate({"wandb": None}).used() == []
 
 
-def write_lines(name: str, folder: Path, step: int = 3) -> None:
-    loggers.check([name])
-    started = loggers.start([name], SETTINGS, folder, step)
-    for line in LINES:
-        for logger in started:
-            logger.write(line)
-    for logger in started:
-        logger.close()
+def test_a_logger_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: object) -> None:
+        raise ConnectionError("gone")
 
-
-def test_wandb_gets_every_number_under_an_id_that_a_resume_finds_again(tmp_path: Path, modules: Path) -> None:
-    (modules / "wandb.py").write_text(WANDB)
-    folder = tmp_path / "0123"
-    folder.mkdir()
-    write_lines("wandb", folder)
-    first, *rest = [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
-    assert (first["id"], first["resume"], first["config"]) == ("r-0123", "allow", SETTINGS.as_json())
-    assert rest == [*EXPECTED, "end"]
-
-
-def test_mlflow_gets_every_number_and_a_resume_continues_its_run(tmp_path: Path, modules: Path) -> None:
-    (modules / "mlflow.py").write_text(MLFLOW)
-    write_lines("mlflow", tmp_path)
-    write_lines("mlflow", tmp_path)
-    calls = sys.modules["mlflow"].calls
-    parameters = {name: str(value) for name, value in SETTINGS.training.as_json().items()}
-    assert calls == [
-        *["rewardline", [None, "r"], parameters, *EXPECTED, "end"],
-        *["rewardline", ["run7", None], *EXPECTED, "end"],
+    curves = Curves(fail, fail)
+    for _ in range(2):
+        curves.write(STEP_LINE)
+    assert curves.failure == "ConnectionError: gone"
+    assert [record.getMessage() for record in caplog.records] == [
+        "a logger failed (ConnectionError: gone) and gets no more lines"
     ]
 
 
-def test_tensorboard_events_can_be_read_back(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_what_cannot_start_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Curves:
+        raise ValueError("No API key configured")
 
-    lines = [json.dumps(asdict(replace(STEP_LINE, step=step, loss=loss))) for step, loss in ((3, 0.75), (4, 0.7))]
-    (tmp_path / "log.jsonl").write_text("\n".join(lines) + '\n{"step": 5, "lo')
-    write_lines("tensorboard", tmp_path)
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("eval/loss")] == [(4, 0.5)]
-    write_lines("tensorboard", tmp_path, step=3)  # step 4 is done again after a kill
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(3, 0.75), (4, 0.25)]
+    monkeypatch.setitem(loggers._OPEN, "wandb", refuse)
+    with pytest.raises(UserError, match=r"training\.loggers\.wandb: does not start: No API key.*WANDB_MODE=offline"):
+        loggers.start(LoggersSettings.model_validate(["wandb"]), seen("r", folder=tmp_path), 0)
 
 
 def test_what_is_not_installed_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(UserError, match="wandb, mlflow is not installed; run: pip install wandb mlflow"):
-        loggers.check(["wandb", "mlflow"])
+        loggers.check(LoggersSettings.model_validate(["wandb", "mlflow"]))
