@@ -13,6 +13,8 @@ TEST_PROCESSES ?= 3
 ifneq ($(shell test -w "$(HOME)" && echo writable), writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
+# What other workflows that import this one over the network need beside its rules.
+SOURCES := find scripts config/datasets.yaml -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run test setup lint docs clean
@@ -40,12 +42,14 @@ lint: $(VENV)/.test
 	ruff format --check .
 	mypy
 	PYTHONPATH=scripts lint-imports
-	snakefmt --check Snakefile rules
+	snakefmt --check Snakefile rules workflow/Snakefile
+	$(SOURCES) | diff rules/sources.txt - # if they differ: make docs
 	snakemake --lint
 	python docs/dag.py
 	python docs/configuration.py
 
 docs: setup
+	$(SOURCES) > rules/sources.txt
 	python docs/dag.py --write
 	python docs/configuration.py --write
 

@@ -7,14 +7,24 @@
 Each stage is a program in scripts/ with a rule in rules/; all choices are in config/.
 """
 
+from snakemake.logging import logger
+from snakemake.sourcecache import LocalSourceFile
 from snakemake.utils import min_version
 from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 min_version("9.27")
 
 
-# With --directory, the default configuration is that of this folder, unless the other has one.
-DEFAULT = "config/config.yaml" if os.path.exists("config/config.yaml") else f"{workflow.basedir}/config/config.yaml"
+# Without one in the working directory, the default configuration is that of the sources: the demo.
+DEFAULT = "config/config.yaml"
+if not workflow.modifier.is_main_snakefile() or not os.path.exists(DEFAULT):
+    default = workflow.current_basedir.join(DEFAULT)
+    if workflow.is_main_process and not (workflow.modifier.skip_configfile or workflow.overwrite_configfiles):
+        logger.warning(
+            f"there is no {os.path.abspath(DEFAULT)}, so the demo is run: {default}. For runs of your own, write one there "
+            "or name a file with --configfile"
+        )
+    DEFAULT = str(default) if isinstance(default, LocalSourceFile) else workflow.sourcecache.get_path(default)
 
 
 configfile: DEFAULT
@@ -43,7 +53,7 @@ report: "report/workflow.rst"
 
 
 rule all:
-    default_target: True
+    default_target: not IS_MODULE
     input:
         artifacts=artifacts(),
         summary="results/summary.tsv",

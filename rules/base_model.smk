@@ -21,4 +21,4 @@ rule base_model:
         "Preparing base model {wildcards.model}"
     shell:
         program("base_model.py") + " --settings {params.settings:q} {params.pairs:q}"
-        " --output results/base/{wildcards.model} --log {log}"
+        " --output $(dirname {output.manifest:q}) --log {log}"

@@ -1,14 +1,57 @@
+import hashlib
 import os
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 import tempfile
 from pathlib import Path
 
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.sourcecache import GenericSourceFile, LocalSourceFile
 
-ROOT = Path(str(workflow.current_basedir)).parent
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+PATHS = workflow.modifier.path_modifier
+
+
+def placed(path):
+    """A path in the folder of results as rules write it: with the prefix of a module that imports them."""
+    return PATHS.replace_prefix(path)
+
+
+def outside(path):
+    """An input from outside of the folder of results, which a module's prefix does not move."""
+    return path if placed(path) == path else local(path)
+
+
+def local_root():
+    """The folder with rewardline's files: where this one lies, or a copy of what snakemake reads from elsewhere."""
+    here = workflow.current_basedir
+    if isinstance(here, LocalSourceFile):
+        return Path(str(here)).parent
+    address = here.get_path_or_uri(secret_free=True)
+    # Not the cache of sources, which has another path at each start.
+    copy = Path(".snakemake") / "rewardline" / hashlib.sha256(address.encode()).hexdigest()[:12]
+
+    def fetch(name):
+        content = Path(workflow.sourcecache.get_path(here.get_basedir().join(name))).read_bytes()
+        target = copy / name
+        if not target.is_file() or target.read_bytes() != content:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}.{os.getpid()}")
+            partial.write_bytes(content)
+            partial.replace(target)
+
+    names = Path(workflow.sourcecache.get_path(here.join("sources.txt"))).read_text().split()
+    # Clones of git repositories are read by one thread at a time.
+    with ThreadPoolExecutor(8 if isinstance(here, GenericSourceFile) else 1) as pool:
+        list(pool.map(fetch, names))
+    return copy
+
+
+RESULTS = placed("results/").rstrip("/")
+ROOT = local_root()
 SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scripts"
 sys.path.insert(0, str(ROOT / "scripts"))
 
@@ -36,7 +79,7 @@ def check_folders():
     """Raise a `WorkflowError` for folders in which snakemake and the stages cannot work."""
     if set("{}") & set(str(ROOT)):
         raise WorkflowError(f"{ROOT} has braces in its name, which snakemake reads as wildcards; rename the folder")
-    parts = [Path(name) for name in (".snakemake", "results")]
+    parts = [Path(name) for name in (".snakemake", RESULTS)]
     for folder in dict.fromkeys(path if path.exists() else Path(".") for path in parts):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise WorkflowError(
@@ -65,7 +108,7 @@ check_temporary_folder()
 
 def selected_runs():
     """Names of the runs in the --configfile files; None, for all runs of the configuration, if there are none."""
-    files = workflow.overwrite_configfiles
+    files = [] if IS_MODULE else workflow.overwrite_configfiles
     names = {name for path in files for name in with_written_keys(load_configfile(path), WRITTEN).get("runs") or ()}
     if files and not names and workflow.is_main_process:
         meant = f"the runs of config/config.yaml are meant: {', '.join(CONFIG.all_runs)}"
@@ -101,7 +144,8 @@ def find_files():
 
 try:
     # Snakemake lists the files of the command line first, though their values replace those of the others.
-    WRITTEN = written_text(sorted(map(Path, workflow.configfiles), key=workflow.overwrite_configfiles.__contains__))
+    FILES_OF_CONFIG = sorted(map(Path, workflow.configfiles), key=workflow.overwrite_configfiles.__contains__)
+    WRITTEN = written_text([] if IS_MODULE else FILES_OF_CONFIG)
     CONFIG = resolve(config, load_public_datasets(ROOT / "config" / "datasets.yaml"), WRITTEN)
 except (ConfigError, RepeatedKeyError) as error:
     raise WorkflowError(f"The configuration has mistakes.\n{error}") from None
@@ -131,7 +175,7 @@ wildcard_constraints:
 
 def code(program):
     """The files of a stage's program, with all modules that it imports: an edit of any of them reruns the stage."""
-    return [str(path) for path in program_files(SCRIPTS / program)]
+    return [outside(str(path)) for path in program_files(SCRIPTS / program)]
 
 
 def program(name):

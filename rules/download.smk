@@ -1,6 +1,6 @@
 rule download_file:
     input:
-        file=lambda wildcards: dataset_parts(wildcards.dataset)[wildcards.part],
+        file=lambda wildcards: outside(dataset_parts(wildcards.dataset)[wildcards.part]),
         code=code("download_file.py"),
     output:
         manifest="results/shards/data/{dataset}/{part}/manifest.json",
@@ -21,7 +21,7 @@ rule download_file:
         "Reading {wildcards.part} of {wildcards.dataset}"
     shell:
         program("download_file.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
-        " --output results/shards/data/{wildcards.dataset}/{wildcards.part} --log {log}"
+        " --output $(dirname {output.manifest:q}) --log {log}"
 
 
 rule download:
@@ -48,7 +48,7 @@ rule download:
         "Downloading {wildcards.dataset}"
     shell:
         program("download.py") + " --name {wildcards.dataset} --settings {params.settings:q} --parts {input.parts}"
-        " --output results/data/{wildcards.dataset} --log {log}"
+        " --output $(dirname {output.manifest:q}) --log {log}"
 
 
 rule generate_demo:
@@ -74,4 +74,4 @@ rule generate_demo:
         "Generating {wildcards.dataset}"
     shell:
         program("generate_demo.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
-        " --output results/data/{wildcards.dataset} --log {log}"
+        " --output $(dirname {output.manifest:q}) --log {log}"

@@ -21,10 +21,10 @@ rule evaluate:
     message:
         "Evaluating {wildcards.run} on {wildcards.benchmark}"
     shell:
-        program("evaluate.py") + " --settings {params.settings:q} --model results/models/{wildcards.run}"
+        program("evaluate.py") + " --settings {params.settings:q} --model $(dirname {input.run:q})"
         " --tokens $(dirname {input.tokens:q}) --pairs $(dirname {input.pairs:q})"
-        " --output results/evals/{wildcards.run}/{wildcards.benchmark}"
-        " --shards results/shards/scores/{wildcards.run}/{wildcards.benchmark}"
+        " --output $(dirname {output.metrics:q})"
+        f" --shards {RESULTS}/shards/scores/{{wildcards.run}}/{{wildcards.benchmark}}"
         " --gpus {resources.gpu} --log {log}"
 
 
@@ -53,4 +53,4 @@ rule evaluate_ensemble:
         "Evaluating {wildcards.ensemble} on {wildcards.benchmark}"
     shell:
         program("evaluate_ensemble.py") + " --settings {params.settings:q} --members {params.members:q}"
-        " --output results/evals/{wildcards.ensemble}/{wildcards.benchmark} --log {log}"
+        " --output $(dirname {output.metrics:q}) --log {log}"

@@ -92,13 +92,17 @@ def shard_threads(wildcards):
 def base_inputs(wildcards):
     """The local files of a base model, or the mixture that its tokenizer is trained on."""
     mixture = runs.tokenizer_mixture(CONFIG, wildcards.model)
-    return MODEL_FILES.get(wildcards.model, []) if mixture is None else [f"results/pairs/{mixture}/stats.json"]
+    return (
+        list(map(outside, MODEL_FILES.get(wildcards.model, [])))
+        if mixture is None
+        else [f"results/pairs/{mixture}/stats.json"]
+    )
 
 
 def tokenizer_pairs(wildcards):
     """The option with the pairs that the tokenizer of a base model is trained on."""
     mixture = runs.tokenizer_mixture(CONFIG, wildcards.model)
-    return [] if mixture is None else ["--pairs", f"results/pairs/{mixture}/train"]
+    return [] if mixture is None else ["--pairs", placed(f"results/pairs/{mixture}/train")]
 
 
 def evaluated_on(wildcards):
@@ -147,7 +151,7 @@ def pair_statistics():
 
 def evaluated_pairs():
     """The folders of the pairs that runs are evaluated on; their statistics are inputs in their place."""
-    return [path.replace("stats.json", "eval") for path in pair_statistics()]
+    return [placed(path.replace("stats.json", "eval")) for path in pair_statistics()]
 
 
 def token_manifests():

@@ -19,7 +19,7 @@ rule index_joins:
         "Indexing the rows that {wildcards.dataset} joins"
     shell:
         program("index_joins.py") + " --settings {params.settings:q} --data {input.data}"
-        " --output results/shards/joins/{wildcards.dataset} --log {log}"
+        " --output $(dirname {output.manifest:q}) --log {log}"
 
 
 rule convert_rows:
@@ -49,8 +49,7 @@ rule convert_rows:
         "Converting {wildcards.part} of {wildcards.dataset}"
     shell:
         program("convert_rows.py") + " --name {wildcards.dataset} --settings {params.settings:q} --data {input.data}"
-        " {params.dataset:q} {params.join_index:q}"
-        " --output results/shards/candidates/{wildcards.dataset}/{wildcards.part} --log {log}"
+        " {params.dataset:q} {params.join_index:q} --output $(dirname {output.manifest:q}) --log {log}"
 
 
 rule group_prompts:
@@ -76,7 +75,7 @@ rule group_prompts:
         "Comparing the prompts of {wildcards.mixture}"
     shell:
         program("group_prompts.py") + " --name {wildcards.mixture} --settings {params.settings:q} --data {input.data}"
-        " --benchmarks {input.benchmarks} --output results/shards/prompts/{wildcards.mixture} --log {log}"
+        " --benchmarks {input.benchmarks} --output $(dirname {output.manifest:q}) --log {log}"
 
 
 rule clean_pairs:
@@ -104,7 +103,7 @@ rule clean_pairs:
     shell:
         program("clean_pairs.py") + " --settings {params.settings:q} --prompts {input.prompts}"
         " --candidates {input.candidates}"
-        " --output results/shards/pairs/{wildcards.mixture}/{wildcards.shard} --log {log}"
+        " --output $(dirname {output.manifest:q}) --log {log}"
 
 
 rule build_pairs:
@@ -137,7 +136,7 @@ rule build_pairs:
         "Building pairs of {wildcards.mixture}"
     shell:
         program("build_pairs.py") + " --name {wildcards.mixture} --settings {params.settings:q} --data {input.data}"
-        " --candidates {input.candidates} --prompts {input.prompts} --shards {input.shards} --output results/pairs/{wildcards.mixture} --log {log}"
+        " --candidates {input.candidates} --prompts {input.prompts} --shards {input.shards} --output $(dirname {output.stats:q}) --log {log}"
 
 
 rule build_probes:
@@ -164,5 +163,5 @@ rule build_probes:
         "Building probes {wildcards.probes}"
     shell:
         program("build_probes.py") + " --name {wildcards.probes} --settings {params.settings:q}"
-        " --pairs $(dirname {input.pairs:q}) --shard results/shards/pairs/{wildcards.probes}/0"
-        " --output results/pairs/{wildcards.probes} --log {log}"
+        " --pairs $(dirname {input.pairs:q}) --shard $(dirname {output.manifest:q})"
+        " --output $(dirname {output.stats:q}) --log {log}"

@@ -76,7 +76,7 @@ rule track:
         "Recording the benchmarks of {wildcards.run}"
     shell:
         program("track.py") + " --settings {params.settings:q} --metrics {input.metrics:q}"
-        " --model results/models/{wildcards.run} --trackers results/trackers"
+        f" --model $(dirname {{input.model:q}}) --trackers {RESULTS}/trackers"
         " --output {output.tracked:q} --log {log}"
 
 
@@ -110,7 +110,7 @@ rule plot:
     resources:
         gpu=0,
     params:
-        models=of_runs("results/models/{run}"),
+        models=[placed(folder) for folder in of_runs("results/models/{run}")],
         pairs=evaluated_pairs(),
     message:
         "Writing the report"

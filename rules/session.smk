@@ -21,7 +21,7 @@ def refuse_second_instance():
     """Lock the results folder as long as this process lives."""
     global INSTANCE
     try:
-        INSTANCE = locks.hold_folder(Path("results"))
+        INSTANCE = locks.hold_folder(Path(RESULTS))
     except UserError as error:
         logger.error(str(error))
         os._exit(1)
@@ -94,7 +94,7 @@ def current(paths):
     """The files among `paths` that are up to date, as far as this invocation's jobs say it."""
     known = {str(path) for job in workflow.dag.jobs for path in job.output}
     stale = {str(path) for job in workflow.dag.needrun_jobs() for path in job.output}
-    return [Path(path) for path in paths if path in known - stale and Path(path).exists()]
+    return [Path(path) for path in map(placed, paths) if path in known - stale and Path(path).exists()]
 
 
 def final_summary():
@@ -149,5 +149,5 @@ def show_if_nothing_to_do():
         print(final_summary())
 
 
-if workflow.is_main_process:
+if workflow.is_main_process and not IS_MODULE:
     atexit.register(show_if_nothing_to_do)

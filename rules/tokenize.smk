@@ -21,7 +21,7 @@ rule tokenize_pairs:
     shell:
         program("tokenize_pairs.py") + " --settings {params.settings:q} --pairs $(dirname {input.pairs:q})"
         " --base $(dirname {input.base:q}) --threads {threads} --log {log}"
-        " --output results/shards/tokens/{wildcards.mixture}/{wildcards.model}/{wildcards.shard}"
+        " --output $(dirname {output.manifest:q})"
 
 
 # The rule has the name of the stage; a program tokenize.py would hide the module of the standard library.
@@ -48,4 +48,4 @@ rule tokenize:
         "Joining the tokens of {wildcards.mixture} for {wildcards.model}"
     shell:
         program("join_tokens.py") + " --settings {params.settings:q} --stats {input.stats:q} --shards {input.shards}"
-        " --output results/tokens/{wildcards.mixture}/{wildcards.model} --log {log}"
+        " --output $(dirname {output.manifest:q}) --log {log}"

@@ -29,6 +29,6 @@ rule train:
         "{resources.launcher} "
         + program("train.py")
         + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
-        " --base $(dirname {input.base:q}) --output results/models/{wildcards.run}"
-        " --checkpoints results/checkpoints/{wildcards.run} --trackers results/trackers"
+        " --base $(dirname {input.base:q}) --output $(dirname {output.model:q})"
+        f" --checkpoints {RESULTS}/checkpoints/{{wildcards.run}} --trackers {RESULTS}/trackers"
         " --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"

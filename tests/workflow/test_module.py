@@ -1,0 +1,142 @@
+"""Another workflow imports this one, from wherever snakemake finds it, and gives its results a place of their own."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.paths import ROOT
+from support.project import ENVIRONMENT, Project, small
+
+OUTER = """
+configfile: "config.yaml"
+
+module rm:
+    snakefile: {source}
+    prefix: "judge"
+    config: config["judge"]
+
+use rule * from rm as rm_*
+
+rule answer:
+    input: "judge/results/summary.tsv"
+    output: "answer.txt"
+    shell: "cp {{input}} {{output}}"
+"""
+CHEAP = "judge/results/pairs/small/stats.json"
+"""A target before which nothing imports torch."""
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project where it was published: a clone, and as a git repository."""
+    folder = tmp_path_factory.mktemp("published") / "owner" / "rewardline"
+    Project(folder)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q", "-b", "main"], ["add", "."], [*author, "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A web server of files without a log."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def local(sources: Path) -> Iterator[str]:
+    yield repr(str(sources / "workflow" / "Snakefile"))
+
+
+@contextmanager
+def web(sources: Path) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(sources))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield repr(f"http://127.0.0.1:{server.server_port}/workflow/Snakefile")
+        server.shutdown()
+
+
+@contextmanager
+def github(sources: Path) -> Iterator[str]:
+    here = f'[url "{sources.parents[1]}/"]\n    insteadOf = https://github.com/\n'
+    (sources.parents[1] / "gitconfig").write_text(here)
+    yield "github('owner/rewardline', path='workflow/Snakefile', branch='main')"
+
+
+def outer(folder: Path, source: str) -> Project:
+    """Another workflow with data of its own, which imports this one."""
+    folder.mkdir()
+    rows = [{"prompt": f"What is {k} and 7?", "chosen": f"It is {k + 7}.", "rejected": "No."} for k in range(40)]
+    (folder / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = small()
+    config["datasets"]["own"] = {"files": ["own.jsonl"]}
+    config["mixtures"]["small"]["datasets"]["own"] = 1.0
+    (folder / "config.yaml").write_text(yaml.safe_dump({"judge": config, "answer": 42}))
+    (folder / "Snakefile").write_text(OUTER.format(source=source))
+    return Project.at(folder)
+
+
+@pytest.mark.parametrize("place", [local, web, github])
+def test_results_stand_under_the_prefix_and_nothing_else_is_moved(
+    place: Callable[[Path], AbstractContextManager[str]],
+    sources: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "GIT_CONFIG_GLOBAL", str(sources.parents[1] / "gitconfig"))
+    monkeypatch.setitem(ENVIRONMENT, "XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with place(sources) as source:
+        project = outer(tmp_path / "outer", source)
+        plan = project.run("--cores", "2", "--dry-run", "--printshellcmds").stdout
+        assert "rule answer" in plan, "the other workflow keeps its own target"
+        for rule in ("download_file", "convert_rows", "tokenize", "train", "evaluate", "summarize"):
+            assert f"rm_{rule}" in plan
+        commands = [line for line in plan.splitlines() if ".py" in line and "--log" in line]
+        assert len(commands) > 10
+        assert not [line for line in commands if re.search(r"(?<![\w/])results/", line)]
+        if place is not web:
+            return
+        project.run("--cores", "2", CHEAP)
+        assert project.planned(CHEAP) == {}, "what it imports has a place that stays the same"
+    assert json.loads((project.folder / CHEAP).read_text())["by_dataset"]["own"]["rows_in"] == 40
+    own = {"Snakefile", "config.yaml", "own.jsonl"}
+    assert {path.name for path in project.folder.iterdir()} == {*own, ".snakemake", "judge"}
+    assert {path.name for path in (project.folder / "judge").iterdir()} == {"results"}
+
+
+def test_the_place_of_the_catalog_runs_the_same_jobs(sources: Path, tmp_path: Path) -> None:
+    project = Project.at(Path(shutil.copytree(sources, tmp_path / "rewardline")))
+    assert project.planned("--snakefile", "workflow/Snakefile") == project.planned()
+    catalog = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())
+    assert catalog["usage"]["software-stack-deployment"]["conda"] is True
+
+
+def test_another_folder_without_a_configuration_runs_the_demo_and_says_so(sources: Path, tmp_path: Path) -> None:
+    project = Project.at(sources)
+    command = ("--cores", "2", "--dry-run", "--directory", str(tmp_path))
+    text = project.run(*command).stdout
+    assert f"there is no {tmp_path}/config/config.yaml, so the demo is run: {sources}/config/config.yaml" in text
+    assert "--configfile" in text
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(small()))
+    assert "there is no" not in project.run(*command, "--configfile", str(tmp_path / "own.yaml")).stdout
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.yaml").write_text(yaml.safe_dump(small()))
+    assert "there is no" not in project.run(*command).stdout
+
+
+def test_pixi_installs_the_tested_versions() -> None:
+    pixi = tomllib.loads((ROOT / "pixi.toml").read_text())
+    assert "envs/requirements.txt" in pixi["tasks"]["install"]["cmd"]
+    assert pixi["tasks"]["rewardline"]["depends-on"] == ["install"]
