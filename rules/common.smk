@@ -2,8 +2,8 @@ import hashlib
 import os
 import shlex
 import sys
-from concurrent.futures import ThreadPoolExecutor
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from snakemake.common.configfile import load_configfile

@@ -111,6 +111,8 @@ def final_summary():
         except UserError as error:
             texts.append(f"no summary: {error}")
     models = [str(path.parent) for path in current(of_runs("results/models/{run}/run.json"))]
+    if len(models) > 4:
+        models = [*models[:3], f"and {len(models) - 3:,} more"]
     places = [("report", map(str, current(["results/report.html"]))), ("models", models)]
     texts.append("\n".join(f"{name}  {' '.join(found)}" for name, paths in places if (found := list(paths))))
     return "\n" + "\n\n".join(filter(None, texts)) + "\n"

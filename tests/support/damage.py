@@ -196,7 +196,7 @@ class Damage:
             assert import_module(program).main(options) == 0
             return
         settings, checkpoints = TrainSettings.model_validate_json(values["--settings"]), Path(values["--checkpoints"])
-        job = TrainingJob(settings, Path(values["--tokens"]), Path(values["--base"]), checkpoints)
+        job = TrainingJob(settings, Path(values["--tokens"]), Path(values["--base"]), checkpoints, checkpoints)
 
         def read_tokens(_: Rendezvous) -> int:
             for split in SPLITS:

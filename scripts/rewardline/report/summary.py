@@ -17,6 +17,7 @@ from rewardline.data.pairs.left_out import BaseAccount, PairsAccount, TokensAcco
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
+from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
 
 COLUMNS = (
@@ -25,6 +26,11 @@ COLUMNS = (
 )
 """The columns of `summary.tsv`. Rates are shares from 0 to 1; an unknown number is `nan`, an unknown seed is empty."""
 
+ROWS_SHOWN = 16
+"""Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
+BOARDS_SHOWN = 2
+LINES_SHOWN = 10
+"""Lines on noise, and on what became of the data."""
 SUBSETS_SHOWN = 12
 ENTRIES_SHOWN = 4
 NAMED = 3
@@ -64,9 +70,18 @@ def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path |
     if not results:
         return "no evaluation is up to date"
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
-    parts = ["\n".join([_results(entries(results, compared.boards), width), *noise(compared, width)])]
-    parts += [_by_subset(board, width) for board in leaderboards(results) if len(board.subsets) > 1]
+    parts = ["\n".join([_results(entries(results, compared.boards), width), *_first(noise(compared, width))])]
+    boards = [board for board in leaderboards(results) if len(board.subsets) > 1]
+    parts += [_by_subset(board, width) for board in boards[:BOARDS_SHOWN]]
+    if len(boards) > BOARDS_SHOWN:
+        parts.append(f"accuracy by subset on {len(boards) - BOARDS_SHOWN:,} more benchmarks is in the report")
     return "\n\n".join(parts)
+
+
+def _first(lines: list[str]) -> list[str]:
+    """The first lines, and how many more there are."""
+    left = len(lines) - LINES_SHOWN
+    return lines if left < 2 else [*lines[:LINES_SHOWN], f"... and {left:,} more lines in the report"]
 
 
 def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path], width: int = 100) -> str:
@@ -79,7 +94,8 @@ def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path]
     for path in tokens:
         lines += TokensAccount.read(path).lines(path.parent.parent.name, path.parent.name)
     lines += [f"{path.parent.name}: {note}" for path in bases for note in BaseAccount.read(path).notes]
-    return "\n".join(fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+    lines = _first([fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False) for line in lines])
+    return "\n".join(lines)
 
 
 def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:
@@ -131,8 +147,9 @@ def _results(entries: Sequence[Entry], width: int) -> str:
     columns = ["run", "benchmark", "pairs", "accuracy", "95% interval", "length only", "chosen", "rejected"]
     notes = ["length only: how often the longer answer is the chosen one; a model must do better than that"]
     rows = []
-    for entry in entries:
-        for one in entry.members:
+    is_long = sum(len(entry.members) for entry in entries) > ROWS_SHOWN
+    for entry in sorted(entries, key=_best_first) if is_long else entries:
+        for one in entry.members if not is_long or len(entry.members) == 1 else ():
             means = (one.chosen_mean, one.rejected_mean)
             rows.append(_row(one.run, one.benchmark, one.total, interval(one.total), means))
         if len(entry.members) > 1:
@@ -142,7 +159,14 @@ def _results(entries: Sequence[Entry], width: int) -> str:
             notes[1:] = [
                 "95% interval: for other prompts; that of several seeds for other seeds too, so few seeds leave it wide"
             ]
-    return "\n".join([*_table(columns, rows, width, names=2), *notes])
+    if len(rows) > ROWS_SHOWN:
+        notes.insert(0, f"... and {len(rows) - ROWS_SHOWN:,} more rows in the report and summary.tsv")
+    return "\n".join([*_table(columns, rows[:ROWS_SHOWN], width, names=2), *notes])
+
+
+def _best_first(entry: Entry) -> tuple[bool, str, float]:
+    benchmark, accuracy = entry.members[0].benchmark, entry.total.accuracy
+    return benchmark != HELD_OUT, benchmark, -accuracy if accuracy >= 0 else 0.0
 
 
 def _row(name: str, benchmark: str, rates: Rates, certainty: str, means: tuple[float, float]) -> list[str]:

@@ -149,6 +149,21 @@ def test_final_summary_lists_subsets_by_accuracy_and_says_how_many_are_left(tmp_
     assert lines[14:] == ["... and 8 more"]
 
 
+def test_final_summary_fits_on_a_screen_whatever_the_number_of_runs(tmp_path: Path) -> None:
+    subsets = {f"s{k}": subset(0.5) for k in range(30)}
+    paths = [
+        metrics(tmp_path, f"run{k:02d}-seed{seed}", benchmark, seed=seed, accuracy=0.5 + k / 100, by_subset=subsets)
+        for k in range(40)
+        for seed in range(2)
+        for benchmark in ("eval", "b1", "b2", "b3")
+    ]
+    lines = shown(*paths).splitlines()
+    assert len(lines) < 60
+    assert lines[1].startswith("run39, 2 seeds  eval")
+    assert "... and 144 more rows in the report and summary.tsv" in lines
+    assert "accuracy by subset on 2 more benchmarks is in the report" in lines
+
+
 def test_final_summary_averages_subsets_over_seeds(tmp_path: Path) -> None:
     first = metrics(tmp_path, "demo-seed0", seed=0, by_subset={"a": subset(0.5), "b": subset(0.9)})
     second = metrics(tmp_path, "demo-seed1", seed=1, by_subset={"a": subset(0.7), "b": subset(0.9), "c": subset(0.95)})
