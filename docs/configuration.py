@@ -23,9 +23,11 @@ from rewardline.workflow.config import (
     Config,
     DatasetEntry,
     EnsembleEntry,
+    Grid,
     MixtureEntry,
     ModelEntry,
     RunEntry,
+    SweepEntry,
 )
 
 SCHEMA = ROOT / "config" / "schema.yaml"
@@ -34,7 +36,8 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "datasets": (DatasetEntry,),
     "mixtures": (MixtureEntry,),
     "models": (ModelEntry,),
-    "runs": (RunEntry, EnsembleEntry),
+    "runs": (RunEntry, SweepEntry, EnsembleEntry),
+    "runs.*.grid": (Grid,),
     "runs.*.training": (TrainingSettings,),
     "benchmarks": (BenchmarkEntry,),
 }

@@ -18,16 +18,10 @@ from rewardline.training.processes.launcher import Nodes, Rendezvous, announce, 
 from rewardline.training.records import loggers
 from rewardline.training.records.model_card import model_card
 from rewardline.training.records.run_facts import RunFacts
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import NO_EFFECT, ROUNDING, TrainSettings
 
 log = logging.getLogger(__name__)
 
-ROUNDING = {
-    *("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention", "threads"),
-}
-"""Keys of `training` that change weights by rounding alone: a run resumes when they have changed."""
-NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
-"""Keys of `training` that change no weight."""
 NUMERICS = ("step.py", "held_out.py", "export.py")
 """The modules that decide the weights, with all that they import, but for `core`, which changes no result."""
 
@@ -43,7 +37,7 @@ def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Col
     packages = ["torch", "deepspeed", "transformers", *(["peft"] if settings.training.lora else [])]
     manifest = read_manifest(tokens / MANIFEST)
     parts = {
-        "settings": settings.model_dump(mode="json", exclude={"training": set(without)}),
+        "settings": settings.model_dump(mode="json", exclude={"sweep": True, "training": set(without)}),
         "tokens": {name: value for name, value in manifest.items() if name not in ("key", "xxh3")},  # content alone
         "base": read_manifest(base / MANIFEST)["files"],
         "code": code_digest(*code_files(), without=("core",)),

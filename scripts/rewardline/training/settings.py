@@ -10,6 +10,12 @@ from rewardline.core.settings import Flag, Integer, JsonObject, Number, Settings
 from rewardline.model.settings import LoraSettings
 
 Precision = Literal["fp32", "bf16", "fp16"]
+ROUNDING = {
+    *("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention", "threads"),
+}
+"""Keys of `training` that change weights by rounding alone: a run resumes when they have changed."""
+NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
+"""Keys of `training` that change no weight."""
 
 
 class EarlyStoppingSettings(Settings):
@@ -223,6 +229,8 @@ class TrainSettings(Settings):
     """Settings of the train stage."""
 
     run: str
+    sweep: str | None = None
+    """The sweep that the run is a cell of."""
     mixture: str
     model: str
     seed: Integer

@@ -1,11 +1,11 @@
 """The configuration: five sections of typed entries, with every default filled in."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, PrivateAttr, Tag, model_validator
 
-from rewardline.core.settings import Entries, Integer, Number, Settings, Text, Unique
+from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import BenchmarkScoring, FormatSettings
 from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings
@@ -78,11 +78,9 @@ class EvaluatedEntry(Settings):
     )
 
 
-class RunEntry(EvaluatedEntry):
-    """A training run, once for each seed."""
+class TrainedEntry(EvaluatedEntry):
+    """What training runs and sweeps have in common."""
 
-    mixture: Text = Field(description="Name of the mixture to train on.")
-    model: Text = Field(description="Name of the model to train.")
     seeds: Unique[Annotated[Integer, Field(ge=0)]] = Field(
         [0],
         min_length=1,
@@ -90,6 +88,53 @@ class RunEntry(EvaluatedEntry):
         " run id `<run>`.",
     )
     training: TrainingSettings = Field(TrainingSettings(), description="Settings of the training run, see below.")
+
+
+class RunEntry(TrainedEntry):
+    """A training run, once for each seed."""
+
+    mixture: Text = Field(description="Name of the mixture to train on.")
+    model: Text = Field(description="Name of the model to train.")
+
+
+class Grid(Settings):
+    """Values by key of a run, such as `training.learning_rate`, beside the options of the sweep."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[list[JsonValue], Field(min_length=1)]]
+
+    sample: Integer | None = Field(None, ge=1, description="Number of cells to draw; `null` trains all of them.")
+    seed: Integer = Field(0, ge=0, description="Seed of the draw.")
+    max_cells: Integer = Field(100, ge=1, description="Maximum number of cells without `sample`.")
+
+    @model_validator(mode="after")
+    def _has_keys(self) -> Self:
+        if not self.__pydantic_extra__:
+            raise ValueError("lists of values by key, such as training.learning_rate: [1e-5, 5e-5]")
+        return self
+
+    @property
+    def values(self) -> dict[str, list[JsonValue]]:
+        """The values by key, sorted by key."""
+        return dict(sorted(self.__pydantic_extra__.items()))
+
+
+class SweepEntry(TrainedEntry):
+    """A training run for each cell of a grid."""
+
+    mixture: Text | None = Field(None, description="Name of the mixture to train on, unless the grid has it.")
+    model: Text | None = Field(None, description="Name of the model to train, unless the grid has it.")
+    grid: Grid = Field(
+        description="Sweep: lists of values by key, `{training.learning_rate: [1e-5, 5e-5], model: [a, b]}`. Each"
+        " combination of values (cell) is a run; see below, also for `sample`, `seed` and `max_cells`."
+    )
+
+
+class Cell(Settings):
+    """A cell of a sweep: its values by key."""
+
+    sweep: str
+    values: JsonObject
 
 
 class EnsembleEntry(CombineSettings, EvaluatedEntry):
@@ -103,12 +148,15 @@ class EnsembleEntry(CombineSettings, EvaluatedEntry):
 
 
 def _kind_of_run(value: object) -> str:
-    members = value.get("ensemble") if isinstance(value, Mapping) else getattr(value, "ensemble", None)
-    return "run" if members is None else "ensemble"
+    for key, kind in (("ensemble", "ensemble"), ("grid", "sweep")):
+        if (value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)) is not None:
+            return kind
+    return "run"
 
 
 AnyRun = Annotated[
-    Annotated[RunEntry, Tag("run")] | Annotated[EnsembleEntry, Tag("ensemble")], Discriminator(_kind_of_run)
+    Annotated[RunEntry, Tag("run")] | Annotated[SweepEntry, Tag("sweep")] | Annotated[EnsembleEntry, Tag("ensemble")],
+    Discriminator(_kind_of_run),
 ]
 
 
@@ -132,6 +180,25 @@ class Config(Settings):
         description="Benchmarks to evaluate on in addition to the eval split of the mixture; each entry has one"
         " source, like a dataset.",
     )
+
+    _cells: dict[str, Cell] = PrivateAttr({})
+
+    def expanded(self, runs: Mapping[str, RunEntry], cells: Mapping[str, Cell]) -> "Config":
+        """The configuration with a run for each cell in place of the sweeps; both by the name of the run."""
+        others = {name: entry for name, entry in self.all_runs.items() if not isinstance(entry, SweepEntry)}
+        result = self.model_copy(update={"all_runs": {**others, **runs}})
+        result._cells = dict(cells)  # of this class
+        return result
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The cells of all sweeps, by the name of their run."""
+        return self._cells
+
+    @property
+    def sweeps(self) -> dict[str, SweepEntry]:
+        """The sweeps, by name, as long as they are not expanded."""
+        return {name: entry for name, entry in self.all_runs.items() if isinstance(entry, SweepEntry)}
 
     @property
     def runs(self) -> dict[str, RunEntry]:

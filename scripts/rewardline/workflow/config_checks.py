@@ -13,6 +13,7 @@ from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
 from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, run_table
+from rewardline.workflow.sweeps import same_training
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 DATASET_SOURCES = ("hub", "files", "demo")
@@ -26,7 +27,7 @@ def cross_check(config: Config) -> Iterator[str]:
     sections = [config.datasets, config.mixtures, config.models, config.all_runs, config.benchmarks]
     for section, entries in zip(SECTIONS, sections, strict=True):
         for name in entries:
-            if not re.fullmatch(NAME, name):
+            if name not in config.cells and not re.fullmatch(NAME, name):
                 yield f"{section}.{name}: a name consists of letters, digits, '.', '_' and '-'"
     for name in config.benchmarks.keys() & {*config.datasets, *config.mixtures, HELD_OUT}:
         yield f"benchmarks.{name}: the name is taken; use one that no dataset or mixture has, and not `{HELD_OUT}`"
@@ -45,7 +46,11 @@ def cross_check(config: Config) -> Iterator[str]:
     if not config.runs:
         yield "runs: there is nothing to run; name a run with its mixture and model"
     for name, entry in config.runs.items():
-        yield from _check_run(f"runs.{name}", entry, config)
+        cell = config.cells.get(name)
+        for problem in _check_run(f"runs.{cell.sweep if cell else name}", entry, config):
+            swept = cell and problem.partition(":")[0].removeprefix(f"runs.{cell.sweep}.") in cell.values
+            yield problem.replace(f"runs.{cell.sweep}", f"runs.{cell.sweep}.grid", 1) if cell and swept else problem
+    yield from _check_cells(config)
     names: dict[str, str] = {}
     for run in run_table(config):
         if (name := names.setdefault(run.run_id, run.name)) != run.name:
@@ -133,6 +138,15 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
         yield f"{where}.training.warmup: {training.warmup} is neither a share below 1 nor an integer number of steps"
 
 
+def _check_cells(config: Config) -> Iterator[str]:
+    """Each cell of a sweep must train other weights."""
+    known = {name for name, run in config.runs.items() if run.mixture in config.mixtures and run.model in config.models}
+    for sweep in {cell.sweep for cell in config.cells.values()}:
+        yield from same_training(
+            config, sweep, [n for n in config.cells if config.cells[n].sweep == sweep and n in known]
+        )
+
+
 def _check_probes(config: Config) -> Iterator[str]:
     """Probes are built from pairs that a mixture holds out, and judge only runs on that mixture."""
     for name, entry in config.benchmarks.items():
@@ -155,7 +169,7 @@ def _check_probes(config: Config) -> Iterator[str]:
 def _check_ensembles(config: Config) -> Iterator[str]:
     """Members must be training runs of this configuration, and be evaluated on the benchmarks of the ensemble."""
     runs = {run.run_id: run for run in run_table(config)}
-    known = runs.keys() | config.runs.keys()
+    known = runs.keys() | config.runs.keys() | {cell.sweep for cell in config.cells.values()}
     unknown = False
     for name, entry in config.ensembles.items():
         for member in entry.ensemble:

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from rewardline.core.errors import nearest
+from rewardline.core.hashing import canonical
 from rewardline.core.settings import JsonObject
-from rewardline.workflow.config import SECTIONS, Config, EnsembleEntry, RunEntry
+from rewardline.workflow import sweeps
+from rewardline.workflow.config import SECTIONS, Cell, Config, EnsembleEntry, RunEntry, SweepEntry
 from rewardline.workflow.config_checks import cross_check
 from rewardline.workflow.config_files import Place, WrittenText, with_written_keys
 
@@ -22,7 +24,7 @@ SOURCE_KEYS = ("hub", "config", "split", "data_files", "data_dir", "columns")
 """Keys of a public dataset that say where its rows are, whatever the format."""
 RENAMED = {"arithmetic": "scoring"}
 """Old names of keys of benchmarks, which still work."""
-KINDS_OF_RUN: dict[int | str, type[BaseModel]] = {"run": RunEntry, "ensemble": EnsembleEntry}
+KINDS_OF_RUN: dict[int | str, type[BaseModel]] = {"run": RunEntry, "sweep": SweepEntry, "ensemble": EnsembleEntry}
 
 
 NOTHING_WRITTEN = WrittenText({}, {})
@@ -56,11 +58,11 @@ def resolve(
             resolved[section] = {name: _entry(section, name, entries[name], public or {}) for name in entries}
     problems: list[str]
     try:
-        result = _validated(resolved, written.values)
+        result, problems = _expanded(_validated(resolved, written.values), written.values)
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors(include_url=False)]
     else:
-        problems = list(cross_check(result))
+        problems = problems or list(cross_check(result))
     if problems:
         raise ConfigError("\n".join(sorted(set(problems))))
     return result
@@ -76,6 +78,53 @@ def _validated(config: JsonObject, written: Mapping[Place, str]) -> Config:
         if not texts:
             raise
         return Config.model_validate(_replaced(config, texts))
+
+
+def _expanded(config: Config, written: Mapping[Place, str]) -> tuple[Config, list[str]]:
+    """The configuration with a run for each cell of its sweeps, and the mistakes in these."""
+    runs, cells, problems = dict(config.runs), dict[str, Cell](), list[str]()
+    for name, entry in config.sweeps.items():
+        where, found = f"runs.{name}", len(problems)
+        problems += [f"{where}: {key} is missing" for key in sweeps.missing(entry, entry.grid.values)]
+        if problem := sweeps.count_problem(entry.grid):
+            problems.append(f"{where}.grid: {problem}")
+        values: dict[str, list[JsonValue]] = {}
+        for key, texts in entry.grid.values.items():
+            if key in sweeps.IN_COMMON:
+                texts = []
+                problems.append(f"{where}.grid.{key}: all cells have this key in common; move it to {where}.{key}")
+            read = [_value(name, entry, key, index, written) for index in range(len(texts))]
+            problems += [problem for one in read if isinstance(one, list) for problem in one]
+            values[key] = [one[0] for one in read if isinstance(one, tuple)]
+        if len(problems) > found:
+            continue
+        for cell_id, chosen in sweeps.cells(name, entry.grid, values):
+            if cell_id in runs:
+                one, other = (canonical(values) for values in (cells[cell_id].values, chosen))
+                problems.append(f"{where}.grid: {one} and {other} have the same run id {cell_id}; leave one out")
+            runs[cell_id] = RunEntry.model_validate(sweeps.with_values(entry, chosen))
+            cells[cell_id] = Cell(sweep=name, values=chosen)
+    return config.expanded(runs, cells), problems
+
+
+def _value(
+    sweep: str, entry: SweepEntry, key: str, index: int, written: Mapping[Place, str]
+) -> tuple[JsonValue] | list[str]:
+    """A value of a grid as the run reads it, in a tuple; or what is wrong with it."""
+    value = entry.grid.values[key][index]
+    missing = dict.fromkeys(sweeps.missing(entry, without=()), "")
+    try:
+        return (sweeps.value_at(RunEntry.model_validate(sweeps.with_values(entry, {**missing, key: value})), key),)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    text = written.get(("runs", sweep, "grid", key, index))
+    if text is not None and [problem["type"] for problem in errors] == ["string_type"]:
+        return (text,)
+    where = f"runs.{sweep}.grid"
+    if any(problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1 for problem in errors):
+        return [f"{where}.{key}: unknown key{nearest(key, sweeps.KEYS)}"]
+    located = (_explain({**problem, "loc": ("runs", sweep, "run", *problem["loc"])}) for problem in errors)
+    return [message.replace(f"runs.{sweep}", where, 1) for message in located]
 
 
 def _place(location: Sequence[int | str]) -> Place:
@@ -144,9 +193,9 @@ def _explain(error: ErrorDetails) -> str:
 def _unknown_key(where: str, key: str, location: tuple[int | str, ...]) -> str:
     parent = where.rpartition(".")[0]
     if location[0] == "runs" and len(location) == 4:
-        if location[2] == "ensemble" and key in RunEntry.model_fields:
+        if location[2] == "ensemble" and key in SweepEntry.model_fields:
             return f"{parent}: {key} is not allowed with ensemble, which trains nothing; remove it"
-        if location[2] == "run" and key in EnsembleEntry.model_fields:
+        if location[2] in ("run", "sweep") and key in EnsembleEntry.model_fields:
             return f"{parent}: {key} is for ensembles only; remove it, or name an ensemble"
     return f"{where}: unknown key{nearest(key, known_keys(location[:-1]))}"
 

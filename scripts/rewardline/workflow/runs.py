@@ -8,10 +8,11 @@ from rewardline.workflow.config import Config, DatasetEntry
 
 
 class Run(Settings):
-    """A training run with one seed; `name` is its entry in the configuration."""
+    """A training run with one seed; `name` is its entry in the configuration, `sweep` that whose cell it is."""
 
     run_id: str
     name: str
+    sweep: str | None = None
     mixture: str
     model: str
     seed: int | None
@@ -26,14 +27,15 @@ class Ensemble(Run):
 
 
 def run_table(config: Config, selected: set[str] | None = None) -> list[Run]:
-    """One run for each seed of each entry; if `selected` is given, of these runs and the members of these ensembles."""
+    """One run for each seed of each entry; if `selected` is given, of these runs, sweeps, and members of ensembles."""
     table = []
     members = {run_id for name in config.ensembles.keys() & (selected or set()) for run_id in members_of(config, name)}
     for name, entry in sorted(config.runs.items()):
+        sweep = config.cells[name].sweep if name in config.cells else None
         for seed in entry.seeds:
             run_id = name if len(entry.seeds) == 1 else f"{name}-seed{seed}"
-            if selected is None or name in selected or run_id in members:
-                table.append(entry.narrow(Run, run_id=run_id, name=name, seed=seed))
+            if selected is None or selected & {name, sweep} or run_id in members:
+                table.append(entry.narrow(Run, run_id=run_id, name=name, sweep=sweep, seed=seed))
     return table
 
 
@@ -53,9 +55,16 @@ def ensemble_table(config: Config, selected: set[str] | None = None) -> list[Ens
 
 
 def members_of(config: Config, ensemble: str) -> list[str]:
-    """The run ids of an ensemble's members; the name of a run means all its seeds. Unknown names are left out."""
-    table, names = run_table(config), config.ensembles[ensemble].ensemble
-    return list(dict.fromkeys(run.run_id for name in names for run in table if name in (run.name, run.run_id)))
+    """The run ids of an ensemble's members; unknown names are left out."""
+    return runs_named(config, config.ensembles[ensemble].ensemble)
+
+
+def runs_named(config: Config, names: Iterable[str]) -> list[str]:
+    """Run ids; the name of a run means all its seeds, that of a sweep all its cells."""
+    table = run_table(config)
+    return list(
+        dict.fromkeys(run.run_id for name in names for run in table if name in (run.name, run.run_id, run.sweep))
+    )
 
 
 def has_eval(config: Config, run: Run) -> bool:

@@ -11,7 +11,7 @@ from rewardline.core.artifacts import write_sealed
 from rewardline.core.provenance import program_files
 from rewardline.training import reuse
 from rewardline.training.records.run_facts import RunFacts
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import NO_EFFECT, TrainSettings
 
 from support.paths import SCRIPTS
 from support.training_runs import run_facts, training_settings
@@ -134,7 +134,7 @@ def test_the_key_covers_settings_and_content_of_the_inputs(tmp_path: Path) -> No
         for folder, facts in ((tokens, {"max_length": length}), (base, {"files": [base_hash]})):
             folder.mkdir(exist_ok=True)
             (folder / "manifest.json").write_text(json.dumps(facts))
-        return reuse.training_key(settings, tokens, base, reuse.NO_EFFECT)
+        return reuse.training_key(settings, tokens, base, NO_EFFECT)
 
     first = key()
     assert key(settings.replace(training=training_settings(loggers=[], checkpoint_every=1))) == first

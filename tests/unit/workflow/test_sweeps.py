@@ -1,0 +1,124 @@
+"""Sweeps: which runs the cells of a grid are, and what is said about grids that cannot be meant."""
+
+from typing import Any
+
+import pytest
+
+from rewardline.workflow.config import Config
+from rewardline.workflow.resolve import ConfigError, resolve
+from rewardline.workflow.runs import ensemble_table, run_table
+from rewardline.workflow.settings import train_settings
+
+RATES = {"training.learning_rate": ["1e-5", 5e-5]}
+
+
+def config(grid: dict[str, Any], others: dict[str, Any] | None = None, **run: Any) -> Config:
+    own = {"mixture": "m", "model": "x", **run, "grid": grid}
+    return resolve(
+        {
+            "datasets": {"d": {"files": ["a.jsonl"]}},
+            "mixtures": {"m": {"datasets": {"d": 1.0}}, "n": {"datasets": {"d": 0.5}}, "no": {"datasets": {"d": 1.0}}},
+            "models": {"x": {"path": "owner/name"}, "y": {"path": "owner/other"}},
+            "runs": {"s": {key: value for key, value in own.items() if value is not None}, **(others or {})},
+        }
+    )
+
+
+def ids(grid: dict[str, Any], **run: Any) -> list[str]:
+    return [run.run_id for run in run_table(config(grid, **run))]
+
+
+def test_cells_are_runs_with_their_values_and_all_seeds() -> None:
+    result = config(
+        {**RATES, "training.loss": ["pairwise", "kwise"]},
+        {"e": {"ensemble": ["s"]}},
+        seeds=[0, 1],
+        training={"epochs": 2},
+    )
+    table = {run.run_id: run for run in run_table(result)}
+    assert len(table) == 8
+    run = table["s-learning_rate=5e-05,loss=kwise-seed1"]
+    training = train_settings(result, run).training
+    assert (training.learning_rate, training.loss, training.epochs, run.seed) == (5e-5, "kwise", 2, 1)
+    assert (run.sweep, train_settings(result, run).sweep) == ("s", "s")
+    assert set(ensemble_table(result)[0].members) == set(table)
+    assert {run.run_id for run in run_table(result, {"s"})} == set(table)
+
+
+def test_the_grid_may_have_what_the_run_lacks_and_keys_within_keys() -> None:
+    assert ids({"mixture": ["m", "n"], "model": ["x", "y"]}, mixture=None, model=None) == [
+        "s-mixture=m,model=x", "s-mixture=m,model=y", "s-mixture=n,model=x", "s-mixture=n,model=y",
+    ]  # fmt: skip
+    result = config({"training.lora.rank": [4, 8], "training.lora": [{"alpha": 8}, {"alpha": 16}]})
+    loras = [entry.training.lora for entry in result.runs.values()]
+    assert sorted((lora.alpha, lora.rank) for lora in loras if lora) == [(8, 4), (8, 8), (16, 4), (16, 8)]
+
+
+def test_names_do_not_depend_on_the_order_of_keys_or_on_added_values() -> None:
+    grid = {**RATES, "training.betas": [[0.9, 0.95], [0.9, 0.99]]}
+    first = ids(grid)
+    assert first[0] == "s-betas=0.9-0.95,learning_rate=1e-05"
+    assert ids(dict(reversed(grid.items()))) == first
+    assert set(ids({**grid, "training.learning_rate": [1e-3, 5e-5, 1e-5]})) > set(first)
+
+
+def test_a_sample_is_of_the_asked_size_and_grows() -> None:
+    grid = {"training.learning_rate": [k / 1e6 for k in range(1, 31)], "training.warmup": list(range(10))}
+    small, large = (set(ids({**grid, "sample": n})) for n in (5, 20))
+    assert (len(small), len(large)) == (5, 20) and small < large
+    assert set(ids({**grid, "sample": 5, "seed": 1})) != small
+    assert set(ids({**grid, "sample": 400})) == set(ids({**grid, "max_cells": 300}))
+    more = {**grid, "training.warmup": list(range(11))}
+    assert len(large & set(ids({**more, "sample": 20}))) >= 14
+
+
+def test_long_values_have_short_names() -> None:
+    names = ids({"training.lora": [{"target_modules": ["x" * n]} for n in (299, 300)]})
+    assert len(set(names)) == 2 and all(len(name) <= 150 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("grid", "expected"),
+    [
+        ({}, ["runs.s.grid", "lists of values by key"]),
+        ({"learning_rate": [1, 2]}, ["runs.s.grid.learning_rate: unknown key", "training.learning_rate?"]),
+        ({"training.lora.rnk": [1, 2]}, ["runs.s.grid.training.lora.rnk: unknown key", "rank?"]),
+        ({"training.learning_rate": 1e-5}, ["runs.s.grid.training.learning_rate: 1e-05", "list"]),
+        ({"training.loss": ["kwise", "kwis"]}, ["runs.s.grid.training.loss: 'kwis'", "did you mean kwise?"]),
+        ({"training.warmup": [1, 2, -1]}, ["runs.s.grid.training.warmup: -1", "greater than or equal to 0"]),
+        ({"mixture": ["m", "mm"]}, ["runs.s.grid.mixture: 'mm' is not defined", "did you mean m?"]),
+        ({"seeds": [0, 1]}, ["runs.s.grid.seeds", "move it to runs.s.seeds"]),
+        ({"benchmarks": [["a"], []]}, ["runs.s.grid.benchmarks", "move it to runs.s.benchmarks"]),
+        ({"training.learning_rate": [1e-5, "0.00001"]}, ["runs.s.grid", "same run id s-learning_rate=1e-05"]),
+        ({"training.loggers": [[], ["tensorboard"]]}, ["runs.s.grid: training.loggers changes nothing"]),
+        ({"training.checkpoint_every": [1, 2], **RATES}, ["runs.s.grid: training.checkpoint_every changes nothing"]),
+        ({"training.threads": [1, 2]}, ["runs.s.grid: training.threads changes nothing but rounding"]),
+        ({"training.eval_every": [1, 2]}, ["runs.s.grid: training.eval_every changes nothing"]),
+        ({"mixture": ["m", "no"]}, ["runs.s.grid: mixture changes nothing"]),
+        ({"training.warmup": list(range(101))}, ["runs.s.grid: 101 cells", "max_cells (100)", "sample"]),
+        (
+            {"training.precision": ["fp32", "bf16"]},
+            ["runs.s.training.zero_stage: 0 is not allowed with precision bf16"],
+        ),
+    ],
+)
+def test_a_grid_that_cannot_be_meant_is_one_message(grid: dict[str, Any], expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(grid)
+    assert all(part in str(caught.value) for part in expected), str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_name_that_yaml_reads_as_a_truth_value_is_a_name() -> None:
+    from rewardline.workflow.config_files import WrittenText
+
+    written = WrittenText({}, {("runs", "s", "grid", "mixture", 1): "no"})
+    entries = {"m": {"datasets": {"d": 1.0}}, "no": {"datasets": {"d": 0.5}}}
+    run = {"model": "x", "grid": {"mixture": ["m", False]}}
+    raw = {
+        "datasets": {"d": {"files": ["a"]}},
+        "mixtures": entries,
+        "models": {"x": {"path": "o/n"}},
+        "runs": {"s": run},
+    }
+    assert list(resolve(raw, written=written).runs) == ["s-mixture=m", "s-mixture=no"]
