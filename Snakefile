@@ -57,6 +57,7 @@ rule all:
     input:
         artifacts=artifacts(),
         summary="results/summary.tsv",
+        runs_table="results/runs.tsv",
         comparisons="results/comparisons.json",
         suspects="results/suspects.parquet",
         report="results/report.html",

@@ -1,8 +1,15 @@
 rule summarize:
     input:
         metrics=evaluations("metrics.json"),
+        models=of_runs("results/models/{run}/run.json"),
         code=code("summarize.py"),
     output:
+        runs=report(
+            "results/runs.tsv",
+            caption="../report/runs.rst",
+            category="Results",
+            labels={"what": "table of training runs"},
+        ),
         summary=report(
             "results/summary.tsv",
             caption="../report/summary.rst",
@@ -22,7 +29,8 @@ rule summarize:
     message:
         "Summarizing all evaluations"
     shell:
-        program("summarize.py") + " --metrics {input.metrics:q} --output {output.summary:q} --log {log}"
+        program("summarize.py") + " --metrics {input.metrics:q} --models {input.models:q}"
+        " --output {output.summary:q} --runs {output.runs:q} --log {log}"
 
 
 rule evaluation_card:

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         comparisons=options.comparisons,
     )
     if options.summary:
-        verify_summary(data.results, options.summary)
+        verify_summary(data.results, [run.facts for run in data.runs], options.summary)
     write_report(data, options.output)
     log.info("%s: %.0f KB", options.output, options.output.stat().st_size / 1000)
     return 0

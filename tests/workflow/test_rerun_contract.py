@@ -55,7 +55,7 @@ AFTER = {
     "base_model": {"tokenize_pairs", "train"},
     "tokenize_pairs": {"tokenize"},
     "tokenize": {"train", "evaluate", "plot"},
-    "train": {"evaluate", "evaluation_card", "track", "plot"},
+    "train": {"evaluate", "evaluation_card", "summarize", "track", "plot"},
     "evaluate": {"evaluate_ensemble", "summarize", "compare", "evaluation_card", "track", "plot"},
     "evaluate_ensemble": {"summarize", "compare", "plot"},
     "compare": {"plot"},

@@ -1,6 +1,11 @@
-"""The report for people: one HTML page that needs no network, no script and no other file, the same bytes each time."""
+"""The report for people: one HTML page that needs no network and no other file, the same bytes each time.
 
+Its only script sorts tables, and is the only one that a browser runs: the page names its hash.
+"""
+
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import matplotlib.style
@@ -17,7 +22,7 @@ from rewardline.report.figures import CHOSEN, REJECTED, RUN_COLORS, STYLE, shade
 from rewardline.report.findings import run_descriptions
 from rewardline.report.formatting import percent, ratio
 from rewardline.report.inputs import ReportData
-from rewardline.report.provenance import provenance
+from rewardline.report.provenance import provenance, varied_settings
 from rewardline.report.rendering import template
 from rewardline.report.training import training_findings, training_section
 
@@ -39,6 +44,7 @@ def write_report(data: ReportData, output: Path) -> None:
     with matplotlib.style.context([STYLE], after_reset=True):
         benchmarks = [benchmark_section(board, data, colors, f"benchmark{k}") for k, board in enumerate(boards, 1)]
         training = training_section(data.runs, colors, names)
+    script = Path(__file__).with_name("templates").joinpath("sort.js").read_text(encoding="utf-8")
     html = template("report.html.jinja").render(
         descriptions=run_descriptions(families, {run.run: run for run in facts}),
         findings=_findings(data, benchmarks),
@@ -57,6 +63,9 @@ def write_report(data: ReportData, output: Path) -> None:
         tokens=data.tokens,
         runs=facts,
         provenance=provenance(facts),
+        varied=varied_settings(facts),
+        script=Markup(script),
+        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
     )
     with atomic_file(output) as partial:
         partial.write_text(html, encoding="utf-8")

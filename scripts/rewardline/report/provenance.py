@@ -1,6 +1,6 @@
 """What is needed to repeat the training runs: settings, versions, hardware and all else that `run.json` has."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -41,6 +41,17 @@ def provenance(runs: Sequence[RunFacts]) -> list[Provenance]:
         if values:
             result.append(Provenance(title, common, Table([title, *(run.run for run in runs)], different)))
     return result
+
+
+def varied_settings(runs: Sequence[RunFacts]) -> dict[str, dict[str, str]]:
+    """The settings that differ between runs: by key of the configuration, the value of each run by its id."""
+    records = {run.run: _flat(run.training.model_dump(mode="json"), "training") for run in runs}
+    values = {key: {run: one.get(key, "") for run, one in records.items()} for key in _union(records.values())}
+    return {key: by_run for key, by_run in values.items() if len(set(by_run.values())) > 1}
+
+
+def _union(records: Iterable[Mapping[str, str]]) -> list[str]:
+    return list(dict.fromkeys(key for one in records for key in one))
 
 
 def _flat(value: JsonValue, prefix: str = "") -> dict[str, str]:

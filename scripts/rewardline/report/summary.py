@@ -19,12 +19,30 @@ from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, lead
 from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
+from rewardline.report.provenance import varied_settings
+from rewardline.training.records.run_facts import RunFacts
 
 COLUMNS = (
     *("run", "mixture", "model", "seed", "benchmark", "n", "accuracy", "accuracy_low", "accuracy_high"),
     *("chosen_mean", "rejected_mean", "length_accuracy", "loss"),
 )
 """The columns of `summary.tsv`. Rates are shares from 0 to 1; an unknown number is `nan`, an unknown seed is empty."""
+RUN_COLUMNS = (
+    *(
+        "run",
+        "sweep",
+        "mixture",
+        "model",
+        "seed",
+        "train_pairs",
+        "steps",
+        "exported_step",
+        "pairs",
+        "tokens",
+        "seconds",
+    ),
+)
+"""The first columns of `runs.tsv`."""
 
 ROWS_SHOWN = 16
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
@@ -38,25 +56,52 @@ NAMED = 3
 FAILURE_LINES = 12
 
 
-def write_summary(results: Iterable[EvaluationResult], path: Path) -> None:
-    """Write one row per run and benchmark, in the order given, as tab-separated values with six decimals."""
+def write_summary(results: Iterable[EvaluationResult], runs: Sequence[RunFacts], path: Path) -> None:
+    """Write one row per run and benchmark, in the order given, as tab-separated values with six decimals.
+
+    The columns end with the settings that differ between `runs`, under their keys; those of an ensemble are empty.
+    """
     with atomic_file(path) as partial:
-        partial.write_bytes(_table_of(results))
+        partial.write_bytes(_table_of(results, runs))
 
 
-def verify_summary(results: Iterable[EvaluationResult], path: Path) -> None:
+def verify_summary(results: Iterable[EvaluationResult], runs: Sequence[RunFacts], path: Path) -> None:
     """Raise `UserError` if the table in a file is not that of these results."""
-    if not path.is_file() or path.read_bytes() != _table_of(results):
+    if not path.is_file() or path.read_bytes() != _table_of(results, runs):
         raise damaged(path, path, "it is not the table of the evaluations")
 
 
-def _table_of(results: Iterable[EvaluationResult]) -> bytes:
+def write_runs(results: Sequence[EvaluationResult], runs: Sequence[RunFacts], path: Path) -> None:
+    """Write one row per training run: facts, the settings that differ, and the accuracy on each benchmark."""
+    varied = varied_settings(runs)
+    accuracy = {(one.run, one.benchmark): one.accuracy for one in results}
+    benchmarks = list(dict.fromkeys(one.benchmark for one in results))
+    rows = [
+        [
+            *(getattr(run, name) for name in RUN_COLUMNS),
+            *(by_run[run.run] for by_run in varied.values()),
+            *(accuracy.get((run.run, name), "") for name in benchmarks),
+        ]
+        for run in runs
+    ]
+    with atomic_file(path) as partial:
+        partial.write_bytes(_tsv([*RUN_COLUMNS, *varied, *benchmarks], rows))
+
+
+def _table_of(results: Iterable[EvaluationResult], runs: Sequence[RunFacts]) -> bytes:
+    varied = varied_settings(runs)
+    rows = [
+        [*(getattr(one, name) for name in COLUMNS), *(by_run.get(one.run, "") for by_run in varied.values())]
+        for one in results
+    ]
+    return _tsv([*COLUMNS, *varied], rows)
+
+
+def _tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, escapechar="\\")
-    writer.writerow(COLUMNS)
-    for one in results:
-        values = [getattr(one, name) for name in COLUMNS]
-        writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in values])
+    writer.writerow(columns)
+    writer.writerows([f"{value:.6f}" if isinstance(value, float) else value for value in row] for row in rows)
     return stream.getvalue().encode()
 
 

@@ -150,7 +150,7 @@ def _facts(
             values = asdict(line).items()
             final |= {name: value for name, value in values if name.startswith("eval_") or name == "loss"}
     return {
-        **settings.model_dump(include={"run", "mixture", "model", "seed"}),
+        **settings.model_dump(include={"run", "sweep", "mixture", "model", "seed"}),
         "training": settings.training,
         "key": job.key,
         "tracker_id": job.tracked.identity,

@@ -20,6 +20,8 @@ KEYS = (
     *(f"training.{key}" for key in TrainingSettings.model_fields),
 )
 """Keys that a grid may have; those of a mapping, such as `training.lora.rank`, too."""
+SHORT = {"learning_rate": "lr"}
+"""Short names of keys in the names of runs."""
 LONGEST_ID = 150
 MOST_COUNTED = 100_000
 """Most cells of which some are drawn."""
@@ -66,9 +68,9 @@ def cells(name: str, grid: Grid, values: Mapping[str, Sequence[JsonValue]]) -> I
 
 
 def _cell_id(name: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-    """`<name>-<key>=<value>,...` with the last part of each key; safe as the name of a folder."""
+    """`<name>-<key>=<value>,...` with the last part of each key, or its short name; safe as the name of a folder."""
     last = [key.rpartition(".")[2] for key in keys]
-    labels = [short if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
+    labels = [SHORT.get(short, short) if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
     result = f"{name}-{','.join(f'{label}={text}' for label, text in zip(labels, texts, strict=True))}"
     return result if len(result) <= LONGEST_ID else f"{result[: LONGEST_ID - 17]}-{digest(result)}"
 

@@ -58,6 +58,23 @@ def test_page_opens_without_network_or_complaints_and_shows_its_figures(
     assert chromium.value(WIDER) <= 0, "the page must not be wider than the window"
 
 
+def test_tables_are_sorted_by_a_click_on_a_column(chromium: Browser, tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for k in range(25):
+        results.eval(f"r{k}", skill=k / 10)
+        results.model(f"r{k}", training={"learning_rate": (k * 7 % 25 + 1) * 1e-5})
+    results.page()
+    chromium.open(tmp_path / "report.html", 1200)
+    column = "[...document.querySelector('table.sortable').tBodies].map(x => x.rows[0].cells[1].textContent)"
+    before = list(map(float, chromium.value(column)))
+    assert (
+        len(before) == 20 and len(chromium.value("[...document.querySelectorAll('details table.sortable tbody')]")) == 5
+    )
+    for order in (True, False):
+        chromium.value("document.querySelector('table.sortable').tHead.rows[0].cells[1].click()")
+        assert list(map(float, chromium.value(column))) == sorted(before, reverse=order)
+
+
 def test_page_fits_on_paper(chromium: Browser, page: Path) -> None:
     chromium.open(page, width=718)  # A4 within the browser's margins
     chromium.call("Emulation.setEmulatedMedia", media="print")

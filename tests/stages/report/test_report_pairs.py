@@ -67,7 +67,7 @@ def test_texts_stay_text_and_long_ones_are_cut(results: Results) -> None:
     results.texts(chosen=attack, rejected="word " * 1000)
     html = results.page()
     page = Page(html)
-    assert "<script" not in html
+    assert html.count("<script") == 1
     assert not set("\x00\x1b") & set(html)
     assert "<script>alert(1)</script></div>{{ 7 * 7 }}" in page.text
     assert "and 2,500 more characters" in page.text

@@ -15,6 +15,8 @@ from rewardline.evaluation.leaderboards import leaderboards
 from rewardline.evaluation.results import read_results
 from rewardline.report.summary import failure_message, final_summary, noise, stop_message
 
+from support.results_folder import Results
+
 COLUMNS = (
     "run mixture model seed benchmark n accuracy accuracy_low accuracy_high chosen_mean rejected_mean "
     "length_accuracy loss"
@@ -266,3 +268,22 @@ def test_final_summary_needs_nothing_slow() -> None:
     scripts = Path(summarize.__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=scripts, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_tables_have_the_settings_that_differ_between_runs(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    for run, rate in (("a", 1e-4), ("b", 5e-5)):
+        results.eval(run)
+        results.model(run, training={"learning_rate": rate, "epochs": 2, "lora": None if run == "a" else {"rank": 8}})
+    results.eval("both", seed=None)
+    metrics, models = (map(str, sorted(tmp_path.rglob(name))) for name in ("metrics.json", "run.json"))
+    output, runs = tmp_path / "summary.tsv", tmp_path / "runs.tsv"
+    arguments = ["--metrics", *metrics, "--models", *models, "--output", str(output), "--runs", str(runs)]
+    assert summarize.main(arguments) == 0
+    first, second, ensemble = csv.DictReader(output.open(newline=""), delimiter="\t")
+    assert list(first)[:13] == COLUMNS.split()
+    assert "training.epochs" not in first
+    assert [one["training.learning_rate"] for one in (first, second, ensemble)] == ["0.0001", "5e-05", ""]
+    assert (first["training.lora"], second["training.lora.rank"]) == ("null", "8")
+    a, b = csv.DictReader(runs.open(newline=""), delimiter="\t")
+    assert (a["run"], b["training.learning_rate"], a["eval"]) == ("a", "5e-05", first["accuracy"])

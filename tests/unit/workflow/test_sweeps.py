@@ -37,7 +37,7 @@ def test_cells_are_runs_with_their_values_and_all_seeds() -> None:
     )
     table = {run.run_id: run for run in run_table(result)}
     assert len(table) == 8
-    run = table["s-learning_rate=5e-05,loss=kwise-seed1"]
+    run = table["s-lr=5e-05,loss=kwise-seed1"]
     training = train_settings(result, run).training
     assert (training.learning_rate, training.loss, training.epochs, run.seed) == (5e-5, "kwise", 2, 1)
     assert (run.sweep, train_settings(result, run).sweep) == ("s", "s")
@@ -57,7 +57,7 @@ def test_the_grid_may_have_what_the_run_lacks_and_keys_within_keys() -> None:
 def test_names_do_not_depend_on_the_order_of_keys_or_on_added_values() -> None:
     grid = {**RATES, "training.betas": [[0.9, 0.95], [0.9, 0.99]]}
     first = ids(grid)
-    assert first[0] == "s-betas=0.9-0.95,learning_rate=1e-05"
+    assert first[0] == "s-betas=0.9-0.95,lr=1e-05"
     assert ids(dict(reversed(grid.items()))) == first
     assert set(ids({**grid, "training.learning_rate": [1e-3, 5e-5, 1e-5]})) > set(first)
 
@@ -89,7 +89,7 @@ def test_long_values_have_short_names() -> None:
         ({"mixture": ["m", "mm"]}, ["runs.s.grid.mixture: 'mm' is not defined", "did you mean m?"]),
         ({"seeds": [0, 1]}, ["runs.s.grid.seeds", "move it to runs.s.seeds"]),
         ({"benchmarks": [["a"], []]}, ["runs.s.grid.benchmarks", "move it to runs.s.benchmarks"]),
-        ({"training.learning_rate": [1e-5, "0.00001"]}, ["runs.s.grid", "same run id s-learning_rate=1e-05"]),
+        ({"training.learning_rate": [1e-5, "0.00001"]}, ["runs.s.grid", "same run id s-lr=1e-05"]),
         ({"training.loggers": [[], ["tensorboard"]]}, ["runs.s.grid: training.loggers changes nothing"]),
         ({"training.checkpoint_every": [1, 2], **RATES}, ["runs.s.grid: training.checkpoint_every changes nothing"]),
         ({"training.threads": [1, 2]}, ["runs.s.grid: training.threads changes nothing but rounding"]),

@@ -56,6 +56,7 @@ class RunFacts(Manifest):
     """
 
     run: str
+    sweep: str | None = None
     mixture: str
     model: str
     seed: int
