@@ -46,6 +46,7 @@ include: "rules/tokenize.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/compare.smk"
+include: "rules/select.smk"
 include: "rules/report.smk"
 
 
@@ -67,6 +68,7 @@ rule all:
         cards=evaluation_cards(),
         tracked=tracked_runs(),
         scores=evaluations("scores.parquet"),
+        selections=selections(),
         gate=["results/gate.json"] if LIMITS else [],
     localrule: True
 

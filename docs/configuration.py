@@ -27,6 +27,7 @@ from rewardline.workflow.config import (
     MixtureEntry,
     ModelEntry,
     RunEntry,
+    SelectEntry,
     SweepEntry,
 )
 
@@ -40,6 +41,7 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "runs.*.grid": (Grid,),
     "runs.*.training": (TrainingSettings,),
     "benchmarks": (BenchmarkEntry,),
+    "select": (SelectEntry,),
 }
 """By the name of a table in README.md: the models whose keys it lists."""
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
@@ -70,7 +72,7 @@ def table(name: str) -> str:
     """The table of a section, in Markdown."""
     fields: dict[str, FieldInfo] = {}
     for model in TABLES[name]:
-        fields |= {key: field for key, field in model.model_fields.items() if key not in fields}
+        fields |= {field.alias or key: field for key, field in model.model_fields.items() if key not in fields}
     if name == "benchmarks":
         fields = {key: field for key, field in fields.items() if key not in DatasetEntry.model_fields}
     rows = [f"| `{key}` | {default(field)} | {field.description} |" for key, field in fields.items()]

@@ -124,6 +124,18 @@ def member_evaluations(name):
     ]
 
 
+def compared_evaluations(name):
+    """An input function: a file of the evaluation of each run that a choice is between."""
+    return lambda wildcards: [
+        f"results/evals/{run}/{CHOICES[wildcards.choice].benchmark}/{name}" for run in CHOICES[wildcards.choice].runs
+    ]
+
+
+def selections(name="selection.json"):
+    """A file of the chosen model of every choice."""
+    return [f"results/models/{choice}/{name}" for choice in CHOICES]
+
+
 def gated_metrics():
     """The metrics that are compared with `fail_below`."""
     return [f"results/evals/{run}/{name}/metrics.json" for run, limits in LIMITS.items() for name in limits]

@@ -102,6 +102,7 @@ def final_summary():
     comparisons = current(["results/comparisons.json"])
     parts = [
         lambda: summary.final_summary(current(evaluations("metrics.json")), comparisons=next(iter(comparisons), None)),
+        lambda: summary.choices(current(selections())),
         lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
     ]
     texts = []
@@ -110,7 +111,7 @@ def final_summary():
             texts.append(part())
         except UserError as error:
             texts.append(f"no summary: {error}")
-    models = [str(path.parent) for path in current(of_runs("results/models/{run}/run.json"))]
+    models = [str(path.parent) for path in current([*selections(), *of_runs("results/models/{run}/run.json")])]
     if len(models) > 4:
         models = [*models[:3], f"and {len(models) - 3:,} more"]
     places = [("report", map(str, current(["results/report.html"]))), ("models", models)]

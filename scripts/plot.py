@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were scored")
     arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabeled")
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
+    arguments.add_argument("--selections", type=Path, nargs="*", default=[], help="selection.json of each choice")
     arguments.add_argument("--summary", type=Path, help="summary.tsv, which must be that of the metrics")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.start(argv)
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         pairs=options.pairs,
         suspects=options.suspects,
         comparisons=options.comparisons,
+        selections=options.selections,
     )
     if options.summary:
         verify_summary(data.results, [run.facts for run in data.runs], options.summary)

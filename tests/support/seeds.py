@@ -23,6 +23,13 @@ def seeds_of_recipes(rng: np.random.Generator, recipes: int, seeds: int, prompts
 
 def compared(correct: Any) -> BenchmarkComparison:
     """The comparison of recipes of several seeds by `correct`, bool [recipes, seeds, prompts]."""
+    results, pairs = scored(correct)
+    (board,) = leaderboards(results)
+    return compare_entries(board, board.entries, pairs)
+
+
+def scored(correct: Any) -> tuple[list[EvaluationResult], Preferences]:
+    """The results and the preferences of recipes of several seeds by `correct`, bool [recipes, seeds, prompts]."""
     recipes, seeds, prompts = correct.shape
     right, results = {}, []
     for recipe, seed in product(range(recipes), range(seeds)):
@@ -32,9 +39,8 @@ def compared(correct: Any) -> BenchmarkComparison:
         identity = {"run": run, "name": f"r{recipe}", "mixture": "m", "model": "x", "seed": seed, "benchmark": "eval"}
         results.append(EvaluationResult.model_validate({**identity, **rates}))
     numbers, none = np.arange(prompts), np.zeros(prompts)
-    pairs = Preferences(
-        numbers.astype(np.uint64), numbers, np.ones(prompts, dtype=np.int64), right, none.astype(np.int32),
-        none.astype(np.int32), none, none,
+    ids = numbers.astype(np.uint64)
+    return results, Preferences(
+        ids, numbers, ids, np.ones(prompts, dtype=np.int64), right, none.astype(np.int32), none.astype(np.int32),
+        none, none,
     )  # fmt: skip
-    (board,) = leaderboards(results)
-    return compare_entries(board, board.entries, pairs)

@@ -39,6 +39,7 @@ class Preferences:
     Attributes:
         pairs: hash of each pair's id, uint64 [n], ascending.
         prompts: number of its prompt, or group of prompts, int [n].
+        prompt_ids: hash of its prompt's id, uint64 [n].
         repeats: how often the benchmark has it, int [n]; published ones repeat pairs.
         correct: by run, twice `correct` of each pair, uint8 [n]; MISSING where the run has no score.
         runs: how many trained runs scored it, int [n]; ensembles add nothing to their members.
@@ -48,6 +49,7 @@ class Preferences:
 
     pairs: Ids
     prompts: Codes
+    prompt_ids: Ids
     repeats: npt.NDArray[np.int64]
     correct: dict[str, npt.NDArray[np.uint8]]
     runs: npt.NDArray[np.int32]
@@ -138,19 +140,19 @@ def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str]) -> Pr
             squares[indices] += scaled**2
     mean = total / np.maximum(runs, 1)
     std = np.sqrt(np.maximum(squares / np.maximum(runs, 1) - mean**2, 0.0))
-    return Preferences(pairs, prompts, repeats, correct, runs, against, mean, std)
+    return Preferences(pairs, prompts, prompt_ids, repeats, correct, runs, against, mean, std)
 
 
 def compare_entries(
     leaderboard: Leaderboard, entries: Sequence[Entry], preferences: Preferences
 ) -> BenchmarkComparison:
     """The differences between every two of `entries`, and the mean of each over its seeds."""
-    scatter = _Scatter.of([[one.accuracy for one in entry.members] for entry in entries if len(entry.members) > 1])
+    scatter = Scatter.of([[one.accuracy for one in entry.members] for entry in entries if len(entry.members) > 1])
     two = [pair for pair in combinations(entries, 2) if len(preferences.common([*pair[0].runs, *pair[1].runs]))]
     return BenchmarkComparison(
         benchmark=leaderboard.benchmark,
         mixture=leaderboard.mixture or None,
-        differences=[_difference(*pair, preferences, scatter, 1 - 0.05 / len(two)) for pair in two],
+        differences=[difference_of(*pair, preferences, scatter, 1 - 0.05 / len(two)) for pair in two],
         families=[
             _family(entry, preferences if k < len(entries) else None) for k, entry in enumerate(leaderboard.entries)
         ],
@@ -169,20 +171,21 @@ def _family(entry: Entry, preferences: Preferences | None) -> Family:
 
 
 @dataclass(frozen=True)
-class _Scatter:
+class Scatter:
     """The variance of the accuracy between seeds, pooled over all runs with several, and its degrees of freedom."""
 
     variance: float
     freedom: int
 
     @classmethod
-    def of(cls, accuracies: Sequence[Sequence[float]]) -> "_Scatter":
+    def of(cls, accuracies: Sequence[Sequence[float]]) -> "Scatter":
+        """That of the seeds of each run."""
         freedom = sum(len(seeds) - 1 for seeds in accuracies)
         squares = sum(len(seeds) * float(np.var(seeds)) for seeds in accuracies)
         return cls(squares / freedom if freedom else math.nan, freedom)
 
 
-def _difference(first: Entry, second: Entry, preferences: Preferences, scatter: _Scatter, level: float) -> Difference:
+def difference_of(first: Entry, second: Entry, preferences: Preferences, scatter: Scatter, level: float) -> Difference:
     """The accuracy of `first` minus that of `second` on the pairs that both scored, a mean over the seeds of each.
 
     Its interval of this `level` combines, as `over_seeds` does, those of other prompts and of other seeds. The variance
@@ -195,7 +198,7 @@ def _difference(first: Entry, second: Entry, preferences: Preferences, scatter: 
     mean = float(values.mean())
     low, high = difference_interval(values, preferences.prompts[common], level)
     seeds = {}
-    own = _Scatter.of([[one.accuracy for one in entry.members] for entry in sides])
+    own = Scatter.of([[one.accuracy for one in entry.members] for entry in sides])
     if own.freedom:
         variance = max(own.variance, scatter.variance) * sum(1 / len(entry.members) for entry in sides)
         error = float(stdtrit(scatter.freedom, (1 + level) / 2)) * math.sqrt(variance)

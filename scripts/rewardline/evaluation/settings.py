@@ -52,6 +52,14 @@ class ScoringSettings(Settings):
     device: Literal["cpu", "cuda"]
 
 
+class SelectSettings(Settings):
+    """What the choice of a run depends on: its name, and the share of the prompts that choose."""
+
+    name: str
+    benchmark: str
+    share: Number
+
+
 class EnsembleSettings(EvaluationIdentity, CombineSettings):
     """What the evaluation of an ensemble depends on."""
 

@@ -10,6 +10,7 @@ import pandas as pd
 from rewardline.core.artifacts import verify
 from rewardline.data.pairs.manifests import MixtureStatistics
 from rewardline.data.pairs.probes import made_by_rule
+from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference
 from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, read_results
@@ -64,6 +65,7 @@ class ReportData:
     tokens: dict[str, TokenManifest]
     comparisons: list[BenchmarkComparison]
     suspects: list[Suspect]
+    choices: list[ChosenRun]
 
     @property
     def probes(self) -> set[str]:
@@ -97,6 +99,7 @@ def read_inputs(
     pairs: Sequence[Path] = (),
     suspects: Path | None = None,
     comparisons: Path | None = None,
+    selections: Sequence[Path] = (),
 ) -> ReportData:
     """Read all files but scores and pairs, which are large; the folders above the files say what they belong to.
 
@@ -114,4 +117,5 @@ def read_inputs(
         },
         comparisons=ComparisonsFile.read(comparisons).boards if comparisons else [],
         suspects=[one for one in read_suspects(suspects) if one.runs > 1] if suspects else [],
+        choices=[ChosenRun.read(path) for path in selections],
     )

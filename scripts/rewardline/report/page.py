@@ -62,6 +62,7 @@ def write_report(data: ReportData, output: Path) -> None:
         added=added,
         tokens=data.tokens,
         runs=facts,
+        choices=data.choices,
         provenance=provenance(facts),
         varied=varied_settings(facts),
         script=Markup(script),

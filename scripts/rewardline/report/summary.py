@@ -14,6 +14,7 @@ from textwrap import fill
 from rewardline.core.artifacts import damaged
 from rewardline.core.files import atomic_file
 from rewardline.data.pairs.left_out import BaseAccount, PairsAccount, TokensAccount
+from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
@@ -129,6 +130,12 @@ def _first(lines: list[str]) -> list[str]:
     return lines if left < 2 else [*lines[:LINES_SHOWN], f"... and {left:,} more lines in the report"]
 
 
+def choices(selections: Sequence[Path], width: int = 100) -> str:
+    """Which runs were chosen, and why, as lines; `selections` are `selection.json` files."""
+    found = [ChosenRun.read(path) for path in selections]
+    return "\n".join(_wrapped(f"{one.name}: {' '.join(one.sentences())}", width) for one in found)
+
+
 def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path], width: int = 100) -> str:
     """What became of the rows of each mixture and benchmark, and what was lost or changed on the way, as lines.
 
@@ -139,8 +146,11 @@ def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path]
     for path in tokens:
         lines += TokensAccount.read(path).lines(path.parent.parent.name, path.parent.name)
     lines += [f"{path.parent.name}: {note}" for path in bases for note in BaseAccount.read(path).notes]
-    lines = _first([fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False) for line in lines])
-    return "\n".join(lines)
+    return "\n".join(_first([_wrapped(line, width) for line in lines]))
+
+
+def _wrapped(line: str, width: int) -> str:
+    return fill(printable(line), width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def noise(comparisons: ComparisonsFile, width: int = 100) -> list[str]:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, PrivateAttr, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, PrivateAttr, Tag, model_validator
 
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import BenchmarkScoring, FormatSettings
 from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings
 from rewardline.data.sources.settings import SourceSettings
-from rewardline.evaluation.settings import CombineSettings
+from rewardline.evaluation.settings import HELD_OUT, CombineSettings
 from rewardline.model.settings import BaseModelSettings
 from rewardline.tokens.settings import EncodingSettings
 from rewardline.training.settings import TrainingSettings
@@ -130,6 +130,10 @@ class SweepEntry(TrainedEntry):
     )
 
 
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
 class Cell(Settings):
     """A cell of a sweep: its values by key."""
 
@@ -145,6 +149,19 @@ class EnsembleEntry(CombineSettings, EvaluatedEntry):
         description="Names of runs (all their seeds) or run ids whose scores are combined; nothing is trained, see"
         " below.",
     )
+
+
+class SelectEntry(Settings):
+    """The choice of the best of several runs."""
+
+    among: Annotated[Unique[Text], Field(min_length=1), BeforeValidator(_listed)] = Field(
+        alias="from",
+        description="Name of a run or sweep, or a list of such names and run ids. The seeds of a run count together.",
+    )
+    by: Text = Field(
+        HELD_OUT, description="What they are judged on: `eval`, or a benchmark that all of them are evaluated on."
+    )
+    name: Text = Field(alias="as", description="Name of the folder in `results/models` with the chosen model.")
 
 
 def _kind_of_run(value: object) -> str:
@@ -181,6 +198,9 @@ class Config(Settings):
         " source, like a dataset.",
     )
 
+    select: Annotated[
+        list[SelectEntry], BeforeValidator(_listed, json_schema_input_type=SelectEntry | list[SelectEntry])
+    ] = Field([], description="The choice of the best of several runs: an entry, or a list of them.")
     _cells: dict[str, Cell] = PrivateAttr({})
 
     def expanded(self, runs: Mapping[str, RunEntry], cells: Mapping[str, Cell]) -> "Config":

@@ -12,7 +12,7 @@ from rewardline.evaluation.settings import HELD_OUT
 from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
-from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, run_table
+from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, run_table, runs_named
 from rewardline.workflow.sweeps import same_training
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -38,6 +38,8 @@ def cross_check(config: Config) -> Iterator[str]:
     for name, mixture in config.mixtures.items():
         for dataset_name in mixture.datasets:
             yield from _known(f"mixtures.{name}.datasets", dataset_name, config.datasets)
+        if mixture.held_out >= 1 or (mixture.select_fraction and not mixture.eval_fraction):
+            yield f"mixtures.{name}.select_fraction: needs an eval_fraction above 0, and a sum of both below 1"
     yield from _check_probes(config)
     for name, model in config.models.items():
         yield from _one_source(f"models.{name}", model, MODEL_SOURCES)
@@ -56,6 +58,7 @@ def cross_check(config: Config) -> Iterator[str]:
         if (name := names.setdefault(run.run_id, run.name)) != run.name:
             yield f"runs.{run.name}: its run id {run.run_id} is also that of runs.{name}; rename one"
     yield from _check_ensembles(config)
+    yield from _check_choices(config)
 
 
 def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterator[str]:
@@ -195,6 +198,41 @@ def _check_ensembles(config: Config) -> Iterator[str]:
             yield from _known(f"{where}.fail_below", benchmark, judged)
         if not judged:
             yield f"{where}: its members have no {HELD_OUT} split in common; name a benchmark that all are evaluated on"
+
+
+def _check_choices(config: Config) -> Iterator[str]:
+    """A choice is between training runs that are judged on the same data, and has a name of its own."""
+    runs = {run.run_id: run for run in run_table(config)}
+    sweeps = {cell.sweep for cell in config.cells.values()}
+    taken = {*runs, *config.all_runs, *sweeps}
+    for entry in config.select:
+        where = f"select.{entry.name}"
+        if not re.fullmatch(NAME, entry.name):
+            yield f"{where}: a name consists of letters, digits, '.', '_' and '-'"
+        if entry.name in taken:
+            yield f"{where}.as: the name is taken; use one that no run and no other choice has"
+        taken.add(entry.name)
+        known = {*runs, *config.runs, *sweeps}
+        for name in set(entry.among) - known:
+            what = "an ensemble, which has no model" if name in config.ensembles else "no run, no sweep and no run id"
+            yield f"{where}.from: {name!r} is {what}{nearest(name, sorted(known))}"
+        among = [runs[run_id] for run_id in runs_named(config, entry.among)]
+        if set(entry.among) <= known and len(among) < 2:
+            yield f"{where}.from: there is one run only, and nothing to choose; name several, or one with several seeds"
+        mixtures = sorted({run.mixture for run in among})
+        without = [run for run in among if entry.by not in evaluated_on(config, run)]
+        if entry.by not in (HELD_OUT, *config.benchmarks):
+            yield from _known(f"{where}.by", entry.by, [HELD_OUT, *config.benchmarks])
+        elif without:
+            remedy = f"add it to runs.{without[0].sweep or without[0].name}.benchmarks"
+            if entry.by == HELD_OUT:
+                remedy = "set its mixture's eval_fraction above 0"
+            yield f"{where}.by: {without[0].name} is not evaluated on {entry.by!r}; {remedy}"
+        elif entry.by == HELD_OUT and len(mixtures) > 1:
+            yield (
+                f"{where}.by: the runs are on {' and '.join(mixtures)}, each with an eval split of its own; name"
+                " a benchmark that all runs are evaluated on"
+            )
 
 
 def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[str]:

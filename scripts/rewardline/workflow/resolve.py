@@ -204,8 +204,8 @@ def known_keys(location: Iterable[int | str]) -> list[str]:
     """The keys that are known at a location in the configuration, as pydantic gives it."""
     annotation: object = Config
     for part in location:
-        if get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
+        if get_origin(annotation) in (dict, list):
+            annotation = get_args(annotation)[-1]
         elif part in KINDS_OF_RUN:
             annotation = KINDS_OF_RUN[part]
         else:

@@ -26,10 +26,22 @@ class Ensemble(Run):
     """Run ids."""
 
 
+class RunChoice(Settings):
+    """The choice of one of several training runs; `runs` are their run ids, `mixture` that of the first."""
+
+    name: str
+    benchmark: str
+    mixture: str
+    runs: tuple[str, ...]
+
+
 def run_table(config: Config, selected: set[str] | None = None) -> list[Run]:
-    """One run for each seed of each entry; if `selected` is given, of these runs, sweeps, and members of ensembles."""
+    """One run for each seed of each entry; if `selected` is given, of these, their ensembles and their choices."""
     table = []
-    members = {run_id for name in config.ensembles.keys() & (selected or set()) for run_id in members_of(config, name)}
+    members: set[str] = set()
+    if selected is not None:
+        members = {run_id for name in config.ensembles.keys() & selected for run_id in members_of(config, name)}
+        members |= {run_id for choice in choice_table(config, selected) for run_id in choice.runs}
     for name, entry in sorted(config.runs.items()):
         sweep = config.cells[name].sweep if name in config.cells else None
         for seed in entry.seeds:
@@ -57,6 +69,18 @@ def ensemble_table(config: Config, selected: set[str] | None = None) -> list[Ens
 def members_of(config: Config, ensemble: str) -> list[str]:
     """The run ids of an ensemble's members; unknown names are left out."""
     return runs_named(config, config.ensembles[ensemble].ensemble)
+
+
+def choice_table(config: Config, selected: set[str] | None = None) -> list[RunChoice]:
+    """All choices; if `selected` is given, those between some of these runs and sweeps."""
+    table = {run.run_id: run for run in run_table(config)}
+    result = []
+    for entry in config.select:
+        ids = runs_named(config, entry.among)
+        if ids and (selected is None or any(selected & {table[one].name, table[one].sweep} for one in ids)):
+            mixture = table[ids[0]].mixture
+            result.append(RunChoice(name=entry.name, benchmark=entry.by, mixture=mixture, runs=tuple(ids)))
+    return result
 
 
 def runs_named(config: Config, names: Iterable[str]) -> list[str]:

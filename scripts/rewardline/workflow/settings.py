@@ -10,13 +10,13 @@ from rewardline.data.formats.settings import GROUPED_FORMATS, BenchmarkScoring, 
 from rewardline.data.pairs.settings import CleanSettings, GroupSettings, MixtureDataset, PairsSettings
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
-from rewardline.evaluation.settings import EnsembleSettings, EvaluateSettings
+from rewardline.evaluation.settings import HELD_OUT, EnsembleSettings, EvaluateSettings, SelectSettings
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
 from rewardline.training.settings import TrackSettings, TrainSettings
 from rewardline.workflow.config import Config, MixtureEntry
-from rewardline.workflow.runs import Ensemble, Run, sources
+from rewardline.workflow.runs import Ensemble, Run, RunChoice, sources
 
 
 def download_settings(config: Config, dataset: str, files: Sequence[str]) -> DownloadSettings:
@@ -67,6 +67,7 @@ def mixture(config: Config, name: str) -> MixtureEntry:
     return MixtureEntry.model_construct(
         datasets={name: MixtureDataset()},
         eval_fraction=1.0,
+        select_fraction=None,
         seed=0,
         max_reject_fraction=1.0,
         near_duplicates=None,
@@ -78,7 +79,8 @@ def mixture(config: Config, name: str) -> MixtureEntry:
 def group_settings(config: Config, name: str) -> GroupSettings:
     """What the comparison of the prompts of a mixture or benchmark depends on."""
     entry = mixture(config, name)
-    return entry.narrow(GroupSettings, caps={dataset: share.cap for dataset, share in entry.datasets.items()})
+    caps = {dataset: share.cap for dataset, share in entry.datasets.items()}
+    return entry.narrow(GroupSettings, eval_fraction=entry.held_out, caps=caps)
 
 
 def clean_settings(config: Config, name: str, shard: int) -> CleanSettings:
@@ -162,6 +164,12 @@ def ensemble_settings(config: Config, ensemble: Ensemble, benchmark: str) -> Ens
     return ensemble.narrow(
         EnsembleSettings, run=ensemble.run_id, benchmark=benchmark, scoring=scoring, ensemble=members, **combine
     )
+
+
+def select_settings(config: Config, choice: RunChoice) -> SelectSettings:
+    """What the choice of a run depends on."""
+    share = config.mixtures[choice.mixture].choosing if choice.benchmark == HELD_OUT else 0.5
+    return choice.narrow(SelectSettings, share=share)
 
 
 def _scoring(config: Config, name: str) -> BenchmarkScoring | None:

@@ -6,13 +6,13 @@ import pytest
 
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import ConfigError, resolve
-from rewardline.workflow.runs import ensemble_table, run_table
-from rewardline.workflow.settings import train_settings
+from rewardline.workflow.runs import choice_table, ensemble_table, run_table
+from rewardline.workflow.settings import select_settings, train_settings
 
 RATES = {"training.learning_rate": ["1e-5", 5e-5]}
 
 
-def config(grid: dict[str, Any], others: dict[str, Any] | None = None, **run: Any) -> Config:
+def config(grid: dict[str, Any], others: dict[str, Any] | None = None, select: Any = None, **run: Any) -> Config:
     own = {"mixture": "m", "model": "x", **run, "grid": grid}
     return resolve(
         {
@@ -20,6 +20,7 @@ def config(grid: dict[str, Any], others: dict[str, Any] | None = None, **run: An
             "mixtures": {"m": {"datasets": {"d": 1.0}}, "n": {"datasets": {"d": 0.5}}, "no": {"datasets": {"d": 1.0}}},
             "models": {"x": {"path": "owner/name"}, "y": {"path": "owner/other"}},
             "runs": {"s": {key: value for key, value in own.items() if value is not None}, **(others or {})},
+            "select": select,
         }
     )
 
@@ -107,6 +108,36 @@ def test_a_grid_that_cannot_be_meant_is_one_message(grid: dict[str, Any], expect
         config(grid)
     assert all(part in str(caught.value) for part in expected), str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_choice_is_between_all_cells_and_seeds_and_is_made_when_some_of_them_are_run() -> None:
+    result = config(RATES, {"t": {"mixture": "m", "model": "x"}}, {"from": ["s", "t"], "as": "best"}, seeds=[0, 1])
+    (choice,) = choice_table(result)
+    assert set(choice.runs) == {run.run_id for run in run_table(result)} and choice.benchmark == "eval"
+    assert {run.run_id for run in run_table(result, {"t"})} == set(choice.runs)
+    assert choice_table(result, {"other"}) == []
+    assert select_settings(result, choice).share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("select", "expected"),
+    [
+        ({"from": "t", "as": "b"}, "select.b.from: 't' is no run, no sweep and no run id"),
+        ({"from": "e", "as": "b"}, "select.b.from: 'e' is an ensemble, which has no model"),
+        ({"from": "s-lr=1e-05", "as": "b"}, "select.b.from: there is one run only"),
+        ({"from": "s", "as": "s"}, "select.s.as: the name is taken"),
+        ({"from": "s", "as": "s-lr=1e-05"}, "select.s-lr=1e-05.as: the name is taken"),
+        ([{"from": "s", "as": "b"}, {"from": "s", "as": "b"}], "select.b.as: the name is taken"),
+        ({"from": ["s", "o"], "as": "b"}, "select.b.by: the runs are on m and n, each with an eval split of its own"),
+        ({"from": "s", "by": "tests", "as": "b"}, "select.b.by: 'tests' is not defined"),
+        ({"frm": "s", "as": "b"}, "select.0.frm: unknown key; did you mean from?"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused(select: Any, expected: str) -> None:
+    others = {"e": {"ensemble": ["s"]}, "o": {"mixture": "n", "model": "x"}}
+    with pytest.raises(ConfigError) as caught:
+        config(RATES, others, select)
+    assert expected in str(caught.value)
 
 
 def test_a_name_that_yaml_reads_as_a_truth_value_is_a_name() -> None:

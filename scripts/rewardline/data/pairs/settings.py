@@ -49,6 +49,13 @@ class MixtureSettings(Settings):
         description="Share of the prompts that is held out for evaluation. All pairs of a prompt are in the same"
         " split, across all datasets.",
     )
+    select_fraction: Number | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the prompts that is held out, in addition to `eval_fraction`, for `select` to choose by."
+        " `null` lets half of the prompts of the eval split choose.",
+    )
     seed: Integer = Field(
         1234, ge=0, description="Seed of the split. A prompt that is held out stays held out when data is added."
     )
@@ -71,6 +78,16 @@ class MixtureSettings(Settings):
         description="Comparison of training prompts with benchmark prompts by n-grams, in addition to equality and"
         " near-duplicates: `ngram` (8) and `overlap` (0.5), see below; `null` turns it off.",
     )
+
+    @property
+    def held_out(self) -> float:
+        """The share of the prompts that is not trained on."""
+        return self.eval_fraction + (self.select_fraction or 0)
+
+    @property
+    def choosing(self) -> float:
+        """The share of the held-out prompts by which `select` chooses."""
+        return self.select_fraction / self.held_out if self.select_fraction else 0.5
 
 
 class GroupSettings(Settings):
