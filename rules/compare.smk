@@ -3,6 +3,7 @@ rule compare:
         metrics=evaluations("metrics.json"),
         scores=evaluations("scores.parquet"),
         stats=pair_statistics(),
+        models=of_runs("results/models/{run}/run.json"),
         code=code("compare.py"),
     output:
         comparisons="results/comparisons.json",
@@ -23,5 +24,5 @@ rule compare:
         "Comparing all runs"
     shell:
         program("compare.py") + " --metrics {input.metrics:q} --scores {input.scores:q}"
-        " --pairs {params.pairs:q} --stats {input.stats:q}"
+        " --pairs {params.pairs:q} --stats {input.stats:q} --models {input.models:q}"
         " --output {output.comparisons:q} --suspects {output.suspects:q} --log {log}"

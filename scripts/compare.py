@@ -22,10 +22,13 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--scores", type=Path, nargs="+", required=True, help="scores.parquet of each evaluation")
     options.add_argument("--pairs", type=Path, nargs="+", required=True, help="folders of the pairs that were scored")
     options.add_argument("--stats", type=Path, nargs="*", default=[], help="stats.json of the pairs")
+    options.add_argument(
+        "--models", type=Path, nargs="*", default=[], help="run.json of the models: for learning curves"
+    )
     options.add_argument("--output", type=Path, required=True, help="the comparisons to write, JSON")
     options.add_argument("--suspects", type=Path, required=True, help="the suspects to write, Parquet")
     args = options.start(argv)
-    compare_runs(args.metrics, args.scores, args.pairs, args.stats, args.output, args.suspects)
+    compare_runs(args.metrics, args.scores, args.pairs, args.stats, args.models, args.output, args.suspects)
     return 0
 
 

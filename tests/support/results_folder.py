@@ -269,7 +269,7 @@ class Results:
 class Page(HTMLParser):
     """Checks that tags close in order, and keeps what the tests ask for."""
 
-    VOID = frozenset({"meta", "link", "br", "img", "hr", "input", "path", "use", "rect", "line", "circle"})
+    VOID = frozenset({"meta", "link", "br", "wbr", "img", "hr", "input", "path", "use", "rect", "line", "circle"})
 
     def __init__(self, html: str) -> None:
         super().__init__()

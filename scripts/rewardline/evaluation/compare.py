@@ -15,13 +15,15 @@ from rewardline.core.artifacts import read_manifest
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.data.parquet import read_batches
-from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family
+from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family, LearningCurve
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards, over_seeds
+from rewardline.evaluation.learning_curves import learning_curves
 from rewardline.evaluation.metrics.intervals import Codes, Floats, difference_interval, mean_interval, prompt_groups
 from rewardline.evaluation.metrics.labels import wrong_labels
 from rewardline.evaluation.results import read_results
 from rewardline.evaluation.scores import Ids, hash_texts, read_ids, read_pair_scores
 from rewardline.evaluation.suspects import PAIR_COLUMNS, Suspect, write_suspects
+from rewardline.training.records.run_facts import RunFacts
 
 log = logging.getLogger(__name__)
 MAX_RUNS = 20
@@ -73,13 +75,15 @@ def compare_runs(
     score_files: Sequence[Path],
     pair_folders: Sequence[Path],
     statistics: Sequence[Path],
+    models: Sequence[Path],
     output: Path,
     suspects: Path,
 ) -> None:
     """Write the paired differences of all runs to `output` and the pairs most likely mislabeled to `suspects`.
 
     `metrics` and `score_files`: `metrics.json` and `scores.parquet` of each evaluation, in `<run>/<benchmark>/`;
-    `pair_folders` and `statistics`: `eval/` and `stats.json` of the pairs that were scored, in a folder of their name.
+    `pair_folders` and `statistics`: `eval/` and `stats.json` of the pairs that were scored, in a folder of their name;
+    `models`: `run.json` of trained models.
 
     Raises:
         UserError: a file is missing or damaged, or a folder of pairs is not among `pair_folders`.
@@ -87,7 +91,9 @@ def compare_runs(
     scores = {(path.parent.parent.name, path.parent.name): path for path in score_files}
     pairs = {folder.parent.name: folder for folder in pair_folders}
     stats = {path.parent.name: path for path in statistics}
+    facts = {run.run: run for run in map(RunFacts.read, models)}
     comparisons: list[BenchmarkComparison] = []
+    curves: list[LearningCurve] = []
     suspected: list[Suspect] = []
     for leaderboard in leaderboards(read_results(metrics)):
         name = leaderboard.mixture or leaderboard.benchmark
@@ -98,6 +104,8 @@ def compare_runs(
         paths = {result.run: scores[result.run, leaderboard.benchmark] for result in results}
         preferences = read_preferences(paths, [result.run for result in results if result.ensemble])
         board = compare_entries(leaderboard, entries, preferences)
+        own = {run: path for (run, benchmark), path in scores.items() if benchmark == leaderboard.benchmark}
+        curves += learning_curves(leaderboard, own, facts)
         added: list[Suspect] = []
         if not (name in stats and made_by_rule(read_manifest(stats[name]))):  # else no label is in doubt
             added, wrong = find_suspects(preferences, pairs[name], board.benchmark, board.mixture)
@@ -107,7 +115,7 @@ def compare_runs(
         log.info("%s: %d differences, %d suspects", leaderboard.title, len(board.differences), len(added))
     write_suspects(suspects, suspected)
     beside = [suspects.name] if suspects.parent == output.parent else []
-    ComparisonsFile(boards=comparisons).write(output, beside)
+    ComparisonsFile(boards=comparisons, curves=curves).write(output, beside)
 
 
 def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str]) -> Preferences:

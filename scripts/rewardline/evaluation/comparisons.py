@@ -77,6 +77,59 @@ class BenchmarkComparison(Result):
     wrong_labels: Number = NAN
 
 
+class CurvePoint(Result):
+    """The `value` of runs on a number of training `pairs`, a mean over seeds, with its 95% interval."""
+
+    fraction: Number
+    pairs: Count
+    runs: list[str]
+    value: Number
+    low: Number
+    high: Number
+
+
+class LearningCurve(Result):
+    """A value against the number of training pairs, and its power law `floor + scale * pairs^-exponent`.
+
+    `metric` is `error` (1 - accuracy) or `loss`. `gain`: by how much doubling the largest number of pairs is expected
+    to lower it, with its 95% interval; see `learning_curves`.
+    """
+
+    name: str
+    benchmark: str
+    mixture: str
+    metric: Literal["error", "loss"]
+    points: list[CurvePoint]
+    exponent: Number
+    exponent_low: Number
+    exponent_high: Number
+    scale: Number
+    floor: Number
+    gain: Number
+    gain_low: Number
+    gain_high: Number
+
+    def at(self, pairs: float) -> float:
+        """The value of the law."""
+        return float(self.floor + self.scale * pairs**-self.exponent)
+
+    def sentence(self) -> str:
+        """What doubling the data is expected to bring, in words."""
+        last = self.points[-1].pairs
+        doubled = self.at(2 * last)
+        what = f"raise accuracy on {self.benchmark} by {100 * self.gain:.1f} points"
+        bounds, reached = (f"{100 * self.gain_low:.1f} to {100 * self.gain_high:.1f}", f"{100 * (1 - doubled):.1f}%")
+        if self.metric == "loss":
+            what = f"lower the loss on {self.benchmark} by {self.gain:.3f}"
+            bounds, reached = f"{self.gain_low:.3f} to {self.gain_high:.3f}", f"{doubled:.3f}"
+        if self.gain_low <= 0:
+            what += ", which may be nothing"
+        return (
+            f"{self.name}: doubling the data, from {last:,} to {2 * last:,} pairs, is expected to {what}"
+            f" (95% interval {bounds}), to {reached}, if the curve goes on as it does."
+        )
+
+
 class ComparisonsFile(ResultFile):
     """The content of `comparisons.json`."""
 
@@ -84,3 +137,4 @@ class ComparisonsFile(ResultFile):
     stage = "compare"
 
     boards: list[BenchmarkComparison]
+    curves: list[LearningCurve] = Field([])

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from xml.etree import ElementTree
 
 import matplotlib
@@ -21,6 +21,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rewardline.evaluation.comparisons import LearningCurve
 from rewardline.evaluation.results import Bin, Rates
 from rewardline.report.formatting import display_width, shorten
 
@@ -163,6 +164,64 @@ def drift(name: str, run: str, seeds: Sequence[tuple[pd.Series, pd.Series]]) -> 
             line = _thinned(_smoothed(values))
             axes.plot(line.index, line, color=shade(color, k))
     return _svg(axes, name, f"Mean chosen and rejected score of {run} over training steps.")
+
+
+def learning_curve(name: str, curve: LearningCurve) -> Markup:
+    """Accuracy or loss against the number of training pairs, with intervals, and the fitted law to twice as many."""
+    accuracy = curve.metric == "error"
+    shown: Callable[[Floats], Floats] = (lambda values: 100 * (1 - values)) if accuracy else (lambda values: values)
+    axes = _axes()
+    pairs = np.array([point.pairs for point in curve.points], dtype=np.float64)
+    values, low, high = (
+        shown(np.array([getattr(point, field) for point in curve.points])) for field in ("value", "low", "high")
+    )
+    line = np.geomspace(pairs[0], 2 * pairs[-1], CURVE_POINTS)
+    law = shown(curve.floor + curve.scale * line**-curve.exponent)
+    inside = line <= pairs[-1]
+    axes.plot(line[inside], law[inside], color=CHOSEN)
+    _dashed(*axes.plot(line[~inside], law[~inside]))
+    axes.vlines(pairs, low, high, color=CHOSEN, linewidth=0.9)
+    axes.plot(pairs, values, "o", color=CHOSEN, markersize=3.6, markeredgewidth=0)
+    axes.set(xscale="log", xlabel="training pairs", ylabel="accuracy (%)" if accuracy else "loss")
+    ticks = [*pairs, 2 * pairs[-1]]
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(axis="y")
+    return _svg(
+        axes, name, f"{'Accuracy' if accuracy else 'Loss'} of {curve.name} against the number of training pairs."
+    )
+
+
+def by_setting(name: str, key: str, values: Sequence[str], by_value: Sequence[Sequence[Rates]]) -> Markup:
+    """Accuracy with its interval of the runs with each value of a setting, and their mean, joined by a line."""
+    axes = _axes(height=2.5)
+    means = [100 * float(np.mean([one.accuracy for one in rates])) for rates in by_value]
+    axes.plot(range(len(values)), means, "-", color=INK, linewidth=1)
+    axes.plot(range(len(values)), means, "D", color=INK, markersize=4, markeredgewidth=0)
+    for place, rates in enumerate(by_value):
+        x = place + 0.5 * ((np.arange(len(rates)) + 0.5) / len(rates) - 0.5)
+        percent = 100 * np.array([(one.accuracy, one.low, one.high) for one in rates]).reshape(-1, 3)
+        axes.vlines(x, percent[:, 1], percent[:, 2], color=CHOSEN, linewidth=0.8)
+        axes.plot(x, percent[:, 0], "o", color=CHOSEN, markersize=3, markeredgewidth=0)
+    axes.set(xlim=(-0.5, len(values) - 0.5), xlabel=key, ylabel="accuracy (%)")
+    axes.set_xticks(range(len(values)), _labels(values))
+    axes.locator_params(axis="y", nbins=6)
+    axes.grid(axis="y")
+    return _svg(axes, name, f"Accuracy by {key}, with intervals.")
+
+
+def parallel_coordinates(name: str, keys: Sequence[str], rows: Sequence[tuple[Sequence[float], float]]) -> Markup:
+    """A line for each run through its value of every key, each scaled to [0, 1], to its accuracy: dark are the best."""
+    axes = _axes(width=1.2 + 1.3 * len(keys), height=2.8, bottom=0.55)
+    accuracies = np.array([accuracy for _, accuracy in rows])
+    low, high = accuracies.min(), accuracies.max()
+    for values, accuracy in sorted(rows, key=lambda row: row[1]):
+        share = (accuracy - low) / ((high - low) or 1.0)
+        axes.plot([*range(len(keys) + 1)], [*values, share], color=CHOSEN, alpha=0.12 + 0.88 * share**2)
+    axes.set(xlim=(-0.2, len(keys) + 0.2), ylim=(-0.05, 1.05), yticks=[])
+    axes.set_xticks(range(len(keys) + 1), [*keys, f"accuracy\n{100 * low:.1f} to {100 * high:.1f}%"])
+    axes.grid(axis="x")
+    return _svg(axes, name, f"Parallel coordinates of {', '.join(keys)} and accuracy.")
 
 
 def _step_axes(label: str, reference: float) -> Axes:

@@ -11,7 +11,7 @@ from rewardline.core.artifacts import verify
 from rewardline.data.pairs.manifests import MixtureStatistics
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.evaluation.choices import ChosenRun
-from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference
+from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, LearningCurve
 from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, read_results
 from rewardline.evaluation.suspects import Suspect, read_suspects
@@ -66,6 +66,7 @@ class ReportData:
     comparisons: list[BenchmarkComparison]
     suspects: list[Suspect]
     choices: list[ChosenRun]
+    curves: list[LearningCurve]
 
     @property
     def probes(self) -> set[str]:
@@ -106,6 +107,7 @@ def read_inputs(
     Raises:
         UserError: a file is missing or damaged.
     """
+    compared = ComparisonsFile.read(comparisons) if comparisons else ComparisonsFile(boards=[])
     return ReportData(
         results=read_results(metrics),
         scores={(path.parent.parent.name, path.parent.name): path for path in scores},
@@ -115,7 +117,8 @@ def read_inputs(
         tokens={
             f"{path.parent.parent.name}, {path.parent.name}": TokenManifest.read(path) for path in sorted(set(tokens))
         },
-        comparisons=ComparisonsFile.read(comparisons).boards if comparisons else [],
+        comparisons=compared.boards,
+        curves=compared.curves,
         suspects=[one for one in read_suspects(suspects) if one.runs > 1] if suspects else [],
         choices=[ChosenRun.read(path) for path in selections],
     )

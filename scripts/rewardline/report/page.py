@@ -24,6 +24,7 @@ from rewardline.report.formatting import percent, ratio
 from rewardline.report.inputs import ReportData
 from rewardline.report.provenance import provenance, varied_settings
 from rewardline.report.rendering import template
+from rewardline.report.sweeps import curve_sections, sweep_sections
 from rewardline.report.training import training_findings, training_section
 
 MANY_REJECTED, MANY_TRUNCATED = 0.1, 0.05
@@ -43,6 +44,8 @@ def write_report(data: ReportData, output: Path) -> None:
     facts = [run.facts for run in data.runs]
     with matplotlib.style.context([STYLE], after_reset=True):
         benchmarks = [benchmark_section(board, data, colors, f"benchmark{k}") for k, board in enumerate(boards, 1)]
+        sweeps = sweep_sections(boards, {run.run: run for run in facts})
+        curves = curve_sections(data.curves)
         training = training_section(data.runs, colors, names)
     script = Path(__file__).with_name("templates").joinpath("sort.js").read_text(encoding="utf-8")
     html = template("report.html.jinja").render(
@@ -63,6 +66,8 @@ def write_report(data: ReportData, output: Path) -> None:
         tokens=data.tokens,
         runs=facts,
         choices=data.choices,
+        sweeps=sweeps,
+        curves=curves,
         provenance=provenance(facts),
         varied=varied_settings(facts),
         script=Markup(script),

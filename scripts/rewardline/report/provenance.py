@@ -45,7 +45,10 @@ def provenance(runs: Sequence[RunFacts]) -> list[Provenance]:
 
 def varied_settings(runs: Sequence[RunFacts]) -> dict[str, dict[str, str]]:
     """The settings that differ between runs: by key of the configuration, the value of each run by its id."""
-    records = {run.run: _flat(run.training.model_dump(mode="json"), "training") for run in runs}
+    records = {
+        run.run: {"fraction": f"{run.fraction:g}", **_flat(run.training.model_dump(mode="json"), "training")}
+        for run in runs
+    }
     values = {key: {run: one.get(key, "") for run, one in records.items()} for key in _union(records.values())}
     return {key: by_run for key, by_run in values.items() if len(set(by_run.values())) > 1}
 

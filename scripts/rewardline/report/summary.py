@@ -117,11 +117,12 @@ def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path |
         return "no evaluation is up to date"
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
     parts = ["\n".join([_results(entries(results, compared.boards), width), *_first(noise(compared, width))])]
+    parts += ["\n".join(_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error")]
     boards = [board for board in leaderboards(results) if len(board.subsets) > 1]
     parts += [_by_subset(board, width) for board in boards[:BOARDS_SHOWN]]
     if len(boards) > BOARDS_SHOWN:
         parts.append(f"accuracy by subset on {len(boards) - BOARDS_SHOWN:,} more benchmarks is in the report")
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def _first(lines: list[str]) -> list[str]:

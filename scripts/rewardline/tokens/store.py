@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from rewardline.core.artifacts import MANIFEST, Manifest, verify
 from rewardline.core.errors import UserError, first_line
-from rewardline.core.hashing import file_sha256
+from rewardline.core.hashing import digest, file_sha256
 from rewardline.data.schema import RejectedRow, arrow_schema
 
 Ids = npt.NDArray[np.int32]
@@ -224,11 +224,11 @@ class TokenDataset:
         pair_counts: int64 [N].
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
-        """Open all shards, each of which is read once to verify it.
+    def __init__(self, folder: Path, split: str, fraction: float = 1.0) -> None:
+        """Open all shards, each of which is read once to verify it; of the prompts, only a `fraction`, by their hash.
 
         Raises:
-            UserError: the manifest or a shard is missing or damaged.
+            UserError: the manifest or a shard is missing or damaged, or the fraction has no prompt.
         """
         self.manifest = TokenManifest.read(folder / MANIFEST)
         tables = [SCHEMA.empty_table()]
@@ -242,10 +242,23 @@ class TokenDataset:
                     f"{path} cannot be read ({first_line(error)}); delete {folder} and run again"
                 ) from error
         self._rows: pa.Table = pa.concat_tables(tables)
-        self.prefix_lengths = _lengths(self._rows["prefix_ids"])
-        self.tail_counts = _lengths(self._rows["tails"])
-        self.tail_lengths = _lengths(pc.list_flatten(self._rows["tails"]))
-        self.pair_counts = _lengths(self._rows["pairs"])
+        used = self._used(fraction)
+        self._places: Lengths = np.flatnonzero(used)
+        if fraction < 1 and not len(self._places):
+            raise UserError(
+                f"fraction: {fraction:g} of the {len(used):,} training prompts in {folder} is none; raise it"
+            )
+        tail_counts = _lengths(self._rows["tails"])
+        self.prefix_lengths = _lengths(self._rows["prefix_ids"])[used]
+        self.tail_counts = tail_counts[used]
+        self.tail_lengths = _lengths(pc.list_flatten(self._rows["tails"]))[np.repeat(used, tail_counts)]
+        self.pair_counts = _lengths(self._rows["pairs"])[used]
+
+    def _used(self, fraction: float) -> npt.NDArray[np.bool_]:
+        if fraction == 1:
+            return np.ones(len(self._rows), dtype=bool)
+        prompts = self._rows["prompt_id"].to_pylist()
+        return np.array([int(digest(f"fraction {prompt}"), 16) < fraction * 2**64 for prompt in prompts], dtype=bool)
 
     def __len__(self) -> int:
         return len(self.prefix_lengths)
@@ -264,6 +277,7 @@ class TokenDataset:
         return total
 
     def __getitem__(self, index: int) -> Comparison:
+        index = int(self._places[index])
         tails = self._rows["tails"][index].values
         return Comparison(
             prompt_id=self._rows["prompt_id"][index].as_py(),
@@ -277,7 +291,8 @@ class TokenDataset:
         """The mean weight of all pairs, or of all prompts, each with the mean of its pairs; 1.0 without any."""
         if not self.pairs:
             return 1.0
-        weights = pc.struct_field(pc.list_flatten(self._rows["pairs"]), "weight").to_numpy()
+        pairs = self._rows["pairs"].take(self._places) if len(self) < len(self._rows) else self._rows["pairs"]
+        weights = pc.struct_field(pc.list_flatten(pairs), "weight").to_numpy()
         shares = 1 / np.repeat(self.pair_counts, self.pair_counts) if by_prompt else np.ones(len(weights))
         return float(np.average(weights, weights=shares))
 

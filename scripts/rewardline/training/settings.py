@@ -234,5 +234,7 @@ class TrainSettings(Settings):
     mixture: str
     model: str
     seed: Integer
+    fraction: Number = Field(1.0, exclude_if=lambda share: share == 1)
+    """The share of the training prompts, by their hash."""
     training: TrainingSettings
     trust_remote_code: bool = False

@@ -50,7 +50,7 @@ def train(job: TrainingJob) -> None:
     device = engine.local_device()
     _check_device(training, device)
     config = engine.deepspeed_config(training)
-    data, eval_data = TokenDataset(job.tokens, "train"), TokenDataset(job.tokens, "eval")
+    data, eval_data = TokenDataset(job.tokens, "train", settings.fraction), TokenDataset(job.tokens, "eval")
     max_length = data.manifest.max_length
     # Transformers loads weights straight into the partitions of ZeRO-3 while such an object is alive.
     partitioned = HfDeepSpeedConfig(config) if training.zero_stage == 3 else None
@@ -150,7 +150,7 @@ def _facts(
             values = asdict(line).items()
             final |= {name: value for name, value in values if name.startswith("eval_") or name == "loss"}
     return {
-        **settings.model_dump(include={"run", "sweep", "mixture", "model", "seed"}),
+        **settings.model_dump(include={"run", "sweep", "mixture", "model", "seed", "fraction"}),
         "training": settings.training,
         "key": job.key,
         "tracker_id": job.tracked.identity,

@@ -53,6 +53,12 @@ class BenchmarkEntry(DatasetEntry):
 class MixtureEntry(MixtureSettings):
     """A mixture of datasets."""
 
+    fractions: Unique[Annotated[Number, Field(gt=0, le=1)]] = Field(
+        [],
+        description="For a learning curve: every run on the mixture is a sweep over these values of `fraction`, such as"
+        " `[0.125, 0.25, 0.5, 1]`.",
+    )
+
     shards: Integer = Field(
         1,
         ge=1,
@@ -86,6 +92,12 @@ class TrainedEntry(EvaluatedEntry):
         min_length=1,
         description="Each seed is a training run of its own, with the run id `<run>-seed<seed>`; a single seed has the"
         " run id `<run>`.",
+    )
+    fraction: Number = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Share of the training prompts to train on, by their hash: a small share is part of a larger one.",
     )
     training: TrainingSettings = Field(TrainingSettings(), description="Settings of the training run, see below.")
 
@@ -204,9 +216,8 @@ class Config(Settings):
     _cells: dict[str, Cell] = PrivateAttr({})
 
     def expanded(self, runs: Mapping[str, RunEntry], cells: Mapping[str, Cell]) -> "Config":
-        """The configuration with a run for each cell in place of the sweeps; both by the name of the run."""
-        others = {name: entry for name, entry in self.all_runs.items() if not isinstance(entry, SweepEntry)}
-        result = self.model_copy(update={"all_runs": {**others, **runs}})
+        """The configuration with these training runs, some of them cells of sweeps; both by the name of the run."""
+        result = self.model_copy(update={"all_runs": {**self.ensembles, **runs}})
         result._cells = dict(cells)  # of this class
         return result
 

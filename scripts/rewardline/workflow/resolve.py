@@ -83,8 +83,9 @@ def _validated(config: JsonObject, written: Mapping[Place, str]) -> Config:
 def _expanded(config: Config, written: Mapping[Place, str]) -> tuple[Config, list[str]]:
     """The configuration with a run for each cell of its sweeps, and the mistakes in these."""
     runs, cells, problems = dict(config.runs), dict[str, Cell](), list[str]()
-    for name, entry in config.sweeps.items():
+    for name, entry in sweeps.with_fractions(config):
         where, found = f"runs.{name}", len(problems)
+        runs.pop(name, None)
         problems += [f"{where}: {key} is missing" for key in sweeps.missing(entry, entry.grid.values)]
         if problem := sweeps.count_problem(entry.grid):
             problems.append(f"{where}.grid: {problem}")

@@ -135,8 +135,9 @@ def join_settings(config: Config, name: str) -> JoinTokensSettings:
 def train_settings(config: Config, run: Run) -> TrainSettings:
     """What a training run depends on."""
     remote = config.models[run.model].trust_remote_code
-    training = config.runs[run.name].training
-    return run.narrow(TrainSettings, run=run.run_id, training=training, trust_remote_code=remote)
+    entry = config.runs[run.name]
+    values = {"fraction": entry.fraction, "training": entry.training}
+    return run.narrow(TrainSettings, run=run.run_id, trust_remote_code=remote, **values)
 
 
 def track_settings(config: Config, run: Run) -> TrackSettings:

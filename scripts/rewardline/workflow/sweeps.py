@@ -27,6 +27,23 @@ MOST_COUNTED = 100_000
 """Most cells of which some are drawn."""
 
 
+def with_fractions(config: Config) -> Iterator[tuple[str, SweepEntry]]:
+    """The sweeps, and the runs that are one by the `fractions` of their mixture, with these in their grids."""
+    trained: dict[str, RunEntry | SweepEntry] = {**config.runs, **config.sweeps}
+    for name, entry in trained.items():
+        grid: JsonObject = entry.grid.as_json() if isinstance(entry, SweepEntry) else {}
+        names = grid.get("mixture")
+        mixtures = [
+            config.mixtures.get(str(mixture)) for mixture in (names if isinstance(names, list) else [entry.mixture])
+        ]
+        fractions = next((mixture.fractions for mixture in mixtures if mixture and mixture.fractions), [])
+        if fractions and "fraction" not in {*grid, *entry.model_fields_set}:
+            grid["fraction"] = list(fractions)
+        if grid:
+            values = {key: value for key, value in entry.as_json().items() if key != "grid"}
+            yield name, SweepEntry.model_validate({**values, "grid": grid})
+
+
 def missing(sweep: SweepEntry, without: Collection[str]) -> list[str]:
     """The keys that a run needs and neither the entry nor `without` has."""
     return [key for key in ("mixture", "model") if getattr(sweep, key) is None and key not in without]
@@ -113,7 +130,7 @@ def same_training(config: Config, sweep: str, names: Iterable[str]) -> Iterator[
         if not (entry.training.keep_best or entry.training.early_stopping):
             del training["eval_every"]
         parts = [config.mixtures[entry.mixture], config.models[entry.model]]
-        first = seen.setdefault(canonical([training, *(part.as_json() for part in parts)]), name)
+        first = seen.setdefault(canonical([training, entry.fraction, *(part.as_json() for part in parts)]), name)
         one, other = (config.cells[cell].values for cell in (first, name))
         keys = " and ".join(key for key in one if one[key] != other[key])
         if keys and keys not in said:

@@ -73,6 +73,25 @@ def test_a_sample_is_of_the_asked_size_and_grows() -> None:
     assert len(large & set(ids({**more, "sample": 20}))) >= 14
 
 
+def test_fractions_of_a_mixture_make_a_sweep_of_every_run_on_it() -> None:
+    mixtures = {"m": {"datasets": {"d": 1.0}, "fractions": [0.25, 1]}, "n": {"datasets": {"d": 0.5}}}
+    runs = {
+        "plain": {"mixture": "m", "model": "x"},
+        "own": {"mixture": "m", "model": "x", "fraction": 0.5},
+        "swept": {"mixture": "m", "model": "x", "grid": {"training.warmup": [1, 2]}},
+        "other": {"mixture": "n", "model": "x"},
+    }
+    raw = {"datasets": {"d": {"files": ["a"]}}, "mixtures": mixtures, "models": {"x": {"path": "o/n"}}, "runs": runs}
+    result = resolve(raw)
+    assert sorted(result.runs) == [
+        *("other", "own", "plain-fraction=0.25", "plain-fraction=1.0"),
+        *(f"swept-fraction={share},warmup={steps}" for share in (0.25, 1.0) for steps in (1.0, 2.0)),
+    ]
+    settings = {run.run_id: train_settings(result, run) for run in run_table(result)}
+    assert settings["plain-fraction=0.25"].fraction == 0.25 and settings["own"].fraction == 0.5
+    assert "fraction" not in settings["other"].as_json(), "the key of a training run on all data stays as it was"
+
+
 def test_long_values_have_short_names() -> None:
     names = ids({"training.lora": [{"target_modules": ["x" * n]} for n in (299, 300)]})
     assert len(set(names)) == 2 and all(len(name) <= 150 for name in names)

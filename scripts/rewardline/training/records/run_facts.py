@@ -60,6 +60,7 @@ class RunFacts(Manifest):
     mixture: str
     model: str
     seed: int
+    fraction: float = 1.0
     parameters: int
     trained_parameters: int
     train_pairs: int

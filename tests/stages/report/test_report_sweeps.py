@@ -1,0 +1,65 @@
+"""Sweeps, the choice of a run and learning curves in the report."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import plot
+from rewardline.report.summary import choices, final_summary
+
+from support.results_folder import Page, Results
+
+PART = {"n": 200, "accuracy": 0.8, "accuracy_low": 0.75, "accuracy_high": 0.85}
+NOISE = {"first": "s-a", "second": "s-b", "n": 400, "difference": 0.01, "low": -0.01, "high": 0.03}
+CHOICE = {
+    **{"name": "best", "benchmark": "eval", "mixture": "demo", "best": "s-a", "run": "s-a"},
+    **{"chosen_on": PART | {"accuracy": 0.84}, "reported_on": PART, "differences": [NOISE]},
+    "standings": [{"name": name, "runs": [name], "chosen_on": PART} for name in ("s-a", "s-b")],
+}
+CURVE = {
+    **{"name": "s", "benchmark": "eval", "mixture": "demo", "exponent": 0.5, "exponent_low": 0.4, "exponent_high": 0.6},
+    **{"scale": 6.0, "floor": 0.0, "gain": 0.028, "gain_low": 0.02, "gain_high": 0.04},
+    "points": [
+        {"fraction": n / 4000, "pairs": n, "runs": ["s"], "value": 6 * n**-0.5, "low": 0.05, "high": 0.25}
+        for n in (1000, 2000, 4000)
+    ],
+}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    results = Results(tmp_path)
+    for rate, loss, decay in product((1e-5, 5e-5), ("pairwise", "kwise"), (0.0, 0.1)):
+        run = f"s-lr={rate},loss={loss},weight_decay={decay}"
+        results.eval(run, subsets=())
+        results.model(run, sweep="s", training={"learning_rate": rate, "loss": loss, "weight_decay": decay})
+    return results
+
+
+def test_a_sweep_has_a_figure_for_each_key_and_one_of_all(results: Results) -> None:
+    page = Page(results.page())
+    for key in ("training.learning_rate", "training.loss", "training.weight_decay"):
+        assert f"Accuracy by {key}." in page.text
+    labels = set(page.attributes("aria-label"))
+    assert "Parallel coordinates of learning_rate, weight_decay, loss and accuracy." in labels
+
+
+@pytest.mark.usefixtures("results")
+def test_the_choice_and_the_learning_curve_are_told_in_words(tmp_path: Path) -> None:
+    curves = [{**CURVE, "metric": metric} for metric in ("error", "loss")]
+    (tmp_path / "comparisons.json").write_text(json.dumps({"boards": [], "curves": curves}))
+    (tmp_path / "selection.json").write_text(json.dumps(CHOICE))
+    metrics = sorted(tmp_path.rglob("metrics.json"))
+    arguments = ["--metrics", *map(str, metrics), "--comparisons", str(tmp_path / "comparisons.json")]
+    arguments += ["--selections", str(tmp_path / "selection.json"), "--output", str(tmp_path / "report.html")]
+    assert plot.main(arguments) == 0
+    text = Page((tmp_path / "report.html").read_text()).text
+    doubling = "doubling the data, from 4,000 to 8,000 pairs, is expected to raise accuracy on eval by 2.8 points"
+    assert doubling in text and "(95% interval 2.0 to 4.0), to 93.3%" in text
+    assert "95% interval of the exponent 0.40 to 0.60" in text
+    assert "80.0% (75.0\N{EN DASH}85.0%) of 200 pairs that did not choose it, and 84.0%" in text
+    assert "Within its noise: s-b; the data does not tell them apart." in text
+    assert doubling in " ".join(final_summary(metrics, comparisons=tmp_path / "comparisons.json").split())
+    assert "best: s-a is the best of 2 runs on the held-out split of demo." in choices([tmp_path / "selection.json"])
