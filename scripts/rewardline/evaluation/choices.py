@@ -63,7 +63,7 @@ class ChosenRun(ResultFile):
         first = f"{self.best} is the best of {others + 1} runs on {self.judged_on}{seed}."
         figures = (
             f"It is right about {self.reported_on.words()} of {self.reported_on.n:,} pairs that did not choose it, and"
-            f" {self.chosen_on.words()} of {self.chosen_on.n:,} that did, which is too high by chance."
+            f" {self.chosen_on.words()} of {self.chosen_on.n:,} that did, which is an optimistic figure."
         )
         if not others:
             return [first, figures]

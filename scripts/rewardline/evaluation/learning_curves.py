@@ -23,6 +23,8 @@ from rewardline.training.records.run_facts import RunFacts
 
 LEAST_POINTS = 3
 FLOORS = 200
+HIGHEST_FLOOR = 0.9
+"""As a share of the lowest value: nearer to it, logarithms of the rest say nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def fit(pairs: Sequence[int], values: Floats, covariance: Floats) -> list[PowerL
     design = np.stack([np.ones(len(values)), -np.log(np.asarray(pairs, dtype=np.float64))], axis=1)
     noise = covariance + np.eye(len(values)) * 1e-9 * max(float(np.trace(covariance)), 1e-9)
     fits = []
-    for floor in np.linspace(0, float(values.min()), FLOORS, endpoint=False).tolist():
+    for floor in np.linspace(0, HIGHEST_FLOOR * float(values.min()), FLOORS).tolist():
         above = values - floor
         precision = np.linalg.inv(noise / np.outer(above, above))
         spread = np.linalg.inv(design.T @ precision @ design)
