@@ -14,7 +14,7 @@ ifneq ($(shell test -w "$(HOME)" && echo writable), writable)
 export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
 endif
 # What other workflows that import this one over the network need beside its rules.
-SOURCES := find scripts config/datasets.yaml -type f -not -path '*/__pycache__/*' | LC_ALL=C sort
+SOURCES := find scripts config/datasets.yaml -type f -not -path '*/__pycache__/*' -not -path '*/.*' | LC_ALL=C sort
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: run test setup lint docs clean
