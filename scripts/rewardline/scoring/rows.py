@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import (
     Reject,
+    ends_with_answer,
     is_conversation,
     is_transcript,
     read_answer,
@@ -23,7 +24,8 @@ SIDES: Final = ("chosen", "rejected")
 SINGLE: Final = ("answer", *SYNONYMS["answer"])
 CONVERSATIONS: Final = SYNONYMS["conversation"]
 _PROMPTS: Final = (*SYNONYMS["prompt"], *SYNONYMS["system"])
-COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, "answers", *SINGLE, *SIDES, *CONVERSATIONS)))
+_SIDES: Final = (*SYNONYMS["chosen"], *SYNONYMS["rejected"])
+COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, "answers", *SINGLE, *_SIDES, *CONVERSATIONS)))
 """The columns of a row that are read."""
 _FIELDS: Final = Fields(FormatSettings(), ())
 
@@ -51,7 +53,8 @@ def score_names(columns: Sequence[str]) -> tuple[str, ...]:
         names.append("scores")
     if "answer" in columns or any(name in columns for name in CONVERSATIONS):
         names.append("score")
-    if all(name in columns for name in SIDES):
+    fields = _FIELDS.of(dict.fromkeys(columns))
+    if fields.present("rejected") and (fields.present("chosen") or any(name in columns for name in CONVERSATIONS)):
         names += ["chosen_score", "rejected_score"]
     return tuple(names) or (("score",) if any(name in columns for name in SINGLE) else ())
 
@@ -68,8 +71,8 @@ def parse_row(row: Mapping[str, object]) -> PromptAnswers:
     try:
         return _parsed(row)
     except Reject as reject:
-        detail, _, remedy = reject.detail.partition(": set `fields")
-        raise UnscorableError(f"{detail}; name it `prompt`" if remedy else detail) from None
+        detail, _, remedy = reject.detail.partition(": set `fields: {")
+        raise UnscorableError(f"{detail}; name it `{remedy.partition(':')[0]}`" if remedy else detail) from None
 
 
 def read_full_text(text: str) -> PromptAnswers | None:
@@ -132,6 +135,18 @@ def _with_one_prompt(row: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if name not in others}
 
 
+def _side_columns(row: Mapping[str, object]) -> tuple[str, str] | None:
+    """The columns of two answers, of which the better one may end a conversation; None if the row has not both."""
+    if row.keys() >= set(SIDES):
+        return SIDES
+    fields = _FIELDS.of(row)
+    if not (rejected := fields.path("rejected")):
+        return None
+    conversation = next((name for name in CONVERSATIONS if ends_with_answer(row.get(name))), "")
+    chosen = fields.path("chosen") or conversation
+    return (chosen, rejected) if chosen else None
+
+
 def _answer_columns(row: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns of a row's answers, and the names of their scores."""
     given = {name for name, value in row.items() if value is not None}
@@ -139,8 +154,8 @@ def _answer_columns(row: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[s
         if not isinstance(row["answers"], list) or not row["answers"]:
             raise Reject("not_list", "its `answers` must be a list with at least one answer")
         return ("answers",), ("scores",)
-    if "answer" not in given and given.issuperset(SIDES):
-        return SIDES, ("chosen_score", "rejected_score")
+    if "answer" not in given and (sides := _side_columns({name: row[name] for name in row if name in given})):
+        return sides, ("chosen_score", "rejected_score")
     for name in ("answer", *CONVERSATIONS, *SINGLE):
         if name in given:
             if name in CONVERSATIONS and not is_conversation(row[name]):

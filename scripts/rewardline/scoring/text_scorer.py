@@ -22,7 +22,7 @@ from rewardline.scoring.rows import UnscorableError, read_full_text
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
 from rewardline.tokens.store import Comparison, split_prefix
-from rewardline.tokens.templates import Prompt
+from rewardline.tokens.templates import Prompt, is_export
 from rewardline.tokens.tokenizer import MAX_KNOWN_LENGTH, load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,9 @@ class Scorer:
         loaded, is_chat = load_any(folder, dtype=dtype, trust_remote_code=trust_remote_code, convert_bin=convert_bin)
         text_tokenizer = load_tokenizer(tokenizer or _tokenizer_source(folder, is_chat), trust_remote_code)
         trained = _tokenization(folder)
+        if trained is None and is_export(text_tokenizer.chat_template):
+            log.warning("%s has no run.json: its files cannot be checked, and max_length is the tokenizer's", model)
+            trained = RunTokenization()
         length = _length(loaded, text_tokenizer, max_length, trained.max_length if trained else None)
         encoder: ConversationEncoder
         if is_chat and template is None:

@@ -153,6 +153,11 @@ TEMPLATE{%+ endset %}
 """
 
 
+def is_export(template: object) -> bool:
+    """Whether a chat template is that of `export_plain` or `export_chat`."""
+    return isinstance(template, str) and template.startswith(_MARK)
+
+
 def is_plain_export(template: object) -> bool:
     """Whether a chat template is that of `export_plain`."""
     return isinstance(template, str) and template.startswith(_PLAIN_MARK)

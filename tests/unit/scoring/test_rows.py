@@ -12,6 +12,8 @@ from rewardline.data.formats.settings import FormatSettings
 from rewardline.scoring.rows import UnscorableError, parse_row, read_full_text, score_names
 from rewardline.tokens.templates import PLAIN
 
+from support.shapes import CERTAIN
+
 Json = dict[str, Any]
 SPACE = st.text(" \n\t\r\u00a0", max_size=5)
 WORDS = st.sampled_from(
@@ -94,6 +96,16 @@ def test_a_row_is_read_as_training_reads_it(found: tuple[str, Json]) -> None:
     for answer in read.answers:
         conversation = {"messages": [*prompt, {"role": "assistant", "content": answer}]}
         assert parse_row(conversation)[:2] == (prompt, [answer])
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [shape[2:0:-1] for shape in CERTAIN if shape[2] in ("pairs", "messages", "transcript")]
+)
+def test_rows_of_known_datasets_are_read_as_in_training(name: str, row: Json) -> None:
+    (pair,) = converter(FormatSettings(format=name))(row)
+    read = parse_row(row)
+    assert (read.prompt, read.answers) == (list(pair.prompt), [pair.chosen, pair.rejected])
+    assert {"chosen_score", "rejected_score"} <= set(score_names(list(row)))
 
 
 @settings(max_examples=200, deadline=None)
