@@ -6,7 +6,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from rewardline.data.conversation import Reject, read_text
-from rewardline.data.formats.fields import RowFields, is_empty, label_text, read_number
+from rewardline.data.formats.fields import RowFields, difference, is_empty, label_text, read_number
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import AnswerPosition, Message
 
@@ -204,7 +204,7 @@ def read_attributes(row: RowFields) -> RowAttributes:
             ignored = "margin ignored, as it is not a number,"
     if margin is None and row.mapped("chosen_score"):
         high, low = (read_number(row.required(name), name) for name in ("chosen_score", "rejected_score"))
-        margin = high - low
+        margin = difference(high, low)
     return RowAttributes(
         margin,
         mapped,

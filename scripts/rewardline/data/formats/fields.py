@@ -303,24 +303,35 @@ def read_number(value: object, what: str) -> float:
     return number
 
 
+def _rounded(number: float) -> float:
+    """A score of 15 digits, all that a double holds for certain: 0.1 + 0.2, whoever computed it, ties with 0.3."""
+    return float(f"{number:.15g}")
+
+
 def read_ratings(value: object, what: str) -> tuple[float, ...]:
     """The numbers of one or of several raters: a number, or a list of them in which null is no rating."""
     values = [each for each in value if each is not None] if isinstance(value, list) else [value]
     if not values:
         raise Reject("bad_number", f"{what} is a list without a number")
-    return tuple(read_number(each, what) for each in values)
+    return tuple(_rounded(read_number(each, what)) for each in values)
 
 
 def decimal_sum(terms: Iterable[tuple[float, float]]) -> float:
     """The sum of products, as if done by hand: 3 x 0.1 and 1 x 0.3 are equal."""
-    return float(sum((Decimal(repr(weight)) * Decimal(repr(value)) for weight, value in terms), Decimal(0)))
+    total = sum((Decimal(repr(weight)) * Decimal(repr(value)) for weight, value in terms), Decimal(0))
+    return _rounded(float(total))
+
+
+def difference(one: float, two: float) -> float:
+    """How much larger the first number is, as if done by hand: 0.3 is 0.1 more than 0.2."""
+    return float(Decimal(repr(one)) - Decimal(repr(two)))
 
 
 def mean(values: Sequence[float]) -> float:
     """The mean; independent of the order, and exact where the values have few decimals."""
-    return (
-        float(sum(map(Decimal, map(repr, sorted(values))), Decimal(0)) / len(values)) if len(values) > 1 else values[0]
-    )
+    if len(values) == 1:
+        return values[0]
+    return _rounded(float(sum(map(Decimal, map(repr, sorted(values))), Decimal(0)) / len(values)))
 
 
 def label_text(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, product
 from math import lcm, sqrt
-from statistics import NormalDist, fmean
+from statistics import NormalDist
 from typing import Final, NamedTuple
 
 from rewardline.data.conversation import Reject, describe_type, read_answer, read_text
@@ -15,6 +15,7 @@ from rewardline.data.formats.drafts import Draft, Drafts, source_name
 from rewardline.data.formats.fields import (
     RowFields,
     decimal_sum,
+    difference,
     is_number,
     label_text,
     mean,
@@ -210,7 +211,7 @@ def ranked_pairs(values: Sequence[float], settings: FormatSettings) -> Iterator[
         if settings.pairing == "adjacent" and j != i + 1:
             continue
         for better, worse in _crossed(len(high), len(low)):
-            yield RankedPair(high[better], low[worse], heights[i] - heights[j])
+            yield RankedPair(high[better], low[worse], difference(heights[i], heights[j]))
 
 
 def lead_confidence(better: Sequence[float], worse: Sequence[float]) -> float | None:
@@ -220,11 +221,11 @@ def lead_confidence(better: Sequence[float], worse: Sequence[float]) -> float | 
     None where no answer has several ratings, or raters agree: then nothing is known of the error.
     """
     freedom = len(better) + len(worse) - 2
-    squares = sum(sum((one - fmean(ratings)) ** 2 for one in ratings) for ratings in (better, worse))
+    squares = sum(sum((one - mean(ratings)) ** 2 for one in ratings) for ratings in (better, worse))
     if not freedom or squares <= 0:
         return None
     error = sqrt(squares / freedom * (1 / len(better) + 1 / len(worse)))
-    return NormalDist().cdf((fmean(better) - fmean(worse)) / error)
+    return NormalDist().cdf(difference(mean(better), mean(worse)) / error)
 
 
 def _crossed(one: int, two: int) -> Iterator[tuple[int, int]]:

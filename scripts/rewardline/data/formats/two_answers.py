@@ -10,7 +10,16 @@ from typing import Final, NamedTuple
 from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import Reject, describe_type, is_transcript, read_text, read_transcript
 from rewardline.data.formats.drafts import Draft, Drafts, read_confidence, read_source
-from rewardline.data.formats.fields import RowFields, is_empty, is_number, label_text, mean, read_number, read_ratings
+from rewardline.data.formats.fields import (
+    RowFields,
+    difference,
+    is_empty,
+    is_number,
+    label_text,
+    mean,
+    read_number,
+    read_ratings,
+)
 from rewardline.data.formats.prompts import explicit_prompt, split_sides
 from rewardline.data.formats.ranked import STEMS, answer_columns, lead_confidence, score_keys
 from rewardline.data.schema import Message
@@ -176,7 +185,7 @@ def compared_answers(row: RowFields) -> ComparedAnswers:
         names, score_keys = [found[0].first, found[0].second], found[0].scores
         answers = [row.record[name] for name in names]
     one, two = [_ratings(row, name, key) for name, key in zip(("score_a", "score_b"), score_keys, strict=True)]
-    lead = mean(one) - mean(two) if one and two else None
+    lead = difference(mean(one), mean(two)) if one and two else None
     certainty = lead_confidence(one, two) if one and two else None
     if all(is_transcript(text) for text in answers):
         answers = [read_transcript(read_text(text, name), name) for text, name in zip(answers, names, strict=True)]

@@ -167,6 +167,21 @@ def test_equal_weighted_sums_are_ties(weights: dict[str, float]) -> None:
         converter(FormatSettings(format="ranked", attributes=weights))(row)
 
 
+def test_scores_that_differ_in_their_last_bits_are_ties() -> None:
+    """As where somebody else computed means or sums."""
+    one, two = 0.1 + 0.2, 0.3
+    assert one != two
+    rows = [{"prompt": "Q", "response": text, "score": score} for text, score in (("A", one), ("B", two))]
+    assert reasons("labelled", rows, {"score": "score"}) == dict.fromkeys(range(2), "tie")
+    apart = {"prompt": "Q", "answer_a": "A", "answer_b": "B", "score_a": one, "score_b": two}
+    listed = {"prompt": "Q", "answers": ["A", "B"], "scores": [one, two]}
+    for name, row in (("preference", apart), ("ranked", listed)):
+        with pytest.raises(Reject, match="tie"):
+            converter(FormatSettings(format=name))(row)
+    (pair,) = converter(FormatSettings(format="preference", min_margin=0.1))(apart | {"score_b": 0.2})
+    assert pair.margin == 0.1
+
+
 def test_equal_sums_of_weighted_votes_are_a_tie() -> None:
     rows = [
         {"prompt": "Q", "chosen": a, "rejected": b, "w": w} for a, b, w in [*[("A", "B", 0.1)] * 3, ("B", "A", 0.3)]
