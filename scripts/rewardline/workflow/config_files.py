@@ -31,7 +31,7 @@ def written_text(paths: Iterable[Path]) -> WrittenText:
     """What is written in configuration files; the last file counts.
 
     Raises:
-        RepeatedKeyError: a mapping has two keys that are equal as YAML reads them.
+        RepeatedKeyError: a mapping has two keys that are equal as YAML reads them, or as they are written (1 and "1").
     """
     result = WrittenText({}, {})
     for path in paths:
@@ -66,13 +66,14 @@ def _read(
                 _read(loader, part, file, place, names, result)
             continue
         key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-        if key in lines:
-            where = ".".join(map(str, (*names, key_node.value)))
-            raise RepeatedKeyError(f"{file.name}, line {line}: {where} is given already in line {lines[key]}; keep one")
-        lines[key] = line
+        name = key if isinstance(key, str) else key_node.value
+        if first := lines.get(key) or lines.get(name):
+            where = ".".join(map(str, (*names, name)))
+            raise RepeatedKeyError(f"{file.name}, line {line}: {where} is given already in line {first}; keep one")
+        lines[key] = lines[name] = line
         if not isinstance(key, str):
-            result.keys[(*place, key)] = key_node.value
-        _read(loader, item, file, (*place, key), (*names, result.keys.get((*place, key), key)), result)
+            result.keys[(*place, key)] = name
+        _read(loader, item, file, (*place, key), (*names, name), result)
 
 
 def _entries(node: yaml.Node | None) -> Iterator[tuple[yaml.Node, yaml.Node]]:

@@ -24,6 +24,8 @@ SOURCE_KEYS = ("hub", "config", "split", "data_files", "data_dir", "columns")
 """Keys of a public dataset that say where its rows are, whatever the format."""
 RENAMED = {"arithmetic": "scoring"}
 """Old names of keys of benchmarks, which still work."""
+_LITERAL = re.compile(r"true|false|null|~|[-+]?(0|[1-9]\d*)?(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
+"""What a value other than text is in every language; empty is null."""
 KINDS_OF_RUN: dict[int | str, type[BaseModel]] = {"run": RunEntry, "sweep": SweepEntry, "ensemble": EnsembleEntry}
 
 
@@ -56,6 +58,9 @@ def resolve(
         entries = resolved.get(section)
         if isinstance(entries, Mapping):
             resolved[section] = {name: _entry(section, name, entries[name], public or {}) for name in entries}
+    labels = {place: text for place, text in written.values.items() if _is_label(place, text)}
+    resolved = _replaced(resolved, labels, if_given=True)
+    assert isinstance(resolved, dict)
     problems: list[str]
     try:
         result, problems = _expanded(_validated(resolved, written.values), written.values)
@@ -66,6 +71,12 @@ def resolve(
     if problems:
         raise ConfigError("\n".join(sorted(set(problems))))
     return result
+
+
+def _is_label(place: Place, text: str) -> bool:
+    """Whether rows are compared with a value that only YAML takes for something else than text, as `yes` or a date."""
+    is_compared = len(place) > 3 and place[0] in ("datasets", "benchmarks") and place[2] in ("values", "where")
+    return is_compared and not _LITERAL.fullmatch(text)
 
 
 def _validated(config: JsonObject, written: Mapping[Place, str]) -> Config:
@@ -133,13 +144,14 @@ def _place(location: Sequence[int | str]) -> Place:
     return tuple(part for index, part in enumerate(location) if index != 2 or location[0] != "runs")
 
 
-def _replaced(value: object, texts: Mapping[Place, str], place: Place = ()) -> object:
-    if place in texts:
+def _replaced(value: object, texts: Mapping[Place, str], place: Place = (), *, if_given: bool = False) -> object:
+    """A value with texts at some places; `if_given`: only in place of what YAML reads in them, not of other values."""
+    if place in texts and not (if_given and yaml.safe_load(texts[place]) != value):
         return texts[place]
     if isinstance(value, Mapping):
-        return {key: _replaced(item, texts, (*place, key)) for key, item in value.items()}
+        return {key: _replaced(item, texts, (*place, key), if_given=if_given) for key, item in value.items()}
     if isinstance(value, list):
-        return [_replaced(item, texts, (*place, index)) for index, item in enumerate(value)]
+        return [_replaced(item, texts, (*place, index), if_given=if_given) for index, item in enumerate(value)]
     return value
 
 

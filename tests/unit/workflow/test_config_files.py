@@ -74,6 +74,21 @@ def test_a_wrong_name_is_shown_as_written(tmp_path: Path) -> None:
         read(tmp_path, START + "mixtures: {no: {datasets: {d: 1}}}\n", "runs: {r: {seeds: [no]}}")
 
 
+def test_labels_are_what_is_written(tmp_path: Path) -> None:
+    keys = (
+        "values: {good: [yes, true, 1], bad: [no, ~, 010]}, where: {day: 2024-01-01, s: 1.0, at: [12:30, +1], on: off}"
+    )
+    start = START + "mixtures: {no: {datasets: {d: 1}}}\n"
+    entry = read(tmp_path, start, "datasets: {d: {fields: {answers: [1, b]}, " + keys + "}}").datasets["d"]
+    assert entry.values == {"good": ["yes", True, 1], "bad": ["no", None, "010"]}
+    assert entry.where == {"day": "2024-01-01", "s": 1.0, "at": ["12:30", 1], "on": "off"}
+    assert entry.fields["answers"] == "[1, b]"
+    merged = yaml.safe_load(start.replace("no", "main"))
+    merged["datasets"]["d"]["values"] = {"good": 1, "bad": 0}
+    given = resolve(merged, written=written_text([tmp_path / "1.yaml"]))
+    assert given.datasets["d"].values == {"good": 1, "bad": 0}, "as given with --config"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -81,6 +96,7 @@ def test_a_wrong_name_is_shown_as_written(tmp_path: Path) -> None:
         ("datasets:\n  x: {files: [a]}\n  y: {}\n  x: {hub: b}\n", "line 4: datasets.x is given already in line 2"),
         ("runs: {r: {training: {clip: 1,\n  clip: 2}}}", "line 2: runs.r.training.clip is given already in line 1"),
         ("m:\n  no: 1\n  off: 2\n", "line 3: m.off is given already in line 2"),  # both are False
+        ("m:\n  1: a\n  '1': b\n", "line 3: m.1 is given already in line 2"),
         ("m: [{a: 1}, {a: 1,\n a: 2}]", "line 2: m.1.a"),
         ('{"a": 1,\n\t"a": 2}', "line 2: a is given already in line 1"),
     ],

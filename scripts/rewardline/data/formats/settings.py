@@ -21,8 +21,8 @@ class JoinSettings(Settings):
 
 def _listed_paths(value: object) -> object:
     """A list of paths as one path, which gives a list of their values."""
-    if isinstance(value, list) and value and all(isinstance(path, str) and "," not in path for path in value):
-        return f"[{', '.join(value)}]"
+    if isinstance(value, list) and value and all(type(path) in (str, int) and "," not in str(path) for path in value):
+        return f"[{', '.join(map(str, value))}]"
     return value
 
 
