@@ -5,10 +5,10 @@ The names of columns decide on a format; what the columns hold confirms it, or m
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from rewardline.data.conversation import Reject, is_conversation, is_text_list, unwrap_messages
+from rewardline.data.conversation import Reject, is_conversation, is_text_list, role_of, unwrap_messages
 from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, label_text, steps_of
@@ -29,12 +29,13 @@ _STEP: Final = re.compile(
 _OPEN_PROMPTS: Final = ("context", "input", "history")  # which a question may follow under another name
 _QUESTION: Final = re.compile(r"(^|[\W_])(question|query|instruction|prompt|task|request|ask)s?([\W_]|$)", re.I)
 _MEDIA: Final = re.compile(r"tools?|functions?|images?|videos?|audios?|files|attachments|pixel_values", re.I)
+_MESSAGE_KEYS: Final = ("role", "from", "content", "value", "text", "parts", "tool_calls", "function_call")
 _WRITERS: Final = re.compile(
     r"model|system|source|author|annotator|rater|worker|user|policy|generator|seed|name|id$", re.I
 )
 _MARKERS: Final = re.compile(
-    r"<\|?(im_start|im_end|start_header_id|eot_id|start_of_turn|end_of_turn|user|assistant|system|end)\|?>"
-    r"|\[/?INST\]|<</?SYS>>|^### (Instruction|Response|Human|Assistant):|^(USER|ASSISTANT): ",
+    r"<[|\uff5c][\w\u2581]{2,40}[|\uff5c]>|</?(start_of_turn|end_of_turn|user|assistant|system)>"
+    r"|\[/?INST\]|<</?SYS>>|^### (Instruction|Response|Human|Assistant):|\bUSER:(?=[\s\S]*\bASSISTANT:)",
     re.M,
 )
 
@@ -133,6 +134,8 @@ def remarks(records: Sequence[Record], settings: FormatSettings) -> list[str]:
     if media:
         way = " (`fields: {system: tools}` puts tools that are text before the turns)" if "tools" in media else ""
         found.append(f"{' and '.join(media)} are not read: only text is{way}")
+    if parts := _unread_parts(records):
+        found.append(f"messages have {' and '.join(parts)}, which is not read: only content and calls of tools are")
     texts = {text for pair in reading.pairs for text in (pair.prompt[-1]["content"], pair.chosen, pair.rejected)}
     if templated := [match[0] for text in sorted(texts) if (match := _MARKERS.search(text))]:
         markers = ", ".join(dict.fromkeys(templated))
@@ -311,6 +314,23 @@ def _labels_of(rows: Sequence[RowFields]) -> Counter[str]:
     known = [row for row in rows if row.mapped("preference") or len(row.candidates("preference")) == 1]
     values = [row.optional("preference") for row in known]
     return Counter(label_text(value).replace("null", "") for value in values if not isinstance(value, list))
+
+
+def _unread_parts(value: object) -> dict[str, None]:
+    """The keys of messages with texts of several words, or media, that are not read, such as reasoning."""
+    found: dict[str, None] = {}
+    if isinstance(value, Mapping):
+        items = value.items() if role_of(value) is not None else ()
+        found = {
+            key: None
+            for key, item in items
+            if key not in _MESSAGE_KEYS and item
+            if _MEDIA.fullmatch(key) or (isinstance(item, str) and len(item.split()) > 1)
+        }
+        value = [item for key, item in value.items() if key not in found]
+    for item in value if isinstance(value, list) else ():
+        found |= _unread_parts(item)
+    return found
 
 
 def _keys(records: Sequence[Record]) -> list[str]:

@@ -304,6 +304,15 @@ def test_columns_that_are_not_read_are_named() -> None:
     assert "tools" not in said(media, fields={"system": "tools"})
 
 
+def test_parts_of_messages_that_are_not_read_are_named() -> None:
+    answers: list[Row] = [{"role": "assistant", "content": text, "name": "Bob", "x": None} for text in GOOD + BAD]
+    records = rows(prompt=Q, chosen=answers[:6], rejected=answers[6:])
+    assert "not read" not in said(records)
+    for answer in answers:
+        answer["reasoning_content"] = "Hm, let me see."
+    assert "messages have reasoning_content, which is not read" in said(records)
+
+
 def test_pairs_without_a_prompt_are_asked_for_one() -> None:
     for names in (("chosen", "rejected"), ("good", "bad")):
         records = [dict(zip(names, pair, strict=True)) for pair in zip(GOOD, BAD, strict=True)]
@@ -375,7 +384,9 @@ def test_rendered_templates_become_messages_again(template: str, end: str) -> No
 def test_markers_that_stay_are_pointed_out() -> None:
     for prompt in (
         "### Instruction:\n{}\n\n### Response:\n",
-        "USER: {} ASSISTANT:",
+        "A chat. USER: {} ASSISTANT:",
+        "<\uff5cUser\uff5c>{}<\uff5cAssistant\uff5c>",
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>{}",
         "In ChatML, <|im_start|>user is? {}",
     ):
         assert "markers of a chat template" in said(
