@@ -98,6 +98,12 @@ def test_one_broken_line_of_many_is_said(tmp_path: Path) -> None:
     assert "m: lost 1 of 201 rows (unreadable 1)" in lines(tmp_path)
 
 
+def test_what_is_not_read_of_rows_is_said(tmp_path: Path) -> None:
+    data = [row | {"images": ["a.png"]} for row in rows(20)]
+    build(tmp_path, {"a": data}, near_duplicates=None)
+    assert "a: images are not read: only text is" in lines(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 def test_a_second_header_is_no_pair(tmp_path: Path, suffix: str) -> None:
     sign = {"csv": ",", "tsv": "\t"}[suffix]

@@ -47,6 +47,7 @@ def candidates_manifest(folder: Path, rows: int, characters: int = 0) -> Path:
         rejects={},
         pair_rejects={},
         changed={},
+        remarks=[],
         reject_examples=[],
     )
     write_json(folder / "manifest.json", manifest.as_json())

@@ -85,10 +85,8 @@ def convert(
                 yield row
                 bar.update(1)
 
-        chosen, positions = (
-            choose_format(dataset, settings, manifest, read, numbered_rows),
-            settings.scoring is not None,
-        )
+        chosen, found = choose_format(dataset, settings, manifest, read, numbered_rows)
+        positions = settings.scoring is not None
         if chosen.format in GROUPED:
             buckets = Buckets(out / ".groups", arrow_schema(GroupedRow), bucket_count(total, characters))
             converted = _convert_groups(rows(), read, grouping(chosen, positions), buckets)
@@ -97,7 +95,7 @@ def convert(
             converted = _convert_rows(rows(), lambda row: convert_record(read(row)))
         for locations, pairs in converted:
             writer.add(locations, pairs)
-    return writer.close(chosen.format, total)
+    return writer.close(chosen.format, total, found)
 
 
 def read_numbered(settings: ConvertSettings, manifest: Path) -> list[Record]:
@@ -117,8 +115,8 @@ def choose_format(
     manifest: Path,
     read: RowReader,
     numbered_rows: Sequence[Record] = (),
-) -> FormatSettings:
-    """How to read a dataset's rows: what the settings say, completed by what its first rows state.
+) -> tuple[FormatSettings, list[str]]:
+    """How to read a dataset's rows: what the settings say, completed by what its first rows state; and remarks on that.
 
     Raises:
         UserError: what is not clear, and what to set.
@@ -136,9 +134,10 @@ def choose_format(
         unread = unread_texts(records, chosen)
         left = f"; columns of texts that are not read: {', '.join(unread)[:200]}" if unread else ""
         log.info("%s: %s%s%s", dataset, explanation, _stated_values(chosen, settings), left)
-        for remark in remarks(records, chosen):
+        found = remarks(records, chosen)
+        for remark in found:
             log.warning("%s: %s", dataset, remark)
-        return chosen
+        return chosen, found
     where = "none of its rows is readable" + (" and passes `where`" if settings.where else "")
     if first and first.record:
         where = f"{first.file}:{first.row} has the keys {listing(json.loads(first.record))}; {explanation}"
@@ -212,7 +211,7 @@ class _Writer:
         self._rejected_pairs: Counter[str] = Counter()
         self._changed: Counter[str] = Counter()
 
-    def close(self, format_name: str, rows: int) -> CandidatesManifest:
+    def close(self, format_name: str, rows: int, found: list[str]) -> CandidatesManifest:
         """Finish the files; what the manifest says of them."""
         self._writer.close()
         rejected = ", ".join(f"{reason} {n}" for reason, n in sorted(self._rejected.items())) or "nothing"
@@ -228,6 +227,7 @@ class _Writer:
             rejects=dict(sorted(self._rejected.items())),
             pair_rejects=dict(sorted(self._rejected_pairs.items())),
             changed=dict(sorted(self._changed.items())),
+            remarks=found,
             reject_examples=self._rejects.close(),
         )
 

@@ -44,7 +44,7 @@ class DatasetCounts(BaseModel):
     """Counts of a dataset in a mixture; `rows_in` is the sum of `rows_used` and all `rejects`.
 
     `candidates`: pairs before cleaning; `pair_rejects`: further pairs that their rows could have given, by reason;
-    `changed`: rows that lost a part, by what it is.
+    `changed`: rows that lost a part, by what it is; `remarks`: what else the user should know of how they are read.
     """
 
     rows_in: int
@@ -56,6 +56,7 @@ class DatasetCounts(BaseModel):
     candidates: int = 0
     pair_rejects: dict[str, int] = {}
     changed: dict[str, int] = {}
+    remarks: list[str] = []
 
     def losses(self) -> list[Loss]:
         """What was lost until the pairs stand, stage by stage; nothing that the settings leave out."""
@@ -104,6 +105,7 @@ class PairsAccount(Manifest):
             lines.append(f"{self.name}: lost {_sentence(lost[0], lost[1])}")
         changed = sum((Counter(one.changed) for one in self.by_dataset.values()), Counter())
         lines += [f"{self.name}: {what} in {count:,} rows" for what, count in sorted(changed.items())]
+        lines += [f"{name}: {remark}" for name, one in self.by_dataset.items() for remark in one.remarks]
         meant = (_only(counts, INTENDED) for counts in (self.rejects, self.pair_rejects))
         rows, others = (Counter(counts) for counts in meant)
         if rows or others:

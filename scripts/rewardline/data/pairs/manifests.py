@@ -16,6 +16,10 @@ STATISTICS = "stats.json"
 """Name of the file of `MixtureStatistics`."""
 
 
+REMARKS_SHOWN = 8
+"""Remarks on a dataset in the final summary; its logs have all, which differ in numbers between many files."""
+
+
 class CandidatesManifest(Manifest):
     """The manifest of the candidates of a dataset, or of a part of it; by `convert_rows.py`."""
 
@@ -31,6 +35,8 @@ class CandidatesManifest(Manifest):
     """Further pairs that are left out of rows, by reason."""
     changed: dict[str, int]
     """Rows that lost a part, by what it is."""
+    remarks: list[str]
+    """What the user should know of how the first rows are read, a sentence each."""
     reject_examples: list[RejectedRow]
 
 
@@ -180,6 +186,7 @@ def counts_of(parts: Sequence[CandidatesManifest]) -> DatasetCounts:
         candidates=sum(part.candidates for part in parts),
         pair_rejects=added(*(part.pair_rejects for part in parts)),
         changed=added(*(part.changed for part in parts)),
+        remarks=list(dict.fromkeys(remark for part in parts for remark in part.remarks))[:REMARKS_SHOWN],
     )
 
 
