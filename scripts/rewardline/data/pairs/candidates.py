@@ -73,12 +73,13 @@ class CandidateWriter:
                     rows_before.append(rows_before[-1] + len(batch))
                     ends.append(file.tell())
                 ids.append(np.array([row["prompt_id"] for row in rows], dtype=np.uint64))
-                prompts = [str(rows[k]["prompt"]) for k in np.unique(ids[-1], return_index=True)[1]]
-                turns = [prompt_words(prompt) for prompt in prompts]
-                stream.write(with_contexts(signatures(turns), list(map(context_id, prompts))).tobytes())
-                for system, others in zip(map(_system_words, prompts), turns, strict=True):
-                    words.write(np.concatenate([system, others]).astype(np.uint32).tobytes())
-                    counts.append(np.array([[len(system), len(system) + len(others)]], dtype=np.uint32))
+                prompts = [messages(str(rows[k]["prompt"])) for k in np.unique(ids[-1], return_index=True)[1]]
+                turns, systems = [[_words(one, system) for one in prompts] for system in (False, True)]
+                stream.write(with_contexts(signatures(turns), list(map(_context, prompts))).tobytes())
+                for both in zip(systems, turns, strict=True):
+                    words.writelines(part.astype(np.uint32).tobytes() for part in both if len(part))
+                sizes = np.array([list(map(len, systems)), list(map(len, turns))], dtype=np.uint32)
+                counts.append(sizes.cumsum(axis=0, dtype=np.uint32).T)
         with (self._folder / "candidates.arrow").open("rb") as stream:
             stream.seek(_HEADER)
             hashes = [xxh3_64_intdigest(stream.read(end - start)) for start, end in pairwise(ends)]
@@ -209,13 +210,18 @@ def prompt_words(prompt: str, system: bool = False) -> Hashes:
     return word_hashes(*(turn["content"] for turn in messages(prompt) if system or turn["role"] != "system"))
 
 
-def _system_words(prompt: str) -> Hashes:
-    return word_hashes(*(turn["content"] for turn in messages(prompt) if turn["role"] == "system"))
+def _words(prompt: Sequence[Message], system: bool) -> Hashes:
+    """The word hashes of the system messages, or of all others."""
+    return word_hashes(*(turn["content"] for turn in prompt if (turn["role"] == "system") == system))
 
 
 def context_id(prompt: str) -> int:
     """The system messages of a prompt in canonical JSON, normalized, as a number below 2^64; 0 without any."""
-    system = [normalize(turn["content"]) for turn in messages(prompt) if turn["role"] == "system"]
+    return _context(messages(prompt))
+
+
+def _context(prompt: Sequence[Message]) -> int:
+    system = [normalize(turn["content"]) for turn in prompt if turn["role"] == "system"]
     return hash_id(*system) if system else 0
 
 
