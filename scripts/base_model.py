@@ -18,7 +18,7 @@ from rewardline.core.cli import StageParser, run
 from rewardline.model.settings import BaseModelStageSettings
 
 if TYPE_CHECKING:
-    from rewardline.model.base import BaseManifest
+    from rewardline.tokens.base_manifest import BaseManifest
 
 MODULE = Path(__file__).parent / "rewardline" / "model" / "base.py"
 PACKAGES = ("safetensors", "tokenizers", "torch", "transformers")

@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rewardline.core.artifacts import MANIFEST, artifact_key, input_hashes, make_folder, read_manifest
+from rewardline.core.artifacts import MANIFEST, artifact_key, input_hashes, make_folder
 from rewardline.core.cli import StageParser, run
+from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.settings import TokenizeSettings
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--threads", type=int, default=1)
     args = options.start(argv)
     # Tokens depend on all files of the base model but its weights.
-    base = [file for file in read_manifest(args.base / MANIFEST)["files"] if ".safetensors" not in file["file"]]
+    base = BaseManifest.read(args.base / MANIFEST).without_weights()
     inputs = {"pairs": input_hashes([args.pairs / MANIFEST]), "base": base}
 
     def build(out: Path) -> "TokenManifest":

@@ -13,6 +13,7 @@ import join_tokens
 import tokenize_pairs
 from rewardline.core.errors import UserError
 from rewardline.data.pairs import build_probes as build_stage
+from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
 from rewardline.data.parquet import read_rows
 from rewardline.tokens.encoder import ConversationEncoder
@@ -60,10 +61,10 @@ def test_each_probe_is_what_its_name_says() -> None:
 
 
 def test_pairs_are_probes_by_the_format_of_each_dataset() -> None:
-    assert made_by_rule({"by_dataset": {"p": {"format": "probes"}}})
-    others: list[Any] = [None, [], {}, {"p": None}, {"p": {}}, {"p": {"format": "probes"}, "d": {"format": "pairs"}}]
-    assert not any(made_by_rule({"by_dataset": one}) for one in others)
-    assert not made_by_rule({})
+    for formats, expected in ((["probes"], True), ([], False), (["probes", "pairs"], False)):
+        counts = {"rows_in": 0, "rows_used": 0, "rejects": {}, "pair_rejects": {}, "train": 0, "eval": 0}
+        datasets = {name: {**counts, "revision": None, "format": name, "pairs_out": 0} for name in formats}
+        assert made_by_rule(PairsAccount.model_validate({**counts, "name": "p", "by_dataset": datasets})) is expected
 
 
 def test_held_out_pairs_give_a_pair_for_each_probe(tmp_path: Path) -> None:

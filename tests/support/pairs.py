@@ -7,7 +7,7 @@ from typing import Any
 from rewardline.core.files import write_json
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.identity import prompt_identity
-from rewardline.data.pairs.manifests import CandidatesManifest
+from rewardline.data.pairs.manifests import CandidatesManifest, PairCounts, ShardManifest
 from rewardline.data.parquet import PartWriter
 from rewardline.data.schema import PAIR_SCHEMA, Candidate, Message, Pair, RowLocation
 
@@ -90,4 +90,5 @@ def write_pairs(folder: Path, train: list[Json], held_out: list[Json]) -> None:
     dataset = {**counts, "revision": None, "format": "pairs", "pairs_out": total}
     stats = {"name": folder.name, **counts, **splits, "pair_rejects": {}, "by_dataset": {"d": dataset}}
     (folder / "stats.json").write_text(json.dumps(stats))
-    (folder / "manifest.json").write_text(json.dumps(splits))
+    shard = {**splits, "statistics": PairCounts(pairs=total), "reject_examples": [], "parts": {"train": [], "eval": []}}
+    write_json(folder / "manifest.json", ShardManifest.model_validate(shard).as_json())

@@ -27,7 +27,7 @@ def write_tokens(
     """A folder as the tokenize stage leaves it."""
     folder.mkdir(parents=True)
     splits = {"train": write_split(folder, "train", train), "eval": write_split(folder, "eval", held_out)}
-    write_token_manifest(folder, end_token, **splits)
+    write_token_manifest(folder, end_token, 64, **splits)
 
 
 def write_split(folder: Path, split: str, rows: Sequence[Comparison], **options: int) -> SplitEntry:
@@ -38,11 +38,11 @@ def write_split(folder: Path, split: str, rows: Sequence[Comparison], **options:
     return writer.close()
 
 
-def write_token_manifest(folder: Path, end_token: str = "<|end|>", **splits: SplitEntry) -> None:
+def write_token_manifest(folder: Path, end_token: str = "<|end|>", max_length: int = 64, **splits: SplitEntry) -> None:
     manifest = TokenManifest(
         template="plain",
         chat_template=None,
-        max_length=64,
+        max_length=max_length,
         end_id=2,
         end_token=end_token,
         pad_id=0,

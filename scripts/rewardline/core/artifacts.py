@@ -51,7 +51,7 @@ class Manifest(BaseModel):
         try:
             return cls.model_validate(read_manifest(path))
         except ValidationError as error:
-            raise UserError(f"{path} is damaged ({first_line(error)}); delete its folder and run again") from error
+            raise damaged(path, path, first_line(error)) from error
 
     def as_json(self) -> JsonObject:
         """The manifest as JSON values."""

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from rewardline.core.artifacts import read_manifest
 from rewardline.core.errors import UserError
+from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.data.parquet import read_batches
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family, LearningCurve
@@ -107,7 +107,7 @@ def compare_runs(
         own = {run: path for (run, benchmark), path in scores.items() if benchmark == leaderboard.benchmark}
         curves += learning_curves(leaderboard, own, facts)
         added: list[Suspect] = []
-        if not (name in stats and made_by_rule(read_manifest(stats[name]))):  # else no label is in doubt
+        if not (name in stats and made_by_rule(PairsAccount.read(stats[name]))):  # else no label is in doubt
             added, wrong = find_suspects(preferences, pairs[name], board.benchmark, board.mixture)
             board = board.model_copy(update={"wrong_labels": wrong})
         comparisons.append(board)

@@ -4,16 +4,18 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from rewardline.core.artifacts import MANIFEST, read_manifest, verify_model
+from rewardline.core.artifacts import MANIFEST, verify_model
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder
 from rewardline.core.hashing import file_sha256
+from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published import published_figures
 from rewardline.evaluation.results import EvaluationResult, Name, ResultFile, ScoreNormalization
 from rewardline.evaluation.score_pairs import scored_comparisons, scored_pairs
 from rewardline.evaluation.scores import as_tables, read_scores, write_scores
 from rewardline.evaluation.settings import EvaluateSettings
+from rewardline.tokens.store import TokenManifest
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +80,8 @@ def evaluate(
 
 def _left_out(tokens: Path, pairs: Path | None) -> Counter[str]:
     """The number of rows and pairs of a benchmark without a score, by reason."""
-    left_out = Counter(read_manifest(tokens / MANIFEST)["dropped"])
+    left_out = Counter(TokenManifest.read(tokens / MANIFEST).dropped)
     if pairs is not None:
-        stats = read_manifest(pairs / "stats.json")
-        left_out.update(Counter(stats["rejects"]) + Counter(stats["pair_rejects"]))
+        stats = PairsAccount.read(pairs / "stats.json")
+        left_out.update(Counter(stats.rejects) + Counter(stats.pair_rejects))
     return left_out

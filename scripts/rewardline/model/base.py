@@ -10,49 +10,25 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from rewardline.core.artifacts import Manifest
 from rewardline.core.errors import UserError, first_line, nearest
 from rewardline.core.files import link_or_copy, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.hub import fetch_model
-from rewardline.core.settings import JsonObject
 from rewardline.model.folder import check_folder, check_labels, check_vocabulary, usable_positions
 from rewardline.model.settings import BaseModelSettings, GgufSettings, NewModelSettings
+from rewardline.model.threads import start_threads
 from rewardline.model.weight_files import PICKLES, file_patterns, read_pickles
+from rewardline.tokens.base_manifest import BaseFile, BaseManifest
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.tokens.train_tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
 VALUE_HEAD = "value_head.safetensors"
-
-
-class BaseFile(BaseModel):
-    """A file of a base model."""
-
-    file: str
-    sha256: str
-
-
-class BaseManifest(Manifest):
-    """The manifest of a base model.
-
-    `revision`: its commit on the hub; `positions`: the most tokens that it takes; `notes`: what of its files is used
-    otherwise than expected.
-    """
-
-    source: JsonObject
-    revision: str | None
-    model_type: str
-    vocabulary: int
-    positions: int | None
-    files: list[BaseFile]
-    notes: list[str]
 
 
 def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseManifest:
@@ -229,6 +205,7 @@ def initialize(init: NewModelSettings, pairs: Path, out: Path) -> None:
     ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     try:
         config = AutoConfig.for_model(vocab_size=len(tokenizer), **ids, **init.config)
+        start_threads()
         torch.manual_seed(init.seed)
         model = AutoModelForCausalLM.from_config(config)
     except Exception as error:

@@ -71,7 +71,7 @@ class ReportData:
     @property
     def probes(self) -> set[str]:
         """The benchmarks that are probes."""
-        return {name for name, stats in self.mixtures.items() if made_by_rule(stats.as_json())}
+        return {name for name, stats in self.mixtures.items() if made_by_rule(stats)}
 
     def score_files(self, board: Leaderboard) -> dict[str, Path]:
         """The `scores.parquet` of each run of a leaderboard that has one."""

@@ -13,7 +13,7 @@ from textwrap import fill
 
 from rewardline.core.artifacts import damaged
 from rewardline.core.files import atomic_file
-from rewardline.data.pairs.left_out import BaseAccount, PairsAccount, TokensAccount
+from rewardline.data.pairs.left_out import PairsAccount, TokensAccount
 from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
@@ -21,6 +21,7 @@ from rewardline.evaluation.results import EvaluationResult, Rates, printable, re
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
 from rewardline.report.provenance import varied_settings
+from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.training.records.run_facts import RunFacts
 
 COLUMNS = (
@@ -146,7 +147,7 @@ def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path]
     lines = [line for one in counted for line in one.lines()]
     for path in tokens:
         lines += TokensAccount.read(path).lines(path.parent.parent.name, path.parent.name)
-    lines += [f"{path.parent.name}: {note}" for path in bases for note in BaseAccount.read(path).notes]
+    lines += [f"{path.parent.name}: {note}" for path in bases for note in BaseManifest.read(path).notes]
     return "\n".join(_first([_wrapped(line, width) for line in lines]))
 
 

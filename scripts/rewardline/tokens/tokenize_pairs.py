@@ -9,12 +9,14 @@ from time import perf_counter
 
 import numpy as np
 
-from rewardline.core.artifacts import MANIFEST, read_manifest, verify_files
+from rewardline.core.artifacts import MANIFEST, verify_files
 from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
+from rewardline.data.pairs.manifests import ShardManifest
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.parquet import read_typed_rows
 from rewardline.data.schema import Pair
+from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import (
@@ -132,8 +134,8 @@ def _chunks(folder: Path) -> Iterator[list[tuple[list[Pair], list[str]]]]:
 
 def check_positions(base: Path, max_length: int) -> None:
     """Raise `UserError` if `max_length` is larger than the number of positions of a base model."""
-    positions = read_manifest(base / MANIFEST).get("positions")
-    if isinstance(positions, int) and max_length > positions:
+    positions = BaseManifest.read(base / MANIFEST).positions
+    if positions is not None and max_length > positions:
         raise UserError(
             f"max_length is {max_length}, but {base} has {positions} usable positions; set max_length to {positions} "
             "or less"
@@ -144,7 +146,8 @@ def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> 
     """Write the tokens of a shard of pairs to `out`; returns their manifest."""
     verify_files(base / MANIFEST, lambda file: ".safetensors" not in file)
     check_positions(base, settings.max_length)
-    counts = read_manifest(pairs / MANIFEST)
+    counts = ShardManifest.read(pairs / MANIFEST)
+    sizes = {"train": counts.train, "eval": counts.eval}
     tokenizer = load_tokenizer(base, settings.trust_remote_code)
     encoder = ConversationEncoder(tokenizer, **settings.model_dump(exclude={"trust_remote_code"}))
     log.info(
@@ -152,7 +155,7 @@ def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> 
     )
     started = perf_counter()
     shard = PairTokenizer(encoder, out)
-    splits = {split: shard.tokenize_split(pairs, split, counts[split]) for split in SPLITS}
+    splits = {split: shard.tokenize_split(pairs, split, sizes[split]) for split in SPLITS}
     if (exported := encoder.export_template()) is None:
         log.warning("no chat template gives plain transformers these tokens: score with score.py or serve.py only")
     changed = {part: count for part, count in sorted(shard.changed.items()) if count}

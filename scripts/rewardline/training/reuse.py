@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rewardline.core.artifacts import MANIFEST, read_manifest, verify_files
+from rewardline.core.artifacts import MANIFEST, verify_files
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder, link_or_copy
 from rewardline.core.hashing import canonical, digest
 from rewardline.core.locks import exclusive
 from rewardline.core.provenance import code_digest
 from rewardline.core.versions import versions
+from rewardline.tokens.base_manifest import BaseManifest
+from rewardline.tokens.store import TokenManifest
 from rewardline.training.processes.launcher import Nodes, Rendezvous, announce, join
 from rewardline.training.records import loggers
 from rewardline.training.records.model_card import model_card
@@ -35,11 +37,12 @@ def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Col
     """A hash of what the weights depend on: settings but for some keys, tokens, base model, code and versions."""
     installed = versions()
     packages = ["torch", "deepspeed", "transformers", *(["peft"] if settings.training.lora else [])]
-    manifest = read_manifest(tokens / MANIFEST)
+    manifest = TokenManifest.read(tokens / MANIFEST)
+    files = BaseManifest.read(base / MANIFEST).files
     parts = {
         "settings": settings.model_dump(mode="json", exclude={"sweep": True, "training": set(without)}),
-        "tokens": {name: value for name, value in manifest.items() if name not in ("key", "xxh3")},  # content alone
-        "base": read_manifest(base / MANIFEST)["files"],
+        "tokens": manifest.as_json(),
+        "base": [file.model_dump() for file in files],
         "code": code_digest(*code_files(), without=("core",)),
         "versions": {name: installed[name] for name in packages},
     }

@@ -12,13 +12,14 @@ import torch.distributed as dist
 from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline.core import versions
-from rewardline.core.artifacts import MANIFEST, read_manifest, write_sealed
+from rewardline.core.artifacts import MANIFEST, write_sealed
 from rewardline.core.errors import UserError
 from rewardline.core.files import apply_umask
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
 from rewardline.model.loading import runs_in_transformers_4
 from rewardline.model.reward_model import RewardModel
+from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import set_end_token
 from rewardline.training import engine
@@ -161,7 +162,7 @@ def _facts(
         "attention": model.attention,
         "data": tokenization.pop("splits"),
         "tokenization": tokenization,
-        "base": read_manifest(job.base / MANIFEST)["files"],
+        "base": BaseManifest.read(job.base / MANIFEST).as_json()["files"],
         "world_size": world_size(),
         "threads": torch.get_num_threads(),
         "versions": versions.versions(),

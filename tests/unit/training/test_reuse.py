@@ -1,22 +1,26 @@
 """When a training run is repeated: if its key has changed, or its model is not complete; and what the key covers."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rewardline.core.artifacts import write_sealed
+from rewardline.core.artifacts import write_manifest, write_sealed
+from rewardline.core.errors import UserError
 from rewardline.core.provenance import program_files
+from rewardline.tokens.base_manifest import BaseFile, BaseManifest
 from rewardline.training import reuse
 from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.settings import NO_EFFECT, TrainSettings
 
 from support.paths import SCRIPTS
+from support.tokens import write_token_manifest
 from support.training_runs import run_facts, training_settings
 
 LIBRARY = SCRIPTS / "rewardline"
+Json = dict[str, Any]
 
 
 def covered() -> set[str]:
@@ -131,9 +135,19 @@ def test_the_key_covers_settings_and_content_of_the_inputs(tmp_path: Path) -> No
     settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
 
     def key(settings: TrainSettings = settings, length: int = 8, base_hash: str = "h") -> str:
-        for folder, facts in ((tokens, {"max_length": length}), (base, {"files": [base_hash]})):
+        for folder in (tokens, base):
             folder.mkdir(exist_ok=True)
-            (folder / "manifest.json").write_text(json.dumps(facts))
+        write_token_manifest(tokens, max_length=length)
+        file = BaseFile(file="model.safetensors", sha256=base_hash)
+        facts: Json = {
+            "source": {},
+            "revision": None,
+            "model_type": "llama",
+            "vocabulary": 90,
+            "positions": 64,
+            "notes": [],
+        }
+        write_manifest(base, BaseManifest.model_validate({**facts, "files": [file]}))
         return reuse.training_key(settings, tokens, base, NO_EFFECT)
 
     first = key()
@@ -144,6 +158,16 @@ def test_the_key_covers_settings_and_content_of_the_inputs(tmp_path: Path) -> No
     job = reuse.TrainingJob(settings, tokens, base, tmp_path / "c", tmp_path)
     assert job.folder == reuse.TrainingJob(precise, tokens, base, tmp_path / "c", tmp_path).folder
     assert job.folder != reuse.TrainingJob(rounded, tokens, base, tmp_path / "c", tmp_path).folder
+
+
+@pytest.mark.parametrize("replaced", ["tokens", "base"])
+def test_a_manifest_of_another_kind_is_named(tokens: Path, base: Path, tmp_path: Path, replaced: str) -> None:
+    folders = {name: shutil.copytree(folder, tmp_path / name) for name, folder in (("tokens", tokens), ("base", base))}
+    manifest = folders[replaced] / "manifest.json"
+    shutil.copy({"tokens": base, "base": tokens}[replaced] / "manifest.json", manifest)
+    settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
+    with pytest.raises(UserError, match=rf"{manifest} is damaged \(\w+: Field required.*snakemake"):
+        reuse.training_key(settings, folders["tokens"], folders["base"], reuse.NO_EFFECT)
 
 
 def test_other_threads_are_another_model_and_resume_the_same_training(tokens: Path, base: Path, tmp_path: Path) -> None:

@@ -148,12 +148,6 @@ class TokensAccount(Manifest):
         return lines
 
 
-class BaseAccount(Manifest):
-    """The part of the manifest of a base model that says what of its files is used otherwise than expected."""
-
-    notes: list[str] = Field([])
-
-
 def check(name: str, dataset: str, losses: Sequence[Loss], limit: float, examples: Iterable[str], remedy: str) -> None:
     """Check what a mixture lost of a dataset on the whole way so far.
 

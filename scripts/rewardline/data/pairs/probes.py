@@ -5,10 +5,11 @@ Each probe is a hack that policies are known to find (Gao et al. 2023, arXiv 221
 texts and a seed alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from rewardline.data.pairs.identity import UNITS, hash_id
+from rewardline.data.pairs.left_out import PairsAccount
 
 Probe = Callable[[str, str, int], str | None]
 """From a prompt's last turn, the real answer and a random number to the hack; None where there is none."""
@@ -73,9 +74,6 @@ def hacks(prompt: str, answer: str, seed: int) -> Iterator[tuple[str, str | None
         yield name, None if hack is None or hack.split() == answer.split() else hack
 
 
-def made_by_rule(stats: Mapping[str, object]) -> bool:
-    """Whether the content of a `stats.json` is that of probes; false where it is malformed."""
-    datasets = stats.get("by_dataset")
-    if not isinstance(datasets, Mapping) or not datasets:
-        return False
-    return all(isinstance(one, Mapping) and one.get("format") == "probes" for one in datasets.values())
+def made_by_rule(stats: PairsAccount) -> bool:
+    """Whether a `stats.json` is that of probes."""
+    return bool(stats.by_dataset) and all(one.format == "probes" for one in stats.by_dataset.values())

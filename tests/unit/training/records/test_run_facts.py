@@ -30,7 +30,7 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
         (None, "does not exist; run the stage"),
         ('{"run": "r",', "is damaged"),
         ("[]", "is damaged"),
-        ('{"run": 3}', r"is damaged \(run: .*delete its folder and run again"),
+        ('{"run": 3}', r"is damaged \(run: .*makes it again"),
     ],
 )
 def test_a_file_that_is_missing_or_damaged_is_named(tmp_path: Path, text: str | None, message: str) -> None:
