@@ -167,7 +167,7 @@ def test_a_manifest_of_another_kind_is_named(tokens: Path, base: Path, tmp_path:
     shutil.copy({"tokens": base, "base": tokens}[replaced] / "manifest.json", manifest)
     settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
     with pytest.raises(UserError, match=rf"{manifest} is damaged \(\w+: Field required.*snakemake"):
-        reuse.training_key(settings, folders["tokens"], folders["base"], reuse.NO_EFFECT)
+        reuse.training_key(settings, folders["tokens"], folders["base"], NO_EFFECT)
 
 
 def test_other_threads_are_another_model_and_resume_the_same_training(tokens: Path, base: Path, tmp_path: Path) -> None:
