@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from rewardline.evaluation.published.registry import BENCHMARKS
 from rewardline.training.settings import TrainingSettings
 from rewardline.workflow.config import (
     BenchmarkEntry,
@@ -79,6 +80,25 @@ def table(name: str) -> str:
     return "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
 
 
+def benchmarks() -> str:
+    """The tables of the published benchmarks: what each is, and how its figures are computed."""
+    about = [
+        f"| `{name}` | {one.title} | {one.measures} | {one.size} | {one.license} | {one.source} |"
+        for name, one in BENCHMARKS.items()
+    ]
+    computed = [f"| `{name}` | {one.figures} |" for name, one in BENCHMARKS.items()]
+    return "\n".join(
+        [
+            *(
+                "| `scoring` | benchmark | what it measures | size | license | source |",
+                "|---|---|---|---|---|---|",
+                *about,
+            ),
+            *("", "| `scoring` | figures |", "|---|---|", *computed),
+        ]
+    )
+
+
 def default(field: FieldInfo) -> str:
     """The default of a key as YAML; empty where there is none."""
     value = field.default
@@ -94,11 +114,12 @@ def default(field: FieldInfo) -> str:
 
 def readme(text: str) -> str:
     """README.md with its tables generated from the models."""
-    for name in TABLES:
+    for name in (*TABLES, "published benchmarks"):
+        content = table(name) if name in TABLES else benchmarks()
         before, begin, rest = text.partition(f"<!-- table of {name} -->\n")
         _, end, after = rest.partition("\n<!-- end of table -->")
         assert end, f"{README} has no table of {name}"
-        text = before + begin + table(name) + end + after
+        text = before + begin + content + end + after
     return text
 
 

@@ -19,6 +19,7 @@ import tokenize_pairs
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import file_sha256
 from rewardline.core.settings import Settings
+from rewardline.data.pairs.candidates import CandidateReader
 from rewardline.workflow import settings as stages
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import load_public_datasets, resolve
@@ -57,7 +58,148 @@ JUDGE: list[Json] = [
     {"pair_id": "u", "source": "mmlu-pro-law", "question": "Q", "response_A": "a", "response_B": "b", "label": "A>B"},
     {"pair_id": "v", "source": "livecodebench", "question": "Q", "response_A": "a", "response_B": "b", "label": "B>A"},
 ]
-ROWS = {"rewardbench": V1, "rewardbench2": V2, "rm_bench": RM, "judgebench": JUDGE}
+TALK = [{"role": "user", "content": "Q", "language": "English"}]
+RMB: list[Json] = [
+    {
+        "pair_uid": "1",
+        "conversation_input": TALK,
+        "chosen": {"llm_name": "x", "answer": "good"},
+        "reject": {"llm_name": "y", "answer": "bad"},
+        "category_path": "Pairwise_set/Helpfulness/Chat",
+    },
+    {
+        "bon_uid": "2",
+        "conversation_input": TALK,
+        "bon_best": {"llm_name": "x", "answer": "good"},
+        "loser_list": [{"llm_name": "y", "answer": "bad"}, {"llm_name": "z", "answer": "worse"}],
+        "category_path": "BoN_set/Harmlessness/S1",
+    },
+]
+MATH: list[Json] = [
+    {
+        "problem": f"{problem} + 1?",
+        "eval_solution": ["We add.", f"It is {answer}."],
+        "solution_type": "chosen" if answer == problem + 1 else "rejected",
+        "subject": "Algebra",
+        "problem_id": problem,
+    }
+    for problem in (1, 2)
+    for answer in (3, 2, 4)
+]
+ARENA: list[Json] = [
+    {"prompt": "Q", "response_1": "a", "response_2": "b", "model_a": "x", "model_b": "y", "winner": winner}
+    | {"language": "English", "question_id": str(n)}
+    for n, winner in enumerate(["model_a", "model_b", "tie", "tie (bothbad)"])
+]
+CHECKED: list[Json] = [
+    {"prompt": prompt, "scores": right, **{f"response_{k}": f"answer {k}" for k in range(1, 5)}}
+    | {"question": "q", "choices": ["A", "B"], "answer": "A", "parsed_outputs": ["A"] * 4, "model_name": "m"}
+    for prompt, right in [("Q", [False, True, True, False]), ("R", [True] * 4)]
+]
+LANGUAGES: list[Json] = [
+    {"language": language, "prompt": "Q", "chosen": "a", "rejected": "b", "source": source, "id": 1}
+    for language, source in [("deu_Latn", "hep-go"), ("fra_Latn", "mt-bench-hard"), ("de", "translation-easy")]
+]
+GRAPH: list[Json] = [
+    {
+        "id": 1,
+        "instruction_type": "Single_Turn",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}],
+        "responses": [{"response_id": 10 + k, "response": f"answer {k}"} for k in range(3)],
+        "preference_graph": [
+            {"chosen": {"response_id": 12}, "rejected": {"response_id": 10}},
+            {"chosen": {"response_id": 10}, "rejected": {"response_id": 11}},
+        ],
+    },
+    {
+        "id": 2,
+        "instruction_type": "Multi_Turn",
+        "messages": [{"role": "user", "content": "Q"}],
+        "responses": [{"response": f"answer {k}"} for k in range(3)],
+        "preference_graph": [
+            {"chosen": {"response_id": 1}, "rejected": {"response_id": 0}},
+            {"chosen": {"response_id": 1}, "rejected": {"response_id": 2}},
+        ],
+    },
+]
+OUTPUTS: list[Json] = [
+    {"input": "Q", "output_1": "a", "output_2": "b", "label": 2, "subset": "Natural"},
+    {"input": "Q", "output_1": "a", "output_2": "b", "label": 1, "subset": "GPTOut"},
+]
+RATED: list[Json] = [
+    {
+        "prompt": "Q",
+        "response": "a",
+        "helpfulness": 4,
+        "correctness": 2,
+        "coherence": 4,
+        "complexity": 1,
+        "verbosity": 3,
+    },
+    {
+        "prompt": "Q",
+        "response": "b",
+        "helpfulness": 1,
+        "correctness": 3,
+        "coherence": 4,
+        "complexity": 0,
+        "verbosity": 1,
+    },
+    {
+        "prompt": "R",
+        "response": "a",
+        "helpfulness": 2,
+        "correctness": 2,
+        "coherence": 1,
+        "complexity": 0,
+        "verbosity": 1,
+    },
+    {
+        "prompt": "R",
+        "response": "b",
+        "helpfulness": 2,
+        "correctness": 1,
+        "coherence": 3,
+        "complexity": 0,
+        "verbosity": 2,
+    },
+]
+RANKED: list[Json] = [
+    {"instruction": "Q", "completions": [{"response": f"{k}", "score": score} for k, score in enumerate([3, 5, 1, 5])]},
+]
+ROWS = {
+    "rewardbench": V1,
+    "rewardbench2": V2,
+    "rm_bench": RM,
+    "judgebench": JUDGE,
+    "rmb": RMB,
+    "rewardmath": MATH,
+    "ppe_human": ARENA,
+    "ppe_correctness": CHECKED,
+    "m_rewardbench": LANGUAGES,
+    "if_rewardbench": GRAPH,
+    "llmbar": OUTPUTS,
+    "helpsteer": RATED,
+    "ultrafeedback": RANKED,
+}
+PAIRS = {
+    "rmb": [1, 2],
+    "rewardmath": [2, 2],
+    "ppe_human": [1, 1],
+    "ppe_correctness": [4],
+    "m_rewardbench": [1, 1, 1],
+    "if_rewardbench": [2, 2],
+    "llmbar": [1, 1],
+    "helpsteer": [4, 3],
+    "ultrafeedback": [5],
+}
+"""How many pairs each row, or group of rows, gives that gives any."""
+LEFT_OUT: dict[str, Json] = {
+    "ppe_human": {"tie": 2},
+    "ppe_correctness": {"tie": 3},
+    "helpsteer": {"tie": 3},
+    "ultrafeedback": {"tie": 1},
+}
 
 
 def settings_of(folder: Path, rows: list[Json], **shape: Any) -> Config:
@@ -120,7 +262,13 @@ def test_every_published_row_counts_as_it_is(scoring: str, tmp_path: Path, base_
     rows = ROWS[scoring]
     metrics, scores = judge(tmp_path, base_models(), settings_of(tmp_path, rows, scoring=scoring))
     found = metrics["sections"]
-    assert (found["arithmetic"], found["incomplete"], found["left_out"]) == (scoring, 0, {})
+    assert (found["arithmetic"], found["incomplete"]) == (scoring, 0)
+    assert found["left_out"] == LEFT_OUT.get(scoring, {})
+    assert found["baselines"].keys() == {"longest", "shortest", "first"}
+    if scoring in PAIRS:
+        assert scores.groupby("row").size().tolist() == PAIRS[scoring]
+        assert found["overall"] is not None and found["sections"]
+        return
     listed = [isinstance(row.get("chosen"), list) for row in rows]
     cells = [len(row["chosen"]) * len(row["rejected"]) if many else 1 for row, many in zip(rows, listed, strict=True)]
     assert scores.groupby("row").size().tolist() == cells
@@ -151,6 +299,19 @@ def test_another_schema_or_an_empty_file_is_an_error_that_says_what_to_do(tmp_pa
     with pytest.raises(UserError, match=r"b\.jsonl has no rows"):
         pairs(tmp_path / "d", settings_of(tmp_path / "d", [], scoring="rm_bench"))
     assert config.benchmarks["b"].format == "good_bad"
+
+
+def test_the_folder_of_a_file_may_name_its_subset(tmp_path: Path) -> None:
+    rows = [{key: value for key, value in OUTPUTS[0].items() if key != "subset"}]
+    for name in ("Natural", "Adversarial/GPTOut"):
+        write_rows(tmp_path / "LLMBar" / name / "dataset.jsonl", rows)
+    config = settings_of(tmp_path, rows, scoring="llmbar")
+    files = {"files": [str(tmp_path / "LLMBar" / "**" / "*.jsonl")]}
+    config = config.replace(benchmarks={"b": config.benchmarks["b"].replace(**files)})
+    readers = [CandidateReader(path.parent) for path in convert(tmp_path, config, "b")]
+    assert sorted(one.subset for reader in readers for one in reader.between(0, 2**64)) == ["GPTOut", "Natural"]
+    with pytest.raises(UserError, match="is no subset of llmbar"):
+        convert(tmp_path / "other", settings_of(tmp_path / "other", rows, scoring="llmbar"), "b")
 
 
 def test_an_answer_that_is_too_long_is_said_to_be_left_out(tmp_path: Path, base_models: Callable[..., Path]) -> None:

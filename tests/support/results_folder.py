@@ -53,8 +53,19 @@ def seldom(n: int) -> dict[str, Any]:
         "win_rates": [
             {"source": name, "n": n // 2, "labelled": 0.7 - k / 10, "model": 0.5} for k, name in enumerate("abc")
         ],
-        "sections": {"arithmetic": "rewardbench", "overall": 0.8, "sections": sections},
+        "sections": {"arithmetic": "rewardbench", "overall": 0.8, "sections": sections, **published()},
     }
+
+
+def published() -> dict[str, Any]:
+    """Trivial baselines of a published benchmark, and a best-of-n curve that falls at its end."""
+    baselines = {name: {"overall": 0.5, "sections": {"Chat": 0.4}} for name in ("longest", "shortest")}
+    points = [
+        {"n": n, "kl": kl, "gold": gold, "gold_low": gold - 0.05, "gold_high": gold + 0.05, "best": best, "score": kl}
+        for n, kl, gold, best in [(1, 0.0, 0.5, 0.5), (2, 0.19, 0.7, 0.8), (4, 0.64, 0.55, 0.9)]
+    ]
+    first: dict[str, Any] = {"overall": None, "sections": {}}
+    return {"baselines": {**baselines, "first": first}, "curve": {"prompts": 9, "points": points}}
 
 
 def step_line(step: int, **changes: float) -> dict[str, Any]:

@@ -304,6 +304,24 @@ GROUPS: list[tuple[str, list[Row], str]] = [
 ]
 
 
+CHECKED = ("MMLU-Pro", "MATH", "GPQA", "MBPP-Plus", "IFEval")
+CHECKED_ANSWERS: tuple[list[Row], list[tuple[str, str, float | None]], list[str]] = (
+    [
+        {
+            "question_id": "1",
+            "question": "q",
+            "choices": ["x", "y"],
+            "answer": "x",
+            "model_name": "m",
+            "mean_score": 0.5,
+        }
+        | {"prompt": "Q", "response_1": "A", "response_2": "B", "response_3": "C", "scores": [True, False, True]}
+    ],
+    [("A", "B", 1.0), ("C", "B", 1.0)],
+    [],
+)
+
+
 def steer(text: str, helpfulness: int, verbosity: int) -> Row:
     return {
         "prompt": "Q",
@@ -614,4 +632,20 @@ SHAPES: dict[str, tuple[list[Row], list[tuple[str, str, float | None]], list[str
         [("A", "B", None), ("B", "A", None)],
         [],
     ),
+    "lmarena-ai/PPE-Human-Preference-V1": (
+        [
+            {"question_id": "1", "model_a": "m", "model_b": "n", "winner": winner, "language": "English"}
+            | {"prompt": "Q", "response_1": "A", "response_2": "B", "is_code": False}
+            for winner in ("model_b", "tie (bothbad)")
+        ],
+        [("B", "A", None)],
+        ["tie"],
+    ),
+    **dict.fromkeys((f"lmarena-ai/PPE-{name}-Best-of-K" for name in CHECKED), CHECKED_ANSWERS),
+    "CohereLabsCommunity/multilingual-reward-bench": (
+        [{"id": 1, "language": "deu_Latn", "prompt": "Q", "source": "hep-go", "category": "Reasoning"} | BARE],
+        [("A", "B", None)],
+        [],
+    ),
+    "nvidia/HelpSteer2#attributes": ([steer("A", 3, 1), steer("B", 3, 2)], [("B", "A", 1.0)], []),
 }

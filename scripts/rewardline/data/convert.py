@@ -13,8 +13,8 @@ from typing import Final, TypedDict, cast
 from rewardline.core.errors import UserError, listing
 from rewardline.core.hashing import canonical
 from rewardline.core.progress import progress
-from rewardline.data.benchmarks import mismatch
 from rewardline.data.conversation import Reject
+from rewardline.data.formats.attributes import attribute_converter, attribute_grouping
 from rewardline.data.formats.detect import choose, numbered
 from rewardline.data.formats.drafts import RowPairs
 from rewardline.data.formats.fields import Record, is_number, label_texts, row_filter
@@ -86,12 +86,16 @@ def convert(
                 bar.update(1)
 
         chosen, found = choose_format(dataset, settings, manifest, read, numbered_rows)
-        positions = settings.scoring is not None
+        benchmark = settings.benchmark
+        positions, each = benchmark is not None, benchmark is not None and benchmark.each_attribute
+        if each and not chosen.attributes:
+            raise UserError(f"{dataset}: which attributes? set `attributes: {{helpfulness: 1, correctness: 1}}`")
         if chosen.format in GROUPED:
             buckets = Buckets(out / ".groups", arrow_schema(GroupedRow), bucket_count(total, characters))
-            converted = _convert_groups(rows(), read, grouping(chosen, positions), buckets)
+            groups = attribute_grouping(chosen) if each else grouping(chosen, positions)
+            converted = _convert_groups(rows(), read, groups, buckets)
         else:
-            convert_record = converter(chosen, positions)
+            convert_record = attribute_converter(chosen) if each else converter(chosen, positions)
             converted = _convert_rows(rows(), lambda row: convert_record(read(row)))
         for locations, pairs in converted:
             writer.add(locations, pairs)
@@ -241,6 +245,11 @@ class _Writer:
         low, high = self._settings.share
         inside: set[int] = set()
         outside: list[Sequence[int]] = []
+        benchmark = self._settings.benchmark
+        head: RowLocation | None = None
+        if benchmark is not None and pairs:  # the answers of a group are put together again by the row that all name
+            contributing = (locations[row] for rows in pairs.rows for row in rows)
+            head = min(contributing, key=itemgetter("file", "row"))
         for pair, rows in zip(pairs, pairs.rows, strict=True):
             prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
             prompt_id = prompt_identity(prompt)
@@ -248,7 +257,15 @@ class _Writer:
                 outside.append(rows)
                 continue
             inside.update(rows)
-            first, *others = sorted((locations[row] for row in rows), key=itemgetter("file", "row"))
+            sources = [locations[row] for row in rows]
+            if head is not None and head not in sources:
+                sources.append(head)
+            first, *others = sorted(sources, key=itemgetter("file", "row"))
+            subset = self._settings.subset or pair.subset
+            if benchmark is not None and pair.place is not None:
+                subset = subset or benchmark.subset_of(first["file"])
+                if problem := benchmark.mismatch(subset, pair.place["item"], pair.place["answers"]):
+                    raise UserError(f"{self._dataset} {first['file']}:{first['row']}: {problem}")
             candidate = Candidate(
                 prompt_id=prompt_id,
                 prompt=canonical(prompt),
@@ -257,7 +274,7 @@ class _Writer:
                 margin=pair.margin,
                 confidence=pair.confidence,
                 weight=pair.weight,
-                subset=self._settings.subset or pair.subset or self._dataset,
+                subset=subset or self._dataset,
                 dataset=self._dataset,
                 **first,
                 others=others,
@@ -265,10 +282,6 @@ class _Writer:
                 rejected_source=pair.sources[1] or None,
                 place=pair.place,
             )
-            if self._settings.scoring and pair.place:
-                subset = self._settings.subset or pair.subset
-                if problem := mismatch(self._settings.scoring, subset, pair.place["item"], pair.place["answers"]):
-                    raise UserError(f"{candidate.where}: {problem}")
             self._writer.add(candidate)
         reject = Reject("outside_share", f"its prompt is outside the share [{low}, {high}]")
         unused = sorted({row for rows in outside for row in rows} - inside)

@@ -32,13 +32,16 @@ class AnswerPosition(TypedDict):
     """Where a pair's answers are in their row, for benchmarks that are scored by row.
 
     `item` is the row's own id; `chosen` and `rejected` are indices, from 0, into the row's list of answers, or into
-    the lists of its good and of its bad ones; `answers` is how many answers the row has.
+    the lists of its good and of its bad ones; `answers` is how many answers the row has. `chosen_gold` and
+    `rejected_gold` are the scores, or minus the ranks, that the data gives them, None if it gives none.
     """
 
     item: str
     chosen: Annotated[int, pa.int32()]
     rejected: Annotated[int, pa.int32()]
     answers: Annotated[int, pa.int32()]
+    chosen_gold: float | None
+    rejected_gold: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from rewardline.core.files import atomic_folder
 from rewardline.core.hashing import file_sha256
 from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.evaluation.metrics.summarize import summarize
-from rewardline.evaluation.published import published_figures
+from rewardline.evaluation.published.figures import published_figures
 from rewardline.evaluation.results import EvaluationResult, Name, ResultFile, ScoreNormalization
 from rewardline.evaluation.score_pairs import scored_comparisons, scored_pairs
 from rewardline.evaluation.scores import as_tables, read_scores, write_scores

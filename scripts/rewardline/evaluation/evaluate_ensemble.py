@@ -15,7 +15,7 @@ import pyarrow as pa
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder
 from rewardline.evaluation.metrics.summarize import summarize
-from rewardline.evaluation.published import published_figures
+from rewardline.evaluation.published.figures import published_figures
 from rewardline.evaluation.results import EvaluationResult, Standard
 from rewardline.evaluation.scores import (
     SCHEMA,

@@ -177,18 +177,49 @@ class WinRate(Result):
 
 
 class Section(Result):
-    """The score of a section of a published benchmark, and the number of its pairs, or rows."""
+    """The score of a section of a published benchmark, and the number of its rows; a row is a pair or a list."""
 
     score: Number = NAN
     n: Count = 0
 
 
-class PublishedFigures(Result):
-    """A published benchmark's own figures; see `evaluation.published`. Shares are from 0 to 1.
+class Baseline(Result):
+    """A published benchmark's figures for scores that see no content: the scores of its sections, by name."""
 
-    `n` of a section counts pairs, for RewardBench 2 and RM-Bench rows. `missing` are sections without any, which
-    `overall` leaves out. `incomplete` counts rows with answers that have no score, which are left out where all are
-    needed. `left_out`: rows and pairs without a score, by reason.
+    overall: Number = NAN
+    sections: dict[str, Number] = {}
+
+
+class CurvePoint(Result):
+    """Best-of-n: the mean over prompts of the gold score of the answer with the greatest score, and its 95% interval.
+
+    `kl` is the divergence from the policy in nats, `best` the gold score that the best possible scores would reach, and
+    `score` the score of the answer itself.
+    """
+
+    n: Count
+    kl: float
+    gold: Number
+    gold_low: Number = NAN
+    gold_high: Number = NAN
+    best: Number = NAN
+    score: Number = NAN
+
+
+class BestOfNCurve(Result):
+    """A best-of-n curve over `prompts` rows of a benchmark; `left_out` rows have fewer answers than most."""
+
+    prompts: Count
+    left_out: Count = 0
+    points: list[CurvePoint] = []
+
+
+class PublishedFigures(Result):
+    """A published benchmark's own figures; see `evaluation.published`. Shares are from 0 to 1, correlations from -1.
+
+    `missing` are sections without rows, which `overall` leaves out. `incomplete` counts rows with answers that have no
+    score, which are left out. `left_out`: rows and pairs without a score, by reason. `baselines` are the figures of
+    picking the longest, the shortest and the first answer.
     """
 
     arithmetic: str = ""
@@ -197,6 +228,8 @@ class PublishedFigures(Result):
     missing: list[str] = []
     incomplete: Count = 0
     left_out: dict[str, Count] = {}
+    baselines: dict[str, Baseline] = {}
+    curve: BestOfNCurve | None = None
 
 
 class Metrics(Accuracy):

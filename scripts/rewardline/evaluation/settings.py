@@ -4,8 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rewardline.core.settings import Integer, Number, Settings
-from rewardline.data.formats.settings import BenchmarkScoring
+from rewardline.core.settings import Integer, Number, Settings, Text
 
 HELD_OUT = "eval"
 """The benchmark that every run has: the eval split of its own mixture."""
@@ -33,7 +32,8 @@ class EvaluationIdentity(Settings):
     model: str
     seed: Integer | None
     benchmark: str
-    scoring: BenchmarkScoring | None = None
+    scoring: Text | None = None
+    """The name of a published benchmark."""
 
 
 class EvaluateSettings(EvaluationIdentity):

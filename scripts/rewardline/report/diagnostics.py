@@ -8,7 +8,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from rewardline.evaluation.leaderboards import Entry, average, pooled
-from rewardline.evaluation.results import Bin, EvaluationResult, Rates
+from rewardline.evaluation.results import Bin, CurvePoint, EvaluationResult, Rates
 from rewardline.report import figures
 from rewardline.report.findings import FEW_PAIRS
 from rewardline.report.formatting import Table, decimal, interval, percent, signed
@@ -39,7 +39,8 @@ class Diagnostics:
         length_bias: accuracy against the difference in length.
         label_margins: accuracy against the margin of the label.
         win_rates: of the sources of answers.
-        published: the figures of a published benchmark by its own rules.
+        best_of_n: gold score of the best of n answers.
+        published: the figures of a published benchmark by its own rules, and those of trivial baselines.
         findings: names of entries and sentences.
         least_pairs: bins with fewer are not drawn.
     """
@@ -48,6 +49,7 @@ class Diagnostics:
     length_bias: Markup | None
     label_margins: Markup | None
     win_rates: WinRates | None
+    best_of_n: Markup | None
     table: Table | None
     published: Table | None
     findings: list[tuple[str, str]]
@@ -56,7 +58,7 @@ class Diagnostics:
     @property
     def has_figures(self) -> bool:
         """Whether there is any figure."""
-        return any((self.calibration, self.length_bias, self.label_margins, self.win_rates))
+        return any((self.calibration, self.length_bias, self.label_margins, self.win_rates, self.best_of_n))
 
 
 def diagnostics(anchor: str, entries: Sequence[Entry], colors: Mapping[str, str]) -> Diagnostics:
@@ -65,6 +67,8 @@ def diagnostics(anchor: str, entries: Sequence[Entry], colors: Mapping[str, str]
     confidence = _series(entries, shades, lambda one: one.calibration.bins)
     lengths = _series(entries, shades, lambda one: one.length.by_difference)
     margins = _series(entries, shades, lambda one: one.by_margin)
+    curves = zip(shades, map(_curve, entries), strict=True)
+    best = [(shade, points) for shade, points in curves if points]
     longer = "Accuracy against how many tokens longer the chosen answer is."
     label = "chosen answer longer by (tokens)"
     margin = "Accuracy against the margin of the label."
@@ -73,6 +77,7 @@ def diagnostics(anchor: str, entries: Sequence[Entry], colors: Mapping[str, str]
         length_bias=_binned(f"{anchor}-length", longer, lengths, label, roots=True),
         label_margins=_binned(f"{anchor}-margin", margin, margins, "margin of the label"),
         win_rates=_win_rates(f"{anchor}-sources", entries, shades),
+        best_of_n=figures.best_of_n(f"{anchor}-best", best) if best else None,
         table=_table(entries),
         published=_published(entries),
         findings=[(entry.name, text) for entry in entries for text in _findings(entry)],
@@ -91,6 +96,16 @@ def _binned(name: str, alt: str, series: figures.BinSeries, label: str, roots: b
     """The figure, unless there is no more than one bin."""
     several = any(len(bins) > 1 for _, bins in series)
     return figures.binned(name, alt, series, label, roots) if several else None
+
+
+def _curve(entry: Entry) -> list[CurvePoint]:
+    """The best-of-n curve of a published benchmark, the mean of seeds; [] where there is none."""
+    curves = [one.sections.curve.points for one in entry.members if one.sections and one.sections.curve]
+    names = ("kl", "gold", "gold_low", "gold_high", "best", "score")
+    return [
+        CurvePoint(n=points[0].n, **{name: fmean(getattr(point, name) for point in points) for name in names})
+        for points in zip(*curves, strict=False)
+    ]
 
 
 def _win_rates(name: str, entries: Sequence[Entry], shades: Sequence[str]) -> WinRates | None:
@@ -138,25 +153,38 @@ def _table(entries: Sequence[Entry]) -> Table | None:
 
 
 def _published(entries: Sequence[Entry]) -> Table | None:
-    """The score of each section, and overall."""
+    """The score of each section, and overall, of the runs and of picking the longest, the shortest and the first."""
     known = {entry.name: [one.sections for one in entry.members if one.sections] for entry in entries}
     known = {name: seeds for name, seeds in known.items() if seeds}
     if not known:
         return None
     first = next(iter(known.values()))[0]
+    baselines = {name: one for name, one in first.baselines.items() if math.isfinite(one.overall)}
     rows = []
     for name, section in first.sections.items():
         scores = [_mean(one.sections[name].score for one in seeds if name in one.sections) for seeds in known.values()]
-        rows.append([name, f"{section.n:,}", *map(percent, scores)])
-    rows.append(["overall", "", *(percent(_mean(one.overall for one in seeds)) for seeds in known.values())])
-    return Table([f"section of {first.arithmetic}", "pairs", *known], rows)
+        trivial = [percent(one.sections.get(name, math.nan)) for one in baselines.values()]
+        rows.append([name, f"{section.n:,}", *map(percent, scores), *trivial])
+    overall = [
+        *(_mean(one.overall for one in seeds) for seeds in known.values()),
+        *(b.overall for b in baselines.values()),
+    ]
+    rows.append(["overall", "", *map(percent, overall)])
+    return Table([f"section of {first.arithmetic}", "pairs or lists", *known, *baselines], rows)
 
 
 def _findings(entry: Entry) -> list[str]:
     """Confidence that is off, and accuracy that goes with length."""
     rates, seeds, findings = entry.total, entry.members, []
+    if points := _curve(entry):
+        peak, last = max(points, key=lambda one: one.gold), points[-1]
+        if last.gold_high < peak.gold:
+            findings.append(
+                f"is over-optimized by best-of-n: the gold score falls from {peak.gold:.3g} at n = {peak.n} to"
+                f" {last.gold:.3g} at n = {last.n}."
+            )
     if rates.n < FEW_PAIRS or math.isnan(rates.low + rates.high):
-        return []
+        return findings
     confidence, temperature = _mean(map(_confidence, seeds)), _mean(one.calibration.temperature for one in seeds)
     if confidence > rates.high or confidence < rates.low:
         word = "overconfident" if confidence > rates.high else "underconfident"

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rewardline.evaluation.comparisons import LearningCurve
-from rewardline.evaluation.results import Bin, Rates
+from rewardline.evaluation.results import Bin, CurvePoint, Rates
 from rewardline.report.formatting import display_width, shorten
 
 RUN_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a89a00")
@@ -325,6 +325,21 @@ def binned(name: str, alt: str, series: BinSeries, label: str, roots: bool = Fal
         if len(middles) <= 7:
             axes.set_xticks(middles, [f"{middle:.3g}" for middle in middles])
     return _svg(axes, name, alt)
+
+
+def best_of_n(name: str, series: Sequence[tuple[str, Sequence[CurvePoint]]]) -> Markup:
+    """The gold score of the best of n answers by score over the divergence; dashed: by the best possible scores."""
+    axes = _axes(height=2.8, bottom=0.55)
+    points = max((points for _, points in series), key=len)
+    _dashed(*axes.plot([one.kl for one in points], [one.best for one in points]))
+    for color, own in series:
+        kl = [one.kl for one in own]
+        axes.vlines(kl, [one.gold_low for one in own], [one.gold_high for one in own], color=color, linewidth=0.9)
+        axes.plot(kl, [one.gold for one in own], "o-", color=color, markersize=3.6, markeredgewidth=0, linewidth=0.8)
+    axes.set(xlabel="divergence, log n \N{MINUS SIGN} (n \N{MINUS SIGN} 1)/n, at n =", ylabel="gold score")
+    axes.set_xticks([one.kl for one in points], [f"{one.n}" for one in points])
+    axes.grid(axis="y")
+    return _svg(axes, name, "Gold score of the best of n answers against the divergence from the policy.")
 
 
 def _accuracy_axes(label: str) -> Axes:

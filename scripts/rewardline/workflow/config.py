@@ -7,9 +7,10 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValu
 
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.data.demo.settings import DemoSettings
-from rewardline.data.formats.settings import BenchmarkScoring, FormatSettings
+from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings
 from rewardline.data.sources.settings import SourceSettings
+from rewardline.evaluation.published.registry import BenchmarkScoring
 from rewardline.evaluation.settings import HELD_OUT, CombineSettings
 from rewardline.model.settings import BaseModelSettings
 from rewardline.tokens.settings import EncodingSettings
@@ -39,9 +40,8 @@ class BenchmarkEntry(DatasetEntry):
 
     scoring: BenchmarkScoring | None = Field(
         None,
-        description="Published benchmark whose own metrics are computed from the scores, see below: `rewardbench`,"
-        " `rewardbench2`, `rm_bench` or `judgebench`; all its pairs are then kept as they are. (The old name of this"
-        " key, `arithmetic`, still works.)",
+        description="Published benchmark, by its name in the table below, whose own metrics are computed from the"
+        " scores; all its pairs are then kept as they are. (The old name of this key, `arithmetic`, still works.)",
     )
     probes: ProbeSettings | None = Field(
         None,

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from rewardline.core.errors import nearest
 from rewardline.core.hashing import canonical
 from rewardline.core.settings import JsonObject
+from rewardline.evaluation.published.registry import reading
 from rewardline.workflow import sweeps
 from rewardline.workflow.config import SECTIONS, Cell, Config, EnsembleEntry, RunEntry, SweepEntry
 from rewardline.workflow.config_checks import cross_check
@@ -158,8 +159,7 @@ def _replaced(value: object, texts: Mapping[Place, str], place: Place = (), *, i
 def _entry(section: str, name: str, entry: object, public: Mapping[str, JsonObject]) -> object:
     """An entry with the present names of its keys, and with the defaults of its hub dataset.
 
-    The keys of the entry win, `fields` key by key. A benchmark in local files has the defaults of the public one with
-    its `scoring`.
+    The keys of the entry win, `fields` key by key. A published benchmark has those of its `scoring` too.
     """
     if not isinstance(entry, Mapping) or section not in ("datasets", "benchmarks"):
         return entry
@@ -168,11 +168,9 @@ def _entry(section: str, name: str, entry: object, public: Mapping[str, JsonObje
         if old in entry:
             log.warning("%s.%s.%s: this key is now called %s; the old name still works", section, name, old, new)
             entry = {new if key == old else key: value for key, value in entry.items()}
-    defaults = public.get(str(entry.get("hub")))
-    if defaults is None and is_benchmark and "hub" not in entry and entry.get("scoring") is not None:
-        published = (keys for keys in public.values() if keys.get("scoring") == entry["scoring"])
-        defaults = {key: value for key, value in next(published, {}).items() if key not in SOURCE_KEYS}
-    if defaults is None:
+    defaults = public.get(str(entry.get("hub")), {})
+    defaults = {**reading((entry if is_benchmark else defaults).get("scoring", defaults.get("scoring"))), **defaults}
+    if not defaults:
         return entry
     if not is_benchmark:
         defaults = {key: value for key, value in defaults.items() if key != "scoring"}

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import digest
-from rewardline.data.formats.settings import GROUPED_FORMATS, BenchmarkScoring, ConvertSettings, JoinIndexSettings
+from rewardline.data.formats.settings import GROUPED_FORMATS, ConvertSettings, JoinIndexSettings
 from rewardline.data.pairs.settings import CleanSettings, GroupSettings, MixtureDataset, PairsSettings
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
+from rewardline.evaluation.published.registry import BENCHMARKS
 from rewardline.evaluation.settings import HELD_OUT, EnsembleSettings, EvaluateSettings, SelectSettings
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
@@ -56,7 +57,9 @@ def join_index_settings(config: Config, dataset: str) -> JoinIndexSettings:
 
 def convert_settings(config: Config, dataset: str, part: tuple[int, int]) -> ConvertSettings:
     """What the conversion of a part of a dataset depends on."""
-    return sources(config)[dataset].narrow(ConvertSettings, part=part[0], parts=part[1])
+    scoring = _scoring(config, dataset)
+    shape = BENCHMARKS[scoring].shape if scoring is not None else None
+    return sources(config)[dataset].narrow(ConvertSettings, benchmark=shape, part=part[0], parts=part[1])
 
 
 def mixture(config: Config, name: str) -> MixtureEntry:
@@ -173,6 +176,6 @@ def select_settings(config: Config, choice: RunChoice) -> SelectSettings:
     return choice.narrow(SelectSettings, share=share)
 
 
-def _scoring(config: Config, name: str) -> BenchmarkScoring | None:
+def _scoring(config: Config, name: str) -> str | None:
     """The scoring of a published benchmark; None for others, and for mixtures."""
     return config.benchmarks[name].scoring if name in config.benchmarks else None

@@ -138,6 +138,16 @@ def test_figures_say_what_they_show(complete: tuple[Results, str]) -> None:
         assert words in page.text
 
 
+def test_a_published_benchmark_is_beside_its_baselines_and_its_best_of_n_curve(complete: tuple[Results, str]) -> None:
+    page = Page(complete[1])
+    assert page.row("section of rewardbench")[1:] == ["pairs or lists", "first", "second", "longest", "shortest"]
+    assert page.row("Chat")[2:] == ["90.0%", "90.0%", "40.0%", "40.0%"]
+    assert page.row("Safety")[2:] == ["70.0%", "70.0%", "-", "-"]
+    assert page.row("overall")[2:] == ["80.0%", "80.0%", "50.0%", "50.0%"]
+    assert "gold score" in page.text
+    assert "is over-optimized by best-of-n: the gold score falls from 0.7 at n = 2 to 0.55 at n = 4." in page.text
+
+
 @pytest.mark.parametrize(
     ("accuracy", "low", "high", "length", "expected"),
     [

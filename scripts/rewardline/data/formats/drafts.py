@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
+from operator import itemgetter
 from typing import NamedTuple
 
 from rewardline.data.conversation import Reject, read_text
@@ -29,6 +30,8 @@ class Draft(NamedTuple):
     """Who wrote `chosen` and `rejected`; empty: as the row says for all its pairs."""
     positions: tuple[int, int, int] = (0, 0, 2)
     """Indices of `chosen` and `rejected` in the row, and how many answers it has; see `AnswerPosition`."""
+    golds: tuple[float | None, float | None] = (None, None)
+    """The scores that the data gives `chosen` and `rejected`."""
 
 
 Drafts = Iterator[Draft | Reject]
@@ -132,20 +135,28 @@ class Collector:
         confidence = draft.confidence if draft.confidence is not None else attributes.confidence
         confidence = 1.0 if confidence is None else confidence
         sources = draft.sources if any(draft.sources) else attributes.sources
-        sides = list(zip((draft.chosen, draft.rejected), sources, draft.positions[:2], strict=True))
+        texts = draft.chosen, draft.rejected
+        sides = list(zip(texts, sources, draft.positions[:2], draft.golds, strict=True))
         if confidence < 0.5:
             sides, confidence = sides[::-1], 1.0 - confidence
             margin = margin if margin is None else -margin
         if confidence == 0.5:
             if self._settings.ties == "drop":
                 raise Reject("tie", "the answers are tied")
-            sides.sort()
+            sides.sort(key=itemgetter(0))
             margin = margin if margin is None else 0.0
-        (chosen, chosen_source, first), (rejected, rejected_source, second) = sides
+        (chosen, chosen_source, first, gold), (rejected, rejected_source, second, other_gold) = sides
         _check(draft.prompt, chosen, rejected, margin, self._settings.min_margin)
         place: AnswerPosition | None = None
         if self._positions:
-            place = {"item": attributes.item, "chosen": first, "rejected": second, "answers": draft.positions[2]}
+            place = {
+                "item": attributes.item,
+                "chosen": first,
+                "rejected": second,
+                "answers": draft.positions[2],
+                "chosen_gold": gold,
+                "rejected_gold": other_gold,
+            }
         pair = PreferencePair(
             tuple(draft.prompt),
             chosen,

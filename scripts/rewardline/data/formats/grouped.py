@@ -5,7 +5,7 @@
     for row in rows: groups[labelled.key(row)].append(row)
     for group in groups.values(): pairs = labelled.convert(group)
 
-The result does not depend on the order of a group's rows.
+The result does not depend on the order of a group's rows, but for the positions of a benchmark's answers.
 """
 
 import hashlib
@@ -174,7 +174,7 @@ def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSetti
         rows[item.text].append(index)
         ratings[item.text] += item.ratings
         subsets.setdefault(item.text, item.subset)
-    texts = list(ratings)
+    texts, numbers = list(ratings), {text: n for n, text in enumerate(sorted(rows, key=lambda text: min(rows[text])))}
     is_scored = any(item.is_scored for _, item in items)
     levels = [mean(ratings[text]) for text in texts]
     if texts and len(set(levels)) == 1 and (not is_scored or len(texts) == 1):
@@ -188,7 +188,15 @@ def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSetti
             continue  # answers of one label are no tie
         chosen, rejected = texts[better], texts[worse]
         confidence = lead_confidence(ratings[chosen], ratings[rejected]) if confidence is None else confidence
-        draft = Draft(prompt, chosen, rejected, margin if is_scored else None, confidence)
+        draft = Draft(
+            prompt,
+            chosen,
+            rejected,
+            margin if is_scored else None,
+            confidence,
+            positions=(numbers[chosen], numbers[rejected], len(texts)),
+            golds=(levels[better], levels[worse]),
+        )
         yield Contribution(draft, (*rows[chosen], *rows[rejected]), RowAttributes(subset=subsets[chosen]))
 
 

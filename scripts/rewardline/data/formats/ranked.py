@@ -42,6 +42,7 @@ SCORE_KEYS: Final = ("score", "rating", "pm_score", "reward")
 RANK_KEYS: Final = ("rank",)
 _FIRST_ENDS: Final = ("_a", "_A", "_0", "_1", "0", "1", " a", " A", " 0", " 1", "-a", "-A", "-0", "-1")
 _SOURCE_KEYS: Final = ("model",)
+_ID_KEYS: Final = ("response_id", "answer_id", "id", "index")
 _MAX_ANSWERS: Final = 2_000  # to one prompt: two million pairs
 
 
@@ -280,7 +281,7 @@ def read_ranked(row: RowFields) -> Drafts:
         raise Reject("no_order", "the row does not say which answer is better: set `fields: {scores: ...}`")
     else:
         values = [-float(n) for n in range(len(items))]
-    kept: list[tuple[str, float, str, tuple[float, ...]]] = []
+    kept: list[tuple[str, float, str, tuple[float, ...], int]] = []
     for n, (item, value, source) in enumerate(zip(items, values, _sources(row, items), strict=True), 1):
         try:
             if isinstance(value, Reject):
@@ -289,16 +290,26 @@ def read_ranked(row: RowFields) -> Drafts:
                 raise Reject("empty_answer", f"item {n} of answers is empty")
             given = scores[n - 1] if scores else None
             ratings = read_ratings(given, f"item {n} of scores") if isinstance(given, list) else (value,)
-            kept.append((text, value, source, ratings))
+            kept.append((text, value, source, ratings, n - 1))
         except Reject as reject:
             yield reject
     for better, worse, margin, confidence in ranked_pairs([value for _, value, *_ in kept], row.settings):
         if best is not None and confidence is not None:
             continue  # two of the others are no tie: only the best one is known
-        (chosen, _, chosen_source, high), (rejected, _, rejected_source, low) = kept[better], kept[worse]
-        sources = chosen_source, rejected_source
-        confidence = lead_confidence(high, low) if confidence is None else confidence
-        yield Draft(prompt, chosen, rejected, None if scores is None else margin, confidence, sources=sources)
+        (chosen, gold, chosen_source, high, first), (rejected, other_gold, rejected_source, low, second) = (
+            kept[better],
+            kept[worse],
+        )
+        yield Draft(
+            prompt,
+            chosen,
+            rejected,
+            None if scores is None else margin,
+            lead_confidence(high, low) if confidence is None else confidence,
+            sources=(chosen_source, rejected_source),
+            positions=(first, second, len(items)),
+            golds=(gold, other_gold),
+        )
 
 
 def stated_first_number(settings: FormatSettings) -> int | None:
@@ -367,6 +378,52 @@ def column(items: Sequence[object], keys: tuple[str, ...]) -> list[object] | Non
     ]
     columns = [values for values in columns if any(value is not None for value in values)]
     return columns[0] if len(columns) == 1 else None
+
+
+def read_graph(row: RowFields) -> Drafts:
+    """Several answers and the preferences between them, each an object with a `chosen` and a `rejected` answer.
+
+    These are numbers of answers from 0, or objects with an id that the answers have too, or else with such a number.
+    """
+    prompt, answers = required_prompt(row), row.required("answers")
+    preferences, sources = row.required("preferences"), None
+    if not isinstance(answers, list) or not isinstance(preferences, list):
+        name, value = ("preferences", preferences) if isinstance(answers, list) else ("answers", answers)
+        raise Reject("not_list", f"{name} is {describe_type(value)}, not a list")
+    check_count(len(answers))
+    sources = _sources(row, answers)
+    texts: dict[int, str] = {}
+    for n, preference in enumerate(preferences, 1):
+        if not isinstance(preference, dict):
+            raise Reject("bad_preference", f"item {n} of preferences is {describe_type(preference)}, not an object")
+        sides = (_node(preference.get(side), answers, f"{side} of preference {n}") for side in ("chosen", "rejected"))
+        better, worse = sides
+        for index in (better, worse):
+            texts[index] = texts.get(index) or read_answer(answers[index], f"item {index + 1} of answers")
+        yield Draft(
+            prompt,
+            texts[better],
+            texts[worse],
+            sources=(sources[better], sources[worse]),
+            positions=(better, worse, len(answers)),
+        )
+
+
+def _node(value: object, answers: list[object], what: str) -> int:
+    """The index of the answer that a side of a preference names."""
+    key = next((key for key in _ID_KEYS if isinstance(value, dict) and key in value), None)
+    named = value[key] if isinstance(value, dict) and key else value
+    ids = [answer.get(key) if isinstance(answer, dict) and key else None for answer in answers]
+    if named is not None and ids.count(named) == 1:
+        return ids.index(named)
+    if (
+        isinstance(named, int)
+        and not isinstance(named, bool)
+        and 0 <= named < len(answers)
+        and ids.count(None) == len(ids)
+    ):
+        return named
+    raise Reject("bad_preference", f"{what} names none of {len(answers)} answers: {label_text(named)[:50]!r}")
 
 
 def read_good_bad(row: RowFields) -> Drafts:

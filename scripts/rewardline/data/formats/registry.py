@@ -26,7 +26,7 @@ from rewardline.data.formats.drafts import Collector, Draft, Drafts, RowPairs, r
 from rewardline.data.formats.fields import Fields, Record, RowFields
 from rewardline.data.formats.grouped import Grouping, group_rows, pair_labelled, pair_votes, read_labelled, read_vote
 from rewardline.data.formats.prompts import with_system_prompt
-from rewardline.data.formats.ranked import read_good_bad, read_ranked
+from rewardline.data.formats.ranked import read_good_bad, read_graph, read_ranked
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.trees import pair_siblings, read_tree, read_tree_message
 from rewardline.data.formats.two_answers import read_preferences
@@ -83,6 +83,12 @@ FORMATS: Final[dict[str, Format[Reader]]] = {
         read_good_bad,
         "a prompt, a list of good and a list of bad answers: each good one is better than each bad one",
         ("prompt", "good", "bad", *_SHARED),
+    ),
+    "graph": Format(
+        read_graph,
+        "a prompt, a list of answers and a list of preferences between them: objects with the number or id of a"
+        " `chosen` and of a `rejected` answer (IF-RewardBench)",
+        ("prompt", "answers", "preferences", "sources", *_SHARED),
     ),
     "judge": Format(
         read_judge_prompts,

@@ -1,5 +1,7 @@
 """What the conversion of a dataset's rows to pairs depends on."""
 
+import re
+from pathlib import PurePath
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
@@ -8,7 +10,45 @@ from rewardline.core.settings import Entries, Integer, JsonObject, Number, Setti
 
 GROUPED_FORMATS: Final = ("labelled", "votes", "tree_messages")
 """Formats whose rows are converted in groups, so that all rows of a dataset must be in one part."""
-BenchmarkScoring = Literal["rewardbench", "rewardbench2", "rm_bench", "judgebench"]
+
+
+class BenchmarkRows(Settings):
+    """What the rows of a published benchmark look like, so that those of another are noticed before they are scored.
+
+    `subsets` are those that it has, empty if they are not known. `pattern` is a regular expression for the subset of a
+    row, by default one of `subsets`. `items`: by subset, a regular expression for the id of its rows, and what it says.
+    `answers` is the number of answers of every row, and `answers_as` how to say it.
+    """
+
+    name: Text
+    subsets: list[Text] = Field([])
+    pattern: Text | None = None
+    items: dict[str, tuple[Text, Text]] = Field({})
+    answers: Integer | None = None
+    answers_as: Text = ""
+    each_attribute: bool = False
+    """Whether there is a ranking by each of the `attributes`, instead of one by their weighted sum."""
+
+    def subset_of(self, file: str) -> str:
+        """The subset that a file, or else a folder of its path, is named after; empty if there is none."""
+        parts = [re.sub(r"\.(jsonl?|csv|tsv|parquet|gz|zst)\b", "", part) for part in PurePath(file).parts]
+        return next((part for part in reversed(parts) if part in self.subsets), "")
+
+    def mismatch(self, subset: str, item: str = "", answers: int = 2) -> str | None:
+        """How a row with this subset, id and number of answers differs from the benchmark's; None if it does not."""
+        if self.subsets and not re.fullmatch(self.pattern or "|".join(map(re.escape, self.subsets)), subset):
+            return (
+                f"{subset or 'a row without a subset'!r} is no subset of {self.name}, which has "
+                f"{', '.join(self.subsets)}; map it with `fields: {{subset: ...}}`, leave such rows out with `where`, "
+                "or take out `scoring`"
+            )
+        lowered = {name.lower(): expected for name, expected in self.items.items()}
+        pattern, form = lowered.get(subset.lower(), ("", ""))
+        if pattern and not re.fullmatch(pattern, item):
+            return f"its id is {item!r}, but rows of subset {subset} {form}; map it with `fields: {{item: id}}`"
+        if self.answers is not None and answers != self.answers:
+            return f"it has {answers} answers, but {self.answers_as}"
+        return None
 
 
 class JoinSettings(Settings):
@@ -122,7 +162,8 @@ class JoinIndexSettings(Settings):
 class ConvertSettings(FormatSettings):
     """What the conversion of a part of a dataset depends on."""
 
-    scoring: BenchmarkScoring | None = None
+    benchmark: BenchmarkRows | None = None
+    """What the rows of a published benchmark look like, whose pairs are kept as they are."""
     part: Integer = 0
     parts: Integer = 1
     """Which part of the dataset's row files is converted: number `part` (from 0) of `parts`."""

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rewardline.data.conversation import Reject
 from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.registry import converter
 from rewardline.data.formats.settings import FormatSettings
@@ -223,6 +224,48 @@ def test_ranked_rejects(answers: Any, expected: str) -> None:
         ]
     else:
         assert reason("ranked", row) == expected
+
+
+# Graphs, and where the answers of a benchmark's pairs are
+
+
+def test_a_graph_gives_the_pairs_that_it_states() -> None:
+    answers = [{"response": text, "response_id": n} for text, n in (("A", 7), ("B", 0), ("C", 1))]
+    edges = [{"chosen": {"response_id": 1}, "rejected": {"response_id": 7}}, {"chosen": {"response_id": 7, "score": 1}}]
+    edges[1]["rejected"] = {"response_id": 0}
+    row = {"prompt": "Q", "responses": answers, "preference_graph": edges}
+    assert texts("graph", row) == [("C", "A"), ("A", "B")]
+    numbered = {"prompt": "Q", "answers": ["A", "B", "C"], "preferences": [{"chosen": 2, "rejected": 0}]}
+    assert texts("graph", numbered) == [("C", "A")]
+    for edge in ({"chosen": 3, "rejected": 0}, {"chosen": True, "rejected": 0}, {"chosen": "C"}, {"chosen": -1}):
+        assert reason("graph", numbered | {"preferences": [edge]}) == "bad_preference"
+    assert reason("graph", row | {"preference_graph": [{"chosen": {"response_id": 2}}]}) == "bad_preference"
+    assert reason("graph", row | {"preference_graph": ["A>B"]}) == "bad_preference"
+    assert reason("graph", numbered | {"preferences": []}) == "no_pair"
+    both = numbered | {"preferences": [{"chosen": 2, "rejected": 0}, {"chosen": 0, "rejected": 2}]}
+    assert reason("graph", both) == "contradiction"
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=6))
+def test_the_pairs_of_a_benchmark_say_where_their_answers_are(scores: list[int]) -> None:
+    """Also if texts repeat: what a pair says of each answer is what the row has at its place."""
+    row: Row = {"prompt": "Q", "answers": [f"{score % 2} {n}" for n, score in enumerate(scores)], "scores": scores}
+    try:
+        pairs = converter(FormatSettings(format="ranked"), positions=True)(row)
+    except Reject:
+        assert len(set(scores)) == 1
+        return
+    places = [pair.place for pair in pairs if pair.place]
+    assert len(places) == len(pairs)
+    for pair, place in zip(pairs, places, strict=True):
+        for side in ("chosen", "rejected"):
+            index = place[side]  # type: ignore[literal-required]
+            assert getattr(pair, side) == row["answers"][index]
+            assert place[f"{side}_gold"] == scores[index]  # type: ignore[literal-required]
+        assert place["answers"] == len(scores)
+    assert {(place["chosen"], place["rejected"]) for place in places} == {
+        (i, j) for i, j in product(range(len(scores)), repeat=2) if scores[i] > scores[j]
+    }
 
 
 # Good and bad
