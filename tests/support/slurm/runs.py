@@ -118,9 +118,9 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def contents(results: Path) -> dict[str, str]:
-    """The hashes of all data, weights, scores and tables in a folder of results, by path; usage is each run's own."""
+    """The hashes of all data, weights, scores and tables in a folder of results, by path, but those with seconds: usage, runs.tsv."""
     return {
         str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(results.rglob("*"))
-        if path.suffix in CONTENT and path.is_file() and not {"checkpoints", "usage"} & {*path.parts}
+        if path.suffix in CONTENT and path.is_file() and not {"checkpoints", "usage", "runs.tsv"} & {*path.parts}
     }
