@@ -9,6 +9,7 @@ from pathlib import Path
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
 from snakemake.sourcecache import GenericSourceFile, LocalSourceFile
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
@@ -64,7 +65,7 @@ from rewardline.data.formats.joins import check_joins
 from rewardline.data.formats.registry import check
 from rewardline.data.sources.local_files import expand_files
 from rewardline.evaluation.settings import HELD_OUT
-from rewardline.report import summary
+from rewardline.report import summary, terminal
 from rewardline.workflow import runs, slurm
 from rewardline.workflow import settings as stage_settings
 from rewardline.workflow.config_checks import check_start

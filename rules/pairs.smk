@@ -160,7 +160,7 @@ rule build_probes:
     params:
         settings=settings(lambda w: CONFIG.benchmarks[w.probes].probes),
     message:
-        "Building probes {wildcards.probes}"
+        "Building benchmark {wildcards.probes}"
     shell:
         program("build_probes.py") + " --name {wildcards.probes} --settings {params.settings:q}"
         " --pairs $(dirname {input.pairs:q}) --shard $(dirname {output.manifest:q})"

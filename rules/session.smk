@@ -4,7 +4,7 @@ import atexit
 import signal
 import time
 
-STARTED, STOPS = [], []
+STARTED, STOPS, MOST_FAILURES = [], [], 3
 print_anything()
 
 # Jobs on a cluster get the GPUs that its profile requests, not those of the login host or of the node of a job.
@@ -15,6 +15,18 @@ if workflow.is_main_process and gpus.ignored_gpus():
 if GPUS and workflow.is_main_process:
     # Without a limit, snakemake would assign the same GPUs to several jobs at once.
     workflow.global_resources.setdefault("gpu", GPUS)
+
+
+def show_jobs_as_lines():
+    """Have the terminal show a line for each finished job, where the profile asks not to be told why it runs."""
+    settings = workflow.output_settings
+    if settings.verbose or Quietness.REASON not in settings.quiet:
+        return
+    for handler in logger.handlers:
+        if handler.get_name() == "DefaultStreamHandler":  # and not a logger that the user has chosen
+            lines = terminal.JobLines(handler.formatter, settings.dryrun, terminal=not handler.nocolor)
+            handler.setFormatter(lines)
+            handler.addFilter(lines)
 
 
 def refuse_second_instance():
@@ -99,23 +111,25 @@ def current(paths):
 
 def final_summary():
     """The results that are up to date: the table of all runs, what became of the data, and where the files are."""
-    comparisons = current(["results/comparisons.json"])
-    parts = [
-        lambda: summary.final_summary(current(evaluations("metrics.json")), comparisons=next(iter(comparisons), None)),
-        lambda: summary.choices(current(selections())),
-        lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
-    ]
-    texts = []
-    for part in parts:
-        try:
-            texts.append(part())
-        except UserError as error:
-            texts.append(f"no summary: {error}")
+    comparisons = next(iter(current(["results/comparisons.json"])), None)
     models = [str(path.parent) for path in current([*selections(), *of_runs("results/models/{run}/run.json")])]
-    if len(models) > 4:
-        models = [*models[:3], f"and {len(models) - 3:,} more"]
-    places = [("report", map(str, current(["results/report.html"]))), ("models", models)]
-    texts.append("\n".join(f"{name}  {' '.join(found)}" for name, paths in places if (found := list(paths))))
+    if sum(map(len, models)) > 160:
+        models = [f"{RESULTS}/models, {len(models):,} of them"]
+    places = [("report", list(map(str, current(["results/report.html"])))), ("models", models)]
+    texts = ["\n".join(f"{name}  {' '.join(paths)}" for name, paths in places if paths)]
+    for part in (
+        lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
+        lambda: summary.choices(current(selections())),
+        lambda: summary.final_summary(
+            current(evaluations("metrics.json")),
+            comparisons=comparisons,
+            height=summary.SCREEN - sum(text.count("\n") + 2 for text in texts),
+        ),
+    ):
+        try:
+            texts.insert(0, part())
+        except UserError as error:
+            texts.insert(0, f"no summary: {error}")
     return "\n" + "\n\n".join(filter(None, texts)) + "\n"
 
 
@@ -123,7 +137,7 @@ def failure_summary():
     """The results that are up to date, and the messages of the jobs that failed, or were stopped."""
     unfinished = list(workflow.dag.needrun_jobs())
     first = [job for job in unfinished if not any(other in unfinished for other in workflow.dag.dependencies[job])]
-    lines = []
+    lines, failed = [], 0
     for job in first:
         logs = [Path(path) for path in job.log if Path(path).exists() and Path(path).stat().st_mtime >= STARTED[0]]
         message = [line for path in logs for line in summary.failure_message(path)]
@@ -131,7 +145,12 @@ def failure_summary():
         if stop:
             lines.append(f"stopped  {name} {stop}")
         elif message or not STOPS:
+            failed += 1
+            if failed > MOST_FAILURES:
+                continue
             lines += [f"failed  {name}; see {' '.join(job.log)}", *(f"  {line}" for line in message)]
+    if failed > MOST_FAILURES:
+        lines.append(f"and {failed - MOST_FAILURES:,} more jobs failed; see {RESULTS}/logs")
     if STOPS and not lines:
         lines.append("stopped on request")
     if {job.rule.name for job in first} != {"gate"}:
@@ -154,3 +173,4 @@ def show_if_nothing_to_do():
 
 if workflow.is_main_process and not IS_MODULE:
     atexit.register(show_if_nothing_to_do)
+    show_jobs_as_lines()

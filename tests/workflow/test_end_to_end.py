@@ -50,6 +50,11 @@ def test_default_learns_and_says_where_everything_is(finished: tuple[Project, st
     shown = (ROOT / "README.md").read_text().partition("\ndemo: 10,000 rows")[2].partition("\n\n")[0]
     for part in ("demo, 2 seeds", "wrong_number", shown, "results/report.html", "results/models/demo-seed0"):
         assert part in text
+    jobs = re.findall(r"^\d\d:\d\d:\d\d +(\d+)/(\d+) .*? s  (\w+ +\S.*?)(?:; \w+ [^;]* left)?$", text, re.MULTILINE)
+    assert [int(done) for done, *_ in jobs] == list(range(1, int(jobs[0][1]) + 1)), "a line for each finished job"
+    assert {"train            Training demo-seed0", "plot             Writing the report"} <= {job for *_, job in jobs}
+    assert not re.search(r"[^\n -~\u00a0-\uffff]|^ +input: ", text, re.MULTILINE), "suits a log file"
+    assert len(text[text.index("\nrun  ") :].splitlines()) <= 50, "a screen"
     page = (project.folder / "results" / "report.html").read_text()
     assert "http://" not in page
     assert "https://" not in page

@@ -6,7 +6,7 @@ the packages that hold them, and of the templates that these modules use.
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -64,24 +64,26 @@ def _used_files(path: Path, root: Path) -> tuple[Path, ...]:
     """The modules that a module imports, the `__init__.py` of their packages, and its templates."""
     if path.suffix != ".py":
         return ()
-    nodes = list(_walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))))
-    modules = [module for node in nodes for module in _imported_modules(node, path, root)]
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text, filename=str(path))
+    modules = [module for node in _statements(tree.body) for module in _imported_modules(node, path, root)]
     packages = {parent for module in modules for parent in module.relative_to(root).parents[:-1]}
     files = [*modules, *(root / package / "__init__.py" for package in packages)]
-    if any(isinstance(node, ast.Constant) and node.value == TEMPLATES for node in nodes):
+    if TEMPLATES in text and any(isinstance(node, ast.Constant) and node.value == TEMPLATES for node in ast.walk(tree)):
         templates = (path.parent / TEMPLATES).rglob("*")
         files += [file for file in templates if file.is_file() and "__pycache__" not in file.parts]
     return tuple(files)
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those that only type checkers read."""
-    yield node
-    children: Iterable[ast.AST] = ast.iter_child_nodes(node)
-    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-        children = node.orelse
-    for child in children:
-        yield from _walk(child)
+def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
+    """All statements, also those inside others, but those that only type checkers read."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from _statements(node.orelse)
+        else:
+            for name in ("body", "handlers", "cases", "orelse", "finalbody"):
+                yield from _statements(getattr(node, name, ()))
 
 
 def _imported_modules(node: ast.AST, path: Path, root: Path) -> Iterator[Path]:

@@ -46,12 +46,14 @@ RUN_COLUMNS = (
 )
 """The first columns of `runs.tsv`."""
 
-ROWS_SHOWN = 16
+SCREEN = 48
+"""Lines that the final summary takes at most; what was lost or failed is shown in full before subsets are."""
+ROWS_SHOWN = 12
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
+NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN = 4, 4, 6, 7
+"""Lines on noise, learning curves, choices, and on what became of the data."""
 BOARDS_SHOWN = 2
-LINES_SHOWN = 10
-"""Lines on noise, and on what became of the data."""
-SUBSETS_SHOWN = 12
+SUBSETS_SHOWN, LEAST_SUBSETS = 12, 4
 ENTRIES_SHOWN = 4
 NAMED = 3
 """Differences within noise that are named."""
@@ -107,35 +109,50 @@ def _tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
     return stream.getvalue().encode()
 
 
-def final_summary(metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None) -> str:
+def final_summary(
+    metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None, height: int = SCREEN
+) -> str:
     """A table of all results, then the accuracy by subset on each benchmark; a sentence if there are none.
 
     `comparisons` says which differences are within noise. Plain text without color; lines fit `width` columns as long
-    as the numbers leave room for the names.
+    as the numbers leave room for the names. Subsets take what is left of `height` lines.
     """
     results = read_results(metrics)
     if not results:
         return "no evaluation is up to date"
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
-    parts = ["\n".join([_results(entries(results, compared.boards), width), *_first(noise(compared, width))])]
-    parts += ["\n".join(_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error")]
-    boards = [board for board in leaderboards(results) if len(board.subsets) > 1]
-    parts += [_by_subset(board, width) for board in boards[:BOARDS_SHOWN]]
-    if len(boards) > BOARDS_SHOWN:
-        parts.append(f"accuracy by subset on {len(boards) - BOARDS_SHOWN:,} more benchmarks is in the report")
-    return "\n\n".join(filter(None, parts))
+    parts = [
+        "\n".join([_results(entries(results, compared.boards), width), *_first(noise(compared, width), NOISE_SHOWN)])
+    ]
+    curves = [_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error"]
+    parts += ["\n".join(_first(curves, CURVES_SHOWN))] if curves else []
+    left, shown = [board for board in leaderboards(results) if len(board.subsets) > 1], 0
+    while left and shown < BOARDS_SHOWN:
+        # Lines besides those of subsets: blank ones, title, columns, what is left out here and of other benchmarks.
+        room = height - sum(part.count("\n") + 2 for part in parts) - 6
+        if room < min(LEAST_SUBSETS, len(left[0].subsets)):
+            break
+        parts.append(_by_subset(left.pop(0), width, min(room, SUBSETS_SHOWN)))
+        shown += 1
+    if left:
+        more, benchmarks = "more " if shown else "", "benchmarks" if len(left) > 1 else "benchmark"
+        parts.append(f"accuracy by subset on {len(left):,} {more}{benchmarks} is in the report")
+    return "\n\n".join(parts)
 
 
-def _first(lines: list[str]) -> list[str]:
+def _first(texts: Sequence[str], shown: int) -> list[str]:
     """The first lines, and how many more there are."""
-    left = len(lines) - LINES_SHOWN
-    return lines if left < 2 else [*lines[:LINES_SHOWN], f"... and {left:,} more lines in the report"]
+    lines = [line for text in texts for line in text.splitlines()]
+    left = len(lines) - shown
+    return lines if left < 2 else [*lines[:shown], f"... and {left:,} more lines in the report"]
 
 
 def choices(selections: Sequence[Path], width: int = 100) -> str:
     """Which runs were chosen, and why, as lines; `selections` are `selection.json` files."""
     found = [ChosenRun.read(path) for path in selections]
-    return "\n".join(_wrapped(f"{one.name}: {' '.join(one.sentences())}", width) for one in found)
+    return "\n".join(
+        _first([_wrapped(f"{one.name}: {' '.join(one.sentences())}", width) for one in found], CHOICES_SHOWN)
+    )
 
 
 def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path], width: int = 100) -> str:
@@ -148,7 +165,7 @@ def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path]
     for path in tokens:
         lines += TokensAccount.read(path).lines(path.parent.parent.name, path.parent.name)
     lines += [f"{path.parent.name}: {note}" for path in bases for note in BaseManifest.read(path).notes]
-    return "\n".join(_first([_wrapped(line, width) for line in lines]))
+    return "\n".join(_first([_wrapped(line, width) for line in lines], ACCOUNT_SHOWN))
 
 
 def _wrapped(line: str, width: int) -> str:
@@ -214,7 +231,7 @@ def _results(entries: Sequence[Entry], width: int) -> str:
             means = (entry.mean("chosen_mean"), entry.mean("rejected_mean"))
             rows.append(_row(name, benchmark, entry.total, interval(entry.total), means))
             notes[1:] = [
-                "95% interval: for other prompts; that of several seeds for other seeds too, so few seeds leave it wide"
+                "95% interval: for other prompts; of several seeds for other seeds too, so few seeds leave it wide"
             ]
     if len(rows) > ROWS_SHOWN:
         notes.insert(0, f"... and {len(rows) - ROWS_SHOWN:,} more rows in the report and summary.tsv")
@@ -231,10 +248,10 @@ def _row(name: str, benchmark: str, rates: Rates, certainty: str, means: tuple[f
     return [name, benchmark, f"{rates.n:,}", *shares, *map(decimal, means)]
 
 
-def _by_subset(board: Leaderboard, width: int) -> str:
+def _by_subset(board: Leaderboard, width: int, most: int) -> str:
     shown, subsets = board.entries[:ENTRIES_SHOWN], board.subsets
     rows = []
-    for name in subsets[:SUBSETS_SHOWN]:
+    for name in subsets[:most]:
         known = next(entry.by_subset[name] for entry in board.entries if name in entry.by_subset)
         rates = [entry.by_subset.get(name) for entry in shown]
         accuracies = [percent(one.accuracy) if one else "-" for one in rates]
@@ -242,8 +259,8 @@ def _by_subset(board: Leaderboard, width: int) -> str:
     names = ["accuracy"] if len(board.entries) == 1 else [shorten(entry.name, 14) for entry in shown]
     lines = [f"Accuracy by subset, {board.title}, weakest first"]
     lines += _table(["subset", "pairs", *names, "length only"], rows, width, names=1)
-    if len(subsets) > SUBSETS_SHOWN:
-        lines.append(f"... and {len(subsets) - SUBSETS_SHOWN:,} more")
+    if len(subsets) > most:
+        lines.append(f"... and {len(subsets) - most:,} more")
     if len(board.entries) > len(shown):
         lines.append(f"the best {len(shown)} of {len(board.entries)} runs; all are in the report")
     return "\n".join(lines)

@@ -159,11 +159,24 @@ def test_final_summary_fits_on_a_screen_whatever_the_number_of_runs(tmp_path: Pa
         for seed in range(2)
         for benchmark in ("eval", "b1", "b2", "b3")
     ]
-    lines = shown(*paths).splitlines()
-    assert len(lines) < 60
+    long, other = "r" * 90, "s" * 90
+    point = {"fraction": 1, "pairs": 9, "runs": [], "value": 0.3, "low": 0.2, "high": 0.4}
+    law = dict.fromkeys(
+        ["exponent", "exponent_low", "exponent_high", "scale", "floor", "gain", "gain_low", "gain_high"], 0.2
+    )
+    curve = {"name": long, "benchmark": "eval", "mixture": "m", "metric": "error", "points": [point], **law}
+    difference = {"first": long, "second": other, "n": 9, "difference": 0.1, "low": 0.0, "high": 0.2}
+    board = {"benchmark": "b", "mixture": None, "differences": [difference]}
+    many = ComparisonsFile.model_validate({"boards": [board] * 20, "curves": [curve] * 20})
+    (tmp_path / "comparisons.json").write_text(many.model_dump_json())
+    for height, boards in ((48, 1), (20, 0)):
+        lines = final_summary(paths, comparisons=tmp_path / "comparisons.json", height=height).splitlines()
+        assert len(lines) <= max(height, 29), "the tables of subsets are left out where others take the screen"
+        assert sum(line.startswith("Accuracy by subset") for line in lines) == boards
     assert lines[1].startswith("run39, 2 seeds  eval")
-    assert "... and 144 more rows in the report and summary.tsv" in lines
-    assert "accuracy by subset on 2 more benchmarks is in the report" in lines
+    assert "... and 148 more rows in the report and summary.tsv" in lines
+    assert "accuracy by subset on 4 benchmarks is in the report" in lines
+    assert all(len(line) <= 100 for line in lines)
 
 
 def test_final_summary_averages_subsets_over_seeds(tmp_path: Path) -> None:
