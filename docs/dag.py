@@ -1,4 +1,4 @@
-"""Keep the picture of the rules in README.md current.
+"""Keep the picture of the rules in docs/reruns.md current.
 
 python docs/dag.py            fail if it is not
 python docs/dag.py --write    write it
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+RERUNS = ROOT / "docs" / "reruns.md"
 
 
 def rule_graph() -> str:
@@ -32,14 +32,14 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--write", action="store_true", help="write the picture instead of checking it")
     write = options.parse_args().write
-    text = README.read_text(encoding="utf-8")
+    text = RERUNS.read_text(encoding="utf-8")
     before, _, rest = text.partition("```mermaid\n")
     _, _, after = rest.partition("\n```")
     current = f"{before}```mermaid\n{rule_graph()}\n```{after}"
     if write:
-        README.write_text(current, encoding="utf-8")
+        RERUNS.write_text(current, encoding="utf-8")
     elif text != current:
-        print("README.md: the picture of the rules is out of date; run `make docs`")
+        print("docs/reruns.md: the picture of the rules is out of date; run `make docs`")
         return 1
     return 0
 

@@ -55,6 +55,24 @@ def test_example_passes_a_dry_run(project: Project, example: Path) -> None:
     assert jobs["train"] == len(selected), "only the runs that the example names"
 
 
+def test_the_first_run_of_the_readme_is_what_it_says(project: Project) -> None:
+    text = (ROOT / "README.md").read_text()
+    config = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
+    example = str(ROOT / "config" / "examples" / "own-data.jsonl")
+    config["datasets"]["mine"]["files"] = [example]
+    plan = project.run("--cores", "2", "-n", "--configfile", str(project.overlay(config, "my.yaml"))).stdout
+    (runs,) = re.findall(r"^train +(\d+)$", plan, re.MULTILINE)[:1]
+    assert f"\n{runs} runs such as `" in text
+    assert f"Training {text.partition('runs such as `')[2].partition('`')[0]}\n" in plan
+    assert "Choosing best" in plan
+
+
+def test_documents_refer_to_files_that_are_there() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md")):
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} refers to {target}"
+
+
 @pytest.mark.parametrize(
     ("overlay", "expected"),
     [

@@ -1,4 +1,4 @@
-"""The README's table says which change runs which stages again; each of its rows is proved here by dry-runs."""
+"""docs/reruns.md says which change runs which stages again; each row of its table is proved here by dry-runs."""
 
 import copy
 import os
@@ -224,8 +224,8 @@ CHANGES: Json = {
 
 
 def table() -> list[tuple[list[str], set[str]]]:
-    """The rows of the README's table: keys or other changes, and the stages from which on all run again."""
-    text = (ROOT / "README.md").read_text()
+    """The rows of the table: keys or other changes, and the stages from which on all run again."""
+    text = (ROOT / "docs" / "reruns.md").read_text()
     section = text.split("<!-- rerun table -->")[1]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")][2:]
     return [(re.findall(r"`([^`]+)`", left), set(re.findall(r"`([^`]+)`", right))) for left, right in rows]
@@ -233,7 +233,7 @@ def table() -> list[tuple[list[str], set[str]]]:
 
 def row_of(key: str) -> set[str]:
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
-    assert len(found) == 1, f"{key} stands in {len(found)} rows of the README's table"
+    assert len(found) == 1, f"{key} stands in {len(found)} rows of the table"
     after = closure(found[0])
     if key.startswith(("benchmarks.", "runs.")):
         after -= {"index_joins"} - found[0]  # no dataset joins a benchmark

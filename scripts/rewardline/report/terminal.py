@@ -73,7 +73,7 @@ class JobLines(logging.Formatter):
         line = f"{duration(seconds):>13}  {job.rule:<{self._width()}}  {job.text}".rstrip()
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         if event == "job_error":
-            logs = [Path(path) for path in facts["log"]]
+            logs = [path for path in map(Path, facts["log"]) if _is_newer(path, job.started)]
             reason = [text for path in logs for text in failure_message(path) or _last_lines(path)]
             if not reason:
                 return f"{clock}  failed\n{self._other.format(record)}"
@@ -104,6 +104,11 @@ class JobLines(logging.Formatter):
         if not to_do or left < 10:  # seconds
             return ""
         return f"; {'at least' if is_bound else 'about'} {duration(round(left))} left"
+
+
+def _is_newer(log: Path, started: float) -> bool:
+    """Whether a log is of this attempt; a job that a cluster ended at once leaves that of the attempt before."""
+    return log.exists() and log.stat().st_mtime >= int(started)
 
 
 def _last_lines(log: Path) -> list[str]:

@@ -118,7 +118,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def contents(results: Path) -> dict[str, str]:
-    """The hashes of all data, weights, scores and tables in a folder of results, by path, but those with seconds: usage, runs.tsv."""
+    """The hashes of all data, weights, scores and tables without seconds in a folder of results, by path."""
     return {
         str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(results.rglob("*"))
