@@ -47,7 +47,7 @@ def test_default_learns_and_says_where_everything_is(finished: tuple[Project, st
     assert (held_out.length_accuracy - 0.5).abs().max() < 0.06
     metrics = json.loads((project.folder / "results/evals/demo-seed0/eval/metrics.json").read_text())
     assert {"wrong_number", "refusal", "broken_off", "rude", "off_question"} <= set(metrics["by_subset"])
-    shown = (ROOT / "README.md").read_text().partition("\ndemo: 10,000 rows")[2].partition("\n\n")[0]
+    shown = (ROOT / "README.md").read_text().partition("\ndemo: 10,000 rows")[2].partition("\n```")[0]
     for part in ("demo, 2 seeds", "wrong_number", shown, "results/report.html", "results/models/demo-seed0"):
         assert part in text
     jobs = re.findall(r"^\d\d:\d\d:\d\d +(\d+)/(\d+) .*? s  (\w+ +\S.*?)(?:; \w+ [^;]* left)?$", text, re.MULTILINE)
