@@ -2,7 +2,6 @@ import hashlib
 import os
 import shlex
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,6 +55,7 @@ ROOT = local_root()
 SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scripts"
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from rewardline.core import files as file_system
 from rewardline.core import gpus, locks
 from rewardline.core.cli import print_anything
 from rewardline.core.errors import UserError
@@ -90,17 +90,12 @@ def check_folders():
 
 def check_temporary_folder():
     """Have temporary files go where they can be written: elsewhere than to a TMPDIR that is missing or full."""
-    wanted = os.environ.get("TMPDIR", "/tmp")
     try:
-        found = tempfile.gettempdir()
-    except FileNotFoundError:
-        raise WorkflowError("no folder takes temporary files; set TMPDIR to one with free space") from None
-    if not os.path.isdir(wanted) or not os.path.samefile(found, wanted):
-        os.environ["TMPDIR"] = found
-        if workflow.is_main_process:
-            logger.warning(
-                f"{wanted} takes no temporary files; they go to {found}. Set TMPDIR to choose another folder"
-            )
+        warning = file_system.writable_temporary_folder()
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    if warning and workflow.is_main_process:
+        logger.warning(warning)
 
 
 check_folders()

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -94,3 +95,20 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def writable_temporary_folder() -> str | None:
+    """Have temporary files go to a folder that can be written; a warning where that is not the one that is wanted.
+
+    Raises:
+        UserError: there is none.
+    """
+    wanted = os.environ.get("TMPDIR", "/tmp")
+    try:
+        found = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise UserError("no folder takes temporary files; set TMPDIR to one with free space") from error
+    if Path(wanted).is_dir() and Path(found).samefile(wanted):
+        return None
+    os.environ["TMPDIR"] = found
+    return f"{wanted} takes no temporary files; they go to {found}. Set TMPDIR to choose another folder"
