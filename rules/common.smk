@@ -148,6 +148,7 @@ except (ConfigError, RepeatedKeyError) as error:
 SELECTED = selected_runs()
 RUNS = {run.run_id: run for run in runs.run_table(CONFIG, SELECTED)}
 ENSEMBLES = {ensemble.run_id: ensemble for ensemble in runs.ensemble_table(CONFIG, SELECTED)}
+HALVED = runs.halved_sweeps(CONFIG)
 CHOICES = {choice.name: choice for choice in runs.choice_table(CONFIG, SELECTED)}
 PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
 FILES, MODEL_FILES = find_files()
@@ -166,6 +167,8 @@ wildcard_constraints:
     part=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
     run=one_of(RUNS),
+    sweep=one_of(HALVED),
+    rung=r"\d+",
     ensemble=one_of(ENSEMBLES),
     choice=one_of(CHOICES),
     benchmark=one_of([*CONFIG.benchmarks, HELD_OUT]),

@@ -105,6 +105,24 @@ def tokenizer_pairs(wildcards):
     return [] if mixture is None else ["--pairs", placed(f"results/pairs/{mixture}/train")]
 
 
+def rung_files(sweep, count=None):
+    """The files of the first rungs of a sweep, or of all of them; none of one without halving."""
+    steps = HALVED[sweep].steps[:count] if sweep in HALVED else []
+    return [f"results/rungs/{sweep}/{number}.json" for number in range(len(steps))]
+
+
+def rung_results(wildcards):
+    """The results of all runs of a sweep after a rung."""
+    return [f"results/rungs/{wildcards.sweep}/{wildcards.rung}/{run}.json" for run in HALVED[wildcards.sweep].runs]
+
+
+def used_rungs():
+    """The files of the rungs of all sweeps whose cells are run."""
+    return [
+        path for sweep in sorted({run.sweep for run in RUNS.values()} & HALVED.keys()) for path in rung_files(sweep)
+    ]
+
+
 def evaluated_on(wildcards):
     """The mixture or benchmark that a run is evaluated on."""
     return RUNS[wildcards.run].mixture if wildcards.benchmark == HELD_OUT else wildcards.benchmark
@@ -196,6 +214,9 @@ def artifacts():
     mixtures = sorted({run.mixture for run in table} | benchmarks | tokenizers - {None})
     tokens = sorted({(name, run.model) for run in table for name in (run.mixture, *run.benchmarks)})
     paths = [f"results/base/{run.model}/manifest.json" for run in table]
+    paths += used_rungs()
+    for run in table:
+        paths += [f"{Path(rung).with_suffix('')}/{run.run_id}.json" for rung in rung_files(run.sweep)]
     for name in runs.used_sources(CONFIG, table):
         paths += [*data_manifests([name]), *part_manifests(name)]
     for name in mixtures:

@@ -32,4 +32,4 @@ rule select_model:
         "Choosing {wildcards.choice}"
     shell:
         program("select_model.py") + " --settings {params.settings:q} --metrics {input.metrics:q}"
-        " --scores {input.scores:q} --models results/models --output results/models/{wildcards.choice} --log {log}"
+        " --scores {input.scores:q} --models {input.models:q} --output $(dirname {output.model:q}) --log {log}"

@@ -120,6 +120,7 @@ def final_summary():
     for part in (
         lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
         lambda: summary.choices(current(selections())),
+        lambda: summary.halvings(current(used_rungs())),
         lambda: summary.final_summary(
             current(evaluations("metrics.json")),
             comparisons=comparisons,

@@ -6,13 +6,13 @@ and which runs are within its noise. `selection.json` has the same for programs.
 Example:
   python scripts/select_model.py --settings '{"name": "best", "benchmark": "eval", "share": 0.5}' \\
       --metrics results/evals/sweep-*/eval/metrics.json --scores results/evals/sweep-*/eval/scores.parquet \\
-      --models results/models --output results/models/best
+      --models results/models/sweep-*/run.json --output results/models/best
 """
 
 import shutil
 from pathlib import Path
 
-from rewardline.core.artifacts import verify_files
+from rewardline.core.artifacts import verify_model
 from rewardline.core.cli import StageParser, log, run
 from rewardline.core.files import atomic_folder, link_or_copy
 from rewardline.evaluation.choices import ChosenRun
@@ -25,12 +25,13 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, SelectSettings)
     options.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics.json of each run")
     options.add_argument("--scores", type=Path, nargs="+", required=True, help="scores.parquet of each run")
-    options.add_argument("--models", type=Path, required=True, help="folder with a folder of each run's model")
+    options.add_argument("--models", type=Path, nargs="+", required=True, help="run.json of each run")
     options.add_argument("--output", type=Path, required=True, help="folder for the chosen model")
     args = options.start(argv)
     scores = {path.parent.parent.name: path for path in args.scores}
-    choice = choose(args.settings, args.metrics, scores)
-    publish(choice, args.models / choice.run, args.output)
+    models = {path.parent.name: path for path in args.models}
+    choice = choose(args.settings, args.metrics, scores, models)
+    publish(choice, models[choice.run].parent, args.output)
     for sentence in choice.sentences():
         log.info("%s", sentence)
     return 0
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def publish(choice: ChosenRun, model: Path, output: Path) -> None:
     """Link a model's files to `output`, beside a card with the reason for the choice."""
-    verify_files(model / "run.json")
+    verify_model(model)
     with atomic_folder(output) as out:
         for path in sorted(path for path in model.rglob("*") if path.is_file()):
             target = out / path.relative_to(model)

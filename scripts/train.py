@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, TrainSettings)
     options.add_argument("--tokens", required=True, type=Path, help="folder of the mixture's tokens")
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
-    options.add_argument("--output", required=True, type=Path, help="folder for the trained model")
+    options.add_argument("--output", required=True, type=Path, help="folder for the trained model; of a rung, its file")
+    options.add_argument("--rungs", type=Path, nargs="*", default=[], help="earlier rungs of its sweep, in order")
     options.add_argument("--checkpoints", required=True, type=Path, help="folder for checkpoints of this run")
     options.add_argument("--trackers", type=Path, help="folder for what loggers keep here; default: beside checkpoints")
     options.add_argument("--gpus", type=int, default=0, help="GPUs; one process each")
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         log.setLevel(logging.ERROR)  # only rank 0 logs
     signals.on_stop(signals.leave)
     trackers = args.trackers or args.checkpoints.with_name("trackers")
-    job = reuse.TrainingJob(args.settings, args.tokens, args.base, args.checkpoints, trackers)
+    job = reuse.TrainingJob(args.settings, args.tokens, args.base, args.checkpoints, trackers, args.rungs)
     processes = args.gpus or args.processes
 
     def train_here() -> None:

@@ -30,6 +30,7 @@ MOST_MODULES = {
     "gate.py": 12,
     "generate_demo.py": 18,
     "group_prompts.py": 23,
+    "halve.py": 10,
     "index_joins.py": 18,
     "join_tokens.py": 16,
     "plot.py": 42,

@@ -32,6 +32,8 @@ STAGES = {
     "base_model": "base_model.py",
     "tokenize_pairs": "tokenize_pairs.py",
     "tokenize": "join_tokens.py",
+    "train_rung": "train.py",
+    "halve": "halve.py",
     "train": "train.py",
     "evaluate": "evaluate.py",
     "evaluate_ensemble": "evaluate_ensemble.py",
@@ -53,9 +55,11 @@ AFTER = {
     "clean_pairs": {"build_pairs", "tokenize_pairs"},
     "build_pairs": {"base_model", "build_probes", "tokenize", "compare", "plot"},
     "build_probes": {"tokenize_pairs", "tokenize", "compare", "plot"},
-    "base_model": {"tokenize_pairs", "train"},
+    "base_model": {"tokenize_pairs", "train_rung", "train"},
     "tokenize_pairs": {"tokenize"},
-    "tokenize": {"train", "evaluate", "plot"},
+    "tokenize": {"train_rung", "train", "evaluate", "plot"},
+    "train_rung": {"halve"},
+    "halve": {"train_rung", "train"},
     "train": {"evaluate", "evaluation_card", "summarize", "compare", "track", "plot"},
     "evaluate": {"evaluate_ensemble", "select_model", "summarize", "compare", "evaluation_card", "track", "plot"},
     "evaluate_ensemble": {"summarize", "compare", "plot"},
@@ -96,16 +100,23 @@ CONFIG: Json = {
             **{"mixture": "m", "model": "ggufed", "benchmarks": ["t"]},
             "grid": {"training.warmup": [1, 2, 3, 4], "sample": 2},
         },
+        "h": {
+            **{"mixture": "m", "benchmarks": ["t"], "fraction": 1.0},
+            "grid": {
+                **{"model": ["pathed", "ggufed", "new"], "training.warmup": [1, 2]},
+                "halving": {"factor": 4, "min_steps": 5},
+            },
+        },
         "e": {"ensemble": ["r", "s", "u"], "benchmarks": ["t"]},
         "f": {"ensemble": ["x"], "benchmarks": ["p"]},
-        "g": {"ensemble": ["y"]},
+        "g": {"ensemble": ["y", "h"]},
     },
     "benchmarks": {
         "t": {"files": ["data/test.tsv"]},
         "extra": {"hub": "a/b", "revision": "c"},
         "p": {"probes": {"mixture": "m"}},
     },
-    "select": {"from": ["r", "s", "u", "x", "y"], "by": "t", "as": "best"},
+    "select": {"from": ["r", "s", "u", "x", "y", "h"], "by": "t", "as": "best"},
 }
 CHANGES: Json = {
     "datasets.hubbed.hub": "owner/other",
@@ -172,6 +183,8 @@ CHANGES: Json = {
     "runs.y.grid.sample": 3,
     "runs.y.grid.seed": 7,
     "runs.y.grid.max_cells": 7,
+    "runs.h.grid.halving.factor": 2,
+    "runs.h.grid.halving.min_steps": 7,
     "mixtures.m.fractions": [0.5, 1],
     "runs.r.fraction": 0.5,
     "select.from": ["r", "u"],
@@ -237,7 +250,9 @@ def row_of(key: str) -> set[str]:
     after = closure(found[0])
     if key.startswith(("benchmarks.", "runs.")):
         after -= {"index_joins"} - found[0]  # no dataset joins a benchmark
-    return after - {"train"} if found[0] == {"build_probes"} else after  # no training reads probes
+    if "build_probes" in found[0]:  # no training reads probes
+        after -= {"train_rung", "halve", "train"} - found[0]
+    return after
 
 
 def schema_keys(node: Json, root: Json, path: str = "") -> Iterator[str]:
@@ -416,4 +431,4 @@ def test_every_rule_has_its_program_and_all_directives() -> None:
 def test_rules_and_programs_have_the_same_names() -> None:
     others = {rule: program for rule, program in STAGES.items() if program != f"{rule}.py"}
     # The stage's name is fixed; a program tokenize.py would hide a module of the standard library.
-    assert others == {"tokenize": "join_tokens.py"}
+    assert others == {"tokenize": "join_tokens.py", "train_rung": "train.py"}

@@ -6,6 +6,8 @@ from operator import attrgetter
 from types import NoneType
 from typing import Annotated, Final, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 CANDIDATE_ORDER: Final = ("prompt_id", "prompt", "dataset", "file", "row")
@@ -153,3 +155,11 @@ def _arrow_type(kind: object) -> pa.DataType:
 PAIR_SCHEMA: Final = arrow_schema(Pair)
 CANDIDATE_SCHEMA: Final = arrow_schema(Candidate)
 REJECT_SCHEMA: Final = arrow_schema(RejectedRow)
+
+
+def hash_texts(texts: pa.Array) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each text, which represents ids where there are millions: uint64 [n]."""
+    import pandas as pd  # here, as the report reads this file without it
+
+    hashes: npt.NDArray[np.uint64] = pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False)
+    return hashes

@@ -30,7 +30,8 @@ class ChosenRun(ResultFile):
 
     `best` is the chosen run and `run` its best seed, whose weights are taken; `chosen_on` and `reported_on` are the
     accuracy of these weights on the part that chose them and on the other. `standings`: best first; `differences`: of
-    `best` and each other run on all pairs, whose intervals hold together with 95%.
+    `best` and each other run on all pairs, whose intervals hold together with 95%. `eliminated`: runs that successive
+    halving has ended before, which are not among these.
     """
 
     content = "the choice of a run"
@@ -45,6 +46,7 @@ class ChosenRun(ResultFile):
     reported_on: PartAccuracy
     standings: list[Standing]
     differences: list[Difference] = Field([])
+    eliminated: list[str] = Field([])
 
     @property
     def within_noise(self) -> list[str]:
@@ -60,7 +62,11 @@ class ChosenRun(ResultFile):
         """The choice in words: who was chosen, how good it is, and who is within its noise."""
         seed = f", of which {self.run} is the best seed" if self.run != self.best else ""
         others, noise = len(self.standings) - 1, self.within_noise
-        first = f"{self.best} is the best of {others + 1} runs on {self.judged_on}{seed}."
+        among = f"the best of {others + 1} runs" if others or not self.eliminated else "the only run left"
+        first = f"{self.best} is {among} on {self.judged_on}{seed}."
+        if self.eliminated:
+            whose = "its" if len(self.eliminated) == 1 else "their"
+            first += f" Successive halving had eliminated {len(self.eliminated):,} before the end of {whose} training."
         figures = (
             f"It is right about {self.reported_on.words()} of {self.reported_on.n:,} pairs that did not choose it, and"
             f" {self.chosen_on.words()} of {self.chosen_on.n:,} that did, which is an optimistic figure."

@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder
+from rewardline.data.schema import hash_texts
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published.figures import published_figures
 from rewardline.evaluation.results import EvaluationResult, Standard
 from rewardline.evaluation.scores import (
     SCHEMA,
     Ids,
-    hash_texts,
     read_batches,
     read_ids,
     read_pair_scores,

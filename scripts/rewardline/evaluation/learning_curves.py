@@ -99,7 +99,8 @@ def learning_curves(
     """
     groups: dict[str, list[Entry]] = {}
     for entry in board.entries:
-        if known := facts.get(entry.runs[0]):
+        known = facts.get(entry.runs[0])
+        if known and known.eliminated_at is None:
             key = [known.sweep, known.mixture, known.model, known.training.model_dump(mode="json")]
             groups.setdefault(canonical(key), []).append(entry)
     curves = []

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from rewardline.core.artifacts import verify
 from rewardline.core.errors import UserError, first_line
-from rewardline.data.schema import AnswerPosition, arrow_schema
+from rewardline.data.schema import AnswerPosition, arrow_schema, hash_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,14 +132,6 @@ def read_scores(path: Path) -> "pd.DataFrame":
     frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, ignore_metadata=True)
     frame["prompt_id"] = np.unique(read_ids(path, "prompt_id"), return_inverse=True)[1].astype(np.int32)
     return frame
-
-
-def hash_texts(texts: pa.Array) -> Ids:
-    """A 64-bit hash of each text, which represents ids where there are millions: uint64 [n]."""
-    import pandas as pd  # here, as the report reads this file without it
-
-    hashes: Ids = pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False)
-    return hashes
 
 
 def _finite(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

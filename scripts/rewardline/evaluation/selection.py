@@ -13,36 +13,49 @@ import numpy as np
 from scipy.special import ndtr
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.identity import unit_interval_hashes
+from rewardline.data.pairs.identity import chooses
 from rewardline.evaluation.choices import ChosenRun, PartAccuracy, Standing
 from rewardline.evaluation.compare import Preferences, Scatter, difference_of, read_preferences
 from rewardline.evaluation.leaderboards import Entry, entries
 from rewardline.evaluation.metrics.intervals import Floats, mean_interval, prompt_sums
 from rewardline.evaluation.results import read_results
 from rewardline.evaluation.settings import SelectSettings
+from rewardline.training.records.run_facts import RunFacts
 
 DRAWS = 5_000
 
 
-def choose(settings: SelectSettings, metrics: Sequence[Path], scores: Mapping[str, Path]) -> ChosenRun:
-    """The choice between the runs whose `metrics.json` are given; `scores`: `scores.parquet` by run id.
+def choose(
+    settings: SelectSettings, metrics: Sequence[Path], scores: Mapping[str, Path], models: Mapping[str, Path]
+) -> ChosenRun:
+    """The choice between the runs whose `metrics.json` are given, but for those that halving has eliminated.
+
+    `scores`: `scores.parquet` by run id; `models`: `run.json`.
 
     Raises:
-        UserError: a file is missing or damaged, or the runs have not scored the same pairs.
+        UserError: a file is missing or damaged, no run is left, or the runs have not scored the same pairs.
     """
-    return choice_between(settings, entries(read_results(metrics)), read_preferences(scores, ()))
+    eliminated = {run for run, path in models.items() if RunFacts.read(path).eliminated_at is not None}
+    found = entries(read_results(metrics))
+    candidates = [entry for entry in found if not eliminated & set(entry.runs)]
+    if not candidates:
+        raise UserError(f"select {settings.name}: successive halving has eliminated all runs; name the sweep in `from`")
+    remaining = {run: path for run, path in scores.items() if run not in eliminated}
+    choice = choice_between(settings, candidates, read_preferences(remaining, ()))
+    out = [entry.name for entry in found if entry not in candidates]
+    return choice.model_copy(update={"eliminated": out}) if out else choice
 
 
 def choice_between(settings: SelectSettings, candidates: Sequence[Entry], preferences: Preferences) -> ChosenRun:
     """The choice between entries of one benchmark; raises as `choose`."""
     pairs = preferences.common([run for one in candidates for run in one.runs])
-    chooses = unit_interval_hashes("choose", preferences.prompt_ids[pairs]) < settings.share
-    if chooses.all() or not chooses.any():
+    choosing = chooses(preferences.prompt_ids[pairs], settings.share)
+    if choosing.all() or not choosing.any():
         raise UserError(
             f"select {settings.name}: the runs have {len(pairs):,} pairs of {settings.benchmark} in common, too few to"
             " choose by some of them and judge by others; select among runs that are evaluated on the same data"
         )
-    first, second = pairs[chooses], pairs[~chooses]
+    first, second = pairs[choosing], pairs[~choosing]
     ranked = sorted(candidates, key=lambda one: (-_accuracy(preferences, one.runs, first), one.name))
     best = ranked[0]
     run = min(best.runs, key=lambda name: (-_accuracy(preferences, [name], first), name))

@@ -44,9 +44,15 @@ def provenance(runs: Sequence[RunFacts]) -> list[Provenance]:
 
 
 def varied_settings(runs: Sequence[RunFacts]) -> dict[str, dict[str, str]]:
-    """The settings that differ between runs: by key of the configuration, the value of each run by its id."""
+    """The settings that differ between runs: by key of the configuration, the value of each run by its id.
+
+    Among them, if it differs, the step at which halving eliminated a run.
+    """
     records = {
-        run.run: {"fraction": f"{run.fraction:g}", **_flat(run.training.model_dump(mode="json"), "training")}
+        run.run: {
+            **{"fraction": f"{run.fraction:g}", "eliminated_at": f"{run.eliminated_at or ''}"},
+            **_flat(run.training.model_dump(mode="json"), "training"),
+        }
         for run in runs
     }
     values = {key: {run: one.get(key, "") for run, one in records.items()} for key in _union(records.values())}

@@ -22,6 +22,7 @@ from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
 from rewardline.report.provenance import varied_settings
 from rewardline.tokens.base_manifest import BaseManifest
+from rewardline.training.halving import Rung
 from rewardline.training.records.run_facts import RunFacts
 
 COLUMNS = (
@@ -153,6 +154,11 @@ def choices(selections: Sequence[Path], width: int = 100) -> str:
     return "\n".join(
         _first([_wrapped(f"{one.name}: {' '.join(one.sentences())}", width) for one in found], CHOICES_SHOWN)
     )
+
+
+def halvings(rungs: Sequence[Path], width: int = 100) -> str:
+    """How many cells of sweeps went on after each rung, as lines; `rungs` are `Rung` files."""
+    return "\n".join(_first([_wrapped(Rung.read(path).sentence(), width) for path in rungs]))
 
 
 def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path], width: int = 100) -> str:

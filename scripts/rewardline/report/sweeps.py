@@ -22,6 +22,8 @@ class SweepSection:
     title: str
     by_key: dict[str, Markup]
     parallel: Markup | None
+    eliminated: int
+    """How many cells were eliminated by successive halving, and are left out."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def sweep_sections(boards: Sequence[Leaderboard], facts: Mapping[str, RunFacts])
             if known and known.sweep:
                 sweeps.setdefault(known.sweep, []).append(entry)
         for name, entries in sweeps.items():
+            complete = [entry for entry in entries if facts[entry.runs[0]].eliminated_at is None]
+            eliminated, entries = len(entries) - len(complete), complete
             runs = [facts[entry.runs[0]] for entry in entries]
             varied = _with_names(varied_settings(runs), runs)
             anchor = f"sweep-{number}-{len(sections)}"
@@ -51,7 +55,7 @@ def sweep_sections(boards: Sequence[Leaderboard], facts: Mapping[str, RunFacts])
             }
             parallel = _parallel(anchor, varied, entries) if len(varied) >= PARALLEL else None
             if by_key:
-                sections.append(SweepSection(f"{name}, {board.title}", by_key, parallel))
+                sections.append(SweepSection(f"{name}, {board.title}", by_key, parallel, eliminated))
     return sections
 
 

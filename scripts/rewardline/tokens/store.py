@@ -269,6 +269,11 @@ class TokenDataset:
         return int(self.pair_counts.sum())
 
     @property
+    def prompt_ids(self) -> pa.Array:
+        """The id of each comparison's prompt: strings [N]."""
+        return self._rows["prompt_id"].take(self._places).combine_chunks()
+
+    @property
     def tokens(self) -> Lengths:
         """Distinct tokens of each comparison: int64 [N]."""
         owner = np.repeat(np.arange(len(self)), self.tail_counts)

@@ -127,16 +127,24 @@ def states(folder: Path) -> Iterator[JsonObject]:
             continue
 
 
-def restore(engine: DeepSpeedEngine, folder: Path) -> JsonObject | None:
+def restore(engine: DeepSpeedEngine, folder: Path, last: int | None = None) -> JsonObject | None:
     """Load the newest undamaged checkpoint into the engine; every process must call it.
 
-    Returns its `state`, or None where there is no checkpoint.
+    Those of steps after `last` are deleted: training from an earlier one makes them again. Returns the `state` of the
+    one loaded, or None where there is no checkpoint.
 
     Raises:
         UserError: there are checkpoints, but all are damaged.
         OSError: a file cannot be read, for a reason other than damage.
     """
-    available = run_on_first(lambda: steps(folder))
+
+    def until_last() -> list[Path]:
+        for path in steps(folder):
+            if last is not None and int(path.name.removeprefix(_PREFIX)) > last:
+                shutil.rmtree(path)
+        return steps(folder)
+
+    available = run_on_first(until_last)
     damaged: list[Path] = []
     for path in reversed(available):
         try:

@@ -3,7 +3,7 @@
 All processes score it together: every process must call each function.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from deepspeed import DeepSpeedEngine
@@ -19,11 +19,13 @@ EVAL_PAIRS = 512
 """Pairs of the eval split that are scored during training: the first, whose order is that of a hash of their prompt."""
 
 
-def evaluate(engine: DeepSpeedEngine, loader: MicroBatchLoader) -> Sums:
-    """Sums over the first pairs, whose loss is pairwise whatever the objective."""
-    enough = int((loader.data.pair_counts.cumsum() < EVAL_PAIRS).sum()) + 1
+def evaluate(engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: Iterable[int] | None = None) -> Sums:
+    """Sums over pairs, whose loss is pairwise whatever the objective: those of `comparisons`, or else the first."""
+    if comparisons is None:
+        enough = int((loader.data.pair_counts.cumsum() < EVAL_PAIRS).sum()) + 1
+        comparisons = range(min(enough, len(loader.data)))
     sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=loader.device)
-    for scores, batch in _scores(engine, loader, enough):
+    for scores, batch in _scores(engine, loader, comparisons):
         sums += batch_sums(scores, pair_losses(scores, batch), batch)
     return Sums(*sum_over_processes(sums).tolist())
 
@@ -31,15 +33,17 @@ def evaluate(engine: DeepSpeedEngine, loader: MicroBatchLoader) -> Sums:
 def score_moments(engine: DeepSpeedEngine, loader: MicroBatchLoader) -> Normalization:
     """Mean and standard deviation of the scores of all answers."""
     sums = torch.zeros(3, dtype=torch.float64, device=loader.device)
-    for scores, _ in _scores(engine, loader, len(loader.data)):
+    for scores, _ in _scores(engine, loader, range(len(loader.data))):
         wide = scores.double()
         sums += torch.stack([torch.ones_like(wide).sum(), wide.sum(), wide.square().sum()])
     return moments(*sum_over_processes(sums).tolist())
 
 
-def _scores(engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: int) -> Iterator[tuple[Tensor, Batch]]:
-    """This process's part of the scores of the first `comparisons`, without gradients."""
-    pieces = [Piece(index, 0, count) for index, count in enumerate(loader.data.pair_counts[:comparisons].tolist())]
+def _scores(
+    engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: Iterable[int]
+) -> Iterator[tuple[Tensor, Batch]]:
+    """This process's part of the scores of some comparisons, without gradients."""
+    pieces = [Piece(index, 0, int(loader.data.pair_counts[index])) for index in comparisons]
     engine.eval()
     with torch.no_grad():
         for batch, is_real in loader.load(pieces):

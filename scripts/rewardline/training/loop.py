@@ -52,7 +52,10 @@ class LoopState(BaseModel):
 
 @dataclass
 class TrainingLoop:
-    """One process's part of a training run; `folder`: for its log and checkpoints; `tracked`: what loggers are told."""
+    """One process's part of a training run; `folder`: for its log and checkpoints; `tracked`: what loggers are told.
+
+    `until`: the step that it is to stop after, with a checkpoint, if that comes before its end.
+    """
 
     settings: TrainSettings
     model: RewardModel
@@ -61,9 +64,11 @@ class TrainingLoop:
     eval_loader: MicroBatchLoader
     folder: Path
     tracked: loggers.TrackedRun
+    until: int | None = None
 
     def __post_init__(self) -> None:
         self.total_steps = self.optimizer_step.sampler.total_steps
+        self.last_step = min(self.total_steps, self.until or self.total_steps)
         self.state = LoopState()
         self.work = Work(self.state.work, self.engine.device)
         self._loggers: list[LogFile | loggers.Curves] = []
@@ -71,7 +76,7 @@ class TrainingLoop:
         self._saved_at = 0.0
 
     def run(self) -> None:
-        """Train from the newest checkpoint, or from the start, to the end."""
+        """Train from the newest checkpoint, or from the start, to the end or `until`."""
         training = self.settings.training
         signals.on_stop(self._on_stop)
         self._restore()
@@ -80,8 +85,10 @@ class TrainingLoop:
             self._loggers = loggers.start(training.loggers, self.tracked, done)
         self._saved_at = time.monotonic()
         self.engine.train()
-        with progress(self.settings.run, self.total_steps, "step", done, hidden=not is_first) as bar:
+        with progress(self.settings.run, self.last_step, "step", done, hidden=not is_first) as bar:
             for epoch, pieces in self.optimizer_step.sampler.steps(done):
+                if self.state.step >= self.last_step:
+                    break
                 if self.state.selection.ends(training):
                     log.info(
                         "stopped early after step %d: %d evaluations in a row without a lower eval loss",
@@ -98,7 +105,8 @@ class TrainingLoop:
                 self._save_or_stop()
         # Save what the last checkpoint lacks, so that a kill during the export does not lose it.
         (late,) = on_any(time.monotonic() - self._saved_at >= UNSAVED_SECONDS, device=self.engine.device)
-        if late and (training.checkpoint_every or training.checkpoint_minutes):
+        stays = self.until is not None and self.state.step > done
+        if stays or (late and (training.checkpoint_every or training.checkpoint_minutes)):
             self._save()
         for logger in self._loggers:
             logger.close()
@@ -174,12 +182,12 @@ class TrainingLoop:
         minutes, every = training.checkpoint_minutes, training.checkpoint_every
         late = minutes > 0 and time.monotonic() - self._saved_at >= 60 * minutes
         stopped, late = on_any(self._stopped_by is not None, late, device=self.engine.device)
-        if stopped or (step < self.total_steps and (late or (every and step % every == 0))):
+        if stopped or (step < self.last_step and (late or (every and step % every == 0))):
             saved = self._save()
             self._saved_at = time.monotonic()
             if stopped:
                 checkpoint = "checkpoint saved" if saved else "no checkpoint could be saved"
-                log.warning("stopped on request at step %d of %d, %s", step, self.total_steps, checkpoint)
+                log.warning("stopped on request at step %d of %d, %s", step, self.last_step, checkpoint)
                 interrupted = self._stopped_by == signal.SIGINT and not runtime.is_worker()
                 raise SystemExit(signals.INTERRUPTED if interrupted else signals.PREEMPTED)
 
@@ -189,7 +197,7 @@ class TrainingLoop:
 
     def _restore(self) -> None:
         """Restore the state of the newest checkpoint, if there is one."""
-        saved = checkpoints.restore(self.engine, self.folder)
+        saved = checkpoints.restore(self.engine, self.folder, self.until)
         if saved is None:
             return
         self.state = LoopState.model_validate(saved)

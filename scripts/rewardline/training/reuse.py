@@ -2,12 +2,12 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from rewardline.core.artifacts import MANIFEST, verify_files
+from rewardline.core.artifacts import MANIFEST, verify_files, write_sealed
 from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder, link_or_copy
 from rewardline.core.hashing import canonical, digest
@@ -16,6 +16,7 @@ from rewardline.core.provenance import code_digest
 from rewardline.core.versions import versions
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.store import TokenManifest
+from rewardline.training.halving import RungResult, eliminated_at
 from rewardline.training.processes.launcher import Nodes, Rendezvous, announce, join
 from rewardline.training.records import loggers
 from rewardline.training.records.model_card import model_card
@@ -40,7 +41,7 @@ def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Col
     manifest = TokenManifest.read(tokens / MANIFEST)
     files = BaseManifest.read(base / MANIFEST).files
     parts = {
-        "settings": settings.model_dump(mode="json", exclude={"sweep": True, "training": set(without)}),
+        "settings": settings.model_dump(mode="json", exclude={"sweep": True, "rung": True, "training": set(without)}),
         "tokens": manifest.as_json(),
         "base": [file.model_dump() for file in files],
         "code": code_digest(*code_files(), without=("core",)),
@@ -76,8 +77,11 @@ def discard(model: Path) -> None:
         shutil.rmtree(model)
 
 
-def publish(folder: Path, output: Path) -> None:
-    """Publish the model of a run's folder with its card, and delete checkpoints and the folders of other keys."""
+def publish(folder: Path, output: Path, *, may_go_on: bool = False) -> None:
+    """Publish the model of a run's folder with its card, and delete checkpoints and the folders of other keys.
+
+    Those of a run that `may_go_on` stay, as do results of rungs.
+    """
     model = folder / "model"
     with atomic_folder(output) as out:
         for path in filter(Path.is_file, model.rglob("*")):
@@ -86,25 +90,48 @@ def publish(folder: Path, output: Path) -> None:
             # Small files are copied, so that one of them can be damaged without its copy.
             (link_or_copy if path.suffix == ".safetensors" else shutil.copy2)(path, target)
         (out / "README.md").write_text(model_card(RunFacts.read(model / "run.json")), encoding="utf-8")
+    kept = {model, folder, *(folder.iterdir() if may_go_on else folder.glob("rung-*.json"))}
     for path in [*folder.iterdir(), *folder.parent.glob("*/")]:
-        if path not in (model, folder):
+        if path not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """A training run: its settings and folders; `checkpoints` has a folder for each key, `trackers` is for loggers."""
+    """A training run, to its end or to a rung: its settings and folders.
+
+    `checkpoints` has a folder for each key, `trackers` is for loggers; `rungs` are the files of the earlier rungs of
+    its sweep, which may have eliminated it.
+    """
 
     settings: TrainSettings
     tokens: Path
     base: Path
     checkpoints: Path
     trackers: Path
+    rungs: Sequence[Path] = ()
+
+    @cached_property
+    def eliminated_at(self) -> int | None:
+        """The step of the rung that has eliminated the run, if one has."""
+        return eliminated_at(self.settings.run, self.rungs)
+
+    @property
+    def until(self) -> int | None:
+        """The step after which training stops before its end, if it does."""
+        return self.eliminated_at if self.settings.rung is None else self.settings.rung.step
+
+    @property
+    def result(self) -> Path:
+        """The file for the result of its rung."""
+        return self.folder / f"rung-{self.until or 0:08d}.json"
 
     @cached_property
     def key(self) -> str:
-        """The key of the model."""
-        return training_key(self.settings, self.tokens, self.base, NO_EFFECT)
+        """The key of the model, or of the result of a rung."""
+        key = training_key(self.settings, self.tokens, self.base, NO_EFFECT)
+        share = self.settings.rung.share if self.settings.rung else None
+        return key if self.until is None else digest(canonical([key, self.until, share]))
 
     @cached_property
     def folder(self) -> Path:
@@ -115,11 +142,13 @@ class TrainingJob:
     def tracked(self) -> loggers.TrackedRun:
         """What loggers are told."""
         run, seed, key = self.settings.run, self.settings.seed, self.folder.name
-        facts = self.settings.as_json()
+        facts = self.settings.replace(rung=None).as_json()
         return loggers.TrackedRun(run, seed, loggers.identity(run, key), facts, self.folder, self.trackers)
 
     def run(self, train: Callable[[Rendezvous], int], nodes: Nodes, output: Path) -> int:
-        """Train on this node, unless the model is there already; the first node then publishes it to `output`.
+        """Train on this node, unless that is done; the first node then publishes the model to the folder `output`.
+
+        For a rung, its result goes to the file `output`.
 
         Returns the exit code that `train` returns, or 0.
 
@@ -133,15 +162,43 @@ class TrainingJob:
         loggers.check(self.settings.training.loggers)
         with exclusive(self.checkpoints.with_name(f".{self.checkpoints.name}.lock")):
             self.folder.mkdir(parents=True, exist_ok=True)
-            done = is_complete(self.folder / "model", self.key)
+            done = self._is_done()
             if not done:
                 verify_files(self.base / MANIFEST)  # here once, and not by each process
             rendezvous = announce(nodes, path, needed=not done)
             if done:
                 log.info("this training run is already done: its inputs, settings and code have not changed")
             else:
-                discard(self.folder / "model")
+                if self.settings.rung is None:
+                    discard(self.folder / "model")
                 if code := train(rendezvous):
                     return code
-            publish(self.folder, output)
+            if self.settings.rung is None:
+                publish(self.folder, output, may_go_on=self.eliminated_at is not None)
+            else:
+                self._publish_result(output)
         return 0
+
+    def _is_done(self) -> bool:
+        if self.settings.rung is None:
+            return is_complete(self.folder / "model", self.key)
+        if self.eliminated_at is not None:
+            return True
+        try:
+            return self.result.exists() and RungResult.read(self.result).key == self.key
+        except UserError as error:
+            log.warning("%s; scoring again", error)
+            return False
+
+    def write_result(self, pairs: int, accuracy: float) -> None:
+        """Write the result of the rung: the accuracy over some held-out pairs."""
+        result = RungResult(run=self.settings.run, key=self.key, step=self.until or 0, pairs=pairs, accuracy=accuracy)
+        write_sealed(self.result, result.as_json())
+
+    def _publish_result(self, output: Path) -> None:
+        if self.eliminated_at is not None:
+            log.info("eliminated after step %d: it does not go on", self.eliminated_at)
+            result = RungResult(run=self.settings.run, key=self.key, step=self.until or 0)
+        else:
+            result = RungResult.read(self.result)
+        write_sealed(output, result.as_json())

@@ -225,6 +225,15 @@ class TrackSettings(Settings):
     loggers: LoggersSettings
 
 
+class RungSettings(Settings):
+    """A rung of successive halving: its number from 0, the step that it ends at, and the share of the eval split's
+    prompts whose accuracy says which cells go on."""
+
+    number: Integer
+    step: Integer
+    share: Number
+
+
 class TrainSettings(Settings):
     """Settings of the train stage."""
 
@@ -238,3 +247,5 @@ class TrainSettings(Settings):
     """The share of the training prompts, by their hash."""
     training: TrainingSettings
     trust_remote_code: bool = False
+    rung: RungSettings | None = Field(None, exclude_if=lambda rung: rung is None)
+    """What it is trained to in place of its end."""

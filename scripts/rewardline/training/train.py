@@ -7,6 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from transformers.integrations import HfDeepSpeedConfig
@@ -17,15 +18,17 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import apply_umask
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
+from rewardline.data.pairs.identity import chooses
+from rewardline.data.schema import hash_texts
 from rewardline.model.loading import runs_in_transformers_4
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import set_end_token
-from rewardline.training import engine
+from rewardline.training import engine, held_out
 from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.export import export_model, take_best_weights
-from rewardline.training.held_out import score_moments
+from rewardline.training.halving import check_first
 from rewardline.training.loop import TrainingLoop
 from rewardline.training.records import loggers
 from rewardline.training.records.log_file import read_unfinished_log
@@ -39,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def train(job: TrainingJob) -> None:
-    """Train, and export the model with its run.json to the job's `folder / "model"`.
+    """Train, and export the model with its run.json to the job's `folder / "model"`; to a rung, write its result.
 
     Every process of the training run calls it.
 
@@ -65,8 +68,10 @@ def train(job: TrainingJob) -> None:
     loader = MicroBatchLoader(model, training, data, pad_id, device, objective=True)
     eval_loader = MicroBatchLoader(model, training, eval_data, pad_id, device, objective=False)
     loop = TrainingLoop(
-        settings, model, running, OptimizerStep(running, settings, loader), eval_loader, folder, job.tracked
+        settings, model, running, OptimizerStep(running, settings, loader), eval_loader, folder, job.tracked, job.until
     )
+    if settings.rung and settings.rung.number == 0 and settings.fraction == 1:  # small fractions may end before
+        check_first(settings.rung.step, loop.total_steps)
     log.info(
         "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) "
         "of %d thread(s) on %s",
@@ -81,9 +86,18 @@ def train(job: TrainingJob) -> None:
             cores,
         )
     loop.run()
+    if settings.rung is not None:
+        chosen = chooses(hash_texts(eval_data.prompt_ids), settings.rung.share)
+        sums = held_out.evaluate(running, eval_loader, np.flatnonzero(chosen).tolist())
+        if not sums.pairs:
+            raise UserError("grid.halving: the eval split has no pairs to choose by; raise the mixture's eval_fraction")
+        if rank() == 0:
+            job.write_result(int(sums.pairs), sums.correct / sums.pairs)
+        _end()
+        return
     work = loop.work.total()
     exported_step = take_best_weights(model, loop.state.selection, folder, training, loop.state.step)
-    normalization = score_moments(running, eval_loader) if training.normalize else None
+    normalization = held_out.score_moments(running, eval_loader) if training.normalize else None
     weights = engine.full_state(model.model)
     del partitioned
     if rank() == 0:
@@ -106,6 +120,10 @@ def train(job: TrainingJob) -> None:
         write_sealed(partial / "run.json", RunFacts.model_validate(facts).as_json(), files)
         apply_umask(partial)
         partial.replace(folder / "model")
+    _end()
+
+
+def _end() -> None:
     if world_size() > 1:
         dist.barrier()
     dist.destroy_process_group()
@@ -171,6 +189,7 @@ def _facts(
         "hardware": versions.hardware(list(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))),
         "steps": state.step,
         "exported_step": exported_step,
+        "eliminated_at": job.eliminated_at,
         "continued": state.continued,
         "pairs": state.pairs,
         "tokens": state.tokens,

@@ -109,6 +109,15 @@ class RunEntry(TrainedEntry):
     model: Text = Field(description="Name of the model to train.")
 
 
+class Halving(Settings):
+    """Successive halving of the cells of a sweep."""
+
+    factor: Integer = Field(3, ge=2, description="After each rung one of this many cells goes on, the best ones.")
+    min_steps: Integer = Field(
+        ge=1, description="Steps of the first rung; each further one ends after `factor` times as many."
+    )
+
+
 class Grid(Settings):
     """Values by key of a run, such as `training.learning_rate`, beside the options of the sweep."""
 
@@ -118,6 +127,11 @@ class Grid(Settings):
     sample: Integer | None = Field(None, ge=1, description="Number of cells to draw; `null` trains all of them.")
     seed: Integer = Field(0, ge=0, description="Seed of the draw.")
     max_cells: Integer = Field(100, ge=1, description="Maximum number of cells without `sample`.")
+    halving: Halving | None = Field(
+        None,
+        description="Successive halving: train all cells for `min_steps` steps, continue one of every `factor` (3), the"
+        " best, and so on; see below.",
+    )
 
     @model_validator(mode="after")
     def _has_keys(self) -> Self:
@@ -138,7 +152,7 @@ class SweepEntry(TrainedEntry):
     model: Text | None = Field(None, description="Name of the model to train, unless the grid has it.")
     grid: Grid = Field(
         description="Sweep: lists of values by key, `{training.learning_rate: [1e-5, 5e-5], model: [a, b]}`. Each"
-        " combination of values (cell) is a run; see below, also for `sample`, `seed` and `max_cells`."
+        " combination of values (cell) is a run; see below, also for `sample`, `seed`, `max_cells` and `halving`."
     )
 
 
@@ -151,6 +165,7 @@ class Cell(Settings):
 
     sweep: str
     values: JsonObject
+    halving: Halving | None = None
 
 
 class EnsembleEntry(CombineSettings, EvaluatedEntry):
@@ -166,7 +181,11 @@ class EnsembleEntry(CombineSettings, EvaluatedEntry):
 class SelectEntry(Settings):
     """The choice of the best of several runs."""
 
-    among: Annotated[Unique[Text], Field(min_length=1), BeforeValidator(_listed)] = Field(
+    among: Annotated[
+        Unique[Text],
+        Field(min_length=1),
+        BeforeValidator(_listed, json_schema_input_type=Text | Unique[Text]),
+    ] = Field(
         alias="from",
         description="Name of a run or sweep, or a list of such names and run ids. The seeds of a run count together.",
     )

@@ -12,7 +12,7 @@ from rewardline.evaluation.settings import HELD_OUT
 from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
-from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, run_table, runs_named
+from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, halved_sweeps, run_table, runs_named
 from rewardline.workflow.sweeps import same_training
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -53,6 +53,7 @@ def cross_check(config: Config) -> Iterator[str]:
             swept = cell and problem.partition(":")[0].removeprefix(f"runs.{cell.sweep}.") in cell.values
             yield problem.replace(f"runs.{cell.sweep}", f"runs.{cell.sweep}.grid", 1) if cell and swept else problem
     yield from _check_cells(config)
+    yield from _check_halving(config)
     names: dict[str, str] = {}
     for run in run_table(config):
         if (name := names.setdefault(run.run_id, run.name)) != run.name:
@@ -148,6 +149,36 @@ def _check_cells(config: Config) -> Iterator[str]:
         yield from same_training(
             config, sweep, [n for n in config.cells if config.cells[n].sweep == sweep and n in known]
         )
+
+
+def _check_halving(config: Config) -> Iterator[str]:
+    """Cells compete on one eval split, with the same fractions of its mixture, before their training ends."""
+    for sweep, halved in halved_sweeps(config).items():
+        where = f"runs.{sweep}.grid"
+        runs = {
+            name: run for name, run in config.runs.items() if name in config.cells and config.cells[name].sweep == sweep
+        }
+        if len(halved.cells) < halved.factor:
+            yield (
+                f"{where}.halving.factor: {halved.factor} is more than the number of cells ({len(halved.cells)}); lower"
+                " it, or add values"
+            )
+        most = [run.training.max_steps for run in runs.values() if run.training.max_steps is not None]
+        if most and halved.steps[0] >= min(most):
+            yield (
+                f"{where}.halving.min_steps: {halved.steps[0]:,} is not below the {min(most):,} steps of max_steps;"
+                " lower it, or raise max_steps"
+            )
+        mixtures = sorted({run.mixture for run in runs.values()})
+        if len(mixtures) > 1:
+            yield (
+                f"{where}.halving: the cells are on {' and '.join(mixtures)}, each with an eval split of its own; make"
+                " a sweep for each mixture"
+            )
+        elif mixtures[0] in config.mixtures and not config.mixtures[mixtures[0]].eval_fraction:
+            yield f"{where}.halving: needs an eval split to choose by; set the mixture's eval_fraction above 0"
+        if len(set(map(len, halved.cells.values()))) > 1:
+            yield f"{where}.halving: the cells of a sample have different fractions of the data; remove sample"
 
 
 def _check_probes(config: Config) -> Iterator[str]:

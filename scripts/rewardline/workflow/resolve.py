@@ -116,7 +116,7 @@ def _expanded(config: Config, written: Mapping[Place, str]) -> tuple[Config, lis
                 one, other = (canonical(values) for values in (cells[cell_id].values, chosen))
                 problems.append(f"{where}.grid: {one} and {other} have the same run id {cell_id}; leave one out")
             runs[cell_id] = RunEntry.model_validate(sweeps.with_values(entry, chosen))
-            cells[cell_id] = Cell(sweep=name, values=chosen)
+            cells[cell_id] = Cell(sweep=name, values=chosen, halving=entry.grid.halving)
     return config.expanded(runs, cells), problems
 
 

@@ -1,7 +1,9 @@
 """The runs of a configuration, one for each seed, its ensembles, and the data that they use."""
 
 from collections.abc import Iterable
+from math import inf
 
+from rewardline.core.hashing import canonical
 from rewardline.core.settings import Settings
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.workflow.config import Config, DatasetEntry
@@ -35,6 +37,44 @@ class RunChoice(Settings):
     runs: tuple[str, ...]
 
 
+class HalvedSweep(Settings):
+    """A sweep with successive halving: the run ids of each cell that competes, and the steps of the rungs."""
+
+    cells: dict[str, list[str]]
+    factor: int
+    steps: list[int]
+
+    def kept(self, rung: int) -> int:
+        """How many cells go on after a rung (from 0)."""
+        return int(len(self.cells) // self.factor ** (rung + 1))
+
+    @property
+    def runs(self) -> list[str]:
+        """The run ids of all cells."""
+        return [run for runs in self.cells.values() for run in runs]
+
+
+def halved_sweeps(config: Config) -> dict[str, HalvedSweep]:
+    """The sweeps with successive halving, by name. Cells that differ in their fraction of the data alone are one."""
+    result: dict[str, HalvedSweep] = {}
+    halvings = {cell.sweep: cell.halving for cell in config.cells.values() if cell.halving}
+    table = run_table(config) if halvings else []
+    for sweep, halving in halvings.items():
+        names: dict[str, str] = {}
+        cells: dict[str, list[str]] = {}
+        for run in table:
+            if run.sweep == sweep:
+                values = {key: value for key, value in config.cells[run.name].values.items() if key != "fraction"}
+                cells.setdefault(names.setdefault(canonical(values), run.name), []).append(run.run_id)
+        longest = max(config.runs[run.name].training.max_steps or inf for run in table if run.sweep == sweep)
+        steps, left = [halving.min_steps], len(cells) // halving.factor
+        while left >= halving.factor and steps[-1] * halving.factor < longest:
+            steps.append(steps[-1] * halving.factor)
+            left //= halving.factor
+        result[sweep] = HalvedSweep(cells=cells, factor=halving.factor, steps=steps)
+    return result
+
+
 def run_table(config: Config, selected: set[str] | None = None) -> list[Run]:
     """One run for each seed of each entry; if `selected` is given, of these, their ensembles and their choices."""
     table = []
@@ -42,6 +82,8 @@ def run_table(config: Config, selected: set[str] | None = None) -> list[Run]:
     if selected is not None:
         members = {run_id for name in config.ensembles.keys() & selected for run_id in members_of(config, name)}
         members |= {run_id for choice in choice_table(config, selected) for run_id in choice.runs}
+        for halved in halved_sweeps(config).values():  # whose cells need each other
+            members |= set(halved.runs) if members & set(halved.runs) else set()
     for name, entry in sorted(config.runs.items()):
         sweep = config.cells[name].sweep if name in config.cells else None
         for seed in entry.seeds:

@@ -15,9 +15,10 @@ from rewardline.evaluation.settings import HELD_OUT, EnsembleSettings, EvaluateS
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
-from rewardline.training.settings import TrackSettings, TrainSettings
+from rewardline.training.halving import HalvingSettings
+from rewardline.training.settings import RungSettings, TrackSettings, TrainSettings
 from rewardline.workflow.config import Config, MixtureEntry
-from rewardline.workflow.runs import Ensemble, Run, RunChoice, sources
+from rewardline.workflow.runs import Ensemble, HalvedSweep, Run, RunChoice, sources
 
 
 def download_settings(config: Config, dataset: str, files: Sequence[str]) -> DownloadSettings:
@@ -135,12 +136,23 @@ def join_settings(config: Config, name: str) -> JoinTokensSettings:
     return mixture(config, name).narrow(JoinTokensSettings)
 
 
-def train_settings(config: Config, run: Run) -> TrainSettings:
-    """What a training run depends on."""
+def train_settings(config: Config, run: Run, rung: RungSettings | None = None) -> TrainSettings:
+    """What a training run depends on, or that to a rung."""
     remote = config.models[run.model].trust_remote_code
     entry = config.runs[run.name]
-    values = {"fraction": entry.fraction, "training": entry.training}
+    values = {"fraction": entry.fraction, "training": entry.training, "rung": rung}
     return run.narrow(TrainSettings, run=run.run_id, trust_remote_code=remote, **values)
+
+
+def rung_settings(config: Config, run: Run, sweep: HalvedSweep, number: int) -> TrainSettings:
+    """What the training of a run to a rung of its sweep depends on."""
+    share = config.mixtures[run.mixture].choosing
+    return train_settings(config, run, RungSettings(number=number, step=sweep.steps[number], share=share))
+
+
+def halving_settings(name: str, sweep: HalvedSweep, number: int) -> HalvingSettings:
+    """What the choice of the cells that go on after a rung depends on."""
+    return HalvingSettings(sweep=name, step=sweep.steps[number], keep=sweep.kept(number), cells=sweep.cells)
 
 
 def track_settings(config: Config, run: Run) -> TrackSettings:

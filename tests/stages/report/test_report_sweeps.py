@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import plot
-from rewardline.report.summary import choices, final_summary
+from rewardline.report.summary import choices, final_summary, halvings
 
 from support.results_folder import Page, Results
 
@@ -44,6 +44,19 @@ def test_a_sweep_has_a_figure_for_each_key_and_one_of_all(results: Results) -> N
         assert f"Accuracy by {key}." in page.text
     labels = set(page.attributes("aria-label"))
     assert "Parallel coordinates of learning_rate, weight_decay, loss and accuracy." in labels
+
+
+def test_eliminated_cells_are_in_the_tables_and_not_in_the_figures(results: Results, tmp_path: Path) -> None:
+    results.eval("s-lr=0.01", subsets=())
+    results.model("s-lr=0.01", steps=20, sweep="s", eliminated_at=20, training={"learning_rate": 0.01})
+    page = Page(results.page())
+    assert "Without 1 cell that successive halving eliminated." in page.text and "eliminated_at" in page.text
+    cells = [{"name": "a", "runs": ["a"], "accuracy": 0.7, "goes_on": True}]
+    cells.append({"name": "b", "runs": ["b"], "accuracy": 0.6, "goes_on": False})
+    (tmp_path / "0.json").write_text(json.dumps({"sweep": "s", "step": 20, "cells": cells}))
+    assert halvings([tmp_path / "0.json"]).startswith(
+        "s: 1 of 2 cells went on after step 20, those with an accuracy of 70.0%"
+    )
 
 
 @pytest.mark.usefixtures("results")

@@ -77,7 +77,8 @@ def run(root: Path, scores: dict[str, Path]) -> int:
                 "--scores",
                 *map(str, scores.values()),
             ),
-            *("--models", str(root / "models"), "--output", str(root / "models" / "best")),
+            *("--models", *(str(root / "models" / name / "run.json") for name in scores)),
+            *("--output", str(root / "models" / "best")),
         ]
     )
 
@@ -103,10 +104,28 @@ def test_the_chosen_model_is_a_folder_whose_card_has_the_reason(tmp_path: Path) 
     assert (tmp_path / "models" / "good" / "README.md").read_text() == "# good\n", "the model itself stays as it is"
 
 
+def test_what_halving_eliminated_is_not_chosen_however_good_it_is(tmp_path: Path) -> None:
+    results, scores = Results(tmp_path), {}
+    for name, kind, step in (("early", "perfect", 9), ("late", "noise", None)):
+        results.eval(name)
+        results.model(name, eliminated_at=step)
+        (tmp_path / "models" / name / "README.md").write_text(f"# {name}\n")
+        folder = tmp_path / "evals" / name / "eval"
+        scores[name] = stored(table(np.random.default_rng(1), 200, scores=kind), folder)
+    assert run(tmp_path, scores) == 0
+    found = ChosenRun.read(tmp_path / "models" / "best" / "selection.json")
+    assert (found.run, found.eliminated, found.differences) == ("late", ["early"], [])
+    assert "late is the only run left on the held-out split" in found.sentences()[0]
+    assert "eliminated 1 before the end of its training" in found.sentences()[0]
+    with pytest.raises(UserError, match="halving has eliminated all runs"):
+        run(tmp_path, {"early": scores["early"]})
+
+
 def test_runs_without_common_pairs_are_refused(tmp_path: Path) -> None:
     results, scores = Results(tmp_path), {}
     for name in ("a", "b"):
         results.eval(name)
+        results.model(name)
         rows = table(np.random.default_rng(1), 50)
         scores[name] = stored(rows.assign(pair_id=name + rows["pair_id"]), tmp_path / "evals" / name / "eval")
     with pytest.raises(UserError, match="evaluated on the same data"):

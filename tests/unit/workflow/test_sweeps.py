@@ -6,8 +6,8 @@ import pytest
 
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import ConfigError, resolve
-from rewardline.workflow.runs import choice_table, ensemble_table, run_table
-from rewardline.workflow.settings import select_settings, train_settings
+from rewardline.workflow.runs import choice_table, ensemble_table, halved_sweeps, run_table
+from rewardline.workflow.settings import rung_settings, select_settings, train_settings
 
 RATES = {"training.learning_rate": ["1e-5", 5e-5]}
 
@@ -92,6 +92,28 @@ def test_fractions_of_a_mixture_make_a_sweep_of_every_run_on_it() -> None:
     assert "fraction" not in settings["other"].as_json(), "the key of a training run on all data stays as it was"
 
 
+def test_halving_has_rungs_until_the_best_cells_are_trained_to_the_end() -> None:
+    grid = {"training.warmup": list(range(1, 10)), "halving": {"factor": 3, "min_steps": 20}}
+    halved = halved_sweeps(config(grid, seeds=[0, 1]))["s"]
+    assert (halved.steps, [halved.kept(rung) for rung in (0, 1)]) == ([20, 60], [3, 1])
+    assert len(halved.cells) == 9 and halved.cells["s-warmup=1.0"] == ["s-warmup=1.0-seed0", "s-warmup=1.0-seed1"]
+    assert halved_sweeps(config(grid, training={"max_steps": 60}))["s"].steps == [20], "the end is no rung"
+    assert halved_sweeps(config(RATES)) == {}
+    both = halved_sweeps(config({**RATES, "fraction": [0.5, 1], "halving": {"factor": 2, "min_steps": 1}}))["s"]
+    assert [len(runs) for runs in both.cells.values()] == [2, 2], "all fractions of a cell go on, or none"
+
+
+def test_a_halved_sweep_is_run_with_all_its_cells_and_its_models_have_the_key_of_others() -> None:
+    grid = {**RATES, "halving": {"factor": 2, "min_steps": 5}}
+    others = {"o": {"mixture": "m", "model": "x"}, "e": {"ensemble": ["o", "s-lr=1e-05"]}}
+    result = config(grid, others)
+    assert {run.run_id for run in run_table(result, {"e"})} == {"o", "s-lr=1e-05", "s-lr=5e-05"}
+    run = run_table(result, {"s"})[0]
+    assert train_settings(result, run) == train_settings(config(RATES, others), run)
+    rung = rung_settings(result, run, halved_sweeps(result)["s"], 0).rung
+    assert rung is not None and (rung.number, rung.step, rung.share) == (0, 5, 0.5)
+
+
 def test_long_values_have_short_names() -> None:
     names = ids({"training.lora": [{"target_modules": ["x" * n]} for n in (299, 300)]})
     assert len(set(names)) == 2 and all(len(name) <= 150 for name in names)
@@ -115,6 +137,28 @@ def test_long_values_have_short_names() -> None:
         ({"training.threads": [1, 2]}, ["runs.s.grid: training.threads changes nothing but rounding"]),
         ({"training.eval_every": [1, 2]}, ["runs.s.grid: training.eval_every changes nothing"]),
         ({"mixture": ["m", "no"]}, ["runs.s.grid: mixture changes nothing"]),
+        ({**RATES, "halving": {"factor": 1, "min_steps": 9}}, ["runs.s.grid.halving.factor: 1", "or equal to 2"]),
+        ({**RATES, "halving": {"factor": 2}}, ["runs.s.grid.halving: min_steps is missing"]),
+        (
+            {**RATES, "halving": {"min_step": 9, "min_steps": 9}},
+            ["halving.min_step: unknown key", "did you mean min_steps?"],
+        ),
+        (
+            {**RATES, "halving": {"min_steps": 9}},
+            ["runs.s.grid.halving.factor: 3 is more than the number of cells (2)"],
+        ),
+        (
+            {"training.max_steps": [9, 20], "halving": {"factor": 2, "min_steps": 9}},
+            ["runs.s.grid.halving.min_steps: 9 is not below the 9 steps of max_steps"],
+        ),
+        (
+            {"mixture": ["m", "n"], "halving": {"factor": 2, "min_steps": 9}},
+            ["runs.s.grid.halving: the cells are on m and n", "a sweep for each mixture"],
+        ),
+        (
+            {**RATES, "fraction": [0.5, 1], "sample": 3, "halving": {"factor": 2, "min_steps": 9}},
+            ["runs.s.grid.halving: the cells of a sample have different fractions"],
+        ),
         ({"training.warmup": list(range(101))}, ["runs.s.grid: 101 cells", "max_cells (100)", "sample"]),
         (
             {"training.precision": ["fp32", "bf16"]},

@@ -70,6 +70,11 @@ def unit_interval_hash(key: str, number: int) -> float:
     return ((mixed ^ mixed >> 31) >> 11) * 2.0**-53
 
 
+def chooses(prompts: Hashes, share: float) -> npt.NDArray[np.bool_]:
+    """Whether held-out prompts, by `schema.hash_texts` of their ids, are of the `share` that chooses runs: bool [N]."""
+    return unit_interval_hashes("choose", prompts) < share
+
+
 # Letters of other scripts that look like a Latin one in lower or else in upper case, as of Unicode's confusables.txt
 # (UTS 39). One each, since Вода and вода are one word; what is folded is compared, never shown.
 _LOOK_ALIKES = (

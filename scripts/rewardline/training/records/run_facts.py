@@ -40,6 +40,7 @@ class RunFacts(Manifest):
     Attributes:
         parameters, trained_parameters: numbers of weights.
         steps, exported_step: optimizer steps that were taken, and the step whose weights the model has.
+        eliminated_at: the step after which successive halving ended the training; None for a complete one.
         pairs, tokens, seconds: sums over the steps; tokens of chosen and rejected in full.
         final: the last loss and evaluation up to the exported step.
         batching, attention: how it was computed, where the settings leave that open.
@@ -66,6 +67,7 @@ class RunFacts(Manifest):
     train_pairs: int
     steps: int
     exported_step: int
+    eliminated_at: int | None = None
     continued: list[Resumption]
     pairs: int
     tokens: int
