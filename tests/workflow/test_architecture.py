@@ -33,15 +33,15 @@ MOST_MODULES = {
     "halve.py": 10,
     "index_joins.py": 18,
     "join_tokens.py": 16,
-    "plot.py": 42,
+    "plot.py": 43,
     "publish.py": 18,
     "score.py": 50,
     "select_model.py": 30,
     "serve.py": 49,
-    "summarize.py": 23,
+    "summarize.py": 24,
     "tokenize_pairs.py": 24,
     "track.py": 18,
-    "train.py": 54,
+    "train.py": 56,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 

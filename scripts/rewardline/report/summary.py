@@ -158,7 +158,7 @@ def choices(selections: Sequence[Path], width: int = 100) -> str:
 
 def halvings(rungs: Sequence[Path], width: int = 100) -> str:
     """How many cells of sweeps went on after each rung, as lines; `rungs` are `Rung` files."""
-    return "\n".join(_first([_wrapped(Rung.read(path).sentence(), width) for path in rungs]))
+    return "\n".join(_first([_wrapped(Rung.read(path).sentence(), width) for path in rungs], CHOICES_SHOWN))
 
 
 def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path], width: int = 100) -> str:
