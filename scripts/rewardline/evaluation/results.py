@@ -190,7 +190,7 @@ class Baseline(Result):
     sections: dict[str, Number] = {}
 
 
-class CurvePoint(Result):
+class BestOfNPoint(Result):
     """Best-of-n: the mean over prompts of the gold score of the answer with the greatest score, and its 95% interval.
 
     `kl` is the divergence from the policy in nats, `best` the gold score that the best possible scores would reach, and
@@ -211,7 +211,7 @@ class BestOfNCurve(Result):
 
     prompts: Count
     left_out: Count = 0
-    points: list[CurvePoint] = []
+    points: list[BestOfNPoint] = []
 
 
 class PublishedFigures(Result):

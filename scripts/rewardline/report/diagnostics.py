@@ -8,7 +8,7 @@ from statistics import fmean
 from markupsafe import Markup
 
 from rewardline.evaluation.leaderboards import Entry, average, pooled
-from rewardline.evaluation.results import Bin, CurvePoint, EvaluationResult, Rates
+from rewardline.evaluation.results import BestOfNPoint, Bin, EvaluationResult, Rates
 from rewardline.report import figures
 from rewardline.report.findings import FEW_PAIRS
 from rewardline.report.formatting import Table, decimal, interval, percent, signed
@@ -98,12 +98,12 @@ def _binned(name: str, alt: str, series: figures.BinSeries, label: str, roots: b
     return figures.binned(name, alt, series, label, roots) if several else None
 
 
-def _curve(entry: Entry) -> list[CurvePoint]:
+def _curve(entry: Entry) -> list[BestOfNPoint]:
     """The best-of-n curve of a published benchmark, the mean of seeds; [] where there is none."""
     curves = [one.sections.curve.points for one in entry.members if one.sections and one.sections.curve]
     names = ("kl", "gold", "gold_low", "gold_high", "best", "score")
     return [
-        CurvePoint(n=points[0].n, **{name: fmean(getattr(point, name) for point in points) for name in names})
+        BestOfNPoint(n=points[0].n, **{name: fmean(getattr(point, name) for point in points) for name in names})
         for points in zip(*curves, strict=False)
     ]
 

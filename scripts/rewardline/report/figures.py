@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rewardline.evaluation.comparisons import LearningCurve
-from rewardline.evaluation.results import Bin, CurvePoint, Rates
+from rewardline.evaluation.results import BestOfNPoint, Bin, Rates
 from rewardline.report.formatting import display_width, shorten
 
 RUN_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#a89a00")
@@ -327,7 +327,7 @@ def binned(name: str, alt: str, series: BinSeries, label: str, roots: bool = Fal
     return _svg(axes, name, alt)
 
 
-def best_of_n(name: str, series: Sequence[tuple[str, Sequence[CurvePoint]]]) -> Markup:
+def best_of_n(name: str, series: Sequence[tuple[str, Sequence[BestOfNPoint]]]) -> Markup:
     """The gold score of the best of n answers by score over the divergence; dashed: by the best possible scores."""
     axes = _axes(height=2.8, bottom=0.55)
     points = max((points for _, points in series), key=len)

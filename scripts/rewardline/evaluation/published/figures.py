@@ -14,7 +14,7 @@ from rewardline.evaluation.metrics.intervals import mean_interval
 from rewardline.evaluation.published.base import Benchmark, PublishedPair, ScoredAnswer, ScoredRow
 from rewardline.evaluation.published.rankings import scores_and_golds
 from rewardline.evaluation.published.registry import BENCHMARKS
-from rewardline.evaluation.results import Baseline, BestOfNCurve, CurvePoint, PublishedFigures
+from rewardline.evaluation.results import Baseline, BestOfNCurve, BestOfNPoint, PublishedFigures
 from rewardline.evaluation.scores import read_batches
 
 BASELINES: Final[Mapping[str, Callable[[int, ScoredAnswer], float]]] = {
@@ -116,7 +116,7 @@ def best_of_n_curve(rows: Sequence[ScoredRow]) -> BestOfNCurve | None:
     for k, size in enumerate(sizes):
         low, high = mean_interval((reached[:, k] - least) / span, prompts) if span else (0.0, 0.0)
         points.append(
-            CurvePoint(
+            BestOfNPoint(
                 n=size,
                 kl=best_of_n_divergence(size),
                 gold=float(reached[:, k].mean()),
