@@ -77,7 +77,8 @@ class JobLines(logging.Formatter):
             reason = [text for path in logs for text in failure_message(path) or _last_lines(path)]
             if not reason:
                 return f"{clock}  failed\n{self._other.format(record)}"
-            aux = [f"{name}: {value}" for name, value in facts["aux"].items()]
+            # A cluster says in the message how the job ended, such as NODE_FAIL.
+            aux = [*filter(None, [facts["rule_msg"]]), *(f"{name}: {value}" for name, value in facts["aux"].items())]
             return "\n  ".join([f"{clock}  failed {line}; see {' '.join(facts['log'])}", *aux, *reason])
         del self._jobs[facts["job_id"]]
         self._finished[job.rule] += 1
