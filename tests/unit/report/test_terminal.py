@@ -69,9 +69,16 @@ def test_a_failed_job_says_why_at_once_and_counts_when_its_retry_has_ended(tmp_p
     terminal.plan(train=1)
     for log in (stated, crashed, tmp_path / "none.log"):
         terminal.begin(0, 1, "train", "Training a")
-        terminal.log(9, "job_error", "Error", jobid=1, rule_name="train", log=[str(log)], aux={"slurm_jobid": 5})
+        facts = {"rule_msg": "status NODE_FAIL", "log": [str(log)], "aux": {"slurm_jobid": 5}}
+        terminal.log(9, "job_error", "Error", jobid=1, rule_name="train", **facts)
     said, traceback, unknown = terminal.shown[1:]
-    assert said.endswith(f"9.0 s  train  Training a; see {stated}\n  slurm_jobid: 5\n  rows.jsonl, row 3: no answer")
+    lines = [
+        "train  Training a; see " + str(stated),
+        "status NODE_FAIL",
+        "slurm_jobid: 5",
+        "rows.jsonl, row 3: no answer",
+    ]
+    assert said.endswith("9.0 s  " + "\n  ".join(lines))
     assert traceback.endswith("  Traceback\n  KeyError: 7")
     assert unknown.endswith("failed\nother: Error")
     terminal.begin(10, 1, "train", "Training a")
