@@ -92,8 +92,9 @@ def prepare(folder: Path, data: Path | None, model: str, pairs: int, max_length:
         "models": {"x": {"path": str(folder / "model"), "max_length": max_length, "template": "plain"}},
         "runs": {"r": {"mixture": "m", "model": "x", "training": training}},
     }
+    # The pairs do not depend on the model, which is made with a tokenizer trained on them.
+    _pipeline(folder, {**config, "models": {"x": {"path": "any/model"}}}, "results/pairs/m/stats.json")
     (folder / "model").mkdir(exist_ok=True)
-    _pipeline(folder, config, "results/pairs/m/stats.json")
     parameters = _make_model(folder, model)
     _pipeline(folder, config, "results/tokens/m/x/manifest.json")
     return _work(folder, config, parameters)
