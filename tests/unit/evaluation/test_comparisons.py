@@ -67,7 +67,7 @@ def test_a_difference_is_that_of_the_common_pairs(tmp_path: Path) -> None:
     folder.run("good", good)
     board, _ = folder.compare()
     assert (board["benchmark"], board["mixture"]) == ("bench", None)
-    assert ComparisonsFile.read(tmp_path / "comparisons.json").as_json() == {"boards": [board]}
+    assert ComparisonsFile.read(tmp_path / "comparisons.json").as_json() == {"boards": [board], "curves": []}
     (one,) = board["differences"]
     assert (one["first"], one["second"], one["n"]) == ("good", "bad", 300)
     assert one["difference"] == pytest.approx((good[:300] > 0).mean() - (bad[:300] > 0).mean())
