@@ -4,6 +4,7 @@ A new benchmark is a file with a class of its own, and a line in `registry`.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, NamedTuple, TypedDict
@@ -127,7 +128,7 @@ class Measured(NamedTuple):
     sections: dict[str, Section]
 
 
-class Benchmark:
+class Benchmark(ABC):
     """A published benchmark.
 
     `name` is that in the configuration; `title`, `measures`, `size`, `license` and `source` are for the table of
@@ -152,16 +153,9 @@ class Benchmark:
             return None if self.shape.mismatch(subset) else subset
         return next((name for name in self.sections if subset.startswith(name)), None)
 
-    def score(self, rows: Sequence[ScoredRow]) -> float:
-        """The score of a section, of its complete rows, one or more."""
-        raise NotImplementedError
-
+    @abstractmethod
     def measure(self, rows: Sequence[ScoredRow]) -> Measured:
-        """The figures of complete rows; by default the score of each section and their mean."""
-        sections = {
-            name: Section(score=self.score(members), n=len(members)) for name, members in self.by_section(rows).items()
-        }
-        return Measured(mean([section.score for section in sections.values()]), sections)
+        """The figures of complete rows, one or more."""
 
     def by_section(self, rows: Sequence[ScoredRow]) -> dict[str, list[ScoredRow]]:
         """The rows of each section that has any: in the order of `sections`, else by name."""
@@ -171,6 +165,21 @@ class Benchmark:
                 found.setdefault(section, []).append(row)
         names = self.sections or sorted(found)
         return {name: found[name] for name in names if found[name]}
+
+
+class SectionedBenchmark(Benchmark):
+    """A benchmark with the same score for every section."""
+
+    @abstractmethod
+    def score(self, rows: Sequence[ScoredRow]) -> float:
+        """The score of a section, of its complete rows, one or more."""
+
+    def measure(self, rows: Sequence[ScoredRow]) -> Measured:
+        """The score of each section, and their mean."""
+        sections = {
+            name: Section(score=self.score(members), n=len(members)) for name, members in self.by_section(rows).items()
+        }
+        return Measured(mean([section.score for section in sections.values()]), sections)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
-from rewardline.evaluation.published.base import Benchmark, ScoredRow, mean
+from rewardline.evaluation.published.base import ScoredRow, SectionedBenchmark, mean
 from rewardline.evaluation.published.rankings import scores_and_golds, tau_b
 
 
-class HelpSteer(Benchmark):
+class HelpSteer(SectionedBenchmark):
     """Which attributes of answers the scores follow: a ranking of the answers to a prompt by each."""
 
     name = "helpsteer"

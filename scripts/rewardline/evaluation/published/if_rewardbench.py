@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
-from rewardline.evaluation.published.base import Benchmark, Measured, ScoredRow, mean
+from rewardline.evaluation.published.base import Measured, ScoredRow, SectionedBenchmark, mean
 from rewardline.evaluation.results import Section
 
 
-class IFRewardBench(Benchmark):
+class IFRewardBench(SectionedBenchmark):
     """Graphs of preferences between answers that follow instructions more or less well."""
 
     name = "if_rewardbench"

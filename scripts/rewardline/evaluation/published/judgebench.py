@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
-from rewardline.evaluation.published.base import Benchmark, Measured, ScoredRow, mean
+from rewardline.evaluation.published.base import Measured, ScoredRow, SectionedBenchmark, mean
 
 
-class JudgeBench(Benchmark):
+class JudgeBench(SectionedBenchmark):
     """Accuracy by category and of all pairs."""
 
     name = "judgebench"

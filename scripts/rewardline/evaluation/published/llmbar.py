@@ -5,11 +5,11 @@ from typing import ClassVar
 
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
-from rewardline.evaluation.published.base import Benchmark, Measured, ScoredRow, mean
+from rewardline.evaluation.published.base import Measured, ScoredRow, SectionedBenchmark, mean
 from rewardline.evaluation.results import Section
 
 
-class LLMBar(Benchmark):
+class LLMBar(SectionedBenchmark):
     """One output that follows the instruction, and one that deviates but may look better."""
 
     name = "llmbar"

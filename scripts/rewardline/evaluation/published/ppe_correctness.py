@@ -8,12 +8,12 @@ import numpy as np
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
 from rewardline.evaluation.metrics.best_of import expected_best
-from rewardline.evaluation.published.base import Benchmark, Measured, ScoredRow, mean
+from rewardline.evaluation.published.base import Measured, ScoredRow, SectionedBenchmark, mean
 from rewardline.evaluation.published.rankings import Floats, scores_and_golds
 from rewardline.evaluation.results import Section
 
 
-class PPECorrectness(Benchmark):
+class PPECorrectness(SectionedBenchmark):
     """Right answers among 32 of one model, checked by the benchmark that the question comes from."""
 
     name = "ppe_correctness"

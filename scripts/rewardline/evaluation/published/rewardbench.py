@@ -7,7 +7,7 @@ import numpy as np
 
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
-from rewardline.evaluation.published.base import Benchmark, ScoredRow, mean
+from rewardline.evaluation.published.base import ScoredRow, SectionedBenchmark, mean
 
 _LANGUAGES: Final = ("cpp", "go", "java", "js", "python", "rust")
 PROMPTS: Final[Mapping[str, Mapping[str, int]]] = {
@@ -29,7 +29,7 @@ PROMPTS: Final[Mapping[str, Mapping[str, int]]] = {
 SECTION_OF: Final = {subset: section for section, subsets in PROMPTS.items() for subset in subsets}
 
 
-class RewardBench(Benchmark):
+class RewardBench(SectionedBenchmark):
     """The mean accuracy of the subsets of a section, weighted by the published numbers of prompts."""
 
     name = "rewardbench"

@@ -8,12 +8,12 @@ import numpy as np
 
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
-from rewardline.evaluation.published.base import Benchmark, ScoredRow
+from rewardline.evaluation.published.base import ScoredRow, SectionedBenchmark
 
 TIES: Final = "Ties"
 
 
-class RewardBench2(Benchmark):
+class RewardBench2(SectionedBenchmark):
     """How often the right one of four answers has the best score; subset Ties by accuracy and margins."""
 
     name = "rewardbench2"

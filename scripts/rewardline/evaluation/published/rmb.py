@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from rewardline.core.settings import JsonObject
 from rewardline.data.formats.settings import BenchmarkRows
-from rewardline.evaluation.published.base import Benchmark, ScoredRow, mean
+from rewardline.evaluation.published.base import ScoredRow, SectionedBenchmark, mean
 
 
-class RMB(Benchmark):
+class RMB(SectionedBenchmark):
     """Pairs, and lists whose best answer must win against all others; helpfulness and harmlessness."""
 
     name = "rmb"
