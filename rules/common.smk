@@ -55,10 +55,10 @@ ROOT = local_root()
 SCRIPTS = (Path(".") if ROOT.resolve() == Path.cwd().resolve() else ROOT) / "scripts"
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from rewardline.core import files as file_system
 from rewardline.core import gpus, locks
 from rewardline.core.cli import print_anything
 from rewardline.core.errors import UserError
+from rewardline.core.files import writable_temporary_folder
 from rewardline.core.hashing import canonical
 from rewardline.core.provenance import program_files
 from rewardline.data.formats.joins import check_joins
@@ -91,7 +91,7 @@ def check_folders():
 def check_temporary_folder():
     """Have temporary files go where they can be written: elsewhere than to a TMPDIR that is missing or full."""
     try:
-        warning = file_system.writable_temporary_folder()
+        warning = writable_temporary_folder()
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if warning and workflow.is_main_process:

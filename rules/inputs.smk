@@ -46,10 +46,9 @@ def converted_data(wildcards):
 
 def labelled_dataset(wildcards):
     """All rows of a dataset of several files, where its first rows have to say what numbers as labels mean."""
-    entry = runs.sources(CONFIG)[wildcards.dataset]
-    is_stated = entry.values or entry.format not in ("auto", "preference", "votes", "ranked")
-    several = len(dataset_parts(wildcards.dataset)) > 1
-    return [f"results/data/{wildcards.dataset}/manifest.json"] if several and not is_stated else []
+    if len(dataset_parts(wildcards.dataset)) < 2 or stage_settings.labels_are_stated(CONFIG, wildcards.dataset):
+        return []
+    return data_manifests([wildcards.dataset])
 
 
 def join_index(wildcards):

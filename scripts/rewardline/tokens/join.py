@@ -5,15 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from rewardline.core.artifacts import MANIFEST, verify
 from rewardline.core.errors import UserError
 from rewardline.core.files import link_or_copy
 from rewardline.data.pairs import left_out
 from rewardline.data.pairs.left_out import Loss, PairsAccount
 from rewardline.data.pairs.rejects import FILE, join_examples, join_rejects
+from rewardline.data.parquet import read_typed_rows
+from rewardline.data.schema import RejectedRow
 from rewardline.tokens.store import SPLITS, SplitEntry, TokenManifest
 
 log = logging.getLogger(__name__)
@@ -26,12 +25,10 @@ def check_losses(folders: Sequence[Path], stats: PairsAccount, limit: float) -> 
         UserError: it is more than `limit`, the `max_reject_fraction` of the mixture.
     """
     examples = [case for folder in folders for case in TokenManifest.read(folder / MANIFEST).reject_examples]
+    dropped: dict[str, Counter[str]] = {}
     for folder in folders:
-        verify(folder / FILE)
-    cases = pa.concat_tables([pq.read_table(folder / FILE, columns=["dataset", "reason"]) for folder in folders])
-    dropped: dict[str, dict[str, int]] = {}
-    for one in cases.group_by(["dataset", "reason"]).aggregate([([], "count_all")]).to_pylist():
-        dropped.setdefault(one["dataset"], {})[one["reason"]] = one["count_all"]
+        for case in read_typed_rows(folder / FILE, RejectedRow):
+            dropped.setdefault(case.dataset, Counter())[case.reason] += 1
     for dataset, reasons in sorted(dropped.items()):
         counts = stats.by_dataset[dataset]
         losses = [*counts.losses(), Loss(reasons, counts.pairs_out, "pairs cannot be tokenized")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import digest
-from rewardline.data.formats.settings import GROUPED_FORMATS, ConvertSettings, JoinIndexSettings
+from rewardline.data.formats.settings import CODED_FORMATS, GROUPED_FORMATS, ConvertSettings, JoinIndexSettings
 from rewardline.data.pairs.settings import CleanSettings, GroupSettings, MixtureDataset, PairsSettings
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
@@ -49,6 +49,12 @@ def convert_parts(config: Config, dataset: str, files: Sequence[str]) -> dict[st
         return dict.fromkeys(file_parts(files), (0, 1))
     count = 1 if entry.format in GROUPED_FORMATS else entry.shards
     return {"all": (0, 1)} if count == 1 else {f"{k}-of-{count}": (k, count) for k in range(count)}
+
+
+def labels_are_stated(config: Config, dataset: str) -> bool:
+    """Whether the settings of a dataset say what its labels mean; else its first rows have to."""
+    entry = sources(config)[dataset]
+    return bool(entry.values) or entry.format not in CODED_FORMATS
 
 
 def join_index_settings(config: Config, dataset: str) -> JoinIndexSettings:
@@ -151,7 +157,7 @@ def rung_settings(config: Config, run: Run, sweep: HalvedSweep, number: int) -> 
 
 
 def halving_settings(name: str, sweep: HalvedSweep, number: int) -> HalvingSettings:
-    """What the choice of the cells that go on after a rung depends on."""
+    """What the choice of the cells that continue after a rung depends on."""
     return HalvingSettings(sweep=name, step=sweep.steps[number], keep=sweep.kept(number), cells=sweep.cells)
 
 

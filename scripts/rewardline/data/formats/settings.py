@@ -10,6 +10,8 @@ from rewardline.core.settings import Entries, Integer, JsonObject, Number, Setti
 
 GROUPED_FORMATS: Final = ("labelled", "votes", "tree_messages")
 """Formats whose rows are converted in groups, so that all rows of a dataset must be in one part."""
+CODED_FORMATS: Final = ("auto", "preference", "votes", "ranked")
+"""Formats in which the rows of a dataset together say what numbers as labels mean, unless `values` does."""
 
 
 class BenchmarkRows(Settings):
