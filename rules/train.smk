@@ -87,7 +87,7 @@ rule halve:
     params:
         settings=settings(lambda w: stage_settings.halving_settings(w.sweep, HALVED[w.sweep], int(w.rung))),
     message:
-        "Choosing the cells of {wildcards.sweep} that go on after rung {wildcards.rung}"
+        "Choosing the cells of {wildcards.sweep} that continue after rung {wildcards.rung}"
     shell:
         program("halve.py") + " --settings {params.settings:q} --results $(dirname {input.results[0]:q})"
         " --output {output.rung:q} --log {log}"

@@ -32,7 +32,7 @@ class Project:
 
     @classmethod
     def at(cls, folder: Path) -> "Project":
-        """The project that stands in a folder already."""
+        """The project that is in a folder already."""
         project = cls.__new__(cls)
         project.folder = folder
         return project

@@ -161,7 +161,7 @@ class Publication:
     def staged(self, max_shard_size: str) -> Iterator[Path]:
         """A folder with all files, as long as the block lasts: those of the model, its weights in shards, and the card.
 
-        It lies beside the model, where there is space for one. `max_shard_size`: bytes, or as `5GB`. Its run.json has
+        It is next to the model, where there is space for one. `max_shard_size`: bytes, or as `5GB`. Its run.json has
         the hashes of the files as they are here.
 
         Raises:

@@ -106,7 +106,7 @@ def copy_folder(source: Path, settings: BaseModelSettings, out: Path, link: bool
 
 
 def use_weight_files(folder: Path) -> list[str]:
-    """Make a value head that lies beside the weights (TRL, LLaMA-Factory) the model's score head; returns notes.
+    """Make a value head in a file of its own (TRL, LLaMA-Factory) the model's score head; returns notes.
 
     These say which files of weights are not used, and what of the head is lost. Plain transformers read only
     `model.safetensors`, or the files that its index names.

@@ -1,4 +1,4 @@
-"""Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): rungs, after which the best cells go on."""
+"""Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): rungs, after which the best cells continue."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from rewardline.core.settings import Integer, Settings
 class HalvingSettings(Settings):
     """What the choice after a rung depends on.
 
-    `keep`: how many cells go on; `cells`: the run ids of each, whose accuracies count by their mean.
+    `keep`: how many cells continue; `cells`: the run ids of each, whose accuracies count by their mean.
     """
 
     sweep: str
@@ -37,7 +37,7 @@ class RungResult(Manifest):
 
 
 class CellAccuracy(BaseModel):
-    """A cell of a sweep: its run ids, their mean accuracy, and whether it goes on."""
+    """A cell of a sweep: its run ids, their mean accuracy, and whether it continues."""
 
     name: str
     runs: list[str]
@@ -66,7 +66,7 @@ class Rung(Manifest):
 
 
 def choose_cells(settings: HalvingSettings, folder: Path) -> Rung:
-    """The cells that go on, by the results in `folder`, a file for each run. The name decides between equal ones.
+    """The cells that continue, by the results in `folder`, a file for each run. The name decides between equal ones.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -84,7 +84,7 @@ def choose_cells(settings: HalvingSettings, folder: Path) -> Rung:
 
 
 def eliminated_at(run: str, rungs: Sequence[Path]) -> int | None:
-    """The step of the rung after which a run does not go on; None if it goes on after all. `rungs`: `Rung` files.
+    """The step of the rung after which a run is stopped; None if it continues. `rungs`: `Rung` files.
 
     Raises:
         UserError: a file is missing or damaged.

@@ -227,7 +227,7 @@ class TrackSettings(Settings):
 
 class RungSettings(Settings):
     """A rung of successive halving: its number from 0, the step that it ends at, and the share of the eval split's
-    prompts whose accuracy says which cells go on."""
+    prompts whose accuracy says which cells continue."""
 
     number: Integer
     step: Integer

@@ -112,7 +112,7 @@ class RunEntry(TrainedEntry):
 class Halving(Settings):
     """Successive halving of the cells of a sweep."""
 
-    factor: Integer = Field(3, ge=2, description="After each rung one of this many cells goes on, the best ones.")
+    factor: Integer = Field(3, ge=2, description="After each rung one of this many cells continues, the best ones.")
     min_steps: Integer = Field(
         ge=1, description="Steps of the first rung; each further one ends after `factor` times as many."
     )

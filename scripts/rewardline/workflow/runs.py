@@ -45,7 +45,7 @@ class HalvedSweep(Settings):
     steps: list[int]
 
     def kept(self, rung: int) -> int:
-        """How many cells go on after a rung (from 0)."""
+        """How many cells continue after a rung (from 0)."""
         return int(len(self.cells) // self.factor ** (rung + 1))
 
     @property

@@ -74,7 +74,7 @@ class ClusterProject(Project):
         path.write_text(yaml.safe_dump(_merged(yaml.safe_load(path.read_text()), changes)))
 
     def training_steps(self) -> int:
-        """How many steps trainings of this project have logged that are not finished."""
+        """How many steps unfinished training runs of this project have logged."""
         logs = self.folder.glob("results/checkpoints/*/*/log.jsonl")
         return sum(path.read_text().count('"step"') for path in logs)
 

@@ -240,7 +240,7 @@ def _steps(rows: Sequence[RowFields]) -> str:
 
 
 def _missed_question(rows: Sequence[RowFields], pairs: Sequence[PreferencePair]) -> str:
-    """A question that stands beside a context under a name of its own."""
+    """A question next to a context under a name of its own."""
     if not rows or rows[0].mapped("prompt") or not pairs or (key := rows[0].path("prompt")) not in _OPEN_PROMPTS:
         return ""
     read = "\0".join(text for pair in pairs for text in (*(turn["content"] for turn in pair.prompt), pair.chosen))

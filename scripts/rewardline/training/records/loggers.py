@@ -32,7 +32,7 @@ _REMEDIES = {
 class TrackedRun:
     """A training run as trackers see it.
 
-    `identity` tells trainings of one name apart, and is the same after a resume; `settings` are shown beside the
+    `identity` distinguishes training runs of one name, and is the same after a resume; `settings` are shown beside the
     curves; `folder`: that of the run, where TensorBoard finds it; `local`: what other trackers keep on this machine
     unless their environment variables name a place.
     """
