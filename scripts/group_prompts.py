@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
 from rewardline.core.cli import StageParser, run
-from rewardline.data.pairs import prompt_comparison
+from rewardline.data.pairs import grouping
 from rewardline.data.pairs.settings import GroupSettings
 
 
@@ -27,9 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
     inputs = {"data": input_hashes(args.data), "benchmarks": input_hashes(args.benchmarks), "name": args.name}
-    key = artifact_key(args.settings, inputs, Path(prompt_comparison.__file__), ("numpy", "pyarrow", "scipy"))
-    compare = partial(prompt_comparison.compare_prompts, args.name, args.settings, args.data, args.benchmarks)
-    make_folder(args.output, key, compare)
+    key = artifact_key(args.settings, inputs, Path(grouping.__file__), ("numpy", "pyarrow", "scipy"))
+    group = partial(grouping.group_prompts, args.name, args.settings, args.data, args.benchmarks)
+    make_folder(args.output, key, group)
     return 0
 
 

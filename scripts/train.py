@@ -18,12 +18,12 @@ from rewardline.core.cli import StageParser, log, run, start_logging
 from rewardline.core.gpus import reserved_gpus
 from rewardline.training import reuse
 from rewardline.training.processes import launcher, signals
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrainStageSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
-    options = StageParser(__doc__, TrainSettings)
+    options = StageParser(__doc__, TrainStageSettings)
     options.add_argument("--tokens", required=True, type=Path, help="folder of the mixture's tokens")
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
     options.add_argument("--output", required=True, type=Path, help="folder for the trained model; of a rung, its file")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rewardline.data.pairs import cleaning, mixture, prompt_comparison
+from rewardline.data.pairs import cleaning, grouping, mixture
 from rewardline.data.pairs.manifests import MixtureStatistics
 
 from support.data_stages import build, pairs, prompts, tokenize, write_rows
@@ -171,7 +171,7 @@ def test_a_restart_finds_its_work_done(tmp_path: Path, monkeypatch: pytest.Monke
     contents = [path.read_bytes() for path in outputs]
     assert len(contents) == 4
     with monkeypatch.context() as patch:
-        for module, function in ((prompt_comparison, "compare_prompts"), (cleaning, "clean_shard"), (mixture, "build")):
+        for module, function in ((grouping, "group_prompts"), (cleaning, "clean_shard"), (mixture, "build")):
             patch.setattr(module, function, Mock(side_effect=RuntimeError("computed again")))
         for path in outputs:
             path.unlink()

@@ -1,4 +1,4 @@
-"""Rungs of successive halving: cells stop there, go on from there, and end as if they had never stopped."""
+"""Rungs of successive halving: cells stop there, continue from there, and end as if they had never stopped."""
 
 import json
 import signal
@@ -94,7 +94,7 @@ def test_a_killed_eliminated_and_readmitted_run_ends_as_one_that_was_never_stopp
     assert (facts.steps, facts.eliminated_at) == (STEP, STEP)
     assert "eliminated by successive halving after step 10" in (output / "README.md").read_text()
     subprocess.run(stage(folder, tokens, base, folder / "next.json", rungs, 20), env=ENVIRONMENT, check=True)
-    assert RungResult.read(folder / "next.json").accuracy is None, "it does not go on to the next rung"
+    assert RungResult.read(folder / "next.json").accuracy is None, "it is not trained in the next rung"
 
     rung(tmp_path / "on", {"r": measured.accuracy, "worse": 0.0}, keep=1)
     rungs = [tmp_path / "on" / "rung.json"]

@@ -18,7 +18,7 @@ from rewardline.report import summary
 from rewardline.tokens.store import SPLITS, TokenDataset
 from rewardline.training.processes.launcher import Nodes, Rendezvous
 from rewardline.training.reuse import TrainingJob
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrainStageSettings
 
 from support.project import Project
 
@@ -195,7 +195,8 @@ class Damage:
         if program != "train":
             assert import_module(program).main(options) == 0
             return
-        settings, checkpoints = TrainSettings.model_validate_json(values["--settings"]), Path(values["--checkpoints"])
+        settings = TrainStageSettings.model_validate_json(values["--settings"])
+        checkpoints = Path(values["--checkpoints"])
         job = TrainingJob(settings, Path(values["--tokens"]), Path(values["--base"]), checkpoints, checkpoints)
 
         def read_tokens(_: Rendezvous) -> int:

@@ -14,7 +14,7 @@ from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import TokenDataset
 from rewardline.training import engine
 from rewardline.training.batching import MicroBatchLoader
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrainStageSettings
 from rewardline.training.step import OptimizerStep
 
 from support.engines import one_process
@@ -77,7 +77,7 @@ def _losses(family: str, options: Json, data: TokenDataset) -> list[float]:
         **{"max_steps": STEPS, "epochs": STEPS, "pairs_per_step": 6, "tokens_per_micro_batch": 120},
         **{"learning_rate": 3e-4, "eps": 1e-4, **options},
     )
-    settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training)
+    settings = TrainStageSettings(run="r", mixture="m", model="x", seed=1, training=training)
     model = _model(family, training.dropout or 0.0)
     if training.lora:
         lora.add_adapters(model, training.lora, settings.seed)

@@ -126,7 +126,7 @@ class LearningCurve(Result):
             what += ", which may be nothing"
         return (
             f"{self.name}: doubling the data, from {last:,} to {2 * last:,} pairs, is expected to {what}"
-            f" (95% interval {bounds}), to {reached}, if the curve goes on as it does."
+            f" (95% interval {bounds}), to {reached}, if the curve keeps this shape."
         )
 
 

@@ -16,7 +16,7 @@ from rewardline.model.reward_model import RewardModel
 from rewardline.training import engine
 from rewardline.training.early_stopping import Selection, best_file
 from rewardline.training.processes.collectives import all_agree
-from rewardline.training.settings import TrainingSettings, TrainSettings
+from rewardline.training.settings import TrainingSettings, TrainStageSettings
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def take_best_weights(
 
 
 def export_model(
-    settings: TrainSettings,
+    settings: TrainStageSettings,
     base: Path,
     tokenizer: PreTrainedTokenizerFast,
     state: dict[str, Tensor],

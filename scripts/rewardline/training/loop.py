@@ -23,7 +23,7 @@ from rewardline.training.records import loggers
 from rewardline.training.records.log_file import EvalLine, LogFile, LogLine, StepLine
 from rewardline.training.records.run_facts import Resumption
 from rewardline.training.schedule import warmup_steps
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrainStageSettings
 from rewardline.training.step import DivergedError, OptimizerStep
 from rewardline.training.throughput import Counts, Work
 
@@ -57,7 +57,7 @@ class TrainingLoop:
     `until`: the step that it is to stop after, with a checkpoint, if that comes before its end.
     """
 
-    settings: TrainSettings
+    settings: TrainStageSettings
     model: RewardModel
     engine: DeepSpeedEngine
     optimizer_step: OptimizerStep

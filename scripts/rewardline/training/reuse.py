@@ -21,7 +21,7 @@ from rewardline.training.processes.launcher import Nodes, Rendezvous, announce, 
 from rewardline.training.records import loggers
 from rewardline.training.records.model_card import model_card
 from rewardline.training.records.run_facts import RunFacts
-from rewardline.training.settings import NO_EFFECT, ROUNDING, TrainSettings
+from rewardline.training.settings import NO_EFFECT, ROUNDING, TrainStageSettings
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def code_files() -> tuple[Path, ...]:
     return tuple(Path(__file__).with_name(name) for name in NUMERICS)
 
 
-def training_key(settings: TrainSettings, tokens: Path, base: Path, without: Collection[str]) -> str:
+def training_key(settings: TrainStageSettings, tokens: Path, base: Path, without: Collection[str]) -> str:
     """A hash of what the weights depend on: settings but for some keys, tokens, base model, code and versions."""
     installed = versions()
     packages = ["torch", "deepspeed", "transformers", *(["peft"] if settings.training.lora else [])]
@@ -104,7 +104,7 @@ class TrainingJob:
     its sweep, which may have eliminated it.
     """
 
-    settings: TrainSettings
+    settings: TrainStageSettings
     tokens: Path
     base: Path
     checkpoints: Path
@@ -197,7 +197,7 @@ class TrainingJob:
 
     def _publish_result(self, output: Path) -> None:
         if self.eliminated_at is not None:
-            log.info("eliminated after step %d: it does not go on", self.eliminated_at)
+            log.info("eliminated after step %d: it is not trained further", self.eliminated_at)
             result = RungResult(run=self.settings.run, key=self.key, step=self.until or 0)
         else:
             result = RungResult.read(self.result)

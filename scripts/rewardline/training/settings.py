@@ -234,7 +234,7 @@ class RungSettings(Settings):
     share: Number
 
 
-class TrainSettings(Settings):
+class TrainStageSettings(Settings):
     """Settings of the train stage."""
 
     run: str

@@ -26,10 +26,12 @@ from rewardline.training.batching import MicroBatchLoader, Piece, StepSampler
 from rewardline.training.loss import Sums, batch_sums, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 from rewardline.training.schedule import learning_rate
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrainStageSettings
 
 
-def build_model(settings: TrainSettings, base: Path, max_length: int) -> tuple[RewardModel, PreTrainedTokenizerFast]:
+def build_model(
+    settings: TrainStageSettings, base: Path, max_length: int
+) -> tuple[RewardModel, PreTrainedTokenizerFast]:
     """The base model with a score head, and adapters where the settings ask for them; and its tokenizer.
 
     `max_length`: tokens of the longest sequence.
@@ -73,7 +75,7 @@ class StepResult:
 class OptimizerStep:
     """Takes the steps of a training run: the same for any number of processes and micro batches, up to rounding."""
 
-    def __init__(self, running: DeepSpeedEngine, settings: TrainSettings, loader: MicroBatchLoader) -> None:
+    def __init__(self, running: DeepSpeedEngine, settings: TrainStageSettings, loader: MicroBatchLoader) -> None:
         self._engine, self._settings, self._loader = running, settings, loader
         self._mean_weight = loader.data.mean_weight(loader.by_prompt)
         self.sampler = StepSampler(loader.data, settings.training, settings.seed)

@@ -16,7 +16,7 @@ from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
 from rewardline.training.halving import HalvingSettings
-from rewardline.training.settings import RungSettings, TrackSettings, TrainSettings
+from rewardline.training.settings import RungSettings, TrackSettings, TrainStageSettings
 from rewardline.workflow.config import Config, MixtureEntry
 from rewardline.workflow.runs import Ensemble, HalvedSweep, Run, RunChoice, sources
 
@@ -142,15 +142,15 @@ def join_settings(config: Config, name: str) -> JoinTokensSettings:
     return mixture(config, name).narrow(JoinTokensSettings)
 
 
-def train_settings(config: Config, run: Run, rung: RungSettings | None = None) -> TrainSettings:
+def train_settings(config: Config, run: Run, rung: RungSettings | None = None) -> TrainStageSettings:
     """What a training run depends on, or that to a rung."""
     remote = config.models[run.model].trust_remote_code
     entry = config.runs[run.name]
     values = {"fraction": entry.fraction, "training": entry.training, "rung": rung}
-    return run.narrow(TrainSettings, run=run.run_id, trust_remote_code=remote, **values)
+    return run.narrow(TrainStageSettings, run=run.run_id, trust_remote_code=remote, **values)
 
 
-def rung_settings(config: Config, run: Run, sweep: HalvedSweep, number: int) -> TrainSettings:
+def rung_settings(config: Config, run: Run, sweep: HalvedSweep, number: int) -> TrainStageSettings:
     """What the training of a run to a rung of its sweep depends on."""
     share = config.mixtures[run.mixture].choosing
     return train_settings(config, run, RungSettings(number=number, step=sweep.steps[number], share=share))

@@ -13,7 +13,7 @@ from rewardline.core.provenance import program_files
 from rewardline.tokens.base_manifest import BaseFile, BaseManifest
 from rewardline.training import reuse
 from rewardline.training.records.run_facts import RunFacts
-from rewardline.training.settings import NO_EFFECT, TrainSettings
+from rewardline.training.settings import NO_EFFECT, TrainStageSettings
 
 from support.paths import SCRIPTS
 from support.tokens import write_token_manifest
@@ -132,9 +132,9 @@ def test_publishing_adds_the_card_and_deletes_what_is_no_longer_needed(model: Pa
 
 def test_the_key_covers_settings_and_content_of_the_inputs(tmp_path: Path) -> None:
     tokens, base = tmp_path / "tokens", tmp_path / "base"
-    settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
+    settings = TrainStageSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
 
-    def key(settings: TrainSettings = settings, length: int = 8, base_hash: str = "h") -> str:
+    def key(settings: TrainStageSettings = settings, length: int = 8, base_hash: str = "h") -> str:
         for folder in (tokens, base):
             folder.mkdir(exist_ok=True)
         write_token_manifest(tokens, max_length=length)
@@ -165,7 +165,7 @@ def test_a_manifest_of_another_kind_is_named(tokens: Path, base: Path, tmp_path:
     folders = {name: shutil.copytree(folder, tmp_path / name) for name, folder in (("tokens", tokens), ("base", base))}
     manifest = folders[replaced] / "manifest.json"
     shutil.copy({"tokens": base, "base": tokens}[replaced] / "manifest.json", manifest)
-    settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
+    settings = TrainStageSettings(run="r", mixture="m", model="x", seed=1, training=training_settings())
     with pytest.raises(UserError, match=rf"{manifest} is damaged \(\w+: Field required.*snakemake"):
         reuse.training_key(settings, folders["tokens"], folders["base"], NO_EFFECT)
 
@@ -174,6 +174,6 @@ def test_other_threads_are_another_model_and_resume_the_same_training(tokens: Pa
     jobs = []
     for threads in (1, 2):
         settings = {"run": "r", "mixture": "m", "model": "x", "seed": 1, "training": {"threads": threads}}
-        jobs.append(reuse.TrainingJob(TrainSettings.model_validate(settings), tokens, base, tmp_path, tmp_path))
+        jobs.append(reuse.TrainingJob(TrainStageSettings.model_validate(settings), tokens, base, tmp_path, tmp_path))
     assert jobs[0].key != jobs[1].key
     assert jobs[0].folder == jobs[1].folder

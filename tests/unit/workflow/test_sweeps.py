@@ -100,7 +100,7 @@ def test_halving_has_rungs_until_the_best_cells_are_trained_to_the_end() -> None
     assert halved_sweeps(config(grid, training={"max_steps": 60}))["s"].steps == [20], "the end is no rung"
     assert halved_sweeps(config(RATES)) == {}
     both = halved_sweeps(config({**RATES, "fraction": [0.5, 1], "halving": {"factor": 2, "min_steps": 1}}))["s"]
-    assert [len(runs) for runs in both.cells.values()] == [2, 2], "all fractions of a cell go on, or none"
+    assert [len(runs) for runs in both.cells.values()] == [2, 2], "all fractions of a cell continue, or none"
 
 
 def test_a_halved_sweep_is_run_with_all_its_cells_and_its_models_have_the_key_of_others() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from rewardline.core.progress import progress
-from rewardline.data.pairs.accounting import RowAccount
 from rewardline.data.pairs.candidates import CandidateReader, context_id, pair_of, prompt_words, ranges
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
 from rewardline.data.pairs.identity import Hashes, normalize, unit_interval_hash, word_hashes
 from rewardline.data.pairs.manifests import PairCounts, PromptsManifest, ShardManifest
 from rewardline.data.pairs.near_duplicates import distinct_shingles, jaccard, signatures, similarity
+from rewardline.data.pairs.outcomes import RowOutcomes
 from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import CleanSettings
@@ -55,7 +55,7 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
     benchmarks = BenchmarkPrompts.load(prompts.parent)
     writers = {split: PartWriter[Pair](out / split, PAIR_SCHEMA) for split in ("train", "eval")}
     rejects = RejectWriter(out)
-    account = RowAccount(sorted(settings.weights))
+    outcomes = RowOutcomes(sorted(settings.weights))
     counts = PairCounts()
     rows = sum(reader.count(low, high) for reader in readers)
     with progress("clean", total=rows, unit="pair") as bar:
@@ -65,13 +65,13 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
                 counts.add(pairs, split)
                 for pair in pairs:
                     writers[split].add(pair_of(pair, settings.weights[pair.dataset] if split == "train" else 1.0))
-                    account.add(pair)
+                    outcomes.add(pair)
             for pair, reason, detail in cleaned.rejects:
                 for file, row in pair.sources:
                     rejects.add(pair.dataset, file, row, reason, detail)
-                account.add(pair, reason)
+                outcomes.add(pair, reason)
             bar.update(len(candidates))
-    account.save(out / "rows.npy")
+    outcomes.save(out / "rows.npy")
     parts = {split: writer.close() for split, writer in writers.items()}
     train, held_out = count_rows(parts["train"]), count_rows(parts["eval"])
     log.info("shard %d of %d: %d train and %d eval pairs", settings.shard + 1, settings.shards, train, held_out)

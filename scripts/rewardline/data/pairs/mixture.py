@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rewardline.core.artifacts import Manifest
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.accounting import total
 from rewardline.data.pairs.left_out import listed
 from rewardline.data.pairs.manifests import (
     CandidatesManifest,
@@ -17,6 +16,7 @@ from rewardline.data.pairs.manifests import (
     added,
     counts_of,
 )
+from rewardline.data.pairs.outcomes import total
 from rewardline.data.pairs.rejects import join_examples, join_rejects
 from rewardline.data.pairs.settings import PairsSettings
 from rewardline.data.parquet import PartEntry, join_parts

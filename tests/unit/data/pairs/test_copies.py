@@ -9,8 +9,8 @@ import numpy as np
 
 from rewardline.data.pairs.candidates import CandidateWriter, prompt_words
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
+from rewardline.data.pairs.grouping import group_prompts
 from rewardline.data.pairs.identity import prompt_identity
-from rewardline.data.pairs.prompt_comparison import compare_prompts
 from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.settings import Decontamination, GroupSettings
 from rewardline.data.schema import Message
@@ -109,7 +109,7 @@ def compared(root: Path, *data: Sequence[list[Message]], benchmark: Sequence[lis
     manifests = [write(root / f"data{k}", prompts) for k, prompts in enumerate(data)]
     benchmarks = [write(root / "benchmark", benchmark)] if benchmark else []
     (out := root / "prompts").mkdir()
-    compare_prompts("m", SETTINGS, manifests, benchmarks, out)
+    group_prompts("m", SETTINGS, manifests, benchmarks, out)
     return out
 
 
@@ -158,7 +158,7 @@ def test_a_template_makes_no_copies(tmp_path: Path) -> None:
 
 
 def test_groups_of_real_prompts_are_small(tmp_path: Path) -> None:
-    """Dialogues that go on belong together; what they have in common with others does not join them."""
+    """Dialogues that continue each other belong together; what they have in common with others does not join them."""
     prompts = []
     for pair in load_all("hh_rlhf_test/*/*.jsonl.gz"):
         turns = pair["chosen"].split("\n\nHuman: ")[1:]

@@ -1,4 +1,4 @@
-"""Comparison of all prompts of a mixture with each other and with those of its benchmarks."""
+"""Groups of nearly equal prompts of a mixture, and the prompts of its benchmarks."""
 
 import logging
 from collections import Counter
@@ -32,7 +32,7 @@ from rewardline.data.parquet import read_array, reading
 log = logging.getLogger(__name__)
 
 
-def compare_prompts(
+def group_prompts(
     name: str, settings: GroupSettings, data: list[Path], benchmarks: list[Path], out: Path
 ) -> PromptsManifest:
     """Write the groups of prompts and the index of benchmarks to `out`.

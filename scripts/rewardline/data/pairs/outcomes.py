@@ -23,8 +23,8 @@ NOTE = np.dtype([("key", np.uint64), ("dataset", np.uint16), ("reason", np.uint1
 _ROWS_AT_ONCE = 500_000
 
 
-class RowAccount:
-    """The notes of a shard."""
+class RowOutcomes:
+    """The outcomes of the rows of a shard, as notes."""
 
     def __init__(self, datasets: Sequence[str]) -> None:
         self._datasets = {name: index for index, name in enumerate(datasets)}

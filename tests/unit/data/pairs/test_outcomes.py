@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from rewardline.data.pairs.accounting import RowAccount, total
+from rewardline.data.pairs.outcomes import RowOutcomes, total
 from rewardline.data.schema import Candidate
 
 from support.pairs import candidate
@@ -19,11 +19,11 @@ def test_a_row_counts_as_used_if_any_shard_uses_it(tmp_path: Path) -> None:
         [],
     ]
     for number, plan in enumerate(plans):
-        account = RowAccount(["d", "e"])
+        outcomes = RowOutcomes(["d", "e"])
         for one, reason in plan:
-            account.add(one, reason)
+            outcomes.add(one, reason)
         shards.append(tmp_path / f"{number}.npy")
-        account.save(shards[-1])
+        outcomes.save(shards[-1])
     totals = total(shards, ["d", "e"])
     assert totals.used == {"d": 6, "e": 0}
     assert totals.left_out == {"d": {"tie": 1}, "e": {"duplicate": 1}}
