@@ -21,8 +21,9 @@ from rewardline.model.loading import load_base, save_reward_model
 from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.paths import ROOT
+from support.processes.forks import Fork
 from support.tokens import random_comparison, write_tokens
-from support.training_runs import ENVIRONMENT
+from support.training_runs import ENVIRONMENT, Program
 
 
 def write_model(folder: Path, base: Path, seed: int) -> None:
@@ -45,14 +46,16 @@ def work(tmp_path: Path, base_models: Callable[..., Path]) -> Path:
     return tmp_path
 
 
-def start(work: Path, output: str, scripts: Path = ROOT / "scripts", **more: str) -> subprocess.Popen[bytes]:
+def start(work: Path, output: str, scripts: Path = ROOT / "scripts", **more: str) -> Program:
     settings = {"run": "r", "name": "r", "mixture": "m", "model": "x", "seed": 1, "benchmark": "eval"}
     places = {"--model": work / "model", "--tokens": work / "tokens", "--output": work / output}
     options = [
         str(part) for option in {**places, "--batch-tokens": 64, "--log": work / "log"}.items() for part in option
     ]
     program = [sys.executable, str(scripts / "evaluate.py"), "--settings", json.dumps(settings)]
-    return subprocess.Popen([*program, *options], env={**ENVIRONMENT, **more})
+    if more:  # read when Python starts
+        return subprocess.Popen([*program, *options], env={**ENVIRONMENT, **more})
+    return Fork([*program, *options], env=ENVIRONMENT)
 
 
 def finish(work: Path, output: str, scripts: Path = ROOT / "scripts", **more: str) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from rewardline.tokens.store import TokenDataset
 from rewardline.training.halving import HalvingSettings, Rung, RungResult
 from rewardline.training.records.run_facts import RunFacts
 
+from support.processes import forks
+from support.processes.forks import Fork
 from support.training_runs import (
     ENVIRONMENT,
     SHORT,
@@ -74,13 +75,18 @@ def stage(folder: Path, tokens: Path, base: Path, output: Path, rungs: list[Path
     return [*parts, "--rungs", *map(str, rungs)]
 
 
+def run(program: list[str]) -> None:
+    done = forks.run(program, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_killed_eliminated_and_readmitted_run_ends_as_one_that_was_never_stopped(
     tmp_path: Path, tokens: Path, base: Path
 ) -> None:
     folder, output = tmp_path / "cell", tmp_path / "cell" / "out"
     to_rung = stage(folder, tokens, base, folder / "result.json", [], STEP)
-    stop_at_step(subprocess.Popen(to_rung, env=ENVIRONMENT), folder, 6, signal.SIGKILL)
-    subprocess.run(to_rung, env=ENVIRONMENT, check=True)
+    stop_at_step(Fork(to_rung, env=ENVIRONMENT), folder, 6, signal.SIGKILL)
+    run(to_rung)
     measured = RungResult.read(folder / "result.json")
     held_out = TokenDataset(tokens, "eval")
     chosen = chooses(hash_texts(held_out.prompt_ids), 0.5)
@@ -89,16 +95,16 @@ def test_a_killed_eliminated_and_readmitted_run_ends_as_one_that_was_never_stopp
 
     rung(tmp_path / "out", {"r": measured.accuracy, "better": 1.1}, keep=1)
     rungs = [tmp_path / "out" / "rung.json"]
-    subprocess.run(stage(folder, tokens, base, output, rungs, None), env=ENVIRONMENT, check=True)
+    run(stage(folder, tokens, base, output, rungs, None))
     facts = RunFacts.read(output / "run.json")
     assert (facts.steps, facts.eliminated_at) == (STEP, STEP)
     assert "eliminated by successive halving after step 10" in (output / "README.md").read_text()
-    subprocess.run(stage(folder, tokens, base, folder / "next.json", rungs, 20), env=ENVIRONMENT, check=True)
+    run(stage(folder, tokens, base, folder / "next.json", rungs, 20))
     assert RungResult.read(folder / "next.json").accuracy is None, "it is not trained in the next rung"
 
     rung(tmp_path / "on", {"r": measured.accuracy, "worse": 0.0}, keep=1)
     rungs = [tmp_path / "on" / "rung.json"]
-    subprocess.run(stage(folder, tokens, base, output, rungs, None), env=ENVIRONMENT, check=True)
+    run(stage(folder, tokens, base, output, rungs, None))
     assert f"continuing after step {STEP}" in (folder / "log").read_text()
     expected, expected_lines = finish(tmp_path / "undisturbed", tokens, base)
     weights, lines = result(folder)
@@ -106,13 +112,13 @@ def test_a_killed_eliminated_and_readmitted_run_ends_as_one_that_was_never_stopp
     assert [(line["step"], line["loss"]) for line in lines] == [(line["step"], line["loss"]) for line in expected_lines]
     facts = RunFacts.read(output / "run.json")
     assert (facts.steps, facts.eliminated_at) == (SHORT["max_steps"], None)
-    subprocess.run(to_rung, env=ENVIRONMENT, check=True)
+    run(to_rung)
     assert "is already done" in (folder / "log").read_text(), "the result of a rung outlives the training"
 
 
 def test_a_first_rung_after_the_end_of_training_is_one_message(tmp_path: Path, tokens: Path, base: Path) -> None:
     parts = stage(tmp_path, tokens, base, tmp_path / "result.json", [], 40)
-    assert subprocess.run(parts, env=ENVIRONMENT, check=False).returncode == 1
+    assert forks.run(parts, env=ENVIRONMENT).returncode == 1
     text = (tmp_path / "log").read_text()
     assert (
         "grid.halving.min_steps: 40 is not below the 40 steps of the training run" in text and "Traceback" not in text

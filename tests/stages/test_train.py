@@ -23,12 +23,15 @@ from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import batching
 
 from support.paths import SCRIPTS
+from support.processes import forks
 from support.training_runs import (
     ENVIRONMENT,
+    SIX_STEPS,
     Result,
     command,
     largest_difference,
     losses,
+    result,
     train,
     training,
     write_small_tokens,
@@ -58,6 +61,13 @@ def test_log_has_a_line_for_every_step_and_evaluation(reference: Result) -> None
     assert all({"eval_accuracy", "eval_chosen_mean", "eval_rejected_mean"} <= set(x) for x in lines if "eval_loss" in x)
     assert losses(lines)[-1] < losses(lines)[0]
     assert all(line["grad_norm"] > 0 for line in steps)
+
+
+def test_a_process_of_its_own_trains_as_a_fork(tmp_path: Path, tokens: Path, base: Path, reference: Result) -> None:
+    subprocess.run(command(tmp_path, tokens, base, training(**SIX_STEPS)), env=ENVIRONMENT, check=True)
+    weights, lines = result(tmp_path)
+    assert largest_difference(weights, reference[0]) == 0.0
+    assert losses(lines) == losses(reference[1])
 
 
 def test_run_json_and_model_card_say_what_was_computed(folder: Path, reference: Result) -> None:
@@ -197,9 +207,10 @@ def test_an_edit_trains_again_only_if_weights_depend_on_it(tmp_path: Path, token
 def test_without_a_terminal_progress_is_a_few_plain_lines(tmp_path: Path, tokens: Path, base: Path) -> None:
     options = {"max_steps": 60, "epochs": 20, "pairs_per_step": 8, "tokens_per_micro_batch": 60}
     run = command(tmp_path, tokens, base, training(**options))
-    done = subprocess.run(run, env=ENVIRONMENT, capture_output=True, text=True, check=True)
-    assert "\r" not in done.stderr
-    assert len(done.stderr.splitlines()) < 12
+    done = forks.run(run, env=ENVIRONMENT)
+    assert done.returncode == 0
+    assert "\r" not in done.stdout
+    assert len(done.stdout.splitlines()) < 12
 
 
 def test_lora_trains_adapters_and_exports_a_plain_model(tmp_path: Path, tokens: Path, base: Path) -> None:
@@ -277,7 +288,7 @@ def test_models_that_cannot_share_prefixes_train_in_padded_batches(
 )
 def test_mistakes_end_with_one_message(tmp_path: Path, tokens: Path, base: Path, options: Json, message: str) -> None:
     run = command(tmp_path, tokens, base, training(**{"max_steps": 20, "epochs": 5, **options}))
-    assert subprocess.run(run, env=ENVIRONMENT, check=False).returncode == 1
+    assert forks.run(run, env=ENVIRONMENT).returncode == 1
     text = (tmp_path / "log").read_text()
     assert f"error: {message}" in text
     assert "Traceback" not in text
@@ -292,8 +303,7 @@ def test_a_base_model_that_is_no_number_is_named_as_the_cause(tmp_path: Path, to
     manifest = json.loads((broken / "manifest.json").read_text())
     hashes = ("xxh3", "manifest_hash")
     (broken / "manifest.json").write_text(json.dumps({k: v for k, v in manifest.items() if k not in hashes}))
-    done = subprocess.run(command(tmp_path, tokens, broken, training()), env=ENVIRONMENT, check=False)
-    assert done.returncode == 1
+    assert forks.run(command(tmp_path, tokens, broken, training()), env=ENVIRONMENT).returncode == 1
     text = (tmp_path / "log").read_text()
     assert "error: the loss is not finite at step 1. Its pairs: " in text
     data = TokenDataset(tokens, "train")

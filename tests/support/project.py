@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from support.paths import ROOT
+from support.processes import forks
 
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "PYTEST"))},
@@ -39,16 +40,7 @@ class Project:
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """`snakemake ARGUMENTS`, with stdout and stderr together."""
-        done = subprocess.run(
-            ["snakemake", *arguments],
-            cwd=self.folder,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=timeout,
-        )
+        done = forks.run(["snakemake", *arguments], cwd=self.folder, env=ENVIRONMENT, timeout=timeout)
         assert not check or done.returncode == 0, done.stdout
         return done
 

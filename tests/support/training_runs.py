@@ -19,9 +19,11 @@ from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.settings import TrainingSettings
 
 from support.paths import SCRIPTS
+from support.processes.forks import Fork
 from support.tokens import random_comparison, write_tokens
 
 Json = dict[str, Any]
+Program = Fork | subprocess.Popen[bytes]
 Result = tuple[dict[str, torch.Tensor], list[Json]]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 TWO = ("--processes", "2")
@@ -47,13 +49,22 @@ def command(folder: Path, tokens: Path, base: Path, options: Json, *more: str, s
     return [*program, *parts, "--log", str(folder / "log"), *more]
 
 
+SIX_STEPS: Json = {
+    **{"max_steps": 6, "pairs_per_step": 8, "tokens_per_micro_batch": 60, "learning_rate": 1e-2},
+    **{"eval_every": 3, "checkpoint_every": 2},
+}
+
+
+def background(program: list[str]) -> Program:
+    """Start a training run, in a fork if it needs no GPU."""
+    return subprocess.Popen(program, env=ENVIRONMENT) if "--gpus" in program else Fork(program, env=ENVIRONMENT)
+
+
 def train(
     folder: Path, tokens: Path, base: Path, *more: str, **options: Any
 ) -> tuple[dict[str, torch.Tensor], list[Json]]:
-    defaults = {"max_steps": 6, "pairs_per_step": 8, "tokens_per_micro_batch": 60, "learning_rate": 1e-2}
-    options = {**defaults, "eval_every": 3, "checkpoint_every": 2, **options}
-    done = subprocess.run(command(folder, tokens, base, training(**options), *more), env=ENVIRONMENT, check=False)
-    assert done.returncode == 0, (folder / "log").read_text()
+    code = background(command(folder, tokens, base, training(**{**SIX_STEPS, **options}), *more)).wait()
+    assert code == 0, (folder / "log").read_text()
     return result(folder)
 
 
@@ -76,11 +87,11 @@ SHORT = {"pairs_per_step": 8, "tokens_per_micro_batch": 60, "learning_rate": 1e-
 """Options of a training run of 40 steps, for kills on the way."""
 
 
-def start(folder: Path, tokens: Path, base: Path, *more: str, **options: Any) -> subprocess.Popen[bytes]:
+def start(folder: Path, tokens: Path, base: Path, *more: str, **options: Any) -> Program:
     """A training run of `SHORT`, with checkpoints every 4 steps, in the background."""
     folder.mkdir(exist_ok=True)
     settings = training(**{**SHORT, "eval_every": 0, "checkpoint_every": 4, **options})
-    return subprocess.Popen(command(folder, tokens, base, settings, *more), env=ENVIRONMENT)
+    return background(command(folder, tokens, base, settings, *more))
 
 
 def finish(folder: Path, tokens: Path, base: Path, *more: str, **options: Any) -> Result:
@@ -90,7 +101,7 @@ def finish(folder: Path, tokens: Path, base: Path, *more: str, **options: Any) -
     return result(folder)
 
 
-def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> None:
+def wait_for_step(process: Program, folder: Path, step: int) -> None:
     """Wait until a training run has logged a step, or has ended."""
     deadline = time.monotonic() + 300
     while process.poll() is None:
@@ -101,7 +112,7 @@ def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int) -> 
         time.sleep(0.005)
 
 
-def stop_at_step(process: subprocess.Popen[bytes], folder: Path, step: int, number: int) -> int:
+def stop_at_step(process: Program, folder: Path, step: int, number: int) -> int:
     """Send a signal to a training run when it has logged a step; its exit code."""
     wait_for_step(process, folder, step)
     process.send_signal(number)

@@ -21,6 +21,7 @@ from rewardline.tokens.templates import SPEAKERS
 
 from support.damage import Damage, Kind, is_noticed
 from support.paths import ROOT
+from support.processes import forks
 from support.project import ENVIRONMENT, Project
 
 Json = dict[str, Any]
@@ -209,7 +210,7 @@ def test_score_of_a_file_equals_the_evaluation_and_keeps_bad_rows(
     (tmp_path / "in.jsonl").write_text("\n".join([lines[0], "{", '{"prompt": 3}', *lines[1:]]))
     command = [sys.executable, "scripts/score.py", "--model", "results/models/demo-seed0"]
     command += ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
-    assert subprocess.run(command, cwd=project.folder, env=ENVIRONMENT, check=False).returncode == 1
+    assert forks.run(command, cwd=project.folder, env=ENVIRONMENT).returncode == 1
     scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert ["error" in row for row in scored] == [False, True, True] + [False] * 29
     for row in scored:
@@ -220,7 +221,5 @@ def test_score_of_a_file_equals_the_evaluation_and_keeps_bad_rows(
 
 
 def test_lint_finds_nothing() -> None:
-    done = subprocess.run(
-        ["snakemake", "--lint"], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = Project.at(ROOT).run("--lint", check=False)
+    assert done.returncode == 0, done.stdout

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.browser import Browser, browser
+from support.processes.browser import Browser, browser
 from support.results_folder import Results
 
 FIGURES = """

@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import struct
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from rewardline.training.settings import LoggersSettings
 
 from support import training_runs
 from support.paths import SCRIPTS
+from support.processes import forks
 from support.results_folder import Results
 from support.training_runs import STEP_LINE
 
@@ -66,8 +66,8 @@ class Tracked:
         files = map(str, sorted(self.folder.glob("results/evals/*/*/metrics.json")))
         command = [sys.executable, str(SCRIPTS / "track.py"), "--settings", settings, "--metrics", *files]
         place = ["--model", str(self.folder / "out"), "--output", str(self.folder / "tracked.json")]
-        done = subprocess.run([*command, *place], env=self.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        done = forks.run([*command, *place], env=self.env)
+        assert done.returncode == 0, done.stdout
 
     def check(self, points: Points) -> None:
         """All numbers of the log and of the benchmarks are there."""
