@@ -33,7 +33,7 @@ def test_flex_attention_works_here_and_is_chosen() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["sdpa", "flex"])
-def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Kernel) -> None:
+def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Choice) -> None:
     device = torch.device("cuda")
     packed = random_model("llama", **WIDE).to(device)
     attention.use_shared_prefix(packed.model, kernel)
@@ -73,7 +73,7 @@ def test_rows_of_many_lengths_do_not_compile_anew() -> None:
     for seed in range(16):
         long = [random_comparison(rng, int(n), [40, 9]) for n in rng.integers(10, 300, seed % 8)]
         rows = [*comparisons(seed)[: 2 + seed % 4], *long]
-        batch = collate(rows, model.batching, 0, masks=False).to(device)
+        batch = collate(rows, model.batching, 0, kernel="flex").to(device)
         torch.autograd.backward(pair_losses(model(batch), batch).mean())
         compiled.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert compiled[-1] == compiled[8], "rows of the second half are like those of the first"

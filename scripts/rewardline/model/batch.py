@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rewardline.model.packing.layout import Layout, Segment, build_layout, to_device
+from rewardline.model.packing.blocks import filled
+from rewardline.model.packing.layout import Kernel, Layout, Segment, build_layout, to_device
 from rewardline.model.score_positions import (
     ComparedTokens,
     Indices,
@@ -84,14 +85,14 @@ def collate(
     batching: Batching,
     pad_id: int,
     positions: ScorePositions = END,
-    masks: bool = True,
+    kernel: Kernel = "sdpa",
 ) -> Batch:
     """The tensors of a micro batch. Where a score is read follows from lengths alone, never from a token's id.
 
-    `masks` as in `build_layout`.
+    `kernel`: what computes the attention of a packed row; for flex_attention, padding fills its last block.
     """
     if batching == "shared_prefix":
-        rows = _packed(comparisons, pad_id, positions, masks)
+        rows = _packed(comparisons, pad_id, positions, kernel)
     else:
         rows = _padded(comparisons, pad_id, positions)
     indices, values_per_score = score_indices(comparisons, rows.bounds, positions)
@@ -126,7 +127,7 @@ class _Rows(NamedTuple):
     bounds: SequenceBounds
 
 
-def _packed(comparisons: Sequence[Comparison], pad_id: int, positions: ScorePositions, masks: bool) -> _Rows:
+def _packed(comparisons: Sequence[Comparison], pad_id: int, positions: ScorePositions, kernel: Kernel) -> _Rows:
     ids, position_ids, segments, bounds = [], [], [], []
     start = 0
     for comparison in comparisons:
@@ -144,6 +145,10 @@ def _packed(comparisons: Sequence[Comparison], pad_id: int, positions: ScorePosi
             bounds.append((start, tail_start, tail_start + len(tail) - 1))
             tail_start += length
         start = tail_start
+    if kernel == "flex" and (missing := filled(start) - start):
+        segments.append(Segment(start, 0, (missing,), (missing,)))
+        ids.append(np.full(missing, pad_id, dtype=np.int32))
+        position_ids.append(np.zeros(missing, dtype=np.int64))
     sequences = SequenceBounds(*np.array(bounds).T.copy())
     # The values of all tokens are read where a score or a loss takes many of them.
     every = positions.span is not None or positions.score == "mean"
@@ -152,7 +157,7 @@ def _packed(comparisons: Sequence[Comparison], pad_id: int, positions: ScorePosi
         input_ids=np.concatenate(ids).astype(np.int64)[None],
         position_ids=np.concatenate(position_ids)[None],
         attention_mask=None,
-        layout=build_layout(segments, read_rows, masks),
+        layout=build_layout(segments, read_rows, kernel),
         bounds=sequences,
     )
 

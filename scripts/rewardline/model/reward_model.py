@@ -37,7 +37,7 @@ class RewardModel(nn.Module):
         self,
         model: PreTrainedModel,
         batching: Batching = "shared_prefix",
-        kernel: attention.Kernel = "sdpa",
+        kernel: attention.Choice = "sdpa",
         *,
         score: Score | None = None,
         raw: bool = False,

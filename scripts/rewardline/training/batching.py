@@ -12,6 +12,7 @@ import torch
 from rewardline.core.runtime import rank, world_size
 from rewardline.model.batch import Batch, collate, sizes_for
 from rewardline.model.packing import attention
+from rewardline.model.packing.layout import Kernel
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import Comparison, TokenDataset
 from rewardline.training.settings import TrainingSettings
@@ -168,8 +169,8 @@ class MicroBatchLoader:
         self._batching, self._pad_id, self._budget = model.batching, pad_id, training.tokens_per_micro_batch
         self._score_positions = replace(model.score_positions, span=span)
         self._sizes = sizes_for(data, model.batching, self._score_positions)
-        # flex_attention needs no masks, but knows no dropout.
-        self._masks = model.attention != attention.FLEX or training.dropout != 0
+        # flex_attention knows no dropout.
+        self._kernel: Kernel = "flex" if model.attention == attention.FLEX and training.dropout == 0 else "sdpa"
 
     def _pairs_per_unit(self, piece: Piece) -> int:
         """How many pairs count as one unit of the mean."""
@@ -191,7 +192,7 @@ class MicroBatchLoader:
             is_real = rank() < len(real)
             group = real[rank()] if is_real else real[-1][-1:]
             comparisons = [cut(self.data[piece.index], piece) for piece in group]
-            batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self._masks)
+            batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self._kernel)
             if self.by_prompt:
                 shares = [self._pairs_per_unit(piece) for piece in group for _ in range(piece.pairs)]
                 batch.weight.div_(torch.tensor(shares))

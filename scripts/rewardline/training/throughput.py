@@ -56,7 +56,7 @@ class Work:
         real, context = mask.sum(), (contexts * mask).sum()
         read, read_context = real, context
         if reads_some and batch.layout is not None and batch.layout.last_layer is not None:
-            rows = batch.layout.last_layer.query_rows
+            rows = batch.score_indices
             read, read_context = torch.full_like(real, len(rows)), contexts[0].index_select(0, rows).sum()
         positions = torch.full_like(real, contexts.numel())
         self._local += torch.stack([positions, real, context, read, read_context])

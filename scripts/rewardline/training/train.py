@@ -21,6 +21,7 @@ from rewardline.core.runtime import rank, world_size
 from rewardline.data.pairs.identity import chooses
 from rewardline.data.schema import hash_texts
 from rewardline.model.loading import runs_in_transformers_4
+from rewardline.model.packing import flex
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.store import TokenDataset
@@ -86,6 +87,8 @@ def train(job: TrainingJob) -> None:
             cores,
         )
     loop.run()
+    if compilations := flex.compilations():
+        log.info("kernels were compiled %d time(s)", compilations)
     if settings.rung is not None:
         chosen = chooses(hash_texts(eval_data.prompt_ids), settings.rung.share)
         sums = held_out.evaluate(running, eval_loader, np.flatnonzero(chosen).tolist())

@@ -10,7 +10,7 @@ attention function of every layer. Gradient checkpointing therefore recomputes a
 import logging
 from collections.abc import Mapping
 from copy import copy
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import MethodType
 from typing import Literal
 
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from rewardline.model.packing import flex
-from rewardline.model.packing.layout import Layout, Segment, gather, scatter
+from rewardline.model.packing.layout import Kernel, Layout, Segment, gather, scatter
 
 log = logging.getLogger(__name__)
 
 NAME, FLEX = "shared_prefix", "shared_prefix_flex"
-Kernel = Literal["auto", "sdpa", "flex"]
+Choice = Literal["auto", "sdpa", "flex"]
 KeysAndValues = tuple[Tensor, Tensor]
 VERIFIED = frozenset({
     "gemma", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "opt", "phi3", "qwen2", "qwen3", "smollm3",
@@ -48,7 +48,7 @@ def unsupported_reason(model: PreTrainedModel, max_length: int | None = None) ->
     return None
 
 
-def choose(kernel: Kernel, dtype: torch.dtype, heads: flex.Heads) -> Literal["sdpa", "flex"]:
+def choose(kernel: Choice, dtype: torch.dtype, heads: flex.Heads) -> Kernel:
     """The kernel for packed rows: with `auto`, flex on a GPU where it works, else sdpa."""
     if kernel != "auto":
         return kernel
@@ -61,7 +61,7 @@ def choose(kernel: Kernel, dtype: torch.dtype, heads: flex.Heads) -> Literal["sd
     return "sdpa"
 
 
-def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa", dtype: torch.dtype | None = None) -> bool:
+def use_shared_prefix(model: PreTrainedModel, kernel: Choice = "sdpa", dtype: torch.dtype | None = None) -> bool:
     """Make `model` take packed rows, with their `layout`, and compute its last layer only at the rows that are read.
 
     `dtype`: that of the computation, None for the model's. Returns False where the last layer is still computed at all
@@ -141,15 +141,14 @@ def shared_prefix_attention(
     layout: Layout | None = None,
     keys_and_values: KeysAndValues | None = None,
     only_keys_and_values: bool = False,
-    use_flex: bool = False,
     **_: object,
 ) -> tuple[Tensor, KeysAndValues | None]:
     """Causal attention within [prefix, tail] of each comparison, by the layout of the packed row.
 
     Shapes: query [1, heads, Q, d]; key and value [1, key heads, T, d]; the output is [1, Q, heads, d].
     `keys_and_values`: those of the complete row where `query` has only some rows. `only_keys_and_values`: return these
-    in place of attention weights, with a placeholder for the output. `use_flex`: in one call of flex_attention, unless
-    there is dropout, which it does not support.
+    in place of attention weights, with a placeholder for the output. A layout with blocks is computed in one call of
+    flex_attention, which does not support dropout.
     """
     if only_keys_and_values:
         return query.transpose(1, 2), (key, value)
@@ -157,10 +156,12 @@ def shared_prefix_attention(
         raise RuntimeError("the packed row has no layout")
     key, value = keys_and_values or (key, value)
     rate = dropout if module.training else 0.0
-    if use_flex and not rate:
+    if layout.blocks is not None:
+        if rate:
+            raise RuntimeError("flex_attention does not support dropout")
         return flex.attend(query, key, value, layout, scaling).transpose(1, 2), None
     if not layout.masks and not layout.long:
-        raise RuntimeError("the layout of the packed row has no masks")
+        raise RuntimeError("the layout of the packed row has neither masks nor blocks")
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
@@ -217,6 +218,6 @@ def _tail_mask(prefix: int, tail: int, device: torch.device) -> Tensor:
     return mask
 
 
-for _name, _use_flex in ((NAME, False), (FLEX, True)):
-    AttentionInterface.register(_name, partial(shared_prefix_attention, use_flex=_use_flex))
+for _name in (NAME, FLEX):
+    AttentionInterface.register(_name, shared_prefix_attention)
     AttentionMaskInterface.register(_name, lambda *_args, **_kwargs: None)

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from rewardline.core.errors import first_line
-from rewardline.model.packing.layout import Layout, Segment, build_layout, sees, to_device
+from rewardline.model.packing.blocks import BLOCK
+from rewardline.model.packing.layout import Layout, Segment, build_layout, to_device
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float | None) -> Tensor:
@@ -31,23 +32,41 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: flo
 
 @lru_cache(maxsize=1)
 def _kernel(device: str) -> Callable[..., Tensor]:
-    if device != "cuda":
-        return flex_attention  # has no gradient; for tests
-    # One compilation for rows of any length, but for each of a few cases: one block of 128 or several, of queries and
-    # of keys, with a gradient and without. Beyond PyTorch's limit of 8 it would compute the whole score matrix.
+    # That of the CPU has no gradient, and is for tests.
+    return compiled() if device == "cuda" else flex_attention
+
+
+def compiled(backend: str = "inductor") -> Callable[..., Tensor]:
+    """flex_attention, compiled by a backend of torch.compile."""
+    # One compilation for rows of any length, but for each of a few cases: as many queries as keys or fewer, with a
+    # gradient and without. Beyond PyTorch's limit of 8 it would compute the whole score matrix.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    return torch.compile(flex_attention, dynamic=True)
+    return torch.compile(flex_attention, dynamic=True, backend=backend)
 
 
 @lru_cache(maxsize=2)
 def _block_mask(layout: Layout) -> BlockMask:
     """The visible blocks of a packed row, cached as all layers but the last share them."""
-    rows, (own, visible, prefix) = layout.query_rows, layout.visibility
+    if layout.blocks is None:
+        raise RuntimeError("the layout of the packed row has no blocks")
+    runs = layout.blocks.runs
 
     def mask(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return sees(rows[query], key, own, visible, prefix)
+        start, end, own_start, own_end = runs[0][query], runs[1][query], runs[2][query], runs[3][query]
+        return ((key >= start) & (key < end)) | ((key >= own_start) & (key < own_end))
 
-    return create_block_mask(mask, None, None, len(rows), len(own), device=rows.device.type)
+    return BlockMask.from_kv_blocks(
+        *layout.blocks.partial,
+        *layout.blocks.full,
+        BLOCK_SIZE=BLOCK,
+        mask_mod=mask,
+        seq_lengths=(len(layout.query_rows), layout.visibility.shape[1]),
+    )
+
+
+def compilations() -> int:
+    """How many graphs torch.compile has made in this process."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
 class Heads(NamedTuple):
@@ -62,7 +81,7 @@ def unsupported_reason(device: torch.device, dtype: torch.dtype, heads: Heads) -
     """Why flex_attention does not work on this device for such heads, forward and backward; None if it does."""
     try:
         for length in (70, 300):
-            layout = to_device(build_layout([Segment(0, length, (40, 30))], None), device)
+            layout = to_device(build_layout([Segment(0, length, (40, 30))], None, "flex"), device)
             query, key, value = (
                 torch.randn(1, count, length + 70, heads.size, device=device, dtype=dtype, requires_grad=True)
                 for count in (heads.queries, heads.keys, heads.keys)

@@ -5,20 +5,22 @@ A packed row is [prefix, tail, tail, ..., prefix, tail, tail, ...] without paddi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn.utils.rnn import pad_sequence
 
+from rewardline.model.packing.blocks import INVISIBLE, Blocks, build_blocks, fill_rows, visible_runs
+
 T = TypeVar("T")
 LONG = 512
 """The attention of a comparison with at least this many tokens is computed separately."""
 MAX_PADDING_RATIO = 1.3
 """Most tokens of a group, padding included, relative to its real tokens."""
-INVISIBLE = -1
-"""Part index of tokens that no other token sees."""
+Kernel = Literal["sdpa", "flex"]
+"""How the attention of packed rows is computed, see `attention`."""
 
 
 def to_device(value: T, device: torch.device) -> T:
@@ -123,8 +125,9 @@ class Layout:
     than padding; then the `long` ones separately, as plain causal attention skips half of the work. `masks`: bool
     [n, 1, Q, L] of each group, True where a query sees a key; a group takes the next n * Q positions of `queries` and
     n * L of `keys`. `query_rows`: int64 [Q], the row of each query. `visibility`: int64 [3, T], for each row its part
-    index in the packed row, the same as other tokens see it, and that of its comparison's prefix. `last_layer`: the
-    layout for the model's last layer, with queries only at the rows that are read; None where all are.
+    index in the packed row, the same as other tokens see it, and that of its comparison's prefix. `blocks`: for
+    flex_attention, which needs no groups; None for others. `last_layer`: the layout for the model's last layer, with
+    queries only at the rows that are read; None where all are.
 
     Compared by identity, since it holds tensors.
     """
@@ -135,6 +138,7 @@ class Layout:
     long: tuple[Segment, ...]
     query_rows: Tensor
     visibility: Tensor
+    blocks: Blocks | None = None
     last_layer: "Layout | None" = None
 
     @property
@@ -148,18 +152,20 @@ def sees(query: Tensor, key: Tensor, own: Tensor, visible: Tensor, prefix: Tenso
     return (key <= query) & ((visible[key] == own[query]) | (visible[key] == prefix[query]))
 
 
-def build_layout(segments: Sequence[Segment], read_rows: Sequence[int] | None, masks: bool = True) -> Layout:
+def build_layout(segments: Sequence[Segment], read_rows: Sequence[int] | None, kernel: Kernel = "sdpa") -> Layout:
     """The layout of a packed row that these comparisons fill from its first to its last token.
 
     `read_rows`: the rows whose last hidden states are read, in any order; None for all. Whether it is None must not
-    depend on the data: ZeRO assumes that gradients become ready in the same order in all processes. Without `masks`,
-    for flex_attention, there are no groups.
+    depend on the data: ZeRO assumes that gradients become ready in the same order in all processes. The layout has what
+    `kernel` needs. For flex_attention, rows that nothing reads fill the last block of those that are read.
     """
     visibility = _visibility(segments)
-    layout = _layout(segments, torch.arange(visibility.shape[1]), visibility, masks)
+    total = visibility.shape[1]
+    layout = _layout(segments, torch.arange(total), visibility, kernel)
     if read_rows is None:
         return layout
-    return replace(layout, last_layer=_layout(segments, torch.tensor(sorted(set(read_rows))), visibility, masks))
+    rows = fill_rows(read_rows, total) if kernel == "flex" else sorted(set(read_rows))
+    return replace(layout, last_layer=_layout(segments, torch.tensor(rows), visibility, kernel))
 
 
 def _visibility(segments: Sequence[Segment]) -> Tensor:
@@ -178,12 +184,13 @@ _Member = tuple[Segment, Tensor]
 """A comparison in a group, and the indices of its queries: int64 [q]."""
 
 
-def _layout(segments: Sequence[Segment], query_rows: Tensor, visibility: Tensor, masks: bool) -> Layout:
-    none = torch.zeros(0, dtype=torch.long)
-    empty = GroupIndices(none, none, none, none)
-    if not masks:
-        return Layout(empty, empty, (), (), query_rows, visibility)
+def _layout(segments: Sequence[Segment], query_rows: Tensor, visibility: Tensor, kernel: Kernel) -> Layout:
     total = visibility.shape[1]
+    if kernel == "flex":
+        none = torch.zeros(0, dtype=torch.long)
+        empty = GroupIndices(none, none, none, none)
+        blocks = build_blocks(visible_runs(query_rows, visibility), total)
+        return Layout(empty, empty, (), (), query_rows, visibility, blocks)
     bounds = torch.searchsorted(query_rows, torch.tensor([(s.start, s.stop) for s in segments])).tolist()
     members = [(s, torch.arange(*bound)) for s, bound in zip(segments, bounds, strict=True) if bound[0] < bound[1]]
     is_complete = len(query_rows) == total

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rewardline.model.batch import collate
 from rewardline.model.packing import attention, flex, layout
+from rewardline.model.packing.blocks import fill_rows
 from rewardline.model.packing.layout import Segment, build_layout
 from rewardline.model.reward_model import RewardModel
 from rewardline.training.loss import pair_losses
@@ -65,16 +66,16 @@ def test_every_query_sees_its_prefix_and_its_own_tail(
 
 @pytest.mark.parametrize("read_rows", [[21, 14, 8], None])
 def test_flex_attention_is_the_same(read_rows: list[int] | None) -> None:
-    found = build_layout(SEGMENTS, read_rows)
-    current = found.last_layer or found
-    query = torch.randn(1, 4, len(current.query_rows), 8)
+    rows = read_rows and fill_rows(read_rows, TOTAL)
+    query = torch.randn(1, 4, len(rows or range(TOTAL)), 8)
     key, value = torch.randn(2, 1, 2, TOTAL, 8)
     module = torch.nn.Module().eval()
-    one, other = (
-        attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current, use_flex=use_flex)[0]
-        for use_flex in (False, True)
-    )
-    assert torch.allclose(one, other, atol=1e-6)
+    outputs = []
+    for kernel in ("sdpa", "flex"):
+        found = build_layout(SEGMENTS, rows, kernel)
+        current = found.last_layer or found
+        outputs.append(attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current)[0])
+    assert torch.allclose(*outputs, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["llama", "opt"])
@@ -87,7 +88,7 @@ def test_a_model_has_the_same_scores_and_gradients_with_flex_attention(
     for kernel in ("sdpa", "flex"):
         model = random_model(family)
         attention.use_shared_prefix(model.model, kernel)
-        scores = model(collate(comparisons(), "shared_prefix", 0, model.score_positions, masks=kernel == "sdpa"))
+        scores = model(collate(comparisons(), "shared_prefix", 0, model.score_positions, kernel=kernel))
         torch.autograd.backward(scores.square().sum())
         gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
         found.append((scores.detach(), torch.cat(gradients)))
@@ -103,9 +104,10 @@ def test_where_flex_attention_does_not_work_the_reason_is_known() -> None:
     assert attention.choose("auto", torch.float32, heads) == expected
 
 
-def test_a_row_without_masks_is_refused_where_they_are_needed() -> None:
-    with pytest.raises(RuntimeError, match="no masks"):
-        random_model("llama")(collate(comparisons(), "shared_prefix", 0, masks=False))
+def test_dropout_is_refused_where_the_kernel_has_none() -> None:
+    model = random_model("llama", attention_dropout=0.5).train()
+    with pytest.raises(RuntimeError, match="does not support dropout"):
+        model(collate(comparisons(), "shared_prefix", 0, kernel="flex"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
