@@ -232,7 +232,7 @@ CHANGES: Json = {
     "runs.r.training.early_stopping.min_delta": 0.1,
     "runs.r.training.loggers": {"tensorboard": {}, "mlflow": {}},
     "runs.r.training.eval_every": 7,
-    "runs.r.training.deepspeed": {"zero_optimization": {"overlap_comm": True}},
+    "runs.r.training.deepspeed": {"disable_python_gc": True},
 }
 
 

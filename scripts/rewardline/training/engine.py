@@ -45,7 +45,7 @@ def deepspeed_config(training: TrainingSettings) -> JsonObject:
     Raises:
         UserError: the user's part sets what a key of `training` decides, or DeepSpeed refuses it.
     """
-    if problems := list(find_problems(training.deepspeed, training.offload)):
+    if problems := list(find_problems(training)):
         raise UserError("\n".join(problems))
     zero: JsonObject = {"stage": training.zero_stage}
     if training.offload != "none":

@@ -213,8 +213,8 @@ class TrainingSettings(Settings):
     deepspeed: JsonObject = Field(
         {},
         description="Additional DeepSpeed settings, merged over those that follow from the keys above; replaced values"
-        " are logged. A setting that one of the keys above controls, or that DeepSpeed does not know, is an error"
-        " that names the key.",
+        " are logged. A setting that one of the keys above controls, or that has no effect, is an error that names the"
+        " key and the reason.",
     )
 
 

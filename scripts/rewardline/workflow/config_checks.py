@@ -116,7 +116,7 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
     if not has_split and not run.benchmarks:
         yield f"{where}: there is nothing to evaluate it on; name a benchmark, or set the mixture's eval_fraction > 0"
     training = run.training
-    for problem in find_problems(training.deepspeed, training.offload):
+    for problem in find_problems(training):
         yield f"{where}.{problem}"
     if training.precision != "fp32" and training.zero_stage == 0:
         yield (

@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS, DeepSpeedConfig
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig
+from pydantic import BaseModel
 
 from rewardline.core.cli import log
 from rewardline.core.errors import UserError
+from rewardline.training import deepspeed_options as options
 from rewardline.training import engine
 from rewardline.training.deepspeed_options import find_problems
 
@@ -87,17 +92,27 @@ def test_own_settings_are_merged_and_what_they_replace_is_said(
         ({"fp16": {"initial_scale_power": 8}, "train_batch_size": 8}, "none", "train_batch_size: is decided by"),
         ({"torch_autocast": {"enabled": True}}, "none", "torch_autocast: is decided by training.precision"),
         ({"zero_optimizatoin": {}}, "none", "no effect here; did you mean zero_optimization?"),
+        ({"activation_checkpointing": {"cpu_checkpointing": True}}, "none", "by training.gradient_checkpointing"),
+        ({"compile": {"deepcompile": True}}, "none", "compile: has no effect without DeepSpeed's DeepCompile"),
+        ({"checkpoint": {"load_universal": True}}, "none", "checkpoint: checkpoints and exports are not DeepSpeed's"),
+        ({"tensor_parallel": {"autotp_size": 2}}, "none", "tensor_parallel: only data parallelism"),
+        ({"zero_optimization": {"round_robin_gradients": True}}, "none", "training.zero_stage 3; expected 1 or 2"),
+        ({"zero_optimization": {"stage3_max_live_parameters": 1000}}, "none", None),
+        ({"bf16": {"immediate_grad_update": True}}, "none", "training.precision fp16; expected bf16"),
+        ({"data_types": {"grad_acum_dtype": "fp32"}}, "none", "did you mean grad_accum_dtype?"),
+        ({"timers": {"throughput": {"enabled": False}}}, "none", None),
     ],
 )
 def test_settings_that_contradict_the_configuration_are_named(own: Json, offload: str, message: str | None) -> None:
-    found = list(find_problems(own, offload))
+    training = training_settings(zero_stage=3, precision="fp16", offload=offload, deepspeed=own)
+    found = list(find_problems(training))
     if message is None:
         assert found == []
         return
     assert len(found) == 1
     assert message in found[0]
     with pytest.raises(UserError, match=r"training\.deepspeed"):
-        engine.deepspeed_config(training_settings(zero_stage=3, offload=offload, deepspeed=own))
+        engine.deepspeed_config(training)
 
 
 @pytest.mark.usefixtures("one_process")
@@ -128,3 +143,54 @@ print(ctypes.CDLL({library!r}).mkl_serv_get_dynamic())
         [sys.executable, "-c", program], cwd=ROOT / "scripts", capture_output=True, text=True, check=True
     )
     assert done.stdout == "0\n"
+
+
+class Asked(dict[str, Any]):
+    """A configuration that notes which keys are asked for."""
+
+    def __init__(self, content: Json, names: set[str], prefix: str = "") -> None:
+        super().__init__(content)
+        self.names, self.prefix = names, prefix
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.names.add(self.prefix + key)
+        return super().get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        self.names.add(f"{self.prefix}{key}")
+        return super().__contains__(key)
+
+    def keys(self) -> Any:
+        return self
+
+    def __copy__(self) -> "Asked":
+        return self
+
+
+def keys_of(model: type[BaseModel], prefix: str) -> set[str]:
+    aliases = {field.alias for field in model.model_fields.values() if field.alias}
+    return {prefix + name for name in (*model.model_fields, *aliases)}
+
+
+@pytest.mark.usefixtures("one_process")
+def test_every_key_that_deepspeed_reads_works_or_is_refused_with_a_reason() -> None:
+    """A key that a new version of DeepSpeed reads shows up here."""
+    asked: set[str] = set()
+    content: Json = {"train_batch_size": 1}
+    DeepSpeedConfig(Asked(content | {name: Asked({}, asked, f"{name}.") for name in options.SECTIONS}, asked))
+    read = asked - set(_REMOVED_TOP_LEVEL_CONFIG_KEYS)
+    assert "zero_optimization" in read and "data_types.param_dtype" in read
+    read |= keys_of(DeepSpeedZeroConfig, "zero_optimization.")
+    read |= keys_of(DeepSpeedZeroOffloadOptimizerConfig, "zero_optimization.offload_optimizer.")
+    read |= keys_of(DeepSpeedZeroOffloadParamConfig, "zero_optimization.offload_param.")
+    tables = [
+        set(options.OWNED),
+        set(options.REFUSED),
+        set(options.FREE),
+        {name for name in options.NEEDED if "." in name},
+        {f"{section}.{key}" for section, names in options.SECTIONS.items() for key in names},
+        {f"zero_optimization.offload_{kind}.pin_memory" for kind in ("optimizer", "param")},
+    ]
+    assert not {name for name in read if sum(name in table for table in tables) != 1}
+    assert set(options.OWNED) | set(options.FREE) <= read | {"bf16.enabled", "fp16.enabled"}
+    assert {f"zero_optimization.{key}" for key in options.ZERO_STAGES} <= read
