@@ -4,7 +4,7 @@ import copy
 import json
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 
 from rewardline.model.batch import collate
 from rewardline.model.packing import attention, flex
+from rewardline.model.packing.layout import pinned
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Score, ScorePositions, Span
 from rewardline.training.loss import batch_sums, pair_losses
@@ -63,6 +64,20 @@ def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "flex"])
+def test_a_forward_and_a_backward_pass_do_not_wait_for_the_gpu(kernel: Literal["sdpa", "flex"]) -> None:
+    device = torch.device("cuda")
+    model = random_model("llama", **WIDE).to(device)
+    attention.use_shared_prefix(model.model, kernel)
+    batches = [pinned(collate(comparisons(seed), model.batching, 0, kernel=kernel)) for seed in (0, 0)]
+    torch.autograd.backward(pair_losses(model(batch := batches[0].to(device)), batch).mean())  # compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        torch.autograd.backward(pair_losses(model(batch := batches[1].to(device)), batch).mean())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_rows_of_many_lengths_do_not_compile_anew() -> None:

@@ -88,8 +88,7 @@ def _losses(family: str, options: Json, data: TokenDataset) -> list[float]:
     running = engine.create(wrapped, training, engine.deepspeed_config(training))
     loader = MicroBatchLoader(wrapped, training, data, 0, torch.device("cpu"), objective=True)
     step = OptimizerStep(running, settings, loader)
-    pieces = enumerate(step.sampler.steps(0))
-    return [step.take(number, chosen, lambda _: None).sums.loss for number, (_, chosen) in pieces]
+    return [step.take(number, planned, lambda _: None).sums.loss for number, planned in enumerate(step.steps(0))]
 
 
 def _model(family: str, dropout: float) -> Any:

@@ -14,7 +14,7 @@ LONGEST = 64
 """More tokens than any sequence has in `comparisons`."""
 
 
-def random_model(family: str, **changes: int) -> RewardModel:
+def random_model(family: str, **changes: float) -> RewardModel:
     torch.manual_seed(0)
     values = {**FAMILIES[family], **changes}
     config = AutoConfig.for_model(

@@ -1,9 +1,12 @@
 """The comparisons of each step and micro batch, which data, seed and settings alone decide."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +15,15 @@ import torch
 from rewardline.core.runtime import rank, world_size
 from rewardline.model.batch import Batch, collate, sizes_for
 from rewardline.model.packing import attention
-from rewardline.model.packing.layout import Kernel
+from rewardline.model.packing.layout import Kernel, pinned
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import Comparison, TokenDataset
 from rewardline.training.settings import TrainingSettings
 
+T = TypeVar("T")
 Indices = npt.NDArray[np.int64]
+AHEAD = 2
+"""How many micro batches are prepared ahead."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,18 @@ class StepSampler:
                 yield round(number + (step - first + 1) / len(steps), 4), steps[step - first]
 
 
+LoadedBatch = tuple[Batch, bool]
+
+
+def prepared_ahead(items: Iterator[T]) -> Iterator[T]:
+    """`items`, of which a thread prepares the next ones while one is used."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting = deque(worker.submit(next, items, None) for _ in range(AHEAD))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(next, items, None))
+            yield item
+
+
 class MicroBatchLoader:
     """Loads this process's micro batches of some pieces of a split.
 
@@ -180,11 +198,33 @@ class MicroBatchLoader:
         """How many units the mean over some pieces is taken over: pairs, or prompts."""
         return sum(piece.pairs / self._pairs_per_unit(piece) for piece in pieces)
 
-    def load(self, pieces: Sequence[Piece]) -> Iterator[tuple[Batch, bool]]:
-        """The micro batches, and whether each is real.
+    def load(self, pieces: Sequence[Piece]) -> Iterator[LoadedBatch]:
+        """The micro batches of a step, or of an evaluation; see `load_steps`."""
+        return next(self.load_steps([pieces]))
 
-        All processes get equally many, as DeepSpeed's collectives need it: those that are not real do not count.
+    def load_steps(self, steps: Iterable[Sequence[Piece]]) -> Iterator[Iterator[LoadedBatch]]:
+        """The micro batches of each step, and whether each is real; then endlessly none.
+
+        They must be taken in this order, all of a step before the next step.
+
+        All processes get equally many, as DeepSpeed's collectives need it: those that are not real do not count. For a
+        GPU, a thread prepares the next ones meanwhile, those of the next step too.
         """
+        batches: Iterator[tuple[Batch, bool, bool]]
+        batches = (batch for pieces in steps for batch in self._batches(pieces))
+        if self.device.type != "cpu":
+            batches = prepared_ahead(map(pinned, batches))
+        while True:
+            yield self._of_step(batches)
+
+    def _of_step(self, batches: Iterator[tuple[Batch, bool, bool]]) -> Iterator[LoadedBatch]:
+        for batch, is_real, is_last in batches:
+            yield batch.to(self.device), is_real
+            if is_last:
+                return
+
+    def _batches(self, pieces: Sequence[Piece]) -> Iterator[tuple[Batch, bool, bool]]:
+        """The micro batches of a step, whether each is real, and whether it is the last one."""
         rows = self.data.tail_counts if self._batching == "padded" else None
         groups = micro_batches(self._sizes, pieces, self._budget, rows)
         for begin in range(0, len(groups), world_size()):
@@ -196,4 +236,4 @@ class MicroBatchLoader:
             if self.by_prompt:
                 shares = [self._pairs_per_unit(piece) for piece in group for _ in range(piece.pairs)]
                 batch.weight.div_(torch.tensor(shares))
-            yield batch.to(self.device), is_real
+            yield batch, is_real, begin + world_size() >= len(groups)

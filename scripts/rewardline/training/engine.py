@@ -130,18 +130,23 @@ def create(model: nn.Module, training: TrainingSettings, config: JsonObject) -> 
     return engine
 
 
-def update(engine: DeepSpeedEngine, clip: float) -> float | None:
+def update(engine: DeepSpeedEngine, clip: float) -> Tensor | float | None:
     """Change the weights by the gradients, scaled to a norm of at most `clip` (0: no limit).
 
     Returns the norm before, or None where DeepSpeed keeps none.
     """
     norm = None if engine.zero_optimization_stage() else _clip_gradients(engine, clip)
     engine.step()
-    norm = engine.get_global_grad_norm() if norm is None else norm
-    return None if norm is None else float(norm)
+    result: Tensor | float | None = engine.get_global_grad_norm() if norm is None else norm
+    return result
 
 
-def _clip_gradients(engine: DeepSpeedEngine, limit: float) -> float:
+def reading_waits(device: torch.device) -> bool:
+    """Whether the program waits for the device when it reads a value there."""
+    return device.type != "cpu"
+
+
+def _clip_gradients(engine: DeepSpeedEngine, limit: float) -> Tensor:
     """At stage 0: average the gradients over processes, and clip them; returns the norm before.
 
     If DeepSpeed did it as at the other stages, the norm would not be known, and a lone process would copy all gradients
@@ -151,10 +156,10 @@ def _clip_gradients(engine: DeepSpeedEngine, limit: float) -> float:
         engine.buffered_allreduce_fallback()
     parameters = list(engine.module.parameters())
     norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    total = float(norm)
-    if 0 < limit < total:
-        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
-    return total
+    # Where that costs no wait, gradients that need no scaling are left alone. Else the norm of these counts as 0.
+    if limit and (reading_waits(engine.device) or norm > limit):
+        torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm.where(norm > limit, 0.0))
+    return norm
 
 
 def gathered(parameters: Sequence[nn.Parameter], write: bool = False) -> AbstractContextManager[None]:

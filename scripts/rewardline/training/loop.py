@@ -15,7 +15,7 @@ from rewardline.core.progress import progress
 from rewardline.model.normalization import moments
 from rewardline.model.reward_model import RewardModel
 from rewardline.training import checkpoints, early_stopping, engine, health, held_out
-from rewardline.training.batching import MicroBatchLoader, Piece, cut
+from rewardline.training.batching import MicroBatchLoader, cut
 from rewardline.training.early_stopping import Selection
 from rewardline.training.processes import signals
 from rewardline.training.processes.collectives import all_agree, on_any, run_on_first
@@ -24,7 +24,7 @@ from rewardline.training.records.log_file import EvalLine, LogFile, LogLine, Ste
 from rewardline.training.records.run_facts import Resumption
 from rewardline.training.schedule import warmup_steps
 from rewardline.training.settings import TrainStageSettings
-from rewardline.training.step import DivergedError, OptimizerStep
+from rewardline.training.step import DivergedError, OptimizerStep, PlannedStep
 from rewardline.training.throughput import Counts, Work
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class TrainingLoop:
         self._saved_at = time.monotonic()
         self.engine.train()
         with progress(self.settings.run, self.last_step, "step", done, hidden=not is_first) as bar:
-            for epoch, pieces in self.optimizer_step.sampler.steps(done):
+            for planned in self.optimizer_step.steps(done):
                 if self.state.step >= self.last_step:
                     break
                 if self.state.selection.ends(training):
@@ -95,13 +95,13 @@ class TrainingLoop:
                         self.state.step, self.state.selection.stale,
                     )  # fmt: skip
                     break
-                line = self._take_step(epoch, pieces)
+                line = self._take_step(planned)
                 self._write(line)
                 self._check_health(line)
                 bar.set_postfix_str(f"loss {line.loss:.3f}, {line.tokens_per_second:,.0f} tokens/s", refresh=False)
                 bar.update(1)
                 if early_stopping.evaluation_is_due(training, line.step, self.total_steps):
-                    self._evaluate(epoch)
+                    self._evaluate(planned.epoch)
                 self._save_or_stop()
         # Save what the last checkpoint lacks, so that a kill during the export does not lose it.
         (late,) = on_any(time.monotonic() - self._saved_at >= UNSAVED_SECONDS, device=self.engine.device)
@@ -112,15 +112,15 @@ class TrainingLoop:
             logger.close()
         signals.on_stop(signals.leave)
 
-    def _take_step(self, epoch: float, pieces: list[Piece]) -> StepLine:
+    def _take_step(self, planned: PlannedStep) -> StepLine:
         begin, state = time.perf_counter(), self.state
         try:
             result = self.optimizer_step.take(
-                state.step, pieces, lambda batch: self.work.add(batch, self.model.reads_some)
+                state.step, planned, lambda batch: self.work.add(batch, self.model.reads_some)
             )
         except DivergedError as error:
             data = self.optimizer_step.sampler.data
-            ids = [pair.pair_id for piece in pieces for pair in cut(data[piece.index], piece).pairs]
+            ids = [pair.pair_id for piece in planned.pieces for pair in cut(data[piece.index], piece).pairs]
             precision = self.settings.training.precision
             raise UserError(health.divergence_message(str(error), state.step + 1, ids, precision)) from error
         seconds, sums = time.perf_counter() - begin, result.sums
@@ -130,7 +130,7 @@ class TrainingLoop:
         state.seconds += seconds
         return StepLine(
             step=state.step,
-            epoch=epoch,
+            epoch=planned.epoch,
             loss=sums.loss,
             accuracy=sums.correct / sums.pairs,
             chosen_mean=sums.chosen / sums.pairs,

@@ -5,10 +5,11 @@ The key of a training run covers the code of this module, of `held_out`, of `exp
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from rewardline.model.loading import DTYPES, load_base
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import engine
-from rewardline.training.batching import MicroBatchLoader, Piece, StepSampler
+from rewardline.training.batching import LoadedBatch, MicroBatchLoader, Piece, StepSampler
 from rewardline.training.loss import Sums, batch_sums, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 from rewardline.training.schedule import learning_rate
@@ -72,6 +73,14 @@ class StepResult:
     gradient_norm: float | None
 
 
+class PlannedStep(NamedTuple):
+    """The epoch that a step ends at, its pieces, and this process's micro batches, which can be taken once."""
+
+    epoch: float
+    pieces: list[Piece]
+    batches: Iterator[LoadedBatch]
+
+
 class OptimizerStep:
     """Takes the steps of a training run: the same for any number of processes and micro batches, up to rounding."""
 
@@ -80,8 +89,16 @@ class OptimizerStep:
         self._mean_weight = loader.data.mean_weight(loader.by_prompt)
         self.sampler = StepSampler(loader.data, settings.training, settings.seed)
 
-    def take(self, step: int, pieces: Sequence[Piece], observe: Callable[[Batch], None]) -> StepResult:
-        """Take step `step` (0-based) on some pieces; `observe` gets each real micro batch of this process.
+    def steps(self, done: int) -> Iterator[PlannedStep]:
+        """The steps after the first `done`."""
+        batches = self._loader.load_steps(pieces for _, pieces in self.sampler.steps(done))
+        for (epoch, pieces), loaded in zip(self.sampler.steps(done), batches, strict=False):
+            yield PlannedStep(epoch, pieces, loaded)
+
+    def take(self, step: int, planned: PlannedStep, observe: Callable[[Batch], None]) -> StepResult:
+        """Take step `step` (0-based); `observe` gets each real micro batch of this process.
+
+        The values of its result are the only ones that are read from the device, after the weights have changed.
 
         Raises:
             DivergedError: the loss or the gradient is not finite.
@@ -94,9 +111,9 @@ class OptimizerStep:
             group["lr"] = rate
         # The engine averages over processes. The mean is over the step's pairs, or prompts, whatever their packing;
         # weights are relative to the mean weight of all pairs, or prompts.
-        units = self._loader.units(pieces) * self._mean_weight
+        units = self._loader.units(planned.pieces) * self._mean_weight
         local_sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self._loader.device)
-        for batch, is_real in self._loader.load(pieces):
+        for batch, is_real in planned.batches:
             output = self._engine(batch)
             scores = scores_of(output, batch)
             losses = pair_losses(
@@ -116,6 +133,7 @@ class OptimizerStep:
         sums = Sums(*sum_over_processes(local_sums).tolist())
         if not math.isfinite(sums.weighted_loss):
             raise DivergedError("the loss is not finite")
+        norm = None if norm is None else float(norm)
         # A gradient that overflows in fp16 is expected: the loss scaler leaves that step out.
         if norm is not None and not math.isfinite(norm) and training.precision != "fp16":
             raise DivergedError("the gradient is not finite")

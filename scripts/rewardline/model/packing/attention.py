@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 
 from rewardline.model.packing import flex
 from rewardline.model.packing.layout import Kernel, Layout, Segment, gather, scatter
@@ -68,6 +68,8 @@ def use_shared_prefix(model: PreTrainedModel, kernel: Choice = "sdpa", dtype: to
     rows.
     """
     model.set_attn_implementation(FLEX if choose(kernel, dtype or model.dtype, _heads(model)) == "flex" else NAME)
+    # It looks for padding in packed rows, and would make a GPU wait in each forward pass.
+    model.base_model.warn_if_padding_and_no_attention_mask = _no_warning
     # ZeRO-3 keeps state in every module that runs, and the last layer runs a copy of one.
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         return False
@@ -75,6 +77,10 @@ def use_shared_prefix(model: PreTrainedModel, kernel: Choice = "sdpa", dtype: to
     last = next(m for m in layers if len(m) == model.config.num_hidden_layers)[-1]
     last.forward = MethodType(_last_layer, last)
     return True
+
+
+def _no_warning(*_: object) -> None:
+    pass
 
 
 def _heads(model: PreTrainedModel) -> flex.Heads:
@@ -219,5 +225,5 @@ def _tail_mask(prefix: int, tail: int, device: torch.device) -> Tensor:
 
 
 for _name in (NAME, FLEX):
+    # Without a mask function of that name, transformers make no mask, for which a GPU would have to be waited for.
     AttentionInterface.register(_name, shared_prefix_attention)
-    AttentionMaskInterface.register(_name, lambda *_args, **_kwargs: None)

@@ -48,6 +48,8 @@ def all_agree(condition: Callable[[], bool]) -> bool:
 
 def on_any(*flags: bool, device: torch.device) -> list[bool]:
     """Which of `flags` are set on some process."""
+    if world_size() == 1:  # nothing to ask for, and nothing to wait for
+        return list(flags)
     counts = sum_over_processes(torch.tensor([float(flag) for flag in flags], device=device))
     return [count > 0 for count in counts.tolist()]
 

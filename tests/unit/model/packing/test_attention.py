@@ -75,7 +75,7 @@ def test_flex_attention_is_the_same(read_rows: list[int] | None) -> None:
         found = build_layout(SEGMENTS, rows, kernel)
         current = found.last_layer or found
         outputs.append(attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current)[0])
-    assert torch.allclose(*outputs, atol=1e-6)
+    assert torch.allclose(outputs[0], outputs[1], atol=1e-6)
 
 
 @pytest.mark.parametrize("family", ["llama", "opt"])
