@@ -65,6 +65,7 @@ rule all:
         models=of_runs("results/models/{run}/model.safetensors"),
         runs=of_runs("results/models/{run}/run.json"),
         metrics=evaluations("metrics.json"),
+        made=made_models(),
         cards=evaluation_cards(),
         tracked=tracked_runs(),
         scores=evaluations("scores.parquet"),

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from rewardline.evaluation.published.registry import BENCHMARKS
 from rewardline.training.settings import TrainingSettings
 from rewardline.workflow.config import (
+    AverageEntry,
     BenchmarkEntry,
     Config,
     DatasetEntry,
@@ -38,7 +39,7 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "datasets": (DatasetEntry,),
     "mixtures": (MixtureEntry,),
     "models": (ModelEntry,),
-    "runs": (RunEntry, SweepEntry, EnsembleEntry),
+    "runs": (RunEntry, SweepEntry, EnsembleEntry, AverageEntry),
     "runs.*.grid": (Grid,),
     "runs.*.training": (TrainingSettings,),
     "benchmarks": (BenchmarkEntry,),

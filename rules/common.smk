@@ -148,6 +148,8 @@ except (ConfigError, RepeatedKeyError) as error:
 SELECTED = selected_runs()
 RUNS = {run.run_id: run for run in runs.run_table(CONFIG, SELECTED)}
 ENSEMBLES = {ensemble.run_id: ensemble for ensemble in runs.ensemble_table(CONFIG, SELECTED)}
+AVERAGES = {average.run_id: average for average in runs.average_table(CONFIG, SELECTED)}
+MODELS = {**RUNS, **AVERAGES}
 HALVED = runs.halved_sweeps(CONFIG)
 CHOICES = {choice.name: choice for choice in runs.choice_table(CONFIG, SELECTED)}
 PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
@@ -170,6 +172,7 @@ wildcard_constraints:
     sweep=one_of(HALVED),
     rung=r"\d+",
     ensemble=one_of(ENSEMBLES),
+    average=one_of(AVERAGES),
     choice=one_of(CHOICES),
     benchmark=one_of([*CONFIG.benchmarks, HELD_OUT]),
 

@@ -1,7 +1,7 @@
 rule evaluate:
     input:
         run="results/models/{run}/run.json",
-        tokens=lambda w: f"results/tokens/{evaluated_on(w)}/{RUNS[w.run].model}/manifest.json",
+        tokens=lambda w: f"results/tokens/{evaluated_on(w)}/{MODELS[w.run].model}/manifest.json",
         pairs=lambda w: f"results/pairs/{evaluated_on(w)}/stats.json",
         code=code("evaluate.py"),
     output:
@@ -11,13 +11,15 @@ rule evaluate:
         "results/logs/evaluate/{run}/{benchmark}.log",
     benchmark:
         "results/usage/evaluate/{run}/{benchmark}.tsv"
+    wildcard_constraints:
+        run=one_of(MODELS),
     conda:
         "../envs/rewardline.yaml"
     threads: train_threads
     resources:
         gpu=min(1, GPUS),
     params:
-        settings=settings(lambda w: stage_settings.evaluate_settings(CONFIG, RUNS[w.run], w.benchmark)),
+        settings=settings(lambda w: stage_settings.evaluate_settings(CONFIG, MODELS[w.run], w.benchmark)),
     message:
         "Evaluating {wildcards.run} on {wildcards.benchmark}"
     shell:
@@ -32,6 +34,7 @@ rule evaluate_ensemble:
     input:
         metrics=member_evaluations("metrics.json"),
         scores=member_evaluations("scores.parquet"),
+        first=other_first_evaluation,
         code=code("evaluate_ensemble.py"),
     output:
         scores="results/evals/{ensemble}/{benchmark}/scores.parquet",
@@ -49,8 +52,69 @@ rule evaluate_ensemble:
     params:
         settings=settings(lambda w: stage_settings.ensemble_settings(CONFIG, ENSEMBLES[w.ensemble], w.benchmark)),
         members=lambda wildcards, input: [str(Path(path).parent) for path in input.metrics],
+        first=lambda wildcards, input: [f"--first={path}" for path in input.first],
     message:
         "Evaluating {wildcards.ensemble} on {wildcards.benchmark}"
     shell:
         program("evaluate_ensemble.py") + " --settings {params.settings:q} --members {params.members:q}"
-        " --output $(dirname {output.metrics:q}) --log {log}"
+        " {params.first:q} --output $(dirname {output.metrics:q}) --log {log}"
+
+
+rule export_ensemble:
+    input:
+        models=member_models("run.json"),
+        metrics=lambda w: first_evaluation(w.ensemble, "metrics.json"),
+        code=code("export_ensemble.py"),
+    output:
+        ensemble="results/models/{ensemble}/ensemble.json",
+        card="results/models/{ensemble}/README.md",
+    log:
+        "results/logs/export_ensemble/{ensemble}.log",
+    benchmark:
+        "results/usage/export_ensemble/{ensemble}.tsv"
+    localrule: True
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(
+            lambda w: stage_settings.ensemble_settings(
+                CONFIG, ENSEMBLES[w.ensemble], runs.evaluated_on(CONFIG, ENSEMBLES[w.ensemble])[0]
+            )
+        ),
+    message:
+        "Exporting {wildcards.ensemble}"
+    shell:
+        program("export_ensemble.py") + " --settings {params.settings:q} --models {input.models:q}"
+        " --metrics {input.metrics:q} --output $(dirname {output.ensemble:q}) --log {log}"
+
+
+rule average_weights:
+    input:
+        models=member_models("run.json", AVERAGES),
+        tokens=normalized_on,
+        code=code("average_weights.py"),
+    output:
+        model="results/models/{average}/model.safetensors",
+        config="results/models/{average}/config.json",
+        run="results/models/{average}/run.json",
+        card="results/models/{average}/README.md",
+    log:
+        "results/logs/average_weights/{average}.log",
+    benchmark:
+        "results/usage/average_weights/{average}.tsv"
+    conda:
+        "../envs/rewardline.yaml"
+    threads: train_threads
+    resources:
+        gpu=0,
+    params:
+        settings=settings(lambda w: stage_settings.average_settings(CONFIG, AVERAGES[w.average])),
+        tokens=lambda wildcards, input: [f"--tokens={Path(path).parent}" for path in input.tokens],
+    message:
+        "Averaging the weights of {wildcards.average}"
+    shell:
+        program("average_weights.py") + " --settings {params.settings:q} --models {input.models:q}"
+        " {params.tokens:q} --output $(dirname {output.model:q}) --log {log}"

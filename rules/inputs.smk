@@ -3,7 +3,7 @@ from functools import cache
 from types import SimpleNamespace
 
 DEMO_DATASETS = [name for name, entry in runs.sources(CONFIG).items() if entry.demo is not None]
-ALL_RUNS = [*RUNS.values(), *ENSEMBLES.values()]
+ALL_RUNS = [*MODELS.values(), *ENSEMBLES.values()]
 LIMITS = runs.limits(CONFIG, ALL_RUNS)
 
 
@@ -123,8 +123,8 @@ def used_rungs():
 
 
 def evaluated_on(wildcards):
-    """The mixture or benchmark that a run is evaluated on."""
-    return RUNS[wildcards.run].mixture if wildcards.benchmark == HELD_OUT else wildcards.benchmark
+    """The mixture or benchmark that a model is evaluated on."""
+    return MODELS[wildcards.run].mixture if wildcards.benchmark == HELD_OUT else wildcards.benchmark
 
 
 def evaluations(name, of=ALL_RUNS):
@@ -138,6 +138,37 @@ def member_evaluations(name):
     """An input function: a file of the same evaluation of each member of an ensemble."""
     return lambda wildcards: [
         f"results/evals/{run}/{wildcards.benchmark}/{name}" for run in ENSEMBLES[wildcards.ensemble].members
+    ]
+
+
+def first_evaluation(ensemble, name):
+    """A file of the evaluation of an ensemble by which the scores of its members are standardized everywhere."""
+    return f"results/evals/{ensemble}/{runs.evaluated_on(CONFIG, ENSEMBLES[ensemble])[0]}/{name}"
+
+
+def other_first_evaluation(wildcards):
+    """The metrics of an ensemble's first benchmark, for all others."""
+    first = first_evaluation(wildcards.ensemble, "metrics.json")
+    return [] if Path(first).parent.name == wildcards.benchmark else [first]
+
+
+def member_models(name, made=ENSEMBLES):
+    """An input function: a file of the model of each member of an ensemble or an average."""
+    return lambda wildcards: [f"results/models/{run}/{name}" for run in made[wildcards[0]].members]
+
+
+def normalized_on(wildcards):
+    """The tokens by which the scores of an average are normalized, if those of its members are."""
+    average = AVERAGES[wildcards.average]
+    normalize = CONFIG.runs[average.first.name].training.normalize and average.mixture in CONFIG.mixtures
+    return [f"results/tokens/{average.mixture}/{average.model}/manifest.json"] if normalize else []
+
+
+def made_models():
+    """The files of the averages and ensembles that make them complete."""
+    return [
+        *(f"results/models/{average}/run.json" for average in AVERAGES),
+        *(f"results/models/{ensemble}/ensemble.json" for ensemble in ENSEMBLES),
     ]
 
 
@@ -166,12 +197,12 @@ def tracked_runs():
 
 def evaluation_cards():
     """The card of every run with an evaluation."""
-    return [f"results/models/{run.run_id}/EVALUATION.md" for run in RUNS.values() if runs.evaluated_on(CONFIG, run)]
+    return [f"results/models/{run.run_id}/EVALUATION.md" for run in MODELS.values() if runs.evaluated_on(CONFIG, run)]
 
 
 def pair_statistics():
     """The statistics of all mixtures and benchmarks: the summary counts what was left out of them."""
-    benchmarks = sorted({benchmark for run in RUNS.values() for benchmark in run.benchmarks})
+    benchmarks = sorted({benchmark for run in MODELS.values() for benchmark in run.benchmarks})
     return [
         *of_runs("results/pairs/{mixture}/stats.json"),
         *(f"results/pairs/{name}/stats.json" for name in benchmarks),
@@ -185,7 +216,7 @@ def evaluated_pairs():
 
 def token_manifests():
     """The manifests of the tokens of all mixtures and benchmarks."""
-    benchmarks = sorted({(name, run.model) for run in RUNS.values() for name in run.benchmarks})
+    benchmarks = sorted({(name, run.model) for run in MODELS.values() for name in run.benchmarks})
     paths = [f"results/tokens/{name}/{model}/manifest.json" for name, model in benchmarks]
     return [*of_runs("results/tokens/{mixture}/{model}/manifest.json"), *paths]
 
@@ -208,10 +239,11 @@ def artifacts():
     requested, a file that a failed or killed job removed is made again, with all that depends on it.
     """
     table = list(RUNS.values())
-    benchmarks = {name for run in table for name in run.benchmarks}
+    benchmarks = {name for run in MODELS.values() for name in run.benchmarks}
     tokenizers = {runs.tokenizer_mixture(CONFIG, run.model) for run in table}
     mixtures = sorted({run.mixture for run in table} | benchmarks | tokenizers - {None})
-    tokens = sorted({(name, run.model) for run in table for name in (run.mixture, *run.benchmarks)})
+    tokens = {(run.mixture, run.model) for run in table}
+    tokens = sorted(tokens | {(name, run.model) for run in MODELS.values() for name in run.benchmarks})
     paths = [f"results/base/{run.model}/manifest.json" for run in table]
     paths += used_rungs()
     for run in table:
@@ -239,4 +271,4 @@ def all_cores():
 
 def train_threads(wildcards):
     """The cores to reserve for a run's training or evaluation. Its settings alone say how many threads compute."""
-    return stage_settings.threads(CONFIG, RUNS[wildcards.run])
+    return stage_settings.threads(CONFIG, MODELS[wildcards[0]])

@@ -35,7 +35,7 @@ rule summarize:
 
 rule evaluation_card:
     input:
-        metrics=lambda w: evaluations("metrics.json", [RUNS[w.run]]),
+        metrics=lambda w: evaluations("metrics.json", [MODELS[w.run]]),
         model="results/models/{run}/run.json",
         code=code("evaluation_card.py"),
     output:
@@ -49,6 +49,8 @@ rule evaluation_card:
         "results/logs/evaluation_card/{run}.log",
     benchmark:
         "results/usage/evaluation_card/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(MODELS),
     localrule: True
     conda:
         "../envs/rewardline.yaml"

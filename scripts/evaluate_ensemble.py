@@ -16,8 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     options = StageParser(__doc__, EnsembleSettings)
     options.add_argument("--members", required=True, type=Path, nargs="+", help="folders of the members' evaluations")
     options.add_argument("--output", required=True, type=Path, help="folder to write scores and metrics to")
+    options.add_argument("--first", type=Path, help="metrics.json of the benchmark by which all are standardized")
     args = options.start(argv)
-    evaluate_ensemble(args.settings, args.members, args.output)
+    evaluate_ensemble(args.settings, args.members, args.output, args.first)
     return 0
 
 

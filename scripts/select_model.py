@@ -9,13 +9,13 @@ Example:
       --models results/models/sweep-*/run.json --output results/models/best
 """
 
-import shutil
 from pathlib import Path
 
 from rewardline.core.artifacts import verify_model
 from rewardline.core.cli import StageParser, log, run
-from rewardline.core.files import atomic_folder, link_or_copy
+from rewardline.core.files import atomic_folder
 from rewardline.evaluation.choices import ChosenRun
+from rewardline.evaluation.ensembles.export import copy_model
 from rewardline.evaluation.selection import choose
 from rewardline.evaluation.settings import SelectSettings
 
@@ -41,10 +41,7 @@ def publish(choice: ChosenRun, model: Path, output: Path) -> None:
     """Link a model's files to `output`, beside a card with the reason for the choice."""
     verify_model(model)
     with atomic_folder(output) as out:
-        for path in sorted(path for path in model.rglob("*") if path.is_file()):
-            target = out / path.relative_to(model)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (link_or_copy if path.suffix == ".safetensors" else shutil.copy2)(path, target)
+        copy_model(model, out)
         with (out / "README.md").open("a", encoding="utf-8") as card:
             rows = [f"| {one.name} | {one.chosen_on.words()} |" for one in choice.standings]
             table = ["| run | accuracy on the pairs that chose |", "|---|---|", *rows]

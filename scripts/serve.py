@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     from rewardline.scoring.server.app import Service
 
     service = Service(scorer, limits, os.fsencode(token.strip()) if token else None)
-    run_server(service.app(), bound, args.model, limits.max_seconds)
+    run_server(service.app(), bound, scorer.name, limits.max_seconds)
     return 0
 
 

@@ -37,6 +37,8 @@ STAGES = {
     "train": "train.py",
     "evaluate": "evaluate.py",
     "evaluate_ensemble": "evaluate_ensemble.py",
+    "export_ensemble": "export_ensemble.py",
+    "average_weights": "average_weights.py",
     "compare": "compare.py",
     "summarize": "summarize.py",
     "select_model": "select_model.py",
@@ -57,12 +59,16 @@ AFTER = {
     "build_probes": {"tokenize_pairs", "tokenize", "compare", "plot"},
     "base_model": {"tokenize_pairs", "train_rung", "train"},
     "tokenize_pairs": {"tokenize"},
-    "tokenize": {"train_rung", "train", "evaluate", "plot"},
+    "tokenize": {"train_rung", "train", "average_weights", "evaluate", "plot"},
     "train_rung": {"halve"},
     "halve": {"train_rung", "train"},
-    "train": {"evaluate", "evaluation_card", "summarize", "compare", "track", "plot"},
+    "train": {
+        *("evaluate", "export_ensemble", "average_weights", "evaluation_card", "summarize", "compare", "track", "plot"),
+    },
     "evaluate": {"evaluate_ensemble", "select_model", "summarize", "compare", "evaluation_card", "track", "plot"},
-    "evaluate_ensemble": {"summarize", "compare", "plot"},
+    "evaluate_ensemble": {"export_ensemble", "summarize", "compare", "plot"},
+    "export_ensemble": set(),
+    "average_weights": {"evaluate", "evaluation_card"},
     "compare": {"plot"},
     "summarize": {"plot"},
     "select_model": {"plot"},
@@ -90,9 +96,13 @@ CONFIG: Json = {
         "new": {"init": INIT},
     },
     "runs": {
-        "r": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "fail_below": {"eval": 0.5}},
+        "r": {
+            **{"mixture": "m", "model": "pathed", "benchmarks": ["t"], "fail_below": {"eval": 0.5}},
+            "training": {"normalize": True},
+        },
         "s": {"mixture": "m", "model": "ggufed", "benchmarks": ["t"]},
         "w": {"mixture": "n", "model": "ggufed"},
+        "q": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "training": {"normalize": True}},
         "u": {"mixture": "m", "model": "new", "benchmarks": ["t"]},
         "v": {"mixture": "n", "model": "new", "benchmarks": ["t"]},
         "x": {"mixture": "m", "model": "ggufed", "seeds": [0, 1], "benchmarks": ["p", "t"]},
@@ -107,9 +117,13 @@ CONFIG: Json = {
                 "halving": {"factor": 4, "min_steps": 5},
             },
         },
-        "e": {"ensemble": ["r", "s", "u"], "benchmarks": ["t"]},
+        "e": {"ensemble": ["r", "q"], "benchmarks": ["t"]},
         "f": {"ensemble": ["x"], "benchmarks": ["p"]},
-        "g": {"ensemble": ["y", "h"]},
+        "g": {"ensemble": ["s", "y", "h-model=ggufed,warmup=1.0"], "benchmarks": ["t"]},
+        "i": {"ensemble": ["u", "h-model=new,warmup=1.0"]},
+        "j": {"average": ["r", "q"], "benchmarks": ["t"]},
+        "k": {"average": ["s", "x", "y"], "benchmarks": ["t"]},
+        "l": {"average": ["u", "h-model=new,warmup=1.0"]},
     },
     "benchmarks": {
         "t": {"files": ["data/test.tsv"]},
@@ -191,7 +205,8 @@ CHANGES: Json = {
     "select.by": "eval",
     "select.as": "other",
     "mixtures.m.select_fraction": 0.1,
-    "runs.e.ensemble": ["u", "r"],
+    "runs.e.ensemble": ["q", "r"],
+    "runs.j.average": ["q", "r"],
     "runs.e.combine": "worst",
     "runs.e.variance_weight": 1.0,
     "runs.r.training.learning_rate": 1.0e-3,
@@ -281,6 +296,10 @@ def changed(key: str) -> Json:
     for part in parents:
         place = place.setdefault(part, {})
     place[last] = CHANGES[key]
+    if key in ("runs.r.model", "runs.r.training.score", "runs.r.training.normalize", "runs.r.training.precision"):
+        other = config["runs"]["q"] if key == "runs.r.model" else config["runs"]["q"]["training"]
+        other[last] = CHANGES[key]  # what it is averaged with must fit
+        other |= {"zero_stage": 1} if last == "precision" else {}
     if key in ("runs.r.training.offload", "runs.r.training.precision"):
         place["zero_stage"] = 1
     if key == "benchmarks.p.probes.mixture":  # probes judge runs on the mixture that they are made of

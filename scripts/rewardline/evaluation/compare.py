@@ -103,7 +103,7 @@ def compare_runs(
         entries = leaderboard.entries[:MAX_RUNS]
         results = [result for entry in entries for result in entry.members]
         paths = {result.run: scores[result.run, leaderboard.benchmark] for result in results}
-        preferences = read_preferences(paths, [result.run for result in results if result.ensemble])
+        preferences = read_preferences(paths, [result.run for result in results if result.ensemble or result.average])
         board = compare_entries(leaderboard, entries, preferences)
         own = {run: path for (run, benchmark), path in scores.items() if benchmark == leaderboard.benchmark}
         curves += learning_curves(leaderboard, own, facts)

@@ -27,7 +27,9 @@ from rewardline.evaluation.scores import (
     read_scores,
     write_scores,
 )
-from rewardline.evaluation.settings import CombineSettings, EnsembleSettings
+from rewardline.evaluation.settings import EnsembleSettings
+from rewardline.scoring.combination import Combination
+from rewardline.scoring.settings import CombineSettings
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class CombinedScores:
     Attributes:
         pairs: hash of each pair's id, uint64 [n], ascending.
         scores: of the chosen and of the rejected answer, float32 [2, n].
-        standards: by member, of its scores over all these answers.
+        standards: by member, those of its scores, by which they are standardized.
         unscored: pairs that some members scored, and others did not.
     """
 
@@ -49,15 +51,20 @@ class CombinedScores:
     unscored: int
 
 
-def evaluate_ensemble(settings: EnsembleSettings, folders: Sequence[Path], output: Path) -> None:
+def evaluate_ensemble(
+    settings: EnsembleSettings, folders: Sequence[Path], output: Path, first: Path | None = None
+) -> None:
     """Combine the scores in the evaluations of the members (`folders`); write scores and metrics to `output`.
+
+    `first`: the `metrics.json` of the ensemble's first benchmark, whose standards are those of all others.
 
     Raises:
         UserError: a file is missing or damaged, or there is no pair that all members scored.
     """
+    known = None if first is None else EvaluationResult.read(first).standards
     paths = {member: folder / "scores.parquet" for member, folder in zip(settings.ensemble, folders, strict=True)}
     results = [EvaluationResult.read(folder / "metrics.json") for folder in folders]
-    combined = combine(paths, settings)
+    combined = combine(paths, settings, known)
     # Score differences times this are log odds. For the mean of members with equal spread: their mean log odds.
     spreads = (standard.std for standard in combined.standards.values())
     scale = math.fsum(std * result.scale for std, result in zip(spreads, results, strict=True)) / len(results)
@@ -84,13 +91,14 @@ def evaluate_ensemble(settings: EnsembleSettings, folders: Sequence[Path], outpu
     log.info("accuracy %.4f on %d pairs, %d not scored by all", metrics.accuracy, metrics.n, combined.unscored)
 
 
-def combine(members: Mapping[str, Path], settings: CombineSettings) -> CombinedScores:
-    """Combine the `scores.parquet` of each member (Coste et al. 2023, arXiv 2310.02743).
+def combine(
+    members: Mapping[str, Path], settings: CombineSettings, known_standards: Mapping[str, Standard] | None = None
+) -> CombinedScores:
+    """Combine the `scores.parquet` of each member; see `Combination`.
 
     Scores of different training runs differ in mean and spread, which carry no information. So each member's are
-    standardized first: minus their mean, divided by their standard deviation, over both answers of all pairs in common.
-    Labels are not used. Then an answer's score is the `mean` over members, the `worst` (least), or the mean minus
-    `variance_weight` times the variance between members.
+    standardized first: minus their mean, divided by their standard deviation, over both answers of all pairs in common,
+    unless those of another benchmark are known. Labels are not used.
     """
     ids = [np.unique(read_ids(path, "pair_id")) for path in members.values()]
     pairs, known = ids[0], ids[0]
@@ -99,21 +107,15 @@ def combine(members: Mapping[str, Path], settings: CombineSettings) -> CombinedS
     if not len(pairs):
         paths = ", ".join(map(str, members.values()))
         raise UserError(f"{paths} have no pair in common, so that nothing can be combined; evaluate them anew")
-    total, squares, worst = np.zeros((2, len(pairs))), np.zeros((2, len(pairs))), np.full((2, len(pairs)), np.inf)
+    combination = Combination((2, len(pairs)))
     standards = {}
     for member, path in members.items():
         member_ids, member_scores = read_pair_scores(path)
         scores = member_scores[:, np.intersect1d(member_ids, pairs, return_indices=True)[1]].astype(np.float64)
-        standard = standards[member] = Standard(mean=float(scores.mean()), std=float(scores.std()))
-        scores = (scores - standard.mean) / (standard.std or 1.0)
-        total += scores
-        squares += scores**2
-        np.minimum(worst, scores, out=worst)
-    result = total / len(members)
-    if settings.combine == "worst":
-        result = worst
-    elif settings.combine == "mean_minus_variance":
-        result -= settings.variance_weight * np.maximum(squares / len(members) - result**2, 0.0)
+        own = Standard(mean=float(scores.mean()), std=float(scores.std()))
+        standard = standards[member] = own if known_standards is None else known_standards[member]
+        combination.add((scores - standard.mean) / (standard.std or 1.0))
+    result = combination.combined(settings)
     return CombinedScores(pairs, result.astype(np.float32), standards, len(known) - len(pairs))
 
 

@@ -297,7 +297,8 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     """One run on one benchmark: the content of a `metrics.json`.
 
     `sections`: the figures of a published benchmark, None for others. An ensemble combines the scores of the runs
-    `ensemble` by `combine`; `unscored` pairs were not scored by all of them.
+    `ensemble` by `combine`; `unscored` pairs were not scored by all of them. The weights of a model may be the mean of
+    those of the runs `average`.
     """
 
     content = "metrics"
@@ -306,6 +307,7 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     sections: PublishedFigures | None = None
     normalization: ScoreNormalization | None = None
     ensemble: list[str] = []
+    average: list[str] = []
     combine: str = ""
     variance_weight: Number = NAN
     standards: dict[str, Standard] = {}

@@ -5,22 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from rewardline.core.settings import Integer, Number, Settings, Text
+from rewardline.scoring.settings import CombineSettings
 
 HELD_OUT = "eval"
 """The benchmark that every run has: the eval split of its own mixture."""
-
-
-class CombineSettings(Settings):
-    """How the scores of an ensemble's members are combined."""
-
-    combine: Literal["mean", "worst", "mean_minus_variance"] = Field(
-        "mean",
-        description="How the standardized scores of an ensemble's members are combined: their `mean`, the `worst`"
-        " (lowest), or `mean_minus_variance`.",
-    )
-    variance_weight: Number = Field(
-        0.5, ge=0, description="Factor of the variance between members in `mean_minus_variance`."
-    )
 
 
 class EvaluationIdentity(Settings):
@@ -39,6 +27,8 @@ class EvaluationIdentity(Settings):
 class EvaluateSettings(EvaluationIdentity):
     """What the evaluation of a trained model depends on."""
 
+    average: list[str] = Field([], exclude_if=lambda runs: not runs)
+    """The run ids of which its weights are the mean."""
     trust_remote_code: bool = False
     threads: Integer = 1
 
@@ -58,6 +48,18 @@ class SelectSettings(Settings):
     name: str
     benchmark: str
     share: Number
+
+
+class AverageSettings(Settings):
+    """What the mean of the weights of several training runs depends on."""
+
+    run: str
+    mixture: str
+    model: str
+    average: list[str]
+    """The run ids of its members."""
+    trust_remote_code: bool = False
+    threads: Integer = 1
 
 
 class EnsembleSettings(EvaluationIdentity, CombineSettings):

@@ -25,6 +25,8 @@ def check_folder(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file():
         merge = "merge it into its base (merge_and_unload of peft) and save that in a folder of its own"
         raise UserError(f"{folder}: holds a LoRA adapter (adapter_config.json), not a model; {merge}")
+    if (folder / "ensemble.json").is_file():
+        raise UserError(f"{folder}: is an ensemble of models, not a model; name one of those in {folder}/members")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: has no config.json; name the folder of a model")
 

@@ -94,7 +94,7 @@ def subset_findings(board: Leaderboard, probes: bool) -> list[Markup]:
 
 
 def run_descriptions(families: Mapping[str, Sequence[EvaluationResult]], runs: Mapping[str, RunFacts]) -> list[Markup]:
-    """What was trained on what, or is an ensemble of which runs; the members of `families` are seeds of one run."""
+    """What was trained on what, or is made of which runs; the members of `families` are seeds of one run."""
     descriptions = []
     for name, members in families.items():
         trained = [runs[one.run] for one in members if one.run in runs]
@@ -107,6 +107,9 @@ def run_descriptions(families: Mapping[str, Sequence[EvaluationResult]], runs: M
             rule = members[0].combine.replace("_", " ") or "an unknown rule"
             text = Markup("<b>{}</b> is an ensemble of {}, combined by {}")
             descriptions.append(text.format(name, listed(members[0].ensemble), rule))
+        elif members[0].average:
+            text = Markup("<b>{}</b> has the mean of the weights of {}")
+            descriptions.append(text.format(name, listed(members[0].average)))
     if len(descriptions) > DESCRIBED:
         descriptions[DESCRIBED:] = [escape(f"and {len(descriptions) - DESCRIBED} more")]
     return descriptions

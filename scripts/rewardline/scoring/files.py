@@ -21,18 +21,17 @@ from rewardline.core.settings import JsonObject
 from rewardline.data.sources.parquet_files import open_parquet, values_of
 from rewardline.data.sources.readers import damage_explained, reader
 from rewardline.data.sources.rows import Row
-from rewardline.scoring.rows import COLUMNS, PromptAnswers, UnscorableError, parse_row, score_names
+from rewardline.scoring.rows import COLUMNS, PromptAnswers, UnscorableError, parse_row, score_names, with_beside
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from rewardline.scoring.text_scorer import Scorer
+    from rewardline.scoring.ensemble import AnyScorer
 
 ROWS_AT_ONCE = 512
 CHARACTERS_AT_ONCE = 8 << 20
 RowValue = Mapping[str, object] | UnscorableError
 LOGGED = 10  # rows with an error that are named in the log
-TYPES = {"scores": pa.list_(pa.float32())}
 
 
 @dataclass
@@ -40,7 +39,7 @@ class FileScoring:
     """The scoring of a file. `label`: its name in messages; `prefix`: the prefix of the names of new columns."""
 
     label: str
-    scorer: "Scorer"
+    scorer: "AnyScorer"
     prefix: str
     bar: "tqdm[NoReturn]"
     rows: int = 0
@@ -76,7 +75,7 @@ class FileScoring:
         except UnscorableError as error:
             self.check(list(value), (), f"{self.label} row {number}")
             return error
-        self.check(list(value), parsed.names, f"{self.label} row {number}")
+        self.check(list(value), with_beside(parsed.names, self.scorer.beside), f"{self.label} row {number}")
         return parsed
 
     def _error(self, number: int, reason: str) -> str:
@@ -86,7 +85,7 @@ class FileScoring:
         return reason
 
 
-def score_file(source: str, target: str, scorer: "Scorer", prefix: str = "") -> int:
+def score_file(source: str, target: str, scorer: "AnyScorer", prefix: str = "") -> int:
     """Score the rows of a file into another, in bounded memory; - is stdin or stdout, as JSON Lines.
 
     Parquet goes to Parquet, with its schema and the new columns, or to JSON Lines; all else to JSON Lines. A new file
@@ -173,7 +172,7 @@ def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
     """Stream a Parquet file into another, its columns untouched."""
     with open_parquet(source, job.label) as file:
         schema = file.schema_arrow
-        names = score_names(schema.names)
+        names = with_beside(score_names(schema.names), job.scorer.beside)
         if not names:
             raise UserError(
                 f"{job.label} has no answers: its columns are {listing(schema.names)}; expected `prompt` with "
@@ -181,7 +180,7 @@ def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
             )
         job.check(schema.names, names, job.label)
         for name in (*names, "error"):
-            kind = pa.string() if name == "error" else TYPES.get(name, pa.float32())
+            kind = pa.string() if name == "error" else _type(name)
             schema = schema.append(pa.field(job.prefix + name, kind))
         fields = [schema.field(job.prefix + name) for name in (*names, "error")]
         read = [name for name in COLUMNS if name in schema.names]
@@ -195,6 +194,10 @@ def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
                 new = job.new_columns(values, list(range(first, first + batch.num_rows)))
                 columns = [pa.array([row.get(field.name) for row in new], field.type) for field in fields]
                 writer.write_batch(pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema))
+
+
+def _type(name: str) -> pa.DataType:
+    return pa.list_(pa.float32()) if name.split("_", maxsplit=1)[0] == "scores" else pa.float32()
 
 
 @contextmanager

@@ -6,10 +6,10 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rewardline.core.errors import UserError
-from rewardline.scoring.rows import UnscorableError, parse_row
+from rewardline.scoring.rows import AnswerScores, UnscorableError, parse_row
 
 if TYPE_CHECKING:
-    from rewardline.scoring.text_scorer import Scorer
+    from rewardline.scoring.ensemble import AnyScorer
 
 WIDTH = 100
 
@@ -36,8 +36,8 @@ def pair_up(options: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     return list(zip(prompts, answers, strict=False))
 
 
-def score_table(scorer: "Scorer", prompts: Sequence[tuple[str, list[str]]]) -> str:
-    """Query, answer and score in columns, the best answer to each prompt first.
+def score_table(scorer: "AnyScorer", prompts: Sequence[tuple[str, list[str]]]) -> str:
+    """Query, answer and score in columns, the best answer to each prompt first; of an ensemble with ± the spread.
 
     Raises:
         UserError: an answer cannot be scored.
@@ -53,8 +53,11 @@ def score_table(scorer: "Scorer", prompts: Sequence[tuple[str, list[str]]]) -> s
     for (prompt, answers), scores in zip(prompts, scored, strict=True):
         if isinstance(scores, UnscorableError):
             raise UserError(f"{prompt}: {scores}")
-        for answer, score in sorted(zip(answers, scores, strict=True), key=lambda pair: -pair[1]):
-            cells = textwrap.wrap(prompt, column), textwrap.wrap(answer, column), [f"{score:>8.4f}"]
+        spreads = (
+            [f" ±{std:.4f}" for std in scores.beside["std"]] if isinstance(scores, AnswerScores) else [""] * len(scores)
+        )
+        for answer, score, spread in sorted(zip(answers, scores, spreads, strict=True), key=lambda one: -one[1]):
+            cells = textwrap.wrap(prompt, column), textwrap.wrap(answer, column), [f"{score:>8.4f}{spread}"]
             for query, text, number in zip_longest(*cells, fillvalue=""):
                 lines.append(f"{query:<{column}}  {text:<{column}}  {number}".rstrip())
             lines.append(rule)

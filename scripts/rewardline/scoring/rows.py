@@ -1,6 +1,6 @@
 """Rows to score: their prompts and answers, read as the rows of a dataset are, and the names of their scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rewardline.core.settings import JsonObject
@@ -34,6 +34,14 @@ class UnscorableError(Exception):
     """The reason why a row or a text cannot be scored, and the remedy."""
 
 
+class AnswerScores(list[float]):
+    """The scores of a prompt's answers; `beside` has what else is known of each, by the end of its name."""
+
+    def __init__(self, scores: Iterable[float], beside: Mapping[str, list[float]]) -> None:
+        super().__init__(scores)
+        self.beside = beside
+
+
 class PromptAnswers(NamedTuple):
     """A prompt, its answers, and the names of their scores: one for all of a list, else one each."""
 
@@ -42,8 +50,14 @@ class PromptAnswers(NamedTuple):
     names: tuple[str, ...]
 
     def named(self, scores: Sequence[float]) -> JsonObject:
-        """The scores by their names."""
-        return {"scores": list(scores)} if self.names == ("scores",) else dict(zip(self.names, scores, strict=True))
+        """The scores by their names, and what is `beside` them."""
+        kinds = scores.beside if isinstance(scores, AnswerScores) else {}
+        named: JsonObject = {}
+        for end, values in (("", scores), *((f"_{kind}", values) for kind, values in kinds.items())):
+            names = [f"{name}{end}" for name in self.names]
+            found = [list(values)] if self.names == ("scores",) else list(values)
+            named |= dict(zip(names, found, strict=True))
+        return named
 
 
 def score_names(columns: Sequence[str]) -> tuple[str, ...]:
@@ -57,6 +71,11 @@ def score_names(columns: Sequence[str]) -> tuple[str, ...]:
     if fields.present("rejected") and (fields.present("chosen") or any(name in columns for name in CONVERSATIONS)):
         names += ["chosen_score", "rejected_score"]
     return tuple(names) or (("score",) if any(name in columns for name in SINGLE) else ())
+
+
+def with_beside(names: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
+    """The names of scores, and of what is beside them."""
+    return (*names, *(f"{name}_{kind}" for kind in kinds for name in names))
 
 
 def parse_row(row: Mapping[str, object]) -> PromptAnswers:

@@ -14,7 +14,7 @@ from rewardline.core.files import read_json
 from rewardline.model.deepspeed_chat import DeepSpeedChatEncoder
 from rewardline.model.external import Dtype, load_any, model_folder
 from rewardline.model.folder import check_vocabulary, usable_positions
-from rewardline.model.normalization import KEY
+from rewardline.model.normalization import KEY, score_config
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.threads import start_threads
 from rewardline.scoring.batch_scorer import score_comparisons
@@ -39,7 +39,15 @@ class RunTokenization(BaseModel):
 
 
 class Scorer:
-    """Scores of answers to prompts, and of complete texts. Not for several threads at once."""
+    """Scores of answers to prompts, and of complete texts. Not for several threads at once.
+
+    Attributes:
+        beside: names of what is known of a score beside it, see `AnswerScores`.
+        reading: what decides which tokens are read and where, by its name in messages.
+        moments: mean and standard deviation of the scores on held-out pairs; None if they are not normalized.
+    """
+
+    beside: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -104,6 +112,14 @@ class Scorer:
         self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length, *as_trained)
         self._batch_tokens = batch_tokens
         self.name = model
+        self.reading: dict[str, object] = {
+            "tokenizers": text_tokenizer.backend_tokenizer.to_str(),
+            "templates": (type(encoder), encoder.template, text_tokenizer.chat_template, encoder.end_id),
+            "lengths (max_length)": encoder.max_length,
+            "heads (score)": self._model.score_positions.score,
+        }
+        entry = None if raw else score_config(loaded).get("normalization")
+        self.moments = None if entry is None else (entry["mean_left"] if entry["folded"] else 0.0, 1.0)
 
     @property
     def max_length(self) -> int:

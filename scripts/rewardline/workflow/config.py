@@ -11,8 +11,9 @@ from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings
 from rewardline.data.sources.settings import SourceSettings
 from rewardline.evaluation.published.registry import BenchmarkScoring
-from rewardline.evaluation.settings import HELD_OUT, CombineSettings
+from rewardline.evaluation.settings import HELD_OUT
 from rewardline.model.settings import BaseModelSettings
+from rewardline.scoring.settings import CombineSettings
 from rewardline.tokens.settings import EncodingSettings
 from rewardline.training.settings import TrainingSettings
 
@@ -178,6 +179,16 @@ class EnsembleEntry(CombineSettings, EvaluatedEntry):
     )
 
 
+class AverageEntry(EvaluatedEntry):
+    """A model whose weights are the mean of those of training runs."""
+
+    average: Unique[Text] = Field(
+        min_length=1,
+        description="Names of runs (all their seeds) or run ids whose weights are averaged to one model; nothing is"
+        " trained, see below.",
+    )
+
+
 class SelectEntry(Settings):
     """The choice of the best of several runs."""
 
@@ -196,14 +207,17 @@ class SelectEntry(Settings):
 
 
 def _kind_of_run(value: object) -> str:
-    for key, kind in (("ensemble", "ensemble"), ("grid", "sweep")):
+    for key, kind in (("ensemble", "ensemble"), ("average", "average"), ("grid", "sweep")):
         if (value.get(key) if isinstance(value, Mapping) else getattr(value, key, None)) is not None:
             return kind
     return "run"
 
 
 AnyRun = Annotated[
-    Annotated[RunEntry, Tag("run")] | Annotated[SweepEntry, Tag("sweep")] | Annotated[EnsembleEntry, Tag("ensemble")],
+    Annotated[RunEntry, Tag("run")]
+    | Annotated[SweepEntry, Tag("sweep")]
+    | Annotated[EnsembleEntry, Tag("ensemble")]
+    | Annotated[AverageEntry, Tag("average")],
     Discriminator(_kind_of_run),
 ]
 
@@ -220,8 +234,8 @@ class Config(Settings):
     models: Entries[ModelEntry] = Field(description="Base models, and how text is tokenized for them.")
     all_runs: Entries[AnyRun] = Field(
         alias="runs",
-        description="Training runs and ensembles of them. If a configuration file given with --configfile names runs,"
-        " only these are run.",
+        description="Training runs, ensembles and averages of them. If a configuration file given with --configfile"
+        " names runs, only these are run.",
     )
     benchmarks: Entries[BenchmarkEntry] = Field(
         {},
@@ -236,7 +250,7 @@ class Config(Settings):
 
     def expanded(self, runs: Mapping[str, RunEntry], cells: Mapping[str, Cell]) -> "Config":
         """The configuration with these training runs, some of them cells of sweeps; both by the name of the run."""
-        result = self.model_copy(update={"all_runs": {**self.ensembles, **runs}})
+        result = self.model_copy(update={"all_runs": {**self.ensembles, **self.averages, **runs}})
         result._cells = dict(cells)  # of this class
         return result
 
@@ -259,3 +273,13 @@ class Config(Settings):
     def ensembles(self) -> dict[str, EnsembleEntry]:
         """The ensembles, by name."""
         return {name: entry for name, entry in self.all_runs.items() if isinstance(entry, EnsembleEntry)}
+
+    @property
+    def averages(self) -> dict[str, AverageEntry]:
+        """The averages, by name."""
+        return {name: entry for name, entry in self.all_runs.items() if isinstance(entry, AverageEntry)}
+
+    def members(self, name: str) -> list[str]:
+        """The names and run ids that an ensemble or an average is made of."""
+        entry = self.all_runs[name]
+        return entry.ensemble if isinstance(entry, EnsembleEntry) else getattr(entry, "average", [])

@@ -12,7 +12,9 @@ from rewardline.evaluation.settings import HELD_OUT
 from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
-from rewardline.workflow.runs import Run, ensemble_table, evaluated_on, halved_sweeps, run_table, runs_named
+from rewardline.workflow.members import check_members
+from rewardline.workflow.members import not_defined as _known
+from rewardline.workflow.runs import Run, evaluated_on, halved_sweeps, run_table, runs_named
 from rewardline.workflow.sweeps import same_training
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -58,7 +60,7 @@ def cross_check(config: Config) -> Iterator[str]:
     for run in run_table(config):
         if (name := names.setdefault(run.run_id, run.name)) != run.name:
             yield f"runs.{run.name}: its run id {run.run_id} is also that of runs.{name}; rename one"
-    yield from _check_ensembles(config)
+    yield from check_members(config)
     yield from _check_choices(config)
 
 
@@ -200,37 +202,6 @@ def _check_probes(config: Config) -> Iterator[str]:
                 )
 
 
-def _check_ensembles(config: Config) -> Iterator[str]:
-    """Members must be training runs of this configuration, and be evaluated on the benchmarks of the ensemble."""
-    runs = {run.run_id: run for run in run_table(config)}
-    known = runs.keys() | config.runs.keys() | {cell.sweep for cell in config.cells.values()}
-    unknown = False
-    for name, entry in config.ensembles.items():
-        for member in entry.ensemble:
-            if member not in known:
-                unknown = True
-                what = "an ensemble itself" if member in config.ensembles else "no run and no run id"
-                yield f"runs.{name}.ensemble: {member!r} is {what}{nearest(member, sorted(known))}"
-        if name in known:
-            yield f"runs.{name}: its run id {name} is also that of a training run; rename one"
-    if unknown:
-        return
-    for ensemble in ensemble_table(config):
-        where = f"runs.{ensemble.run_id}"
-        if len(ensemble.members) < 2:
-            yield f"{where}.ensemble: has one member, {ensemble.members[0]}; expected two or more"
-        for benchmark in ensemble.benchmarks:
-            without = [runs[member].name for member in ensemble.members if benchmark not in runs[member].benchmarks]
-            if without:
-                remedy = f"add it to runs.{without[0]}.benchmarks"
-                yield f"{where}.benchmarks: {without[0]} is not evaluated on {benchmark!r}; {remedy}"
-        judged = evaluated_on(config, ensemble)
-        for benchmark in config.ensembles[ensemble.name].fail_below:
-            yield from _known(f"{where}.fail_below", benchmark, judged)
-        if not judged:
-            yield f"{where}: its members have no {HELD_OUT} split in common; name a benchmark that all are evaluated on"
-
-
 def _check_choices(config: Config) -> Iterator[str]:
     """A choice is between training runs that are judged on the same data, and has a name of its own."""
     runs = {run.run_id: run for run in run_table(config)}
@@ -245,7 +216,9 @@ def _check_choices(config: Config) -> Iterator[str]:
         taken.add(entry.name)
         known = {*runs, *config.runs, *sweeps}
         for name in set(entry.among) - known:
-            what = "an ensemble, which has no model" if name in config.ensembles else "no run, no sweep and no run id"
+            what = "no run, no sweep and no run id"
+            if name in config.all_runs:  # and no training run
+                what = "an average of runs" if name in config.averages else "an ensemble, which has no model"
             yield f"{where}.from: {name!r} is {what}{nearest(name, sorted(known))}"
         among = [runs[run_id] for run_id in runs_named(config, entry.among)]
         if set(entry.among) <= known and len(among) < 2:
@@ -270,8 +243,3 @@ def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[s
     keys = [key for key in known if getattr(entry, key) is not None]
     if len(keys) != 1:
         yield f"{where}: has {' and '.join(keys) or 'no source'}; expected exactly one of {', '.join(known)}"
-
-
-def _known(where: str, name: str, entries: Iterable[str]) -> Iterator[str]:
-    if name not in entries:
-        yield f"{where}: {name!r} is not defined{nearest(name, entries)}"

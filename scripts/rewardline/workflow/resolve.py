@@ -16,7 +16,7 @@ from rewardline.core.hashing import canonical
 from rewardline.core.settings import JsonObject
 from rewardline.evaluation.published.registry import reading
 from rewardline.workflow import sweeps
-from rewardline.workflow.config import SECTIONS, Cell, Config, EnsembleEntry, RunEntry, SweepEntry
+from rewardline.workflow.config import SECTIONS, AverageEntry, Cell, Config, EnsembleEntry, RunEntry, SweepEntry
 from rewardline.workflow.config_checks import cross_check
 from rewardline.workflow.config_files import Place, WrittenText, with_written_keys
 
@@ -27,7 +27,9 @@ RENAMED = {"arithmetic": "scoring"}
 """Old names of keys of benchmarks, which still work."""
 _LITERAL = re.compile(r"true|false|null|~|[-+]?(0|[1-9]\d*)?(\.\d*)?(e[-+]?\d+)?", re.IGNORECASE)
 """What a value other than text is in every language; empty is null."""
-KINDS_OF_RUN: dict[int | str, type[BaseModel]] = {"run": RunEntry, "sweep": SweepEntry, "ensemble": EnsembleEntry}
+KINDS_OF_RUN: dict[int | str, type[BaseModel]] = {
+    **{"run": RunEntry, "sweep": SweepEntry, "ensemble": EnsembleEntry, "average": AverageEntry},
+}
 
 
 NOTHING_WRITTEN = WrittenText({}, {})
@@ -204,9 +206,11 @@ def _explain(error: ErrorDetails) -> str:
 def _unknown_key(where: str, key: str, location: tuple[int | str, ...]) -> str:
     parent = where.rpartition(".")[0]
     if location[0] == "runs" and len(location) == 4:
-        if location[2] == "ensemble" and key in SweepEntry.model_fields:
-            return f"{parent}: {key} is not allowed with ensemble, which trains nothing; remove it"
-        if location[2] in ("run", "sweep") and key in EnsembleEntry.model_fields:
+        if location[2] in ("ensemble", "average") and key in SweepEntry.model_fields:
+            return f"{parent}: {key} is not allowed with {location[2]}, which trains nothing; remove it"
+        if location[2] == "ensemble" and key in AverageEntry.model_fields:
+            return f"{parent}: has both ensemble and average; make an entry of each"
+        if location[2] in ("run", "sweep", "average") and key in EnsembleEntry.model_fields:
             return f"{parent}: {key} is for ensembles only; remove it, or name an ensemble"
     return f"{where}: unknown key{nearest(key, known_keys(location[:-1]))}"
 

@@ -28,6 +28,14 @@ class Ensemble(Run):
     """Run ids."""
 
 
+class Average(Run):
+    """A model with the mean of the weights of runs; `mixture` and `model` as for `Ensemble`."""
+
+    members: tuple[str, ...]
+    """Run ids."""
+    first: Run
+
+
 class RunChoice(Settings):
     """The choice of one of several training runs; `runs` are their run ids, `mixture` that of the first."""
 
@@ -76,11 +84,12 @@ def halved_sweeps(config: Config) -> dict[str, HalvedSweep]:
 
 
 def run_table(config: Config, selected: set[str] | None = None) -> list[Run]:
-    """One run for each seed of each entry; if `selected` is given, of these, their ensembles and their choices."""
+    """One run for each seed of each entry; if `selected` is given, of these and of what is made of them."""
     table = []
     members: set[str] = set()
     if selected is not None:
-        members = {run_id for name in config.ensembles.keys() & selected for run_id in members_of(config, name)}
+        made = (config.ensembles.keys() | config.averages.keys()) & selected
+        members = {run_id for name in made for run_id in members_of(config, name)}
         members |= {run_id for choice in choice_table(config, selected) for run_id in choice.runs}
         for halved in halved_sweeps(config).values():  # whose cells need each other
             members |= set(halved.runs) if members & set(halved.runs) else set()
@@ -108,9 +117,23 @@ def ensemble_table(config: Config, selected: set[str] | None = None) -> list[Ens
     return table
 
 
-def members_of(config: Config, ensemble: str) -> list[str]:
-    """The run ids of an ensemble's members; unknown names are left out."""
-    return runs_named(config, config.ensembles[ensemble].ensemble)
+def average_table(config: Config, selected: set[str] | None = None) -> list[Average]:
+    """All averages; if `selected` is given, only these."""
+    table = []
+    runs = {run.run_id: run for run in run_table(config)} if config.averages else {}
+    for name, entry in sorted(config.averages.items()):
+        if selected is None or name in selected:
+            members = [runs[run_id] for run_id in members_of(config, name)]
+            mixture = "+".join(sorted({run.mixture for run in members}))
+            names = {"run_id": name, "name": name, "mixture": mixture, "model": members[0].model}
+            ids = tuple(run.run_id for run in members)
+            table.append(entry.narrow(Average, **names, seed=None, members=ids, first=members[0]))
+    return table
+
+
+def members_of(config: Config, name: str) -> list[str]:
+    """The run ids of the members of an ensemble or an average; unknown names are left out."""
+    return runs_named(config, config.members(name))
 
 
 def choice_table(config: Config, selected: set[str] | None = None) -> list[RunChoice]:
@@ -171,6 +194,8 @@ def used_sources(config: Config, runs: Iterable[Run]) -> list[str]:
 def benchmarks_of_mixture(config: Config, mixture: str) -> list[str]:
     """The benchmarks, except probes, of the runs on a mixture; their prompts must not be in its training pairs."""
     names = {name for run in config.runs.values() if run.mixture == mixture for name in run.benchmarks}
+    for average in average_table(config):
+        names |= set(average.benchmarks) if mixture in average.mixture.split("+") else set()
     return sorted(name for name in names if config.benchmarks[name].probes is None)
 
 

@@ -11,14 +11,20 @@ from rewardline.data.pairs.settings import CleanSettings, GroupSettings, Mixture
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.evaluation.published.registry import BENCHMARKS
-from rewardline.evaluation.settings import HELD_OUT, EnsembleSettings, EvaluateSettings, SelectSettings
+from rewardline.evaluation.settings import (
+    HELD_OUT,
+    AverageSettings,
+    EnsembleSettings,
+    EvaluateSettings,
+    SelectSettings,
+)
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
 from rewardline.training.halving import HalvingSettings
 from rewardline.training.settings import RungSettings, TrackSettings, TrainStageSettings
 from rewardline.workflow.config import Config, MixtureEntry
-from rewardline.workflow.runs import Ensemble, HalvedSweep, Run, RunChoice, sources
+from rewardline.workflow.runs import Average, Ensemble, HalvedSweep, Run, RunChoice, sources
 
 
 def download_settings(config: Config, dataset: str, files: Sequence[str]) -> DownloadSettings:
@@ -170,12 +176,20 @@ def evaluate_settings(config: Config, run: Run, benchmark: str) -> EvaluateSetti
     """What the evaluation of a run depends on."""
     remote, scoring = config.models[run.model].trust_remote_code, _scoring(config, benchmark)
     values = {"run": run.run_id, "trust_remote_code": remote, "threads": threads(config, run)}
+    values["average"] = list(run.members) if isinstance(run, Average) else []
     return run.narrow(EvaluateSettings, benchmark=benchmark, scoring=scoring, **values)
 
 
 def threads(config: Config, run: Run) -> int:
     """The threads of a process that trains or evaluates a run."""
-    return config.runs[run.name].training.threads
+    return config.runs[run.first.name if isinstance(run, Average) else run.name].training.threads
+
+
+def average_settings(config: Config, average: Average) -> AverageSettings:
+    """What the mean of the weights of several runs depends on."""
+    remote = config.models[average.model].trust_remote_code
+    values = {"average": list(average.members), "trust_remote_code": remote, "threads": threads(config, average)}
+    return average.narrow(AverageSettings, run=average.run_id, **values)
 
 
 def ensemble_settings(config: Config, ensemble: Ensemble, benchmark: str) -> EnsembleSettings:

@@ -14,7 +14,15 @@ from rewardline.core.errors import UserError
 from rewardline.workflow import settings as stages
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import ConfigError, resolve
-from rewardline.workflow.runs import ensemble_table, has_eval, limits, run_table
+from rewardline.workflow.runs import (
+    average_table,
+    benchmarks_of_mixture,
+    ensemble_table,
+    evaluated_on,
+    has_eval,
+    limits,
+    run_table,
+)
 
 from support.score_tables import stored, table
 
@@ -119,7 +127,7 @@ CONFIG = """
 datasets: {d: {demo: {}}}
 mixtures: {m: {datasets: {d: 1.0}}, n: {datasets: {d: 1.0}}}
 models: {x: {path: some/model}}
-benchmarks: {t: {demo: {seed: 2}}, u: {demo: {seed: 3}}}
+benchmarks: {t: {demo: {seed: 2}}, u: {demo: {seed: 3}}, p: {probes: {mixture: m}}}
 runs:
   first: {mixture: m, model: x, seeds: [0, 1], benchmarks: [t, u]}
   second: {mixture: m, model: x, benchmarks: [t]}
@@ -165,9 +173,98 @@ def test_members_are_trainings_and_selected_with_the_ensemble() -> None:
         ({"ensemble": ["first"], "combine": "median"}, "expected one of mean, worst, mean_minus_variance"),
         ({"mixture": "m"}, "runs.e: model is missing"),
         ({"mixture": "m", "model": "x", "combine": "worst"}, "combine is for ensembles only"),
+        ({"average": ["first"], "combine": "worst"}, "combine is for ensembles only"),
+        ({"average": ["first"], "ensemble": ["first"]}, "has both ensemble and average"),
+        ({"average": ["first"], "seeds": [1]}, "seeds is not allowed with average, which trains nothing"),
+        ({"average": ["first", "e"]}, "'e' is an average itself"),
+        ({"average": ["second"]}, "runs.e.average: has one member, second"),
+        ({"average": ["first", "third"]}, "no eval split in common; name a benchmark"),
+        ({"average": ["first"], "benchmarks": ["w"]}, "runs.e.benchmarks: 'w' is not defined"),
+        ({"average": ["first"], "benchmarks": ["p"], "fail_below": {"t": 0.5}}, "runs.e.fail_below: 't' is not"),
+        ({"average": ["first", "third"], "benchmarks": ["p"]}, "p is built from m, whose held-out prompts may be in"),
     ],
 )
 def test_mistakes_in_ensembles_are_named(entry: Json, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config(e=entry)
     assert message in str(caught.value)
+
+
+def test_an_average_is_evaluated_like_a_run_and_selects_its_members() -> None:
+    found = config(
+        e={"average": ["first", "second"], "benchmarks": ["t", "p"]},
+        f={"average": ["first", "third"], "benchmarks": ["u"]},
+    )
+    same, mixed = average_table(found)
+    assert (same.members, same.mixture, same.model) == (("first-seed0", "first-seed1", "second"), "m", "x")
+    assert (mixed.mixture, evaluated_on(found, mixed), evaluated_on(found, same)) == ("m+n", ["u"], ["eval", "t", "p"])
+    assert [run.run_id for run in run_table(found, {"f"})] == ["first-seed0", "first-seed1", "third"]
+    assert benchmarks_of_mixture(found, "n") == ["t", "u"], "its prompts leave the training pairs of all members"
+    assert stages.evaluate_settings(found, mixed, "u").average == ["first-seed0", "first-seed1", "third"]
+
+
+NEW = {"init": {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}}
+WIDE = {"init": {"config": {"model_type": "llama", "hidden_size": 64}, "tokenizer": {"mixture": "m"}}}
+WORDS = {"init": {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m", "vocab_size": 999}}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "training", "ensemble", "average"),
+    [
+        ({"path": "a/b"}, {"path": "a/b"}, {}, None, None),
+        ({"path": "a/b"}, {"path": "a/b", "trust_remote_code": True}, {}, None, None),
+        (NEW, WIDE, {}, None, "different base models (models.x and models.y)"),
+        (NEW, WORDS, {}, "different base models, whose tokenizers", "different base models (models.x and models.y)"),
+        (NEW, {"path": "a/b"}, {}, "different base models, whose tokenizers", "different base models"),
+        ({"path": "a/b"}, {"path": "a/b", "revision": "v2"}, {}, "whose tokenizers may differ", "base models"),
+        ({"path": "a/b"}, {"path": "a/b", "template": "plain"}, {}, *["different templates (models.x.template"] * 2),
+        ({"path": "a/b"}, {"path": "a/b", "chat_template": "x"}, {}, *["templates (models.x.chat_template"] * 2),
+        ({"path": "a/b"}, {"path": "a/b", "max_length": 64}, {}, *["different lengths (models.x.max_length"] * 2),
+        (NEW, NEW, {"score": "mean"}, *["different heads (runs.first.training.score"] * 2),
+        (NEW, NEW, {"normalize": True}, None, "different normalizations (runs.first.training.normalize"),
+        (NEW, NEW, {"precision": "bf16", "zero_stage": 2}, None, "different number formats"),
+        (NEW, NEW, {"learning_rate": 1.0}, None, None),
+    ],
+)
+def test_members_that_do_not_fit_together_are_named_before_anything_is_trained(
+    first: Json, second: Json, training: Json, ensemble: str | None, average: str | None
+) -> None:
+    for kind, expected in (("ensemble", ensemble), ("average", average)):
+        wanted = yaml.safe_load(CONFIG)
+        wanted["models"] = {"x": first, "y": second}
+        wanted["runs"]["second"] |= {"model": "y", "training": training}
+        wanted["runs"]["e"] = {kind: ["first", "second"]}
+        if expected is None:
+            resolve(wanted)
+        else:
+            with pytest.raises(ConfigError) as caught:
+                resolve(wanted)
+            (message,) = str(caught.value).splitlines()
+            assert message.startswith(f"runs.e.{kind}: first-seed0 and second have") and expected in message
+
+
+def test_local_folders_with_one_tokenizer_fit_together(tmp_path: Path) -> None:
+    wanted = yaml.safe_load(CONFIG)
+    for name in "xy":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text("{}")
+        wanted["models"][name] = {"path": str(tmp_path / name)}
+    wanted["runs"]["second"]["model"] = "y"
+    wanted["runs"]["e"] = {"ensemble": ["first", "second"]}
+    resolve(wanted)
+    (tmp_path / "y" / "tokenizer.json").write_text("[]")
+    with pytest.raises(ConfigError, match="whose tokenizers may differ"):
+        resolve(wanted)
+
+
+def test_other_benchmarks_are_standardized_as_the_first(tmp_path: Path) -> None:
+    members(tmp_path)
+    settings = json.dumps({**SETTINGS, "ensemble": ["a", "c"], "combine": "worst", "variance_weight": 0.5})
+    standards = {"a": {"mean": 0.25, "std": 2.0}, "c": {"mean": 3.0, "std": 0.5}}
+    (tmp_path / "first.json").write_text(json.dumps({**JUDGED, "run": "e", "standards": standards}))
+    options = ["--members", *(str(tmp_path / name) for name in "ac"), "--output", str(tmp_path / "e")]
+    assert evaluate_ensemble.main(["--settings", settings, *options, "--first", str(tmp_path / "first.json")]) == 0
+    found, a, c = (pd.read_parquet(tmp_path / name / "scores.parquet").set_index("pair_id") for name in "eac")
+    expected = np.minimum((a.chosen_score - 0.25) / 2, (c.chosen_score.loc[a.index] - 3.0) / 0.5)
+    assert found.chosen_score.to_numpy() == pytest.approx(expected.loc[found.index].to_numpy(), abs=1e-4)
+    assert json.loads((tmp_path / "e" / "metrics.json").read_text())["standards"] == standards

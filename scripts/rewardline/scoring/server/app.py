@@ -22,6 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from rewardline.scoring.ensemble import AnyScorer
 from rewardline.scoring.rows import UnscorableError
 from rewardline.scoring.server.batcher import Batcher, FullError, count_answers, count_characters, score_items
 from rewardline.scoring.server.limits import Limits
@@ -34,7 +35,6 @@ from rewardline.scoring.server.protocols import (
     vllm_classify,
     vllm_pooling,
 )
-from rewardline.scoring.text_scorer import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class ServerMetrics:
 class Service:
     """The endpoints of one scorer."""
 
-    def __init__(self, scorer: Scorer, limits: Limits, token: bytes | None = None) -> None:
+    def __init__(self, scorer: AnyScorer, limits: Limits, token: bytes | None = None) -> None:
         """`token`: what clients must send as bearer token; None asks for none."""
         self._scorer = scorer
         self._limits = limits

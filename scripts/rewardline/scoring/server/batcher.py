@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
 
+from rewardline.scoring.ensemble import AnyScorer
 from rewardline.scoring.rows import PromptAnswers, UnscorableError
-from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.store import Comparison
 
 
@@ -52,7 +52,7 @@ def _characters(item: Item) -> int:
     return len(item.answers) * sum(len(turn["content"]) for turn in item.prompt) + sum(map(len, item.answers))
 
 
-def score_items(scorer: Scorer, items: Sequence[Item]) -> list[Scored]:
+def score_items(scorer: AnyScorer, items: Sequence[Item]) -> list[Scored]:
     """Score items together, in the order given."""
     prompts = [item for item in items if isinstance(item, PromptAnswers)]
     answers = iter(scorer.encode([item.prompt for item in prompts], [item.answers for item in prompts]))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from rewardline.core.settings import JsonObject
-from rewardline.scoring.rows import PromptAnswers, UnscorableError, check_text, parse_row
+from rewardline.scoring.rows import AnswerScores, PromptAnswers, UnscorableError, check_text, parse_row
 from rewardline.scoring.server.batcher import FullText, Item, Scored
 
 SIDES = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
@@ -77,7 +77,10 @@ def openrlhf(body: JsonValue, _model: str) -> ParsedRequest:
 
     def reply(scored: Sequence[Scored]) -> object:
         rewards = _numbers(scored)
-        return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
+        beside = [one.scores.beside if isinstance(one.scores, AnswerScores) else {} for one in scored]
+        kinds = beside[0] if beside else {}
+        logs = {f"reward_{kind}": [one[kind][0] for one in beside] for kind in kinds}
+        return {"rewards": rewards, "scores": rewards, "extra_logs": logs}
 
     return ParsedRequest(items, reply)
 

@@ -1,6 +1,6 @@
 """run.json: the inputs and results of a training run, and what is needed to repeat it."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from rewardline.core.artifacts import Manifest
 from rewardline.core.settings import JsonObject
@@ -39,6 +39,8 @@ class RunFacts(Manifest):
 
     Attributes:
         parameters, trained_parameters: numbers of weights.
+        average: the runs of whose weights those of the model are the mean; `steps`, `pairs`, `tokens` and `seconds`
+            are then sums over them, and all else that differs is that of the first.
         steps, exported_step: optimizer steps that were taken, and the step whose weights the model has.
         eliminated_at: the step after which successive halving ended the training; None for a complete one.
         pairs, tokens, seconds: sums over the steps; tokens of chosen and rejected in full.
@@ -60,7 +62,8 @@ class RunFacts(Manifest):
     sweep: str | None = None
     mixture: str
     model: str
-    seed: int
+    seed: int | None
+    average: list[str] = Field([])
     fraction: float = 1.0
     parameters: int
     trained_parameters: int

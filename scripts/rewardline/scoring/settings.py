@@ -1,0 +1,23 @@
+"""How the scores of an ensemble are combined."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from rewardline.core.settings import Number, Settings
+
+ENSEMBLE = "ensemble.json"
+"""The file that makes a folder an ensemble in place of a model."""
+
+
+class CombineSettings(Settings):
+    """How the scores of an ensemble's members are combined."""
+
+    combine: Literal["mean", "worst", "mean_minus_variance"] = Field(
+        "mean",
+        description="How the standardized scores of an ensemble's members are combined: their `mean`, the `worst`"
+        " (lowest), or `mean_minus_variance`.",
+    )
+    variance_weight: Number = Field(
+        0.5, ge=0, description="Factor of the variance between members in `mean_minus_variance`."
+    )
