@@ -63,7 +63,9 @@ from rewardline.core.hashing import canonical
 from rewardline.core.provenance import program_files
 from rewardline.data.formats.joins import check_joins
 from rewardline.data.formats.registry import check
-from rewardline.data.sources.local_files import expand_files
+from rewardline.data.remote import record
+from rewardline.data.remote.addresses import is_remote
+from rewardline.data.sources.local_files import check_pins, expand_files
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report import summary, terminal
 from rewardline.workflow import runs, slurm
@@ -112,14 +114,24 @@ def selected_runs():
     return names or None
 
 
+def record_of_remote_files(name, entry):
+    """What is known of the files of a dataset that are elsewhere, and a warning; jobs take what was known at the start."""
+    path = Path(placed(f"results/remote/{name}/files.json"))
+    return record.update(path, entry.files or [], entry.sha256, ask=workflow.is_main_process)
+
+
 def find_files():
-    """The local files of every dataset and model that the runs use, by name."""
-    files, problems = {}, []
+    """The files of every dataset that the runs use, the versions of those from elsewhere, and local files of models."""
+    files, versions, problems = {}, {}, []
     for name in runs.used_sources(CONFIG, RUNS.values()):
         section = "datasets" if name in CONFIG.datasets else "benchmarks"
         entry = runs.sources(CONFIG)[name]
         try:
-            files[name] = expand_files(entry.files or [])
+            known, warning = record_of_remote_files(name, entry)
+            files[name], versions[name] = expand_files(entry.files or [], known.patterns), known.versions
+            if warning and workflow.is_main_process:
+                logger.warning(f"{section}.{name}.files: {warning}")
+            check_pins(entry.sha256, files[name])
         except UserError as error:
             problems.append(f"{section}.{name}.files: {error}")
         try:
@@ -135,7 +147,7 @@ def find_files():
             problems.append(f"models.{name}: {error}")
     if problems:
         raise WorkflowError("\n".join(["The configuration has mistakes.", *problems]))
-    return files, model_files
+    return files, versions, model_files
 
 
 try:
@@ -153,7 +165,7 @@ MODELS = {**RUNS, **AVERAGES}
 HALVED = runs.halved_sweeps(CONFIG)
 CHOICES = {choice.name: choice for choice in runs.choice_table(CONFIG, SELECTED)}
 PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
-FILES, MODEL_FILES = find_files()
+FILES, VERSIONS, MODEL_FILES = find_files()
 
 
 def one_of(names):

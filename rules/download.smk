@@ -1,6 +1,30 @@
+rule fetch_file:
+    input:
+        code=code("fetch_file.py"),
+    output:
+        manifest="results/remote/{dataset}/{part}/manifest.json",
+    log:
+        "results/logs/fetch_file/{dataset}/{part}.log",
+    benchmark:
+        "results/usage/fetch_file/{dataset}/{part}.tsv"
+    localrule: True
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(lambda w: fetched_settings(w.dataset, dataset_parts(w.dataset)[w.part])),
+    message:
+        "Fetching {wildcards.part} of {wildcards.dataset}"
+    shell:
+        program("fetch_file.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
+        " --output $(dirname {output.manifest:q}) --log {log}"
+
+
 rule download_file:
     input:
-        file=lambda wildcards: outside(dataset_parts(wildcards.dataset)[wildcards.part]),
+        file=lambda wildcards: source_file(wildcards.dataset, wildcards.part),
         code=code("download_file.py"),
     output:
         manifest="results/shards/data/{dataset}/{part}/manifest.json",
@@ -14,13 +38,14 @@ rule download_file:
     resources:
         gpu=0,
     params:
+        fetched=lambda w, input: ["--fetched", input.file] if is_remote(dataset_parts(w.dataset)[w.part]) else [],
         settings=settings(
             lambda w: stage_settings.download_file_settings(CONFIG, w.dataset, dataset_parts(w.dataset)[w.part])
         ),
     message:
         "Reading {wildcards.part} of {wildcards.dataset}"
     shell:
-        program("download_file.py") + " --name {wildcards.dataset} --settings {params.settings:q}"
+        program("download_file.py") + " --name {wildcards.dataset} --settings {params.settings:q} {params.fetched:q}"
         " --output $(dirname {output.manifest:q}) --log {log}"
 
 

@@ -10,8 +10,24 @@ LIMITS = runs.limits(CONFIG, ALL_RUNS)
 # Called for each job of a dataset.
 @cache
 def dataset_parts(dataset):
-    """The local files of a dataset by the name of their part; none for one from elsewhere."""
+    """The files of a dataset by the name of their part; none for one of the hub."""
     return stage_settings.file_parts(FILES.get(dataset, []))
+
+
+def source_file(dataset, part):
+    """The file that a part is read from: a local one, or the manifest of its copy."""
+    file = dataset_parts(dataset)[part]
+    return f"results/remote/{dataset}/{part}/manifest.json" if is_remote(file) else outside(file)
+
+
+def fetched_manifests(dataset):
+    """The manifests of the copies of a dataset's files from elsewhere."""
+    return [source_file(dataset, part) for part, file in dataset_parts(dataset).items() if is_remote(file)]
+
+
+def fetched_settings(dataset, address):
+    """What the copy of a file from elsewhere depends on."""
+    return stage_settings.fetch_settings(CONFIG, dataset, address, VERSIONS[dataset][address])
 
 
 @cache
@@ -26,7 +42,7 @@ def data_manifests(names):
 
 
 def part_manifests(dataset):
-    """The manifests of the local files of a dataset, as read."""
+    """The manifests of the files of a dataset, as read."""
     return [f"results/shards/data/{dataset}/{part}/manifest.json" for part in dataset_parts(dataset)]
 
 
@@ -249,7 +265,7 @@ def artifacts():
     for run in table:
         paths += [f"{Path(rung).with_suffix('')}/{run.run_id}.json" for rung in rung_files(run.sweep)]
     for name in runs.used_sources(CONFIG, table):
-        paths += [*data_manifests([name]), *part_manifests(name)]
+        paths += [*data_manifests([name]), *part_manifests(name), *fetched_manifests(name)]
     for name in mixtures:
         paths += [f"results/pairs/{name}/stats.json", *pair_shards(SimpleNamespace(mixture=name))]
         if name not in PROBES:

@@ -1,6 +1,7 @@
 """docs/reruns.md says which change runs which stages again; each row of its table is proved here by dry-runs."""
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from support.project import Project
 
 Json = dict[str, Any]
 STAGES = {
+    "fetch_file": "fetch_file.py",
     "download_file": "download_file.py",
     "download": "download.py",
     "generate_demo": "generate_demo.py",
@@ -48,6 +50,7 @@ STAGES = {
     "gate": "gate.py",
 }
 AFTER = {
+    "fetch_file": {"download_file"},
     "download_file": {"download", "convert_rows"},
     "download": {"index_joins", "convert_rows", "build_pairs"},
     "generate_demo": {"index_joins", "convert_rows", "build_pairs"},
@@ -77,17 +80,19 @@ AFTER = {
     "plot": {"gate"},
     "gate": set(),
 }
+ADDRESS = "https://example.org/a.jsonl"
 JOINED = ("hubbed", "local", "made")
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
 CONFIG: Json = {
     "datasets": {
         "hubbed": {"hub": "owner/name", "revision": "main"},
         "local": {"files": ["data/[a-c].jsonl"]},
+        "remote": {"files": [ADDRESS]},
         "made": {"demo": {}},
         "joining": {"files": ["data/ids.jsonl"], "join": {name: {"dataset": name, "key": "id"} for name in JOINED}},
     },
     "mixtures": {
-        "m": {"datasets": {"hubbed": 1.0, "local": 1.0, "made": 1.0, "joining": 1.0}},
+        "m": {"datasets": {"hubbed": 1.0, "local": 1.0, "remote": 1.0, "made": 1.0, "joining": 1.0}},
         "n": {"datasets": {"made": 1.0}},
     },
     "models": {
@@ -141,6 +146,7 @@ CHANGES: Json = {
     "datasets.hubbed.data_dir": "data",
     "datasets.local.columns": ["a", "b"],
     "datasets.local.files": ["data/[a-c].jsonl", "data/more.tsv"],
+    "datasets.remote.sha256": {ADDRESS: "0" * 64},
     "datasets.made.demo.pairs": 7,
     "datasets.made.demo.seed": 7,
     "datasets.local.format": "messages",
@@ -163,7 +169,9 @@ CHANGES: Json = {
     "benchmarks.p.probes.mixture": "n",
     "benchmarks.p.probes.prompts": 7,
     "benchmarks.p.probes.seed": 7,
-    "mixtures.m.datasets": {"hubbed": 1.0, "local": {"weight": 0.5, "cap": 100}, "made": 1.0, "joining": 1.0},
+    "mixtures.m.datasets": {
+        **{"hubbed": 1.0, "local": {"weight": 0.5, "cap": 100}, "remote": 1.0, "made": 1.0, "joining": 1.0},
+    },
     "mixtures.m.near_duplicates": 0.9,
     "mixtures.m.decontamination.ngram": 13,
     "mixtures.m.decontamination.overlap": 0.8,
@@ -314,6 +322,13 @@ def closure(stages: set[str]) -> set[str]:
     return result
 
 
+def write_record(project: Project, etag: str) -> None:
+    """What the server said of the file that is elsewhere."""
+    path = project.folder / "results" / "remote" / "remote" / "files.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"versions": {ADDRESS: {"etag": etag}}}))
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("contract") / "project")
@@ -321,6 +336,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for name in ("a.jsonl", "b.jsonl", "ids.jsonl", "test.tsv", "more.tsv"):
         (project.folder / "data" / name).write_text(f"{name}\n" * 3)
     (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    write_record(project, '"first"')
     project.pretend()
     return project
 
@@ -415,7 +431,7 @@ def test_what_does_not_matter_runs_nothing_again(project: Project, tmp_path: Pat
 def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: Path) -> None:
     place = Project.at(tmp_path / "data-changes")
     shutil.copytree(project.folder, place.folder)
-    everything = {*STAGES} - {"generate_demo"}
+    everything = {*STAGES} - {"generate_demo", "fetch_file"}
     (place.folder / "data" / "c.jsonl").write_text("new")
     added = place.planned()
     assert set(added) == everything, "a file that the glob matches now"
@@ -433,6 +449,12 @@ def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: 
     assert set(edited) == everything, "a file with other content and an older date"
     assert (edited["download_file"], edited["convert_rows"]) == (1, 3)
     path.write_text(text)
+    assert place.planned() == {}
+    write_record(place, '"second"')
+    changed = place.planned()
+    assert set(changed) == everything | {"fetch_file"} - {"index_joins"}, "a file elsewhere of another version"
+    assert changed["fetch_file"] == changed["download_file"] == 1
+    write_record(place, '"first"')
     assert place.planned() == {}
 
 

@@ -8,6 +8,9 @@ from rewardline.core.errors import UserError
 from rewardline.core.hashing import digest
 from rewardline.data.formats.settings import CODED_FORMATS, GROUPED_FORMATS, ConvertSettings, JoinIndexSettings
 from rewardline.data.pairs.settings import CleanSettings, GroupSettings, MixtureDataset, PairsSettings
+from rewardline.data.remote.addresses import file_name, is_remote
+from rewardline.data.remote.fetched import FetchSettings
+from rewardline.data.remote.versions import Version
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.settings import DownloadSettings
 from rewardline.evaluation.published.registry import BENCHMARKS
@@ -31,24 +34,33 @@ def download_settings(config: Config, dataset: str, files: Sequence[str]) -> Dow
     """What the download of a dataset depends on; `files` are its local files, if it has any."""
     entry = sources(config)[dataset]
     settings = entry.narrow(DownloadSettings)
-    return settings if entry.hub is not None else settings.replace(split=None, files=list(files) or None)
+    return settings if entry.hub is not None else settings.replace(split=None, files=list(files) or None, sha256={})
 
 
 def download_file_settings(config: Config, dataset: str, file: str) -> DownloadSettings:
-    """What the reading of one local file depends on; its size detects an edit with an older date."""
-    columns = sources(config)[dataset].columns
-    return DownloadSettings(columns=columns, files=[file], sizes=[Path(file).stat().st_size])
+    """What the reading of one file depends on; the size of a local one detects an edit with an older date."""
+    entry = sources(config)[dataset]
+    sizes = None if is_remote(file) else [Path(file).stat().st_size]
+    pins = {name: pin for name, pin in entry.sha256.items() if name == file}
+    return DownloadSettings(columns=entry.columns, files=[file], sizes=sizes, sha256=pins)
+
+
+def fetch_settings(config: Config, dataset: str, address: str, version: Version) -> FetchSettings:
+    """What the copy of a file from elsewhere depends on: what is pinned, or else its version."""
+    pin = sources(config)[dataset].sha256.get(address)
+    return FetchSettings(address=address, version=None if pin else version, sha256=pin)
 
 
 def file_parts(files: Sequence[str]) -> dict[str, str]:
-    """Local files by the name of the part that each of them is: readable, and different for different paths."""
-    return {f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(file).name)}-{digest(file)[:8]}": file for file in files}
+    """Files by the name of the part that each of them is: readable, and different for different paths."""
+    names = {file: file_name(file) if is_remote(file) else Path(file).name for file in files}
+    return {f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}-{digest(file)[:8]}": file for file, name in names.items()}
 
 
 def convert_parts(config: Config, dataset: str, files: Sequence[str]) -> dict[str, tuple[int, int]]:
     """The parts in which a dataset is converted, by name: the number of each, and how many there are.
 
-    Each local file is a part. A format that groups rows needs all of them in one part.
+    Each file is a part. A format that groups rows needs all of them in one part.
     """
     entry = sources(config)[dataset]
     if files and entry.format not in GROUPED_FORMATS:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rewardline.core.errors import UserError
 from rewardline.core.settings import JsonObject
+from rewardline.data.remote.fetched import read_fetched
 from rewardline.data.sources.local_files import expand_files
 from rewardline.data.sources.readers import read, reader
 from rewardline.data.sources.settings import DownloadSettings
@@ -13,7 +15,24 @@ from rewardline.data.stored_rows import StoredDataset
 
 def from_files(name: str, settings: DownloadSettings) -> Source:
     """The rows of local files; a `UserError` if a file does not exist, or has an unknown format."""
-    inputs = file_inputs({path: Path(path) for path in expand_files(settings.files or [])}, settings.columns)
+    return _from_inputs(name, settings, {path: Path(path) for path in expand_files(settings.files or [])})
+
+
+def from_fetched(name: str, settings: DownloadSettings, manifest: Path) -> Source:
+    """The rows of a file from elsewhere, which has been fetched; a `UserError` if its copy is damaged."""
+    address, path = read_fetched(manifest)
+    return _from_inputs(name, settings, {address: path})
+
+
+def _from_inputs(name: str, settings: DownloadSettings, files: Mapping[str, Path]) -> Source:
+    inputs = file_inputs(files, settings.columns)
+    for source in inputs:
+        pin = settings.sha256.get(source.label)
+        if pin not in (None, source.sha256):
+            raise UserError(
+                f"{source.label} has SHA-256 {source.sha256}, not {pin} as `sha256` of {name} says. Correct `sha256`, "
+                "or take the file from where it is intact"
+            )
     hashes: JsonObject = {source.label: source.sha256 for source in inputs}
     return Source(settings.description(), hashes, lambda folder: write_rows(name, inputs, folder))
 

@@ -1,6 +1,6 @@
 """What reading a dataset's rows depends on."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -33,8 +33,13 @@ class SourceSettings(Settings):
     files: list[LocalPath] | None = Field(
         None,
         min_length=1,
-        description="Local files or glob patterns: jsonl, json, csv, tsv or parquet; the text formats may be"
-        " compressed as gz or zst.",
+        description="Files or glob patterns: jsonl, json, csv, tsv or parquet; the text formats may be compressed as gz"
+        " or zst. Local paths, or addresses `https://`, `http://`, `s3://` and `gs://`, see below.",
+    )
+    sha256: dict[LocalPath, Annotated[Text, Field(pattern="^[0-9a-f]{64}$")]] = Field(
+        {},
+        description="SHA-256 of files by their name in `files`: `{https://example.org/a.jsonl: 9f86d0...}`. A file with"
+        " another content is an error. An address that is pinned in this way is not asked for changes.",
     )
 
 
@@ -48,7 +53,7 @@ class DownloadSettings(SourceSettings):
 
     def description(self) -> JsonObject:
         """The source, as the manifest of a dataset has it."""
-        return self.model_dump(mode="json", exclude={"sizes"}, exclude_none=True)
+        return self.model_dump(mode="json", exclude={"sizes", "sha256"}, exclude_none=True)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

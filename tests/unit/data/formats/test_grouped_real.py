@@ -14,7 +14,7 @@ from rewardline.data.formats.registry import converter, grouping
 from rewardline.data.formats.settings import FormatSettings
 
 from support.formats import detect
-from support.real_data import load
+from support.paths import load
 
 Row = dict[str, Any]
 

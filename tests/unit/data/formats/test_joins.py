@@ -12,7 +12,7 @@ from rewardline.data.formats.registry import converter, grouping
 from rewardline.data.formats.settings import FormatSettings, JoinSettings
 from rewardline.data.sources import readers
 
-from support.real_data import DATA, load, load_all
+from support.paths import SHARED_DATA, load, load_all
 
 Row = dict[str, Any]
 
@@ -114,7 +114,7 @@ def test_real_reviews_joined_to_questions_and_answers(tmp_path: Path) -> None:
 
 
 def test_real_votes_on_ids(tmp_path: Path) -> None:
-    source = DATA / "ukp_humour/data/pl-humor-full"
+    source = SHARED_DATA / "ukp_humour/data/pl-humor-full"
     if not source.exists():
         pytest.skip("ukp_humour is not here")
     texts = [row.value for row in readers.read(source / "item_scores.txt", columns=["id", "score", "text"])]

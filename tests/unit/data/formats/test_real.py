@@ -13,7 +13,7 @@ from rewardline.data.formats.registry import converter
 from rewardline.data.formats.settings import FormatSettings
 
 from support.formats import detect
-from support.real_data import DATA, load, load_all
+from support.paths import SHARED_DATA, load, load_all
 
 MARKER = re.compile(r"\n\nHuman:|\n\nAssistant:")
 
@@ -242,7 +242,7 @@ def test_real_judge_prompts() -> None:
 
 
 def test_real_right_and_wrong_answers() -> None:
-    path = DATA / "truthfulqa" / "TruthfulQA.csv"
+    path = SHARED_DATA / "truthfulqa" / "TruthfulQA.csv"
     if not path.exists():
         pytest.skip("truthfulqa is not here")
     with path.open(encoding="utf-8", newline="") as stream:
@@ -266,7 +266,7 @@ def test_real_right_and_wrong_answers() -> None:
 
 
 def test_real_ranked_texts_without_a_prompt() -> None:
-    path = DATA / "zh_ranking_tsv/RLHF/data/reward_datasets/sentiment_analysis/dev.tsv"
+    path = SHARED_DATA / "zh_ranking_tsv/RLHF/data/reward_datasets/sentiment_analysis/dev.tsv"
     if not path.exists():
         pytest.skip("zh_ranking_tsv is not here")
     lines = [line.split("\t") for line in path.read_text(encoding="utf-8").split("\n") if line]

@@ -16,8 +16,7 @@ from rewardline.data.pairs.settings import Decontamination, GroupSettings
 from rewardline.data.schema import Message
 
 from support.pairs import candidate, candidates_manifest
-from support.paths import ROOT
-from support.real_data import load_all
+from support.paths import ROOT, load_all
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "r", "s", "l", "t", "nd")]
 LENGTHS = 6, 12, 25, 100

@@ -1,0 +1,1 @@
+"""Files of datasets at addresses: https, S3 and Google Cloud Storage."""
