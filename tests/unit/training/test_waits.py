@@ -18,7 +18,7 @@ from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import TokenDataset
 from rewardline.training import engine
 from rewardline.training.batching import AHEAD, MicroBatchLoader, StepSampler, prepared_ahead
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrainStageSettings
 from rewardline.training.step import OptimizerStep
 from rewardline.training.throughput import Counts, Work
 
@@ -92,7 +92,7 @@ def test_a_step_reads_its_results_alone(
         random_model(family).model, training.batching, training.attention, score=training.score, max_length=LONGEST
     )
     running = engine.create(model, training, engine.deepspeed_config(training))
-    settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training)
+    settings = TrainStageSettings(run="r", mixture="m", model="x", seed=1, training=training)
     loader = MicroBatchLoader(model, training, data, 0, torch.device("cpu"), objective=True)
     step, work = OptimizerStep(running, settings, loader), Work(Counts(), torch.device("cpu"))
     steps = step.steps(0)
