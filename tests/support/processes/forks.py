@@ -102,9 +102,10 @@ def _become(program: list[str], folder: Path, environment: dict[str, str], outpu
     os.environ.update(environment)
     tempfile.tempdir = None  # it is found anew in that environment
     of_tests = {"", str(ROOT), str(SCRIPTS), str(TESTS)}
-    sys.path[:] = [str(Path(program[0]).parent), *(place for place in sys.path if place not in of_tests)]
+    file = Path(program[0]).absolute()
+    sys.path[:] = [str(file.parent), *(place for place in sys.path if place not in of_tests)]
     sys.argv[:] = program
     try:
-        runpy.run_path(program[0], run_name="__main__")
+        runpy.run_path(str(file), run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # which multiprocessing leaves out
