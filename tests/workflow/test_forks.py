@@ -26,8 +26,8 @@ def test_a_fork_of_snakemake_is_as_a_process_of_its_own(tmp_path: Path, code: in
         project.overlay({"runs": {"demo": {"training": {"learnin_rate": 1}}}}, "wrong.yaml")
         command = ["snakemake", "--cores", "1", *arguments]
         if name == "alone":
-            joined = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            done = subprocess.run(command, cwd=project.folder, env=ENVIRONMENT, check=False, **joined)
+            out, err = subprocess.PIPE, subprocess.STDOUT
+            done = subprocess.run(command, cwd=project.folder, env=ENVIRONMENT, stdout=out, stderr=err, text=True)
         else:
             done = project.run(*command[1:], check=False)
         said = re.sub(r"\d+", "0", done.stdout.replace(str(tmp_path / name), "")).splitlines()  # without times

@@ -50,6 +50,7 @@ class Fork:
         arguments = (program, cwd or Path.cwd(), variables, output)
         self._process = get_context("forkserver").Process(target=_become, args=arguments)
         self._process.start()
+        atexit.register(self.kill)  # else the tests would wait for what a failed one has left
         self.pid = self._process.pid or 0
 
     def poll(self) -> int | None:
