@@ -4,15 +4,15 @@ import copy
 import json
 import signal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from rewardline.model.batch import collate
-from rewardline.model.packing import attention, flex
-from rewardline.model.packing.layout import pinned
+from rewardline.model.packing import attention, kernels
+from rewardline.model.packing.layout import Kernel, pinned
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Score, ScorePositions, Span
 from rewardline.training.loss import batch_sums, pair_losses
@@ -27,14 +27,15 @@ WIDE = {"hidden_size": 128}
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
-def test_flex_attention_works_here_and_is_chosen() -> None:
-    heads = flex.Heads(9, 3, 64)
-    assert flex.unsupported_reason(torch.device("cuda"), torch.bfloat16, heads) is None
-    assert attention.choose("auto", torch.bfloat16, heads) == "flex"
+def test_all_kernels_work_here() -> None:
+    heads = kernels.Heads(9, 3, 64)
+    for kernel in ("flex", "varlen"):
+        assert kernels.unsupported_reason(kernel, torch.device("cuda"), torch.bfloat16, heads) is None
+    assert kernels.candidates("auto", torch.bfloat16, heads) == ("flex", "varlen", "sdpa")
 
 
 @pytest.mark.parametrize("kernel", ["sdpa", "flex"])
-def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Choice) -> None:
+def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: Kernel) -> None:
     device = torch.device("cuda")
     packed = random_model("llama", **WIDE).to(device)
     attention.use_shared_prefix(packed.model, kernel)
@@ -42,7 +43,7 @@ def test_shared_prefixes_equal_padded_rows_on_a_gpu(kernel: attention.Choice) ->
     padded.model.set_attn_implementation("sdpa")
     losses, gradients = [], []
     for model in (packed, padded):
-        batch = collate(comparisons(), model.batching, 0).to(device)
+        batch = collate(comparisons(), model.batching, 0, kernel=model.kernel).to(device)
         loss = pair_losses(model(batch), batch).mean()
         torch.autograd.backward(loss)
         losses.append(loss.item())
@@ -67,7 +68,7 @@ def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None
 
 
 @pytest.mark.parametrize("kernel", ["sdpa", "flex"])
-def test_a_forward_and_a_backward_pass_do_not_wait_for_the_gpu(kernel: Literal["sdpa", "flex"]) -> None:
+def test_a_forward_and_a_backward_pass_do_not_wait_for_the_gpu(kernel: Kernel) -> None:
     device = torch.device("cuda")
     model = random_model("llama", **WIDE).to(device)
     attention.use_shared_prefix(model.model, kernel)

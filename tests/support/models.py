@@ -1,9 +1,12 @@
 """Small random models and comparisons that look for trouble."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
+from rewardline.model.packing.layout import Segment
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import Comparison
 
@@ -39,3 +42,15 @@ def comparisons(seed: int = 0) -> list[Comparison]:
     rng = np.random.default_rng(seed)
     shapes = [(10, [5, 7]), (0, [3, 4]), (12, [1, 1]), (5, [9, 2, 6, 1]), (1, [20, 3])]
     return [random_comparison(rng, prefix, tails) for prefix, tails in shapes]
+
+
+def random_segments(rng: np.random.Generator, scales: Sequence[int] = (3, 40, 300)) -> list[Segment]:
+    """Comparisons of any shape: no prefix, tails of one token or of several blocks, padding at some tails' ends."""
+    segments, start = [], 0
+    for _ in range(rng.integers(1, 7)):
+        scale = int(rng.choice(scales))
+        tails = tuple(rng.integers(1, 1 + scale, rng.integers(1, 5)).tolist())
+        pads = tuple(int(rng.integers(0, length)) for length in tails) if rng.random() < 0.3 else ()
+        segments.append(Segment(start, int(rng.integers(0, scale)), tails, pads))
+        start = segments[-1].stop
+    return segments

@@ -16,7 +16,7 @@ LIBRARY = SCRIPTS / "rewardline"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 PROGRAMS = sorted(SCRIPTS.glob("*.py"))
 MOST_MODULES = {
-    "average_weights.py": 35,
+    "average_weights.py": 37,
     "base_model.py": 21,
     "build_pairs.py": 18,
     "build_probes.py": 21,
@@ -25,7 +25,7 @@ MOST_MODULES = {
     "convert_rows.py": 37,
     "download.py": 26,
     "download_file.py": 24,
-    "evaluate.py": 60,
+    "evaluate.py": 62,
     "evaluate_ensemble.py": 40,
     "evaluation_card.py": 17,
     "export_ensemble.py": 13,
@@ -37,13 +37,13 @@ MOST_MODULES = {
     "join_tokens.py": 16,
     "plot.py": 44,
     "publish.py": 19,
-    "score.py": 54,
+    "score.py": 56,
     "select_model.py": 32,
-    "serve.py": 53,
+    "serve.py": 55,
     "summarize.py": 25,
     "tokenize_pairs.py": 24,
     "track.py": 19,
-    "train.py": 57,
+    "train.py": 59,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 

@@ -13,8 +13,8 @@ from rewardline.model import neighbors
 from rewardline.model.batch import Batch, Batching
 from rewardline.model.folder import usable_positions
 from rewardline.model.normalization import Normalization, score_config
-from rewardline.model.packing import attention
-from rewardline.model.packing.layout import Layout
+from rewardline.model.packing import attention, kernels
+from rewardline.model.packing.layout import Kernel, Layout
 from rewardline.model.score_positions import Score, ScorePositions, segment_means
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class RewardModel(nn.Module):
         batching: the batches that it takes; padded where shared prefixes are not exact for the model.
         alone_above: rows of more tokens are computed alone, since their scores would depend on the rows beside them;
             None if no row's would. Packed batches must not have two such rows, or one and others.
+        kernels: those that may compute the attention of packed rows, of which it uses the first at first.
         reads_some: whether the last layer is computed only at the tokens that are read.
     """
 
@@ -37,7 +38,7 @@ class RewardModel(nn.Module):
         self,
         model: PreTrainedModel,
         batching: Batching = "shared_prefix",
-        kernel: attention.Choice = "sdpa",
+        kernel: kernels.Choice = "sdpa",
         *,
         score: Score | None = None,
         raw: bool = False,
@@ -49,7 +50,7 @@ class RewardModel(nn.Module):
 
         `score`: None takes that of its configuration; `raw` omits its normalization. `max_length`: tokens of the
         longest sequence, None if that is not known; `dtype`: that of the computation, None for the model's. `kernel`:
-        for the attention of packed rows, see `attention.choose`. `compares`: a batch must have all answers of a
+        for the attention of packed rows, see `kernels.candidates`. `compares`: a batch must have all answers of a
         comparison, as losses need them, also where their rows are computed alone.
 
         Raises:
@@ -78,6 +79,7 @@ class RewardModel(nn.Module):
         self.normalization = Normalization(entry["mean"], entry["std"]) if entry and not entry["folded"] else None
         self.batching: Batching = batching
         self.reads_some = False
+        self.kernels: tuple[Kernel, ...] = ("sdpa",)
         self.alone_above = neighbors.switch_length(model.config)
         if self.alone_above is not None and max_length is not None:
             longest = max_length + (score == "first_padding")
@@ -92,7 +94,7 @@ class RewardModel(nn.Module):
                 f"{self.alone_above} tokens, as its rope scaling depends on the batch; use zero_stage 2, or set the "
                 f"model's max_length (now {max_length}) to {self.alone_above} or less"
             )
-        if self.attention in (attention.NAME, attention.FLEX):  # from another reward model
+        if self.attention in attention.NAMES.values():  # from another reward model
             model.set_attn_implementation("sdpa")
         alone = None if is_partitioned else self._probe.alone(self, "padded")
         if batching == "shared_prefix":
@@ -101,7 +103,8 @@ class RewardModel(nn.Module):
                 reason = f"rows of more than {self.alone_above} tokens are computed alone"
             if reason is None:
                 plain = self.attention
-                self.reads_some = attention.use_shared_prefix(model, kernel, dtype)
+                self.kernels = kernels.candidates(kernel, dtype or model.dtype, kernels.heads_of(model))
+                self.reads_some = attention.use_shared_prefix(model, self.kernels[0])
                 if alone is not None and (reason := self._probe.dependence(self, "shared_prefix", alone)):
                     reason = f"a score would depend on {reason}"
                     model.set_attn_implementation(plain)
@@ -136,6 +139,15 @@ class RewardModel(nn.Module):
     def attention(self) -> str:
         """The name of the attention implementation."""
         return str(self.model.config._attn_implementation)
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that computes the attention of packed rows; batches must be made for it."""
+        return next((kernel for kernel, name in attention.NAMES.items() if name == self.attention), "sdpa")
+
+    def use_kernel(self, kernel: Kernel) -> None:
+        """Compute the attention of packed rows with `kernel` from now on."""
+        self.model.set_attn_implementation(attention.NAMES[kernel])
 
     @property
     def max_tokens(self) -> int | None:

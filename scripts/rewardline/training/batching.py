@@ -14,7 +14,8 @@ import torch
 
 from rewardline.core.runtime import rank, world_size
 from rewardline.model.batch import Batch, collate, sizes_for
-from rewardline.model.packing import attention
+from rewardline.model.loading import DTYPES
+from rewardline.model.packing import kernels
 from rewardline.model.packing.layout import Kernel, pinned
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import Comparison, TokenDataset
@@ -187,8 +188,22 @@ class MicroBatchLoader:
         self._batching, self._pad_id, self._budget = model.batching, pad_id, training.tokens_per_micro_batch
         self._score_positions = replace(model.score_positions, span=span)
         self._sizes = sizes_for(data, model.batching, self._score_positions)
-        # flex_attention knows no dropout.
-        self._kernel: Kernel = "flex" if model.attention == attention.FLEX and training.dropout == 0 else "sdpa"
+        self._model, self._dtype = model, DTYPES[training.precision]
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that the batches are made for."""
+        return self._model.kernel
+
+    def kernel_times(self, pieces: Sequence[Piece]) -> dict[Kernel, float]:
+        """Seconds of a layer's attention over the micro batches of some pieces, for each of the model's kernels."""
+        chosen, times = self._model.kernel, {}
+        for kernel in self._model.kernels:
+            self._model.use_kernel(kernel)
+            layouts = [batch.layout for batch, _ in self.load(pieces) if batch.layout is not None]
+            times[kernel] = kernels.seconds(layouts, self._dtype, kernels.heads_of(self._model.model))
+        self._model.use_kernel(chosen)
+        return times
 
     def _pairs_per_unit(self, piece: Piece) -> int:
         """How many pairs count as one unit of the mean."""
@@ -232,7 +247,7 @@ class MicroBatchLoader:
             is_real = rank() < len(real)
             group = real[rank()] if is_real else real[-1][-1:]
             comparisons = [cut(self.data[piece.index], piece) for piece in group]
-            batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self._kernel)
+            batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self.kernel)
             if self.by_prompt:
                 shares = [self._pairs_per_unit(piece) for piece in group for _ in range(piece.pairs)]
                 batch.weight.div_(torch.tensor(shares))

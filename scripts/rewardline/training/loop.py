@@ -13,6 +13,7 @@ from rewardline.core import runtime
 from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
 from rewardline.model.normalization import moments
+from rewardline.model.packing.layout import Kernel
 from rewardline.model.reward_model import RewardModel
 from rewardline.training import checkpoints, early_stopping, engine, health, held_out
 from rewardline.training.batching import MicroBatchLoader, cut
@@ -37,6 +38,7 @@ class LoopState(BaseModel):
     """The part of a checkpoint beside the engine's state.
 
     `step`: steps so far; `pairs`, `tokens` (of chosen and rejected in full), `seconds`: their sums over these.
+    `kernel`: what computes the attention of packed rows, so that a resumed run continues with the same.
     """
 
     step: int = 0
@@ -48,6 +50,7 @@ class LoopState(BaseModel):
     drift: health.Drift = Field(default_factory=health.Drift)
     work: Counts = Counts()
     continued: list[Resumption] = []
+    kernel: Kernel | None = None
 
 
 @dataclass
@@ -83,6 +86,7 @@ class TrainingLoop:
         done, is_first = self.state.step, runtime.rank() == 0
         if is_first:
             self._loggers = loggers.start(training.loggers, self.tracked, done)
+        self._choose_kernel()
         self._saved_at = time.monotonic()
         self.engine.train()
         with progress(self.settings.run, self.last_step, "step", done, hidden=not is_first) as bar:
@@ -111,6 +115,25 @@ class TrainingLoop:
         for logger in self._loggers:
             logger.close()
         signals.on_stop(signals.leave)
+
+    def _choose_kernel(self) -> None:
+        """Use the kernel of the checkpoint if it may still be used, else the fastest on the first batches."""
+        model, kernel = self.model, self.state.kernel
+        if kernel is None or kernel not in model.kernels:
+            kernel = run_on_first(self._fastest_kernel) if len(model.kernels) > 1 else model.kernels[0]
+        self.state.kernel = kernel
+        if model.batching == "shared_prefix":
+            model.use_kernel(kernel)
+
+    def _fastest_kernel(self) -> Kernel:
+        pieces = next(self.optimizer_step.sampler.steps(0))[1]
+        times = self.optimizer_step.loader.kernel_times(pieces)
+        fastest = min(times, key=lambda kernel: times[kernel])
+        log.info(
+            "attention in a layer, over the first step: %s; %s is used",
+            ", ".join(f"{kernel} {1e3 * seconds:.1f} ms" for kernel, seconds in times.items()), fastest,
+        )  # fmt: skip
+        return fastest
 
     def _take_step(self, planned: PlannedStep) -> StepLine:
         begin, state = time.perf_counter(), self.state

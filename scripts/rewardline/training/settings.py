@@ -178,10 +178,12 @@ class TrainingSettings(Settings):
         description="`shared_prefix` computes a prompt once for all its answers and packs sequences without padding;"
         " `padded` computes each sequence separately and pads it.",
     )
-    attention: Literal["auto", "sdpa", "flex"] = Field(
+    attention: Literal["auto", "sdpa", "flex", "varlen"] = Field(
         "auto",
-        description="Attention implementation for packed sequences: `flex` (flex_attention, on a GPU), `sdpa`"
-        " (scaled dot-product attention, in segments), or `auto`: `flex` on a GPU that supports it, else `sdpa`.",
+        description="Attention implementation for packed sequences: `flex` (flex_attention, on a GPU), `varlen`"
+        " (FlashAttention's variable-length kernel, on a GPU in 16 bits), `sdpa` (scaled dot-product attention, in"
+        " segments), or `auto`: the fastest of them on a GPU, measured at the start, else `sdpa`. With dropout always"
+        " `sdpa`.",
     )
     checkpoint_every: Integer = Field(
         200,

@@ -52,7 +52,8 @@ def build_model(
     if training.lora:
         lora.add_adapters(model, training.lora, settings.seed)
     reward_model = RewardModel(
-        model, training.batching, training.attention, score=training.score, raw=True, max_length=max_length,
+        model, training.batching, "sdpa" if training.dropout != 0 else training.attention,  # others have no dropout
+        score=training.score, raw=True, max_length=max_length,
         dtype=DTYPES[training.precision], compares=True,
     )  # fmt: skip
     if training.gradient_checkpointing:
@@ -85,13 +86,13 @@ class OptimizerStep:
     """Takes the steps of a training run: the same for any number of processes and micro batches, up to rounding."""
 
     def __init__(self, running: DeepSpeedEngine, settings: TrainStageSettings, loader: MicroBatchLoader) -> None:
-        self._engine, self._settings, self._loader = running, settings, loader
+        self._engine, self._settings, self.loader = running, settings, loader
         self._mean_weight = loader.data.mean_weight(loader.by_prompt)
         self.sampler = StepSampler(loader.data, settings.training, settings.seed)
 
     def steps(self, done: int) -> Iterator[PlannedStep]:
         """The steps after the first `done`."""
-        batches = self._loader.load_steps(pieces for _, pieces in self.sampler.steps(done))
+        batches = self.loader.load_steps(pieces for _, pieces in self.sampler.steps(done))
         for (epoch, pieces), loaded in zip(self.sampler.steps(done), batches, strict=False):
             yield PlannedStep(epoch, pieces, loaded)
 
@@ -111,8 +112,8 @@ class OptimizerStep:
             group["lr"] = rate
         # The engine averages over processes. The mean is over the step's pairs, or prompts, whatever their packing;
         # weights are relative to the mean weight of all pairs, or prompts.
-        units = self._loader.units(planned.pieces) * self._mean_weight
-        local_sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self._loader.device)
+        units = self.loader.units(planned.pieces) * self._mean_weight
+        local_sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self.loader.device)
         for batch, is_real in planned.batches:
             output = self._engine(batch)
             scores = scores_of(output, batch)

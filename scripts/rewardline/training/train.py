@@ -136,8 +136,10 @@ def _check_device(training: TrainingSettings, device: torch.device) -> None:
     if device.type == "cpu":
         if training.precision == "fp16":
             raise UserError("training.precision: fp16 needs a GPU; use fp32 or bf16")
-        if training.attention == "flex":
-            raise UserError("training.attention: flex needs a GPU; use auto or sdpa")
+        if training.attention in ("flex", "varlen"):
+            raise UserError(f"training.attention: {training.attention} needs a GPU; use auto or sdpa")
+    if training.attention == "varlen" and training.precision == "fp32":
+        raise UserError("training.attention: varlen needs precision bf16 or fp16; use auto or flex")
 
 
 def check_objective(model: RewardModel, training: TrainingSettings, *, max_length: int, eval_pairs: int) -> None:

@@ -76,8 +76,8 @@ def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterat
             yield f"{where}.loggers: {', '.join(missing)} is not installed; run: pip install {' '.join(missing)}"
         if training.precision == "fp16" and gpus == 0:
             yield f"{where}.precision: fp16 needs a GPU, and there is none; expected fp32 or bf16"
-        if training.attention == "flex" and gpus == 0:
-            yield f"{where}.attention: flex needs a GPU, and there is none; expected auto or sdpa"
+        if training.attention in ("flex", "varlen") and gpus == 0:
+            yield f"{where}.attention: {training.attention} needs a GPU, and there is none; expected auto or sdpa"
         model_name = config.runs[name].model
         model = config.models[model_name]
         positions = stated_positions(_model_config(model))
@@ -131,6 +131,8 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
             f"{where}.training.deepspeed.data_types: {types} is not allowed with precision bf16 and zero_stage 1, "
             "where DeepSpeed takes a step on zero gradients; expected zero_stage 2 or 3"
         )
+    if training.attention == "varlen" and training.precision == "fp32":
+        yield f"{where}.training.attention: varlen needs precision bf16 or fp16; expected auto, flex or sdpa"
     if training.offload != "none" and training.zero_stage == 0:
         yield f"{where}.training.offload: {training.offload!r} needs zero_stage 1, 2 or 3"
     if training.offload == "all" and training.zero_stage != 3:

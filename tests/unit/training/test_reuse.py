@@ -42,7 +42,9 @@ def test_the_key_covers_exactly_what_changes_weights() -> None:
     assert {name for name in names if name.startswith("data/")} == {"data/__init__.py", "data/schema.py"}
     modules = {"reward_model", "batch", "score_positions", "normalization", "lora", "settings"}
     assert {f"model/{name}.py" for name in modules} < names
-    assert {f"model/packing/{name}.py" for name in ("attention", "blocks", "layout", "flex")} < names
+    assert {
+        f"model/packing/{name}.py" for name in ("attention", "blocks", "kernels", "layout", "flex", "varlen")
+    } < names
     assert "tokens/store.py" in names
 
 

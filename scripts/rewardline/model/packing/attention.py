@@ -7,25 +7,21 @@ The layout of a packed row is a keyword argument of the model's forward pass, `l
 attention function of every layer. Gradient checkpointing therefore recomputes a layer with the same layout.
 """
 
-import logging
 from collections.abc import Mapping
 from copy import copy
 from functools import lru_cache
 from types import MethodType
-from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
-from rewardline.model.packing import flex
+from rewardline.model.packing import flex, varlen
 from rewardline.model.packing.layout import Kernel, Layout, Segment, gather, scatter
 
-log = logging.getLogger(__name__)
-
-NAME, FLEX = "shared_prefix", "shared_prefix_flex"
-Choice = Literal["auto", "sdpa", "flex"]
+NAMES: dict[Kernel, str] = {"sdpa": "shared_prefix", "flex": "shared_prefix_flex", "varlen": "shared_prefix_varlen"}
+"""The attention implementation of a model for each kernel; the layouts of its packed rows must be built for it."""
 KeysAndValues = tuple[Tensor, Tensor]
 VERIFIED = frozenset({
     "gemma", "gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "opt", "phi3", "qwen2", "qwen3", "smollm3",
@@ -48,26 +44,12 @@ def unsupported_reason(model: PreTrainedModel, max_length: int | None = None) ->
     return None
 
 
-def choose(kernel: Choice, dtype: torch.dtype, heads: flex.Heads) -> Kernel:
-    """The kernel for packed rows: with `auto`, flex on a GPU where it works, else sdpa."""
-    if kernel != "auto":
-        return kernel
-    if not torch.cuda.is_available():
-        return "sdpa"
-    reason = flex.unsupported_reason(torch.device("cuda"), dtype, heads)
-    if reason is None:
-        return "flex"
-    log.warning("attention is computed in groups, since flex_attention does not work here: %s", reason)
-    return "sdpa"
-
-
-def use_shared_prefix(model: PreTrainedModel, kernel: Choice = "sdpa", dtype: torch.dtype | None = None) -> bool:
+def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa") -> bool:
     """Make `model` take packed rows, with their `layout`, and compute its last layer only at the rows that are read.
 
-    `dtype`: that of the computation, None for the model's. Returns False where the last layer is still computed at all
-    rows.
+    Returns False where the last layer is still computed at all rows.
     """
-    model.set_attn_implementation(FLEX if choose(kernel, dtype or model.dtype, _heads(model)) == "flex" else NAME)
+    model.set_attn_implementation(NAMES[kernel])
     # It looks for padding in packed rows, and would make a GPU wait in each forward pass.
     model.base_model.warn_if_padding_and_no_attention_mask = _no_warning
     # ZeRO-3 keeps state in every module that runs, and the last layer runs a copy of one.
@@ -81,13 +63,6 @@ def use_shared_prefix(model: PreTrainedModel, kernel: Choice = "sdpa", dtype: to
 
 def _no_warning(*_: object) -> None:
     pass
-
-
-def _heads(model: PreTrainedModel) -> flex.Heads:
-    config = model.config
-    heads = config.num_attention_heads
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    return flex.Heads(heads, groups, getattr(config, "head_dim", None) or config.hidden_size // heads)
 
 
 def _last_layer(
@@ -153,8 +128,8 @@ def shared_prefix_attention(
 
     Shapes: query [1, heads, Q, d]; key and value [1, key heads, T, d]; the output is [1, Q, heads, d].
     `keys_and_values`: those of the complete row where `query` has only some rows. `only_keys_and_values`: return these
-    in place of attention weights, with a placeholder for the output. A layout with blocks is computed in one call of
-    flex_attention, which does not support dropout.
+    in place of attention weights, with a placeholder for the output. A layout with blocks or sequences is computed in
+    one call of a kernel, which does not support dropout.
     """
     if only_keys_and_values:
         return query.transpose(1, 2), (key, value)
@@ -162,12 +137,14 @@ def shared_prefix_attention(
         raise RuntimeError("the packed row has no layout")
     key, value = keys_and_values or (key, value)
     rate = dropout if module.training else 0.0
+    if rate and not layout.masks and not layout.long:
+        raise RuntimeError("this kernel does not support dropout")
+    if layout.sequences is not None:
+        return varlen.attend(query, key, value, layout.sequences, scaling).transpose(1, 2), None
     if layout.blocks is not None:
-        if rate:
-            raise RuntimeError("flex_attention does not support dropout")
         return flex.attend(query, key, value, layout, scaling).transpose(1, 2), None
     if not layout.masks and not layout.long:
-        raise RuntimeError("the layout of the packed row has neither masks nor blocks")
+        raise RuntimeError("the layout of the packed row has no masks")
     repeats = query.shape[1] // key.shape[1]
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
@@ -224,6 +201,6 @@ def _tail_mask(prefix: int, tail: int, device: torch.device) -> Tensor:
     return mask
 
 
-for _name in (NAME, FLEX):
+for _name in NAMES.values():
     # Without a mask function of that name, transformers make no mask, for which a GPU would have to be waited for.
     AttentionInterface.register(_name, shared_prefix_attention)

@@ -5,15 +5,13 @@ Blocks of the score matrix in which no query sees a key are not computed.
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from rewardline.core.errors import first_line
 from rewardline.model.packing.blocks import BLOCK
-from rewardline.model.packing.layout import Layout, Segment, build_layout, to_device
+from rewardline.model.packing.layout import Layout
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float | None) -> Tensor:
@@ -33,7 +31,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: flo
 @lru_cache(maxsize=1)
 def _kernel(device: str) -> Callable[..., Tensor]:
     # That of the CPU has no gradient, and is for tests.
-    return compiled() if device == "cuda" else flex_attention
+    if device == "cuda":
+        return compiled()
+    plain: Callable[..., Tensor] = flex_attention
+    return plain
 
 
 def compiled(backend: str = "inductor") -> Callable[..., Tensor]:
@@ -67,29 +68,3 @@ def _block_mask(layout: Layout) -> BlockMask:
 def compilations() -> int:
     """How many graphs torch.compile has made in this process."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-
-
-class Heads(NamedTuple):
-    """Number of query heads, number of key and value heads, and the size of each."""
-
-    queries: int
-    keys: int
-    size: int
-
-
-def unsupported_reason(device: torch.device, dtype: torch.dtype, heads: Heads) -> str | None:
-    """Why flex_attention does not work on this device for such heads, forward and backward; None if it does."""
-    try:
-        for length in (70, 300):
-            layout = to_device(build_layout([Segment(0, length, (40, 30))], None, "flex"), device)
-            query, key, value = (
-                torch.randn(1, count, length + 70, heads.size, device=device, dtype=dtype, requires_grad=True)
-                for count in (heads.queries, heads.keys, heads.keys)
-            )
-            torch.autograd.backward(attend(query, key, value, layout, None).float().sum())
-            for state in (query, key, value):
-                if state.grad is None or not torch.isfinite(state.grad).all():
-                    return "its gradient is not finite"
-    except Exception as error:
-        return first_line(error)
-    return None

@@ -13,13 +13,14 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.utils.rnn import pad_sequence
 
 from rewardline.model.packing.blocks import INVISIBLE, Blocks, build_blocks, fill_rows, visible_runs
+from rewardline.model.packing.varlen import Sequences, causal_sequences, single_queries
 
 T = TypeVar("T")
 LONG = 512
 """The attention of a comparison with at least this many tokens is computed separately."""
 MAX_PADDING_RATIO = 1.3
 """Most tokens of a group, padding included, relative to its real tokens."""
-Kernel = Literal["sdpa", "flex"]
+Kernel = Literal["sdpa", "flex", "varlen"]
 """How the attention of packed rows is computed, see `attention`."""
 
 
@@ -135,8 +136,8 @@ class Layout:
     [n, 1, Q, L] of each group, True where a query sees a key; a group takes the next n * Q positions of `queries` and
     n * L of `keys`. `query_rows`: int64 [Q], the row of each query. `visibility`: int64 [3, T], for each row its part
     index in the packed row, the same as other tokens see it, and that of its comparison's prefix. `blocks`: for
-    flex_attention, which needs no groups; None for others. `last_layer`: the layout for the model's last layer, with
-    queries only at the rows that are read; None where all are.
+    flex_attention, and `sequences`: for the variable-length kernel, which need no groups; else None. `last_layer`: the
+    layout for the model's last layer, with queries only at the rows that are read; None where all are.
 
     Compared by identity, since it holds tensors.
     """
@@ -148,6 +149,7 @@ class Layout:
     query_rows: Tensor
     visibility: Tensor
     blocks: Blocks | None = None
+    sequences: Sequences | None = None
     last_layer: "Layout | None" = None
 
     @property
@@ -189,17 +191,33 @@ def _visibility(segments: Sequence[Segment]) -> Tensor:
     return torch.stack([own, visible, first.repeat_interleave(torch.tensor([s.length for s in segments]))])
 
 
+def _parts(segment: Segment) -> list[tuple[int, int, int]]:
+    """Start, end, and end without padding of the prefix and of each tail, in rows."""
+    bounds, start = [], segment.start
+    for length, pads in zip(
+        (segment.prefix, *segment.tails), (0, *(segment.pads or [0] * len(segment.tails))), strict=True
+    ):
+        bounds.append((start, start + length, start + length - pads))
+        start += length
+    return bounds
+
+
 _Member = tuple[Segment, Tensor]
 """A comparison in a group, and the indices of its queries: int64 [q]."""
 
 
 def _layout(segments: Sequence[Segment], query_rows: Tensor, visibility: Tensor, kernel: Kernel) -> Layout:
     total = visibility.shape[1]
-    if kernel == "flex":
+    if kernel != "sdpa":
         none = torch.zeros(0, dtype=torch.long)
         empty = GroupIndices(none, none, none, none)
-        blocks = build_blocks(visible_runs(query_rows, visibility), total)
-        return Layout(empty, empty, (), (), query_rows, visibility, blocks)
+        layout = Layout(empty, empty, (), (), query_rows, visibility)
+        runs = visible_runs(query_rows, visibility)
+        if kernel == "flex":
+            return replace(layout, blocks=build_blocks(runs, total))
+        if len(query_rows) < total:
+            return replace(layout, sequences=single_queries(runs))
+        return replace(layout, sequences=causal_sequences(map(_parts, segments), runs))
     bounds = torch.searchsorted(query_rows, torch.tensor([(s.start, s.stop) for s in segments])).tolist()
     members = [(s, torch.arange(*bound)) for s, bound in zip(segments, bounds, strict=True) if bound[0] < bound[1]]
     is_complete = len(query_rows) == total

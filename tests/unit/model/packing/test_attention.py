@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rewardline.model.batch import collate
-from rewardline.model.packing import attention, flex, layout
+from rewardline.model.packing import attention, kernels, layout
 from rewardline.model.packing.blocks import fill_rows
 from rewardline.model.packing.layout import Segment, build_layout
 from rewardline.model.reward_model import RewardModel
@@ -98,10 +98,10 @@ def test_a_model_has_the_same_scores_and_gradients_with_flex_attention(
 
 def test_where_flex_attention_does_not_work_the_reason_is_known() -> None:
     """The CPU's has no gradient."""
-    heads = flex.Heads(4, 2, 8)
-    assert "backward" in str(flex.unsupported_reason(torch.device("cpu"), torch.float32, heads))
+    heads = kernels.Heads(4, 2, 8)
+    assert "backward" in str(kernels.unsupported_reason("flex", torch.device("cpu"), torch.float32, heads))
     expected = "flex" if torch.cuda.is_available() else "sdpa"
-    assert attention.choose("auto", torch.float32, heads) == expected
+    assert kernels.candidates("auto", torch.float32, heads)[0] == expected
 
 
 def test_dropout_is_refused_where_the_kernel_has_none() -> None:
