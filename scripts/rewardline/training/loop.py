@@ -118,10 +118,13 @@ class TrainingLoop:
 
     def _choose_kernel(self) -> None:
         """Use the kernel of the checkpoint if it may still be used, else the fastest on the first batches."""
-        model, kernel = self.model, self.state.kernel
-        if kernel is None or kernel not in model.kernels:
-            kernel = run_on_first(self._fastest_kernel) if len(model.kernels) > 1 else model.kernels[0]
-        self.state.kernel = kernel
+        model, state = self.model, self.state
+        kernel = model.kernels[0]
+        if state.kernel in model.kernels:
+            kernel = state.kernel
+        elif len(model.kernels) > 1:
+            kernel = run_on_first(self._fastest_kernel)
+        state.kernel = kernel
         if model.batching == "shared_prefix":
             model.use_kernel(kernel)
 
