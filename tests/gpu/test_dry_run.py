@@ -1,0 +1,24 @@
+"""The benchmark for a GPU runs on the CPU with tiny shapes, so that it works the first time that it is run on one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from support.paths import ROOT
+
+
+def test_the_benchmark_runs_and_writes_its_tables(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--output", str(tmp_path), "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "gpu.json").read_text())
+    parts = results["parts"]
+    assert not results["left_out"]
+    assert [len(rows) for rows in parts.values()][:4] == [4, 1, 3, 2]
+    for row in parts["Packed rows against padded ones"]:
+        limit = 1e-5 if row["precision"] == "float32" else 0.05
+        assert row["relative difference of the gradient"] < limit
+    assert parts["Resume"] == [{"bit-equal": True, "largest difference of a weight": 0.0}]
+    assert all(row["real tokens/s"] > 0 for name in ("Training", "Scoring") for row in parts[name])
+    assert (tmp_path / "gpu.md").read_text().count("\n## ") == len(parts) == 5
