@@ -48,6 +48,38 @@ MOST_MODULES = {
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 
 
+COMPUTING = {"average_weights.py", "base_model.py", "evaluate.py", "score.py", "serve.py", "train.py"}
+"""Programs that compute with weights, the only ones that may wait for seconds until torch is imported."""
+
+
+@pytest.mark.parametrize(
+    "program", [path for path in PROGRAMS if path.name not in COMPUTING], ids=lambda path: path.name
+)
+def test_other_programs_never_import_torch(program: Path) -> None:
+    """Nor does any module that they import, directly or not, at the start or later."""
+    for path in (path for path in program_files(program) if path.suffix == ".py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.partition(".")[0] for name in names} & {"torch", "deepspeed", "peft"}, path
+
+
+def test_no_program_imports_torch_before_it_has_read_its_options() -> None:
+    """In one process, which none of the programs leaves as `--help` ends them before they compute."""
+    code = """
+import contextlib, io, runpy, sys
+for program in sys.argv[1:]:
+    sys.argv = [program, "--help"]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        runpy.run_path(program, run_name="__main__")
+    assert not {"torch", "deepspeed"} & sys.modules.keys(), program
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, PROGRAMS)], cwd=SCRIPTS, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_packages_are_one_docstring_line() -> None:
     for path in LIBRARY.rglob("__init__.py"):
         (statement,) = ast.parse(path.read_text()).body
