@@ -9,10 +9,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 TEST_PROCESSES ?= 3
-# Snakemake keeps a cache in the home folder, and ends with a traceback where it cannot.
-ifneq ($(shell test -w "$(HOME)" && echo writable), writable)
-export XDG_CACHE_HOME ?= $(CURDIR)/.snakemake/cache
-endif
 # What other workflows that import this one over the network need beside its rules.
 SOURCES := find scripts config/datasets.yaml -type f -not -path '*/__pycache__/*' -not -path '*/.*' | LC_ALL=C sort
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import resource
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,15 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
 from snakemake.sourcecache import GenericSourceFile, LocalSourceFile
+
+LEAST_MEMORY = 1 << 30  # the smallest stages take almost as much; below half of it, snakemake fails here or there
+MEMORY = resource.getrlimit(resource.RLIMIT_AS)[0]
+if MEMORY != resource.RLIM_INFINITY and MEMORY < LEAST_MEMORY:
+    logger.error(
+        f"the address space of a process is limited to {MEMORY >> 20} MiB, which is too little: raise it to "
+        f"{LEAST_MEMORY >> 20} MiB or more with `ulimit -v`"
+    )
+    os._exit(1)  # an exception would need more memory
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 PATHS = workflow.modifier.path_modifier

@@ -149,6 +149,7 @@ def failure_summary():
             failed += 1
             if failed > MOST_FAILURES:
                 continue
+            message = message or [line for path in logs for line in summary.abrupt_end(path)]
             lines += [f"failed  {name}; see {' '.join(job.log)}", *(f"  {line}" for line in message)]
     if failed > MOST_FAILURES:
         lines.append(f"and {failed - MOST_FAILURES:,} more jobs failed; see {RESULTS}/logs")

@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", type=Path, required=True, help="the cells with their accuracies to write, JSON")
     args = options.start(argv)
     rung = choose_cells(args.settings, args.results)
-    write_sealed(args.output, rung.as_json())
+    write_sealed(args.output, rung.as_json(), depth=1)
     log.info("%s", rung.sentence())
     return 0
 

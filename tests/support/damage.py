@@ -132,9 +132,7 @@ class Damage:
         That is the message of the `UserError`, or `repeated`, `equal` or `silent` for results that are made again,
         equal or not known to be so, or else the name of another error.
         """
-        files = self._written if again else self._read
-        # A manifest vouches for the files of its folder, and another is as good a manifest.
-        path = chance.choice([path for path in files if kind != "swapped" or path.name not in MANIFESTS])
+        path = chance.choice(self._written if again else self._read)
         self.restore()
         jobs = self.writers(path) if again else self.readers(path)
         if (path.name, kind) == ("run.json", "lost"):  # for score.py, the model is then one of another tool

@@ -1,6 +1,7 @@
 """A benchmark that fails does not throw away the results of the others."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,24 @@ def test_a_full_or_missing_folder_for_temporary_files_is_said_and_an_edited_rule
     rule = project.folder / "rules" / "download.smk"
     rule.write_text(rule.read_text().replace('"Generating {', '"Making {'))
     assert "Making made" in project.run("--cores", "1", "--dry-run", target).stdout
+
+
+def test_a_home_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project(tmp_path / "project")
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    monkeypatch.setitem(ENVIRONMENT, "HOME", "/proc/none")
+    assert "generate_demo" in project.run("--cores", "1", "--dry-run", "results/data/made/manifest.json").stdout
+
+
+def test_a_lack_of_memory_that_snakemake_would_not_survive_is_one_message(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    command = ["bash", "-c", "ulimit -v 700000 && exec snakemake --cores 1 --dry-run"]
+    done = subprocess.run(
+        command, cwd=project.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("the address space of a process is limited to 683 MiB")
+    assert "Traceback" not in done.stderr
 
 
 def test_what_a_failed_job_took_away_is_made_again(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ of the manifest therefore stays beside the files, with the key that it was writt
 result depends on. If the key is the same and no file has changed, the manifest is restored and nothing is computed. The
 manifest itself does not hold the key: equal results have equal manifests, so that stages that read them do not rerun.
 
-A manifest ends with a hash of itself. Whoever reads a file of the folder compares it with its hash first (`verify`).
+A manifest holds the end of its own path, so that it is not taken for that of another folder, and ends with a hash of
+itself. Whoever reads a file of the folder compares it with its hash first (`verify`).
 Damage is a `UserError`; and the manifest is removed, so that the next `snakemake` runs the stage again, which
 keeps what is intact.
 """
@@ -22,14 +23,14 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rewardline.core.errors import UserError, first_line
-from rewardline.core.files import atomic_file, atomic_folder
+from rewardline.core.files import atomic_file, atomic_folder, final_name
 from rewardline.core.hashing import FileState, canonical, digest, file_sha256, file_state, file_xxh3
 from rewardline.core.provenance import code_digest
 from rewardline.core.settings import JsonObject, Settings
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-_HASH, _FILES = "manifest_hash", "xxh3"
+_HASH, _FILES, _PATH = "manifest_hash", "xxh3", "manifest_path"
 _REMOVED: Final = {"run.json": "README.md"}
 """What is removed in place of a manifest: a model could be scored without its run.json, in another way."""
 
@@ -108,17 +109,32 @@ def write_manifest(
     folder: Path, manifest: Manifest, key: str | None = None, name: str = MANIFEST, linked: Iterable[Path] = ()
 ) -> None:
     """Write a manifest, with the hash of every file in the folder, and its copy; `linked` as for `make_folder`."""
-    content = write_sealed(folder / name, manifest.as_json(), _files(folder, name))
+    content = write_sealed(folder / name, manifest.as_json(), _files(folder, name), _depth(folder))
     write_sealed(folder / f".{name}", {"key": key, "linked": list(map(str, linked)), "manifest": content})
 
 
-def write_sealed(path: Path, content: JsonObject, files: Iterable[str] = ()) -> JsonObject:
-    """Write a JSON file that ends with a hash of itself; returns `content` with the hashes of `files` in its folder."""
-    content = {**content, _FILES: {file: file_xxh3(path.parent / file) for file in files}}
+def _depth(folder: Path) -> int:
+    """How many names of folders tell a folder of results from all others; the last may be the number of a shard."""
+    return 3 if final_name(folder.name).isdigit() else 2
+
+
+def write_sealed(path: Path, content: JsonObject, files: Iterable[str] = (), depth: int = 0) -> JsonObject:
+    """Write a JSON file that ends with a hash of itself; returns `content` with the hashes of `files` in its folder.
+
+    `depth`: of how many folders it holds the names, and is not read elsewhere; 0 for a file that may be moved.
+    """
+    content = {**content, **({_PATH: _end(path, depth)} if depth else {})}
+    content[_FILES] = {file: file_xxh3(path.parent / file) for file in files}
     body = json.dumps(content, indent=2, ensure_ascii=False).removesuffix("\n}")
     with atomic_file(path) as partial:
         partial.write_text(body + _seal(body), encoding="utf-8")
     return content
+
+
+def _end(path: Path, depth: int) -> str:
+    """The end of a path, with the names of `depth` folders; of one that is being written, its name afterwards."""
+    *folders, name = path.absolute().parts[-depth - 1 :]
+    return "/".join([*(final_name(folder) for folder in folders), name])
 
 
 def _seal(body: str) -> str:
@@ -143,6 +159,8 @@ def read_manifest(path: Path, repair: bool = True) -> Any:
         if text != body + _seal(body):
             raise damaged(path, path, repair=repair)
         del content[_HASH]
+        if (written := content.pop(_PATH, None)) not in (None, _end(path, str(written).count("/"))):
+            raise damaged(path, path, f"it is a copy of {written}", repair)
     return content
 
 
@@ -231,7 +249,7 @@ def restored(folder: Path, key: str, name: str = MANIFEST) -> bool:
     if hashes != {file: file_xxh3(folder / file) for file in _files(folder, name)}:
         log.warning("%s is damaged and is written again", folder)
         return False
-    write_sealed(folder / name, copy["manifest"], hashes)
+    write_sealed(folder / name, copy["manifest"], hashes, _depth(folder))
     log.info("%s is up to date: nothing that it depends on has changed", folder)
     return True
 

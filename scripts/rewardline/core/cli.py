@@ -4,7 +4,6 @@ import argparse
 import io
 import logging
 import os
-import re
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from typing import NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rewardline.core import progress
-from rewardline.core.errors import UserError, explain, first_line
+from rewardline.core.errors import UserError, explain, first_line, lack_of_memory
 from rewardline.core.files import local_path
 
 log = logging.getLogger("rewardline")
@@ -90,7 +89,9 @@ def _message(error: BaseException) -> str | None:
     if (message := explain(error)) is not None:
         return message
     if isinstance(error, MemoryError | SystemError | ImportError | RuntimeError):
-        lack = _lack_of_memory(error)
+        lack = lack_of_memory(error)
+        if isinstance(error, SystemError) and memory_limit() is not None:
+            lack = first_line(error)
         return lack and f"there is not enough memory: {lack}{_memory_limit()}"
     return None
 
@@ -103,20 +104,16 @@ def _has_working_directory() -> bool:
     return True
 
 
-def _lack_of_memory(error: BaseException) -> str | None:
-    """The line in which an error says, in the words of Python, the loader or torch, that memory is lacking."""
-    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    if isinstance(error, MemoryError) or (isinstance(error, SystemError) and limited):
-        return first_line(error)
-    found = re.search(r".*(map segment|annot allocate memory|can't allocate memory).*", str(error))
-    return found and found[0].strip()
-
-
 def _memory_limit() -> str:
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
+    if (limit := memory_limit()) is None:
         return "; free some, or let fewer jobs run at once"
-    return f"; the address space of a process is limited to {limit >> 20} MiB: raise it with `ulimit -v`"
+    return f"; the address space of a process is limited to {limit} MiB: raise it with `ulimit -v`"
+
+
+def memory_limit() -> int | None:
+    """The MiB that `ulimit -v` limits the address space of a process to; None if it does not."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit >> 20
 
 
 def print_anything() -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+_LACK: Final = re.compile(r".*(map segment|annot allocate memory|can't allocate memory).*")
 FEW_NAMES, MANY_NAMES = 20, 100
 _LONG_LIST: Final = re.compile(r"((?:[\w.'\"/-]+, ){3})((?:[\w.'\"/-]+, ){20,})(?=[\w.'\"/-])")
 
@@ -48,6 +49,20 @@ def listing(names: Iterable[str]) -> str:
     known = [str(name) for name in names]
     more = f" and {len(known) - FEW_NAMES:,} more" if len(known) > FEW_NAMES else ""
     return ", ".join(known[:FEW_NAMES]) + more
+
+
+def refused_by_system(error: BaseException) -> bool:
+    """Whether the system refuses what reading a file needs (memory, permission, open files), and not the file."""
+    refused = isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError)
+    return refused or lack_of_memory(error) is not None
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    """The line in which an error says, in the words of Python, the loader or torch, that memory is lacking."""
+    if isinstance(error, MemoryError):
+        return first_line(error)
+    found = _LACK.search(str(error))
+    return found and found[0].strip()
 
 
 def explain(error: BaseException) -> str | None:

@@ -12,6 +12,8 @@ from typing import Any
 from rewardline.core.errors import UserError
 from rewardline.core.locks import exclusive
 
+_PARTIAL = ".partial"
+
 
 def home_expanded(path: str) -> str:
     """A path with the home folder in place of a leading `~`; unchanged if there is no such home."""
@@ -63,7 +65,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     Two processes that write the same folder take turns.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = folder.with_name(f".{folder.name}{_PARTIAL}")
     old = folder.with_name(f".{folder.name}.old")
     with exclusive(folder.with_name(f".{folder.name}.lock")):
         for leftover in (partial, old):
@@ -78,6 +80,11 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         finally:
             for leftover in (partial, old):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def final_name(folder: str) -> str:
+    """The name that a folder of `atomic_folder` has in the end."""
+    return folder[1:].removesuffix(_PARTIAL) if folder.startswith(".") and folder.endswith(_PARTIAL) else folder
 
 
 def apply_umask(folder: Path) -> None:

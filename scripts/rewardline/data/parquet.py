@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from rewardline.core.artifacts import MANIFEST, listed, verify
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.files import link_or_copy
 from rewardline.core.hashing import file_sha256
 
@@ -182,4 +182,6 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:
+        if refused_by_system(error):
+            raise
         raise UserError(f"{path} cannot be read ({first_line(error)}); delete its folder and run again") from error

@@ -236,22 +236,21 @@ def find_suspects(
     suspected = order[doubted[order]][:MAX_SUSPECTS]
     numbers = {int(pair): k for pair, k in zip(preferences.pairs[suspected], suspected, strict=True)}
     found: dict[int, Suspect] = {}
-    for part in sorted(pairs.glob("part-*.parquet")) if numbers else ():
-        for batch in read_batches(part, PAIR_COLUMNS):
-            ids = hash_texts(batch.column("pair_id"))
-            rows = np.flatnonzero(np.isin(ids, preferences.pairs[suspected]))
-            for pair, row in zip(ids[rows].tolist(), batch.take(rows).to_pylist(), strict=True):
-                k = numbers[pair]
-                found[pair] = Suspect(
-                    benchmark=benchmark,
-                    mixture=mixture,
-                    runs=int(preferences.runs[k]),
-                    against=int(preferences.against[k]),
-                    probability=float(probability[k]),
-                    margin_mean=float(preferences.margin_mean[k]),
-                    margin_std=float(preferences.margin_std[k]),
-                    **row,
-                )
+    for batch in read_batches(pairs, PAIR_COLUMNS) if numbers else ():
+        ids = hash_texts(batch.column("pair_id"))
+        rows = np.flatnonzero(np.isin(ids, preferences.pairs[suspected]))
+        for pair, row in zip(ids[rows].tolist(), batch.take(rows).to_pylist(), strict=True):
+            k = numbers[pair]
+            found[pair] = Suspect(
+                benchmark=benchmark,
+                mixture=mixture,
+                runs=int(preferences.runs[k]),
+                against=int(preferences.against[k]),
+                probability=float(probability[k]),
+                margin_mean=float(preferences.margin_mean[k]),
+                margin_std=float(preferences.margin_std[k]),
+                **row,
+            )
     if len(found) < len(numbers):
         raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
     return [found[pair] for pair in numbers], share * len(scored)

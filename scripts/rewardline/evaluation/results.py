@@ -69,6 +69,8 @@ class ResultFile(Result):
     content: ClassVar[str]
     stage: ClassVar[str]
     """What the file holds and the stage that writes it, for messages."""
+    depth: ClassVar[int] = 0
+    """As for `write_sealed`."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -89,7 +91,7 @@ class ResultFile(Result):
 
     def write(self, path: Path, files: Iterable[str] = ()) -> None:
         """Write the keys that were given, with the hashes of `files` beside it; the file appears complete."""
-        write_sealed(path, self.as_json(), files)
+        write_sealed(path, self.as_json(), files, self.depth)
 
 
 class Rates(Result):
@@ -303,6 +305,7 @@ class EvaluationResult(ResultFile, Metrics, Identity):
 
     content = "metrics"
     stage = "evaluate"
+    depth = 2
 
     sections: PublishedFigures | None = None
     normalization: ScoreNormalization | None = None

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rewardline.core.artifacts import verify
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.data.schema import AnswerPosition, arrow_schema, hash_texts
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def read_batches(path: Path, columns: Sequence[str], size: int = 1 << 16) -> Ite
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; run the evaluate stage first") from error
     except (OSError, pa.ArrowException) as error:
+        if refused_by_system(error):
+            raise
         raise UserError(f"{path} is damaged ({first_line(error)}); {_REMEDY}") from error
 
 

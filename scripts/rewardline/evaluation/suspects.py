@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardline.core.artifacts import verify
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.files import atomic_file
 from rewardline.data.schema import PAIR_SCHEMA, Message, arrow_schema
 
@@ -62,5 +62,7 @@ def read_suspects(path: Path) -> list[Suspect]:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; run the compare stage first") from error
     except (OSError, pa.ArrowException, TypeError) as error:
+        if refused_by_system(error):
+            raise
         remedy = "delete it and run the compare stage again"
         raise UserError(f"{path} is damaged ({first_line(error)}); {remedy}") from error

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from rewardline.core.errors import UserError, first_line, nearest
+from rewardline.core.errors import UserError, first_line, nearest, refused_by_system
 from rewardline.core.files import link_or_copy, read_json, write_json
 from rewardline.core.hashing import file_sha256
 from rewardline.core.hub import fetch_model
@@ -62,6 +62,8 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
         with torch.device("meta"):  # without weights
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=settings.trust_remote_code)
     except Exception as error:
+        if refused_by_system(error):
+            raise
         raise UserError(f"{settings.path or out}: its config.json cannot be used: {first_line(error)}") from error
     tokenizer = load_tokenizer(out, settings.trust_remote_code)
     check_vocabulary(model.get_input_embeddings().num_embeddings, tokenizer, grows=True)
@@ -169,6 +171,8 @@ def convert_gguf(gguf: GgufSettings, out: Path) -> None:
             AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(out)
             model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
         except Exception as error:
+            if refused_by_system(error):
+                raise
             raise UserError(f"gguf.file: {path.name} cannot be converted: {first_line(error)}") from error
     # The dequantized weights are saved as those of a plain model.
     model.hf_quantizer = None
@@ -209,5 +213,7 @@ def initialize(init: NewModelSettings, pairs: Path, out: Path) -> None:
         torch.manual_seed(init.seed)
         model = AutoModelForCausalLM.from_config(config)
     except Exception as error:
+        if refused_by_system(error):
+            raise
         raise UserError(f"init.config: no model can be created from it: {first_line(error)}") from error
     model.save_pretrained(out, max_shard_size="1TB")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.files import read_json, write_json
 from rewardline.core.settings import JsonObject
 from rewardline.model.folder import check_folder, check_labels, check_vocabulary, labels_error
@@ -130,6 +130,8 @@ def _load(
             **{"use_safetensors": True, **options},
         )
     except Exception as error:
+        if refused_by_system(error):
+            raise
         raise UserError(f"{folder}: cannot be loaded as a reward model: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rewardline.core.errors import UserError
+from rewardline.core.errors import UserError, refused_by_system
 
 PICKLES = "pytorch_model*.bin"
 
@@ -28,6 +28,8 @@ def read_pickles(paths: Sequence[Path]) -> dict[str, Tensor]:
         try:
             weights.update(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
         except Exception as error:
+            if refused_by_system(error):
+                raise
             raise UserError(
                 f"{path.name} cannot be read without executing code that it contains, or is damaged; find the model's "
                 "weights as safetensors"

@@ -212,6 +212,17 @@ def failure_message(log: Path) -> list[str]:
     return [printable(line) for line in messages[-1].splitlines()[:FAILURE_LINES]] if messages else []
 
 
+def abrupt_end(log: Path) -> list[str]:
+    """What to say of a job that ended without a message, in two lines: the last one of its log tells most."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    last = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "")
+    reason = "it ended without a message, as when the system ends it for lack of memory"
+    return [f"{reason}; its log ends with:", last] if last else [f"{reason}; its log is empty"]
+
+
 def stop_message(log: Path) -> str:
     """Where a stage stopped on request, as the last line of its log says; empty if it did not."""
     try:

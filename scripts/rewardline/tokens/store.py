@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, Field
 
 from rewardline.core.artifacts import MANIFEST, Manifest, verify
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.hashing import digest, file_sha256
 from rewardline.data.schema import RejectedRow, arrow_schema
 
@@ -238,6 +238,8 @@ class TokenDataset:
             try:
                 tables.append(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
             except (OSError, pa.ArrowException) as error:
+                if refused_by_system(error):
+                    raise
                 raise UserError(
                     f"{path} cannot be read ({first_line(error)}); delete {folder} and run again"
                 ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rewardline.core.errors import UserError, first_line
+from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.files import read_json, write_json
 from rewardline.core.settings import JsonObject
 
@@ -30,6 +30,8 @@ def load_tokenizer(folder: Path | str, trust_remote_code: bool = False) -> PreTr
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:
+        if refused_by_system(error):
+            raise
         raise UserError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UserError(f"{folder}: needs a fast tokenizer (tokenizer.json); found {type(tokenizer).__name__}")

@@ -201,4 +201,4 @@ class TrainingJob:
             result = RungResult(run=self.settings.run, key=self.key, step=self.until or 0)
         else:
             result = RungResult.read(self.result)
-        write_sealed(output, result.as_json())
+        write_sealed(output, result.as_json(), depth=1)

@@ -44,15 +44,39 @@ def test_work_done_under_its_key_is_not_done_again(folder: Path) -> None:
 
 
 def test_the_manifest_may_have_another_name_and_does_not_depend_on_the_key(tmp_path: Path) -> None:
+    path = tmp_path / "stats.json"
+    (tmp_path / "x").write_text("x")
+    contents = set()
     for key in ("k", "l"):
-        (tmp_path / key).mkdir()
-        (tmp_path / key / "x").write_text("x")
-        write_manifest(tmp_path / key, Rows(), key, "stats.json")
-        before = (tmp_path / key / "stats.json").read_bytes()
-        (tmp_path / key / "stats.json").unlink()
-        assert restored(tmp_path / key, key, "stats.json")
-        assert (tmp_path / key / "stats.json").read_bytes() == before
-    assert (tmp_path / "k" / "stats.json").read_bytes() == (tmp_path / "l" / "stats.json").read_bytes()
+        write_manifest(tmp_path, Rows(), key, path.name)
+        contents.add(path.read_bytes())
+        path.unlink()
+        assert restored(tmp_path, key, path.name)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
+def test_a_manifest_is_not_that_of_another_folder(tmp_path: Path) -> None:
+    paths = []
+    for mixture in ("a", "b"):  # the shards of two mixtures for one model, and the whole
+        for name in ("tokens/{}/x", "shards/tokens/{}/x/0"):
+            with atomic_folder(tmp_path / name.format(mixture)) as out:
+                (out / "part").touch()
+                write_manifest(out, Rows(), "k")
+            paths.append(tmp_path / name.format(mixture) / "manifest.json")
+    contents = [path.read_bytes() for path in paths]
+    for path in paths:
+        for content in contents:
+            path.write_bytes(content)
+            if content == contents[paths.index(path)]:
+                assert Rows.read(path).rows == 1
+                continue
+            with pytest.raises(UserError, match=rf"^{path} is damaged \(it is a copy of .*x.*/manifest.json\)"):
+                Rows.read(path)
+            assert restored(path.parent, "k")
+    moved = tmp_path / "results elsewhere"
+    (tmp_path / "tokens").rename(moved)
+    assert Rows.read(moved / "a" / "x" / "manifest.json").rows == 1, "a project may move"
 
 
 @pytest.mark.parametrize("damage", ["change", "add", "remove", "manifest", "list"])

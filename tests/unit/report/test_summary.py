@@ -13,7 +13,7 @@ from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import leaderboards
 from rewardline.evaluation.results import read_results
-from rewardline.report.summary import failure_message, final_summary, noise, stop_message
+from rewardline.report.summary import abrupt_end, failure_message, final_summary, noise, stop_message
 
 from support.results_folder import Results
 
@@ -260,6 +260,16 @@ def test_failure_message_is_the_last_error_of_a_log(tmp_path: Path) -> None:
     assert failure_message(log) == ["second\N{REPLACEMENT CHARACTER}", "with its remedy"]
     log.write_text("12:00:00 reading\n")
     assert failure_message(log) == failure_message(tmp_path / "missing.log") == []
+
+
+def test_a_job_that_the_system_ends_is_shown_with_the_last_line_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "stage.log"
+    log.write_text("12:00:00 reading\nterminate called\n  what():  std::bad_alloc\n\n")
+    assert "lack of memory" in abrupt_end(log)[0]
+    assert abrupt_end(log)[1:] == ["what():  std::bad_alloc"]
+    log.write_text("")
+    assert abrupt_end(log) == abrupt_end(tmp_path / "missing.log")
+    assert abrupt_end(log)[0].endswith("its log is empty")
 
 
 def test_where_training_stopped_on_request_is_no_failure(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rewardline.core.errors import UserError
+from rewardline.core.errors import UserError, refused_by_system
 from rewardline.data.sources.csv_files import read_table
 from rewardline.data.sources.json_files import read_json, read_json_lines
 from rewardline.data.sources.parquet_files import read_parquet
@@ -85,6 +85,6 @@ def damage_explained(label: str, last_row: Callable[[], int]) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) is not None:  # the system's error (no permission, ...), not the file's content
+        if isinstance(error, FileNotFoundError) or refused_by_system(error):
             raise
         raise UserError(f"{label} is damaged after row {last_row()}: {error}. Copy or download it again") from error
