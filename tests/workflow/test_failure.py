@@ -67,11 +67,11 @@ def test_a_lack_of_memory_that_snakemake_would_not_survive_is_one_message(tmp_pa
     project = Project(tmp_path / "project")
     command = ["bash", "-c", "ulimit -v 700000 && exec snakemake --cores 1 --dry-run"]
     done = subprocess.run(
-        command, cwd=project.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=project.folder, env=ENVIRONMENT, stdout=-1, stderr=-2, text=True, check=False, timeout=60
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("the address space of a process is limited to 683 MiB")
-    assert "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("the address space of a process is limited to 683 MiB")
+    assert "Traceback" not in done.stdout
 
 
 def test_what_a_failed_job_took_away_is_made_again(tmp_path: Path) -> None:

@@ -10,8 +10,15 @@ import pytest
 import torch
 import trl
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 from trl.data_utils import apply_chat_template
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.reward_config import RewardConfig
 from trl.trainer.reward_trainer import RewardTrainer
 
@@ -139,6 +146,38 @@ def test_grpo_gets_the_rewards_of_the_pipeline(exported: Exported, form: str) ->
             rewards = model(**inputs).logits[:, 0]
         assert rewards.tolist() == pytest.approx([expected[side][k] for k in indices], abs=1e-5)
     assert len(set(expected["chosen"])) > 1
+
+
+def test_rewards_of_a_step_of_grpo_are_the_scores_of_the_pipeline(
+    exported: Exported, tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    model, tokenizer = exported.load()
+    policy = AutoModelForCausalLM.from_pretrained(base_models("llama"))
+    policy.resize_token_embeddings(len(tokenizer))
+    calls: list[tuple[list[list[Json]], list[list[Json]], torch.Tensor]] = []
+
+    class Recorded(GRPOTrainer):
+        def _calculate_rewards(self, inputs: Json, prompts: Any, completions: Any, ids: Any) -> torch.Tensor:
+            rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, ids)
+            calls.append((prompts, completions, rewards.clone()))
+            return rewards
+
+    options: Json = {"report_to": "none", "use_cpu": True, "bf16": False, "logging_strategy": "no"}
+    options |= {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 12, "max_steps": 1}
+    Recorded(
+        policy,
+        reward_funcs=model,
+        args=GRPOConfig(str(tmp_path), **options),
+        train_dataset=Dataset.from_list([{"prompt": one["prompt"]} for one in exported.pairs]),
+        processing_class=tokenizer,
+        reward_processing_classes=exported.load()[1],
+    ).train()
+    ((prompts, completions, rewards),) = calls
+    answers = [[turn["content"] for turn in completion] for completion in completions]
+    assert len({answer for (answer,) in answers}) > 1
+    scored = Scorer(str(exported.folder)).score(prompts, answers)
+    expected = [score for scores in scored if isinstance(scores, list) for score in scores]
+    assert rewards[:, 0].tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_raw_rows_are_scored_as_their_pairs(exported: Exported) -> None:
