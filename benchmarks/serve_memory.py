@@ -1,0 +1,73 @@
+"""Memory of the server under a burst of large requests.
+
+    python benchmarks/serve_memory.py --model results/models/demo-seed0 --requests 120
+
+Starts `serve.py` on a free port, sends requests of a million letters all at once, repeats those that are refused for
+lack of room, and prints the resident memory before the burst and its peak, and how requests were answered.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def memory(process: int, key: str) -> int:
+    """MiB of a process: VmRSS is resident, VmHWM its peak."""
+    found = re.search(rf"{key}:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert found
+    return int(found[1]) >> 10
+
+
+def send(url: str, number: int, letters: int) -> Counter[int]:
+    """Send a request until it is not refused for lack of room; how often each status came."""
+    text = "".join(Random(number).choices("abcdefghijklmnopqrstuvwxyz ", k=letters))
+    body, statuses = json.dumps({"prompt": text, "answer": "yes"}).encode(), Counter[int]()
+    while True:
+        try:
+            status = httpx.post(
+                url, content=body, headers={"Content-Type": "application/json"}, timeout=600
+            ).status_code
+        except httpx.TransportError:  # refused while the body was being sent
+            status = 429
+        statuses[status] += 1
+        if status not in (429, 503):
+            return statuses
+        time.sleep(1)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--requests", type=int, default=120)
+    parser.add_argument("--letters", type=int, default=999_000)
+    args, options = parser.parse_known_args()
+    command = [sys.executable, str(ROOT / "scripts/serve.py"), "--model", args.model, "--port", "0", *options]
+    with tempfile.NamedTemporaryFile("r") as log, subprocess.Popen([*command, "--log", log.name]) as process:
+        while not (url := re.search(r"http://\S+", Path(log.name).read_text())):
+            time.sleep(0.2)
+        send(f"{url[0]}/score", 0, 1000)
+        before, start = memory(process.pid, "VmRSS"), time.monotonic()
+        with ThreadPoolExecutor(args.requests) as pool:
+            statuses = sum(
+                pool.map(lambda k: send(f"{url[0]}/score", k, args.letters), range(args.requests)), Counter()
+            )
+        peak = memory(process.pid, "VmHWM")
+        print(f"{before} MiB before, at most {peak} MiB; {time.monotonic() - start:.0f} s; {dict(statuses)}")
+        process.terminate()
+
+
+if __name__ == "__main__":
+    main()
