@@ -34,11 +34,10 @@ def send(url: str, number: int, letters: int) -> Counter[int]:
     """Send a request until it is not refused for lack of room; how often each status came."""
     text = "".join(Random(number).choices("abcdefghijklmnopqrstuvwxyz ", k=letters))
     body, statuses = json.dumps({"prompt": text, "answer": "yes"}).encode(), Counter[int]()
+    headers = {"Content-Type": "application/json"}
     while True:
         try:
-            status = httpx.post(
-                url, content=body, headers={"Content-Type": "application/json"}, timeout=600
-            ).status_code
+            status = httpx.post(url, content=body, headers=headers, timeout=600).status_code
         except httpx.TransportError:  # refused while the body was being sent
             status = 429
         statuses[status] += 1
@@ -61,11 +60,10 @@ def main() -> None:
         send(f"{url[0]}/score", 0, 1000)
         before, start = memory(process.pid, "VmRSS"), time.monotonic()
         with ThreadPoolExecutor(args.requests) as pool:
-            statuses = sum(
-                pool.map(lambda k: send(f"{url[0]}/score", k, args.letters), range(args.requests)), Counter()
-            )
+            sent = pool.map(lambda k: send(f"{url[0]}/score", k, args.letters), range(args.requests))
+            statuses = dict(sum(sent, Counter[int]()))
         peak = memory(process.pid, "VmHWM")
-        print(f"{before} MiB before, at most {peak} MiB; {time.monotonic() - start:.0f} s; {dict(statuses)}")
+        print(f"{before} MiB before, at most {peak} MiB; {time.monotonic() - start:.0f} s; {statuses}")
         process.terminate()
 
 

@@ -4,6 +4,7 @@
 first?) is never guessed: then a `Match` says what the user has to set.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from rewardline.data.formats.fields import (
     is_number,
     label_text,
     label_texts,
+    number_form,
 )
 from rewardline.data.formats.grouped import BAD, GOOD
 from rewardline.data.formats.registry import DESCRIPTIONS, KNOWN_FIELDS
@@ -315,7 +317,8 @@ def _number_keys(record: object) -> list[str]:
     return [
         key
         for key, value in (record.items() if isinstance(record, dict) else ())
-        if is_number(value) and not key.lower().endswith("id")
+        if (is_number(value) or (isinstance(value, str) and math.isfinite(number_form(value)[1])))
+        if not key.lower().endswith("id")
         if key.lower() not in _NO_SCORES and not key.startswith(("Unnamed:", "__index"))
     ][:5]
 

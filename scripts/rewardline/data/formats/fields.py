@@ -78,6 +78,12 @@ _PATH: Final = re.compile(r"[^.\[\]]+(\[(-?[0-9]{1,9}|\*)\])*(\.[^.\[\]]+(\[(-?[
 _INSERTED: Final = re.compile(r"\{([^{}]+)\}")
 _STEP: Final = re.compile(r"\[(-?[0-9]+|\*)\]|([^.\[\]]+)")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_FRACTION: Final = re.compile(r"([^/]+?)\s*(?:/|\bout of\b)\s*([^/]+)")
+_COMMA: Final = re.compile(r"([+-]?\d+),(\d{1,2}|\d{4,}|(?<=\b0,)\d{3})")
+_POINT_GROUPED: Final = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+")
+_COMMA_GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+")
+_FULL_STARS: Final = "\u2605\u2b50"
+_STARS: Final = re.compile("(?=.*[\u2605\u2b50\u2606])[\u2605\u2b50\u2606\xbd\ufe0f\\s]+")  # full, empty and half ones
 _DECIMAL: Final = re.compile(r"([+-]?[0-9]+)\.([0-9]*)")
 
 
@@ -294,14 +300,48 @@ def is_empty(value: object) -> bool:
 
 
 def read_number(value: object, what: str) -> float:
-    """A finite number; text that spells one counts, for tables without types. `what` names it in the message."""
+    """A finite number; text that spells one counts, see `number_form`. `what` names it in the message."""
     number = math.nan
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
-        with suppress(ValueError, OverflowError):
+    if isinstance(value, str):
+        number = number_form(value)[1]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
             number = float(value)
     if not math.isfinite(number):
-        raise Reject("bad_number", f"{what} is {describe_type(value)} but should be a finite number")
+        found = f"the text {value[:40]!r}" if isinstance(value, str) else describe_type(value)
+        raise Reject("bad_number", f"{what} is {found} but should be a finite number")
     return number
+
+
+def number_form(text: str) -> tuple[str, float]:
+    """How a text writes a number, and that number; NaN where it is none, or might be two: 1,234.
+
+    The forms are `number` (also with a decimal comma, or digits of other scripts), `percent` (80% is 0.8), `fraction`
+    (4/5 or 4 out of 5 is 0.8) and `stars`.
+    """
+    text = text.strip().replace("\N{MINUS SIGN}", "-")
+    if found := _FRACTION.fullmatch(text):
+        one, all_ = (_plain_number(part) for part in found.groups())
+        return "fraction", one / all_ if all_ > 0 else math.nan
+    if text.endswith("%"):
+        return "percent", _plain_number(text[:-1]) / 100
+    if _STARS.fullmatch(text):
+        return "stars", sum(map(text.count, _FULL_STARS)) + text.count("\xbd") / 2
+    return "number", _plain_number(text)
+
+
+def _plain_number(text: str) -> float:
+    text = text.strip()
+    if _POINT_GROUPED.fullmatch(text):  # 1.234,5
+        text = text.replace(".", "").replace(",", ".")
+    elif _COMMA_GROUPED.fullmatch(text):  # 1,234.5
+        text = text.replace(",", "")
+    elif found := _COMMA.fullmatch(text):
+        text = f"{found[1]}.{found[2]}"
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _rounded(number: float) -> float:

@@ -3,6 +3,7 @@
 The names of columns decide on a format; what the columns hold confirms it, or makes it a question to the user.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Final, NamedTuple
 from rewardline.data.conversation import Reject, is_conversation, is_text_list, role_of, unwrap_messages
 from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import PreferencePair
-from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, label_text, steps_of
+from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, label_text, number_form, steps_of
 from rewardline.data.formats.grouped import GroupReject
 from rewardline.data.formats.ranked import answer_columns
 from rewardline.data.formats.registry import FIELDS, GROUPED, KNOWN_FIELDS, converter, grouping
@@ -78,11 +79,26 @@ def doubt(rows: Sequence[RowFields], settings: FormatSettings) -> str:
     """Why these rows are hardly of the format that their names suggest, and what to set; empty if they may well be."""
     reading = read_first([row.record for row in rows], settings)
     return (
-        (_steps(rows) if settings.format == "good_bad" else "")
+        _several_forms(rows, settings)
+        or (_steps(rows) if settings.format == "good_bad" else "")
         or _names(rows, reading.pairs, settings)
         or _missed_question(rows, reading.pairs)
         or _several_turns(rows, reading, settings)
     )
+
+
+def _several_forms(rows: Sequence[RowFields], settings: FormatSettings) -> str:
+    """Which column of scores writes numbers in more than one way, as 4/5 and 4: they are not comparable."""
+    named = {*settings.fields.values(), *settings.attributes}
+    forms: dict[str, dict[str, str]] = defaultdict(dict)
+    for key, value in (cell for row in rows for cell in row.record.items()):
+        if key in named or any(word in key.lower() for word in (*SYNONYMS["score"], "margin")):
+            text = str(value) if isinstance(value, int | float | str) else ""
+            form, number = number_form(text)
+            if math.isfinite(number):
+                forms[key].setdefault(form, text)
+    several = [f"{key} ({', '.join(found.values())})" for key, found in forms.items() if len(found) > 1]
+    return f"numbers are written in several ways in {', '.join(several)}: write each column in one" if several else ""
 
 
 def are_ids(texts: Iterable[str]) -> bool:

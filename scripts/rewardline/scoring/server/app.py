@@ -161,9 +161,10 @@ class Service:
         most = self._limits.max_body
         reason = f"the body is larger than {most} bytes; send fewer answers at once"
         large = HTTPException(413, reason, {"Connection": "close"})
-        length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > most:
+        length = int(request.headers.get("content-length", "0"))  # uvicorn refuses one that is no number
+        if length > most:
             raise large
+        self._hold(held, length)  # before a byte of the body is read
         body = bytearray()
         try:
             async with asyncio.timeout(self._limits.max_seconds):
@@ -171,7 +172,7 @@ class Service:
                     body += part
                     if len(body) > most:
                         raise large
-                    self._hold(held, len(body))
+                    self._hold(held, max(held.characters, len(body)))
         except TimeoutError:
             reason = f"the body took longer than {self._limits.max_seconds:g} seconds; send it faster"
             raise HTTPException(408, reason, {"Connection": "close"}) from None

@@ -18,7 +18,7 @@ class Limits(BaseModel):
 
     max_body: int = Field(8 << 20, ge=1, description="largest body of a request, in bytes; 413 beyond")
     max_characters: int = Field(
-        64 << 20,
+        16 << 20,
         ge=1,
         description="most characters of all requests at once, a prompt's for each of its answers; 413 for a request "
         "that has more alone, 429 while others have them",

@@ -1,5 +1,6 @@
 """A format that fits by the names of columns is not chosen where their content says that it is something else."""
 
+import re
 from typing import Any
 
 import pytest
@@ -449,3 +450,42 @@ def test_roles_of_tools_in_sharegpts_form(call: str, result: str) -> None:
     ]
     pairs = read(records)
     assert len(pairs) == 6 and [turn["role"] for turn in pairs[0].prompt] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "margin"),
+    [
+        ("3,5", "1,25", 2.25),
+        ("1.234,5", "1,233.5", 1.0),
+        ("80%", "12,5 %", 0.675),
+        ("4/5", "1 / 2", 0.3),
+        ("4 out of 5", "1/5", 0.6),
+        ("\N{BLACK STAR}" * 4 + "\N{WHITE STAR}", "\N{BLACK STAR}\xbd", 2.5),
+        ("\N{WHITE MEDIUM STAR}\N{VARIATION SELECTOR-16}" * 2, "\N{WHITE MEDIUM STAR}", 1.0),
+        (" 4 ", "1.0e0", 3.0),
+        ("\N{FULLWIDTH DIGIT FOUR}", "\N{ARABIC-INDIC DIGIT TWO}", 2.0),
+        ("+1", "\N{MINUS SIGN}1", 2.0),
+    ],
+)
+def test_scores_are_read_as_people_write_them(high: str, low: str, margin: float) -> None:
+    records = rows(prompt=Q, response_a=GOOD, response_b=BAD, score_a=[high], score_b=[low])
+    chosen, explanation = choose(records, FormatSettings())
+    assert chosen, explanation
+    (pair,) = converter(chosen)(records[0])
+    assert (pair.chosen, pair.margin) == (GOOD[0], pytest.approx(margin))
+
+
+@pytest.mark.parametrize("other", ["4", "80%", 4])
+def test_a_column_that_writes_numbers_in_several_ways_asks(other: object) -> None:
+    chosen, explanation = choose(
+        rows(prompt=Q, response_a=GOOD, response_b=BAD, score_a=["4/5", other], score_b=["3/5"]), FormatSettings()
+    )
+    assert chosen is None
+    assert f"score_a (4/5, {other})" in explanation
+
+
+@pytest.mark.parametrize("value", ["1,234", "four", "5/0", "n/a", "2024/05/01"])
+def test_a_score_that_is_no_number_or_might_be_two_is_quoted(value: str) -> None:
+    record = {"prompt": Q[0], "response_a": GOOD[0], "response_b": BAD[0], "score_a": value, "score_b": 1}
+    with pytest.raises(Reject, match=re.escape(repr(value))):
+        list(converter(FormatSettings(format="preference"))(record))
