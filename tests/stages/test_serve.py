@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,16 +223,16 @@ def test_requests_that_are_slow_to_come_are_ended_and_others_told_when_to_come_a
 
 
 def test_text_that_would_fill_the_memory_is_told_when_to_come_again(server: Server) -> None:
-    with server.client() as client:
-        held = [server.connection(19_000) for _ in range(2)]
-        for connection in held:
-            connection.sendall(b" " * 14_000)
-        refused = _until(429, client, {"prompt": QUESTION, "answer": "no " * 1000})
+    """By what is announced, before a byte of the body is read."""
+    with server.client() as client, closing(server.connection(19_000)):
+        refused = _until(429, client, {"prompt": QUESTION, "answer": "no " * 4000})
         assert "too much text" in refused.json()["error"]
         assert refused.headers["retry-after"] == "1"
-        for connection in held:
-            connection.close()
+        with closing(server.connection(19_000)) as other:
+            assert other.recv(100).startswith(b"HTTP/1.1 429 ")
         _until(200, client, {"prompt": QUESTION, "answer": "no " * 10})
+    with server.client() as client:
+        _until(200, client, {"prompt": QUESTION, "answer": "no " * 50})
 
 
 @pytest.mark.parametrize(
