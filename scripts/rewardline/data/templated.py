@@ -29,6 +29,12 @@ def without_end(text: str) -> str:
     return _END.sub("", text[start:])
 
 
+def end_marker(text: str) -> str:
+    """The end tokens that `without_end` takes from a text; empty for text without any."""
+    found = _END.search(text) if "<" in text else None
+    return found[0].strip() if found else ""
+
+
 def messages_of(text: str) -> list[dict[str, str]] | None:
     """The messages of a rendered conversation; None for other text.
 

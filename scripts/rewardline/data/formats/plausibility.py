@@ -6,7 +6,7 @@ The names of columns decide on a format; what the columns hold confirms it, or m
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rewardline.data.conversation import Reject, is_conversation, is_text_list, role_of, unwrap_messages
@@ -18,6 +18,7 @@ from rewardline.data.formats.ranked import answer_columns
 from rewardline.data.formats.registry import FIELDS, GROUPED, KNOWN_FIELDS, converter, grouping
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.two_answers import BLANK, two_answer_keys
+from rewardline.data.templated import end_marker
 
 _ENOUGH: Final = 3
 """How many different prompts or answers show what a column holds."""
@@ -156,6 +157,13 @@ def remarks(records: Sequence[Record], settings: FormatSettings) -> list[str]:
     if templated := [match[0] for text in sorted(texts) if (match := _MARKERS.search(text))]:
         markers = ", ".join(dict.fromkeys(templated))
         found.append(f"texts hold the markers of a chat template ({markers[:100]}), which count as text")
+    ended = [set(filter(None, map(end_marker, _texts(record)))) for record in records]
+    if markers := sorted(set().union(*ended)):
+        count = sum(map(bool, ended))
+        found.append(
+            f"{count} of the first {len(records)} rows have texts that end in {', '.join(markers)[:100]}, left out: "
+            "the end token of the model's template takes its place"
+        )
     winners: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
     for pair in reading.pairs:
         winners[repr(pair.prompt), frozenset((pair.chosen, pair.rejected))].add(pair.chosen)
@@ -330,6 +338,14 @@ def _labels_of(rows: Sequence[RowFields]) -> Counter[str]:
     known = [row for row in rows if row.mapped("preference") or len(row.candidates("preference")) == 1]
     values = [row.optional("preference") for row in known]
     return Counter(label_text(value).replace("null", "") for value in values if not isinstance(value, list))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _unread_parts(value: object) -> dict[str, None]:

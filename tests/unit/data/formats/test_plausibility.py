@@ -489,3 +489,11 @@ def test_a_score_that_is_no_number_or_might_be_two_is_quoted(value: str) -> None
     record = {"prompt": Q[0], "response_a": GOOD[0], "response_b": BAD[0], "score_a": value, "score_b": 1}
     with pytest.raises(Reject, match=re.escape(repr(value))):
         list(converter(FormatSettings(format="preference"))(record))
+
+
+def test_end_markers_that_are_left_out_are_counted() -> None:
+    ended = [f"{text}<|im_end|>" if n % 2 else text for n, text in enumerate(GOOD)]
+    text = said(rows(prompt=Q, chosen=ended, rejected=[f"{text} </s>" for text in BAD]))
+    assert "6 of the first 6 rows have texts that end in </s>, <|im_end|>, left out" in text
+    assert "3 of the first 6 rows have texts that end in <|im_end|>" in said(rows(prompt=Q, chosen=ended, rejected=BAD))
+    assert "end in" not in said(rows(prompt=Q, chosen=GOOD, rejected=BAD))

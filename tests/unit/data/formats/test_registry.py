@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rewardline.core.errors import UserError
-from rewardline.data.conversation import Reject
+from rewardline.data.conversation import Reject, trim
 from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.fields import SYNONYMS
 from rewardline.data.formats.registry import FORMATS, GROUPED, converter
@@ -83,6 +83,7 @@ def test_transcript_rejects(chosen: Any, rejected: Any, expected: str) -> None:
 SPOKEN = st.text(st.characters(codec="utf-8", exclude_characters="\0:"), min_size=1).filter(str.strip)
 
 
+@settings(deadline=None)
 @given(turns=st.lists(st.tuples(SPOKEN, SPOKEN), max_size=3), last=SPOKEN, chosen=SPOKEN, rejected=SPOKEN)
 def test_transcript_finds_what_it_was_made_of(
     turns: list[tuple[str, str]], last: str, chosen: str, rejected: str
@@ -90,11 +91,11 @@ def test_transcript_finds_what_it_was_made_of(
     text = "".join(f"\n\nHuman: {question}\n\nAssistant: {reply}" for question, reply in turns)
     text += f"\n\nHuman: {last}\n\nAssistant: "
     row = {"chosen": text + chosen, "rejected": text + rejected}
-    if chosen.strip() == rejected.strip():
+    if trim(chosen) == trim(rejected):
         assert reason("transcript", row) == "identical"
         return
-    said = [turn for question, reply in turns for turn in (user(question.strip()), assistant(reply.strip()))]
-    assert one("transcript", row) == PreferencePair((*said, user(last.strip())), chosen.strip(), rejected.strip())  # type: ignore[arg-type]
+    said = [turn for question, reply in turns for turn in (user(trim(question)), assistant(trim(reply)))]
+    assert one("transcript", row) == PreferencePair((*said, user(trim(last))), trim(chosen), trim(rejected))  # type: ignore[arg-type]
 
 
 # Pairs
