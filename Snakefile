@@ -66,6 +66,7 @@ rule all:
         runs=of_runs("results/models/{run}/run.json"),
         metrics=evaluations("metrics.json"),
         made=made_models(),
+        audits=audits("labels.parquet"),
         cards=evaluation_cards(),
         tracked=tracked_runs(),
         scores=evaluations("scores.parquet"),

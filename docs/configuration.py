@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from rewardline.evaluation.published.registry import BENCHMARKS
 from rewardline.training.settings import TrainingSettings
 from rewardline.workflow.config import (
+    AuditEntry,
     AverageEntry,
     BenchmarkEntry,
     Config,
@@ -43,6 +44,7 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "runs.*.grid": (Grid,),
     "runs.*.training": (TrainingSettings,),
     "benchmarks": (BenchmarkEntry,),
+    "audits": (AuditEntry,),
     "select": (SelectEntry,),
 }
 """By the name of a table in README.md: the models whose keys it lists."""

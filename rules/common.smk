@@ -172,6 +172,10 @@ RUNS = {run.run_id: run for run in runs.run_table(CONFIG, SELECTED)}
 ENSEMBLES = {ensemble.run_id: ensemble for ensemble in runs.ensemble_table(CONFIG, SELECTED)}
 AVERAGES = {average.run_id: average for average in runs.average_table(CONFIG, SELECTED)}
 MODELS = {**RUNS, **AVERAGES}
+# What is shown and compared: all but the models that audits are made with.
+SHOWN = {run_id: run for run_id, run in MODELS.items() if run.name not in CONFIG.folds}
+AUDITS = sorted({CONFIG.folds[run.name].audit for run in RUNS.values() if run.name in CONFIG.folds})
+CLEANED = [name for name, entry in CONFIG.mixtures.items() if entry.audit is not None]
 HALVED = runs.halved_sweeps(CONFIG)
 CHOICES = {choice.name: choice for choice in runs.choice_table(CONFIG, SELECTED)}
 PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
@@ -187,6 +191,9 @@ wildcard_constraints:
     dataset=one_of(runs.sources(CONFIG)),
     mixture=one_of([*CONFIG.mixtures, *CONFIG.benchmarks]),
     probes=one_of(PROBES),
+    fold=one_of(CONFIG.folds),
+    cleaned=one_of(CLEANED),
+    audit=one_of(AUDITS),
     model=one_of(CONFIG.models),
     part=r"[A-Za-z0-9_.-]+",
     shard=r"\d+",
@@ -197,6 +204,10 @@ wildcard_constraints:
     average=one_of(AVERAGES),
     choice=one_of(CHOICES),
     benchmark=one_of([*CONFIG.benchmarks, HELD_OUT]),
+
+
+# Those whose pairs are not made of the pairs of another mixture.
+BUILT = one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - {*PROBES, *CONFIG.folds, *CLEANED})
 
 
 def code(program):

@@ -118,3 +118,31 @@ rule average_weights:
     shell:
         program("average_weights.py") + " --settings {params.settings:q} --models {input.models:q}"
         " {params.tokens:q} --output $(dirname {output.model:q}) --log {log}"
+
+
+rule audit_labels:
+    input:
+        scores=fold_scores,
+        pairs=lambda w: f"results/pairs/{CONFIG.audits[w.audit].mixture}/stats.json",
+        code=code("audit_labels.py"),
+    output:
+        labels="results/audits/{audit}/labels.parquet",
+        suspects="results/audits/{audit}/suspects.parquet",
+        result="results/audits/{audit}/audit.json",
+    log:
+        "results/logs/audit_labels/{audit}.log",
+    benchmark:
+        "results/usage/audit_labels/{audit}.tsv"
+    localrule: True
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(lambda w: stage_settings.audit_settings(CONFIG, w.audit)),
+    message:
+        "Auditing the labels of {wildcards.audit}"
+    shell:
+        program("audit_labels.py") + " --settings {params.settings:q} --scores {input.scores:q}"
+        " --pairs $(dirname {input.pairs:q}) --output $(dirname {output.labels:q}) --log {log}"

@@ -3,7 +3,7 @@ from functools import cache
 from types import SimpleNamespace
 
 DEMO_DATASETS = [name for name, entry in runs.sources(CONFIG).items() if entry.demo is not None]
-ALL_RUNS = [*MODELS.values(), *ENSEMBLES.values()]
+ALL_RUNS = [*SHOWN.values(), *ENSEMBLES.values()]
 LIMITS = runs.limits(CONFIG, ALL_RUNS)
 
 
@@ -195,6 +195,17 @@ def compared_evaluations(name):
     ]
 
 
+def fold_scores(wildcards):
+    """The scores of the folds of an audit, in their order."""
+    folds = [name for name, fold in CONFIG.folds.items() if fold.audit == wildcards.audit]
+    return [f"results/evals/{name}/{HELD_OUT}/scores.parquet" for name in folds]
+
+
+def audits(name="audit.json"):
+    """A file of every audit."""
+    return [f"results/audits/{audit}/{name}" for audit in AUDITS]
+
+
 def selections(name="selection.json"):
     """A file of the chosen model of every choice."""
     return [f"results/models/{choice}/{name}" for choice in CHOICES]
@@ -213,7 +224,7 @@ def tracked_runs():
 
 def evaluation_cards():
     """The card of every run with an evaluation."""
-    return [f"results/models/{run.run_id}/EVALUATION.md" for run in MODELS.values() if runs.evaluated_on(CONFIG, run)]
+    return [f"results/models/{run.run_id}/EVALUATION.md" for run in SHOWN.values() if runs.evaluated_on(CONFIG, run)]
 
 
 def pair_statistics():
@@ -244,7 +255,8 @@ def base_manifests():
 
 def of_runs(pattern):
     """`pattern` filled in for every run, without repetitions."""
-    paths = [pattern.format(run=run.run_id, mixture=run.mixture, model=run.model) for run in RUNS.values()]
+    shown = [run for run in RUNS.values() if run.run_id in SHOWN]
+    paths = [pattern.format(run=run.run_id, mixture=run.mixture, model=run.model) for run in shown]
     return list(dict.fromkeys(paths))
 
 
@@ -257,7 +269,8 @@ def artifacts():
     table = list(RUNS.values())
     benchmarks = {name for run in MODELS.values() for name in run.benchmarks}
     tokenizers = {runs.tokenizer_mixture(CONFIG, run.model) for run in table}
-    mixtures = sorted({run.mixture for run in table} | benchmarks | tokenizers - {None})
+    mixtures = {run.mixture for run in table} | tokenizers - {None}
+    mixtures = sorted(mixtures | benchmarks | set(map(CONFIG.source_of, mixtures)))
     tokens = {(run.mixture, run.model) for run in table}
     tokens = sorted(tokens | {(name, run.model) for run in MODELS.values() for name in run.benchmarks})
     paths = [f"results/base/{run.model}/manifest.json" for run in table]
@@ -268,7 +281,7 @@ def artifacts():
         paths += [*data_manifests([name]), *part_manifests(name), *fetched_manifests(name)]
     for name in mixtures:
         paths += [f"results/pairs/{name}/stats.json", *pair_shards(SimpleNamespace(mixture=name))]
-        if name not in PROBES:
+        if name not in PROBES and CONFIG.source_of(name) == name:
             candidates = mixture_candidates(SimpleNamespace(mixture=name))
             paths += [f"results/shards/prompts/{name}/manifest.json", *candidates["data"], *candidates["benchmarks"]]
     for name, model in tokens:
@@ -287,4 +300,4 @@ def all_cores():
 
 def train_threads(wildcards):
     """The cores to reserve for a run's training or evaluation. Its settings alone say how many threads compute."""
-    return stage_settings.threads(CONFIG, MODELS[wildcards[0]])
+    return stage_settings.threads(CONFIG, MODELS[wildcards.get("run") or wildcards.average])

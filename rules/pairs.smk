@@ -63,7 +63,7 @@ rule group_prompts:
     benchmark:
         "results/usage/group_prompts/{mixture}.tsv"
     wildcard_constraints:
-        mixture=one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - set(PROBES)),
+        mixture=BUILT,
     conda:
         "../envs/rewardline.yaml"
     threads: 1
@@ -90,7 +90,7 @@ rule clean_pairs:
     benchmark:
         "results/usage/clean_pairs/{mixture}/{shard}.tsv"
     wildcard_constraints:
-        mixture=one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - set(PROBES)),
+        mixture=BUILT,
     conda:
         "../envs/rewardline.yaml"
     threads: 1
@@ -123,7 +123,7 @@ rule build_pairs:
     benchmark:
         "results/usage/build_pairs/{mixture}.tsv"
     wildcard_constraints:
-        mixture=one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - set(PROBES)),
+        mixture=BUILT,
     localrule: True
     conda:
         "../envs/rewardline.yaml"
@@ -165,3 +165,60 @@ rule build_probes:
         program("build_probes.py") + " --name {wildcards.probes} --settings {params.settings:q}"
         " --pairs $(dirname {input.pairs:q}) --shard $(dirname {output.manifest:q})"
         " --output $(dirname {output.stats:q}) --log {log}"
+
+
+rule split_fold:
+    input:
+        pairs=lambda w: f"results/pairs/{CONFIG.folds[w.fold].mixture}/stats.json",
+        prompts=lambda w: f"results/shards/prompts/{CONFIG.folds[w.fold].mixture}/manifest.json",
+        code=code("split_fold.py"),
+    output:
+        manifest="results/shards/pairs/{fold}/0/manifest.json",
+        stats="results/pairs/{fold}/stats.json",
+        rejects="results/pairs/{fold}/rejects.parquet",
+    log:
+        "results/logs/split_fold/{fold}.log",
+    benchmark:
+        "results/usage/split_fold/{fold}.tsv"
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(lambda w: stage_settings.fold_settings(CONFIG, w.fold)),
+    message:
+        "Making {wildcards.fold}"
+    shell:
+        program("split_fold.py") + " --name {wildcards.fold} --settings {params.settings:q}"
+        " --pairs $(dirname {input.pairs:q}) --prompts $(dirname {input.prompts:q})"
+        " --shard $(dirname {output.manifest:q}) --output $(dirname {output.stats:q}) --log {log}"
+
+
+rule relabel_pairs:
+    input:
+        pairs=lambda w: f"results/pairs/{CONFIG.source_of(w.cleaned)}/stats.json",
+        labels=lambda w: f"results/audits/{CONFIG.mixtures[w.cleaned].audit}/labels.parquet",
+        code=code("relabel_pairs.py"),
+    output:
+        manifest="results/shards/pairs/{cleaned}/0/manifest.json",
+        stats="results/pairs/{cleaned}/stats.json",
+        rejects="results/pairs/{cleaned}/rejects.parquet",
+        audited="results/pairs/{cleaned}/audited.parquet",
+    log:
+        "results/logs/relabel_pairs/{cleaned}.log",
+    benchmark:
+        "results/usage/relabel_pairs/{cleaned}.tsv"
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(lambda w: stage_settings.relabel_settings(CONFIG, w.cleaned)),
+    message:
+        "Cleaning the labels of {wildcards.cleaned}"
+    shell:
+        program("relabel_pairs.py") + " --name {wildcards.cleaned} --settings {params.settings:q}"
+        " --pairs $(dirname {input.pairs:q}) --labels {input.labels:q}"
+        " --shard $(dirname {output.manifest:q}) --output $(dirname {output.stats:q}) --log {log}"

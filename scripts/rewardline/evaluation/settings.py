@@ -67,3 +67,11 @@ class EnsembleSettings(EvaluationIdentity, CombineSettings):
 
     ensemble: list[str]
     """The run ids of its members."""
+
+
+class AuditSettings(Settings):
+    """What an audit of labels depends on, beside the scores."""
+
+    audit: str
+    mixture: str
+    run: str

@@ -14,7 +14,7 @@ from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, LearningCurve
 from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, read_results
-from rewardline.evaluation.suspects import Suspect, read_suspects
+from rewardline.evaluation.suspects import SUSPECTS, AuditResult, Suspect, read_suspects
 from rewardline.tokens.store import TokenManifest
 from rewardline.training.records.log_file import EvalLine, LogLine, StepLine, read_log
 from rewardline.training.records.run_facts import RunFacts
@@ -54,6 +54,7 @@ class ReportData:
         pairs: folders of pairs by mixture or benchmark.
         mixtures: by mixture or benchmark.
         tokens: by mixture and model.
+        audits: each with the pairs whose label is most probably wrong.
         suspects: those that several runs scored; what a single run contradicts is among its hardest pairs.
     """
 
@@ -67,6 +68,7 @@ class ReportData:
     suspects: list[Suspect]
     choices: list[ChosenRun]
     curves: list[LearningCurve]
+    audits: list[tuple[AuditResult, list[Suspect]]]
 
     @property
     def probes(self) -> set[str]:
@@ -101,6 +103,7 @@ def read_inputs(
     suspects: Path | None = None,
     comparisons: Path | None = None,
     selections: Sequence[Path] = (),
+    audits: Sequence[Path] = (),
 ) -> ReportData:
     """Read all files but scores and pairs, which are large; the folders above the files say what they belong to.
 
@@ -120,5 +123,6 @@ def read_inputs(
         comparisons=compared.boards,
         curves=compared.curves,
         suspects=[one for one in read_suspects(suspects) if one.runs > 1] if suspects else [],
+        audits=[(AuditResult.read(path), read_suspects(path.with_name(SUSPECTS))) for path in audits],
         choices=[ChosenRun.read(path) for path in selections],
     )

@@ -56,6 +56,7 @@ def write_report(data: ReportData, output: Path) -> None:
         families=names,
         colors=colors,
         answers=[(CHOSEN, "chosen"), (REJECTED, "rejected")],
+        audits=[(audit, mislabeled(suspects), len(suspects)) for audit, suspects in data.audits],
         suspects=mislabeled(data.suspects),
         suspect_count=len(data.suspects),
         expected=expected(data.suspects, data.comparisons),

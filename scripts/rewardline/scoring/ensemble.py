@@ -1,6 +1,6 @@
 """An ensemble of reward models: a folder, or several models, whose scores are combined."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +106,14 @@ AnyScorer = Scorer | EnsembleScorer
 
 
 def load_ensemble(
-    models: Sequence[str], combine: str | None, variance_weight: float | None, options: Mapping[str, object]
+    models: Sequence[str],
+    combine: str | None,
+    variance_weight: float | None,
+    load: Callable[[str], Scorer] = Scorer,
+    *,
+    raw: bool = False,
 ) -> EnsembleScorer:
-    """The ensemble in a folder, or that of several models; `options` are those of `Scorer`.
+    """The ensemble in a folder, or that of several models, each by `load`; `raw`: without their normalizations.
 
     Models that are named one by one are combined as they were normalized. The mean alone can do without that, as log
     odds of different models are on one scale, and their origin does not matter.
@@ -116,7 +121,7 @@ def load_ensemble(
     Raises:
         UserError: a model cannot be used, or does not fit the others.
     """
-    given = {"combine": combine, "variance_weight": variance_weight}
+    given: dict[str, object] = {"combine": combine, "variance_weight": variance_weight}
     given = {name: value for name, value in given.items() if value is not None}
     if nested := [model for model in models if len(models) > 1 and (Path(model) / ENSEMBLE).is_file()]:
         raise UserError(f"--model {nested[0]} is an ensemble itself; name its members, in {nested[0]}/members")
@@ -124,13 +129,13 @@ def load_ensemble(
         path = Path(models[0]) / ENSEMBLE
         verify_files(path, repair=False)
         manifest = EnsembleManifest.model_validate(read_manifest(path, repair=False))
-        if options.get("raw"):
+        if raw:
             raise UserError(f"--raw is not for an ensemble: {path} standardizes the scores as they were evaluated")
-        scorers = [Scorer(str(path.parent / one.folder), **options) for one in manifest.members]
+        scorers = [load(str(path.parent / one.folder)) for one in manifest.members]
         moments = [(one.mean, one.std) for one in manifest.members]
         return EnsembleScorer(models[0], scorers, manifest.combine.replace(**given), moments)
     settings = CombineSettings.model_validate(given)
-    scorers = [Scorer(model, **options) for model in models]
+    scorers = [load(model) for model in models]
     known = [scorer.moments for scorer in scorers]
     unknown = [scorer.name for scorer, found in zip(scorers, known, strict=True) if found is None]
     if unknown and (settings.combine != "mean" or len(unknown) < len(scorers)):

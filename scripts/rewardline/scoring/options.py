@@ -4,6 +4,7 @@ import argparse
 import inspect
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -67,5 +68,5 @@ def load_scorer(args: argparse.Namespace) -> "AnyScorer":
     names = inspect.signature(Scorer).parameters.keys() - {"model"}
     given = {name: getattr(args, name) for name in names}
     if is_ensemble:
-        return load_ensemble(args.model, args.combine, args.variance_weight, given)
+        return load_ensemble(args.model, args.combine, args.variance_weight, partial(Scorer, **given), raw=args.raw)
     return Scorer(args.model[0], **given)

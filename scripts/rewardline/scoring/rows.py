@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from pydantic import JsonValue
+
 from rewardline.core.settings import JsonObject
 from rewardline.data.conversation import (
     Reject,
@@ -55,7 +57,7 @@ class PromptAnswers(NamedTuple):
         named: JsonObject = {}
         for end, values in (("", scores), *((f"_{kind}", values) for kind, values in kinds.items())):
             names = [f"{name}{end}" for name in self.names]
-            found = [list(values)] if self.names == ("scores",) else list(values)
+            found: list[JsonValue] = [list(values)] if self.names == ("scores",) else list(values)
             named |= dict(zip(names, found, strict=True))
         return named
 

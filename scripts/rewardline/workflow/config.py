@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValu
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import FormatSettings
-from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings
+from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings, RelabelSettings
 from rewardline.data.sources.settings import SourceSettings
 from rewardline.evaluation.published.registry import BenchmarkScoring
 from rewardline.evaluation.settings import HELD_OUT
@@ -17,7 +17,7 @@ from rewardline.scoring.settings import CombineSettings
 from rewardline.tokens.settings import EncodingSettings
 from rewardline.training.settings import TrainingSettings
 
-SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks")
+SECTIONS = ("datasets", "mixtures", "models", "runs", "benchmarks", "audits")
 
 
 class DatasetEntry(FormatSettings, SourceSettings):
@@ -51,7 +51,7 @@ class BenchmarkEntry(DatasetEntry):
     )
 
 
-class MixtureEntry(MixtureSettings):
+class MixtureEntry(RelabelSettings, MixtureSettings):
     """A mixture of datasets."""
 
     fractions: Unique[Annotated[Number, Field(gt=0, le=1)]] = Field(
@@ -189,6 +189,26 @@ class AverageEntry(EvaluatedEntry):
     )
 
 
+class AuditEntry(Settings):
+    """A search for wrong labels among the training pairs of a mixture."""
+
+    mixture: Text = Field(description="Name of the mixture whose training labels are judged.")
+    run: Text = Field(
+        description="Name of a run: for each fold its model is trained, with its settings and first seed, on all"
+        " training pairs of the mixture but those of the fold."
+    )
+    folds: Integer = Field(4, ge=2, le=100, description="Number of folds, each of which is a training run.")
+
+
+class Fold(Settings):
+    """A fold of an audit, as a mixture and the run on it, which have one name; `number` from 0."""
+
+    audit: str
+    mixture: str
+    number: int
+    folds: int
+
+
 class SelectEntry(Settings):
     """The choice of the best of several runs."""
 
@@ -243,16 +263,54 @@ class Config(Settings):
         " source, like a dataset.",
     )
 
+    audits: Entries[AuditEntry] = Field(
+        {}, description="Searches for wrong labels; `mixtures.*.audit` makes a mixture without them."
+    )
     select: Annotated[
         list[SelectEntry], BeforeValidator(_listed, json_schema_input_type=SelectEntry | list[SelectEntry])
     ] = Field([], description="The choice of the best of several runs: an entry, or a list of them.")
     _cells: dict[str, Cell] = PrivateAttr({})
+    _folds: dict[str, Fold] = PrivateAttr({})
 
     def expanded(self, runs: Mapping[str, RunEntry], cells: Mapping[str, Cell]) -> "Config":
         """The configuration with these training runs, some of them cells of sweeps; both by the name of the run."""
         result = self.model_copy(update={"all_runs": {**self.ensembles, **self.averages, **runs}})
         result._cells = dict(cells)  # of this class
         return result
+
+    def with_folds(self) -> "Config":
+        """The configuration with a mixture and a run for each fold of the audits whose mixture and run are defined."""
+        mixtures, runs, folds = dict(self.mixtures), dict(self.all_runs), dict[str, Fold]()
+        for audit, entry in self.audits.items():
+            run = self.runs.get(entry.run)
+            if run is None or run.model not in self.models or entry.mixture not in self.mixtures:
+                continue
+            # Nothing may be chosen by the labels that are judged.
+            training = run.training.replace(
+                eval_every=0, keep_best=False, early_stopping=None, normalize=False, loggers={}
+            )
+            for number in range(entry.folds):
+                name = f"{audit}-fold{number}"
+                folds[name] = Fold(audit=audit, mixture=entry.mixture, number=number, folds=entry.folds)
+                mixtures[name] = self.mixtures[entry.mixture].replace(
+                    eval_fraction=1 / entry.folds, select_fraction=None, fractions=[], shards=1
+                )
+                runs[name] = RunEntry(mixture=name, model=run.model, seeds=run.seeds[:1], training=training)
+        result = self.model_copy(update={"mixtures": mixtures, "all_runs": runs})
+        result._folds = folds
+        return result
+
+    @property
+    def folds(self) -> dict[str, Fold]:
+        """The folds of all audits, by the name of their mixture and run."""
+        return self._folds
+
+    def source_of(self, mixture: str) -> str:
+        """The mixture whose pairs those of a mixture are made of: of a fold or a cleaned one that of the audit."""
+        if mixture in self.folds:
+            return self.folds[mixture].mixture
+        audit = self.mixtures[mixture].audit if mixture in self.mixtures else None
+        return self.audits[audit].mixture if audit is not None else mixture
 
     @property
     def cells(self) -> dict[str, Cell]:

@@ -26,7 +26,7 @@ MODEL_SOURCES = ("path", "gguf", "init")
 def cross_check(config: Config) -> Iterator[str]:
     """The mistakes of a configuration whose single keys are valid, each as a message."""
     sections: list[Mapping[str, Settings]]
-    sections = [config.datasets, config.mixtures, config.models, config.all_runs, config.benchmarks]
+    sections = [config.datasets, config.mixtures, config.models, config.all_runs, config.benchmarks, config.audits]
     for section, entries in zip(SECTIONS, sections, strict=True):
         for name in entries:
             if name not in config.cells and not re.fullmatch(NAME, name):
@@ -197,7 +197,7 @@ def _check_probes(config: Config) -> Iterator[str]:
         if entry.scoring is not None:
             yield f"benchmarks.{name}.scoring: {entry.scoring!r} is of a published benchmark, not of probes"
         for run_name, run in config.runs.items():
-            if name in run.benchmarks and run.mixture != mixture:
+            if name in run.benchmarks and config.source_of(run.mixture) != mixture:
                 yield (
                     f"runs.{run_name}.benchmarks: {name} is built from {mixture}, whose held-out prompts may be in the "
                     f"training pairs of the run's mixture {run.mixture}; name probes of {run.mixture}"

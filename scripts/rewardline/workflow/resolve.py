@@ -14,8 +14,10 @@ from pydantic_core import ErrorDetails
 from rewardline.core.errors import nearest
 from rewardline.core.hashing import canonical
 from rewardline.core.settings import JsonObject
+from rewardline.data.pairs.settings import MixtureSettings
 from rewardline.evaluation.published.registry import reading
 from rewardline.workflow import sweeps
+from rewardline.workflow.audits import check_audits
 from rewardline.workflow.config import SECTIONS, AverageEntry, Cell, Config, EnsembleEntry, RunEntry, SweepEntry
 from rewardline.workflow.config_checks import cross_check
 from rewardline.workflow.config_files import Place, WrittenText, with_written_keys
@@ -66,14 +68,47 @@ def resolve(
     assert isinstance(resolved, dict)
     problems: list[str]
     try:
-        result, problems = _expanded(_validated(resolved, written.values), written.values)
+        result, problems = _expanded(_validated(_inherited(resolved), written.values), written.values)
     except ValidationError as error:
         problems = [_explain(problem) for problem in error.errors(include_url=False)]
     else:
-        problems = problems or list(cross_check(result))
+        problems = problems or list(check_audits(result))
+        problems = problems or list(cross_check(result := result.with_folds()))
     if problems:
         raise ConfigError("\n".join(sorted(set(problems))))
     return result
+
+
+def _inherited(config: JsonObject) -> JsonObject:
+    """The configuration, in which a mixture of an audit has all that the audited one has."""
+    mixtures, audits = _entries(config.get("mixtures")), _entries(config.get("audits"))
+    result: JsonObject = {}
+    for name, entry in mixtures.items():
+        audit_name = entry.get("audit")
+        if audit_name is None:
+            continue
+        where, audit = f"mixtures.{name}", audits.get(str(audit_name))
+        if audit is None:
+            raise ConfigError(f"{where}.audit: {audit_name!r} is not defined{nearest(str(audit_name), audits)}")
+        source_name = str(audit.get("mixture"))
+        source = mixtures.get(source_name)
+        if source is None:
+            known = nearest(source_name, mixtures)
+            raise ConfigError(f"audits.{audit_name}.mixture: {source_name!r} is not defined{known}")
+        if source.get("audit") is not None:
+            raise ConfigError(f"{where}.audit: {source_name} is cleaned by an audit itself; audit its own mixture")
+        if others := sorted(entry.keys() & MixtureSettings.model_fields.keys()):
+            raise ConfigError(f"{where}.{others[0]}: a mixture of an audit has this of {source_name}; remove it")
+        inherited = {key: value for key, value in source.items() if key not in ("fractions", "shards")}
+        result[name] = {**inherited, **entry}
+    raw = config.get("mixtures")
+    return {**config, "mixtures": {**raw, **result}} if isinstance(raw, dict) else config
+
+
+def _entries(section: JsonValue) -> dict[str, JsonObject]:
+    """The entries of a section that are mappings, by name."""
+    entries = section if isinstance(section, dict) else {}
+    return {str(name): entry for name, entry in entries.items() if isinstance(entry, dict)}
 
 
 def _is_label(place: Place, text: str) -> bool:

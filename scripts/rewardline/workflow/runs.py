@@ -6,6 +6,7 @@ from math import inf
 from rewardline.core.hashing import canonical
 from rewardline.core.settings import Settings
 from rewardline.evaluation.settings import HELD_OUT
+from rewardline.workflow.audits import used_audits
 from rewardline.workflow.config import Config, DatasetEntry
 
 
@@ -91,6 +92,7 @@ def run_table(config: Config, selected: set[str] | None = None) -> list[Run]:
         made = (config.ensembles.keys() | config.averages.keys()) & selected
         members = {run_id for name in made for run_id in members_of(config, name)}
         members |= {run_id for choice in choice_table(config, selected) for run_id in choice.runs}
+        members |= {name for name, fold in config.folds.items() if fold.audit in used_audits(config, selected)}
         for halved in halved_sweeps(config).values():  # whose cells need each other
             members |= set(halved.runs) if members & set(halved.runs) else set()
     for name, entry in sorted(config.runs.items()):
@@ -186,16 +188,19 @@ def used_sources(config: Config, runs: Iterable[Run]) -> list[str]:
     """The datasets and benchmarks that runs read, directly or through the mixture of a tokenizer."""
     names: set[str] = set()
     for run in runs:
-        for mixture in {run.mixture, tokenizer_mixture(config, run.model)} - {None}:
+        for mixture in {config.source_of(run.mixture), tokenizer_mixture(config, run.model)} - {None}:
             names |= set(config.mixtures[str(mixture)].datasets) | set(benchmarks_of_mixture(config, str(mixture)))
     return sorted(names.union(*(joined_sources(config, name) for name in names)))
 
 
 def benchmarks_of_mixture(config: Config, mixture: str) -> list[str]:
     """The benchmarks, except probes, of the runs on a mixture; their prompts must not be in its training pairs."""
-    names = {name for run in config.runs.values() if run.mixture == mixture for name in run.benchmarks}
+    names = {
+        name for run in config.runs.values() if config.source_of(run.mixture) == mixture for name in run.benchmarks
+    }
     for average in average_table(config):
-        names |= set(average.benchmarks) if mixture in average.mixture.split("+") else set()
+        trained_on = map(config.source_of, average.mixture.split("+"))
+        names |= set(average.benchmarks) if mixture in trained_on else set()
     return sorted(name for name in names if config.benchmarks[name].probes is None)
 
 

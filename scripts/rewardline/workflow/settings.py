@@ -7,7 +7,14 @@ from pathlib import Path
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import digest
 from rewardline.data.formats.settings import CODED_FORMATS, GROUPED_FORMATS, ConvertSettings, JoinIndexSettings
-from rewardline.data.pairs.settings import CleanSettings, GroupSettings, MixtureDataset, PairsSettings
+from rewardline.data.pairs.settings import (
+    CleanSettings,
+    FoldSettings,
+    GroupSettings,
+    MixtureDataset,
+    PairsSettings,
+    RelabelSettings,
+)
 from rewardline.data.remote.addresses import file_name, is_remote
 from rewardline.data.remote.fetched import FetchSettings
 from rewardline.data.remote.versions import Version
@@ -16,6 +23,7 @@ from rewardline.data.sources.settings import DownloadSettings
 from rewardline.evaluation.published.registry import BENCHMARKS
 from rewardline.evaluation.settings import (
     HELD_OUT,
+    AuditSettings,
     AverageSettings,
     EnsembleSettings,
     EvaluateSettings,
@@ -121,6 +129,21 @@ def clean_settings(config: Config, name: str, shard: int) -> CleanSettings:
 def pairs_settings(config: Config, name: str) -> PairsSettings:
     """What joining the shards of a mixture depends on."""
     return mixture(config, name).narrow(PairsSettings)
+
+
+def fold_settings(config: Config, fold: str) -> FoldSettings:
+    """What a fold of an audit depends on."""
+    return config.folds[fold].narrow(FoldSettings)
+
+
+def relabel_settings(config: Config, name: str) -> RelabelSettings:
+    """What a mixture depends on that an audit has cleaned."""
+    return mixture(config, name).narrow(RelabelSettings)
+
+
+def audit_settings(config: Config, audit: str) -> AuditSettings:
+    """What an audit depends on, beside the scores of its folds."""
+    return config.audits[audit].narrow(AuditSettings, audit=audit)
 
 
 def model_files(model: BaseModelSettings) -> list[str]:

@@ -18,6 +18,7 @@ import export_ensemble
 import score
 from rewardline.core.artifacts import write_sealed
 from rewardline.core.errors import UserError
+from rewardline.data.schema import Message
 from rewardline.scoring.rows import AnswerScores, PromptAnswers
 from rewardline.scoring.server.batcher import FullText, Scored
 from rewardline.scoring.server.protocols import openrlhf, rows
@@ -35,7 +36,7 @@ MOMENTS = {"a": (0.5, 2.0), "b": (-3.0, 3.0)}
 def member(folder: Path, start: Path, seed: int, **facts: Any) -> Path:
     """A model as training leaves it."""
     reward_model(start, folder, seed)
-    tokenization = {"template": "plain", "end_token": "<|end|>", "max_length": 64}
+    tokenization: Json = {"template": "plain", "end_token": "<|end|>", "max_length": 64}
     tokenization["chat_template"] = export_plain("", "<|end|>")
     content = run_facts(folder / "model.safetensors", run=folder.name, tokenization=tokenization, **facts).as_json()
     write_sealed(folder / "run.json", content, ["model.safetensors", "config.json"])
@@ -60,7 +61,7 @@ def averaged(members: list[Path], output: Path, *more: str) -> Path:
 
 
 def exported(models: dict[str, Path], folder: Path, combine: str) -> Path:
-    settings = {"run": "committee", "name": "committee", "mixture": "m", "model": "x", "seed": None}
+    settings: Json = {"run": "committee", "name": "committee", "mixture": "m", "model": "x", "seed": None}
     settings |= {"benchmark": "eval", "ensemble": [*models], "combine": combine, "variance_weight": 0.3}
     standards = {name: {"mean": mean, "std": std} for name, (mean, std) in MOMENTS.items()}
     judged = {"run": "committee", "mixture": "m", "model": "x", "benchmark": "eval", "n": 9, "accuracy": 0.5}
@@ -72,7 +73,7 @@ def exported(models: dict[str, Path], folder: Path, combine: str) -> Path:
 
 
 def by_member(models: dict[str, Path]) -> "np.typing.NDArray[np.float64]":
-    prompt = [{"role": "user", "content": PROMPT}]
+    prompt = [Message(role="user", content=PROMPT)]
     return np.array([Scorer(str(path)).score([prompt], [ANSWERS])[0] for path in models.values()], dtype=np.float64)
 
 
@@ -168,7 +169,7 @@ def test_an_average_is_normalized_by_its_own_scores(
     entry = json.loads((output / "config.json").read_text())["rewardline"]["normalization"]
     assert entry["std"] > 0 and not entry["folded"]
     raw, own = (Scorer(str(output), raw=raw) for raw in (True, False))
-    prompt = [{"role": "user", "content": PROMPT}]
+    prompt = [Message(role="user", content=PROMPT)]
     (plain,), (found,) = raw.score([prompt], [ANSWERS]), own.score([prompt], [ANSWERS])
     assert found == pytest.approx([(one - entry["mean"]) / entry["std"] for one in plain], abs=1e-5)  # type: ignore[union-attr]
 

@@ -15,7 +15,7 @@ from rewardline.core.errors import UserError
 
 INTENDED = (
     "filtered", "outside_share", "not_sampled", "over_cap", "duplicate", "near_duplicate", "contradiction",
-    "in_benchmark", "tie", "small_margin", "no_margin", "max_pairs", "one_sided", "no_probe",
+    "in_benchmark", "mislabeled", "tie", "small_margin", "no_margin", "max_pairs", "one_sided", "no_probe",
 )  # fmt: skip
 """Reasons that follow from the settings or from other rows, and do not count against `max_reject_fraction`."""
 NOT_WANTED = ("filtered", "outside_share")

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from rewardline.core.artifacts import Manifest
 from rewardline.data.pairs.left_out import DatasetCounts, HeldOut, PairsAccount
 from rewardline.data.parquet import PartEntry, count_rows
-from rewardline.data.schema import Candidate, RejectedRow
+from rewardline.data.schema import Candidate, Pair, RejectedRow
 
 STATISTICS = "stats.json"
 """Name of the file of `MixtureStatistics`."""
@@ -83,7 +83,7 @@ class PairCounts:
     answer_words: Counter[str] = field(default_factory=Counter)
     """Answers with fewer words than a power of two, and not fewer than the one before, by that power."""
 
-    def add(self, pairs: Sequence[Candidate], split: str) -> None:
+    def add(self, pairs: Sequence[Candidate] | Sequence[Pair], split: str) -> None:
         """Count pairs; those of one prompt must be added together."""
         if pairs:
             self.pairs += len(pairs)

@@ -1,6 +1,6 @@
 """What the pairs of a mixture depend on."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -127,3 +127,31 @@ class ProbeSettings(Settings):
     mixture: Text = Field(description="Mixture whose held-out pairs the probes are built from.")
     prompts: Integer = Field(100, ge=1, description="Number of held-out prompts to sample.")
     seed: Integer = Field(0, ge=0, description="Seed of the sample.")
+
+
+class FoldSettings(Settings):
+    """What a fold of an audit depends on: its number from 0, and how many there are."""
+
+    audit: str
+    number: Integer
+    folds: Integer
+
+
+class RelabelSettings(Settings):
+    """What a mixture depends on that an audit has cleaned."""
+
+    audit: Text | None = Field(
+        None,
+        description="Instead of all other keys: name of an audit, of whose mixture this one is made; see *Audits*.",
+    )
+    action: Literal["drop", "flip", "soften"] = Field(
+        "drop",
+        description="With `audit`: what becomes of training pairs whose label is probably wrong: `drop` them, `flip`"
+        " them, or `soften` them: the more probable label, with its probability as `confidence`.",
+    )
+    below: Number = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="With `audit`: a label that is right with a probability below this counts as probably wrong.",
+    )

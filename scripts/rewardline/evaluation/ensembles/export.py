@@ -4,8 +4,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from rewardline.core.artifacts import verify_model, write_sealed
 from rewardline.core.files import atomic_folder, link_or_copy
+from rewardline.core.settings import JsonObject
 from rewardline.evaluation.results import EvaluationResult
 from rewardline.evaluation.settings import EnsembleSettings
 from rewardline.scoring.settings import ENSEMBLE
@@ -33,13 +36,15 @@ def export_ensemble(settings: EnsembleSettings, models: Sequence[Path], metrics:
     """
     standards = EvaluationResult.read(metrics).standards
     with atomic_folder(output) as out:
-        members = []
+        members: list[JsonValue] = []
+        files = []
         for run, model in zip(settings.ensemble, models, strict=True):
             verify_model(model)
             folder = f"members/{run}"
             copy_model(model, out / folder)
+            files.append(f"{folder}/run.json")
             members.append({"run": run, "folder": folder, **standards[run].as_json()})
-        combine = {"combine": settings.combine, "variance_weight": settings.variance_weight}
+        combine: JsonObject = {"combine": settings.combine, "variance_weight": settings.variance_weight}
         card = _CARD.format(
             name=settings.run,
             count=len(members),
@@ -48,8 +53,8 @@ def export_ensemble(settings: EnsembleSettings, models: Sequence[Path], metrics:
             combine=settings.combine.replace("_", " "),
         )
         (out / "README.md").write_text(card, encoding="utf-8")
-        content = {"name": settings.run, "combine": combine, "benchmark": settings.benchmark, "members": members}
-        write_sealed(out / ENSEMBLE, content, [f"{one['folder']}/run.json" for one in members])
+        content: JsonObject = {"name": settings.run, "benchmark": settings.benchmark, "combine": combine}
+        write_sealed(out / ENSEMBLE, {**content, "members": members}, files)
 
 
 def copy_model(model: Path, target: Path) -> None:

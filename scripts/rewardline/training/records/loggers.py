@@ -38,7 +38,7 @@ class TrackedRun:
     """
 
     run: str
-    seed: int
+    seed: int | None
     identity: str
     settings: JsonObject
     folder: Path

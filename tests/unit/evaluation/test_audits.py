@@ -1,0 +1,154 @@
+"""Audits: probabilities of wrong labels against planted ones, and what the configuration says of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import audit_labels
+from rewardline.workflow import settings as stages
+from rewardline.workflow.config import Config
+from rewardline.workflow.resolve import ConfigError, resolve
+from rewardline.workflow.runs import benchmarks_of_mixture, run_table, used_sources
+
+from support.pairs import pair_rows, write_pairs
+from support.score_tables import stored, table
+
+Json = dict[str, Any]
+
+
+def audit(folder: Path, share: float) -> tuple[Json, "np.typing.NDArray[np.float64]", "np.typing.NDArray[np.bool_]"]:
+    """The audit of 2000 labels of which a share is flipped, by two models in different units; which are flipped."""
+    rng = np.random.default_rng(0)
+    rows = pair_rows(2000)
+    write_pairs(folder / "pairs", rows, [])
+    wrong: dict[str, bool] = {}
+    paths = []
+    for fold, own in enumerate((rows[:1000], rows[1000:])):
+        scores = table(rng, len(own)).iloc[: len(own)].reset_index(drop=True)
+        for name in ("pair_id", "prompt_id", "dataset", "subset"):
+            scores[name] = [row[name] for row in own]
+        flipped = rng.random(len(own)) < share
+        margin = rng.normal(2.0, 1.5, len(own)) * (10.0 if fold else 0.1)
+        scores["chosen_score"], scores["rejected_score"] = np.where(flipped, -margin, margin), 0.0
+        (folder / str(fold)).mkdir()
+        stored(scores, folder / str(fold))
+        paths.append(str(folder / str(fold) / "scores.parquet"))
+        wrong.update(zip(scores["pair_id"], flipped, strict=True))
+    settings = json.dumps({"audit": "a", "mixture": "m", "run": "r"})
+    options = ["--scores", *paths, "--pairs", str(folder / "pairs"), "--output", str(folder / "out")]
+    assert audit_labels.main(["--settings", settings, *options]) == 0
+    labels = pq.read_table(folder / "out" / "labels.parquet")
+    planted = np.array([wrong[pair] for pair in labels["pair_id"].to_pylist()])
+    return json.loads((folder / "out" / "audit.json").read_text()), labels["probability"].to_numpy(), planted
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3])
+def test_planted_flips_are_found_with_probabilities_that_hold(tmp_path: Path, share: float) -> None:
+    result, probability, planted = audit(tmp_path, share)
+    assert result["n"] == 2000 and result["folds"] == 2 and result["unscored"] == 0
+    assert (np.diff(probability) <= 0).all(), "the most doubtful labels come first"
+    assert abs(result["wrong"] / 2000 - share) < 0.06, "models that are wrong themselves count a little"
+    found = probability > 0.5
+    if share:
+        assert planted[found].mean() > 0.75 and planted[~found].mean() < share / 2
+        assert probability[found].mean() == pytest.approx(planted[found].mean(), abs=0.15)
+    else:
+        assert found.mean() < 0.05
+    texts = pq.read_table(tmp_path / "out" / "suspects.parquet").to_pylist()
+    assert len(texts) <= 200 and all(row["chosen"] and row["prompt"] for row in texts)
+
+
+CONFIG = """
+datasets: {d: {demo: {}}, other: {demo: {seed: 2}}}
+mixtures:
+  m: {datasets: {d: 1.0}, seed: 7, fractions: [0.5, 1]}
+  o: {datasets: {other: 1.0}}
+  c: {audit: a, below: 0.1}
+models: {x: {path: some/model}}
+benchmarks: {t: {demo: {seed: 3}}, p: {probes: {mixture: m}}}
+audits: {a: {mixture: m, run: r, folds: 3}}
+runs:
+  r: {mixture: o, model: x, seeds: [5, 6], training: {normalize: true, learning_rate: 1.0e-3, keep_best: true}}
+  s: {mixture: c, model: x, benchmarks: [t, p]}
+"""
+
+
+def config(**changes: Any) -> Config:
+    wanted = yaml.safe_load(CONFIG)
+    for key, value in changes.items():
+        section, name = key.split("_")
+        wanted[section][name] = {**wanted[section].get(name, {}), **value}
+    return resolve(wanted)
+
+
+def test_folds_are_ordinary_runs_with_the_settings_of_the_run() -> None:
+    found = config()
+    table = {run.run_id: run for run in run_table(found)}
+    folds = [f"a-fold{number}" for number in range(3)]
+    assert set(table) == {*folds, "r-seed5", "r-seed6", "s"}
+    training = stages.train_settings(found, table["a-fold1"])
+    assert (training.mixture, training.seed, training.training.learning_rate) == ("a-fold1", 5, 1e-3)
+    assert not training.training.keep_best and not training.training.normalize, "nothing is chosen by what is judged"
+    assert stages.fold_settings(found, "a-fold2").as_json() == {"audit": "a", "number": 2, "folds": 3}
+    assert {run.run_id for run in run_table(found, {"s"})} == {"s", *folds}, "they are made for what needs them"
+    assert not set(folds) & {
+        run.run_id for run in run_table(config(audits_b={"mixture": "m", "run": "s"}), {"nothing"})
+    }
+
+
+def test_a_cleaned_mixture_has_all_else_of_the_audited_one() -> None:
+    found = config()
+    cleaned, audited = found.mixtures["c"], found.mixtures["m"]
+    assert (cleaned.seed, cleaned.datasets, cleaned.fractions) == (7, audited.datasets, [])
+    assert stages.relabel_settings(found, "c").as_json() == {"audit": "a", "action": "drop", "below": 0.1}
+    assert benchmarks_of_mixture(found, "m") == ["t"], "prompts of its benchmarks leave the pairs it is made of"
+    assert used_sources(found, run_table(found, {"s"})) == ["d", "t"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"audits_a": {"mixture": "n"}}, "audits.a.mixture: 'n' is not defined"),
+        ({"audits_a": {"run": "q"}}, "audits.a.run: 'q' is not defined"),
+        ({"audits_a": {"run": "e"}, "runs_e": {"ensemble": ["r"]}}, "audits.a.run: 'e' is not a training run"),
+        (
+            {"audits_a": {"run": "g"}, "runs_g": {"mixture": "m", "model": "x"}},
+            "audits.a.run: 'g' is not a training run",
+        ),
+        ({"audits_a": {"folds": 1}}, "audits.a.folds: 1 is not allowed"),
+        ({"audits_a": {"run": "s"}}, "audits.a.run: s is trained on c, which this audit makes"),
+        ({"audits_b": {"mixture": "c", "run": "r"}}, "audits.b.mixture: c is cleaned by an audit already"),
+        ({"mixtures_e": {"audit": "aa"}}, "mixtures.e.audit: 'aa' is not defined; did you mean a?"),
+        ({"mixtures_c": {"datasets": {"d": 1.0}}}, "mixtures.c.datasets: a mixture of an audit has this of m"),
+        ({"mixtures_c": {"action": "flip", "below": 0.9}}, "mixtures.c.below: 0.9 would flip labels"),
+        ({"mixtures_c": {"action": "remove"}}, "expected one of drop, flip, soften"),
+        ({"mixtures_a-fold1": {"datasets": {"d": 1.0}}}, "audits.a: the name of its fold a-fold1 is taken"),
+        (
+            {
+                "models_x": {"path": "results/models/f"},
+                "runs_f": {"mixture": "o2", "model": "x"},
+                "mixtures_o2": {"datasets": {"d": 0.5}},
+            },
+            "trained on o2 already",
+        ),
+    ],
+)
+def test_mistakes_in_audits_are_named_before_anything_is_trained(changes: Json, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**changes)
+    assert message in str(caught.value)
+
+
+def test_a_model_that_knows_the_labels_does_not_judge_them(tmp_path: Path) -> None:
+    for mixture, expected in (("m", "trained on m already"), ("elsewhere", None)):
+        (tmp_path / "run.json").write_text(json.dumps({"mixture": mixture}))
+        if expected is None:
+            config(models_x={"path": str(tmp_path)})
+        else:
+            with pytest.raises(ConfigError, match=expected):
+                config(models_x={"path": str(tmp_path)})
