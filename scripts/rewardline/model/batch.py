@@ -38,7 +38,8 @@ class Batch:
         values_per_score: int64 [S], the number of values that each score is the mean of; None for one each, with R = S.
         compared: the tokens that a per-token loss compares, None for other losses.
         chosen, rejected: int64 [P], indices of the sequences of the pairs.
-        margin, weight: float32 [P].
+        margin, weight: float32 [P]; a margin is 0 where the data has none.
+        strength: float32 [P], the margin as a factor: 1 where the data has none, 0 where it is negative.
         confidence: float32 [P], the probability that the label is correct.
         tokens: tokens computed, without padding.
         full_tokens: tokens of the chosen and rejected sequences in full.
@@ -55,6 +56,7 @@ class Batch:
     chosen: Tensor
     rejected: Tensor
     margin: Tensor
+    strength: Tensor
     weight: Tensor
     confidence: Tensor
     tokens: int
@@ -110,11 +112,16 @@ def collate(
         chosen=torch.tensor([offset + pair.chosen for offset, pair in pairs], dtype=torch.long),
         rejected=torch.tensor([offset + pair.rejected for offset, pair in pairs], dtype=torch.long),
         margin=torch.tensor([pair.margin or 0.0 for _, pair in pairs], dtype=torch.float32),
+        strength=torch.tensor([_strength(pair.margin) for _, pair in pairs], dtype=torch.float32),
         weight=torch.tensor([pair.weight for _, pair in pairs], dtype=torch.float32),
         confidence=torch.tensor([pair.confidence for _, pair in pairs], dtype=torch.float32),
         tokens=sum(c.tokens for c in comparisons),
         full_tokens=sum(c.full_tokens for c in comparisons),
     )
+
+
+def _strength(margin: float | None) -> float:
+    return 1.0 if margin is None else max(margin, 0.0)
 
 
 class _Rows(NamedTuple):

@@ -1,6 +1,6 @@
 """The training objective and the sums for the log, in float32 whatever the model's dtype."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,14 +15,15 @@ def pair_losses(
     batch: Batch,
     *,
     label_smoothing: float = 0.0,
-    margin: bool = False,
+    margin: Literal[False, True, "scale"] = False,
     centering: float = 0.0,
     soft_labels: bool = False,
     values: Tensor | None = None,
 ) -> Tensor:
     """The loss of every pair, not yet weighted: float32 [P] from `scores` float32 [S].
 
-    Logistic (Bradley-Terry) loss -log sigmoid(z) of z = chosen - rejected - margin.
+    Logistic (Bradley-Terry) loss -log sigmoid(z) of z = chosen - rejected - margin; with `margin` "scale", the margin
+    is not subtracted but multiplies the loss (HelpSteer2-Preference, Wang et al. 2024, arXiv 2410.01257).
 
     `soft_labels`: the label is right with the pair's confidence p, and the loss is the cross entropy
     -p log sigmoid(z) - (1 - p) log sigmoid(-z). `label_smoothing` e: every label is wrong with probability e, so that p
@@ -37,13 +38,15 @@ def pair_losses(
     """
     target = batch.confidence if soft_labels else torch.ones_like(batch.confidence)
     target = target * (1 - label_smoothing) + (1 - target) * label_smoothing
-    shift = batch.margin if margin else torch.zeros_like(batch.margin)
+    shift = batch.margin if margin is True else torch.zeros_like(batch.margin)
     if batch.compared is None:
         losses = _logistic(scores[batch.chosen] - scores[batch.rejected] - shift, target)
     elif values is None:
         raise ValueError("a batch that compares tokens needs their values")
     else:
         losses = _per_token(values, batch.compared, shift, target)
+    if margin == "scale":
+        losses = losses * batch.strength
     if centering:
         losses = losses + centering * (scores[batch.chosen] + scores[batch.rejected]).square()
     return losses

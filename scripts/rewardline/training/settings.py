@@ -147,7 +147,11 @@ class TrainingSettings(Settings):
         lt=0.5,
         description="Probability that a label is wrong, in addition to the `confidence` of the pair.",
     )
-    margin: Flag = Field(False, description="Subtract the margin of the pair from the score difference.")
+    margin: Literal[False, True, "scale"] = Field(
+        False,
+        description="`true` subtracts the margin of the pair from the score difference, and `scale` multiplies the loss"
+        " of the pair by it, see below; a pair without a margin counts as 0, or once.",
+    )
     precision: Precision = Field("fp32", description="Number format of the computation: `fp32`, `bf16` or `fp16`.")
     zero_stage: Literal[0, 1, 2, 3] = Field(
         0,

@@ -29,6 +29,8 @@ BATCHINGS: tuple[Literal["shared_prefix", "padded"], ...] = ("shared_prefix", "p
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"margin": True},
+    {"margin": "scale"},
+    {"margin": "scale", "label_smoothing": 0.1, "soft_labels": True, "centering": 0.01},
     {"label_smoothing": 0.2},
     {"soft_labels": True},
     {"centering": 0.1},
@@ -147,8 +149,9 @@ def slow_loss(chosen: list[float], rejected: list[float], pair: ComparisonPair, 
     target = pair.confidence if options.get("soft_labels") else 1.0
     smooth = options.get("label_smoothing", 0.0)
     target = target * (1 - smooth) + (1 - target) * smooth
-    shift = (pair.margin or 0.0) if options.get("margin") else 0.0
-    return sum(log_loss(c - r - shift, target) for c, r in zip(chosen, rejected, strict=True)) / len(chosen)
+    shift = (pair.margin or 0.0) if options.get("margin") is True else 0.0
+    factor = max(0.0, 1.0 if pair.margin is None else pair.margin) if options.get("margin") == "scale" else 1.0
+    return factor * sum(log_loss(c - r - shift, target) for c, r in zip(chosen, rejected, strict=True)) / len(chosen)
 
 
 def divergence(first: list[int], second: list[int]) -> int:
@@ -318,3 +321,15 @@ def test_extreme_scores_have_a_finite_loss_with_soft_labels() -> None:
     batch.confidence = torch.tensor([0.75])
     for high, expected in ((1e4, 0.25 * 2e4), (-1e4, 0.75 * 2e4)):
         assert pair_losses(torch.tensor([high, -high]), batch, soft_labels=True).tolist() == [expected]
+
+
+@pytest.mark.parametrize("margin", [None, 0.0, 3.0, -2.0])
+def test_a_scaled_loss_counts_a_pair_by_its_margin_and_one_without_once(margin: float | None) -> None:
+    row = rows()[0]
+    row = replace(row, pairs=[replace(row.pairs[0], margin=margin)])
+    batch = collate([row], "padded", 0, ScorePositions("end"))
+    scores = torch.randn(len(batch.ends), dtype=torch.float64, requires_grad=True)
+    (plain,) = pair_losses(scores, batch)
+    (scaled,) = pair_losses(scores, batch, margin="scale")
+    factor = {None: 1.0, -2.0: 0.0}.get(margin, margin)
+    assert scaled.item() == pytest.approx(factor * plain.item(), rel=1e-6)

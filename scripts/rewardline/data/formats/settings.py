@@ -1,10 +1,11 @@
 """What the conversion of a dataset's rows to pairs depends on."""
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema, model_validator
 
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text
 
@@ -92,6 +93,21 @@ def _check_values(values: JsonObject) -> JsonObject:
 
 class FormatSettings(Settings):
     """How rows become pairs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strength_is_a_signed_preference(cls, data: object) -> object:
+        """Read `fields: {strength: PATH}` as a preference whose sign says which answer is better."""
+        fields = data.get("fields") if isinstance(data, Mapping) else None
+        if not isinstance(data, Mapping) or not isinstance(fields, Mapping) or fields.get("strength") is None:
+            return data
+        others = {name: path for name, path in fields.items() if name != "strength"}
+        if others.get("preference") is not None or others.get("margin") is not None:
+            raise ValueError("strength without preference and margin: its sign and size are both")
+        values = data.get("values") or {"signed": "first"}
+        if not isinstance(values, Mapping) or values.keys() != {"signed"}:
+            raise ValueError("strength with no values but signed: a number below 0 prefers the second answer")
+        return {**data, "fields": {**others, "preference": fields["strength"]}, "values": values}
 
     format: Text = Field(
         "auto", description="Format of the rows, see below. `auto` detects it and logs which one was chosen."

@@ -15,7 +15,7 @@ from rewardline.data.formats.fields import SYNONYMS
 from rewardline.data.formats.registry import FORMATS, GROUPED, converter
 from rewardline.data.formats.settings import FormatSettings
 
-from support.formats import detect, one, reason, texts
+from support.formats import detect, one, read, reason, texts
 from support.shapes import Row, assistant, user
 
 
@@ -471,3 +471,40 @@ def test_twenty_thousand_rows_a_second() -> None:
             convert(row)
         best = max(best, len(rows) / (time.process_time() - start))
     assert best > 20_000
+
+
+# Strength of preference
+
+
+@pytest.mark.parametrize(
+    ("strength", "values", "expected"),
+    [
+        (2, {}, ("A", "B", 2.0)),
+        (-3, {}, ("B", "A", 3.0)),
+        ("-0.5", {}, ("B", "A", 0.5)),
+        (2, {"signed": "second"}, ("B", "A", 2.0)),
+        (-3, {"signed": "first"}, ("B", "A", 3.0)),
+    ],
+)
+def test_a_signed_strength_says_which_answer_is_better_and_by_how_much(
+    strength: float | str, values: dict[str, str], expected: tuple[str, str, float]
+) -> None:
+    row = {"question": "Q", "one": "A", "other": "B", "how_much": strength}
+    fields = {"prompt": "question", "answer_a": "one", "answer_b": "other", "strength": "how_much"}
+    for found in (read([row], fields=fields, values=values), [one("preference", row, fields, values=values)]):
+        (pair,) = found
+        assert (pair.chosen, pair.rejected, pair.margin) == expected
+
+
+def test_no_strength_is_a_tie_and_other_labels_beside_it_are_an_error() -> None:
+    row = {"prompt": "Q", "response_1": "A", "response_2": "B", "grade": 0}
+    assert reason("preference", row, {"strength": "grade"}) == "tie"
+    assert reason("preference", {**row, "grade": "much"}, {"strength": "grade"}) == "bad_number"
+    for wrong in (
+        {"fields": {"strength": "grade", "margin": "m"}},
+        {"fields": {"strength": "grade", "preference": "p"}},
+    ):
+        with pytest.raises(ValidationError, match="strength without preference and margin"):
+            FormatSettings.model_validate(wrong)
+    with pytest.raises(ValidationError, match="strength with no values but signed"):
+        FormatSettings.model_validate({"fields": {"strength": "grade"}, "values": {"first": 1, "second": 2}})
