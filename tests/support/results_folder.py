@@ -265,6 +265,7 @@ class Results:
             "tokens": self.root.glob("tokens/*/*/manifest.json"),
             "pairs": self.root.glob("pairs/*/eval"),
             "suspects": self.root.glob("suspects.parquet"),
+            "audits": self.root.glob("audits/*/audit.json"),
             "comparisons": self.root.glob("comparisons.json"),
         }
         arguments = [f"--output={output}"]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardline.core.errors import UserError
+from rewardline.evaluation.suspects import AuditResult
 
 from support.results_folder import Page, Results
 
@@ -93,6 +94,27 @@ def test_suspects_are_listed_by_probability_with_what_to_expect(results: Results
     assert "preferred by 66.7% of the runs, by 9.00 times their usual margin" in text
     assert "3 listed, of which 2 are expected to be wrong (precision 53.3%); that is 50.0% (recall)" in text
     assert "of about 3 wrong labels" in text
+
+
+def test_an_audit_says_how_many_labels_are_wrong_and_shows_them(results: Results) -> None:
+    results.eval("demo")
+    suspects(results, *({"runs": 1, "against": 1, "probability": 0.9, "margin_mean": -k / 10} for k in range(1, 30)))
+    folder = results.root / "audits" / "check"
+    folder.mkdir(parents=True)
+    (results.root / "suspects.parquet").rename(folder / "suspects.parquet")
+    audit = AuditResult(
+        name="check", mixture="demo", run="first", folds=4, n=2000, wrong=101.0, contradicted=250, unscored=3
+    )
+    audit.write(folder / "audit.json", ["suspects.parquet"])
+    text = Page(results.page()).text
+    assert "Audit of labels: check" in text and "Labels to check" not in text
+    assert "Each of 2,000 training labels of demo was judged" in text and "on the other 3 of 4 parts" in text
+    assert "About 101 labels (5.1%) are estimated to be wrong; the models contradict 250." in text
+    assert "3 pairs were not judged." in text and "These are the first 20 of 29 in" in text
+    assert "90.0% Is it so?" in text
+    (folder / "suspects.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"suspects\.parquet is damaged"):
+        results.page()
 
 
 def test_many_suspects_are_counted_and_none_leave_no_section(results: Results) -> None:
