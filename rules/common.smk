@@ -78,6 +78,7 @@ from rewardline.data.remote.addresses import is_remote
 from rewardline.data.sources.local_files import check_pins, expand_files
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report import summary, terminal
+from rewardline.training import halving
 from rewardline.workflow import runs, slurm
 from rewardline.workflow import settings as stage_settings
 from rewardline.workflow.config_checks import check_start

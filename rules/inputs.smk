@@ -126,6 +126,16 @@ def rung_files(sweep, count=None):
     return [f"results/rungs/{sweep}/{number}.json" for number in range(len(steps))]
 
 
+def last_result(run, sweep, count=None):
+    """The result of a run after the last of these rungs, from which it goes on."""
+    return [f"{Path(path).with_suffix('')}/{run}.json" for path in rung_files(sweep, count)[-1:]]
+
+
+def last_step(run, sweep, count=None):
+    """The step at which one of these rungs stops a run, as far as they are known; empty if none does."""
+    return halving.last_step(run, [Path(placed(path)) for path in rung_files(sweep, count)])
+
+
 def rung_results(wildcards):
     """The results of all runs of a sweep after a rung."""
     return [f"results/rungs/{wildcards.sweep}/{wildcards.rung}/{run}.json" for run in HALVED[wildcards.sweep].runs]

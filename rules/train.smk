@@ -2,7 +2,8 @@ rule train:
     input:
         tokens=lambda w: f"results/tokens/{RUNS[w.run].mixture}/{RUNS[w.run].model}/manifest.json",
         base=lambda w: f"results/base/{RUNS[w.run].model}/manifest.json",
-        rungs=lambda w: rung_files(RUNS[w.run].sweep),
+        result=lambda w: last_result(w.run, RUNS[w.run].sweep),
+        rungs=lambda w: ancient(rung_files(RUNS[w.run].sweep)),
         code=code("train.py"),
     output:
         model="results/models/{run}/model.safetensors",
@@ -24,6 +25,7 @@ rule train:
         launcher="",
     params:
         settings=settings(lambda w: stage_settings.train_settings(CONFIG, RUNS[w.run])),
+        last_step=lambda w: last_step(w.run, RUNS[w.run].sweep),
     message:
         "Training {wildcards.run}"
     shell:
@@ -39,7 +41,8 @@ rule train_rung:
     input:
         tokens=lambda w: f"results/tokens/{RUNS[w.run].mixture}/{RUNS[w.run].model}/manifest.json",
         base=lambda w: f"results/base/{RUNS[w.run].model}/manifest.json",
-        rungs=lambda w: rung_files(w.sweep, int(w.rung)),
+        result=lambda w: last_result(w.run, w.sweep, int(w.rung)),
+        rungs=lambda w: ancient(rung_files(w.sweep, int(w.rung))),
         code=code("train.py"),
     output:
         result="results/rungs/{sweep}/{rung}/{run}.json",
@@ -57,6 +60,7 @@ rule train_rung:
         launcher="",
     params:
         settings=settings(lambda w: stage_settings.rung_settings(CONFIG, RUNS[w.run], HALVED[w.sweep], int(w.rung))),
+        last_step=lambda w: last_step(w.run, w.sweep, int(w.rung)),
     message:
         "Training {wildcards.run} to rung {wildcards.rung}"
     shell:
@@ -68,7 +72,8 @@ rule train_rung:
         " --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"
 
 
-rule halve:
+# After it snakemake plans anew: a run whose cell goes on as before (last_step), whatever the others do, is left alone.
+checkpoint halve:
     input:
         results=rung_results,
         code=code("halve.py"),

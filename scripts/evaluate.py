@@ -6,13 +6,16 @@
 
 Killed at any time, the same command resumes after the last part that it has scored, to the same scores bit for bit.
 Scores are kept in --shards, keyed by all that they depend on: where none of that has changed, nothing is scored again.
+A run that halving has eliminated is evaluated on `eval` alone, and one whose training has diverged on nothing:
+`metrics.json` then says why.
 """
 
 from pathlib import Path
 
 from rewardline.core import runtime
-from rewardline.core.cli import StageParser, run
+from rewardline.core.cli import StageParser, log, run
 from rewardline.core.gpus import reserved_gpus
+from rewardline.evaluation.left_out import leave_out
 from rewardline.evaluation.settings import EvaluateSettings
 
 
@@ -27,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--gpus", type=int, default=0)
     args = options.start(argv)
+    if reason := leave_out(args.settings, args.model, args.output):
+        log.info("not evaluated: %s", reason)
+        return 0
     with reserved_gpus(args.gpus):
         runtime.prepare(args.gpus, args.settings.threads)
         from rewardline.evaluation.evaluate import evaluate  # only now, as torch reads the environment

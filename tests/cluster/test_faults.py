@@ -15,6 +15,7 @@ import pytest
 
 from rewardline.workflow.slurm import parse_minutes
 
+from support.project import Project, sweep, sweep_results
 from support.slurm.cluster import SMALL_DISK, Cluster
 from support.slurm.runs import OVERLAY, TINY, ClusterProject, contents
 
@@ -120,3 +121,14 @@ def went_on(
     found = re.search(r"continuing after step (\d+)", log)
     assert found, log
     assert int(found.group(1)) >= steps
+
+
+def test_a_sweep_with_halving_gives_the_results_of_a_local_run(cluster: Cluster, tmp_path: Path) -> None:
+    config = sweep({"halving": {"factor": 2, "min_steps": 4}})
+    alone, project = Project(tmp_path / "alone"), ClusterProject(tmp_path / "project", cluster)
+    alone.run("--cores", "2", "--configfile", str(alone.overlay(config)))
+    project.overlay(config)
+    project.run("--configfile", OVERLAY)
+    assert sweep_results(project) == sweep_results(alone)
+    rungs = states(cluster, "rule_train_rung")
+    assert len(rungs) == 8 and set(rungs) == {"COMPLETED"}

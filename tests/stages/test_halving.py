@@ -1,19 +1,24 @@
 """Rungs of successive halving: cells stop there, continue from there, and end as if they had never stopped."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
+import evaluate
 import halve
 from rewardline.core.artifacts import write_sealed
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.identity import chooses
 from rewardline.data.schema import hash_texts
+from rewardline.evaluation.results import left_out_lines, read_all_results
+from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.store import TokenDataset
-from rewardline.training.halving import HalvingSettings, Rung, RungResult
+from rewardline.training.halving import HalvingSettings, Rung, RungResult, choose_cells, last_step
 from rewardline.training.records.run_facts import RunFacts
 
 from support.processes import forks
@@ -49,6 +54,61 @@ def test_the_best_cells_go_on_and_those_eliminated_before_do_not_count(tmp_path:
     assert [cell.name for cell in found.cells] == ["cell b", "cell d", "cell e", "cell a", "cell f"]
     assert [run for run in "abcdef" if found.goes_on(run)] == ["b", "d"]
     assert "s: 2 of 5 cells went on after step 10, those with an accuracy of 60.0%" in found.sentence()
+
+
+def test_a_cell_of_which_a_seed_diverged_is_the_worst_and_said_to_be(tmp_path: Path) -> None:
+    reason = "the loss is not finite at step 7"
+    for run, accuracy in {"a-seed0": 0.9, "a-seed1": None, "b-seed0": 0.6, "b-seed1": 0.5}.items():
+        diverged = reason if accuracy is None else None
+        found = RungResult(run=run, key="k", step=STEP, pairs=9, accuracy=accuracy, diverged=diverged)
+        write_sealed(tmp_path / f"{run}.json", found.as_json())
+    cells = {name: [f"{name}-seed0", f"{name}-seed1"] for name in "ab"}
+    settings = HalvingSettings(sweep="s", step=STEP, keep=2, cells=cells)
+    chosen = choose_cells(settings, tmp_path)
+    assert [(cell.name, cell.goes_on) for cell in chosen.cells] == [("b", True), ("a", False)]
+    assert f"has diverged: a-seed1 ({reason})" in chosen.sentence() and "1 of 2 cells went on" in chosen.sentence()
+    with pytest.raises(UserError, match=r"s: all cells have diverged: a-seed1 \(the loss is not finite at step 7\)"):
+        choose_cells(settings.replace(cells={"a": cells["a"]}), tmp_path)
+
+
+def test_what_stops_a_run_is_read_without_touching_a_damaged_file(tmp_path: Path) -> None:
+    rung(tmp_path, {"a": 0.5, "b": 0.7}, keep=1)
+    path = tmp_path / "rung.json"
+    assert (last_step("a", [path]), last_step("b", [path]), last_step("a", [tmp_path / "no.json"])) == ("10", "", "")
+    path.write_text("{")
+    assert last_step("a", [path]) == "" and path.read_text() == "{"
+
+
+def test_a_cell_that_diverges_leaves_what_happened_and_nothing_to_score(
+    tmp_path: Path, tokens: Path, base: Path
+) -> None:
+    def run(output: Path, step: int | None) -> None:
+        parts = stage(tmp_path, tokens, base, output, [], step)
+        settings = json.loads(parts[3])
+        settings |= {"sweep": "s", "training": {**settings["training"], "learning_rate": 1e30, "clip": 0}}
+        parts[3] = json.dumps(settings)
+        subprocess.run(parts, env=ENVIRONMENT, check=True)
+
+    run(tmp_path / "result.json", STEP)
+    measured = RungResult.read(tmp_path / "result.json")
+    assert measured.accuracy is None and measured.diverged is not None
+    assert re.fullmatch(r"the (loss|gradient) is not finite at step \d", measured.diverged)
+    out = tmp_path / "out"
+    run(out, None)
+    assert "is not finite at step" in (tmp_path / "log").read_text(), "a warning, with the pairs of the step"
+    facts = RunFacts.read(out / "run.json")
+    assert (facts.diverged, load_file(out / "model.safetensors")) == (measured.diverged, {})
+    assert "No model" in (out / "README.md").read_text()
+    run(out, None)
+    assert "is already done" in (tmp_path / "log").read_text()
+    with pytest.raises(UserError, match=r"has no weights: its training has diverged"):
+        Scorer(str(out))
+    settings = {"run": "r", "name": "r", "mixture": "m", "model": "x", "seed": 1, "benchmark": "eval"}
+    missing = ["--tokens", "t", "--output", str(tmp_path / "evals" / "r" / "eval")]
+    assert evaluate.main(["--settings", json.dumps(settings), "--model", str(out), *missing]) == 0
+    measured_on, left_out = read_all_results([tmp_path / "evals" / "r" / "eval" / "metrics.json"])
+    assert measured_on == []
+    assert left_out_lines(left_out) == [f"r is left out: its training has diverged ({facts.diverged})"]
 
 
 def test_a_damaged_result_is_not_used(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,34 @@ def small(name: str = "small", **training: Any) -> dict[str, Any]:
         "models": {name: {"max_length": 160, "init": init}},
         "runs": {name: {"mixture": name, "model": name, "training": {**defaults, **training}}},
     }
+
+
+def sweep(grid: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with a sweep `s` of two rates and two losses, changed by `grid`, a benchmark and a choice."""
+    config = small(max_steps=12, checkpoint_every=2, eval_every=0, clip=0)
+    run = config["runs"].pop("small")
+    values = {"training.learning_rate": [1e-3, 1e-2], "training.loss": ["pairwise", "kwise"]}
+    config["benchmarks"] = {"p": {"probes": {"mixture": "small", "prompts": 10}}}
+    config["runs"]["s"] = {**run, "benchmarks": ["p"], "grid": {**values, **grid}}
+    config["select"] = {"from": "s", "as": "best"}
+    return config
+
+
+def sweep_results(project: Project) -> dict[str, bytes]:
+    """The content of files that must not depend on how often a sweep was interrupted, by path."""
+    results = project.folder / "results"
+    patterns = ("rungs/*/*.json", "models/*/model.safetensors", "models/*/selection.json", "evals/*/*/*")
+    files = [path for pattern in patterns for path in sorted(results.glob(pattern))]
+    files += [results / name for name in ("summary.tsv", "comparisons.json", "suspects.parquet")]
+    return {str(path.relative_to(results)): path.read_bytes() for path in files}
+
+
+def wait_for(project: Project, pattern: str, process: subprocess.Popen[bytes], seconds: float = 600.0) -> None:
+    """Wait until a file of the results matches; fail if the process ends before, or after some time."""
+    deadline = time.monotonic() + seconds
+    while not any((project.folder / "results").glob(pattern)):
+        assert process.poll() is None and time.monotonic() < deadline, f"{pattern} has not appeared"
+        time.sleep(0.2)
 
 
 def restart(program: str, *arguments: object) -> None:

@@ -141,3 +141,29 @@ def test_the_catalog_and_pixi_install_the_tested_versions() -> None:
     pixi = tomllib.loads((ROOT / "pixi.toml").read_text())
     assert "envs/requirements.txt" in pixi["tasks"]["install"]["cmd"]
     assert pixi["tasks"]["rewardline"]["depends-on"] == ["install"]
+
+
+def test_two_modules_of_one_workflow_have_results_and_settings_of_their_own(sources: Path, tmp_path: Path) -> None:
+    """Their configurations are in the module statements alone, and the workflow runs in another folder."""
+    one, two = small("one"), small("two")
+    grid = {"training.learning_rate": [1e-3, 1e-2], "halving": {"factor": 2, "min_steps": 5}}
+    two["runs"]["two"]["grid"] = grid
+    two["select"] = {"from": "two", "as": "best"}
+    text = ""
+    for name, config in (("a", one), ("b", two)):
+        text += f"module {name}:\n    snakefile: {str(sources / 'Snakefile')!r}\n    prefix: 'place/{name}'\n"
+        text += f"    config: {config!r}\n\nuse rule * from {name} as {name}_*\n\n"
+    (tmp_path / "Snakefile").write_text(text + "rule both:\n    input: rules.a_all.input, rules.b_all.input\n")
+    (tmp_path / "elsewhere").mkdir()
+    project = Project.at(tmp_path)
+    plan = project.run(
+        *("--cores", "2", "--dry-run", "--printshellcmds", "--directory", str(tmp_path / "elsewhere"), "both")
+    ).stdout
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", plan, re.MULTILINE))
+    assert (jobs["a_train"], jobs["b_train"], jobs["b_train_rung"], jobs["b_halve"]) == ("1", "2", "2", "1")
+    assert "a_train_rung" not in jobs and jobs["b_select_model"] == "1"
+    assert "there is no" not in plan, "each has a configuration"
+    for name, other in ("ab", "ba"):
+        commands = [line for line in plan.splitlines() if f"place/{name}/results" in line and "--log" in line]
+        assert len(commands) > 8 and not [line for line in commands if f"place/{other}/results" in line]
+    assert not re.search(r"(?<![\w/])results/", "".join(line for line in plan.splitlines() if "--log" in line))

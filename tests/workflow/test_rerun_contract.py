@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from support.paths import ROOT
-from support.project import Project
+from support.project import Project, small
 
 Json = dict[str, Any]
 STAGES = {
@@ -505,3 +505,19 @@ def test_rules_and_programs_have_the_same_names() -> None:
     others = {rule: program for rule, program in STAGES.items() if program != f"{rule}.py"}
     # The stage's name is fixed; a program tokenize.py would hide a module of the standard library.
     assert others == {"tokenize": "join_tokens.py", "train_rung": "train.py"}
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_a_value_that_is_added_to_a_grid_plans_the_new_cells_alone(tmp_path: Path, halved: bool) -> None:
+    config = small()
+    grid: Json = {"training.learning_rate": [1e-3, 1e-2], "training.loss": ["pairwise", "kwise"]}
+    grid |= {"halving": {"factor": 2, "min_steps": 5}} if halved else {}
+    config["runs"]["small"] |= {"seeds": [0, 1], "grid": grid}
+    config["select"] = {"from": "small", "as": "best"}
+    project = Project(tmp_path / "project")
+    project.pretend("--configfile", str(project.overlay(config)))
+    grid["training.learning_rate"].append(5e-3)
+    found = project.planned("--configfile", str(project.overlay(config)))
+    new = dict.fromkeys(("train", "evaluate", "evaluation_card", "track"), 4)
+    new |= {"train_rung": 8, "halve": 2} if halved else {}
+    assert found == {**new, **dict.fromkeys(("compare", "summarize", "select_model", "plot"), 1)}

@@ -31,7 +31,7 @@ class ChosenRun(ResultFile):
     `best` is the chosen run and `run` its best seed, whose weights are taken; `chosen_on` and `reported_on` are the
     accuracy of these weights on the part that chose them and on the other. `standings`: best first; `differences`: of
     `best` and each other run on all pairs, whose intervals hold together with 95%. `eliminated`: runs that successive
-    halving has ended before, which are not among these.
+    halving has ended before, and `diverged`: how the training of others has ended, by run id; these are not among them.
     """
 
     content = "the choice of a run"
@@ -47,11 +47,17 @@ class ChosenRun(ResultFile):
     standings: list[Standing]
     differences: list[Difference] = Field([])
     eliminated: list[str] = Field([])
+    diverged: dict[str, str] = Field({})
 
     @property
     def within_noise(self) -> list[str]:
         """The runs that the data does not tell apart from the best one."""
         return [one.second for one in self.differences if one.within_noise]
+
+    @property
+    def described(self) -> list[str]:
+        """Which runs have diverged and how, in words."""
+        return [f"{run} ({reason})" for run, reason in self.diverged.items()]
 
     @property
     def judged_on(self) -> str:
@@ -62,11 +68,19 @@ class ChosenRun(ResultFile):
         """The choice in words: who was chosen, how good it is, and who is within its noise."""
         seed = f", of which {self.run} is the best seed" if self.run != self.best else ""
         others, noise = len(self.standings) - 1, self.within_noise
-        among = f"the best of {others + 1} runs" if others or not self.eliminated else "the only run left"
+        among = (
+            f"the best of {others + 1} runs"
+            if others or not (self.eliminated or self.diverged)
+            else "the only run left"
+        )
         first = f"{self.best} is {among} on {self.judged_on}{seed}."
         if self.eliminated:
             whose = "its" if len(self.eliminated) == 1 else "their"
             first += f" Successive halving had eliminated {len(self.eliminated):,} before the end of {whose} training."
+        if self.diverged:
+            shown, more = self.described[:5], len(self.diverged) - 5
+            listed = ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+            first += f" Not among them, as training has diverged: {listed}."
         figures = (
             f"It is right about {self.reported_on.words()} of {self.reported_on.n:,} pairs that did not choose it, and"
             f" {self.chosen_on.words()} of {self.chosen_on.n:,} that did, which is an optimistic figure."

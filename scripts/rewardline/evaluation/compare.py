@@ -28,7 +28,8 @@ from rewardline.training.records.run_facts import RunFacts
 
 log = logging.getLogger(__name__)
 MAX_RUNS = 20
-"""The best runs of a leaderboard, with all their seeds, each two of which are compared; the others are left out."""
+"""The best runs of a leaderboard, with all their seeds, each two of which are compared; the others, and those that
+do not compete, are left out."""
 MAX_SUSPECTS = 200
 """Suspects of a leaderboard."""
 LEAST_PROBABILITY = 0.3
@@ -100,7 +101,7 @@ def compare_runs(
         name = leaderboard.mixture or leaderboard.benchmark
         if name not in pairs:
             raise UserError(f"--pairs lacks the folder of {name!r}")
-        entries = leaderboard.entries[:MAX_RUNS]
+        entries = leaderboard.competing[:MAX_RUNS]
         results = [result for entry in entries for result in entry.members]
         paths = {result.run: scores[result.run, leaderboard.benchmark] for result in results}
         preferences = read_preferences(paths, [result.run for result in results if result.ensemble or result.average])
@@ -199,7 +200,8 @@ def difference_of(first: Entry, second: Entry, preferences: Preferences, scatter
 
     Its interval of this `level` combines, as `over_seeds` does, those of other prompts and of other seeds. The variance
     between seeds is that of these two runs, or of all runs if that is greater: that of two alone is often far too small
-    by chance, which would need a quantile so great that few seeds could never show a difference.
+    by chance, which would need a quantile so great that few seeds could never show a difference. As runs may scatter
+    unlike each other, the error is at least that of Welch's 95% interval for these two alone.
     """
     sides = [first, second]
     common = preferences.common([*first.runs, *second.runs])
@@ -211,10 +213,20 @@ def difference_of(first: Entry, second: Entry, preferences: Preferences, scatter
     if own.freedom:
         variance = max(own.variance, scatter.variance) * sum(1 / len(entry.members) for entry in sides)
         error = float(stdtrit(scatter.freedom, (1 + level) / 2)) * math.sqrt(variance)
+        error = max(error, _welch_error([[one.accuracy for one in entry.members] for entry in sides]))
         low = max(-1.0, mean - math.hypot(mean - low, error))
         high = min(1.0, mean + math.hypot(high - mean, error))
         seeds["seeds"] = [len(entry.members) for entry in sides]
     return Difference(first=first.name, second=second.name, n=len(common), difference=mean, low=low, high=high, **seeds)
+
+
+def _welch_error(sides: Sequence[Sequence[float]]) -> float:
+    """Half of Welch's 95% interval for the difference of two means (Satterthwaite 1946); 0 if one is of one value."""
+    variances = [float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0 for values in sides]
+    if not all(variances):
+        return 0.0
+    parts = [variance**2 / (len(values) - 1) for variance, values in zip(variances, sides, strict=True)]
+    return float(stdtrit(sum(variances) ** 2 / sum(parts), 0.975)) * math.sqrt(sum(variances))
 
 
 def find_suspects(

@@ -9,25 +9,16 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder
 from rewardline.core.hashing import file_sha256
 from rewardline.data.pairs.left_out import PairsAccount
+from rewardline.evaluation.left_out import TrainedModel
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published.figures import published_figures
-from rewardline.evaluation.results import EvaluationResult, Name, ResultFile, ScoreNormalization
+from rewardline.evaluation.results import EvaluationResult
 from rewardline.evaluation.score_pairs import scored_comparisons, scored_pairs
 from rewardline.evaluation.scores import as_tables, read_scores, write_scores
 from rewardline.evaluation.settings import EvaluateSettings
 from rewardline.tokens.store import TokenManifest
 
 log = logging.getLogger(__name__)
-
-
-class TrainedModel(ResultFile):
-    """The part of a `run.json` that evaluation reads: evaluation needs no modules of training."""
-
-    content = "a training run"
-    stage = "train"
-
-    weights_sha256: Name
-    normalization: ScoreNormalization | None = None
 
 
 def evaluate(
@@ -72,6 +63,7 @@ def evaluate(
                 **metrics.as_json(),
                 "sections": figures,
                 "normalization": trained.normalization,
+                **({} if trained.eliminated_at is None else {"eliminated_at": trained.eliminated_at}),
             }
         )
         result.write(out / "metrics.json", [scores.name])

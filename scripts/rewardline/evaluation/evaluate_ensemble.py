@@ -57,25 +57,31 @@ def evaluate_ensemble(
     """Combine the scores in the evaluations of the members (`folders`); write scores and metrics to `output`.
 
     `first`: the `metrics.json` of the ensemble's first benchmark, whose standards are those of all others.
+    Members that halving has eliminated, and those whose training has diverged, are left out.
 
     Raises:
-        UserError: a file is missing or damaged, or there is no pair that all members scored.
+        UserError: a file is missing or damaged, there is no pair that all members scored, or no member is left.
     """
+    members = dict(zip(settings.ensemble, folders, strict=True))
+    results = {member: EvaluationResult.read(folder / "metrics.json") for member, folder in members.items()}
+    for member in [member for member, one in results.items() if one.mark]:
+        log.warning("without %s, which has no complete training: %s", member, results.pop(member).mark)
+    if not results:
+        raise UserError(f"runs.{settings.name}.ensemble: all members have diverged or are eliminated; name others")
+    paths = {member: members[member] / "scores.parquet" for member in results}
     known = None if first is None else EvaluationResult.read(first).standards
-    paths = {member: folder / "scores.parquet" for member, folder in zip(settings.ensemble, folders, strict=True)}
-    results = [EvaluationResult.read(folder / "metrics.json") for folder in folders]
     combined = combine(paths, settings, known)
     # Score differences times this are log odds. For the mean of members with equal spread: their mean log odds.
     spreads = (standard.std for standard in combined.standards.values())
-    scale = math.fsum(std * result.scale for std, result in zip(spreads, results, strict=True)) / len(results)
+    scale = math.fsum(std * result.scale for std, result in zip(spreads, results.values(), strict=True)) / len(results)
     with atomic_folder(output) as out:
         scores = out / "scores.parquet"
-        write_scores(scores, _tables(paths[settings.ensemble[0]], combined))
+        write_scores(scores, _tables(next(iter(paths.values())), combined))
         metrics = summarize(read_scores(scores), scale)
         figures = {}
         if settings.scoring is not None:
             left_out: Counter[str] = Counter()
-            for result in results:
+            for result in results.values():
                 left_out |= Counter(result.sections.left_out if result.sections else {})  # the most of any member
             figures["sections"] = published_figures(scores, settings.scoring, left_out)
         result = EvaluationResult.model_validate(
@@ -83,6 +89,7 @@ def evaluate_ensemble(
                 **settings.model_dump(exclude={"scoring"}),
                 **metrics.as_json(),
                 **figures,
+                "ensemble": list(paths),
                 "standards": combined.standards,
                 "unscored": combined.unscored,
             }

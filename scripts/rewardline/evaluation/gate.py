@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from pydantic import RootModel
 
 from rewardline.core.errors import UserError
-from rewardline.evaluation.results import Accuracy, Count, Name, ResultFile, read_results
+from rewardline.evaluation.results import Accuracy, Count, Name, ResultFile, read_all_results
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,14 @@ class LimitCheck(Accuracy):
     run: Name
     benchmark: Name
     n: Count
+    diverged: str | None = None
     limit: float
     passed: bool
 
     def __str__(self) -> str:
         """A sentence; it mentions that more pairs may change the outcome."""
+        if self.diverged is not None:
+            return f"{self.run} on {self.benchmark}: no accuracy, as its training has diverged ({self.diverged})"
         interval = f"95% interval {self.accuracy_low:.1%} to {self.accuracy_high:.1%}, {self.n} pairs"
         word = "not below" if self.passed else "below"
         text = f"{self.run} on {self.benchmark}: accuracy {self.accuracy:.1%} ({interval}), {word} {self.limit:.1%}"
@@ -50,11 +54,14 @@ def check_limits(limits: AccuracyLimits, metrics: Sequence[Path], output: Path) 
     Raises:
         UserError: a run is less accurate than its limit.
     """
-    results = {(result.run, result.benchmark): result for result in read_results(metrics)}
+    results = {(result.run, result.benchmark): result for result in chain(*read_all_results(metrics))}
     checks = []
     for run, by_benchmark in limits.root.items():
         for benchmark, limit in by_benchmark.items():
             result = results[run, benchmark]
+            if result.eliminated_at is not None:
+                log.info("%s on %s: not checked, as it is eliminated", run, benchmark)
+                continue
             outcome = {"limit": limit, "passed": result.accuracy >= limit}
             checks.append(LimitCheck.model_validate({**result.as_json(), **outcome}))
             log.info("%s", checks[-1])

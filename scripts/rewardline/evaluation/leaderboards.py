@@ -34,6 +34,16 @@ class Entry:
         return self.members[0].run if len(self.members) == 1 else self.members[0].family
 
     @property
+    def mark(self) -> str:
+        """Why it does not compete with others, in a word; empty if it does."""
+        return max(member.mark for member in self.members)
+
+    @property
+    def title(self) -> str:
+        """Its name, with its mark."""
+        return f"{self.name} ({self.mark})" if self.mark else self.name
+
+    @property
     def runs(self) -> list[str]:
         """The run id of each seed."""
         return [member.run for member in self.members]
@@ -71,7 +81,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The entries evaluated on the same pairs, best first: a benchmark, or the eval split of a mixture."""
+    """The entries evaluated on the same pairs, best first: a benchmark, or the eval split of a mixture.
+
+    Those with a mark, such as the ones that successive halving has eliminated, come after all others.
+    """
 
     benchmark: str
     mixture: str
@@ -81,6 +94,11 @@ class Leaderboard:
     def title(self) -> str:
         """What the entries were evaluated on, in words."""
         return f"held-out split of {self.mixture}" if self.benchmark == HELD_OUT else f"benchmark {self.benchmark}"
+
+    @property
+    def competing(self) -> tuple[Entry, ...]:
+        """The entries without a mark; all of them if each has one."""
+        return tuple(entry for entry in self.entries if not entry.mark) or self.entries
 
     @property
     def subsets(self) -> list[str]:
@@ -117,9 +135,13 @@ def leaderboards(
         held_out = first.benchmark == HELD_OUT
         groups.setdefault((not held_out, first.benchmark, first.mixture if held_out else ""), []).append(entry)
     return [
-        Leaderboard(benchmark, mixture, tuple(sorted(group, key=lambda e: (nan_last(-e.total.accuracy), e.name))))
+        Leaderboard(benchmark, mixture, tuple(sorted(group, key=_place)))
         for (_, benchmark, mixture), group in sorted(groups.items())
     ]
+
+
+def _place(entry: Entry) -> tuple[bool, float, str]:
+    return bool(entry.mark), nan_last(-entry.total.accuracy), entry.name
 
 
 def average(rates: Sequence[Rates]) -> Rates:

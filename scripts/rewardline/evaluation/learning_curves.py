@@ -100,7 +100,7 @@ def learning_curves(
     groups: dict[str, list[Entry]] = {}
     for entry in board.entries:
         known = facts.get(entry.runs[0])
-        if known and known.eliminated_at is None:
+        if known and known.eliminated_at is None and not entry.mark:
             key = [known.sweep, known.mixture, known.model, known.training.model_dump(mode="json")]
             groups.setdefault(canonical(key), []).append(entry)
     curves = []

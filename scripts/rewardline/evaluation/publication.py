@@ -55,7 +55,10 @@ class Publication:
         if not path.is_file() or not (self.model / "README.md").is_file():
             raise UserError(f"{self.model}: has no run.json and README.md; name a model as training leaves it")
         verify_model(self.model, repair=False)
-        return RunFacts.read(path)
+        facts = RunFacts.read(path)
+        if facts.diverged is not None:
+            raise UserError(f"{self.model} has no weights: its training has diverged ({facts.diverged})")
+        return facts
 
     @cached_property
     def results(self) -> list[EvaluationResult]:

@@ -300,7 +300,8 @@ class EvaluationResult(ResultFile, Metrics, Identity):
 
     `sections`: the figures of a published benchmark, None for others. An ensemble combines the scores of the runs
     `ensemble` by `combine`; `unscored` pairs were not scored by all of them. The weights of a model may be the mean of
-    those of the runs `average`.
+    those of the runs `average`. `diverged`, `eliminated_at`: as in `run.json`. `incomplete`, which is not in the file:
+    the training of another seed has diverged.
     """
 
     content = "metrics"
@@ -315,6 +316,27 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     variance_weight: Number = NAN
     standards: dict[str, Standard] = {}
     unscored: Count = 0
+    diverged: str | None = None
+    eliminated_at: int | None = None
+    incomplete: bool = False
+
+    @property
+    def left_out(self) -> str | None:
+        """Why no pair was scored; None for others."""
+        if self.diverged is not None:
+            return f"its training has diverged ({self.diverged})"
+        if self.n == 0 and self.eliminated_at is not None:
+            return f"successive halving has eliminated it after step {self.eliminated_at:,}"
+        return None
+
+    @property
+    def mark(self) -> str:
+        """Why the run does not compete with others, in a word; empty if it does."""
+        if self.incomplete:
+            return "a seed diverged"
+        if self.diverged is not None:
+            return "diverged"
+        return "" if self.eliminated_at is None else "eliminated"
 
     @property
     def family(self) -> str:
@@ -323,11 +345,16 @@ class EvaluationResult(ResultFile, Metrics, Identity):
 
 
 def read_results(paths: Iterable[Path]) -> list[EvaluationResult]:
-    """Read `metrics.json` files, sorted by mixture, model, run and benchmark with `eval` first.
+    """Read `metrics.json` files, sorted by mixture, model, run and benchmark with `eval` first, but for those left out.
 
     Raises:
         UserError: a file is missing, damaged or another one, or repeats a run and benchmark.
     """
+    return read_all_results(paths)[0]
+
+
+def read_all_results(paths: Iterable[Path]) -> tuple[list[EvaluationResult], list[EvaluationResult]]:
+    """As `read_results`, and those that are left out."""
     files: dict[tuple[str, str], Path] = {}
     results = []
     for path in paths:
@@ -335,7 +362,20 @@ def read_results(paths: Iterable[Path]) -> list[EvaluationResult]:
         if first := files.get((result.run, result.benchmark)):
             raise UserError(f"{path} repeats run {result.run!r} on benchmark {result.benchmark!r}, already in {first}")
         files[result.run, result.benchmark] = path
-    return sorted(results, key=lambda r: (r.mixture, r.model, r.run, r.benchmark != HELD_OUT, r.benchmark))
+    results.sort(key=lambda r: (r.mixture, r.model, r.run, r.benchmark != HELD_OUT, r.benchmark))
+    diverged = {(one.mixture, one.model, one.family) for one in results if one.diverged is not None}
+    measured = [
+        one.model_copy(update={"incomplete": True}) if (one.mixture, one.model, one.family) in diverged else one
+        for one in results
+        if one.left_out is None
+    ]
+    return measured, [one for one in results if one.left_out is not None]
+
+
+def left_out_lines(results: Iterable[EvaluationResult]) -> list[str]:
+    """A sentence for each run whose training has diverged; of `read_all_results`, those left out."""
+    reasons = {one.run: one.left_out for one in results if one.diverged is not None}
+    return [f"{run} is left out: {reason}" for run, reason in reasons.items()]
 
 
 def printable(text: str) -> str:

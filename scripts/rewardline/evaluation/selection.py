@@ -7,6 +7,7 @@ Westfall and Young 1993), so that it makes no difference that the data chose the
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from rewardline.evaluation.choices import ChosenRun, PartAccuracy, Standing
 from rewardline.evaluation.compare import Preferences, Scatter, difference_of, read_preferences
 from rewardline.evaluation.leaderboards import Entry, entries
 from rewardline.evaluation.metrics.intervals import Floats, mean_interval, prompt_sums
-from rewardline.evaluation.results import read_results
+from rewardline.evaluation.results import read_all_results
 from rewardline.evaluation.settings import SelectSettings
 from rewardline.training.records.run_facts import RunFacts
 
@@ -28,22 +29,37 @@ DRAWS = 5_000
 def choose(
     settings: SelectSettings, metrics: Sequence[Path], scores: Mapping[str, Path], models: Mapping[str, Path]
 ) -> ChosenRun:
-    """The choice between the runs whose `metrics.json` are given, but for those that halving has eliminated.
+    """The choice between the runs whose `metrics.json` are given.
+
+    Those that halving has eliminated are left out, and those of which the training of a seed has diverged.
 
     `scores`: `scores.parquet` by run id; `models`: `run.json`.
 
     Raises:
         UserError: a file is missing or damaged, no run is left, or the runs have not scored the same pairs.
     """
-    eliminated = {run for run, path in models.items() if RunFacts.read(path).eliminated_at is not None}
-    found = entries(read_results(metrics))
-    candidates = [entry for entry in found if not eliminated & set(entry.runs)]
+    facts = {run: RunFacts.read(path) for run, path in models.items()}
+    diverged = {run: known.diverged for run, known in facts.items() if known.diverged is not None}
+    eliminated = {run for run, known in facts.items() if known.eliminated_at is not None}
+    found = entries(chain(*read_all_results(metrics)))
+    candidates = [entry for entry in found if not (eliminated | diverged.keys()) & set(entry.runs)]
     if not candidates:
-        raise UserError(f"select {settings.name}: successive halving has eliminated all runs; name the sweep in `from`")
-    remaining = {run: path for run, path in scores.items() if run not in eliminated}
+        if not diverged:
+            remedy = "successive halving has eliminated all runs; name the sweep in `from`"
+            raise UserError(f"select {settings.name}: {remedy}")
+        gone = ", ".join(f"{run} ({reason})" for run, reason in diverged.items())
+        raise UserError(
+            f"select {settings.name}: no run is left, as the training of {gone} has diverged"
+            + (", and halving has eliminated all others" if eliminated else "")
+            + "; leave out these values, so that others go on, or lower their learning rate"
+        )
+    runs = {run for entry in candidates for run in entry.runs}
+    remaining = {run: path for run, path in scores.items() if run in runs}
     choice = choice_between(settings, candidates, read_preferences(remaining, ()))
-    out = [entry.name for entry in found if entry not in candidates]
-    return choice.model_copy(update={"eliminated": out}) if out else choice
+    out = [entry.name for entry in found if entry not in candidates and not diverged.keys() & set(entry.runs)]
+    return choice.model_copy(
+        update={**({"eliminated": out} if out else {}), **({"diverged": diverged} if diverged else {})}
+    )
 
 
 def choice_between(settings: SelectSettings, candidates: Sequence[Entry], preferences: Preferences) -> ChosenRun:

@@ -33,7 +33,7 @@ def track(settings: TrackSettings, model: Path, metrics: Sequence[Path], local: 
         if one.sections is not None:
             values[f"benchmark/{one.benchmark}/overall"] = one.sections.overall
     known = {name: value for name, value in values.items() if not math.isnan(value)}
-    facts_shown = facts.model_dump(mode="json", include={"run", "mixture", "model", "seed", "training"})
+    facts_shown = facts.model_dump(mode="json", include={"run", "sweep", "mixture", "model", "seed", "training"})
     identity = facts.tracker_id or loggers.identity(facts.run, facts.key)
     run = loggers.TrackedRun(facts.run, facts.seed, identity, facts_shown, model, local)
     loggers.check(settings.loggers)

@@ -113,7 +113,7 @@ def benchmark_section(board: Leaderboard, data: ReportData, colors: Mapping[str,
             both = figures.score_histogram(f"{name}-scores", one.run, chosen, rejected)
             margins = figures.margin_histogram(f"{name}-margins", one.run, chosen - rejected)
             distributions.append(Distribution(one.run, both, margins, one.accuracy))
-    compared = board.entries[:COMPARED]
+    compared = board.competing[:COMPARED]
     measured = diagnostics(anchor, () if probes else compared, colors)
     findings += [
         Markup("<b>{}</b>, on the {}: it {}").format(name, board.title, text) for name, text in measured.findings
@@ -130,7 +130,7 @@ def benchmark_section(board: Leaderboard, data: ReportData, colors: Mapping[str,
         compared={entry.name: compared_with_best(entry, board, differences) for entry in board.entries},
         paired=bool(differences),
         differences=[differences[two] for two in combinations(names, 2) if two in differences and len(names) > 2],
-        legend=[(colors[e.members[0].run], e.name) for e in compared] if len(names) > 1 else [],
+        legend=[(colors[e.members[0].run], e.title) for e in compared] if len(names) > 1 else [],
         diagnostics=measured,
         subsets=_subsets(board, colors, f"{anchor}-subsets"),
         distributions=distributions,
@@ -148,7 +148,7 @@ def _scale(rates: Sequence[Rates]) -> tuple[float, float]:
 
 
 def _subsets(board: Leaderboard, colors: Mapping[str, str], name: str) -> Subsets | None:
-    series = [(colors[entry.members[0].run], entry.by_subset) for entry in board.entries[:COMPARED]]
+    series = [(colors[entry.members[0].run], entry.by_subset) for entry in board.competing[:COMPARED]]
     rows = [(subset, [rates.get(subset) for _, rates in series]) for subset in board.subsets]
     rows = [(subset, rates) for subset, rates in rows if any(rates)]
     if len(rows) < 2:

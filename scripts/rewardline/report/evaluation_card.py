@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rewardline.core.errors import UserError
 from rewardline.evaluation.leaderboards import nan_last
-from rewardline.evaluation.results import EvaluationResult, Rates, read_results
+from rewardline.evaluation.results import EvaluationResult, Rates, read_all_results
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.rendering import template
 
@@ -15,12 +15,15 @@ SUBSETS = 40
 
 def evaluation_card(metrics: Sequence[Path]) -> str:
     """The Markdown, from the `metrics.json` files of one run; a `UserError` where they are of several."""
-    results = read_results(metrics)
-    runs = sorted({one.run for one in results})
+    results, left_out = read_all_results(metrics)
+    runs = sorted({one.run for one in [*results, *left_out]})
     if len(runs) != 1:
         raise UserError(f"a card is about one run, but these metrics are of {', '.join(runs) or 'none'}")
     return template("evaluation_card.md.jinja").render(
-        run=runs[0], results=[(_title(one), one, _weakest_first(one)) for one in results], listed=SUBSETS
+        run=runs[0],
+        results=[(_title(one), one, _weakest_first(one)) for one in results],
+        left_out=[(_title(one), one.left_out) for one in left_out],
+        listed=SUBSETS,
     )
 
 

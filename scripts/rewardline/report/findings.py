@@ -36,10 +36,10 @@ def _bold(entries: Iterable[Entry]) -> Markup:
 
 def headline(board: Leaderboard, differences: Differences) -> Markup:
     """The best run of a leaderboard, its accuracy, and what that is worth, in a few sentences."""
-    best, *others = board.entries
+    best, *others = board.competing
     rates, seeds = best.total, len(best.members)
     pairs = f"{rates.n:,} pair{'' if rates.n == 1 else 's'}"
-    opening = Markup("On the {} ({}), <b>{}</b> ").format(board.title, pairs, best.name)
+    opening = Markup("On the {} ({}), <b>{}</b> ").format(board.title, pairs, best.title)
     if math.isnan(rates.accuracy):
         return opening + "has no accuracy: no pair was scored."
     known = not math.isnan(rates.low + rates.high)
@@ -84,7 +84,9 @@ def subset_findings(board: Leaderboard, probes: bool) -> list[Markup]:
     For probes the hacks that win; else the subsets with enough pairs on which the best run may be guessing.
     """
     if probes:
-        weak = [(entry, _winning_hacks(entry), "prefers the hack to the real answer: ") for entry in board.entries[1:]]
+        weak = [
+            (entry, _winning_hacks(entry), "prefers the hack to the real answer: ") for entry in board.competing[1:]
+        ]
     else:
         best = board.entries[0]
         subsets = [(name, one) for name, one in _weakest(best) if one.n >= FEW_PAIRS and one.low <= 0.5]
@@ -162,6 +164,8 @@ def _against_others(best: Entry, others: Sequence[Entry], differences: Differenc
 def compared_with_best(entry: Entry, board: Leaderboard, differences: Differences) -> str:
     """The difference of an entry to the best one in percentage points, paired where that is known."""
     best = board.entries[0]
+    if entry.mark:
+        return entry.mark
     if entry is best:
         return "best"
     if paired := differences.get((entry.name, best.name)):

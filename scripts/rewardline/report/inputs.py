@@ -13,7 +13,7 @@ from rewardline.data.pairs.probes import made_by_rule
 from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, LearningCurve
 from rewardline.evaluation.leaderboards import Leaderboard
-from rewardline.evaluation.results import EvaluationResult, read_results
+from rewardline.evaluation.results import EvaluationResult, left_out_lines, read_all_results
 from rewardline.evaluation.suspects import SUSPECTS, AuditResult, Suspect, read_suspects
 from rewardline.tokens.store import TokenManifest
 from rewardline.training.records.log_file import EvalLine, LogLine, StepLine, read_log
@@ -50,6 +50,7 @@ class ReportData:
     """What the report is made of.
 
     Attributes:
+        left_out: a sentence for each run without results.
         scores: `scores.parquet` by run and benchmark.
         pairs: folders of pairs by mixture or benchmark.
         mixtures: by mixture or benchmark.
@@ -59,6 +60,7 @@ class ReportData:
     """
 
     results: list[EvaluationResult]
+    left_out: list[str]
     scores: dict[tuple[str, str], Path]
     pairs: dict[str, Path]
     runs: list[TrainingRun]
@@ -111,8 +113,10 @@ def read_inputs(
         UserError: a file is missing or damaged.
     """
     compared = ComparisonsFile.read(comparisons) if comparisons else ComparisonsFile(boards=[])
+    results, left_out = read_all_results(metrics)
     return ReportData(
-        results=read_results(metrics),
+        results=results,
+        left_out=left_out_lines(left_out),
         scores={(path.parent.parent.name, path.parent.name): path for path in scores},
         pairs={folder.parent.name: folder for folder in pairs},
         runs=sorted(map(_read_training_run, set(models)), key=lambda one: one.facts.run),

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import matplotlib.style
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from rewardline.core.files import atomic_file
 from rewardline.data.pairs.left_out import TokensAccount
@@ -33,7 +33,7 @@ MANY_REJECTED, MANY_TRUNCATED = 0.1, 0.05
 
 def write_report(data: ReportData, output: Path) -> None:
     """Draw the figures and write the page; a `UserError` names a file of scores or pairs that is missing or damaged."""
-    families = _families(data.results)
+    families, marks = _families(data.results)
     names = {name: [one.run for one in members] for name, members in families.items()}
     colors = {
         run: shade(RUN_COLORS[k % len(RUN_COLORS)], seed)
@@ -54,6 +54,7 @@ def write_report(data: ReportData, output: Path) -> None:
         benchmarks=benchmarks,
         totals=[{entry.name: entry.total for entry in board.entries} for board in boards],
         families=names,
+        marks=marks,
         colors=colors,
         answers=[(CHOSEN, "chosen"), (REJECTED, "rejected")],
         audits=[(audit, mislabeled(suspects), len(suspects)) for audit, suspects in data.audits],
@@ -78,12 +79,13 @@ def write_report(data: ReportData, output: Path) -> None:
         partial.write_text(html, encoding="utf-8")
 
 
-def _families(results: Sequence[EvaluationResult]) -> dict[str, list[EvaluationResult]]:
-    """A result of each run, seeds of one run together under their common name; in the order of the results."""
+def _families(results: Sequence[EvaluationResult]) -> tuple[dict[str, list[EvaluationResult]], dict[str, str]]:
+    """A result of each run, seeds of one run together under their common name, in the order of the results; marks."""
     first: dict[str, EvaluationResult] = {}
     for one in results:
         first.setdefault(one.run, one.model_copy(update={"benchmark": ""}))
-    return {entry.name: list(entry.members) for entry in entries(first.values())}
+    found = entries(first.values())
+    return {entry.name: list(entry.members) for entry in found}, {entry.name: entry.mark for entry in found}
 
 
 def _account(data: ReportData) -> list[str]:
@@ -96,7 +98,8 @@ def _account(data: ReportData) -> list[str]:
 
 def _findings(data: ReportData, benchmarks: Sequence[BenchmarkSection]) -> list[Markup]:
     """What deserves attention in training, on the benchmarks and in the data."""
-    findings = [finding for run in data.runs for finding in training_findings(run)]
+    findings = [escape(line) for line in data.left_out]
+    findings += [finding for run in data.runs for finding in training_findings(run)]
     findings += [finding for one in benchmarks for finding in one.findings]
     rejected = {name: ratio(sum(one.rejects.values()), one.rows_in) for name, one in data.mixtures.items()}
     findings += _exceeding(rejected, MANY_REJECTED, "{} of the rows read were rejected; see Data for why.")

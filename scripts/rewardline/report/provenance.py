@@ -46,11 +46,12 @@ def provenance(runs: Sequence[RunFacts]) -> list[Provenance]:
 def varied_settings(runs: Sequence[RunFacts]) -> dict[str, dict[str, str]]:
     """The settings that differ between runs: by key of the configuration, the value of each run by its id.
 
-    Among them, if it differs, the step at which halving eliminated a run.
+    Among them, if they differ, the step at which halving eliminated a run, and how its training has diverged.
     """
     records = {
         run.run: {
             **{"fraction": f"{run.fraction:g}", "eliminated_at": f"{run.eliminated_at or ''}"},
+            "diverged": printable(run.diverged or ""),
             **_flat(run.training.model_dump(mode="json"), "training"),
         }
         for run in runs

@@ -17,7 +17,7 @@ from rewardline.data.pairs.left_out import PairsAccount, TokensAccount
 from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
-from rewardline.evaluation.results import EvaluationResult, Rates, printable, read_results
+from rewardline.evaluation.results import EvaluationResult, Rates, left_out_lines, printable, read_all_results
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
 from rewardline.report.provenance import varied_settings
@@ -51,11 +51,13 @@ SCREEN = 48
 """Lines that the final summary takes at most; what was lost or failed is shown in full before subsets are."""
 ROWS_SHOWN = 12
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
-NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN = 4, 4, 6, 7
-"""Lines on noise, learning curves, choices, and on what became of the data."""
+NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN = 4, 4, 6, 7, 3
+"""Lines on noise, learning curves, choices, what became of the data, and runs that are left out."""
 BOARDS_SHOWN = 2
 SUBSETS_SHOWN, LEAST_SUBSETS = 12, 4
 ENTRIES_SHOWN = 4
+MARK = " *"
+"""The end of the names of runs that do not compete with others."""
 NAMED = 3
 """Differences within noise that are named."""
 FAILURE_LINES = 12
@@ -118,12 +120,15 @@ def final_summary(
     `comparisons` says which differences are within noise. Plain text without color; lines fit `width` columns as long
     as the numbers leave room for the names. Subsets take what is left of `height` lines.
     """
-    results = read_results(metrics)
+    results, left_out = read_all_results(metrics)
+    gone = _first([_wrapped(line, width) for line in left_out_lines(left_out)], LEFT_OUT_SHOWN)
     if not results:
-        return "no evaluation is up to date"
+        return "\n".join(["no evaluation is up to date", *gone])
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
     parts = [
-        "\n".join([_results(entries(results, compared.boards), width), *_first(noise(compared, width), NOISE_SHOWN)])
+        "\n".join(
+            [_results(entries(results, compared.boards), width), *gone, *_first(noise(compared, width), NOISE_SHOWN)]
+        )
     ]
     curves = [_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error"]
     parts += ["\n".join(_first(curves, CURVES_SHOWN))] if curves else []
@@ -242,22 +247,26 @@ def _results(entries: Sequence[Entry], width: int) -> str:
     for entry in sorted(entries, key=_best_first) if is_long else entries:
         for one in entry.members if not is_long or len(entry.members) == 1 else ():
             means = (one.chosen_mean, one.rejected_mean)
-            rows.append(_row(one.run, one.benchmark, one.total, interval(one.total), means))
+            name = one.run + MARK * bool(entry.mark)
+            rows.append(_row(name, one.benchmark, one.total, interval(one.total), means))
         if len(entry.members) > 1:
-            name, benchmark = f"{entry.name}, {len(entry.members)} seeds", entry.members[0].benchmark
+            name = f"{entry.name}, {len(entry.members)} seeds{MARK * bool(entry.mark)}"
+            benchmark = entry.members[0].benchmark
             means = (entry.mean("chosen_mean"), entry.mean("rejected_mean"))
             rows.append(_row(name, benchmark, entry.total, interval(entry.total), means))
             notes[1:] = [
                 "95% interval: for other prompts; of several seeds for other seeds too, so few seeds leave it wide"
             ]
+    if any(row[0].endswith(MARK) for row in rows[:ROWS_SHOWN]):
+        notes.append(f"{MARK.strip()}: eliminated by successive halving, or the training of a seed has diverged")
     if len(rows) > ROWS_SHOWN:
         notes.insert(0, f"... and {len(rows) - ROWS_SHOWN:,} more rows in the report and summary.tsv")
     return "\n".join([*_table(columns, rows[:ROWS_SHOWN], width, names=2), *notes])
 
 
-def _best_first(entry: Entry) -> tuple[bool, str, float]:
+def _best_first(entry: Entry) -> tuple[bool, str, bool, float]:
     benchmark, accuracy = entry.members[0].benchmark, entry.total.accuracy
-    return benchmark != HELD_OUT, benchmark, -accuracy if accuracy >= 0 else 0.0
+    return benchmark != HELD_OUT, benchmark, bool(entry.mark), -accuracy if accuracy >= 0 else 0.0
 
 
 def _row(name: str, benchmark: str, rates: Rates, certainty: str, means: tuple[float, float]) -> list[str]:
@@ -266,14 +275,14 @@ def _row(name: str, benchmark: str, rates: Rates, certainty: str, means: tuple[f
 
 
 def _by_subset(board: Leaderboard, width: int, most: int) -> str:
-    shown, subsets = board.entries[:ENTRIES_SHOWN], board.subsets
+    shown, subsets = board.competing[:ENTRIES_SHOWN], board.subsets
     rows = []
     for name in subsets[:most]:
         known = next(entry.by_subset[name] for entry in board.entries if name in entry.by_subset)
         rates = [entry.by_subset.get(name) for entry in shown]
         accuracies = [percent(one.accuracy) if one else "-" for one in rates]
         rows.append([name, f"{known.n:,}", *accuracies, percent(known.length)])
-    names = ["accuracy"] if len(board.entries) == 1 else [shorten(entry.name, 14) for entry in shown]
+    names = ["accuracy"] if len(shown) == 1 else [shorten(entry.name, 14) for entry in shown]
     lines = [f"Accuracy by subset, {board.title}, weakest first"]
     lines += _table(["subset", "pairs", *names, "length only"], rows, width, names=1)
     if len(subsets) > most:

@@ -45,8 +45,8 @@ def sweep_sections(boards: Sequence[Leaderboard], facts: Mapping[str, RunFacts])
             if known and known.sweep:
                 sweeps.setdefault(known.sweep, []).append(entry)
         for name, entries in sweeps.items():
-            complete = [entry for entry in entries if facts[entry.runs[0]].eliminated_at is None]
-            eliminated, entries = len(entries) - len(complete), complete
+            eliminated = sum(facts[entry.runs[0]].eliminated_at is not None for entry in entries)
+            entries = [e for e in entries if facts[e.runs[0]].eliminated_at is None and not e.mark]
             runs = [facts[entry.runs[0]] for entry in entries]
             varied = _with_names(varied_settings(runs), runs)
             anchor = f"sweep-{number}-{len(sections)}"

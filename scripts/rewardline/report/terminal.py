@@ -13,6 +13,7 @@ TARGETS = ("all", "show")
 """Rules that only collect files; they are not shown."""
 NOISE = (
     *("Assuming unrestricted", "Using shell", "Conda environments: ignored", "Singularity containers: ignored"),
+    *("Updating checkpoint dependencies", "DAG of jobs will be updated", "The run involves checkpoint jobs"),
     *("Select jobs to execute", "Job failed, going on with independent jobs", "Exiting because a job execution failed"),
 )
 """How messages begin that say nothing about this workflow."""

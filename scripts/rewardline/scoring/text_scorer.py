@@ -78,9 +78,9 @@ class Scorer:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = model_folder(model, revision=revision, code=trust_remote_code, bins=convert_bin)
         verify_model(folder, repair=False)
+        trained = _tokenization(folder)
         loaded, is_chat = load_any(folder, dtype=dtype, trust_remote_code=trust_remote_code, convert_bin=convert_bin)
         text_tokenizer = load_tokenizer(tokenizer or _tokenizer_source(folder, is_chat), trust_remote_code)
-        trained = _tokenization(folder)
         if trained is None and is_export(text_tokenizer.chat_template):
             log.warning("%s has no run.json: its files cannot be checked, and max_length is the tokenizer's", model)
             trained = RunTokenization()
@@ -192,9 +192,15 @@ def _comparison(item: EncodedAnswers) -> Comparison:
 
 
 def _tokenization(folder: Path) -> RunTokenization | None:
-    """How the text of a model that rewardline trained became tokens; None for other models."""
+    """How the text of a model that rewardline trained became tokens; None for other models.
+
+    Raises:
+        UserError: its training has diverged.
+    """
     path = folder / "run.json"
     run = read_manifest(path, repair=False) if path.is_file() else None
+    if isinstance(run, dict) and run.get("diverged"):
+        raise UserError(f"{folder} has no weights: its training has diverged ({run['diverged']}); name another model")
     tokenization = run.get("tokenization") if isinstance(run, dict) else None
     return RunTokenization.model_validate(tokenization) if tokenization else None
 

@@ -1,12 +1,12 @@
 """Successive halving (Jamieson and Talwalkar 2016, arXiv 1502.07943): rungs, after which the best cells continue."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from rewardline.core.artifacts import Manifest
+from rewardline.core.artifacts import Manifest, read_manifest
 from rewardline.core.errors import UserError
 from rewardline.core.settings import Integer, Settings
 
@@ -24,8 +24,9 @@ class HalvingSettings(Settings):
 
 
 class RungResult(Manifest):
-    """A run after a rung: its accuracy over `pairs` held-out pairs; None if an earlier rung has eliminated it.
+    """A run after a rung: its accuracy over `pairs` held-out pairs; None if it has ended before.
 
+    `diverged`: how its training has ended, if it has diverged; else an earlier rung has eliminated it.
     `key`: that of the training run with the step and the share of the prompts.
     """
 
@@ -34,15 +35,20 @@ class RungResult(Manifest):
     step: int
     pairs: int = 0
     accuracy: float | None = None
+    diverged: str | None = None
 
 
 class CellAccuracy(BaseModel):
-    """A cell of a sweep: its run ids, their mean accuracy, and whether it continues."""
+    """A cell of a sweep: its run ids, their mean accuracy, and whether it continues.
+
+    If the training of one of them has diverged, there is no accuracy, but what happened, by run id.
+    """
 
     name: str
     runs: list[str]
-    accuracy: float
-    goes_on: bool
+    accuracy: float | None
+    goes_on: bool = False
+    diverged: dict[str, str] = {}
 
 
 class Rung(Manifest):
@@ -58,28 +64,42 @@ class Rung(Manifest):
 
     def sentence(self) -> str:
         """The rung in words."""
-        last = [cell for cell in self.cells if cell.goes_on][-1]
+        least = min(cell.accuracy for cell in self.cells if cell.goes_on and cell.accuracy is not None)
+        diverged = [one for cell in self.cells for one in described(cell.diverged)]
         return (
             f"{self.sweep}: {sum(cell.goes_on for cell in self.cells)} of {len(self.cells)} cells went on after step"
-            f" {self.step:,}, those with an accuracy of {100 * last.accuracy:.1f}% or more on the pairs that choose"
+            f" {self.step:,}, those with an accuracy of {100 * least:.1f}% or more on the pairs that choose"
+            + (f"; eliminated, as it has diverged: {', '.join(diverged)}" if diverged else "")
         )
+
+
+def described(diverged: Mapping[str, str]) -> list[str]:
+    """What happened to runs whose training has diverged, by run id, each in words."""
+    return [f"{run} ({reason})" for run, reason in diverged.items()]
 
 
 def choose_cells(settings: HalvingSettings, folder: Path) -> Rung:
     """The cells that continue, by the results in `folder`, a file for each run. The name decides between equal ones.
 
+    A cell with a run that has diverged does not, even if fewer are left than should.
+
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or all cells have diverged.
     """
     found: list[CellAccuracy] = []
     for name, runs in settings.cells.items():
-        rates = [RungResult.read(folder / f"{run}.json").accuracy for run in runs]
-        known = [rate for rate in rates if rate is not None]
-        if known:
-            found.append(CellAccuracy(name=name, runs=runs, accuracy=fmean(known), goes_on=False))
-    found.sort(key=lambda cell: (-cell.accuracy, cell.name))
+        results = [RungResult.read(folder / f"{run}.json") for run in runs]
+        diverged = {one.run: one.diverged for one in results if one.diverged is not None}
+        known = [one.accuracy for one in results if one.accuracy is not None]
+        if known or diverged:
+            accuracy = None if diverged else fmean(known)
+            found.append(CellAccuracy(name=name, runs=runs, accuracy=accuracy, diverged=diverged))
+    found.sort(key=lambda cell: (cell.accuracy is None, -(cell.accuracy or 0.0), cell.name))
     for cell in found[: settings.keep]:
-        cell.goes_on = True
+        cell.goes_on = cell.accuracy is not None
+    if not any(cell.goes_on for cell in found):
+        reasons = ", ".join(one for cell in found for one in described(cell.diverged))
+        raise UserError(f"{settings.sweep}: all cells have diverged: {reasons}. Lower the learning rates of its grid")
     return Rung(sweep=settings.sweep, step=settings.step, cells=found)
 
 
@@ -90,6 +110,18 @@ def eliminated_at(run: str, rungs: Sequence[Path]) -> int | None:
         UserError: a file is missing or damaged.
     """
     return next((rung.step for rung in map(Rung.read, rungs) if not rung.goes_on(run)), None)
+
+
+def last_step(run: str, rungs: Sequence[Path]) -> str:
+    """The step of the rung after which a run is stopped, as far as the files exist; empty if it continues."""
+    for path in rungs:
+        try:
+            rung = Rung.model_validate(read_manifest(path, repair=False))
+        except (UserError, ValidationError):
+            break
+        if not rung.goes_on(run):
+            return str(rung.step)
+    return ""
 
 
 def check_first(step: int, total: int) -> None:

@@ -30,6 +30,15 @@ from rewardline.training.throughput import Counts, Work
 
 log = logging.getLogger(__name__)
 
+
+class TrainingDivergedError(UserError):
+    """The loss or the gradient of a step is not finite; `reason`: which, and at which step."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 UNSAVED_SECONDS = 60.0
 """How much of a training run may be lost by a kill between its last step and its export."""
 
@@ -79,7 +88,11 @@ class TrainingLoop:
         self._saved_at = 0.0
 
     def run(self) -> None:
-        """Train from the newest checkpoint, or from the start, to the end or `until`."""
+        """Train from the newest checkpoint, or from the start, to the end or `until`.
+
+        Raises:
+            TrainingDivergedError: in every process.
+        """
         training = self.settings.training
         signals.on_stop(self._on_stop)
         self._restore()
@@ -112,6 +125,10 @@ class TrainingLoop:
         stays = self.until is not None and self.state.step > done
         if stays or (late and (training.checkpoint_every or training.checkpoint_minutes)):
             self._save()
+        self.close()
+
+    def close(self) -> None:
+        """Close the logs."""
         for logger in self._loggers:
             logger.close()
         signals.on_stop(signals.leave)
@@ -148,7 +165,8 @@ class TrainingLoop:
             data = self.optimizer_step.sampler.data
             ids = [pair.pair_id for piece in planned.pieces for pair in cut(data[piece.index], piece).pairs]
             precision = self.settings.training.precision
-            raise UserError(health.divergence_message(str(error), state.step + 1, ids, precision)) from error
+            message = health.divergence_message(str(error), state.step + 1, ids, precision)
+            raise TrainingDivergedError(message, f"{error} at step {state.step + 1:,}") from error
         seconds, sums = time.perf_counter() - begin, result.sums
         state.step += 1
         state.pairs += int(sums.pairs)

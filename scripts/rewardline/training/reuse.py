@@ -190,9 +190,10 @@ class TrainingJob:
             log.warning("%s; scoring again", error)
             return False
 
-    def write_result(self, pairs: int, accuracy: float) -> None:
-        """Write the result of the rung: the accuracy over some held-out pairs."""
-        result = RungResult(run=self.settings.run, key=self.key, step=self.until or 0, pairs=pairs, accuracy=accuracy)
+    def write_result(self, pairs: int = 0, accuracy: float | None = None, diverged: str | None = None) -> None:
+        """Write the result of the rung: the accuracy over some held-out pairs, or how the training has diverged."""
+        common = {"run": self.settings.run, "key": self.key, "step": self.until or 0}
+        result = RungResult.model_validate({**common, "pairs": pairs, "accuracy": accuracy, "diverged": diverged})
         write_sealed(self.result, result.as_json())
 
     def _publish_result(self, output: Path) -> None:

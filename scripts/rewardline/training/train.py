@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline.core import versions
@@ -30,7 +31,7 @@ from rewardline.training import engine, held_out
 from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.export import export_model, take_best_weights
 from rewardline.training.halving import check_first
-from rewardline.training.loop import TrainingLoop
+from rewardline.training.loop import TrainingDivergedError, TrainingLoop
 from rewardline.training.records import loggers
 from rewardline.training.records.log_file import read_unfinished_log
 from rewardline.training.records.run_facts import RunFacts
@@ -45,7 +46,8 @@ log = logging.getLogger(__name__)
 def train(job: TrainingJob) -> None:
     """Train, and export the model with its run.json to the job's `folder / "model"`; to a rung, write its result.
 
-    Every process of the training run calls it.
+    A cell of a sweep whose training diverges leaves that instead, so that the others go on: a rung's result that says
+    it, or a model without weights. Every process of the training run calls it.
 
     Raises:
         UserError: something that the user can fix, such as a base model that cannot be loaded.
@@ -86,7 +88,20 @@ def train(job: TrainingJob) -> None:
             used,
             cores,
         )
-    loop.run()
+    diverged = None
+    try:
+        loop.run()
+    except TrainingDivergedError as error:
+        if settings.sweep is None:
+            raise
+        log.warning("%s", error)
+        diverged = error.reason
+        loop.close()
+    if settings.rung is not None and diverged is not None:
+        if rank() == 0:
+            job.write_result(diverged=diverged)
+        _end()
+        return
     if compilations := flex.compilations():
         log.info("kernels were compiled %d time(s)", compilations)
     if settings.rung is not None:
@@ -99,9 +114,11 @@ def train(job: TrainingJob) -> None:
         _end()
         return
     work = loop.work.total()
-    exported_step = take_best_weights(model, loop.state.selection, folder, training, loop.state.step)
-    normalization = held_out.score_moments(running, eval_loader) if training.normalize else None
-    weights = engine.full_state(model.model)
+    exported_step, normalization, weights = loop.state.step, None, None
+    if diverged is None:
+        exported_step = take_best_weights(model, loop.state.selection, folder, training, loop.state.step)
+        normalization = held_out.score_moments(running, eval_loader) if training.normalize else None
+        weights = engine.full_state(model.model)
     del partitioned
     if rank() == 0:
         partial = folder / ".model.partial"
@@ -109,11 +126,16 @@ def train(job: TrainingJob) -> None:
         set_end_token(tokenizer, data.manifest.end_token)
         tokenizer.chat_template = data.manifest.chat_template
         tokenizer.model_max_length = max_length
-        stored = export_model(settings, job.base, tokenizer, weights, partial, normalization)
+        stored = None
+        if weights is None:
+            _leave_no_weights(job.base, partial)
+        else:
+            stored = export_model(settings, job.base, tokenizer, weights, partial, normalization)
         shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
         loggers.keep_curves(folder, partial)
         facts = {
             **_facts(job, model, data, loop, exported_step),
+            "diverged": diverged,
             **utilization(model, work, loop.state.tokens, max(loop.state.seconds, 1e-9), peak),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             "normalization": stored,
@@ -124,6 +146,13 @@ def train(job: TrainingJob) -> None:
         apply_umask(partial)
         partial.replace(folder / "model")
     _end()
+
+
+def _leave_no_weights(base: Path, folder: Path) -> None:
+    """The files of a model without a tensor, which nothing loads by mistake."""
+    folder.mkdir()
+    shutil.copyfile(base / "config.json", folder / "config.json")
+    save_file({}, folder / "model.safetensors", {"format": "pt"})
 
 
 def _end() -> None:

@@ -59,6 +59,28 @@ def test_eliminated_cells_are_in_the_tables_and_not_in_the_figures(results: Resu
     )
 
 
+def test_what_is_eliminated_or_has_diverged_is_marked_and_never_the_headline(results: Results) -> None:
+    def change(run: str, **changes: object) -> None:
+        path = results.root / "evals" / run / "eval" / "metrics.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    for name in ("early", "half-seed0", "half-seed1"):
+        results.eval(name, skill=9.0, subsets=(), seed=int(name[-1]) if "seed" in name else 0)
+        results.model(name, sweep="s")
+    change("early", eliminated_at=20)
+    change("half-seed1", n=0, accuracy=None, diverged="the loss is not finite at step 3")
+    page = Page(results.page())
+    for run in ("early", "half-seed0"):
+        assert f"{run} does best" not in page.text
+    assert (
+        "does best" in page.text and "early (eliminated)" in page.text and "half-seed0 (a seed diverged)" in page.text
+    )
+    gone = "half-seed1 is left out: its training has diverged (the loss is not finite at step 3)"
+    assert gone in page.text
+    shown = final_summary(sorted(results.root.rglob("metrics.json")))
+    assert gone in " ".join(shown.split()) and "early *" in shown and "half-seed0 *" in shown
+
+
 @pytest.mark.usefixtures("results")
 def test_the_choice_and_the_learning_curve_are_told_in_words(tmp_path: Path) -> None:
     curves = [{**CURVE, "metric": metric} for metric in ("error", "loss")]

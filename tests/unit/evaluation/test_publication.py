@@ -50,6 +50,7 @@ class ModelHub(ThreadingHTTPServer):
         self.paused = threading.Event()  # set when an upload waits for ever in place of failing
         self.pause = False
         self.base_license: str | None = None
+        self.refusals: list[int] = []  # the statuses of the next commits, before one is made
 
     @property
     def url(self) -> str:
@@ -123,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def make_commit(self, repo: str, lines: list[Json]) -> None:
         header, *operations = lines
+        if self.server.refusals:
+            return self.refuse(self.server.refusals.pop(0), "Refused once.")
         if header["value"].get("parentCommit", self.commit) != self.commit:
             return self.refuse(412, "A commit has happened since.")
         files = dict(self.server.repos[repo])
@@ -373,10 +376,11 @@ def test_a_dry_run_shows_the_card_and_the_files_and_needs_no_hub(
         ("hf_reader", "me/judge", (), "may only read.*HF_TOKEN"),
         ("hf_other", "me/judge", (), "does not accept the token.*HF_TOKEN"),
         ("hf_writer", "you/judge", (), "no right to write there.*HF_TOKEN"),
-        ("hf_writer", "judge", (), "expected owner/name"),
+        *[("hf_writer", name, (), "expected owner/name") for name in ("judge", "", "a/b/c", "https://hub.co/me/judge")],
+        *[("hf_writer", name, (), "cannot be the name|expected owner/name") for name in ("me/", "/judge", "me/..")],
         ("hf_writer", "me/a b", (), "cannot be the name"),
         ("hf_writer", "me/public", ("--private",), "is a public repository"),
-        ("hf_writer", "me/judge", ("--max-shard-size", "big"), "expected a size"),
+        *[("hf_writer", "me/judge", ("--max-shard-size", size), "expected a size") for size in ("big", "0", "0.1", "")],
         ("hf_writer", "me/judge", ("--license", "What I like"), "license"),
     ],
 )
@@ -394,6 +398,42 @@ def test_what_cannot_be_published_is_one_message_and_changes_nothing(
     with pytest.raises(UserError, match=message):
         call(model, *options, repo=repo)
     assert (hub.commits, hub.stored) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "does not accept the token.*HF_TOKEN"),
+        (403, "no right to write there.*HF_TOKEN"),
+        (409, "did not complete .*The same command continues"),
+        (412, "was changed during the upload.*same command again"),
+        *[(status, "did not complete .*The same command continues") for status in (429, 500, 502, 503, 504)],
+    ],
+)
+def test_a_commit_that_is_refused_once_is_made_by_the_same_command(
+    model: Path, hub: ModelHub, status: int, message: str
+) -> None:
+    hub.repos["me/judge"], hub.private["me/judge"] = {"notes.md": b"mine", "pytorch_model.bin": b"old"}, False
+    before = dict(hub.repos["me/judge"])
+    hub.refusals = [status]
+    with pytest.raises(UserError, match=message):
+        call(model)
+    assert (hub.commits, hub.repos["me/judge"]) == (0, before)
+    sent: list[str] = []
+    hub.stored = Recording(dict(hub.stored), sent)
+    call(model)
+    assert (hub.commits, sent) == (1, [])
+    now = hub.repos["me/judge"]
+    assert now["notes.md"] == b"mine" and "pytorch_model.bin" not in now and "README.md" in now
+
+
+def test_shards_may_be_smaller_than_a_tensor(model: Path, hub: ModelHub, tmp_path: Path) -> None:
+    call(model, "--max-shard-size", "1")
+    copy = download(hub, tmp_path / "copy")
+    weights = json.loads((copy / "model.safetensors.index.json").read_text())["weight_map"]
+    assert len(set(weights.values())) == len(weights) == len(list(copy.glob("model-*.safetensors")))
+    assert verify_model(copy, repair=False)
+    assert AutoModelForSequenceClassification.from_pretrained(copy).num_labels == 1
 
 
 @pytest.mark.usefixtures("hub")

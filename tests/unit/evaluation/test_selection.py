@@ -47,6 +47,15 @@ def test_equal_runs_are_within_noise_and_the_figure_told_is_not_too_high(
         assert optimistic > 0.005 and abs(honest) < 0.5 * optimistic
 
 
+def test_equal_settings_whose_seeds_scatter_unlike_each_other_are_within_noise() -> None:
+    rng = np.random.default_rng(3)
+    sweeps, alarms, scatter = 200, 0, np.array([0.03, 0.03, 0.03, 0.3])[:, None, None]
+    for _ in range(sweeps):
+        skill = 0.8 * np.sqrt(1.25 + scatter**2) + scatter * rng.normal(size=(4, 2, 1)) - rng.normal(size=400)
+        alarms += len(choice(skill + 0.5 * rng.normal(size=(4, 2, 400)) > 0).within_noise) < 3
+    assert alarms / sweeps <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / sweeps)
+
+
 def test_a_planted_winner_is_found_and_stands_out() -> None:
     rng = np.random.default_rng(5)
     found = stands_out = 0
@@ -119,6 +128,28 @@ def test_what_halving_eliminated_is_not_chosen_however_good_it_is(tmp_path: Path
     assert "eliminated 1 before the end of its training" in found.sentences()[0]
     with pytest.raises(UserError, match="halving has eliminated all runs"):
         run(tmp_path, {"early": scores["early"]})
+
+
+def test_a_setting_of_which_a_seed_diverged_is_not_chosen_and_named(tmp_path: Path) -> None:
+    results, scores = Results(tmp_path), {}
+    for name, seed, kind in (("a", 0, "perfect"), ("a", 1, "noise"), ("b", 0, "noise"), ("b", 1, "noise")):
+        run_id = f"{name}-seed{seed}"
+        value = results.eval(run_id, seed=seed)
+        reason = "the loss is not finite at step 3" if run_id == "a-seed1" else None
+        results.model(run_id, seed=seed, diverged=reason)
+        (tmp_path / "models" / run_id / "README.md").write_text("#\n")
+        folder = tmp_path / "evals" / run_id / "eval"
+        scores[run_id] = stored(table(np.random.default_rng(seed), 200, scores=kind), folder)
+        if reason:
+            gone = {key: value[key] for key in ("run", "mixture", "model", "seed", "benchmark")}
+            (folder / "metrics.json").write_text(json.dumps({**gone, "n": 0, "accuracy": None, "diverged": reason}))
+    assert run(tmp_path, scores) == 0
+    found = ChosenRun.read(tmp_path / "models" / "best" / "selection.json")
+    assert (found.best, found.differences, found.eliminated) == ("b", [], [])
+    assert found.diverged == {"a-seed1": "the loss is not finite at step 3"}
+    assert "as training has diverged: a-seed1 (the loss is not finite at step 3)." in found.sentences()[0]
+    with pytest.raises(UserError, match=r"no run is left, as the training of a-seed1 .* has diverged; leave out"):
+        run(tmp_path, {name: path for name, path in scores.items() if name.startswith("a")})
 
 
 def test_runs_without_common_pairs_are_refused(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ class RunFacts(Manifest):
         average: the runs of whose weights those of the model are the mean; `steps`, `pairs`, `tokens` and `seconds`
             are then sums over them, and all else that differs is that of the first.
         steps, exported_step: optimizer steps that were taken, and the step whose weights the model has.
+        diverged: why and at which step training diverged, as a cell of a sweep may: the model then has no weights.
         eliminated_at: the step after which successive halving ended the training; None for a complete one.
         pairs, tokens, seconds: sums over the steps; tokens of chosen and rejected in full.
         final: the last loss and evaluation up to the exported step.
@@ -70,6 +71,7 @@ class RunFacts(Manifest):
     train_pairs: int
     steps: int
     exported_step: int
+    diverged: str | None = None
     eliminated_at: int | None = None
     continued: list[Resumption]
     pairs: int
