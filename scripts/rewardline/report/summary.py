@@ -51,8 +51,8 @@ SCREEN = 48
 """Lines that the final summary takes at most; what was lost or failed is shown in full before subsets are."""
 ROWS_SHOWN = 12
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
-NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN = 4, 4, 6, 7, 3
-"""Lines on noise, learning curves, choices, what became of the data, and runs that are left out."""
+NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN, RUNGS_SHOWN = 4, 4, 6, 7, 2, 3
+"""Lines on noise, learning curves, choices, what became of the data, runs that are left out, and halving."""
 BOARDS_SHOWN = 2
 SUBSETS_SHOWN, LEAST_SUBSETS = 12, 4
 ENTRIES_SHOWN = 4
@@ -125,11 +125,8 @@ def final_summary(
     if not results:
         return "\n".join(["no evaluation is up to date", *gone])
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
-    parts = [
-        "\n".join(
-            [_results(entries(results, compared.boards), width), *gone, *_first(noise(compared, width), NOISE_SHOWN)]
-        )
-    ]
+    said = [*gone, *_first(noise(compared, width), NOISE_SHOWN)]
+    parts = ["\n".join([_results(entries(results, compared.boards), width), *said])]
     curves = [_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error"]
     parts += ["\n".join(_first(curves, CURVES_SHOWN))] if curves else []
     left, shown = [board for board in leaderboards(results) if len(board.subsets) > 1], 0
@@ -163,7 +160,7 @@ def choices(selections: Sequence[Path], width: int = 100) -> str:
 
 def halvings(rungs: Sequence[Path], width: int = 100) -> str:
     """How many cells of sweeps went on after each rung, as lines; `rungs` are `Rung` files."""
-    return "\n".join(_first([_wrapped(Rung.read(path).sentence(), width) for path in rungs], CHOICES_SHOWN))
+    return "\n".join(_first([_wrapped(Rung.read(path).sentence(), width) for path in rungs], RUNGS_SHOWN))
 
 
 def account(stats: Sequence[Path], tokens: Sequence[Path], bases: Sequence[Path], width: int = 100) -> str:

@@ -10,6 +10,9 @@ from rewardline.core.artifacts import Manifest, read_manifest
 from rewardline.core.errors import UserError
 from rewardline.core.settings import Integer, Settings
 
+NAMED = 3
+"""Runs that a sentence names."""
+
 
 class HalvingSettings(Settings):
     """What the choice after a rung depends on.
@@ -66,6 +69,7 @@ class Rung(Manifest):
         """The rung in words."""
         least = min(cell.accuracy for cell in self.cells if cell.goes_on and cell.accuracy is not None)
         diverged = [one for cell in self.cells for one in described(cell.diverged)]
+        diverged[NAMED:] = [f"{len(diverged) - NAMED:,} more"] if len(diverged) > NAMED else []
         return (
             f"{self.sweep}: {sum(cell.goes_on for cell in self.cells)} of {len(self.cells)} cells went on after step"
             f" {self.step:,}, those with an accuracy of {100 * least:.1f}% or more on the pairs that choose"

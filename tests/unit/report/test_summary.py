@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import leaderboards
 from rewardline.evaluation.results import read_results
-from rewardline.report.summary import abrupt_end, failure_message, final_summary, noise, stop_message
+from rewardline.report.summary import SCREEN, abrupt_end, choices, failure_message, final_summary, halvings, noise, stop_message
 
 from support.results_folder import Results
 
@@ -177,6 +178,50 @@ def test_final_summary_fits_on_a_screen_whatever_the_number_of_runs(tmp_path: Pa
     assert "... and 148 more rows in the report and summary.tsv" in lines
     assert "accuracy by subset on 4 benchmarks is in the report" in lines
     assert all(len(line) <= 100 for line in lines)
+
+
+def test_all_that_a_large_sweep_has_to_say_fits_on_a_screen(tmp_path: Path) -> None:
+    """100 runs on two benchmarks, half eliminated, a tenth diverged, with a choice, rungs and much lost data."""
+    names = [f"sweep-lr={k}e-05,loss=kwise,weight_decay={k % 7}" for k in range(100)]
+    reason = "the loss is not finite at step 31"
+    paths = []
+    for k, (name, benchmark) in enumerate(product(names, ("eval", "other"))):
+        gone = {"n": 0, "accuracy": None, "diverged": reason} if k % 20 < 2 else {}
+        ended = {"eliminated_at": 200} if k % 4 < 2 else {}
+        paths.append(metrics(tmp_path, name, benchmark, **ended, **gone))
+    close = {"n": 400, "difference": 0.01, "low": -0.01, "high": 0.03}
+    boards = [
+        {
+            "benchmark": name,
+            "mixture": None,
+            "differences": [close | {"first": a, "second": b} for a, b in pairwise(names[:20])],
+        }
+        for name in ("eval", "other")
+    ]
+    (tmp_path / "comparisons.json").write_text(json.dumps({"boards": boards}))
+    cells = [{"name": name, "runs": [name], "accuracy": 0.5, "goes_on": k < 33} for k, name in enumerate(names)]
+    cells[-1] |= {"accuracy": None, "diverged": dict.fromkeys(names[60:], reason)}
+    rungs = []
+    for number in range(3):
+        rungs.append(tmp_path / f"{number}.json")
+        rungs[-1].write_text(json.dumps({"sweep": "sweep", "step": 200, "cells": cells}))
+    part = {"n": 200, "accuracy": 0.8, "accuracy_low": 0.75, "accuracy_high": 0.85}
+    chosen = {"name": "best", "benchmark": "eval", "mixture": "demo", "best": names[0], "run": names[0]}
+    chosen |= {"chosen_on": part, "reported_on": part, "eliminated": names[50:], "diverged": dict.fromkeys(names, "x")}
+    standings = [{"name": name, "runs": [name], "chosen_on": part} for name in names]
+    differences = [close | {"first": names[0], "second": name} for name in names[1:]]
+    (tmp_path / "selection.json").write_text(json.dumps(chosen | {"standings": standings, "differences": differences}))
+    others = [
+        choices([tmp_path / "selection.json"]),
+        halvings(rungs),
+        "a line on the data\n" * 7 + "more",
+        "report\nmodels",
+    ]
+    height = SCREEN - sum(text.count("\n") + 2 for text in others)
+    text = final_summary(paths, comparisons=tmp_path / "comparisons.json", height=height)
+    assert "sweep-lr=0e-05,loss=kwise,weight_decay=0 is left out" in " ".join(text.split())
+    assert len("\n\n".join([text, *others]).splitlines()) <= SCREEN + 2
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_final_summary_averages_subsets_over_seeds(tmp_path: Path) -> None:
