@@ -19,6 +19,19 @@ def metrics(folder: Path, benchmark: str, accuracy: float) -> str:
     return str(path)
 
 
+def test_an_eliminated_run_is_not_checked_and_one_that_diverged_fails(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    arguments = ["--settings", json.dumps({"r": {"eval": 0.1}}), "--metrics", str(path)]
+    arguments += ["--output", str(tmp_path / "gate.json")]
+    value = {"run": "r", "mixture": "m", "model": "x", "seed": 0, "benchmark": "eval"}
+    path.write_text(json.dumps({**value, "n": 50, "accuracy": 0.05, "eliminated_at": 20}))
+    assert gate.main(arguments) == 0
+    assert json.loads((tmp_path / "gate.json").read_text())["verdicts"] == []
+    path.write_text(json.dumps({**value, "n": 0, "accuracy": None, "diverged": "the loss is not finite at step 3"}))
+    with pytest.raises(UserError, match=r"r on eval: no accuracy, as its training has diverged \(the loss is not"):
+        gate.main(arguments)
+
+
 def test_a_limit_that_is_not_met_is_named_with_what_was_found(tmp_path: Path) -> None:
     places = ["--metrics", metrics(tmp_path, "eval", 0.75), metrics(tmp_path, "probes", 0.9)]
     places += ["--output", str(tmp_path / "gate.json")]

@@ -89,6 +89,22 @@ def test_scores_equal_a_plain_computation(tmp_path: Path, combine: str) -> None:
     assert metrics["ensemble"] == ["a", "b", "c"]
 
 
+def test_members_that_diverged_or_were_eliminated_are_left_out(tmp_path: Path) -> None:
+    members(tmp_path)
+    settings = {**SETTINGS, "ensemble": ["a", "b", "c"], "combine": "mean", "variance_weight": 0.5}
+    arguments = ["--settings", json.dumps(settings), "--members", *(str(tmp_path / name) for name in "abc")]
+    arguments += ["--output", str(tmp_path / "e")]
+    ended = {"a": {"eliminated_at": 20}, "b": {"diverged": "the loss is not finite at step 3", "n": 0}}
+    for name, change in ended.items():
+        (tmp_path / name / "metrics.json").write_text(json.dumps({**JUDGED, "run": name, **change}))
+    assert evaluate_ensemble.main(arguments) == 0
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert (metrics["ensemble"], list(metrics["standards"])) == (["c"], ["c"])
+    (tmp_path / "c" / "metrics.json").write_text(json.dumps({**JUDGED, "run": "c", "eliminated_at": 20}))
+    with pytest.raises(UserError, match=r"runs.e.ensemble: all members have diverged or are eliminated"):
+        evaluate_ensemble.main(arguments)
+
+
 def test_members_without_a_common_pair_are_an_error(tmp_path: Path) -> None:
     members(tmp_path)
     other = table(np.random.default_rng(1), 5)
