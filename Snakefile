@@ -44,6 +44,13 @@ include: "rules/pairs.smk"
 include: "rules/base_model.smk"
 include: "rules/tokenize.smk"
 include: "rules/train.smk"
+
+
+if HALVED:  # as the jobs of a workflow with a checkpoint plan all of it, each on its own
+
+    include: "rules/halving.smk"
+
+
 include: "rules/evaluate.smk"
 include: "rules/compare.smk"
 include: "rules/select.smk"
