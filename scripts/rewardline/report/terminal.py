@@ -53,6 +53,9 @@ class JobLines(logging.Formatter):
             words = facts["rule_msg"] or " ".join(map(str, facts["wildcards"].values()))
             self._jobs[facts["jobid"]] = _Job(facts["rule_name"], words, record.created)
             self._begin = self._begin or record.created
+            if (rule := facts["rule_name"]) not in TARGETS:  # a checkpoint may have added it
+                at_least = self._finished[rule] + sum(job.rule == rule for job in self._jobs.values())
+                self._planned[rule] = max(self._planned[rule], at_least)
             return self._dryrun and facts["rule_name"] not in TARGETS
         elif event == "job_finished" and (job := self._jobs.get(facts["job_id"])):
             return job.rule not in TARGETS

@@ -61,6 +61,20 @@ def test_a_finished_job_is_a_line_with_its_seconds_and_the_time_left() -> None:
     assert not any(letter < " " for line in terminal.shown for letter in line)
 
 
+def test_jobs_that_a_checkpoint_has_added_count() -> None:
+    terminal = Terminal()
+    terminal.plan(train=1, halve=1)
+    terminal.begin(0, 1, "halve")
+    terminal.log(0, None, "DAG of jobs will be updated after completion.")
+    terminal.end(1, 1)
+    assert terminal.last().startswith("1/2 ")
+    terminal.begin(1, 2, "train")
+    terminal.begin(1, 3, "train")
+    terminal.end(2, 2)
+    terminal.end(2, 3)
+    assert terminal.last().startswith("3/3 ") and len(terminal.shown) == 4
+
+
 def test_a_failed_job_says_why_at_once_and_counts_when_its_retry_has_ended(tmp_path: Path) -> None:
     stated, crashed = tmp_path / "stated.log", tmp_path / "crashed.log"
     stated.write_text("12:00:00 read\n12:00:01 error: rows.jsonl, row 3: no answer\n")
