@@ -87,7 +87,7 @@ def test_a_cell_that_diverges_leaves_what_happened_and_nothing_to_score(
         settings = json.loads(parts[3])
         settings |= {"sweep": "s", "training": {**settings["training"], "learning_rate": 1e30, "clip": 0}}
         parts[3] = json.dumps(settings)
-        subprocess.run(parts, env=ENVIRONMENT, check=True)
+        assert forks.run(parts, env=ENVIRONMENT).returncode == 0
 
     run(tmp_path / "result.json", STEP)
     measured = RungResult.read(tmp_path / "result.json")

@@ -174,6 +174,18 @@ def test_an_average_is_normalized_by_its_own_scores(
     assert found == pytest.approx([(one - entry["mean"]) / entry["std"] for one in plain], abs=1e-5)  # type: ignore[union-attr]
 
 
+def test_members_without_a_complete_training_are_not_averaged(
+    models: dict[str, Path], tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    early = member(tmp_path / "early", base_models("llama"), 2, eliminated_at=20)
+    gone = member(tmp_path / "gone", base_models("llama"), 3, diverged="the loss is not finite at step 3")
+    output = averaged([early, models["a"], gone], tmp_path / "soup")
+    assert json.loads((output / "run.json").read_text())["average"] == ["a"]
+    assert load_file(output / "model.safetensors").keys() == load_file(models["a"] / "model.safetensors").keys()
+    with pytest.raises(UserError, match=r"runs.none.average: all members have diverged or are eliminated"):
+        averaged([early, gone], tmp_path / "none")
+
+
 def test_models_of_which_there_is_no_mean_are_refused(
     models: dict[str, Path], tmp_path: Path, base_models: Callable[..., Path]
 ) -> None:

@@ -35,12 +35,21 @@ def average_weights(settings: AverageSettings, models: Sequence[Path], tokens: P
     """Write the model to `output`: weights, configuration and tokenizer, `run.json` and a card.
 
     `models`: the folder of each member, in the order of the settings; `tokens`: those of the mixture, on whose eval
-    split the scores are normalized if those of the members are.
+    split the scores are normalized if those of the members are. Members that halving has eliminated, and those whose
+    training has diverged, are left out.
 
     Raises:
-        UserError: a file is missing or damaged, or the members differ in more than their weights.
+        UserError: a file is missing or damaged, the members differ in more than their weights, or none is left.
     """
-    facts = [RunFacts.read(model / "run.json") for model in models]
+    known = {model: RunFacts.read(model / "run.json") for model in models}
+    models = [model for model, one in known.items() if one.diverged is None and one.eliminated_at is None]
+    facts, names = [known[model] for model in models], list(settings.average)
+    for run, model in zip(settings.average, known, strict=True):
+        if model not in models:
+            log.warning("without %s, which has no complete training", run)
+            names.remove(run)
+    if not models:
+        raise UserError(f"runs.{settings.run}.average: all members have diverged or are eliminated; name others")
     for model in models:
         verify_model(model)
     check_members(models, facts)
@@ -54,7 +63,7 @@ def average_weights(settings: AverageSettings, models: Sequence[Path], tokens: P
         entry = _set_normalization(out, None)
         if first.training.normalize and tokens is not None:
             entry = _normalized(out, tokens, first.training.normalize == "fold", settings.trust_remote_code)
-        log.info("the mean of the weights of %s", ", ".join(settings.average))
+        log.info("the mean of the weights of %s", ", ".join(names))
         result = first.model_copy(
             update={
                 "run": settings.run,
@@ -62,7 +71,7 @@ def average_weights(settings: AverageSettings, models: Sequence[Path], tokens: P
                 "seed": None,
                 "mixture": settings.mixture,
                 "model": settings.model,
-                "average": settings.average,
+                "average": names,
                 "train_pairs": max(one.train_pairs for one in facts),
                 **{name: sum(getattr(one, name) for one in facts) for name in ("steps", "pairs", "tokens", "seconds")},
                 "computed_tokens": sum(one.computed_tokens for one in facts),

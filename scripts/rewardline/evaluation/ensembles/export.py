@@ -29,7 +29,8 @@ python scripts/score.py --model {name} --prompt "..." --answer "..."
 def export_ensemble(settings: EnsembleSettings, models: Sequence[Path], metrics: Path, output: Path) -> None:
     """Write `ensemble.json`, a card and the members to `output`.
 
-    `models`: the folder of each member; `metrics`: the `metrics.json` of the ensemble on the benchmark of the settings.
+    `models`: the folder of each member; `metrics`: the `metrics.json` of the ensemble on the benchmark of the settings,
+    which says what members are left out.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -39,6 +40,8 @@ def export_ensemble(settings: EnsembleSettings, models: Sequence[Path], metrics:
         members: list[JsonValue] = []
         files = []
         for run, model in zip(settings.ensemble, models, strict=True):
+            if run not in standards:
+                continue
             verify_model(model)
             folder = f"members/{run}"
             copy_model(model, out / folder)
@@ -48,7 +51,7 @@ def export_ensemble(settings: EnsembleSettings, models: Sequence[Path], metrics:
         card = _CARD.format(
             name=settings.run,
             count=len(members),
-            members=", ".join(settings.ensemble),
+            members=", ".join(standards),
             benchmark="the held-out pairs" if settings.benchmark == "eval" else settings.benchmark,
             combine=settings.combine.replace("_", " "),
         )
