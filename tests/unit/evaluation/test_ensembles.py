@@ -94,7 +94,7 @@ def test_members_that_diverged_or_were_eliminated_are_left_out(tmp_path: Path) -
     settings = {**SETTINGS, "ensemble": ["a", "b", "c"], "combine": "mean", "variance_weight": 0.5}
     arguments = ["--settings", json.dumps(settings), "--members", *(str(tmp_path / name) for name in "abc")]
     arguments += ["--output", str(tmp_path / "e")]
-    ended = {"a": {"eliminated_at": 20}, "b": {"diverged": "the loss is not finite at step 3", "n": 0}}
+    ended: dict[str, Json] = {"a": {"eliminated_at": 20}, "b": {"diverged": "the loss is not finite at step 3", "n": 0}}
     for name, change in ended.items():
         (tmp_path / name / "metrics.json").write_text(json.dumps({**JUDGED, "run": name, **change}))
     assert evaluate_ensemble.main(arguments) == 0

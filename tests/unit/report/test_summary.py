@@ -206,7 +206,7 @@ def test_all_that_a_large_sweep_has_to_say_fits_on_a_screen(tmp_path: Path) -> N
         rungs.append(tmp_path / f"{number}.json")
         rungs[-1].write_text(json.dumps({"sweep": "sweep", "step": 200, "cells": cells}))
     part = {"n": 200, "accuracy": 0.8, "accuracy_low": 0.75, "accuracy_high": 0.85}
-    chosen = {"name": "best", "benchmark": "eval", "mixture": "demo", "best": names[0], "run": names[0]}
+    chosen: dict[str, Any] = {"name": "best", "benchmark": "eval", "mixture": "demo", "best": names[0], "run": names[0]}
     chosen |= {"chosen_on": part, "reported_on": part, "eliminated": names[50:], "diverged": dict.fromkeys(names, "x")}
     standings = [{"name": name, "runs": [name], "chosen_on": part} for name in names]
     differences = [close | {"first": names[0], "second": name} for name in names[1:]]
