@@ -14,7 +14,16 @@ from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
 from rewardline.evaluation.leaderboards import leaderboards
 from rewardline.evaluation.results import read_results
-from rewardline.report.summary import SCREEN, abrupt_end, choices, failure_message, final_summary, halvings, noise, stop_message
+from rewardline.report.summary import (
+    SCREEN,
+    abrupt_end,
+    choices,
+    failure_message,
+    final_summary,
+    halvings,
+    noise,
+    stop_message,
+)
 
 from support.results_folder import Results
 
