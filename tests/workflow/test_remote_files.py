@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from support import project as support
 from support.file_server import FileServer, serving
@@ -35,7 +36,7 @@ def config(server: FileServer, **keys: Any) -> dict[str, Any]:
 
 def test_files_of_a_server(server: FileServer, tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
-    (project.folder / "config" / "config.yaml").write_text(support.yaml.safe_dump(config(server)))
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(config(server)))
     target = "results/data/mine/manifest.json"
     project.run("--cores", "2", target)
     parts = sorted((project.folder / "results" / "data" / "mine").glob("*.parquet"))

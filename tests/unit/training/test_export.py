@@ -154,7 +154,7 @@ def test_rewards_of_a_step_of_grpo_are_the_scores_of_the_pipeline(
     model, tokenizer = exported.load()
     policy = AutoModelForCausalLM.from_pretrained(base_models("llama"))
     policy.resize_token_embeddings(len(tokenizer))
-    calls: list[tuple[list[list[Json]], list[list[Json]], torch.Tensor]] = []
+    calls: list[tuple[Any, Any, torch.Tensor]] = []
 
     class Recorded(GRPOTrainer):
         def _calculate_rewards(self, inputs: Json, prompts: Any, completions: Any, ids: Any) -> torch.Tensor:

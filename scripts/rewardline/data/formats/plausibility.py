@@ -158,10 +158,10 @@ def remarks(records: Sequence[Record], settings: FormatSettings) -> list[str]:
         markers = ", ".join(dict.fromkeys(templated))
         found.append(f"texts hold the markers of a chat template ({markers[:100]}), which count as text")
     ended = [set(filter(None, map(end_marker, _texts(record)))) for record in records]
-    if markers := sorted(set().union(*ended)):
+    if end_markers := sorted(set().union(*ended)):
         count = sum(map(bool, ended))
         found.append(
-            f"{count} of the first {len(records)} rows have texts that end in {', '.join(markers)[:100]}, left out: "
+            f"{count} of the first {len(records)} rows have texts that end in {', '.join(end_markers)[:100]}, left out: "
             "the end token of the model's template takes its place"
         )
     winners: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)

@@ -82,7 +82,7 @@ class _Asking:
     def warning(self) -> str | None:
         """Why something could not be asked."""
         error = next(iter(self._failed.values()), None)
-        return error and f"{error}. The copy that was fetched before is used"
+        return f"{error}. The copy that was fetched before is used" if error else None
 
     def expand(self, pattern: str) -> list[str]:
         """The addresses that a pattern matches."""
