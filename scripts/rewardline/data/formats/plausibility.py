@@ -161,8 +161,8 @@ def remarks(records: Sequence[Record], settings: FormatSettings) -> list[str]:
     if end_markers := sorted(set().union(*ended)):
         count = sum(map(bool, ended))
         found.append(
-            f"{count} of the first {len(records)} rows have texts that end in {', '.join(end_markers)[:100]}, left out: "
-            "the end token of the model's template takes its place"
+            f"{count} of the first {len(records)} rows have texts that end in {', '.join(end_markers)[:100]}, left "
+            "out: the end token of the model's template takes its place"
         )
     winners: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
     for pair in reading.pairs:
