@@ -16,6 +16,7 @@ from pydantic import JsonValue
 from rewardline.core.artifacts import artifact_key, input_hashes, make_folder
 from rewardline.core.cli import StageParser, run
 from rewardline.model.settings import BaseModelStageSettings
+from rewardline.tokens.settings import tokenizer_files
 
 if TYPE_CHECKING:
     from rewardline.tokens.base_manifest import BaseManifest
@@ -47,6 +48,8 @@ def _local_files(settings: BaseModelStageSettings) -> list[JsonValue]:
     """Name, size and time of the last change of each local file: hashes of weights would take too long."""
     path = Path(settings.path or (settings.gguf.file if settings.gguf else "") or os.devnull)
     files = sorted(path.iterdir()) if path.is_dir() else [path]
+    if settings.chat_template_from and Path(settings.chat_template_from).is_dir():
+        files += tokenizer_files(Path(settings.chat_template_from))
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
 
 

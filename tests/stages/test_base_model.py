@@ -77,6 +77,32 @@ def test_a_model_is_prepared_again_only_if_something_has_changed(
     assert (out / "config.json").stat().st_mtime_ns != written
 
 
+def test_a_chat_template_comes_with_its_tokens(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    base = base_models("llama")
+    source = load_tokenizer(base)
+    source.add_special_tokens({"additional_special_tokens": ["<|im_start|>"], "eos_token": "<|im_end|>"})
+    source.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    source.save_pretrained(tmp_path / "chat")
+    settings = {"path": str(base), "chat_template_from": str(tmp_path / "chat")}
+    out = tmp_path / "out"
+    assert base_model.main(["--settings", json.dumps(settings), "--output", str(out)]) == 0
+    tokenizer = load_tokenizer(out)
+    assert (tokenizer.chat_template, tokenizer.eos_token) == (source.chat_template, "<|im_end|>")
+    assert len(tokenizer) == len(load_tokenizer(base)) + 2
+    assert tokenizer("<|im_start|>a<|im_end|>")["input_ids"][::2] == tokenizer.convert_tokens_to_ids(
+        ["<|im_start|>", "<|im_end|>"]
+    )
+    weight = load_base(out, tokenizer, seed=0).get_input_embeddings().weight
+    torch.testing.assert_close(weight[-2:], weight[:-2].mean(0).expand(2, -1))
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["vocabulary"] == len(tokenizer) and "with 2 new tokens" in manifest["notes"][-1]
+    source.chat_template = None
+    source.save_pretrained(tmp_path / "none")
+    settings["chat_template_from"] = str(tmp_path / "none")
+    with pytest.raises(UserError, match="has no chat template; name another"):
+        base_model.main(["--settings", json.dumps(settings), "--output", str(tmp_path / "refused")])
+
+
 def test_a_tokenizer_without_an_end_token_needs_the_setting_alone(
     tmp_path: Path, base_models: Callable[..., Path]
 ) -> None:

@@ -10,18 +10,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.parquet import read_rows
+from rewardline.scoring.files import score_file
+from rewardline.scoring.rows import columns, parse_row
+from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.settings import TokenizeSettings
-from rewardline.tokens.store import TokenDataset
+from rewardline.tokens.store import Comparison, TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.data_stages import build, prompts, tokenize, write_rows
 from support.pairs import pair_rows, write_pairs
 from support.paths import ROOT
 from support.project import restart
+from support.training_runs import train
 
 Json = dict[str, Any]
 
@@ -240,3 +246,69 @@ def test_real_transcripts_add_up(tmp_path: Path, shared_data: Path, name: str) -
         )
         text = " ".join(f"{turns}\n\nAssistant: {row['chosen']}".split())
         assert any(" ".join(raw["chosen"].split()) == text for raw in data)
+
+
+WITH_TOOLS = (
+    "{% for tool in tools or [] %}<|tool|>{{ tool | tojson }}{% endfor %}{% if terse %}<|terse|>{% endif %}"
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% for call in m.tool_calls or [] %}"
+    "<|call|>{{ call.function.name }}{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}"
+)
+
+
+def trajectory_row(n: int) -> Json:
+    """The chosen side calls a tool and reads its result; the rejected one guesses, and is asked again."""
+    arguments = {"a": n, "b": 1} if n % 2 else {"a": n}
+    call = {"type": "function", "function": {"name": "add", "arguments": arguments}}
+    question = {"role": "user", "content": f"Add one to {n}."}
+    chosen = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": str(n + 1)},
+        {"role": "assistant", "content": f"It is {n + 1}."},
+    ]
+    rejected = [
+        {"role": "assistant", "content": f"It is {n}, I guess."},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "No."},
+    ]
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+    sides = {"chosen": [question, *chosen], "rejected": [question, *rejected]}
+    return {**sides, "tools": tools, "chat_template_kwargs": {"terse": n % 3 == 0}}
+
+
+def test_trajectories_train_and_score_as_they_are(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    base, rows = base_models("llama"), [trajectory_row(n) for n in range(40)]
+    table = pa.Table.from_pylist(rows)  # in which calls have the arguments of all
+    pq.write_table(table, tmp_path / "rows.parquet")
+    stats = build(tmp_path, {"json": rows[:20], "table": [str(tmp_path / "rows.parquet")]}, eval_fraction=0.3)
+    assert stats["pairs_out"] == 40 and stats["rejects"] == {"duplicate": 20}
+    found = tokenize(tmp_path, base, template="chat", chat_template=WITH_TOOLS, max_length=300)
+    assert not found.manifest.changed and not found.manifest.dropped
+    tokenizer = load_tokenizer(base)
+    texts = {
+        tokenizer.apply_chat_template(
+            one[side], chat_template=WITH_TOOLS, tools=one["tools"], tokenize=False, **one["chat_template_kwargs"]
+        )
+        + "<|end|>"
+        for one in rows
+        for side in ("chosen", "rejected")
+    }
+    read = [found[index] for index in range(len(found))]
+    for item in read:
+        assert {tokenizer.decode(np.concatenate([item.prefix, tail])) for tail in item.tails} <= texts
+    train(tmp_path, tmp_path / "tokens", base, max_steps=2, eval_every=0, score="mean")
+    scorer = Scorer(str(tmp_path / "out"))
+    trained = {item.prefix.tobytes() + tail.tobytes(): item.answer_start for item in read for tail in item.tails}
+    scored = [
+        item for item in scorer.encode(*columns([parse_row(one) for one in rows])) if isinstance(item, Comparison)
+    ]
+    tails = {item.prefix.tobytes() + tail.tobytes(): item.answer_start for item in scored for tail in item.tails}
+    assert len(scored) == 40 and trained.items() <= tails.items()
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    for name in ("rows.jsonl", "rows.parquet"):
+        assert score_file(str(tmp_path / name), str(tmp_path / f"scored.{name}"), scorer) == 0
+    lines = [json.loads(line) for line in (tmp_path / "scored.rows.jsonl").read_text().splitlines()]
+    again = list(read_rows(tmp_path / "scored.rows.parquet"))
+    expected = scorer.score_encoded(list(scored))
+    for one, other, scores in zip(lines, again, expected, strict=True):
+        assert [one["chosen_score"], one["rejected_score"]] == pytest.approx(scores, abs=1e-5)
+        assert [other["chosen_score"], other["rejected_score"]] == pytest.approx(scores, abs=1e-5)

@@ -16,6 +16,8 @@ from rewardline.data.pairs import build_probes as build_stage
 from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
 from rewardline.data.parquet import read_rows
+from rewardline.data.schema import Message
+from rewardline.data.turns import NO_INPUTS, Trajectory, pack, turns_of, unpack
 from rewardline.tokens.encoder import ConversationEncoder
 from rewardline.tokens.store import TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer
@@ -84,6 +86,26 @@ def test_held_out_pairs_give_a_pair_for_each_probe(tmp_path: Path) -> None:
     assert len(names[0]) == 5 and names[0] == names[1] != names[2]
     with pytest.raises(UserError, match="eval_fraction"):
         make(tmp_path / "none", [])
+
+
+def test_the_probes_of_a_trajectory_are_of_its_last_turn(tmp_path: Path) -> None:
+    turns: list[Message] = [
+        {"role": "assistant", "content": "Three, I guess."},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "No, it is four."},
+    ]
+    question: list[Message] = [{"role": "user", "content": "Two and two?"}]
+    native = pack(question, (Trajectory(turns), "Five."), NO_INPUTS)
+    talk = {**pair_rows(1)[0], "prompt": question, "chosen": str(Trajectory(turns)), "native": native}
+    open_end = {**pair_rows(2)[1], "native": pack(question, (Trajectory(turns[:2]), "Five."), NO_INPUTS)}
+    rows, stats = make(tmp_path, [talk, open_end])
+    assert len(rows) == len(PROBES) and stats["rejects"] == {"no_probe": 1}
+    assert stats["rows_in"] == stats["rows_used"] + 1 == 2
+    for row in rows:
+        found = unpack(row["prompt"], row["chosen"], row["rejected"], row["native"])
+        *before, last = turns_of(found.rejected)
+        assert before == turns[:2] and last["content"] != turns[2]["content"]
+    assert {row["subset"]: row["rejected"] for row in rows}["copied_prompt"].endswith("\n\nAssistant: Sure?")
 
 
 def test_a_restart_finds_its_probes_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,7 @@ def pair_rows(count: int, variety: str = "") -> list[Json]:
             "chosen_source": None,
             "rejected_source": None,
             "place": None,
+            "native": None,
         }
         for k in range(count)
     ]

@@ -530,8 +530,12 @@ SHAPES: dict[str, tuple[list[Row], list[tuple[str, str, float | None]], list[str
             | {"prompt": '["Q", "R"]', "response_a": '["A", "C"]', "response_b": '["B", "D"]'}
             | {"winner_model_a": 1, "winner_model_b": 0, "winner_tie": 0},
         ],
-        [("A", "B", None), ("B", "A", None)],
-        ["tie", "bad_preference", "several_turns"],
+        [
+            ("A", "B", None),
+            ("B", "A", None),
+            ("A\n\nHuman: R\n\nAssistant: C", "B\n\nHuman: R\n\nAssistant: D", None),
+        ],
+        ["tie", "bad_preference"],
     ),
     "tatsu-lab/alpaca_farm": (
         [

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rewardline.data.parquet import read_rows
-from rewardline.tokens.templates import SPEAKERS
+from rewardline.data.turns import SPEAKERS
 
 from support.damage import Damage, Kind, is_noticed
 from support.paths import ROOT

@@ -9,18 +9,22 @@ from typing import Final, TypeGuard
 from rewardline.data.schema import Message
 from rewardline.data.sources.rows import INVALID_TEXT
 from rewardline.data.templated import messages_of, without_end
+from rewardline.data.turns import INSTRUCTING, answer_of
 
 MAX_CHARACTERS: Final = 1_000_000
 _ROLE_NAMES: Final = {
-    "system": ("system", "developer"),
-    "user": (
-        *("user", "human", "prompter"),
-        *("tool", "function", "observation", "ipython", "tool_response", "tool_result", "function_response"),
-    ),  # the output of a tool is input, as a user's message is
+    "system": ("system",),
+    "developer": ("developer",),
+    "user": ("user", "human", "prompter"),
+    "tool": ("tool", "function", "observation", "ipython", "tool_response", "tool_result", "function_response"),
     "assistant": ("assistant", "gpt", "chatgpt", "bot", "model", "ai", "function_call", "tool_call"),
 }
 ROLES: Final = {name: role for role, names in _ROLE_NAMES.items() for name in names}
 """The role that each name stands for."""
+REASONING: Final = ("reasoning_content", "thinking", "reasoning")
+"""The keys under which an assistant's message may have its reasoning, in the order of transformers."""
+TOOL_KEYS: Final = ("name", "tool_call_id")
+"""What a tool's message says besides its content."""
 ANSWER_KEYS: Final = ("answer", "text", "content", "response", "completion", "output")
 PROMPT_KEYS: Final = ("full_text", "text", "content", "question", "prompt")
 _MESSAGES_AS_TEXT: Final = re.compile(r"""\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
@@ -81,7 +85,8 @@ def read_text(value: object, what: str) -> str:
 def read_message(value: object, what: str) -> Message:
     """A message in OpenAI's form (role, content) or ShareGPT's (from, value). Content may be a list of text parts.
 
-    Calls of tools follow the content as text, each in `<tool_call>` as Hermes and Qwen write them.
+    As text, reasoning comes before the content, in `<think>`, and calls of tools follow it, each in `<tool_call>` as
+    Hermes and Qwen write them.
     """
     if not isinstance(value, dict):
         raise Reject("not_messages", f"{what} is {describe_type(value)}, not a message with a role")
@@ -93,12 +98,28 @@ def read_message(value: object, what: str) -> Message:
     content = next((value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None), None)
     if isinstance(content, list):
         content = "".join(_read_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
-    calls = value.get("tool_calls") or ([value["function_call"]] if value.get("function_call") else [])
-    if not calls:
-        return {"role": role, "content": read_text(content, f"the content of {what}")}
-    texts = [_call_text(call, f"a tool call of {what}") for call in (calls if isinstance(calls, list) else [calls])]
-    spoken = read_text(content or "", f"the content of {what}")
-    return {"role": role, "content": "\n".join(filter(None, (spoken, *texts)))}
+    calls = value.get("tool_calls") or ([{"function": value["function_call"]}] if value.get("function_call") else [])
+    calls = calls if isinstance(calls, list) else [calls]
+    texts = [_call_text(call, f"a tool call of {what}") for call in calls]
+    reasons = _texts_of(value, REASONING, what) if role == "assistant" else {}
+    other = _texts_of(value, TOOL_KEYS, what) if role == "tool" else {}
+    spoken = read_text((content or "") if calls or reasons else content, f"the content of {what}")
+    if not calls and not reasons and not other:
+        return {"role": role, "content": spoken}
+    native: dict[str, object] = {**({} if content is None else {"content": spoken}), **other}
+    if calls:
+        native["tool_calls"] = calls
+    thought = ""
+    if reasons:
+        native["reasoning_content"] = next(iter(reasons.values()))
+        thought = f"<think>\n{native['reasoning_content']}\n</think>\n\n"
+    return {"role": role, "content": "\n".join(filter(None, (thought + spoken, *texts))), "native": native}
+
+
+def _texts_of(message: Mapping[str, object], keys: tuple[str, ...], what: str) -> dict[str, object]:
+    """Those of these keys of a message that have a text."""
+    texts = {key: read_text(message[key], f"the {key} of {what}") for key in keys if isinstance(message.get(key), str)}
+    return {key: text for key, text in texts.items() if text}
 
 
 def _call_text(value: object, what: str) -> str:
@@ -128,7 +149,7 @@ def _read_part(value: object, what: str) -> str:
 def read_messages(values: Sequence[object], what: str) -> list[Message]:
     """A list of messages; empty system messages are left out."""
     turns = [read_message(value, f"message {n} of {what}") for n, value in enumerate(values, 1)]
-    return [turn for turn in turns if turn["content"] or turn["role"] != "system"]
+    return [turn for turn in turns if turn["content"] or turn["role"] not in INSTRUCTING]
 
 
 def read_transcript(text: str, what: str) -> list[Message]:
@@ -168,8 +189,11 @@ def _starts_transcript(text: str) -> bool:
     return text.startswith("Human:") or (text.startswith("System:") and "\n\nHuman:" in text)
 
 
-def read_prompt(value: object, what: str = "the prompt") -> list[Message]:
-    """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages."""
+def read_prompt(value: object, what: str = "the prompt", continued: bool = False) -> list[Message]:
+    """The messages of an explicit prompt: plain text, a transcript that awaits an answer, or a list of messages.
+
+    `continued`: what follows may begin with another turn than the assistant's, so that the prompt may end with one.
+    """
     templated, value = isinstance(value, str), unwrap_messages(value)
     if isinstance(value, dict) and not {"role", "from"} & value.keys():
         return [{"role": "user", "content": read_text(only_text(value, PROMPT_KEYS, what), what)}]
@@ -187,7 +211,7 @@ def read_prompt(value: object, what: str = "the prompt") -> list[Message]:
         return [{"role": "user", "content": text}]
     if not turns:
         raise Reject("empty_prompt", f"{what} is empty")
-    if turns[-1]["role"] == "assistant":
+    if turns[-1]["role"] == "assistant" and not continued:
         raise Reject("prompt_ends_with_assistant", f"{what} ends with an assistant turn: what do the answers answer?")
     return turns
 
@@ -216,19 +240,24 @@ def is_text_list(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
-def strip_markers(first: object, second: object) -> tuple[object, object]:
-    """Two answers without the marker "Assistant:", if both are texts that start with it."""
-    if isinstance(first, str) and isinstance(second, str) and _MARKER.match(first) and _MARKER.match(second):
-        return _MARKER.sub("", first, count=1), _MARKER.sub("", second, count=1)
-    return first, second
+def strip_markers(sides: Sequence[object]) -> Sequence[object]:
+    """Answers without the marker "Assistant:", if there are several and all are texts that start with it."""
+    texts = [_MARKER.sub("", side, count=1) for side in sides if isinstance(side, str) and _MARKER.match(side)]
+    return texts if len(texts) == len(sides) > 1 else sides
 
 
 def read_answer(value: object, what: str) -> str:
-    """One answer: text, an assistant's message (alone or as a list of one), or an object with one text in it."""
+    """One answer: text, an assistant's message (alone or as a list), or an object with one text in it.
+
+    A list of several messages is an answer of several turns, which begins with the assistant's.
+    """
     if isinstance(value, list):
+        if len(value) > 1 and role_of(value[0]) == "assistant":
+            return answer_of(read_messages(value, what))
         if len(value) != 1:
             reason = "several_turns" if value else "empty_answer"
-            raise Reject(reason, f"{what} is a list of {len(value)} items, not of one message")
+            begins = f" that begins with the {role}'s" if value and (role := role_of(value[0])) else ""
+            raise Reject(reason, f"{what} is a list of {len(value)} items{begins}, not of an assistant's messages")
         value = value[0]
         if not isinstance(value, dict):
             raise Reject("not_messages", f"{what} is a list of {describe_type(value)}, not of a message")
@@ -237,7 +266,7 @@ def read_answer(value: object, what: str) -> str:
             turn = read_message(value, what)
             if turn["role"] != "assistant":
                 raise Reject("bad_role", f"{what} is a {turn['role']} message")
-            return turn["content"]
+            return answer_of([turn])
         if isinstance(value.get("completion"), dict):
             return read_answer(value["completion"], what)  # Gemini's candidates
         value = only_text(value, ANSWER_KEYS, what)
@@ -257,7 +286,7 @@ def only_text(value: Mapping[str, object], keys: tuple[str, ...], what: str) -> 
 
 def is_conversation(value: object) -> TypeGuard[list[object]]:
     """Whether `value` is a list of messages that holds more than an answer."""
-    return isinstance(value, list) and (len(value) > 1 or bool(value and role_of(value[0]) in ("user", "system")))
+    return isinstance(value, list) and (len(value) > 1 or bool(value and role_of(value[0]) not in ("assistant", None)))
 
 
 def ends_with_answer(value: object) -> TypeGuard[list[object]]:
@@ -272,28 +301,26 @@ def role_of(value: object) -> str | None:
 
 
 def split_conversations(
-    first: list[Message], second: list[Message], names: tuple[str, str]
-) -> tuple[list[Message], str, str]:
-    """The prompt that two conversations share, and the answer of each.
+    conversations: Sequence[list[Message]], names: Sequence[str]
+) -> tuple[list[Message], list[str]]:
+    """The prompt that conversations share, and the answer of each, which may have several turns.
 
-    The prompt ends before the assistant turn in which they differ. What follows must be one assistant turn on each
-    side: a preference between longer continuations, in which the user speaks as well, is not one between two answers.
+    The prompt ends before the assistant turn in which they differ; where all go on with a turn of the user or a tool,
+    before that. Of one conversation, or of equal ones, the answer begins with the assistant's last turn.
     """
-    shared = 0
-    while shared < min(len(first), len(second)) and first[shared] == second[shared]:
-        shared += 1
-    while shared and first[shared - 1]["role"] == "assistant":
+    first = conversations[0]
+    shared = min(map(len, conversations))
+    shared = next((n for n in range(shared) if any(other[n] != first[n] for other in conversations)), shared)
+    if all(len(conversation) == shared for conversation in conversations):
+        shared = max((n for n, turn in enumerate(first) if turn["role"] == "assistant"), default=shared)
+    answered = any(len(turns) == shared or turns[shared]["role"] == "assistant" for turns in conversations)
+    while answered and shared and first[shared - 1]["role"] == "assistant":
         shared -= 1
-    rests = first[shared:], second[shared:]
+    rests = [conversation[shared:] for conversation in conversations]
     for rest, name in zip(rests, names, strict=True):
         if not rest:
             raise Reject("no_answer", f"{name} ends where the answer should begin")
-    if any(len(rest) > 1 or rest[0]["role"] != "assistant" for rest in rests):
-        if not any(turn["role"] == "user" for turn in first[:shared]):
-            raise Reject("different_prompts", f"{names[0]} and {names[1]} do not begin with the same prompt")
-        raise Reject(
-            "several_turns",
-            f"{names[0]} and {names[1]} differ before their last answer: "
-            f"{len(rests[0])} and {len(rests[1])} turns follow what they share",
-        )
-    return first[:shared], rests[0][0]["content"], rests[1][0]["content"]
+    several = any(len(rest) > 1 or rest[0]["role"] != "assistant" for rest in rests)
+    if several and not any(turn["role"] == "user" for turn in first[:shared]):
+        raise Reject("different_prompts", f"{' and '.join(names)} do not begin with the same prompt")
+    return first[:shared], [answer_of(rest) for rest in rests]

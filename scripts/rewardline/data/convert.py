@@ -30,6 +30,7 @@ from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.schema import Candidate, Message, RowLocation, arrow_schema
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
+from rewardline.data.turns import pack
 
 log = logging.getLogger(__name__)
 FIRST_ROWS: Final = 50
@@ -281,6 +282,7 @@ class _Writer:
                 chosen_source=pair.sources[0] or None,
                 rejected_source=pair.sources[1] or None,
                 place=pair.place,
+                native=pack(pair.prompt, (pair.chosen, pair.rejected), pair.inputs),
             )
             self._writer.add(candidate)
         reject = Reject("outside_share", f"its prompt is outside the share [{low}, {high}]")

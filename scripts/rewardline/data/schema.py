@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from types import NoneType
-from typing import Annotated, Final, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Final, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,27 @@ import pyarrow as pa
 
 CANDIDATE_ORDER: Final = ("prompt_id", "prompt", "dataset", "file", "row")
 """The fields that candidates are sorted by: their prompt, then where they come from."""
+RESERVED: Final = frozenset({
+    "conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
+    "sanitize_control_tokens",
+    "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
+    "tokenizer_kwargs",
+})  # fmt: skip
+"""Names that variables of a template cannot have: arguments of `apply_chat_template` that are given otherwise."""
 _ARROW_TYPES: Final[dict[object, pa.DataType]] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _order_of: Final = attrgetter(*CANDIDATE_ORDER)
 
 
 class Message(TypedDict):
-    """A turn of a conversation. `role` is system, user or assistant; `content` is trimmed."""
+    """A turn of a conversation. `role` is system, developer, user, assistant or tool; `content` is trimmed text.
+
+    `native` has the keys of the message that chat templates read, besides its role, where a text cannot say them all:
+    `content` as the row has it, `tool_calls`, ... It is not a column.
+    """
 
     role: str
     content: str
+    native: NotRequired[dict[str, object]]
 
 
 class RowLocation(TypedDict):
@@ -53,7 +65,8 @@ class Pair:
     `pair_id` and `prompt_id` are 16 hex digits, stable hashes of the content. `margin` is how much better the chosen
     answer is, in the dataset's own unit; `confidence` the probability that it is better, in [0.5, 1]; `weight` its
     weight in the loss. `row` (from 1) of `file` is where it comes from. `chosen_source` and `rejected_source` are the
-    model or person that wrote each answer. None where the data does not have it.
+    model or person that wrote each answer. None where the data does not have it. `native` is what the texts do not
+    say, in JSON (see `turns.pack`): tools, their calls, the turns of an answer that has several.
     """
 
     pair_id: str
@@ -71,6 +84,7 @@ class Pair:
     chosen_source: str | None
     rejected_source: str | None
     place: AnswerPosition | None
+    native: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +109,7 @@ class Candidate:
     chosen_source: str | None = None
     rejected_source: str | None = None
     place: AnswerPosition | None = None
+    native: str | None = None
 
     @property
     def sources(self) -> list[tuple[str, int]]:
@@ -136,7 +151,8 @@ def arrow_schema(row: type) -> pa.Schema:
 
 
 def _fields(row: object) -> list[tuple[str, pa.DataType]]:
-    return [(name, _arrow_type(kind)) for name, kind in get_type_hints(row, include_extras=True).items()]
+    hints = get_type_hints(row, include_extras=True)
+    return [(name, _arrow_type(kind)) for name, kind in hints.items() if get_origin(kind) is not NotRequired]
 
 
 def _arrow_type(kind: object) -> pa.DataType:

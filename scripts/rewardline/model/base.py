@@ -24,7 +24,8 @@ from rewardline.model.settings import BaseModelSettings, GgufSettings, NewModelS
 from rewardline.model.threads import start_threads
 from rewardline.model.weight_files import PICKLES, file_patterns, read_pickles
 from rewardline.tokens.base_manifest import BaseFile, BaseManifest
-from rewardline.tokens.tokenizer import load_tokenizer
+from rewardline.tokens.settings import tokenizer_files
+from rewardline.tokens.tokenizer import load_tokenizer, save_tokenizer, take_chat_template
 from rewardline.tokens.train_tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
         if refused_by_system(error):
             raise
         raise UserError(f"{settings.path or out}: its config.json cannot be used: {first_line(error)}") from error
+    if settings.chat_template_from is not None:
+        notes.append(clone_chat_template(settings.chat_template_from, out, settings.trust_remote_code))
     tokenizer = load_tokenizer(out, settings.trust_remote_code)
     check_vocabulary(model.get_input_embeddings().num_embeddings, tokenizer, grows=True)
     return BaseManifest(
@@ -76,6 +79,31 @@ def prepare(settings: BaseModelSettings, pairs: Path | None, out: Path) -> BaseM
         files=[BaseFile(file=file.name, sha256=file_sha256(file)) for file in sorted(out.iterdir())],
         notes=notes,
     )
+
+
+def clone_chat_template(source: str, out: Path, trust_remote_code: bool) -> str:
+    """Give the tokenizer in `out` the chat template, the added tokens and the end token of another; returns a note.
+
+    Raises:
+        UserError: there is no such tokenizer, or it has no chat template.
+    """
+    folder, where = Path(source), source
+    if not folder.is_dir():
+        if source.startswith((".", "/", "~")):
+            raise UserError(f"chat_template_from: {source} is not a folder")
+        name, _, revision = source.partition("@")
+        patterns = [pattern for pattern in file_patterns(code=False, pickles=False) if "safetensors" not in pattern]
+        commit, folder = fetch_model(name, revision or "main", patterns)
+        where = f"{name}@{commit}"
+    tokenizer = load_tokenizer(out, trust_remote_code)
+    added = take_chat_template(tokenizer, load_tokenizer(folder), where)
+    with tempfile.TemporaryDirectory(dir=out) as temporary:
+        save_tokenizer(tokenizer, Path(temporary))
+        for path in tokenizer_files(out):
+            path.unlink()  # it may be a link to the hub's cache
+        for path in Path(temporary).iterdir():
+            path.rename(out / path.name)
+    return f"the chat template is that of {where}, with {added} new tokens"
 
 
 def copy_folder(source: Path, settings: BaseModelSettings, out: Path, link: bool = False) -> None:

@@ -7,14 +7,17 @@ A text that contains the name of the padding token is read to its end here, whil
 """
 
 from collections.abc import Mapping, Sequence
+from os.path import commonprefix
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError
+from rewardline.data.schema import Message
+from rewardline.data.turns import NO_INPUTS, SPEAKERS, TemplateInputs, turns_of
 from rewardline.model.score_positions import Score
 from rewardline.tokens.encoder import ConversationEncoder
-from rewardline.tokens.templates import SPEAKERS, ConversationText, PlainTemplate, Prompt
+from rewardline.tokens.templates import ConversationText, PlainTemplate, Prompt
 
 TRANSFORMERS = ("rwtransformer.", "rwtranrsformer.")
 """Prefixes of the transformer's weights; the second in folders of older versions."""
@@ -35,11 +38,16 @@ class DeepSpeedChatTemplate(PlainTemplate):
     def __init__(self, ending: str) -> None:
         self._ending = ending
 
-    def render(self, prompt: Prompt, answers: Sequence[str]) -> ConversationText:
+    def render(self, prompt: Prompt, answers: Sequence[str], inputs: TemplateInputs = NO_INPUTS) -> ConversationText:
         """The text of the prompt with each answer."""
-        head = "".join(f"{SPEAKERS[turn['role']]}: {turn['content']} " for turn in prompt)
-        bodies = [f"{self.heading} {answer}{self._ending}" for answer in answers]
-        return ConversationText(head, bodies, head + self.heading, splits_at_heading=False)
+        head = _line(prompt)
+        bodies = [f"{_line(turns_of(answer)).removesuffix(' ')}{self._ending}" for answer in answers]
+        opening = head + commonprefix([self.heading, *bodies])  # noqa: RUF071 (of characters, as intended)
+        return ConversationText(head, bodies, opening, splits_at_heading=False, prompt_changed=bool(inputs.tools))
+
+
+def _line(turns: Sequence[Message]) -> str:
+    return "".join(f"{SPEAKERS[turn['role']]}: {turn['content']} " for turn in turns)
 
 
 def score_token(

@@ -68,7 +68,7 @@ def load_base(
     unexpected = {key for key in info["unexpected_keys"] if not key.startswith(LM_HEADS)}
     _check_weights(folder, {**info, "missing_keys": info["missing_keys"] - new, "unexpected_keys": unexpected})
     check_vocabulary(model.get_input_embeddings().num_embeddings, tokenizer, grows=True)
-    _resize_vocabulary(model, len(tokenizer), gathered)
+    _resize_vocabulary(model, tokenizer, gathered)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in sorted(model.named_parameters()):
         if name in new and name.startswith(("score.", "classifier.")):
@@ -83,14 +83,15 @@ def load_base(
     return model
 
 
-def _resize_vocabulary(model: PreTrainedModel, size: int, gathered: Gathered) -> None:
-    """Add embeddings of zeros for tokens that were added to the tokenizer, for padding."""
-    old = model.get_input_embeddings().num_embeddings
+def _resize_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, gathered: Gathered) -> None:
+    """Add embeddings for tokens that were added to the tokenizer: the mean of all others, zeros for padding."""
+    old, size = model.get_input_embeddings().num_embeddings, len(tokenizer)
     if size > old:
         model.resize_token_embeddings(size, mean_resizing=False)
         weight = model.get_input_embeddings().weight
         with gathered([weight]), torch.no_grad():
-            weight[old:] = 0
+            weight[old:] = weight[:old].float().mean(0).to(weight.dtype)
+            weight[max(old, tokenizer.pad_token_id) : tokenizer.pad_token_id + 1] = 0
 
 
 def load_reward_model(

@@ -69,6 +69,12 @@ class BaseModelSettings(Settings):
         " and a `tokenizer` trained on the training texts of a `mixture`, with `vocab_size`, `bos_token`, `eos_token`"
         " and `pad_token`.",
     )
+    chat_template_from: LocalPath | None = Field(
+        None,
+        description="Tokenizer whose chat template, added tokens and EOS token the model gets: a local folder, or a"
+        " model on the Hub as `owner/name` or `owner/name@commit`. The embeddings of new tokens start as the mean of"
+        " all others.",
+    )
 
 
 class BaseModelStageSettings(BaseModelSettings):

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from rewardline.core.artifacts import Manifest, read_manifest, verify_files
 from rewardline.core.errors import UserError
+from rewardline.data.turns import TemplateInputs
 from rewardline.scoring.combination import Combination
 from rewardline.scoring.rows import AnswerScores, UnscorableError
 from rewardline.scoring.settings import ENSEMBLE, CombineSettings
@@ -72,13 +73,23 @@ class EnsembleScorer:
         """How many prompts and texts have lost their beginning so far."""
         return self._members[0].cut
 
-    def score(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[float] | UnscorableError]:
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[str]],
+        inputs: Sequence[TemplateInputs] | None = None,
+    ) -> list[list[float] | UnscorableError]:
         """As `Scorer.score`; each list is an `AnswerScores`."""
-        return self.score_encoded(self.encode(prompts, answers))
+        return self.score_encoded(self.encode(prompts, answers, inputs))
 
-    def encode(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Comparison | UnscorableError]:
+    def encode(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[str]],
+        inputs: Sequence[TemplateInputs] | None = None,
+    ) -> list[Comparison | UnscorableError]:
         """As `Scorer.encode`: the tokens, which are the same for all members."""
-        return self._members[0].encode(prompts, answers)
+        return self._members[0].encode(prompts, answers, inputs)
 
     def encode_texts(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
         """As `Scorer.encode_texts`."""

@@ -21,7 +21,15 @@ from rewardline.core.settings import JsonObject
 from rewardline.data.sources.parquet_files import open_parquet, values_of
 from rewardline.data.sources.readers import damage_explained, reader
 from rewardline.data.sources.rows import Row
-from rewardline.scoring.rows import COLUMNS, PromptAnswers, UnscorableError, parse_row, score_names, with_beside
+from rewardline.scoring.rows import (
+    COLUMNS,
+    PromptAnswers,
+    UnscorableError,
+    columns,
+    parse_row,
+    score_names,
+    with_beside,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +57,7 @@ class FileScoring:
         """The new columns of each row: its scores, or an error, which is logged too."""
         parsed = [self._parsed(value, number) for value, number in zip(values, numbers, strict=True)]
         good = [row for row in parsed if isinstance(row, PromptAnswers)]
-        scored = iter(self.scorer.score([row.prompt for row in good], [row.answers for row in good]))
+        scored = iter(self.scorer.score(*columns(good)))
         results: list[JsonObject] = []
         for row, number in zip(parsed, numbers, strict=True):
             scores = next(scored) if isinstance(row, PromptAnswers) else row

@@ -6,7 +6,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rewardline.core.errors import UserError
-from rewardline.scoring.rows import AnswerScores, UnscorableError, parse_row
+from rewardline.scoring.rows import AnswerScores, UnscorableError, columns, parse_row
 
 if TYPE_CHECKING:
     from rewardline.scoring.ensemble import AnyScorer
@@ -49,7 +49,7 @@ def score_table(scorer: "AnyScorer", prompts: Sequence[tuple[str, list[str]]]) -
         rows = [parse_row({"prompt": prompt, "answers": answers}) for prompt, answers in prompts]
     except UnscorableError as error:
         raise UserError(f"--prompt with --answer: {error}") from error
-    scored = scorer.score([row.prompt for row in rows], [row.answers for row in rows])
+    scored = scorer.score(*columns(rows))
     for (prompt, answers), scores in zip(prompts, scored, strict=True):
         if isinstance(scores, UnscorableError):
             raise UserError(f"{prompt}: {scores}")

@@ -17,9 +17,9 @@ from rewardline.data.conversation import (
     unwrap_messages,
 )
 from rewardline.data.formats.fields import SYNONYMS, Fields
-from rewardline.data.formats.prompts import explicit_prompt, split_sides, with_system_prompt
+from rewardline.data.formats.prompts import explicit_prompt, read_inputs, split_sides, with_system_prompt
 from rewardline.data.formats.settings import FormatSettings
-from rewardline.data.schema import Message
+from rewardline.data.turns import NO_INPUTS, TemplateInputs
 from rewardline.tokens.templates import Prompt
 
 SIDES: Final = ("chosen", "rejected")
@@ -27,7 +27,9 @@ SINGLE: Final = ("answer", *SYNONYMS["answer"])
 CONVERSATIONS: Final = SYNONYMS["conversation"]
 _PROMPTS: Final = (*SYNONYMS["prompt"], *SYNONYMS["system"])
 _SIDES: Final = (*SYNONYMS["chosen"], *SYNONYMS["rejected"])
-COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, "answers", *SINGLE, *_SIDES, *CONVERSATIONS)))
+INPUTS: Final = ("tools", "chat_template_kwargs")
+"""The columns that a chat template gets besides messages."""
+COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, "answers", *SINGLE, *_SIDES, *CONVERSATIONS, *INPUTS)))
 """The columns of a row that are read."""
 _FIELDS: Final = Fields(FormatSettings(), ())
 
@@ -45,11 +47,15 @@ class AnswerScores(list[float]):
 
 
 class PromptAnswers(NamedTuple):
-    """A prompt, its answers, and the names of their scores: one for all of a list, else one each."""
+    """A prompt, its answers, and the names of their scores: one for all of a list, else one each.
+
+    `inputs`: the tools and variables of its row for the chat template.
+    """
 
     prompt: Prompt
     answers: list[str]
     names: tuple[str, ...]
+    inputs: TemplateInputs = NO_INPUTS
 
     def named(self, scores: Sequence[float]) -> JsonObject:
         """The scores by their names, and what is `beside` them."""
@@ -60,6 +66,11 @@ class PromptAnswers(NamedTuple):
             found: list[JsonValue] = [list(values)] if self.names == ("scores",) else list(values)
             named |= dict(zip(names, found, strict=True))
         return named
+
+
+def columns(rows: Sequence[PromptAnswers]) -> tuple[list[Prompt], list[list[str]], list[TemplateInputs]]:
+    """The prompts, the answers and the inputs of rows, as `Scorer.score` takes them."""
+    return [row.prompt for row in rows], [row.answers for row in rows], [row.inputs for row in rows]
 
 
 def score_names(columns: Sequence[str]) -> tuple[str, ...]:
@@ -114,38 +125,26 @@ def check_text(text: str) -> None:
 
 
 def _parsed(row: Mapping[str, object]) -> PromptAnswers:
-    columns, names = _answer_columns(row)
-    found = [row[name] for name in columns]
-    if columns == ("answers",) and isinstance(found[0], list):
+    keys, names = _answer_columns(row)
+    found = [row[name] for name in keys]
+    if keys == ("answers",) and isinstance(found[0], list):
         found = found[0]
     values = [unwrap_messages(value) for value in found]
-    labels = columns if len(columns) == len(values) else [f"answer {n}" for n in range(1, len(values) + 1)]
-    fields = _FIELDS.of(_with_one_prompt({name: value for name, value in row.items() if name not in columns}))
+    labels = keys if len(keys) == len(values) else [f"answer {n}" for n in range(1, len(values) + 1)]
+    fields = _FIELDS.of(_with_one_prompt({name: value for name, value in row.items() if name not in keys}))
     prompt = explicit_prompt(fields, values)
     if all(is_transcript(value) for value in values) and (prompt is None or len(names) == 2):
         texts = [read_text(value, label) for value, label in zip(values, labels, strict=True)]
         values = [read_transcript(text, label) for text, label in zip(texts, labels, strict=True)]
     answers: list[str]
     if any(is_conversation(value) for value in values) or len(names) == 2:
-        prompt, answers = _split(prompt, values, labels)
+        prompt, answers = split_sides(prompt, values, labels)
     else:
         answers = [read_answer(value, label) for value, label in zip(values, labels, strict=True)]
     prompt = with_system_prompt(prompt or [], fields)
     if not any(turn["content"] for turn in prompt):
         raise Reject("empty_prompt", "has no `prompt`, or an empty one; it must be a text or a list of messages")
-    return PromptAnswers(prompt, answers, names)
-
-
-def _split(prompt: Prompt | None, values: Sequence[object], labels: Sequence[str]) -> tuple[list[Message], list[str]]:
-    """The prompt of complete conversations, or of answers to `prompt`, and the text of each answer."""
-    split = [
-        split_sides(prompt, values[0], value, (labels[0], label)) for value, label in zip(values, labels, strict=True)
-    ]
-    (found, *_), *others = split[1:] or split
-    for (before, *_), label in zip(others, labels[2:], strict=True):
-        if before != found:
-            raise Reject("different_prompts", f"{labels[0]}, {labels[1]} and {label} do not begin with the same prompt")
-    return found, [split[-1][1], *(answer for _, _, answer in split[1:])]
+    return PromptAnswers(prompt, answers, names, read_inputs(fields)[0])
 
 
 def _with_one_prompt(row: Mapping[str, object]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from rewardline.core.artifacts import read_manifest, verify_model
 from rewardline.core.errors import UserError
 from rewardline.core.files import read_json
+from rewardline.data.turns import TemplateInputs
 from rewardline.model.deepspeed_chat import DeepSpeedChatEncoder
 from rewardline.model.external import Dtype, load_any, model_folder
 from rewardline.model.folder import check_vocabulary, usable_positions
@@ -131,14 +132,27 @@ class Scorer:
         """How many prompts and complete texts have lost their beginning so far, to fit into `max_length`."""
         return self._cut + self._texts.cut
 
-    def score(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[list[float] | UnscorableError]:
-        """The scores of each prompt's answers; an `UnscorableError` where an answer does not fit into the model."""
-        return self.score_encoded(self.encode(prompts, answers))
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[str]],
+        inputs: Sequence[TemplateInputs] | None = None,
+    ) -> list[list[float] | UnscorableError]:
+        """The scores of each prompt's answers; an `UnscorableError` where an answer does not fit into the model.
 
-    def encode(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]) -> list[Comparison | UnscorableError]:
+        `inputs`: what the chat template gets besides each prompt, such as tools; None for nothing.
+        """
+        return self.score_encoded(self.encode(prompts, answers, inputs))
+
+    def encode(
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[str]],
+        inputs: Sequence[TemplateInputs] | None = None,
+    ) -> list[Comparison | UnscorableError]:
         """The tokens of each prompt with its answers."""
         results: list[Comparison | UnscorableError] = []
-        for item in self._encoder.encode(prompts, answers):
+        for item in self._encoder.encode(prompts, answers, inputs):
             error = next(iter(item.too_long.values()), None) if isinstance(item, EncodedAnswers) else item
             if error is not None:
                 limit = f"; the model takes {self.max_length} with its prompt" if hasattr(error, "length") else ""

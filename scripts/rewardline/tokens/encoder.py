@@ -13,6 +13,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError
+from rewardline.data.schema import Message
+from rewardline.data.turns import INSTRUCTING, NO_INPUTS, TemplateInputs
 from rewardline.tokens.store import Ids, common_length
 from rewardline.tokens.templates import (
     PLAIN,
@@ -20,6 +22,7 @@ from rewardline.tokens.templates import (
     ConversationText,
     PlainTemplate,
     Prompt,
+    TemplateRefusedError,
     UnusableError,
     check_syntax,
     export_chat,
@@ -42,6 +45,10 @@ _TURNS: Final[Prompt] = [
 _LAST: Final[Prompt] = [{"role": "user", "content": "And 2 + 2?"}]
 _PROBES: Final = (_LAST, _TURNS + _LAST, _SYSTEM + _LAST, _SYSTEM + _TURNS + _LAST)
 """Conversations by which a template is examined."""
+
+
+Group = tuple[Prompt, Sequence[str], TemplateInputs]
+"""A prompt, its answers, and what its chat template gets besides them."""
 
 
 class AnswerTooLongError(UnusableError):
@@ -90,6 +97,7 @@ class ConversationEncoder:
         max_length: int,
         template: str = "auto",
         chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, object] | None = None,
         end_token: str | None = None,
         num_padding_at_beginning: int | None = None,
     ) -> None:
@@ -111,7 +119,12 @@ class ConversationEncoder:
             raise UserError("template: chat is set, but the tokenizer has no chat template; use plain or auto")
         if template == "auto":
             template = "chat" if has_chat and not is_plain_export(tokenizer.chat_template) else "plain"
+        if template == "plain" and chat_template_kwargs:
+            raise UserError(
+                "chat_template_kwargs is set, but the model reads plain text; remove it, or template: plain"
+            )
         self.template = template
+        self._variables = dict(chat_template_kwargs or {})
         self.max_length = max_length
         self._tokenizer = tokenizer
         self._backend: Tokenizer = tokenizer.backend_tokenizer
@@ -148,7 +161,7 @@ class ConversationEncoder:
             self._format = PLAIN
             splits = splits_at_words(self._backend)
         else:
-            self._format = self.chat_format(tokenizer, self._eos)
+            self._format = self.chat_format(tokenizer, self._eos, self._variables)
             splits = starts_with_special_token(self._backend, self._format.heading)
         end = tokenizer.convert_ids_to_tokens(self.end_id)
         self.ending = self._format.ending
@@ -164,8 +177,9 @@ class ConversationEncoder:
         None if there is none, as the tokenizer divides a complete text otherwise than its parts.
         """
         end = self._tokenizer.convert_ids_to_tokens(self.end_id)
-        if self.template == "chat":
-            candidates = [export_chat(self._tokenizer.chat_template, end, self._eos)]
+        if isinstance(self._format, ChatTemplate):
+            base, abilities = self._tokenizer.chat_template, self._format.abilities
+            candidates = [export_chat(base, end, self._eos, self._variables, abilities)]
         else:
             leading = "".join(self._tokenizer.convert_ids_to_tokens(self.leading_ids))
             # Some tokenizers put a space before a text, but not after the tokens that come first.
@@ -179,7 +193,7 @@ class ConversationEncoder:
 
     def _is_rendered_so(self, plain: PreTrainedTokenizerFast, template: str, prompt: Prompt) -> bool:
         """Whether plain transformers with a template give a conversation its tokens; true if it is refused."""
-        (encoded,) = self._encode_in_full([(prompt, ["def f():\n    return 1.", "Yes"])])
+        (encoded,) = self._encode_in_full([(prompt, ["def f():\n    return 1.", "Yes"], NO_INPUTS)])
         if isinstance(encoded, UnusableError):
             return True
         for answer, ids in zip(("def f():\n    return 1.", "Yes"), encoded.sequences, strict=True):
@@ -190,10 +204,16 @@ class ConversationEncoder:
         return True
 
     def encode(
-        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[str]]
+        self,
+        prompts: Sequence[Prompt],
+        answers: Sequence[Sequence[str]],
+        inputs: Sequence[TemplateInputs] | None = None,
     ) -> list[EncodedAnswers | UnusableError]:
-        """The sequences of all answers to each prompt, encoded together; as many results as prompts."""
-        groups = list(zip(prompts, answers, strict=True))
+        """The sequences of all answers to each prompt, encoded together; as many results as prompts.
+
+        `inputs`: what the chat template gets besides each prompt; None for nothing.
+        """
+        groups: list[Group] = list(zip(prompts, answers, inputs or [NO_INPUTS] * len(prompts), strict=True))
         results = self._encode_in_full(groups)
         for index, (group, full) in enumerate(zip(groups, results, strict=True)):
             if isinstance(full, EncodedAnswers) and max(map(len, full.sequences)) > self.max_length:
@@ -203,13 +223,13 @@ class ConversationEncoder:
                     results[index] = error
         return results
 
-    def _encode_in_full(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[EncodedAnswers | UnusableError]:
+    def _encode_in_full(self, groups: Sequence[Group]) -> list[EncodedAnswers | UnusableError]:
         """Encode each prompt with its answers, whatever the length; all texts in one call of the tokenizer."""
         texts: list[ConversationText | UnusableError] = []
         flat: list[str] = []
-        for prompt, answers in groups:
+        for group in groups:
             try:
-                text = self._format.render(prompt, answers)
+                text = self._format.render(*group)
             except UnusableError as error:
                 texts.append(error)
                 continue
@@ -246,28 +266,31 @@ class ConversationEncoder:
             sequences.append(np.concatenate([leading, body] if has_end else [leading, body, end]))
         return EncodedAnswers(sequences, len(leading) + start, changed=text.changed, prompt_changed=text.prompt_changed)
 
-    def _encode_one(self, prompt: Prompt, answers: Sequence[str]) -> EncodedAnswers:
-        (result,) = self._encode_in_full([(prompt, answers)])
+    def _encode_one(self, prompt: Prompt, answers: Sequence[str], inputs: TemplateInputs) -> EncodedAnswers:
+        (result,) = self._encode_in_full([(prompt, answers, inputs)])
         if isinstance(result, UnusableError):
             raise result
         return result
 
-    def _truncated(self, prompt: Prompt, answers: Sequence[str], full: EncodedAnswers) -> EncodedAnswers:
+    def _truncated(
+        self, prompt: Prompt, answers: Sequence[str], inputs: TemplateInputs, full: EncodedAnswers
+    ) -> EncodedAnswers:
         """The sequences with a shorter prompt, the same for all answers that leave room for some of it.
 
-        The oldest turns are removed first; where the last turn alone is too long, its beginning is cut. System messages
-        are kept while they leave room. Answers are never cut.
+        The oldest turns are removed first, up to one of the user; then the beginning of the last turn is cut. System
+        messages, and the turns between the user's and the last one, are kept while they leave room. Tools are kept, and
+        answers are never cut.
         """
-        last = max((k for k, turn in enumerate(prompt) if turn["role"] != "system"), default=len(prompt) - 1)
-        bare = self._encode_one([{**prompt[last], "content": "a"}], ["a"])
+        last = max((k for k, turn in enumerate(prompt) if turn["role"] not in INSTRUCTING), default=len(prompt) - 1)
+        bare = self._encode_one([_bare(prompt[last])], ["a"], inputs)
         lengths = [len(sequence) - full.answer_start for sequence in full.sequences]
         room = self.max_length - bare.answer_start - self._least_prompt(prompt[last]["content"])
         fitting = [index for index, length in enumerate(lengths) if length <= room]
         if not fitting:
             raise AnswerTooLongError(min(lengths))
         longest = max(fitting, key=lambda index: lengths[index])
-        shorter = self._longest_fitting_prompt(prompt, last, answers[longest])
-        encoded = self._encode_one(shorter, [answers[index] for index in fitting])
+        shorter = self._longest_fitting_prompt(prompt, last, answers[longest], inputs)
+        encoded = self._encode_one(shorter, [answers[index] for index in fitting], inputs)
         sequences = [np.zeros(0, np.int32) for _ in answers]
         for index, sequence in zip(fitting, encoded.sequences, strict=True):
             sequences[index] = sequence
@@ -281,30 +304,48 @@ class ConversationEncoder:
         """The least tokens to keep of the last turn: all of a short one, else a sixteenth of `max_length`."""
         return min(len(self._encode_texts([content])[0]), max(8, self.max_length // 16))
 
-    def _longest_fitting_prompt(self, prompt: Prompt, last: int, answer: str) -> Prompt:
+    def _longest_fitting_prompt(self, prompt: Prompt, last: int, answer: str, inputs: TemplateInputs) -> Prompt:
         """The longest end of the prompt that fits with an answer; `last` is the index of its last turn."""
 
         def length(messages: Prompt) -> int:
-            return len(self._encode_one(messages, [answer]).sequences[0])
+            try:
+                return len(self._encode_one(messages, [answer], inputs).sequences[0])
+            except TemplateRefusedError:  # such as a tool's turn without its call
+                return self.max_length + 1
 
         def since(start: int) -> Prompt:
-            return [turn for k, turn in enumerate(prompt) if k >= start or turn["role"] == "system"]
+            return [turn for k, turn in enumerate(prompt) if k >= start or turn["role"] in INSTRUCTING]
 
         def cut_at(start: int, before: Prompt) -> Prompt:
-            return [*before, {**prompt[last], "content": content[start:]}]
+            return [*before, _with_content(prompt[last], content[start:])]
 
-        starts = [k for k in range(last + 1) if prompt[k]["role"] == "user" or k in (0, last)]
+        is_users = prompt[last]["role"] not in ("assistant", "tool")
+        starts = [k for k in range(last + 1) if prompt[k]["role"] == "user" or k == 0 or (k == last and is_users)]
         first = bisect_left(starts, True, key=lambda start: length(since(start)) <= self.max_length)
         if first < len(starts):
             return since(starts[first])
         content = prompt[last]["content"]
         least = self._least_prompt(content)
-        system = [turn for k, turn in enumerate(prompt) if turn["role"] == "system" and k != last]
-        for before in (system, []) if system else ([],):
+        system = [turn for k, turn in enumerate(prompt) if turn["role"] in INSTRUCTING and k != last]
+        between = [turn for k, turn in enumerate(prompt) if k != last and (k >= starts[-1] or turn in system)]
+        for before in (*([between] if between != system else []), *([system] if system else []), []):
             # Cut at words, and encode each cut: tokens of a part of a text need not be those of the complete text.
             cuts = [0, *(match.start() for match in re.finditer(r"(?<=\s)\S", content))]
             cuts = cuts if len(cuts) > 1 else list(range(len(content)))
             first = bisect_left(cuts, True, key=lambda cut: length(cut_at(cut, before)) <= self.max_length)
             if first < len(cuts) and (len(self._encode_texts([content[cuts[first] :]])[0]) >= least or not before):
                 return cut_at(cuts[first], before)
-        raise AnswerTooLongError(length([{**prompt[last], "content": "a"}]))
+        raise AnswerTooLongError(length([_bare(prompt[last])]))
+
+
+def _bare(turn: Message) -> Message:
+    """A short turn of the same role, or of the user's."""
+    return {"role": turn["role"] if turn["role"] in INSTRUCTING else "user", "content": "a"}
+
+
+def _with_content(turn: Message, content: str) -> Message:
+    """A turn with another text."""
+    cut: Message = {"role": turn["role"], "content": content}
+    if turn["role"] == "tool" and "native" in turn:
+        cut["native"] = {**turn["native"], "content": content}
+    return cut

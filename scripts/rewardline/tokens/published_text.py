@@ -7,6 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from rewardline.data.turns import TemplateInputs
 from rewardline.tokens.encoder import ConversationEncoder
 from rewardline.tokens.store import Ids
 from rewardline.tokens.templates import ChatTemplate, Prompt
@@ -16,8 +17,8 @@ from rewardline.tokens.tokenizer import added_tokens, encode_texts, starts_with_
 class PublishedChat(ChatTemplate):
     """A chat template without changes: the published score is read at the last token that it adds after an answer."""
 
-    def _answered(self, prompt: Prompt, answer: str) -> str:
-        return self._render([*prompt, {"role": "assistant", "content": answer}])
+    def _rendered(self, turns: Prompt, inputs: TemplateInputs) -> str:
+        return self._render(turns, inputs)
 
 
 class PublishedEncoder(ConversationEncoder):

@@ -2,14 +2,28 @@
 
 from collections.abc import Mapping
 from datetime import date
+from fnmatch import fnmatch
+from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, field_validator
 
 from rewardline.core.settings import Integer, Number, Settings, Text
+from rewardline.data.schema import RESERVED
 
 TODAY: Final = date(2024, 7, 26)
 """The date given to chat templates that ask for it, so that equal conversations have equal tokens on every day."""
+
+
+_TOKENIZER_FILES: Final = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*"),
+    *("merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.*"),
+)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a folder that are those of a tokenizer, in order."""
+    return sorted(path for path in folder.iterdir() if any(fnmatch(path.name, name) for name in _TOKENIZER_FILES))
 
 
 class EncodingSettings(Settings):
@@ -32,6 +46,11 @@ class EncodingSettings(Settings):
         description="Chat template (Jinja, as in transformers) to use instead of the tokenizer's. Each model is saved"
         " with a template that renders messages as in training, up to the end token.",
     )
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        {},
+        description="Variables of the chat template, such as `enable_thinking`, for all rows; those of a row's own"
+        " `chat_template_kwargs` come first.",
+    )
     end_token: Text | None = Field(
         None,
         description="Token that ends an answer and at which the score is read; by default the EOS token of the"
@@ -43,6 +62,14 @@ class EncodingSettings(Settings):
         description="Number of EOS or padding tokens that the tokenizer puts first: 1 for OPT. It is detected; a wrong"
         " value is an error.",
     )
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, variables: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name in variables:
+            if name in RESERVED or not name.isidentifier():
+                raise ValueError(f"names of variables of the template, not {name}, which is set by other means")
+        return variables
 
 
 OFFSET_POSITIONS = (

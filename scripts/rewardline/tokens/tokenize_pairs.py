@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from rewardline.data.pairs.manifests import ShardManifest
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.parquet import read_typed_rows
 from rewardline.data.schema import Pair
+from rewardline.data.turns import TemplateInputs, unpack
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.settings import TokenizeSettings
@@ -28,7 +30,7 @@ from rewardline.tokens.store import (
     TokenManifest,
     split_prefix,
 )
-from rewardline.tokens.templates import UnusableError
+from rewardline.tokens.templates import Prompt, UnusableError
 from rewardline.tokens.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -57,12 +59,16 @@ class PairTokenizer:
         read = 0
         with progress(f"tokenize {split}", total=pairs, unit="pair") as bar:
             for chunk in _chunks(folder / split):
-                encoded = self._encoder.encode([group[0].prompt for group, _ in chunk], [texts for _, texts in chunk])
-                for (group, answers), result in zip(chunk, encoded, strict=True):
-                    if (comparison := self._comparison(group, answers, result)) is not None:
+                encoded = self._encoder.encode(
+                    [group.prompt for group in chunk],
+                    [group.answers for group in chunk],
+                    [group.inputs for group in chunk],
+                )
+                for group, result in zip(chunk, encoded, strict=True):
+                    if (comparison := self._comparison(group.pairs, group.answers, result)) is not None:
                         writer.add(comparison)
-                    read += len(group)
-                    bar.update(len(group))
+                    read += len(group.pairs)
+                    bar.update(len(group.pairs))
         if read != pairs:
             raise UserError(
                 f"{folder / split} does not hold the {pairs} pairs of its manifest; delete {folder} and run again"
@@ -116,15 +122,28 @@ class PairTokenizer:
         self.rejects.add(pair.dataset, pair.file, pair.row, reason, f"pair {pair.pair_id}: {detail}")
 
 
-def _chunks(folder: Path) -> Iterator[list[tuple[list[Pair], list[str]]]]:
+class _PromptPairs(NamedTuple):
+    """The pairs of a prompt, and its distinct answers."""
+
+    pairs: list[Pair]
+    prompt: Prompt
+    answers: list[str]
+    inputs: TemplateInputs
+
+
+def _chunks(folder: Path) -> Iterator[list[_PromptPairs]]:
     """The pairs and distinct answers of each prompt, in chunks of bounded size that are encoded together."""
-    chunk: list[tuple[list[Pair], list[str]]] = []
+    chunk: list[_PromptPairs] = []
     characters = 0
-    for _, pairs in groupby(read_typed_rows(folder, Pair), key=lambda pair: (pair.prompt_id, pair.prompt)):
-        group = list(pairs)
-        answers = list(dict.fromkeys(answer for pair in group for answer in (pair.chosen, pair.rejected)))
-        chunk.append((group, answers))
-        characters += sum(len(turn["content"]) for turn in group[0].prompt) + sum(map(len, answers))
+    pairs = (
+        (pair, unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)) for pair in read_typed_rows(folder, Pair)
+    )
+    for (_, prompt, inputs), group in groupby(pairs, key=lambda one: (one[0].prompt_id, one[1].prompt, one[1].inputs)):
+        members = list(group)
+        answers = list(dict.fromkeys(answer for _, each in members for answer in (each.chosen, each.rejected)))
+        chunk.append(_PromptPairs([pair for pair, _ in members], prompt, answers, inputs))
+        characters += sum(len(turn["content"]) for turn in prompt) + sum(map(len, answers))
+        characters += max(len(pair.native or "") for pair, _ in members)
         if len(chunk) == MAX_PROMPTS or characters >= MAX_CHARACTERS:
             yield chunk
             chunk, characters = [], 0

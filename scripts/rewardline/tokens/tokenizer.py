@@ -50,6 +50,27 @@ def set_end_token(tokenizer: PreTrainedTokenizerFast, name: str) -> None:
         tokenizer.add_special_tokens({"eos_token": name})
 
 
+def take_chat_template(tokenizer: PreTrainedTokenizerFast, source: PreTrainedTokenizerFast, name: str) -> int:
+    """Give a tokenizer the chat template, the added tokens and the end token of `source`; the number of new tokens.
+
+    Raises:
+        UserError: `source`, which is called `name`, has no chat template.
+    """
+    template = source.chat_template
+    template = template.get("default") if isinstance(template, dict) else template
+    if not template:
+        raise UserError(
+            f"chat_template_from: {name} has no chat template; name another tokenizer, or set chat_template"
+        )
+    size = len(tokenizer)
+    added = sorted(source.added_tokens_decoder.items())
+    tokenizer.add_tokens([token for _, token in added if token.content != PAD_TOKEN])
+    tokenizer.chat_template = template
+    if source.eos_token is not None:
+        set_end_token(tokenizer, source.eos_token)
+    return len(tokenizer) - size
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save a tokenizer as transformers 4.57 and 5 load it.
 

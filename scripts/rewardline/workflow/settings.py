@@ -31,7 +31,7 @@ from rewardline.evaluation.settings import (
 )
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
-from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings
+from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings, tokenizer_files
 from rewardline.training.halving import HalvingSettings
 from rewardline.training.settings import RungSettings, TrackSettings, TrainStageSettings
 from rewardline.workflow.config import Config, MixtureEntry
@@ -147,11 +147,19 @@ def audit_settings(config: Config, audit: str) -> AuditSettings:
 
 
 def model_files(model: BaseModelSettings) -> list[str]:
-    """The local files of a model; none for one from elsewhere.
+    """The local files of a model, and of the tokenizer that it takes its chat template from.
 
     Raises:
-        UserError: its path names a local folder or file that does not exist, or a folder without a model.
+        UserError: a path names a local folder or file that does not exist, or a folder without a model.
     """
+    source = model.chat_template_from or ""
+    if source.startswith((".", "/", "~")) and not Path(source).is_dir():
+        raise UserError(f"chat_template_from: {source} is not a folder")
+    files = tokenizer_files(Path(source)) if source and Path(source).is_dir() else []
+    return [*_weight_files(model), *map(str, files)]
+
+
+def _weight_files(model: BaseModelSettings) -> list[str]:
     if model.gguf is not None:
         return [] if model.gguf.wheel else expand_files([model.gguf.file])
     path = model.path or ""

@@ -9,6 +9,7 @@ from tokenizers import Encoding, Tokenizer
 
 from rewardline.core.errors import UserError
 from rewardline.data.schema import Message
+from rewardline.data.turns import Trajectory
 from rewardline.tokens.encoder import AnswerTooLongError, ConversationEncoder, EncodedAnswers
 from rewardline.tokens.store import split_prefix
 from rewardline.tokens.tokenizer import encode_texts, load_tokenizer
@@ -127,6 +128,61 @@ def test_what_a_chat_template_puts_around_a_turn_stays_when_the_turn_is_cut(base
     prompt[0]["content"] = "Be kind. " * 30
     text = tokenizer.decode(encode(encoder, prompt, ["They are 3."]).sequences[0])
     assert text.startswith("<s><user>word word"), "a system message that leaves no room goes"
+
+
+CALL: Message = {"role": "assistant", "content": "<tool_call>", "native": {"tool_calls": [{"name": "add"}]}}
+ANSWER = Trajectory(
+    [
+        {"role": "assistant", "content": "Let me see."},
+        {"role": "tool", "content": "3"},
+        {"role": "assistant", "content": "They are 3."},
+    ]
+)
+
+
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_a_trajectory_is_never_cut(base_models: Callable[..., Path], template: str) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    tokenizer.chat_template = CHAT
+    prompt = turns("word " * 60, "Yes.", "How many are 1 and 2?")
+    whole = encode(ConversationEncoder(tokenizer, max_length=500, template=template), prompt, [ANSWER, "No."])
+    encoder = ConversationEncoder(tokenizer, max_length=80, template=template)
+    cut = encode(encoder, prompt, [ANSWER, "No."])
+    for full, sequence in zip(whole.sequences, cut.sequences, strict=True):
+        assert full[whole.answer_start :].tolist() == sequence[cut.answer_start :].tolist()
+    texts = [tokenizer.decode(sequence[cut.answer_start :]) for sequence in cut.sequences]
+    if template == "plain":
+        assert texts == [" Let me see.\n\nHuman: 3\n\nAssistant: They are 3.<|end|>", " No.<|end|>"]
+    else:
+        assert texts == ["Let me see.<|end|>\n<tool>3<|end|>\n<assistant>They are 3.<|end|>", "No.<|end|>"]
+    (refused,) = encoder.encode([prompt], [[Trajectory([*ANSWER.turns * 9])]])
+    assert isinstance(refused, AnswerTooLongError)
+
+
+def test_answers_that_begin_with_a_tools_turn_begin_behind_its_heading(base_models: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    prompt = [*turns("Add 1 and 2."), CALL]
+    answers = [Trajectory([{"role": "tool", "content": text}, ANSWER.turns[2]]) for text in ("3", "error")]
+    for template in ("plain", CHAT):
+        options = {"template": "plain"} if template == "plain" else {"chat_template": template}
+        result = encode(ConversationEncoder(tokenizer, max_length=500, **options), prompt, [*answers])
+        heading = "Human:" if template == "plain" else "<tool>"
+        assert tokenizer.decode(result.sequences[0][: result.answer_start]).endswith(heading)
+
+
+def test_the_output_of_a_tool_is_cut_and_its_call_stays(base_models: Callable[..., Path]) -> None:
+    tokenizer = load_tokenizer(base_models("llama"))
+    template = "{% for m in messages %}{% if m.role == 'tool' and not messages[loop.index0 - 1].tool_calls %}"
+    template += "{{ raise_exception('no call') }}{% endif %}<{{ m.role }}>{{ m.content }}{{ m.tool_calls }}{% endfor %}"
+    encoder = ConversationEncoder(tokenizer, max_length=120, chat_template=template)
+    tool: Message = {"role": "tool", "content": "word " * 200 + "end", "native": {"content": "word " * 200 + "end"}}
+    prompt = [*turns("Old?", "Yes.", "Add."), CALL, tool]
+    (sequence,) = encode(encoder, prompt, ["They are 3."]).sequences
+    text = tokenizer.decode(sequence)
+    assert text.startswith("<user>Add.<assistant>[{'name': 'add'}]<tool>word") and "word end<assistant>They" in text
+    prompt[2]["content"] = "Add. " * 200
+    (refused,) = encoder.encode([prompt], [["They are 3."]])
+    assert isinstance(refused, AnswerTooLongError)
 
 
 def test_a_thousand_turns_are_cut_in_a_moment(base_models: Callable[..., Path]) -> None:

@@ -1,37 +1,28 @@
 """A conversation has the same tokens in training, score.py, serve.py and plain transformers with an exported folder."""
 
-import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import trl
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from rewardline.data.schema import Message
-from rewardline.scoring.rows import parse_row
-from rewardline.scoring.server.batcher import FullText
-from rewardline.scoring.server.protocols import ParsedRequest, openrlhf, rows, vllm_classify
-from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.settings import TODAY
-from rewardline.tokens.store import Comparison
-from rewardline.tokens.templates import TemplateRefusedError, fix_date
-from rewardline.tokens.tokenizer import load_tokenizer, save_tokenizer, set_end_token
+from rewardline.tokens.templates import fix_date
+from rewardline.tokens.tokenizer import load_tokenizer
 
-from support.reward_models import reward_model
+from support.reward_models import Doors, Json
 
-Json = dict[str, Any]
+FOLDER = Path(trl.__file__).parent / "chat_templates"
 TEMPLATES = [
     *("cohere", "deepseekv3", "gemma", "gemma3", "glm4moe", "gptoss", "lfm2", "llama3", "llama3_2", "phi3"),
     *("qwen2_5", "qwen3", "qwen3_training"),
 ]
-LENGTH = 1000
 SPACE = st.text(" \n\t\u00a0\u2028", max_size=4)
 WORDS = ["Yes.", "No, not at all.", "def f():\n    return 1", "<think>\nHm.\n</think>\n\nNo.", "caf\u00e9", "7"]
 TEXT = st.builds(lambda before, text, after: before + text + after, SPACE, st.sampled_from(WORDS), SPACE)
@@ -44,72 +35,6 @@ CONVERSATIONS = st.tuples(
 )
 
 
-class Doors:
-    """A tokenizer in training, and the exported model at each other door."""
-
-    def __init__(self, base: Path, folder: Path, name: str, **options: Any) -> None:
-        template = (
-            "plain" if name == "plain" else (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
-        )
-        tokenizer = load_tokenizer(base)
-        chosen: Json = {"template": "plain"} if name == "plain" else {"template": "chat", "chat_template": template}
-        self.training = ConversationEncoder(tokenizer, max_length=LENGTH, **chosen, **options)
-        exported = load_tokenizer(base)
-        end = tokenizer.convert_ids_to_tokens(self.training.end_id)
-        set_end_token(exported, end)
-        exported.chat_template = self.training.export_template()
-        reward_model(base, folder)
-        save_tokenizer(exported, folder)
-        tokenization = {"template": self.training.template, "max_length": LENGTH, "end_token": end}
-        (folder / "run.json").write_text(json.dumps({"tokenization": tokenization}))
-        self.scorers = [Scorer(str(folder))]
-        (folder / "run.json").unlink()  # as of a copy by hand, or after more training with TRL
-        self.scorers.append(Scorer(str(folder)))
-        self.plain = AutoTokenizer.from_pretrained(folder)
-
-    def check(self, messages: list[Json]) -> None:
-        """Every door gives a conversation the same tokens; those of text endpoints where no text is a special token."""
-        read = parse_row({"messages": messages})
-        (expected,) = self.training.encode([read.prompt], [read.answers])
-        if isinstance(expected, TemplateRefusedError):
-            return
-        assert isinstance(expected, EncodedAnswers)
-        ids = expected.sequences[0].tolist()
-        text = self.plain.apply_chat_template(messages, tokenize=False)
-        assert self.plain(text, add_special_tokens=False)["input_ids"] == ids
-        assert self.plain.apply_chat_template(messages)["input_ids"] == ids
-        assert "<|im_end|>\n" not in text[-12:]
-        assert not expected.truncated_tokens
-        assert ids[-1] == self.training.end_id == self.plain.eos_token_id
-        for scorer in self.scorers:
-            (scored,) = scorer.encode([read.prompt], [read.answers])
-            assert _ids(scored) == ids
-        bodies: list[Json] = [{"messages": messages}, {"prompt": messages[:-1], "answer": messages[-1]["content"]}]
-        for body in bodies:
-            (item,) = rows(body, "m").items
-            assert item == read
-        (item,) = vllm_classify(bodies[0], "m").items
-        assert item == read
-        texts: list[tuple[Callable[..., ParsedRequest], Json]] = [
-            (openrlhf, {"query": [f"{text}\n"]}),
-            (openrlhf, {"query": [f"<|pad|>{text}{self.plain.eos_token * 2}<|pad|>"]}),
-            (vllm_classify, {"input": text}),
-            (vllm_classify, {"input": text.removesuffix(self.plain.eos_token)}),
-        ]
-        for protocol, complete in texts:
-            (full,) = protocol(complete, "m").items
-            assert isinstance(full, FullText)
-            for scorer in self.scorers:
-                (encoded,) = scorer.encode_texts([full.text], full.ended)
-                assert _ids(encoded) == ids
-
-
-def _ids(item: object) -> list[int]:
-    assert isinstance(item, Comparison), item
-    found: list[int] = np.concatenate([item.prefix, item.tails[0]]).tolist()
-    return found
-
-
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory, base_models: Callable[..., Path]) -> Callable[..., Doors]:
     root = tmp_path_factory.mktemp("doors")
@@ -118,7 +43,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory, base_models: Callable[..., P
     def make(name: str, **options: Any) -> Doors:
         first = options.pop("first", None)
         base = base_models("llama", **({"bos_token": first} if first else {}))
-        return Doors(base, root / f"{name}-{first}-{options}", name, **options)
+        template = None if name == "plain" else (FOLDER / f"{name}.jinja").read_text()
+        return Doors(base, root / f"{name}-{first}-{options}", template, **options)
 
     return make
 

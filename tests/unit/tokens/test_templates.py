@@ -44,7 +44,7 @@ KINDS = {
     "replacing": (None, normalizers.Sequence([normalizers.Prepend("_"), normalizers.Replace(" ", "_")]), False),
 }
 CHAT = (
-    "{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'other' %}{{ raise_exception('no other') }}{% endif %}"
     "<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
@@ -186,10 +186,10 @@ def test_tokens_are_the_same_on_every_day() -> None:
 
 def test_a_conversation_that_the_template_refuses_is_an_outcome_of_its_own() -> None:
     made = tokenizer("gpt2", CHAT)
-    with pytest.raises(TemplateRefusedError, match="no tools"):
-        ChatTemplate(made).render([{"role": "tool", "content": "x"}], ["a"])
+    with pytest.raises(TemplateRefusedError, match="no other"):
+        ChatTemplate(made).render([{"role": "other", "content": "x"}], ["a"])
     encoder = ConversationEncoder(made, max_length=50, template="chat")
-    refused, fine = encoder.encode([[{"role": "tool", "content": "x"}], turns(["a"])], [["a"], ["b"]])
+    refused, fine = encoder.encode([[{"role": "other", "content": "x"}], turns(["a"])], [["a"], ["b"]])
     assert isinstance(refused, TemplateRefusedError)
     assert isinstance(fine, EncodedAnswers)
     assert np.array_equal(fine.sequences[0][-1:], [encoder.end_id])

@@ -24,7 +24,8 @@ HEADINGS: Final = ("###The instruction to evaluate:", "###Response to evaluate:"
 def read_transcripts(row: RowFields) -> Drafts:
     """Two complete transcripts."""
     chosen, rejected = (read_transcript(read_text(row.required(name), name), name) for name in SIDES)
-    yield Draft(*split_conversations(chosen, rejected, SIDES))
+    prompt, (one, two) = split_conversations((chosen, rejected), SIDES)
+    yield Draft(prompt, one, two)
 
 
 def read_pair(row: RowFields) -> Drafts:
@@ -43,7 +44,8 @@ def read_conversations(row: RowFields) -> Drafts:
     second = unwrap_messages(row.required("rejected"))
     if is_text_list(first) and is_text_list(second) and are_turns(first, second):
         first, second = _alternate(first), _alternate(second)
-    yield Draft(*split_sides(explicit_prompt(row, (first, second)), first, second, SIDES))
+    prompt, (one, two) = split_sides(explicit_prompt(row, (first, second)), (first, second), SIDES)
+    yield Draft(prompt, one, two)
 
 
 def are_turns(first: list[str], second: list[str]) -> bool:

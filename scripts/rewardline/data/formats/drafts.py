@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from rewardline.data.conversation import Reject, read_text
 from rewardline.data.formats.fields import RowFields, difference, is_empty, label_text, read_number
+from rewardline.data.formats.prompts import read_inputs
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import AnswerPosition, Message
+from rewardline.data.turns import NO_INPUTS, TemplateInputs, turns_of
 
 Rows = tuple[int, ...]
 """Indices of rows in a group."""
@@ -56,6 +58,7 @@ class PreferencePair:
     confidence: float = 1.0
     sources: tuple[str, str] = ("", "")
     place: AnswerPosition | None = None
+    inputs: TemplateInputs = NO_INPUTS
 
 
 class RowPairs(list[PreferencePair]):
@@ -90,6 +93,7 @@ class RowAttributes(NamedTuple):
     sources: tuple[str, str] = ("", "")
     """Who wrote the chosen and the rejected answer."""
     item: str = ""
+    inputs: TemplateInputs = NO_INPUTS
     ignored: str = ""
     """What is there but cannot be read."""
 
@@ -167,6 +171,7 @@ class Collector:
             confidence,
             (chosen_source, rejected_source),
             place,
+            attributes.inputs,
         )
         return pair, (first, second) if self._positions else ()
 
@@ -182,14 +187,18 @@ def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | No
     if not prompt:
         raise Reject("empty_prompt", "the prompt is empty")
     for n, turn in enumerate(prompt, 1):
-        if not turn["content"]:
+        if not turn["content"] and turn["role"] != "tool":
             raise Reject("empty_prompt", f"turn {n} of {len(prompt)} of the prompt is empty")
-    if prompt[-1]["role"] == "assistant":
+    sides = turns_of(chosen), turns_of(rejected)
+    if prompt[-1]["role"] == "assistant" and any(turns[0]["role"] == "assistant" for turns in sides):
         raise Reject(
             "prompt_ends_with_assistant", "the prompt ends with an assistant turn: what do the answers answer?"
         )
-    if not chosen or not rejected:
-        raise Reject("empty_answer", f"the {'rejected' if chosen else 'chosen'} answer is empty")
+    for name, turns in zip(("chosen", "rejected"), sides, strict=True):
+        for n, turn in enumerate(turns, 1):
+            if not turn["content"] and turn["role"] != "tool":
+                part = f"turn {n} of {len(turns)} of " if len(turns) > 1 else ""
+                raise Reject("empty_answer", f"{part}the {name} answer is empty")
     if chosen == rejected:
         raise Reject("identical", "the chosen and the rejected answer are the same text")
     if margin is not None and not isfinite(margin):
@@ -213,6 +222,7 @@ def read_attributes(row: RowFields) -> RowAttributes:
             if mapped or isinstance(value, float):  # else it merely has that name
                 raise
             ignored = "margin ignored, as it is not a number,"
+    inputs, unread = read_inputs(row)
     if margin is None and row.mapped("chosen_score"):
         high, low = (read_number(row.required(name), name) for name in ("chosen_score", "rejected_score"))
         margin = difference(high, low)
@@ -224,7 +234,8 @@ def read_attributes(row: RowFields) -> RowAttributes:
         read_confidence(row),
         (read_source(row, "chosen_source"), read_source(row, "rejected_source")),
         _read_item(row),
-        ignored,
+        inputs,
+        ignored or unread,
     )
 
 

@@ -57,6 +57,8 @@ _USUAL_NAMES: Final = {
     "rank": "rank",
     "margin": "margin",
     "subset": "subset",
+    "tools": "tools",
+    "chat_template_kwargs": "chat_template_kwargs",
 }
 SYNONYMS: Final = {field: tuple(names.split()) for field, names in _USUAL_NAMES.items()}
 """The usual names of each field."""

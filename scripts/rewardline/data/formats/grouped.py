@@ -17,7 +17,15 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from rewardline.data.conversation import Reject, describe_type, ends_with_answer, read_answer, read_messages
 from rewardline.data.formats.chosen_rejected import SIDES
-from rewardline.data.formats.drafts import Collector, Draft, RowAttributes, RowPairs, Rows, read_subset, read_weight
+from rewardline.data.formats.drafts import (
+    Collector,
+    Draft,
+    RowAttributes,
+    RowPairs,
+    Rows,
+    read_subset,
+    read_weight,
+)
 from rewardline.data.formats.fields import (
     Fields,
     Record,
@@ -27,7 +35,13 @@ from rewardline.data.formats.fields import (
     mean,
     read_ratings,
 )
-from rewardline.data.formats.prompts import explicit_prompt, required_prompt, split_sides, with_system_prompt
+from rewardline.data.formats.prompts import (
+    explicit_prompt,
+    read_inputs,
+    required_prompt,
+    split_sides,
+    with_system_prompt,
+)
 from rewardline.data.formats.ranked import lead_confidence, ranked_pairs, weighted_sum
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.two_answers import (
@@ -39,6 +53,7 @@ from rewardline.data.formats.two_answers import (
     vote_counts,
 )
 from rewardline.data.schema import Message
+from rewardline.data.turns import NO_INPUTS, TemplateInputs, answer_of
 
 GOOD: Final = frozenset({
     "true", "good", "up", "thumbs_up", "thumbs up", "thumbsup", "👍", "+1", "1", "chosen", "preferred", "desirable",
@@ -136,6 +151,11 @@ def group_rows(
     return Grouping(key, convert)
 
 
+def _group_key(*parts: object, inputs: TemplateInputs) -> str:
+    """A key of these JSON values, and of what a chat template gets besides them."""
+    return group_key(*parts, *(inputs if inputs else ()))
+
+
 def group_key(*parts: object) -> str:
     """A key of these JSON values."""
     text = json.dumps(parts, ensure_ascii=False, sort_keys=True)
@@ -151,6 +171,7 @@ class LabelledAnswer(NamedTuple):
     """Its label or score, or the scores that several raters gave it."""
     is_scored: bool
     subset: str
+    inputs: TemplateInputs = NO_INPUTS
 
 
 def read_labelled(row: RowFields) -> GroupItem[LabelledAnswer]:
@@ -161,8 +182,11 @@ def read_labelled(row: RowFields) -> GroupItem[LabelledAnswer]:
     group = row.required("group") if row.mapped("group") else None
     if group is not None and (isinstance(group, bool) or not isinstance(group, str | int)):
         raise Reject("bad_id", f"the group is {describe_type(group)}, not an id")
-    answer = LabelledAnswer(prompt, text, ratings, is_scored, read_subset(row))
-    return GroupItem(group_key(prompt, group), (-mean(ratings), ratings, text, answer.subset, is_scored), answer)
+    inputs, _ = read_inputs(row)
+    answer = LabelledAnswer(prompt, text, ratings, is_scored, read_subset(row), inputs)
+    return GroupItem(
+        _group_key(prompt, group, inputs=inputs), (-mean(ratings), ratings, text, answer.subset, is_scored), answer
+    )
 
 
 def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSettings) -> Iterator[Contribution]:
@@ -197,7 +221,8 @@ def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSetti
             positions=(numbers[chosen], numbers[rejected], len(texts)),
             golds=(levels[better], levels[worse]),
         )
-        yield Contribution(draft, (*rows[chosen], *rows[rejected]), RowAttributes(subset=subsets[chosen]))
+        attributes = RowAttributes(subset=subsets[chosen], inputs=items[0][1].inputs)
+        yield Contribution(draft, (*rows[chosen], *rows[rejected]), attributes)
 
 
 def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
@@ -212,7 +237,7 @@ def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
         prompt = read_messages(turns, "the conversation")
         if len(prompt) < 2 or prompt[-1]["role"] != "assistant":
             raise Reject("no_answer", "the conversation does not end with an answer")
-        text = prompt.pop()["content"]
+        text = answer_of([prompt.pop()])
     else:
         prompt, text = required_prompt(row), read_answer(row.required("answer"), "the answer")
     if not all(turn["content"] for turn in prompt):
@@ -260,6 +285,7 @@ class Vote(NamedTuple):
     """How many votes the first text has; a tie is half a vote for each."""
     second: float
     subset: str
+    inputs: TemplateInputs = NO_INPUTS
 
 
 def read_vote(row: RowFields) -> GroupItem[Vote]:
@@ -267,21 +293,22 @@ def read_vote(row: RowFields) -> GroupItem[Vote]:
     weight = read_weight(row)
     if row.mapped("chosen") or all(row.present(name) for name in SIDES):
         sides = row.required(SIDES[0]), row.required(SIDES[1])
-        prompt, one, two = split_sides(explicit_prompt(row, sides), *sides, SIDES)
+        prompt, (one, two) = split_sides(explicit_prompt(row, sides), sides, SIDES)
         first, second = weight, 0.0
     else:
         shared, names, answers, lead, _ = compared_answers(row)
         if len(answers) != 2:
             raise Reject("bad_preference", f"votes are on two answers, not on {len(answers)}")
-        prompt, one, two = split_sides(shared, answers[0], answers[1], (names[0], names[1]))
+        prompt, (one, two) = split_sides(shared, answers, names)
         first, second = _count_votes(row, (names[0], names[1]), lead, weight)
     prompt = with_system_prompt(prompt, row)
     if one == two:
         raise Reject("identical", "the two answers are the same text")
     if one > two:
         one, two, first, second = two, one, second, first
-    vote = Vote(prompt, (one, two), first, second, read_subset(row))
-    return GroupItem(group_key(prompt, one, two), (-first, second, vote.subset), vote)
+    inputs, _ = read_inputs(row)
+    vote = Vote(prompt, (one, two), first, second, read_subset(row), inputs)
+    return GroupItem(_group_key(prompt, one, two, inputs=inputs), (-first, second, vote.subset), vote)
 
 
 def _count_votes(row: RowFields, names: tuple[str, str], lead: float | None, weight: float) -> tuple[float, float]:
@@ -312,4 +339,5 @@ def pair_votes(items: list[tuple[int, Vote]], _settings: FormatSettings) -> Iter
     second = decimal_sum((1, item.second) for _, item in items)
     share = first / (first + second)
     draft = Draft(vote.prompt, *vote.texts, 2 * share - 1, share)
-    yield Contribution(draft, tuple(sorted(index for index, _ in items)), RowAttributes(subset=vote.subset))
+    attributes = RowAttributes(subset=vote.subset, inputs=vote.inputs)
+    yield Contribution(draft, tuple(sorted(index for index, _ in items)), attributes)

@@ -9,7 +9,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from rewardline.data.conversation import Reject, is_conversation, is_text_list, role_of, unwrap_messages
+from rewardline.data.conversation import (
+    REASONING,
+    TOOL_KEYS,
+    Reject,
+    is_conversation,
+    is_text_list,
+    role_of,
+    unwrap_messages,
+)
 from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, label_text, number_form, steps_of
@@ -19,6 +27,7 @@ from rewardline.data.formats.registry import FIELDS, GROUPED, KNOWN_FIELDS, conv
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.two_answers import BLANK, two_answer_keys
 from rewardline.data.templated import end_marker
+from rewardline.data.turns import Trajectory
 
 _ENOUGH: Final = 3
 """How many different prompts or answers show what a column holds."""
@@ -31,7 +40,11 @@ _STEP: Final = re.compile(
 _OPEN_PROMPTS: Final = ("context", "input", "history")  # which a question may follow under another name
 _QUESTION: Final = re.compile(r"(^|[\W_])(question|query|instruction|prompt|task|request|ask)s?([\W_]|$)", re.I)
 _MEDIA: Final = re.compile(r"tools?|functions?|images?|videos?|audios?|files|attachments|pixel_values", re.I)
-_MESSAGE_KEYS: Final = ("role", "from", "content", "value", "text", "parts", "tool_calls", "function_call")
+_MESSAGE_KEYS: Final = (
+    *("role", "from", "content", "value", "text", "parts", "tool_calls", "function_call"),
+    *REASONING,
+    *TOOL_KEYS,
+)
 _WRITERS: Final = re.compile(
     r"model|system|source|author|annotator|rater|worker|user|policy|generator|seed|name|id$", re.I
 )
@@ -147,12 +160,15 @@ def remarks(records: Sequence[Record], settings: FormatSettings) -> list[str]:
             "system}` reads it"
         )
     media = [key for key in _keys(records) if _MEDIA.fullmatch(key) and any(record.get(key) for record in records)]
-    media = [key for key in media if key not in settings.fields.values()]
+    has_tools = any(pair.inputs.tools for pair in reading.pairs)
+    media = [key for key in media if key not in settings.fields.values() and not (key == "tools" and has_tools)]
     if media:
         way = " (`fields: {system: tools}` puts tools that are text before the turns)" if "tools" in media else ""
         found.append(f"{' and '.join(media)} are not read: only text is{way}")
     if parts := _unread_parts(records):
-        found.append(f"messages have {' and '.join(parts)}, which is not read: only content and calls of tools are")
+        found.append(
+            f"messages have {' and '.join(parts)}, which is not read: only content, reasoning and calls of tools are"
+        )
     texts = {text for pair in reading.pairs for text in (pair.prompt[-1]["content"], pair.chosen, pair.rejected)}
     if templated := [match[0] for text in sorted(texts) if (match := _MARKERS.search(text))]:
         markers = ", ".join(dict.fromkeys(templated))
@@ -278,25 +294,32 @@ def _missed_question(rows: Sequence[RowFields], pairs: Sequence[PreferencePair])
 
 
 def _several_turns(rows: Sequence[RowFields], reading: Reading, settings: FormatSettings) -> str:
-    """Conversations that differ from their first answers on, in every row."""
-    if reading.pairs or not reading.rejects or any(reject.reason != "several_turns" for reject in reading.rejects):
-        return ""
+    """Conversations that differ from an early answer on, which a column `turn` says some rows are about."""
     names, sides = ("answer_a", "answer_b"), [""]
     if settings.format == "preference" and (keys := two_answer_keys(rows[0].keys)):
         sides = [keys[0].first, keys[0].second]
     elif settings.format in ("messages", "pairs"):
         names, sides = SIDES, [rows[0].path(side) for side in SIDES]
-    detail = f"its answers are conversations that differ from the first turns on ({reading.rejects[0].detail})"
     first = unwrap_messages(rows[0].record.get(sides[0]))
-    if not is_conversation(first) or not isinstance(first[0], dict):
-        return f"{detail}: set `fields` to the parts to compare"
+    is_whole = any(isinstance(text, Trajectory) for pair in reading.pairs for text in (pair.chosen, pair.rejected))
+    if not is_whole or not is_conversation(first) or not isinstance(first[0], dict):
+        return ""
+    if not any(_is_about_part(row.record.get("turn"), row.record.get(sides[0])) for row in rows):
+        return ""
     key = next((key for key in ("content", "value", "text") if key in first[0]), "content")
-    turn = " and where: {turn: 1} for the rows about them" if "turn" in rows[0].keys else ""
     return (
-        f"{detail}: to compare the first answers, set format: {'pairs' if names == SIDES else settings.format}, "
+        "its answers are conversations that differ from early turns on, and `turn` says that rows are about parts of "
+        f"them: to compare the first answers, set format: {'pairs' if names == SIDES else settings.format}, "
         f'fields: {{prompt: "{sides[0]}[0].{key}", {names[0]}: "{sides[0]}[1].{key}", {names[1]}: '
-        f'"{sides[-1]}[1].{key}"}}{turn}'
+        f'"{sides[-1]}[1].{key}"}} and where: {{turn: 1}}; to compare whole ones, set `where` to their last turn'
     )
+
+
+def _is_about_part(turn: object, conversation: object) -> bool:
+    """Whether the number of a turn is not that of the last answer of a conversation."""
+    turns = unwrap_messages(conversation)
+    answers = sum(role_of(each) == "assistant" for each in turns) if isinstance(turns, list) else 0
+    return isinstance(turn, int) and not isinstance(turn, bool) and 1 <= turn < answers
 
 
 def _separable(records: Sequence[Record], settings: FormatSettings) -> list[str]:

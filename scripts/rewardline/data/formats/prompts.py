@@ -1,9 +1,12 @@
-"""The prompt of a row, and the split of complete conversations into prompt and answer."""
+"""The prompt of a row with what a chat template gets besides it, and the split of complete conversations."""
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from rewardline.data.conversation import (
     Reject,
+    describe_type,
     ends_with_answer,
     is_conversation,
     is_transcript,
@@ -16,7 +19,8 @@ from rewardline.data.conversation import (
     unwrap_messages,
 )
 from rewardline.data.formats.fields import EMPTY, RowFields, is_history
-from rewardline.data.schema import Message
+from rewardline.data.schema import RESERVED, Message
+from rewardline.data.turns import INSTRUCTING, TemplateInputs, answer_of, turns_of
 
 
 def explicit_prompt(row: RowFields, sides: Sequence[object] = ()) -> list[Message] | None:
@@ -32,7 +36,7 @@ def explicit_prompt(row: RowFields, sides: Sequence[object] = ()) -> list[Messag
     path = row.path("prompt")
     if ends_with_answer(value) and path == "messages" and not row.mapped("prompt"):
         return None  # a conversation with an answer
-    turns = read_prompt(value)
+    turns = read_prompt(value, continued=bool(sides) and all(map(is_conversation, sides)))
     record = row.record
     if path == "instruction" and record.get("input") not in EMPTY and (text := read_text(record["input"], "input")):
         turns[-1]["content"] += "\n" + text
@@ -61,43 +65,82 @@ def with_system_prompt(turns: list[Message], row: RowFields) -> list[Message]:
     system = row.optional("system")
     if system is None or not (text := read_text(system, "system")):
         return turns
-    if turns and turns[0]["role"] == "system":
+    if turns and turns[0]["role"] in INSTRUCTING:
         if turns[0]["content"] == text:
             return turns
         raise Reject("ambiguous_field", "the prompt has a system message and the row has a system prompt as well")
     return [{"role": "system", "content": text}, *turns]
 
 
+def read_inputs(row: RowFields) -> tuple[TemplateInputs, str]:
+    """The tools and the variables that a row has for chat templates, as objects or as JSON; and what is ignored.
+
+    A value of another type is ignored where `fields` does not map it: then it merely has that name.
+    """
+    elsewhere = [path for name, path in row.settings.fields.items() if name != "tools"]  # tools as the system prompt
+    tools = None if row.path("tools") in elsewhere else _parsed(row.optional("tools"))
+    variables = _parsed(row.optional("chat_template_kwargs"))
+    if isinstance(tools, list):
+        tools = [_parsed(tool) for tool in tools]
+    are_tools = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
+    ignored = ""
+    for name, value, is_read, kind in (
+        ("tools", tools, are_tools, "a list of JSON schemas"),
+        ("chat_template_kwargs", variables, isinstance(variables, dict), "an object"),
+    ):
+        if not is_read and value not in (None, "", []):
+            if row.mapped(name):
+                raise Reject(f"bad_{name}", f"{row.path(name)} is {describe_type(value)}, not {kind}")
+            ignored = ignored or f"{name} ignored, as it is not {kind},"
+    found = variables if isinstance(variables, dict) else {}
+    if taken := RESERVED & found.keys():
+        raise Reject(
+            "bad_chat_template_kwargs", f"chat_template_kwargs has {', '.join(sorted(taken))}, which is set here"
+        )
+    return TemplateInputs(tools if are_tools and isinstance(tools, list) else (), found), ignored
+
+
+def _parsed(value: object) -> object:
+    """A value, or that of its JSON, as columns of text have it."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            parsed: object = json.loads(value)
+            return parsed
+    return value
+
+
 def split_sides(
-    prompt: list[Message] | None, first: object, second: object, names: tuple[str, str]
-) -> tuple[list[Message], str, str]:
-    """Prompt and texts of two sides, each an answer to `prompt` or a complete conversation."""
-    first, second = unwrap_messages(first), unwrap_messages(second)
-    if is_conversation(first) or is_conversation(second):
-        return _split_conversations(prompt, first, second, names)
-    first, second = strip_markers(first, second)
-    if is_transcript(first) and is_transcript(second):
-        raise Reject("whole_dialogue", f"{names[0]} and {names[1]} are complete transcripts: use `format: transcript`")
+    prompt: list[Message] | None, sides: Sequence[object], names: Sequence[str]
+) -> tuple[list[Message], list[str]]:
+    """The prompt and the answer of each side, each an answer to `prompt` or a complete conversation."""
+    sides = [unwrap_messages(side) for side in sides]
+    if any(map(is_conversation, sides)):
+        return _split_conversations(prompt, sides, names)
+    sides = strip_markers(sides)
+    if all(map(is_transcript, sides)):
+        raise Reject("whole_dialogue", f"{' and '.join(names)} are complete transcripts: use `format: transcript`")
     if prompt is None:
         raise Reject("missing_field", "the row has no prompt, and its answers are not complete conversations")
-    return prompt, read_answer(first, names[0]), read_answer(second, names[1])
+    return prompt, [read_answer(side, name) for side, name in zip(sides, names, strict=True)]
 
 
 def _split_conversations(
-    prompt: list[Message] | None, first: object, second: object, names: tuple[str, str]
-) -> tuple[list[Message], str, str]:
-    conversations = [side for side in (first, second) if is_conversation(side)]
-    if prompt is None and len(conversations) == 1:
+    prompt: list[Message] | None, sides: Sequence[object], names: Sequence[str]
+) -> tuple[list[Message], list[str]]:
+    conversations = [side for side in sides if is_conversation(side)]
+    if prompt is None and len(conversations) < len(sides):
         prompt = _before_answer(conversations[0])
-    sides = _conversation(prompt, first, names[0]), _conversation(prompt, second, names[1])
-    shared, one, two = split_conversations(*sides, names)
+    complete = [_conversation(prompt, side, name) for side, name in zip(sides, names, strict=True)]
+    if prompt and len(sides) == 1 and complete[0][: len(prompt)] == prompt and len(complete[0]) > len(prompt):
+        return prompt, [answer_of(complete[0][len(prompt) :])]
+    shared, answers = split_conversations(complete, names)
     if prompt is not None:
-        turns = [turn for turn in prompt if turn["role"] != "system"]
+        turns = [turn for turn in prompt if turn["role"] not in INSTRUCTING]
         if not any(shared[n : n + len(turns)] == turns for n in range(len(shared))):
-            raise Reject("different_prompts", f"the prompt is not in what {names[0]} and {names[1]} share")
-        if prompt[0]["role"] == "system" and shared[0]["role"] != "system":
+            raise Reject("different_prompts", f"the prompt is not in what {' and '.join(names)} share")
+        if prompt[0]["role"] in INSTRUCTING and shared[0]["role"] not in INSTRUCTING:
             shared.insert(0, prompt[0])
-    return shared, one, two
+    return shared, answers
 
 
 def _before_answer(conversation: Sequence[object]) -> list[Message] | None:
@@ -109,6 +152,14 @@ def _before_answer(conversation: Sequence[object]) -> list[Message] | None:
 def _conversation(prompt: list[Message] | None, side: object, name: str) -> list[Message]:
     """A side as a conversation that begins with the prompt."""
     if not is_conversation(side):
-        return [*(prompt or ()), {"role": "assistant", "content": read_answer(side, name)}]
+        return [*(prompt or ()), *turns_of(read_answer(side, name))]
     turns = read_messages(side, name)
-    return [*prompt, *turns] if prompt and turns and turns[0]["role"] == "assistant" else turns
+    return [*prompt, *turns] if prompt and turns and _continues(prompt, turns) else turns
+
+
+def _continues(prompt: list[Message], turns: list[Message]) -> bool:
+    """Whether turns come after a prompt, rather than begin with it."""
+    if turns[0]["role"] in ("assistant", "tool"):
+        return True
+    spoken = [[turn for turn in part if turn["role"] not in INSTRUCTING] for part in (prompt, turns)]
+    return prompt[-1]["role"] == "assistant" and spoken[1][: len(spoken[0])] != spoken[0]

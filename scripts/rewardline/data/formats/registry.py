@@ -44,7 +44,8 @@ class Format(NamedTuple, Generic[T]):
     fields: tuple[str, ...]
 
 
-_SHARED: Final = ("margin", "weight", "subset", "system", "item")
+_INPUTS: Final = ("tools", "chat_template_kwargs")
+_SHARED: Final = ("margin", "weight", "subset", "system", "item", *_INPUTS)
 _SIDES: Final = (
     *SIDES,
     *("chosen_score", "rejected_score", "confidence", "odds", "chosen_source", "rejected_source"),
@@ -106,12 +107,12 @@ GROUPED: Final[dict[str, Format[GroupReader]]] = {
         partial(group_rows, read_labelled, pair_labelled),
         "a prompt and one answer (or a conversation that ends with it) with a label, good or bad, or a score (KTO);"
         " rows are grouped by prompt",
-        ("prompt", "system", "answer", "conversation", "label", "score", "group", "subset"),
+        ("prompt", "system", "answer", "conversation", "label", "score", "group", "subset", *_INPUTS),
     ),
     "votes": Format(
         partial(group_rows, read_vote, pair_votes),
         "as preference or pairs, where several rows (or a list of labels) vote on the same two answers",
-        ("prompt", "system", *SIDES, *_TWO, "weight", "subset"),
+        ("prompt", "system", *SIDES, *_TWO, "weight", "subset", *_INPUTS),
     ),
     "tree_messages": Format(
         partial(group_rows, read_tree_message, pair_siblings),

@@ -132,8 +132,8 @@ def read_preferences(row: RowFields) -> Drafts:
             raise Reject("no_preference", "the row has neither a preference nor a score for each answer")
         if confidence == 0.5 and row.settings.ties == "drop":
             raise Reject("tie", f"{names[0]} and {names[1]} are tied")
-        sides = split_sides(prompt, answers[0], answers[1], (names[0], names[1]))
-        yield Draft(*sides, None, confidence, sources=(sources[0], sources[1]))
+        prompt, (first, second) = split_sides(prompt, answers, names)
+        yield Draft(prompt, first, second, None, confidence, sources=(sources[0], sources[1]))
         return
     labels = label if isinstance(label, list) else [label]
     if len(labels) != (needed := len(answers) * (len(answers) - 1) // 2):
@@ -154,8 +154,13 @@ def read_preferences(row: RowFields) -> Drafts:
             continue
         better, worse = (two, one) if preference.winner == 1 else (one, two)
         margin = lead if preference.lead is None else preference.lead
+        shared, (chosen, rejected) = split_sides(
+            prompt, (answers[better], answers[worse]), (names[better], names[worse])
+        )
         yield Draft(
-            *split_sides(prompt, answers[better], answers[worse], (names[better], names[worse])),
+            shared,
+            chosen,
+            rejected,
             margin if margin is None or better == one else -margin,
             probability,
             sources=(sources[better], sources[worse]),
@@ -205,7 +210,7 @@ def mapped_names(row: RowFields) -> tuple[str, str]:
 
 
 def _without_lists(row: RowFields) -> RowFields:
-    """The row with texts instead of JSON lists of one text each, which LMSYS has for conversations of a turn."""
+    """The row with texts, or messages, instead of JSON lists of texts, which LMSYS has for the turns of each side."""
     lists: dict[str, list[object]] = {}
     for key in ("prompt", "response_a", "response_b"):
         value = row.record.get(key)
@@ -220,9 +225,15 @@ def _without_lists(row: RowFields) -> RowFields:
     turns, *others = map(len, lists.values())
     if others != [turns, turns]:
         return row
-    if turns != 1:
-        raise Reject("several_turns", f"the answers are conversations of {turns} turns that differ from the first on")
-    return row.replace({**row.record, **{key: texts[0] for key, texts in lists.items()}})
+    if not turns:
+        raise Reject("empty_prompt", "its lists of questions and answers are empty")
+    values: dict[str, object] = {key: texts[0] for key, texts in lists.items()}
+    if turns > 1:  # the first question, and all that comes after it
+        questions = [{"role": "user", "content": text} for text in lists["prompt"][1:]]
+        for key in ("response_a", "response_b"):
+            answers = [{"role": "assistant", "content": text} for text in lists[key]]
+            values[key] = [answers[0], *(turn for both in zip(questions, answers[1:], strict=True) for turn in both)]
+    return row.replace({**row.record, **values})
 
 
 def preference_label(row: RowFields) -> object:

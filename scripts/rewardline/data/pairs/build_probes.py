@@ -16,6 +16,7 @@ from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import ProbeSettings
 from rewardline.data.parquet import PartWriter, count_rows, join_parts, read_rows, read_typed_rows
 from rewardline.data.schema import PAIR_SCHEMA, Candidate, Pair
+from rewardline.data.turns import answer_of, pack, turns_of, unpack
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +31,22 @@ def draw(pairs: Path, count: int, seed: int) -> Iterator[Pair]:
             yield pair
 
 
+def last_answer(pair: Pair) -> tuple[str, str] | None:
+    """What the last turn of the chosen answer says, and the turn before it; None if it says nothing by itself."""
+    prompt, chosen, _, _ = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)
+    *before, last = [*prompt, *turns_of(chosen)]
+    return None if last["role"] != "assistant" or "native" in last else (before[-1]["content"], last["content"])
+
+
 def probe(name: str, pair: Pair, subset: str, hack: str) -> Candidate:
-    """The candidate that prefers the answer of `pair` to a hack of it."""
+    """The candidate that prefers the answer of `pair` to a hack of its last turn."""
+    prompt, chosen, _, inputs = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)
+    hacked = answer_of([*turns_of(chosen)[:-1], {"role": "assistant", "content": hack}])
     return Candidate(
         prompt_id=int(pair.prompt_id, 16),
         prompt=canonical(pair.prompt),
         chosen=pair.chosen,
-        rejected=hack,
+        rejected=hacked,
         margin=None,
         confidence=1.0,
         weight=1.0,
@@ -45,6 +55,7 @@ def probe(name: str, pair: Pair, subset: str, hack: str) -> Candidate:
         file=pair.file,
         row=pair.row,
         chosen_source=pair.chosen_source,
+        native=pack(prompt, (chosen, hacked), inputs),
     )
 
 
@@ -59,11 +70,15 @@ def build(
     writers = {split: PartWriter[Pair](shard / split, PAIR_SCHEMA) for split in ("train", "eval")}
     rejects = RejectWriter(out)
     counts = PairCounts()
-    prompts = skipped = 0
+    prompts = skipped = unused = 0
     for pair in draw(pairs, settings.prompts, settings.seed):
         prompts += 1
         probes = []
-        for subset, hack in hacks(pair.prompt[-1]["content"], pair.chosen, settings.seed):
+        if (said := last_answer(pair)) is None:
+            unused += 1
+            rejects.add(name, pair.file, pair.row, "no_probe", "its answer does not end with a text of the assistant")
+            continue
+        for subset, hack in hacks(*said, settings.seed):
             if hack is not None:
                 probes.append(probe(name, pair, subset, hack))
                 writers["eval"].add(pair_of(probes[-1], 1.0))
@@ -79,7 +94,12 @@ def build(
         join_parts([(shard / split, entry) for entry in entries], out / split)
     total, examples = count_rows(parts["eval"]), rejects.close()
     dataset = DatasetCounts(
-        rows_in=prompts, revision=None, format="probes", pairs_out=total, rows_used=prompts, rejects={}
+        rows_in=prompts,
+        revision=None,
+        format="probes",
+        pairs_out=total,
+        rows_used=prompts - unused,
+        rejects={"no_probe": unused} if unused else {},
     )
     stats = MixtureStatistics.of(
         name,

@@ -31,6 +31,7 @@ from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
 from rewardline.data.parquet import Row, characters_of, read_array
 from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, Candidate, Message, Pair
+from rewardline.data.turns import INSTRUCTING
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
 _HEADER = 8 + CANDIDATE_SCHEMA.serialize().size  # of an Arrow file: its mark and schema
@@ -51,7 +52,8 @@ class CandidateWriter:
     def add(self, candidate: Candidate) -> None:
         """Append a candidate."""
         self.rows += 1
-        self.characters += len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected)
+        texts = candidate.prompt, candidate.chosen, candidate.rejected, candidate.native or ""
+        self.characters += sum(map(len, texts))
         self._buckets.add(candidate.prompt_id, dict(zip(_NAMES, _values(candidate), strict=True)))
 
     def close(self) -> None:
@@ -191,12 +193,14 @@ def pair_of(candidate: Candidate, dataset_weight: float) -> Pair:
         chosen_source=candidate.chosen_source,
         rejected_source=candidate.rejected_source,
         place=candidate.place,
+        native=candidate.native,
     )
 
 
 def pair_id(candidate: Candidate) -> str:
     """A stable hash of the pair's content."""
-    return stable_hash(candidate.prompt, candidate.chosen, candidate.rejected)
+    native = () if candidate.native is None else (candidate.native,)
+    return stable_hash(candidate.prompt, candidate.chosen, candidate.rejected, *native)
 
 
 def messages(prompt: str) -> list[Message]:
@@ -207,12 +211,12 @@ def messages(prompt: str) -> list[Message]:
 
 def prompt_words(prompt: str, system: bool = False) -> Hashes:
     """The word hashes of a prompt in canonical JSON, with or without its system messages, which are its context."""
-    return word_hashes(*(turn["content"] for turn in messages(prompt) if system or turn["role"] != "system"))
+    return word_hashes(*(turn["content"] for turn in messages(prompt) if system or turn["role"] not in INSTRUCTING))
 
 
 def _words(prompt: Sequence[Message], system: bool) -> Hashes:
     """The word hashes of the system messages, or of all others."""
-    return word_hashes(*(turn["content"] for turn in prompt if (turn["role"] == "system") == system))
+    return word_hashes(*(turn["content"] for turn in prompt if (turn["role"] in INSTRUCTING) == system))
 
 
 def context_id(prompt: str) -> int:
@@ -221,7 +225,7 @@ def context_id(prompt: str) -> int:
 
 
 def _context(prompt: Sequence[Message]) -> int:
-    system = [normalize(turn["content"]) for turn in prompt if turn["role"] == "system"]
+    system = [normalize(turn["content"]) for turn in prompt if turn["role"] in INSTRUCTING]
     return hash_id(*system) if system else 0
 
 

@@ -22,6 +22,7 @@ from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import CleanSettings
 from rewardline.data.parquet import PartWriter, count_rows
 from rewardline.data.schema import PAIR_SCHEMA, Candidate, Pair
+from rewardline.data.turns import packed_inputs
 
 log = logging.getLogger(__name__)
 MOST_COMPARED = 1_000
@@ -174,6 +175,8 @@ def _key(pair: Candidate, normalized: dict[str, str]) -> tuple[str, ...]:
     chosen, rejected = normalized[pair.chosen], normalized[pair.rejected]
     if chosen == rejected:  # they differ only in what normalization removes
         chosen, rejected = pair.chosen, pair.rejected
+    if inputs := packed_inputs(pair.native):  # with other tools, it is another pair
+        chosen, rejected = f"{chosen}\0{inputs}", f"{rejected}\0{inputs}"
     return (*sorted((chosen, rejected)), "tie") if pair.confidence == 0.5 else (chosen, rejected)
 
 
@@ -251,6 +254,8 @@ class _PairComparison:
         return jaccard(*sets) >= self._threshold or normalize(first) == normalize(second)
 
     def _same_prompt(self, first: Candidate, second: Candidate) -> bool:
+        if packed_inputs(first.native) != packed_inputs(second.native):
+            return False
         if first.prompt_id == second.prompt_id:
             return True
         return context_id(first.prompt) == context_id(second.prompt) and self.is_similar(first.prompt, second.prompt)

@@ -1,5 +1,6 @@
 """Rows of Parquet files."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rewardline.core.errors import UserError
 from rewardline.data.sources.rows import Record, Row, as_row, unreadable
 
 _BATCH_ROWS = 500  # in memory as Python objects
+_TOOLS = re.compile(r"\b(tools|tool_calls): list")
 
 
 def read_parquet(path: Path, label: str) -> Iterator[Row]:
@@ -37,9 +39,22 @@ def open_parquet(path: Path, label: str) -> pq.ParquetFile:
 def values_of(batch: pa.RecordBatch) -> list[Record | Row]:
     """The rows of a batch; for one that cannot be read (text that is not UTF-8, a date after 9999) a `Row` says why."""
     try:
-        values: list[Record | Row] = batch.to_pylist()
-        return values
+        values: list[dict[str, object]] = batch.to_pylist()
+        has_tools = _TOOLS.search(str(batch.schema)) is not None
+        return [_without_filling(value) if has_tools else value for value in values]
     except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
             return [unreadable(0, f"a value that cannot be read: {error}")]
         return [value for index in range(batch.num_rows) for value in values_of(batch.slice(index, 1))]
+
+
+def _without_filling(value: Record) -> Record:
+    """A row whose tools and calls have no nulls: a column has every key of all its rows, as null in the others."""
+    return {key: _filled(item, key == "tools") for key, item in value.items()}
+
+
+def _filled(value: object, in_tools: bool) -> object:
+    if isinstance(value, dict):
+        items = {key: _filled(item, in_tools or key == "tool_calls") for key, item in value.items()}
+        return {key: item for key, item in items.items() if item is not None or not in_tools}
+    return [_filled(item, in_tools) for item in value] if isinstance(value, list) else value

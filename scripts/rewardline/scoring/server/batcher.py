@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from rewardline.scoring.ensemble import AnyScorer
-from rewardline.scoring.rows import PromptAnswers, UnscorableError
+from rewardline.scoring.rows import PromptAnswers, UnscorableError, columns
 from rewardline.tokens.store import Comparison
 
 
@@ -55,7 +55,7 @@ def _characters(item: Item) -> int:
 def score_items(scorer: AnyScorer, items: Sequence[Item]) -> list[Scored]:
     """Score items together, in the order given."""
     prompts = [item for item in items if isinstance(item, PromptAnswers)]
-    answers = iter(scorer.encode([item.prompt for item in prompts], [item.answers for item in prompts]))
+    answers = iter(scorer.encode(*columns(prompts)))
     texts: dict[bool, list[str]] = {False: [], True: []}
     for item in items:
         if isinstance(item, FullText):

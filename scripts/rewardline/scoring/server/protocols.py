@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from rewardline.core.settings import JsonObject
-from rewardline.scoring.rows import AnswerScores, PromptAnswers, UnscorableError, check_text, parse_row
+from rewardline.scoring.rows import INPUTS, AnswerScores, PromptAnswers, UnscorableError, check_text, parse_row
 from rewardline.scoring.server.batcher import FullText, Item, Scored
 
 SIDES = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
@@ -139,7 +139,7 @@ def _vllm(items: list[Item], model: str, kind: str, entry: Callable[[int, float]
 
 def _inputs(body: JsonValue) -> list[Item]:
     if isinstance(body, dict) and "messages" in body:
-        return [parse_row({"messages": body["messages"]})]
+        return [parse_row({name: body[name] for name in ("messages", *INPUTS) if name in body})]
     value = body.get("input") if isinstance(body, dict) else None
     return [FullText(text, ended=False) for text in _texts(value, "input")]
 

@@ -38,7 +38,7 @@ PAIRS = {
     "system-column-is-the-model-id": (3, "system holds names (online-A, online-B)"),
     "templated-text-chatml": (5, ""),
     "tool-calls-are-dropped": (5, ""),
-    "tools-and-images-beside-the-prompt": (5, "images and tools are not read"),
+    "tools-and-images-beside-the-prompt": (5, "images are not read"),
     "unnamed-index-column-makes-all-ties": (5, ""),
     "unnamed-index-column-read-as-scores": (5, ""),
     "votes-read-as-single-rows": (2, ""),

@@ -263,7 +263,7 @@ def test_shapes_that_say_which_is_better(row: Row) -> None:
 def test_a_tools_turn_is_one_from_outside() -> None:
     turns = [user("Q"), assistant("call"), {"role": "tool", "content": "result"}]
     (pair,) = read([{"chosen": [*turns, assistant("A")], "rejected": [*turns, assistant("B")]}])
-    assert pair.prompt == (user("Q"), assistant("call"), user("result"))
+    assert pair.prompt == (user("Q"), assistant("call"), {"role": "tool", "content": "result"})
 
 
 def test_lists_that_may_be_turns_or_answers_are_not_guessed() -> None:

@@ -301,6 +301,8 @@ def test_columns_that_are_not_read_are_named() -> None:
     media = rows(
         prompt=[f"<image>{q}" for q in Q], images=[["0.png"]], tools=['[{"name":"weather"}]'], chosen=GOOD, rejected=BAD
     )
+    assert "images are not read" in said(media) and "tools" not in said(media)
+    media = [{**record, "tools": "weather: tells it"} for record in media]
     assert "images and tools are not read" in said(media) and "{system: tools}" in said(media)
     assert "tools" not in said(media, fields={"system": "tools"})
 
@@ -311,7 +313,10 @@ def test_parts_of_messages_that_are_not_read_are_named() -> None:
     assert "not read" not in said(records)
     for answer in answers:
         answer["reasoning_content"] = "Hm, let me see."
-    assert "messages have reasoning_content, which is not read" in said(records)
+    assert "not read" not in said(records)
+    for answer in answers:
+        answer["notes"] = "Hm, let me see."
+    assert "messages have notes, which is not read" in said(records)
 
 
 def test_pairs_without_a_prompt_are_asked_for_one() -> None:
@@ -329,7 +334,7 @@ def test_each_candidate_says_what_makes_it_certain() -> None:
 # Conversations
 
 
-def test_conversations_of_several_turns_are_led_to_their_first_answers() -> None:
+def test_conversations_that_rows_judge_in_part_are_led_to_the_judged_answers() -> None:
     records = [
         {
             "winner": "model_a",
@@ -344,10 +349,16 @@ def test_conversations_of_several_turns_are_led_to_their_first_answers() -> None
     assert all(f'"{each}"' in message for each in path) and "where: {turn: 1}" in message
     fields = dict(zip(("prompt", "answer_a", "answer_b"), path, strict=True))
     assert chosen_texts(records, format="preference", fields=fields) == GOOD
-    sides = [{"chosen": row["conversation_a"], "rejected": row["conversation_b"]} for row in records]
+    whole = [{**row, "turn": 2} for row in records]
+    expected = [f"{text}\n\nHuman: Sure?\n\nAssistant: Yes." for text in GOOD]
+    assert [pair.chosen for pair in read(whole)] == expected
+    sides = [{"turn": 1, "chosen": row["conversation_a"], "rejected": row["conversation_b"]} for row in records]
     assert 'chosen: "chosen[1].content"' in asked_for(sides)
     fields = {"prompt": "chosen[0].content", "chosen": "chosen[1].content", "rejected": "rejected[1].content"}
     assert chosen_texts(sides, format="pairs", fields=fields) == GOOD
+    for row in sides:
+        del row["turn"]
+    assert [pair.chosen for pair in read(sides)] == expected
 
 
 CHATML = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
@@ -449,7 +460,7 @@ def test_roles_of_tools_in_sharegpts_form(call: str, result: str) -> None:
         for n in range(6)
     ]
     pairs = read(records)
-    assert len(pairs) == 6 and [turn["role"] for turn in pairs[0].prompt] == ["user", "assistant", "user"]
+    assert len(pairs) == 6 and [turn["role"] for turn in pairs[0].prompt] == ["user", "assistant", "tool"]
 
 
 @pytest.mark.parametrize(

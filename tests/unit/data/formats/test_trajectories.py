@@ -1,0 +1,127 @@
+"""Answers of several turns, calls of tools, and what a row gives chat templates."""
+
+import json
+from typing import Any
+
+import pytest
+
+from rewardline.data.formats.grouped import Grouping
+from rewardline.data.formats.registry import converter, grouping
+from rewardline.data.formats.settings import FormatSettings
+from rewardline.data.schema import Message
+from rewardline.data.turns import Trajectory, pack, turns_of, unpack
+from rewardline.scoring.rows import parse_row
+
+from support.formats import detect, one, reason
+from support.shapes import Row, assistant, user
+
+CALL: Row = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"b": 2, "a": 1}'}}
+CALLS: Row = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+CALL_TEXT = '<tool_call>\n{"name": "add", "arguments": {"b": 2, "a": 1}}\n</tool_call>'
+RESULT: Row = {"role": "tool", "tool_call_id": "c1", "content": "3"}
+TOOLS: list[Row] = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "shared"),
+    [
+        ([assistant("A"), user("R"), assistant("C")], [assistant("B"), user("S"), assistant("D")], 0),
+        ([assistant("A"), user("R"), assistant("C")], [assistant("A"), user("S"), assistant("C")], 1),
+        ([assistant("A"), user("R"), assistant("C")], [assistant("A"), user("R"), assistant("D")], 2),
+        ([assistant("A"), user("R"), assistant("C")], [assistant("B")], 0),
+        ([assistant("A"), assistant("C")], [assistant("A"), assistant("D")], 0),
+        ([assistant("A"), user("R")], [assistant("A")], 0),
+        ([CALLS, RESULT, assistant("3")], [assistant("4")], 0),
+        ([CALLS, RESULT, assistant("3")], [CALLS, {**RESULT, "content": "error"}, assistant("4")], 1),
+        ([CALLS, RESULT, assistant("3")], [CALLS, RESULT, assistant("4")], 2),
+        ([CALLS, {**RESULT, "content": ""}], [CALLS, RESULT], 1),
+    ],
+)
+def test_the_prompt_is_what_trajectories_share(chosen: list[Row], rejected: list[Row], shared: int) -> None:
+    forms: list[Row] = [
+        {"chosen": [user("Q"), *chosen], "rejected": [user("Q"), *rejected]},
+        {"prompt": [user("Q")], "chosen": chosen, "rejected": rejected},
+    ]
+    if shared == 1:
+        forms.append({"prompt": [user("Q"), chosen[0]], "chosen": chosen[1:], "rejected": rejected[1:]})
+    for row in forms:
+        assert detect(row) == "messages"
+        pair = one("messages", row)
+        assert len(pair.prompt) == 1 + shared
+        for answer, turns in ((pair.chosen, chosen), (pair.rejected, rejected)):
+            assert [turn["role"] for turn in turns_of(answer)] == [turn["role"] for turn in turns[shared:]]
+        read = parse_row(row)
+        assert (read.prompt, read.answers) == (list(pair.prompt), [pair.chosen, pair.rejected])
+        packed = pack(pair.prompt, (pair.chosen, pair.rejected), pair.inputs)
+        texts: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
+        found = unpack(texts, str(pair.chosen), str(pair.rejected), packed)
+        assert found.prompt == list(pair.prompt)
+        for side in ("chosen", "rejected"):
+            assert list(turns_of(getattr(found, side))) == list(turns_of(getattr(pair, side)))
+
+
+def test_answers_that_are_texts_say_it_all() -> None:
+    pair = one("messages", {"chosen": [user("Q"), assistant("A")], "rejected": [user("Q"), assistant("B")]})
+    assert pack(pair.prompt, (pair.chosen, pair.rejected), pair.inputs) is None
+    assert type(pair.chosen) is str and not isinstance(pair.rejected, Trajectory)
+
+
+def test_a_call_keeps_what_its_row_has() -> None:
+    row = {"chosen": [user("Q"), CALLS, RESULT, assistant("3")], "rejected": [user("Q"), CALLS, RESULT, assistant("4")]}
+    pair = one("messages", row)
+    assert [turn["content"] for turn in pair.prompt] == ["Q", CALL_TEXT, "3"]
+    assert [turn.get("native") for turn in pair.prompt] == [
+        None, {"tool_calls": [CALL]}, {"content": "3", "tool_call_id": "c1"},
+    ]  # fmt: skip
+    spoken = {**CALLS, "content": " Well. ", "thinking": "Hm."}
+    pair = one("messages", {"prompt": "Q", "chosen": [spoken, RESULT], "rejected": [assistant("4")]})
+    assert pair.chosen == f"<think>\nHm.\n</think>\n\nWell.\n{CALL_TEXT}\n\nHuman: 3"
+    native = turns_of(pair.chosen)[0]["native"]
+    assert native == {"content": "Well.", "reasoning_content": "Hm.", "tool_calls": [CALL]}
+    assert reason("messages", {"prompt": "Q", "chosen": [{**CALLS, "tool_calls": [{}]}], "rejected": "4"})
+
+
+@pytest.mark.parametrize("value", [TOOLS, json.dumps(TOOLS), [json.dumps(tool) for tool in TOOLS]])
+def test_tools_are_objects_or_json(value: object) -> None:
+    row: Row = {"prompt": "Q", "chosen": "A", "rejected": "B", "tools": value}
+    row["chat_template_kwargs"] = {"enable_thinking": False}
+    assert one("pairs", row).inputs == (TOOLS, {"enable_thinking": False})
+    assert parse_row(row).inputs == (TOOLS, {"enable_thinking": False})
+    assert one("pairs", {**row, "tools": []}).inputs.tools == []
+
+
+def test_what_is_no_tools_is_ignored_unless_it_is_mapped() -> None:
+    row: Row = {"prompt": "Q", "chosen": "A", "rejected": "B", "tools": "search, add"}
+    pairs = converter(FormatSettings(format="pairs"))(row)
+    assert not pairs[0].inputs and "tools ignored" in pairs.changed
+    assert reason("pairs", row, fields={"tools": "tools"}) == "bad_tools"
+    assert not one("pairs", row, fields={"system": "tools"}).inputs.tools
+    row = {**row, "tools": None, "chat_template_kwargs": {"add_generation_prompt": True}}
+    assert reason("pairs", row) == "bad_chat_template_kwargs"
+
+
+def groups(rows: list[Row]) -> list[Any]:
+    found: dict[str, list[Row]] = {}
+    shape: Grouping = grouping(FormatSettings(format="labelled"))
+    for row in rows:
+        found.setdefault(shape.key(row), []).append(row)
+    return [pair for group in found.values() for pair in shape.convert(group)]
+
+
+def test_rows_with_other_tools_are_not_compared() -> None:
+    rows = [
+        {"messages": [user("Q"), CALLS], "label": True, "tools": TOOLS},
+        {"messages": [user("Q"), assistant("3")], "label": False, "tools": TOOLS},
+        {"messages": [user("Q"), assistant("4")], "label": True},
+        {"messages": [user("Q"), assistant("5")], "label": False},
+    ]
+    first, second = sorted(groups(rows), key=lambda pair: len(pair.inputs.tools))
+    assert (first.chosen, first.rejected) == ("4", "5")
+    assert second.inputs.tools == TOOLS and turns_of(second.chosen)[0]["native"] == {"tool_calls": [CALL]}
+
+
+def test_an_answer_that_begins_with_the_users_turn_says_what_is_wrong() -> None:
+    row = {"prompt": "Q", "answers": [[user("Q"), assistant("A")], [user("Q"), assistant("B")]], "scores": [1, 0]}
+    assert reason("ranked", row) == "several_turns"
+    row["answers"] = [[assistant("A"), user("R"), assistant("C")], [assistant("B")]]
+    assert one("ranked", row).chosen == "A\n\nHuman: R\n\nAssistant: C"
