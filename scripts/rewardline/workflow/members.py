@@ -112,6 +112,8 @@ def _equal(entries: Sequence[ModelEntry] | Sequence[TrainingSettings], keys: set
 
 def _same_tokenizer(first: ModelEntry, other: ModelEntry) -> bool:
     """Whether two models are known to have one tokenizer: the same source, the same new one, or an equal file."""
+    if first.chat_template_from != other.chat_template_from:
+        return False
     if first.init is not None and other.init is not None:
         return first.init.tokenizer == other.init.tokenizer
     files = [Path(model.path or "") / "tokenizer.json" for model in (first, other)]

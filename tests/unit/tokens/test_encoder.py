@@ -164,8 +164,9 @@ def test_answers_that_begin_with_a_tools_turn_begin_behind_its_heading(base_mode
     prompt = [*turns("Add 1 and 2."), CALL]
     answers = [Trajectory([{"role": "tool", "content": text}, ANSWER.turns[2]]) for text in ("3", "error")]
     for template in ("plain", CHAT):
-        options = {"template": "plain"} if template == "plain" else {"chat_template": template}
-        result = encode(ConversationEncoder(tokenizer, max_length=500, **options), prompt, [*answers])
+        kind, chat = ("plain", None) if template == "plain" else ("chat", template)
+        encoder = ConversationEncoder(tokenizer, max_length=500, template=kind, chat_template=chat)
+        result = encode(encoder, prompt, [*answers])
         heading = "Human:" if template == "plain" else "<tool>"
         assert tokenizer.decode(result.sequences[0][: result.answer_start]).endswith(heading)
 
