@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.data.demo.generator import generate
 from rewardline.evaluation.comparisons import ComparisonsFile
-from rewardline.evaluation.suspects import read_suspects
+from rewardline.evaluation.labels.suspects import read_suspects
 
 PAIRS = 10_000
 

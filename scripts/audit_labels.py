@@ -7,7 +7,7 @@
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
-from rewardline.evaluation.audits import audit_labels
+from rewardline.evaluation.labels.audits import audit_labels
 from rewardline.evaluation.settings import AuditSettings
 
 

@@ -7,7 +7,7 @@
 from pathlib import Path
 
 from rewardline.core.cli import StageParser, run
-from rewardline.evaluation.evaluate_ensemble import evaluate_ensemble
+from rewardline.evaluation.ensembles.evaluate import evaluate_ensemble
 from rewardline.evaluation.settings import EnsembleSettings
 
 

@@ -16,6 +16,7 @@ LIBRARY = SCRIPTS / "rewardline"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 PROGRAMS = sorted(SCRIPTS.glob("*.py"))
 MOST_MODULES = {
+    "audit_labels.py": 30,
     "average_weights.py": 37,
     "base_model.py": 21,
     "build_pairs.py": 18,
@@ -37,13 +38,15 @@ MOST_MODULES = {
     "index_joins.py": 19,
     "join_tokens.py": 16,
     "plot.py": 44,
-    "publish.py": 19,
-    "score.py": 56,
+    "publish.py": 20,
+    "relabel_pairs.py": 18,
+    "score.py": 57,
     "select_model.py": 32,
-    "serve.py": 55,
-    "summarize.py": 25,
-    "tokenize_pairs.py": 24,
-    "track.py": 19,
+    "serve.py": 56,
+    "split_fold.py": 19,
+    "summarize.py": 26,
+    "tokenize_pairs.py": 25,
+    "track.py": 20,
     "train.py": 59,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""

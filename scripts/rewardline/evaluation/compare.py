@@ -17,13 +17,13 @@ from rewardline.data.pairs.probes import made_by_rule
 from rewardline.data.parquet import read_batches
 from rewardline.data.schema import hash_texts
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family, LearningCurve
+from rewardline.evaluation.labels.suspects import PAIR_COLUMNS, Suspect, write_suspects
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards, over_seeds
 from rewardline.evaluation.learning_curves import learning_curves
 from rewardline.evaluation.metrics.intervals import Codes, Floats, difference_interval, mean_interval, prompt_groups
 from rewardline.evaluation.metrics.labels import wrong_labels
 from rewardline.evaluation.results import read_results
 from rewardline.evaluation.scores import Ids, read_ids, read_pair_scores
-from rewardline.evaluation.suspects import PAIR_COLUMNS, Suspect, write_suspects
 from rewardline.training.records.run_facts import RunFacts
 
 log = logging.getLogger(__name__)

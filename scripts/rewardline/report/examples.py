@@ -11,9 +11,9 @@ import pyarrow.dataset as ds
 from rewardline.data.parquet import reading
 from rewardline.data.schema import PAIR_SCHEMA, Pair
 from rewardline.evaluation.comparisons import BenchmarkComparison
+from rewardline.evaluation.labels.suspects import Suspect
 from rewardline.evaluation.results import printable
 from rewardline.evaluation.scores import read_table
-from rewardline.evaluation.suspects import Suspect
 from rewardline.report.formatting import count, decimal, percent
 
 HARDEST = 10

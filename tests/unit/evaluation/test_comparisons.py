@@ -13,10 +13,10 @@ import pytest
 import compare
 from rewardline.core.errors import UserError
 from rewardline.evaluation.comparisons import ComparisonsFile
+from rewardline.evaluation.labels.suspects import read_suspects
 from rewardline.evaluation.leaderboards import over_seeds
 from rewardline.evaluation.metrics.intervals import mean_interval
 from rewardline.evaluation.metrics.labels import wrong_labels
-from rewardline.evaluation.suspects import read_suspects
 from rewardline.report.summary import noise
 
 from support.pairs import pair_rows, write_pairs
