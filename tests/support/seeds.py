@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from rewardline.evaluation.compare import Preferences, compare_entries
+from rewardline.evaluation.compare import compare_entries
 from rewardline.evaluation.comparisons import BenchmarkComparison
 from rewardline.evaluation.leaderboards import leaderboards
+from rewardline.evaluation.preferences import Preferences
 from rewardline.evaluation.results import EvaluationResult
 
 

@@ -2,74 +2,31 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import stdtrit
 
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.data.pairs.probes import made_by_rule
-from rewardline.data.parquet import read_batches
-from rewardline.data.schema import hash_texts
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, Family, LearningCurve
-from rewardline.evaluation.labels.suspects import PAIR_COLUMNS, Suspect, write_suspects
+from rewardline.evaluation.labels.find_suspects import find_suspects
+from rewardline.evaluation.labels.suspects import Suspect, write_suspects
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards, over_seeds
 from rewardline.evaluation.learning_curves import learning_curves
-from rewardline.evaluation.metrics.intervals import Codes, Floats, difference_interval, mean_interval, prompt_groups
-from rewardline.evaluation.metrics.labels import wrong_labels
+from rewardline.evaluation.metrics.intervals import difference_interval, mean_interval
+from rewardline.evaluation.preferences import Preferences, read_preferences
 from rewardline.evaluation.results import read_results
-from rewardline.evaluation.scores import Ids, read_ids, read_pair_scores
 from rewardline.training.records.run_facts import RunFacts
 
 log = logging.getLogger(__name__)
 MAX_RUNS = 20
 """The best runs of a leaderboard, with all their seeds, each two of which are compared; the others, and those that
 do not compete, are left out."""
-MAX_SUSPECTS = 200
-"""Suspects of a leaderboard."""
-LEAST_PROBABILITY = 0.3
-MISSING = 255
-
-
-@dataclass(frozen=True)
-class Preferences:
-    """Which answers runs prefer, for the pairs that any of them scored.
-
-    Attributes:
-        pairs: hash of each pair's id, uint64 [n], ascending.
-        prompts: number of its prompt, or group of prompts, int [n].
-        prompt_ids: hash of its prompt's id, uint64 [n].
-        repeats: how often the benchmark has it, int [n]; published ones repeat pairs.
-        correct: by run, twice `correct` of each pair, uint8 [n]; MISSING where the run has no score.
-        runs: how many trained runs scored it, int [n]; ensembles add nothing to their members.
-        against: how many of them prefer the rejected answer, int [n].
-        margin_mean, margin_std: over these runs, of the score difference in units of the run's root mean square [n].
-    """
-
-    pairs: Ids
-    prompts: Codes
-    prompt_ids: Ids
-    repeats: npt.NDArray[np.int64]
-    correct: dict[str, npt.NDArray[np.uint8]]
-    runs: npt.NDArray[np.int32]
-    against: npt.NDArray[np.int32]
-    margin_mean: Floats
-    margin_std: Floats
-
-    def common(self, runs: Sequence[str]) -> npt.NDArray[np.intp]:
-        """Indices of the pairs that all these runs scored, each as often as the benchmark has it."""
-        indices = np.flatnonzero(np.logical_and.reduce([self.correct[run] != MISSING for run in runs]))
-        return np.repeat(indices, self.repeats[indices])
-
-    def rates(self, runs: Sequence[str], pairs: npt.NDArray[np.intp]) -> Floats:
-        """The mean of `correct` over these runs, for pairs that all of them scored: float64 [pairs]."""
-        twice: npt.NDArray[np.int64] = np.sum([self.correct[run][pairs] for run in runs], axis=0, dtype=np.int64)
-        return twice / (2.0 * len(runs))
 
 
 def compare_runs(
@@ -118,39 +75,6 @@ def compare_runs(
     write_suspects(suspects, suspected)
     beside = [suspects.name] if suspects.parent == output.parent else []
     ComparisonsFile(boards=comparisons, curves=curves).write(output, beside)
-
-
-def read_preferences(scores: Mapping[str, Path], ensembles: Sequence[str]) -> Preferences:
-    """Read the `scores.parquet` of each run, a file in memory at a time.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
-    pairs, prompt_ids = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64)
-    for path in scores.values():
-        pairs, first = np.unique(np.concatenate([pairs, read_ids(path, "pair_id")]), return_index=True)
-        prompt_ids = np.concatenate([prompt_ids, read_ids(path, "prompt_id")])[first]
-    prompts, _ = prompt_groups(np.unique(prompt_ids, return_inverse=True)[1])
-    count = len(pairs)
-    runs, against = np.zeros(count, dtype=np.int32), np.zeros(count, dtype=np.int32)
-    total, squares, repeats = np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.int64)
-    correct = {}
-    for run, path in scores.items():
-        ids, (chosen, rejected) = read_pair_scores(path)
-        indices = np.searchsorted(pairs, ids)
-        margin = chosen.astype(np.float64) - rejected
-        correct[run] = np.full(count, MISSING, dtype=np.uint8)
-        correct[run][indices] = 1 + np.sign(margin)
-        repeats = np.maximum(repeats, np.bincount(indices, minlength=count))
-        if run not in ensembles:
-            scaled = margin / (math.sqrt(float((margin**2).mean())) or 1.0)
-            runs[indices] += 1
-            against[indices] += margin < 0
-            total[indices] += scaled
-            squares[indices] += scaled**2
-    mean = total / np.maximum(runs, 1)
-    std = np.sqrt(np.maximum(squares / np.maximum(runs, 1) - mean**2, 0.0))
-    return Preferences(pairs, prompts, prompt_ids, repeats, correct, runs, against, mean, std)
 
 
 def compare_entries(
@@ -227,42 +151,3 @@ def _welch_error(sides: Sequence[Sequence[float]]) -> float:
         return 0.0
     parts = [variance**2 / (len(values) - 1) for variance, values in zip(variances, sides, strict=True)]
     return float(stdtrit(sum(variances) ** 2 / sum(parts), 0.975)) * math.sqrt(sum(variances))
-
-
-def find_suspects(
-    preferences: Preferences, pairs: Path, benchmark: str, mixture: str | None
-) -> tuple[list[Suspect], float]:
-    """The pairs whose label is most probably wrong, at most MAX_SUSPECTS, and how many are estimated to be wrong.
-
-    A pair is listed if its label is wrong with a probability of at least LEAST_PROBABILITY, by the mean of the runs'
-    margins, and at least half of the runs contradict it. `pairs`: the folder with their texts.
-
-    Raises:
-        UserError: a pair is missing, or a file is damaged.
-    """
-    scored = np.flatnonzero(preferences.runs)
-    probability = np.zeros(len(preferences.pairs))
-    probability[scored], share = wrong_labels(preferences.margin_mean[scored])
-    order = np.lexsort((preferences.pairs, preferences.margin_mean, -preferences.runs, -probability))
-    doubted = (probability >= LEAST_PROBABILITY) & (2 * preferences.against >= preferences.runs)
-    suspected = order[doubted[order]][:MAX_SUSPECTS]
-    numbers = {int(pair): k for pair, k in zip(preferences.pairs[suspected], suspected, strict=True)}
-    found: dict[int, Suspect] = {}
-    for batch in read_batches(pairs, PAIR_COLUMNS) if numbers else ():
-        ids = hash_texts(batch.column("pair_id"))
-        rows = np.flatnonzero(np.isin(ids, preferences.pairs[suspected]))
-        for pair, row in zip(ids[rows].tolist(), batch.take(rows).to_pylist(), strict=True):
-            k = numbers[pair]
-            found[pair] = Suspect(
-                benchmark=benchmark,
-                mixture=mixture,
-                runs=int(preferences.runs[k]),
-                against=int(preferences.against[k]),
-                probability=float(probability[k]),
-                margin_mean=float(preferences.margin_mean[k]),
-                margin_std=float(preferences.margin_std[k]),
-                **row,
-            )
-    if len(found) < len(numbers):
-        raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
-    return [found[pair] for pair in numbers], share * len(scored)

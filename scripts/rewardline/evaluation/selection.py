@@ -16,9 +16,10 @@ from scipy.special import ndtr
 from rewardline.core.errors import UserError
 from rewardline.data.pairs.identity import chooses
 from rewardline.evaluation.choices import ChosenRun, PartAccuracy, Standing
-from rewardline.evaluation.compare import Preferences, Scatter, difference_of, read_preferences
+from rewardline.evaluation.compare import Scatter, difference_of
 from rewardline.evaluation.leaderboards import Entry, entries
 from rewardline.evaluation.metrics.intervals import Floats, mean_interval, prompt_sums
+from rewardline.evaluation.preferences import Preferences, read_preferences
 from rewardline.evaluation.results import read_all_results
 from rewardline.evaluation.settings import SelectSettings
 from rewardline.training.records.run_facts import RunFacts
