@@ -54,6 +54,7 @@ if HALVED:  # as the jobs of a workflow with a checkpoint plan all of it, each o
 include: "rules/evaluate.smk"
 include: "rules/compare.smk"
 include: "rules/select.smk"
+include: "rules/score.smk"
 include: "rules/report.smk"
 
 
@@ -78,6 +79,7 @@ rule all:
         tracked=tracked_runs(),
         scores=evaluations("scores.parquet"),
         selections=selections(),
+        scored=scored(),
         gate=["results/gate.json"] if LIMITS else [],
     localrule: True
 

@@ -26,10 +26,12 @@ from rewardline.workflow.config import (
     Config,
     DatasetEntry,
     EnsembleEntry,
+    EvaluationEntry,
     Grid,
     MixtureEntry,
     ModelEntry,
     RunEntry,
+    ScoringEntry,
     SelectEntry,
     SweepEntry,
 )
@@ -45,6 +47,8 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "runs.*.training": (TrainingSettings,),
     "benchmarks": (BenchmarkEntry,),
     "audits": (AuditEntry,),
+    "scoring": (ScoringEntry,),
+    "evaluation": (EvaluationEntry,),
     "select": (SelectEntry,),
 }
 """By the name of a table in README.md: the models whose keys it lists."""

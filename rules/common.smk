@@ -131,12 +131,19 @@ def record_of_remote_files(name, entry):
     return record.update(path, entry.files or [], entry.sha256, ask=workflow.is_main_process)
 
 
+def read_sources():
+    """The names of the datasets and benchmarks that are read, for runs or for scoring jobs."""
+    reserved = {name for scoring in SCORING for name in runs.reserved_benchmarks(CONFIG, scoring)}
+    joined = {name for benchmark in reserved for name in runs.joined_sources(CONFIG, benchmark)}
+    return sorted({*runs.used_sources(CONFIG, RUNS.values()), *reserved, *joined})
+
+
 def find_files():
     """The files of every dataset that the runs use, the versions of those from elsewhere, and local files of models."""
     files, versions, problems = {}, {}, []
-    for name in runs.used_sources(CONFIG, RUNS.values()):
-        section = "datasets" if name in CONFIG.datasets else "benchmarks"
-        entry = runs.sources(CONFIG)[name]
+    for name in [*read_sources(), *SCORING]:
+        sections = {"datasets": CONFIG.datasets, "benchmarks": CONFIG.benchmarks, "scoring": CONFIG.scoring}
+        section, entry = next((section, entries[name]) for section, entries in sections.items() if name in entries)
         try:
             known, warning = record_of_remote_files(name, entry)
             files[name], versions[name] = expand_files(entry.files or [], known.patterns), known.versions
@@ -145,6 +152,8 @@ def find_files():
             check_pins(entry.sha256, files[name])
         except UserError as error:
             problems.append(f"{section}.{name}.files: {error}")
+        if section == "scoring":
+            continue
         try:
             check(entry)
             check_joins(entry.join)
@@ -179,6 +188,7 @@ AUDITS = sorted({CONFIG.folds[run.name].audit for run in RUNS.values() if run.na
 CLEANED = [name for name, entry in CONFIG.mixtures.items() if entry.audit is not None]
 HALVED = runs.halved_sweeps(CONFIG)
 CHOICES = {choice.name: choice for choice in runs.choice_table(CONFIG, SELECTED)}
+SCORING = runs.scoring_table(CONFIG, SELECTED)
 PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
 FILES, VERSIONS, MODEL_FILES = find_files()
 
@@ -189,7 +199,7 @@ def one_of(names):
 
 
 wildcard_constraints:
-    dataset=one_of(runs.sources(CONFIG)),
+    dataset=one_of(runs.stored_sources(CONFIG)),
     mixture=one_of([*CONFIG.mixtures, *CONFIG.benchmarks]),
     probes=one_of(PROBES),
     fold=one_of(CONFIG.folds),
@@ -204,6 +214,7 @@ wildcard_constraints:
     ensemble=one_of(ENSEMBLES),
     average=one_of(AVERAGES),
     choice=one_of(CHOICES),
+    scoring=one_of(SCORING),
     benchmark=one_of([*CONFIG.benchmarks, HELD_OUT]),
 
 

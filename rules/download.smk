@@ -60,7 +60,7 @@ rule download:
     benchmark:
         "results/usage/download/{dataset}.tsv"
     wildcard_constraints:
-        dataset=one_of(set(runs.sources(CONFIG)) - set(DEMO_DATASETS)),
+        dataset=one_of(set(runs.stored_sources(CONFIG)) - set(DEMO_DATASETS)),
     localrule: True
     conda:
         "../envs/rewardline.yaml"

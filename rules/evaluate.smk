@@ -1,8 +1,37 @@
+rule score_benchmark:
+    input:
+        run="results/models/{run}/run.json",
+        tokens=lambda w: f"results/tokens/{evaluated_on(w)}/{MODELS[w.run].model}/manifest.json",
+        code=code("score_benchmark.py"),
+    output:
+        scored="results/shards/scores/{run}/{benchmark}/{shard}.json",
+    log:
+        "results/logs/score_benchmark/{run}/{benchmark}/{shard}.log",
+    benchmark:
+        "results/usage/score_benchmark/{run}/{benchmark}/{shard}.tsv"
+    wildcard_constraints:
+        run=one_of(MODELS),
+    conda:
+        "../envs/rewardline.yaml"
+    threads: train_threads
+    resources:
+        gpu=min(1, GPUS),
+    params:
+        settings=settings(lambda w: stage_settings.share_settings(CONFIG, MODELS[w.run], w.benchmark, int(w.shard))),
+    message:
+        "Scoring shard {wildcards.shard} of {wildcards.benchmark} with {wildcards.run}"
+    shell:
+        program("score_benchmark.py") + " --settings {params.settings:q} --model $(dirname {input.run:q})"
+        " --tokens $(dirname {input.tokens:q}) --shards $(dirname {output.scored:q}) --output {output.scored:q}"
+        " --gpus {resources.gpu} --log {log}"
+
+
 rule evaluate:
     input:
         run="results/models/{run}/run.json",
         tokens=lambda w: f"results/tokens/{evaluated_on(w)}/{MODELS[w.run].model}/manifest.json",
         pairs=lambda w: f"results/pairs/{evaluated_on(w)}/stats.json",
+        shares=score_shares,
         code=code("evaluate.py"),
     output:
         scores="results/evals/{run}/{benchmark}/scores.parquet",
@@ -17,7 +46,7 @@ rule evaluate:
         "../envs/rewardline.yaml"
     threads: train_threads
     resources:
-        gpu=min(1, GPUS),
+        gpu=lambda wildcards: 0 if score_shares(wildcards) else min(1, GPUS),
     params:
         settings=settings(lambda w: stage_settings.evaluate_settings(CONFIG, MODELS[w.run], w.benchmark)),
     message:
@@ -26,7 +55,7 @@ rule evaluate:
         program("evaluate.py") + " --settings {params.settings:q} --model $(dirname {input.run:q})"
         " --tokens $(dirname {input.tokens:q}) --pairs $(dirname {input.pairs:q})"
         " --output $(dirname {output.metrics:q})"
-        f" --shards {RESULTS}/shards/scores/{{wildcards.run}}/{{wildcards.benchmark}}"
+        f" --shards {RESULTS}/shards/scores/{{wildcards.run}}/{{wildcards.benchmark}} --shares {{input.shares:q}}"
         " --gpus {resources.gpu} --log {log}"
 
 

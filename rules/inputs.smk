@@ -153,6 +153,13 @@ def evaluated_on(wildcards):
     return MODELS[wildcards.run].mixture if wildcards.benchmark == HELD_OUT else wildcards.benchmark
 
 
+def score_shares(wildcards):
+    """The shares in which the pairs of an evaluation are scored by several jobs; none where it scores them itself."""
+    count = CONFIG.evaluation.shards_of(wildcards.benchmark)
+    folder = f"results/shards/scores/{wildcards.run}/{wildcards.benchmark}"
+    return [f"{folder}/{shard}.json" for shard in range(count)] if count > 1 else []
+
+
 def evaluations(name, of=ALL_RUNS):
     """A file of every evaluation of runs and ensembles."""
     return [
@@ -221,6 +228,27 @@ def selections(name="selection.json"):
     return [f"results/models/{choice}/{name}" for choice in CHOICES]
 
 
+def scored_shards(wildcards):
+    """The shards of the scores of a scoring job."""
+    count = CONFIG.scoring[wildcards.scoring].shards
+    return [f"results/shards/scored/{wildcards.scoring}/{shard}/manifest.json" for shard in range(count)]
+
+
+def reserved_prompts(wildcards):
+    """The candidates of benchmarks, and the held-out pairs, of whose prompts no pairs for training are made."""
+    if CONFIG.scoring[wildcards.scoring].pairs is None:
+        return {}
+    return {
+        "benchmarks": candidate_manifests(runs.reserved_benchmarks(CONFIG, wildcards.scoring)),
+        "held_out": f"results/pairs/{SCORING[wildcards.scoring].trained.mixture}/stats.json",
+    }
+
+
+def scored():
+    """The manifests of all scoring jobs."""
+    return [f"results/scores/{name}/manifest.json" for name in SCORING]
+
+
 def gated_metrics():
     """The metrics that are compared with `fail_below`."""
     return [f"results/evals/{run}/{name}/metrics.json" for run, limits in LIMITS.items() for name in limits]
@@ -287,8 +315,11 @@ def artifacts():
     paths += used_rungs()
     for run in table:
         paths += [f"{Path(rung).with_suffix('')}/{run.run_id}.json" for rung in rung_files(run.sweep)]
-    for name in runs.used_sources(CONFIG, table):
+    for name in [*read_sources(), *SCORING]:
         paths += [*data_manifests([name]), *part_manifests(name), *fetched_manifests(name)]
+    for name in SCORING:
+        job = SimpleNamespace(scoring=name)
+        paths += [*scored_shards(job), *reserved_prompts(job).get("benchmarks", [])]
     for name in mixtures:
         paths += [f"results/pairs/{name}/stats.json", *pair_shards(SimpleNamespace(mixture=name))]
         if name not in PROBES and CONFIG.source_of(name) == name:
@@ -297,6 +328,9 @@ def artifacts():
     for name, model in tokens:
         paths.append(f"results/tokens/{name}/{model}/manifest.json")
         paths += token_shards(SimpleNamespace(mixture=name, model=model))
+    for run in MODELS.values():
+        for benchmark in runs.evaluated_on(CONFIG, run):
+            paths += score_shares(SimpleNamespace(run=run.run_id, benchmark=benchmark))
     return list(dict.fromkeys(paths))
 
 
@@ -306,6 +340,11 @@ def all_cores():
         return workflow.cores
     except WorkflowError:
         return 1
+
+
+def scoring_threads(wildcards):
+    """The cores to reserve for a scoring job, as for the training of the model."""
+    return stage_settings.threads(CONFIG, SCORING[wildcards.scoring].trained)
 
 
 def train_threads(wildcards):

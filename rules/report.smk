@@ -103,6 +103,7 @@ rule plot:
         suspects="results/suspects.parquet",
         selections=selections(),
         audits=audits(),
+        scored=scored(),
         code=code("plot.py"),
     output:
         page=report(
@@ -129,7 +130,7 @@ rule plot:
     shell:
         program("plot.py") + " --metrics {input.metrics:q} --scores {input.scores:q} --models {params.models:q}"
         " --stats {input.stats:q} --tokens {input.tokens:q} --pairs {params.pairs:q} --suspects {input.suspects:q}"
-        " --comparisons {input.comparisons:q} --selections {input.selections:q} --audits {input.audits:q} --summary {input.summary:q} --output {output.page:q} --log {log}"
+        " --comparisons {input.comparisons:q} --selections {input.selections:q} --audits {input.audits:q} --scored {input.scored:q} --summary {input.summary:q} --output {output.page:q} --log {log}"
 
 
 rule gate:

@@ -6,6 +6,8 @@
 
 Killed at any time, the same command resumes after the last part that it has scored, to the same scores bit for bit.
 Scores are kept in --shards, keyed by all that they depend on: where none of that has changed, nothing is scored again.
+With --shares, score_benchmark.py has computed them in several jobs.
+
 A run that halving has eliminated is evaluated on `eval` alone, and one whose training has diverged on nothing:
 `metrics.json` then says why.
 """
@@ -27,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--pairs", type=Path, help="folder of the pairs behind the tokens: where they come from")
     options.add_argument("--output", required=True, type=Path, help="folder to write scores and metrics to")
     options.add_argument("--shards", type=Path, help="folder to keep scores in (a hidden one beside --output)")
+    options.add_argument(
+        "--shares", nargs="*", default=[], type=Path, help="what score_benchmark.py wrote for each job"
+    )
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--gpus", type=int, default=0)
     args = options.start(argv)
@@ -38,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         from rewardline.evaluation.evaluate import evaluate  # only now, as torch reads the environment
 
         shards = args.shards or args.output.with_name(f".{args.output.name}.parts")
-        evaluate(args.settings, args.model, args.tokens, args.pairs, args.output, shards, args.batch_tokens)
+        evaluate(
+            args.settings, args.model, args.tokens, args.pairs, args.output, shards, args.batch_tokens, args.shares
+        )
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rewardline.core.artifacts import MANIFEST, artifact_key, input_hashes, restored, write_manifest
 from rewardline.core.cli import StageParser, run
 from rewardline.core.files import atomic_folder
-from rewardline.data.pairs import folds
+from rewardline.data.pairs.audits import folds
 from rewardline.data.pairs.manifests import STATISTICS
 from rewardline.data.pairs.settings import FoldSettings
 

@@ -3,6 +3,7 @@
 After a kill, with damaged or foreign parts, and after an edit of the code.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from rewardline.core.errors import UserError
 from rewardline.core.hashing import file_sha256
+from rewardline.evaluation.score_pairs import PairScoring, collected_comparisons, score_share, scored_comparisons
 from rewardline.model.loading import load_base, save_reward_model
 from rewardline.tokens.tokenizer import load_tokenizer
 
@@ -132,3 +135,29 @@ def test_an_edit_scores_again_only_what_depends_on_it(work: Path) -> None:
     edit("scoring/batch_scorer.py")
     assert "0 parts are finished" in finish(work, "out", scripts)
     assert (work / "out" / "scores.parquet").read_bytes() == scores
+
+
+def test_several_jobs_give_the_scores_of_one_bit_for_bit(work: Path) -> None:
+    """One of them is stopped and resumes; a part that is damaged later is found, and its job scores it again."""
+    weights = json.loads((work / "model" / "run.json").read_text())["weights_sha256"]
+    tokens, shards = work / "tokens", work / "shards"
+    job = PairScoring(work / "model", weights, tokens, shards, 64, False, 1, "r: eval")
+    whole = list(scored_comparisons(dataclasses.replace(job, shards=work / "whole")))
+    started = scored_comparisons(job, (1, 3))
+    next(started)
+    (kept,) = shards.glob("*/*.scores")
+    date = kept.stat().st_mtime_ns
+    del started
+    shares = [shards / f"{number}.json" for number in range(3)]
+    for number, share in enumerate(shares):
+        score_share(job, (number, 3), share)
+    assert kept.stat().st_mtime_ns == date
+    damaged = sorted(shards.glob("*/*.scores"))[-1]
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    with pytest.raises(UserError, match=f"{damaged} is damaged"):
+        list(collected_comparisons(tokens, shards, shares))
+    assert [share.exists() for share in shares] == [True, True, False]
+    score_share(job, (2, 3), shares[2])
+    collected = list(collected_comparisons(tokens, shards, shares))
+    assert [one.prompt_id for one, _ in collected] == [one.prompt_id for one, _ in whole]
+    assert [scores.tobytes() for _, scores in collected] == [scores.tobytes() for _, scores in whole]

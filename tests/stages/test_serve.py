@@ -17,7 +17,9 @@ from typing import Any
 
 import httpx
 import pytest
-from transformers import AutoTokenizer
+import trl
+from datasets import Dataset
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import serve
 from rewardline.core.errors import UserError
@@ -127,7 +129,8 @@ def test_rows_get_the_scores_of_the_command_line(server: Server) -> None:
 def test_trainers_of_other_projects_get_their_shapes(server: Server) -> None:
     answers = ["They are 7.", "No"]
     scores = server.expected(QUESTION, answers)
-    end = AutoTokenizer.from_pretrained(server.scorer.name).eos_token
+    tokenizer = AutoTokenizer.from_pretrained(server.scorer.name)
+    end = tokenizer.eos_token
     texts = [f"Human: {QUESTION}\n\nAssistant: {answer}" for answer in answers]
     queries = [texts[0] + end, texts[1]]
     reply = server.post("/get_reward", {"query": queries, "prompts": ["", ""], "labels": [None, None]})
@@ -139,6 +142,15 @@ def test_trainers_of_other_projects_get_their_shapes(server: Server) -> None:
         assert reply["usage"]["prompt_tokens"] > 10
         one = server.post(path, {"input": texts[0] + end})
         assert one["data"][0][kind] == [pytest.approx(scores[0], abs=1e-5)]
+        ids = [tokenizer(text + end, add_special_tokens=False)["input_ids"] for text in texts]
+        for given, expected in ((ids, scores), (ids[1], scores[1:])):
+            reply = server.post(path, {"input": given})
+            assert [entry[kind] for entry in reply["data"]] == [[pytest.approx(score, abs=1e-5)] for score in expected]
+            assert reply["usage"]["prompt_tokens"] == sum(map(len, ids if given is ids else ids[1:]))
+        with server.client() as client:
+            wrong: list[Any]
+            for wrong in ([-1], [10**9], [[]], [1, "a"], [[1], "a"], [True]):
+                assert client.post(path, json={"input": wrong}).status_code == 422
     for body in (
         {"text_1": QUESTION, "text_2": answers},
         {"queries": [QUESTION, QUESTION], "documents": answers},
@@ -362,3 +374,43 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_loaded() -> None:
         port = str(other.getsockname()[1])
         with pytest.raises(UserError, match=f"--port {port}: cannot listen there"):
             serve.main(["--model", "results/models/none", "--port", port])
+
+
+@pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
+def test_trl_trains_a_policy_on_the_rewards_of_the_server(
+    server: Server, base_models: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
+    """With the reward function of docs/serving.md."""
+    text = (ROOT / "docs" / "serving.md").read_text()
+    (code,) = re.findall(r"```python\n(import requests.*?)\ntrainer = ", text, re.DOTALL)
+    secret = f"headers={{'Authorization': 'Bearer {TOKEN}'.encode()}}"
+    client: dict[str, Any] = {}
+    exec(code.replace("http://127.0.0.1:8000", server.url).replace("timeout=60", f"timeout=60, {secret}"), client)
+    asked: list[tuple[list[str], list[str], list[float | None]]] = []
+
+    def reward(prompts: list[str], completions: list[str], **more: Any) -> list[float | None]:
+        asked.append((prompts, completions, client["reward"](prompts, completions, **more)))
+        return asked[-1][2]
+
+    tokenizer = AutoTokenizer.from_pretrained(base_models("llama"))
+    tokenizer.chat_template = None
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = AutoConfig.for_model("llama", vocab_size=len(tokenizer), **sizes, **ids)
+    for part in (tokenizer, AutoModelForCausalLM.from_config(config)):
+        part.save_pretrained(tmp_path / "policy")
+    generation = {"per_device_train_batch_size": 4, "num_generations": 4, "max_completion_length": 8}
+    plain = {"max_steps": 1, "report_to": "none", "use_cpu": True, "bf16": False, "save_strategy": "no"}
+    trainer = getattr(trl, f"{kind}Trainer")(
+        model=str(tmp_path / "policy"),
+        reward_funcs=reward,
+        train_dataset=Dataset.from_dict({"prompt": [QUESTION] * 4}),
+        args=getattr(trl, f"{kind}Config")(output_dir=str(tmp_path / "out"), **generation, **plain),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    ((prompts, completions, rewards),) = asked
+    assert len(completions) == 4 and any(value is not None for value in rewards)
+    for prompt, completion, value in zip(prompts, completions, rewards, strict=True):
+        is_text = "\0" not in completion and completion.strip()
+        assert value == (pytest.approx(server.expected(prompt, [completion])[0], abs=1e-5) if is_text else None)

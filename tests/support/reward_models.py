@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from rewardline.model.loading import load_base, save_reward_model
 from rewardline.scoring.rows import columns, parse_row
-from rewardline.scoring.server.batcher import FullText
+from rewardline.scoring.server.batcher import FullText, TokenIds
 from rewardline.scoring.server.protocols import ParsedRequest, openrlhf, rows, vllm_classify
 from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
@@ -113,6 +113,13 @@ class Doors:
             assert isinstance(full, FullText)
             for scorer in self.scorers:
                 (encoded,) = scorer.encode_texts([full.text], full.ended)
+                assert _ids(encoded) == ids
+        pad, end = self.plain.pad_token_id, self.training.end_id
+        for sent in (ids, ids[:-1], [pad, *ids, end, pad, pad]):  # as encoded, cut off, padded by a policy's trainer
+            (item,) = vllm_classify({"input": [*sent]}, "m").items
+            assert isinstance(item, TokenIds)
+            for scorer in self.scorers:
+                (encoded,) = scorer.encode_ids([item.ids])
                 assert _ids(encoded) == ids
         return ids
 

@@ -39,11 +39,14 @@ STAGES = {
     "train_rung": "train.py",
     "halve": "halve.py",
     "train": "train.py",
+    "score_benchmark": "score_benchmark.py",
     "evaluate": "evaluate.py",
     "evaluate_ensemble": "evaluate_ensemble.py",
     "audit_labels": "audit_labels.py",
     "export_ensemble": "export_ensemble.py",
     "average_weights": "average_weights.py",
+    "score_rows": "score_rows.py",
+    "collect_scores": "collect_scores.py",
     "compare": "compare.py",
     "summarize": "summarize.py",
     "select_model": "select_model.py",
@@ -55,14 +58,15 @@ STAGES = {
 AFTER = {
     "fetch_file": {"download_file"},
     "download_file": {"download", "convert_rows"},
-    "download": {"index_joins", "convert_rows", "build_pairs"},
+    "download": {"score_rows", "collect_scores", "index_joins", "convert_rows", "build_pairs"},
     "generate_demo": {"index_joins", "convert_rows", "build_pairs"},
     "index_joins": {"convert_rows"},
-    "convert_rows": {"group_prompts"},
+    "convert_rows": {"group_prompts", "collect_scores"},
     "group_prompts": {"clean_pairs", "build_pairs", "split_fold"},
     "clean_pairs": {"build_pairs", "tokenize_pairs"},
     "build_pairs": {
         *("base_model", "build_probes", "split_fold", "relabel_pairs", "audit_labels", "tokenize", "compare", "plot"),
+        "collect_scores",
     },
     "split_fold": {"tokenize_pairs", "tokenize"},
     "audit_labels": {"relabel_pairs", "plot"},
@@ -70,12 +74,16 @@ AFTER = {
     "build_probes": {"tokenize_pairs", "tokenize", "compare", "plot"},
     "base_model": {"tokenize_pairs", "train_rung", "train"},
     "tokenize_pairs": {"tokenize"},
-    "tokenize": {"train_rung", "train", "average_weights", "evaluate", "plot"},
+    "tokenize": {"train_rung", "train", "average_weights", "score_benchmark", "evaluate", "plot"},
     "train_rung": {"halve"},
     "halve": {"train_rung", "train"},
     "train": {
+        *("score_rows", "score_benchmark"),
         *("evaluate", "export_ensemble", "average_weights", "evaluation_card", "summarize", "compare", "track", "plot"),
     },
+    "score_benchmark": {"evaluate"},
+    "score_rows": {"collect_scores"},
+    "collect_scores": {"plot"},
     "evaluate": {
         *("evaluate_ensemble", "audit_labels", "select_model", "summarize", "compare", "evaluation_card", "track"),
         "plot",
@@ -152,6 +160,11 @@ CONFIG: Json = {
         "extra": {"hub": "a/b", "revision": "c"},
         "p": {"probes": {"mixture": "m"}},
     },
+    "scoring": {
+        "c": {"files": ["data/candidates.jsonl"], "run": "r", "shards": 2, "pairs": {}},
+        "d": {"hub": "a/b", "revision": "c", "run": "best"},
+    },
+    "evaluation": {"shards": 2},
     "select": {"from": ["r", "s", "u", "x", "y", "h"], "by": "t", "as": "best"},
 }
 CHANGES: Json = {
@@ -228,6 +241,22 @@ CHANGES: Json = {
     "runs.h.grid.halving.min_steps": 7,
     "mixtures.m.fractions": [0.5, 1],
     "runs.r.fraction": 0.5,
+    "scoring.c.files": ["data/more.tsv"],
+    "scoring.c.columns": ["a", "b"],
+    "scoring.d.hub": "owner/other",
+    "scoring.d.revision": "v2",
+    "scoring.d.config": "other",
+    "scoring.d.split": "test",
+    "scoring.d.data_files": ["x.parquet"],
+    "scoring.d.data_dir": "data",
+    "scoring.c.run": "best",
+    "scoring.c.shards": 3,
+    "scoring.c.prefix": "new_",
+    "scoring.c.pairs.pairing": "all",
+    "scoring.c.pairs.min_margin": 1,
+    "scoring.c.pairs.max_pairs": 3,
+    "scoring.c.max_reject_fraction": 0.5,
+    "evaluation.shards": 3,
     "select.from": ["r", "u"],
     "select.by": "eval",
     "select.as": "other",
@@ -365,7 +394,7 @@ def write_record(project: Project, etag: str) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("contract") / "project")
     (project.folder / "data").mkdir()
-    for name in ("a.jsonl", "b.jsonl", "ids.jsonl", "test.tsv", "more.tsv"):
+    for name in ("a.jsonl", "b.jsonl", "ids.jsonl", "test.tsv", "more.tsv", "candidates.jsonl"):
         (project.folder / "data" / name).write_text(f"{name}\n" * 3)
     (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     write_record(project, '"first"')

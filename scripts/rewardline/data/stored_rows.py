@@ -5,6 +5,7 @@ reading, and a `manifest.json`. An unreadable row is there too, with `record` nu
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -71,3 +72,17 @@ def read_stored_rows(manifest: Path, part: tuple[int, int] = (0, 1)) -> Iterator
             count += 1
         if count != entry.rows:
             raise UserError(f"{path} has {count} rows, not {entry.rows}; delete {manifest.parent} and run again")
+
+
+def read_row_range(manifest: Path, first: int, end: int) -> Iterator[StoredRow]:
+    """The rows of a dataset from number `first` (from 0) to `end` (exclusive); no more of its files is read.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    start = 0
+    for entry in StoredDataset.read(manifest).parts:
+        if start < end and first < start + entry.rows:
+            rows = read_typed_rows(manifest.parent / entry.file, StoredRow)
+            yield from islice(rows, max(0, first - start), end - start)
+        start += entry.rows

@@ -2,20 +2,20 @@
 
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from rewardline.core.artifacts import MANIFEST, verify_model
-from rewardline.core.errors import UserError
+from rewardline.core.artifacts import MANIFEST
 from rewardline.core.files import atomic_folder
-from rewardline.core.hashing import file_sha256
 from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.evaluation.left_out import TrainedModel
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published.figures import published_figures
 from rewardline.evaluation.results import EvaluationResult
-from rewardline.evaluation.score_pairs import scored_comparisons, scored_pairs
+from rewardline.evaluation.score_pairs import PairScoring, collected_comparisons, scored_comparisons, scored_pairs
 from rewardline.evaluation.scores import as_tables, read_scores, write_scores
 from rewardline.evaluation.settings import EvaluateSettings
+from rewardline.scoring.parts import verified_weights
 from rewardline.tokens.store import TokenManifest
 
 log = logging.getLogger(__name__)
@@ -29,28 +29,27 @@ def evaluate(
     output: Path,
     shards: Path,
     batch_tokens: int,
+    shares: Sequence[Path] = (),
 ) -> None:
     """Score all pairs of the eval split of `tokens`; write scores and metrics to `output`.
 
     `shards`: a folder for scores, which are computed once for the same model, tokens, settings and scoring code.
+    `shares`: the manifests of the jobs that have computed them; without, they are computed here.
 
     Raises:
         UserError: the model is not the one that was trained, or a file cannot be read.
     """
+    weights = verified_weights(model)
     trained = TrainedModel.read(model / "run.json")
-    if not verify_model(model) and file_sha256(model / "model.safetensors") != trained.weights_sha256:
-        raise UserError(f"{model}/model.safetensors is not what was trained; delete {model} and run again")
     with atomic_folder(output) as out:
-        scored = scored_comparisons(
-            model,
-            trained.weights_sha256,
-            tokens,
-            shards,
-            batch_tokens=batch_tokens,
-            trust_remote_code=settings.trust_remote_code,
-            threads=settings.threads,
-            label=f"{settings.run}: {settings.benchmark}",
-        )
+        if shares:
+            scored = collected_comparisons(tokens, shards, shares)
+        else:
+            label = f"{settings.run}: {settings.benchmark}"
+            remote, threads = settings.trust_remote_code, settings.threads
+            scored = scored_comparisons(
+                PairScoring(model, weights, tokens, shards, batch_tokens, remote, threads, label)
+            )
         scores = out / "scores.parquet"
         write_scores(scores, as_tables(scored_pairs(scored, pairs)))
         metrics = summarize(read_scores(scores), trained.normalization.std if trained.normalization else 1.0)

@@ -22,6 +22,10 @@ class TrainedModel(ResultFile):
     diverged: str | None = None
     eliminated_at: int | None = None
 
+    def is_evaluated(self, benchmark: str) -> bool:
+        """Whether its scores on the benchmark are computed."""
+        return self.diverged is None and (self.eliminated_at is None or benchmark == HELD_OUT)
+
 
 def leave_out(settings: EvaluateSettings, model: Path, output: Path) -> str | None:
     """Write why a model is not evaluated, and no scores, to the folder `output`; None if it is to be evaluated.
@@ -30,7 +34,7 @@ def leave_out(settings: EvaluateSettings, model: Path, output: Path) -> str | No
         UserError: run.json is missing or damaged.
     """
     trained = TrainedModel.read(model / "run.json")
-    if trained.diverged is None and (trained.eliminated_at is None or settings.benchmark == HELD_OUT):
+    if trained.is_evaluated(settings.benchmark):
         return None
     result = EvaluationResult.model_validate(
         {

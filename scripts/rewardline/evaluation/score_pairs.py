@@ -1,24 +1,23 @@
 """The scores of a benchmark's pairs, computed part by part in bounded memory; finished parts are not scored again."""
 
-import hashlib
 import logging
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import numpy as np
 
-from rewardline.core.artifacts import artifact_key
+from rewardline.core.artifacts import Manifest, artifact_key, damaged, write_sealed
 from rewardline.core.errors import UserError
-from rewardline.core.files import atomic_file
 from rewardline.core.gpus import gpu_names
 from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
 from rewardline.data.parquet import read_rows
 from rewardline.data.schema import AnswerPosition
 from rewardline.evaluation.scores import ScoredPair
-from rewardline.evaluation.settings import ScoringSettings
+from rewardline.scoring.parts import FinishedParts, share_of, windows
+from rewardline.scoring.settings import ScoringSettings
 from rewardline.tokens.store import Comparison, TokenDataset
 
 if TYPE_CHECKING:
@@ -37,126 +36,142 @@ class Origin(TypedDict, total=False):
     place: AnswerPosition | None
 
 
-class ScoreParts:
-    """The scores of finished parts, a file each, in a folder named by the key of all that they depend on.
+@dataclass(frozen=True)
+class PairScoring:
+    """The scoring of the eval split of `tokens` with a model.
 
-    A part is some consecutive comparisons. Its file holds the float32 scores of all their answers, and a SHA-256 of the
-    key, the part's number and the scores.
+    `weights`: the SHA-256 of the model's; `threads`: those that torch has. `shards`: a folder for the scores of
+    finished parts, which are not computed again under the same key: after a kill the same call resumes, and torch is
+    imported only if parts are missing. A part is the comparisons that are sorted by length together.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self._folder = folder / key
+    model: Path
+    weights: str
+    tokens: Path
+    shards: Path
+    batch_tokens: int
+    trust_remote_code: bool
+    threads: int
+    label: str
 
-    def load(self, number: int) -> "Scores | None":
-        """The scores of a part; None if it is not finished, or damaged."""
-        path = self._path(number)
-        if not path.exists():
-            return None
-        content = path.read_bytes()
-        if content[-32:] != self._checksum(number, content[:-32]):
-            log.warning("%s is damaged; its part is scored again", path)
-            return None
-        return np.frombuffer(content[:-32], dtype="<f4")
+    def settings(self) -> ScoringSettings:
+        """What the scores depend on, beside the model and the tokens."""
+        device: Literal["cpu", "cuda"] = "cuda" if gpu_names() else "cpu"
+        return ScoringSettings(
+            batch_tokens=self.batch_tokens,
+            trust_remote_code=self.trust_remote_code,
+            threads=self.threads,
+            device=device,
+        )
 
-    def save(self, number: int, scores: "Scores") -> None:
-        """Keep the scores of a finished part."""
-        values = scores.astype("<f4").tobytes()
-        with atomic_file(self._path(number)) as partial:
-            partial.write_bytes(values + self._checksum(number, values))
-
-    def delete_others(self) -> None:
-        """Delete the parts of other keys."""
-        for folder in {path.parent for path in self._folder.parent.glob("*/*.scores")} - {self._folder}:
-            shutil.rmtree(folder)
-
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number:06d}.scores"
-
-    def _checksum(self, number: int, values: bytes) -> bytes:
-        return hashlib.sha256(self._folder.name.encode() + number.to_bytes(8) + values).digest()
-
-
-def scores_key(model: Path, weights: str, tokens: Path, settings: ScoringSettings) -> str:
-    """The key of all that scores depend on: weights, tokens, settings and scoring code; torch is not imported."""
-    files = {"config": model / "config.json", "tokens": tokens / "manifest.json"}
-    if settings.trust_remote_code:
-        files |= {path.name: path for path in model.glob("*.py")}
-    return artifact_key(
-        settings,
-        {"weights": weights, **{name: file_sha256(path) for name, path in files.items()}},
-        Path(__file__).parents[1] / "scoring" / "batch_scorer.py",
-        packages=("torch", "transformers", "numpy"),
-    )
+    def key(self) -> str:
+        """The key of all that the scores depend on: weights, tokens, settings, scoring code; torch is not imported."""
+        files = {"config": self.model / "config.json", "tokens": self.tokens / "manifest.json"}
+        if self.trust_remote_code:
+            files |= {path.name: path for path in self.model.glob("*.py")}
+        return artifact_key(
+            self.settings(),
+            {"weights": self.weights, **{name: file_sha256(path) for name, path in files.items()}},
+            Path(__file__).parents[1] / "scoring" / "batch_scorer.py",
+            packages=("torch", "transformers", "numpy"),
+        )
 
 
-def scored_comparisons(
-    model: Path,
-    weights: str,
-    tokens: Path,
-    shards: Path,
-    *,
-    batch_tokens: int,
-    trust_remote_code: bool,
-    threads: int,
-    label: str,
-) -> "Iterator[tuple[Comparison, Scores]]":
+class ScoredShare(Manifest):
+    """The manifest of the parts that one of several jobs has scored: their key, and the batches they were made of."""
+
+    key: str
+    batch_tokens: int
+
+
+def scored_comparisons(job: PairScoring, share: tuple[int, int] = (0, 1)) -> "Iterator[tuple[Comparison, Scores]]":
     """Each comparison of the tokens' eval split, in their order, with the float32 [K] scores of its answers.
 
-    `weights`: the SHA-256 of the model's weights; `threads`: those that torch has. `shards`: a folder for the
-    scores of finished parts, which are not computed again under the same key: after a kill the same call resumes, and
-    torch is imported only if parts are missing.
+    `share`: only the parts of job number `share[0]` (from 0) of `share[1]`, which have the same scores bit for bit.
 
     Raises:
         UserError: there are no pairs, the model cannot be loaded or gives no finite score.
     """
+    data, bounds = _opened(job.tokens, job.batch_tokens)
+    parts = FinishedParts(job.shards, job.key())
+    own = share_of(len(bounds), *share)
+    chosen = [k for number in own for k in bounds[number]]
+    score: Callable[[Sequence[Comparison]], list[Scores]] | None = None
+    with progress(job.label, total=int(data.pair_counts[chosen].sum()), unit="pair") as bar:
+        for number in own:
+            window = [data[k] for k in bounds[number]]
+            scores = _part(parts, number, data, bounds[number])
+            if scores is None:
+                if score is None:
+                    log.info("%d pairs, %d parts are finished", bar.total, number - own.start)
+                    score = _scorer(job, data)
+                scores = np.concatenate(score(window))
+                parts.save(number, scores.astype("<f4").tobytes())
+            yield from _split(window, scores)
+            bar.update(sum(len(comparison.pairs) for comparison in window))
+        if score is None:
+            log.info("all %d pairs have scores: nothing that they depend on has changed", bar.total)
+    if share == (0, 1):
+        parts.delete_others()
+
+
+def score_share(job: PairScoring, share: tuple[int, int], output: Path) -> None:
+    """Score the parts of one of several jobs, see `scored_comparisons`; `output` then says that they are finished."""
+    for _ in scored_comparisons(job, share):
+        pass
+    write_sealed(output, ScoredShare(key=job.key(), batch_tokens=job.batch_tokens).as_json())
+
+
+def collected_comparisons(
+    tokens: Path, shards: Path, manifests: Sequence[Path]
+) -> "Iterator[tuple[Comparison, Scores]]":
+    """As `scored_comparisons`, with the scores of all jobs; `manifests` are those by `score_share`, in their order.
+
+    Raises:
+        UserError: a part is missing or damaged; the manifest of its job is then removed.
+    """
+    shares = [ScoredShare.read(path) for path in manifests]
+    data, bounds = _opened(tokens, shares[0].batch_tokens)
+    for number, (share, path) in enumerate(zip(shares, manifests, strict=True)):
+        parts = FinishedParts(shards, share.key)
+        for part in share_of(len(bounds), number, len(shares)):
+            scores = _part(parts, part, data, bounds[part])
+            if scores is None:
+                raise damaged(parts.path(part), path, "it is missing, or has changed since it was written")
+            yield from _split([data[k] for k in bounds[part]], scores)
+    FinishedParts(shards, shares[0].key).delete_others(*(share.key for share in shares))
+
+
+def _opened(tokens: Path, batch_tokens: int) -> tuple[TokenDataset, list[list[int]]]:
+    """The comparisons of the eval split, and the indices of those of each part."""
     data = TokenDataset(tokens, "eval")
     if not data.pairs:
         raise UserError(f"{tokens} has no pairs to evaluate; its benchmark or eval split is empty")
-    settings = ScoringSettings(
-        batch_tokens=batch_tokens,
-        trust_remote_code=trust_remote_code,
-        threads=threads,
-        device="cuda" if gpu_names() else "cpu",
-    )
-    parts = ScoreParts(shards, scores_key(model, weights, tokens, settings))
-    with progress(label, total=data.pairs, unit="pair") as bar:
-        for window, scores in _windows(data, parts, model, settings):
-            answers = [len(comparison.tails) for comparison in window]
-            yield from zip(window, np.split(scores, np.cumsum(answers)[:-1]), strict=True)
-            bar.update(sum(len(comparison.pairs) for comparison in window))
-    parts.delete_others()
+    sizes = data.tokens.tolist()
+    return data, list(windows(range(len(sizes)), sizes.__getitem__, batch_tokens))
 
 
-def _windows(
-    data: TokenDataset, parts: ScoreParts, model: Path, settings: ScoringSettings
-) -> "Iterator[tuple[list[Comparison], Scores]]":
-    """The comparisons of each part, and the scores of all their answers."""
-    ends = np.cumsum(data.tail_counts)
-    index = number = 0
-    while index < len(data) and (scores := parts.load(number)) is not None:
-        before = ends[index - 1] if index else 0
-        end = int(np.searchsorted(ends, before + len(scores))) + 1
-        yield [data[k] for k in range(index, end)], scores
-        index, number = end, number + 1
-    if index == len(data):
-        log.info("all %d pairs have scores: nothing that they depend on has changed", data.pairs)
-        return
-    log.info("%d pairs, %d parts are finished", data.pairs, number)
-    from rewardline.scoring.batch_scorer import window_scorer, windows
+def _part(parts: FinishedParts, number: int, data: TokenDataset, window: Sequence[int]) -> "Scores | None":
+    """The scores of all answers of a part, or None; of a part of other comparisons too."""
+    content = parts.load(number)
+    scores = None if content is None else np.frombuffer(content, dtype="<f4")
+    return scores if scores is not None and len(scores) == data.tail_counts[window].sum() else None
 
-    score = window_scorer(
-        model,
+
+def _split(window: Sequence[Comparison], scores: "Scores") -> "Iterator[tuple[Comparison, Scores]]":
+    answers = [len(comparison.tails) for comparison in window]
+    return zip(window, np.split(scores, np.cumsum(answers)[:-1]), strict=True)
+
+
+def _scorer(job: PairScoring, data: TokenDataset) -> "Callable[[Sequence[Comparison]], list[Scores]]":
+    from rewardline.scoring.batch_scorer import window_scorer
+
+    return window_scorer(
+        job.model,
         max_length=data.manifest.max_length,
-        batch_tokens=settings.batch_tokens,
-        trust_remote_code=settings.trust_remote_code,
+        batch_tokens=job.batch_tokens,
+        trust_remote_code=job.trust_remote_code,
     )
-    first, rest = number, (data[k] for k in range(index, len(data)))
-    for number, window in enumerate(windows(rest, settings.batch_tokens), first):
-        part = parts.load(number) if number > first else None
-        if part is None:
-            part = np.concatenate(score(window))
-            parts.save(number, part)
-        yield window, part
 
 
 def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | None) -> Iterator[ScoredPair]:

@@ -1,7 +1,5 @@
 """What evaluations depend on."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from rewardline.core.settings import Integer, Number, Settings, Text
@@ -33,13 +31,15 @@ class EvaluateSettings(EvaluationIdentity):
     threads: Integer = 1
 
 
-class ScoringSettings(Settings):
-    """What scores depend on, beside the model and the tokens."""
+class ShareSettings(Settings):
+    """What the scores of one of several jobs depend on: job number `shard` (from 0) of `shards`."""
 
-    batch_tokens: Integer
-    trust_remote_code: bool
-    threads: Integer
-    device: Literal["cpu", "cuda"]
+    run: str
+    benchmark: str
+    trust_remote_code: bool = False
+    threads: Integer = 1
+    shard: Integer
+    shards: Integer
 
 
 class SelectSettings(Settings):

@@ -15,6 +15,7 @@ from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFi
 from rewardline.evaluation.labels.suspects import SUSPECTS, AuditResult, Suspect, read_suspects
 from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, left_out_lines, read_all_results
+from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.tokens.store import TokenManifest
 from rewardline.training.records.log_file import EvalLine, LogLine, StepLine, read_log
 from rewardline.training.records.run_facts import RunFacts
@@ -71,6 +72,7 @@ class ReportData:
     choices: list[ChosenRun]
     curves: list[LearningCurve]
     audits: list[tuple[AuditResult, list[Suspect]]]
+    scored: list[ScoredAnswers]
 
     @property
     def probes(self) -> set[str]:
@@ -106,6 +108,7 @@ def read_inputs(
     comparisons: Path | None = None,
     selections: Sequence[Path] = (),
     audits: Sequence[Path] = (),
+    scored: Sequence[Path] = (),
 ) -> ReportData:
     """Read all files but scores and pairs, which are large; the folders above the files say what they belong to.
 
@@ -129,4 +132,5 @@ def read_inputs(
         suspects=[one for one in read_suspects(suspects) if one.runs > 1] if suspects else [],
         audits=[(AuditResult.read(path), read_suspects(path.with_name(SUSPECTS))) for path in audits],
         choices=[ChosenRun.read(path) for path in selections],
+        scored=[ScoredAnswers.read(path) for path in scored],
     )

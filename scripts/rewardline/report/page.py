@@ -93,7 +93,7 @@ def _account(data: ReportData) -> list[str]:
     lines = [line for one in data.mixtures.values() for line in one.lines()]
     for name, tokens in data.tokens.items():
         lines += TokensAccount.model_validate(tokens.as_json()).lines(*name.split(", "))
-    return lines
+    return lines + [line for one in data.scored for line in one.lines()]
 
 
 def _findings(data: ReportData, benchmarks: Sequence[BenchmarkSection]) -> list[Markup]:

@@ -21,6 +21,7 @@ from rewardline.evaluation.results import EvaluationResult, Rates, left_out_line
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
 from rewardline.report.provenance import varied_settings
+from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.training.halving import Rung
 from rewardline.training.records.run_facts import RunFacts
@@ -51,8 +52,8 @@ SCREEN = 48
 """Lines that the final summary takes at most; what was lost or failed is shown in full before subsets are."""
 ROWS_SHOWN = 12
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
-NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN, RUNGS_SHOWN = 4, 4, 6, 7, 2, 3
-"""Lines on noise, learning curves, choices, what became of the data, runs that are left out, and halving."""
+NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN, RUNGS_SHOWN, SCORED_SHOWN = 4, 4, 6, 7, 2, 3, 8
+"""Lines on noise, learning curves, choices, what became of the data, runs that are left out, halving, and scoring."""
 BOARDS_SHOWN = 2
 SUBSETS_SHOWN, LEAST_SUBSETS = 12, 4
 ENTRIES_SHOWN = 4
@@ -156,6 +157,12 @@ def choices(selections: Sequence[Path], width: int = 100) -> str:
     return "\n".join(
         _first([_wrapped(f"{one.name}: {' '.join(one.sentences())}", width) for one in found], CHOICES_SHOWN)
     )
+
+
+def scored(manifests: Sequence[Path], width: int = 100) -> str:
+    """What was scored, lost and left out, as lines; `manifests` are of scoring jobs."""
+    lines = [line for path in manifests for line in ScoredAnswers.read(path).lines()]
+    return "\n".join(_first([_wrapped(line, width) for line in lines], SCORED_SHOWN))
 
 
 def halvings(rungs: Sequence[Path], width: int = 100) -> str:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,11 @@ from rewardline.model.batch import collate
 from rewardline.model.loading import load_reward_model
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.threads import start_threads
+from rewardline.scoring.parts import windows
 from rewardline.tokens.store import Comparison
 
 log = logging.getLogger(__name__)
 Scores = npt.NDArray[np.float32]
-WINDOW, WINDOW_BATCHES = 2048, 16
-"""Most comparisons, and most batches full of tokens, that are sorted by length together."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def score_comparisons(
     Raises:
         UserError: a score is not a number.
     """
-    for window in windows(comparisons, batch_tokens):
+    for window in windows(comparisons, attrgetter("tokens"), batch_tokens):
         results = score_window(model, window, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
         yield from zip(window, results, strict=True)
 
@@ -73,20 +73,6 @@ def window_scorer(
     log.info("%s batches of up to %d tokens, on %s", model.batching, batch_tokens, device)
     pad_id = int(loaded.config.pad_token_id)
     return partial(score_window, model, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
-
-
-def windows(comparisons: Iterable[Comparison], batch_tokens: int) -> Iterator[list[Comparison]]:
-    """The comparisons that are sorted by length together: the same for the same comparisons and `batch_tokens`."""
-    window: list[Comparison] = []
-    tokens = 0
-    for comparison in comparisons:
-        if len(window) == WINDOW or (window and tokens + comparison.tokens > WINDOW_BATCHES * batch_tokens):
-            yield window
-            window, tokens = [], 0
-        window.append(comparison)
-        tokens += comparison.tokens
-    if window:
-        yield window
 
 
 def score_window(

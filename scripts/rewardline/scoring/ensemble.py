@@ -95,6 +95,10 @@ class EnsembleScorer:
         """As `Scorer.encode_texts`."""
         return self._members[0].encode_texts(texts, ended)
 
+    def encode_ids(self, sequences: Sequence[Sequence[int]]) -> list[Comparison | UnscorableError]:
+        """As `Scorer.encode_ids`."""
+        return self._members[0].encode_ids(sequences)
+
     def score_encoded(self, items: Sequence[Comparison | UnscorableError]) -> list[list[float] | UnscorableError]:
         """As `Scorer.score_encoded`; each list is an `AnswerScores`."""
         by_member = [member.score_encoded(items) for member in self._members]

@@ -35,7 +35,11 @@ _FIELDS: Final = Fields(FormatSettings(), ())
 
 
 class UnscorableError(Exception):
-    """The reason why a row or a text cannot be scored, and the remedy."""
+    """The reason why a row or a text cannot be scored, and the remedy; `reason` is a code to count by."""
+
+    def __init__(self, message: str, reason: str = "unscorable") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class AnswerScores(list[float]):
@@ -104,7 +108,8 @@ def parse_row(row: Mapping[str, object]) -> PromptAnswers:
         return _parsed(row)
     except Reject as reject:
         detail, _, remedy = reject.detail.partition(": set `fields: {")
-        raise UnscorableError(f"{detail}; name it `{remedy.partition(':')[0]}`" if remedy else detail) from None
+        text = f"{detail}; name it `{remedy.partition(':')[0]}`" if remedy else detail
+        raise UnscorableError(text, reject.reason) from None
 
 
 def read_full_text(text: str) -> PromptAnswers | None:
@@ -121,7 +126,7 @@ def check_text(text: str) -> None:
     try:
         read_text(text, "a text")
     except Reject as reject:
-        raise UnscorableError(reject.detail) from None
+        raise UnscorableError(reject.detail, reject.reason) from None
 
 
 def _parsed(row: Mapping[str, object]) -> PromptAnswers:

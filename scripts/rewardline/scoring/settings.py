@@ -1,10 +1,10 @@
-"""How the scores of an ensemble are combined."""
+"""What scoring depends on, and how the scores of an ensemble are combined."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from rewardline.core.settings import Number, Settings
+from rewardline.core.settings import Integer, Number, Settings
 
 ENSEMBLE = "ensemble.json"
 """The file that makes a folder an ensemble in place of a model."""
@@ -21,3 +21,12 @@ class CombineSettings(Settings):
     variance_weight: Number = Field(
         0.5, ge=0, description="Factor of the variance between members in `mean_minus_variance`."
     )
+
+
+class ScoringSettings(Settings):
+    """What scores depend on, beside the model and the tokens or texts."""
+
+    batch_tokens: Integer
+    trust_remote_code: bool
+    threads: Integer
+    device: Literal["cpu", "cuda"]

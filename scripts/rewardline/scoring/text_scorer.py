@@ -29,6 +29,10 @@ from rewardline.tokens.tokenizer import MAX_KNOWN_LENGTH, load_tokenizer
 log = logging.getLogger(__name__)
 
 DEFAULT_LENGTH = 2048
+_MEAN = (
+    "the model's score is a mean over the answer, and a complete text does not say where that begins; give prompt and "
+    "answer"
+)
 
 
 class RunTokenization(BaseModel):
@@ -156,7 +160,7 @@ class Scorer:
             error = next(iter(item.too_long.values()), None) if isinstance(item, EncodedAnswers) else item
             if error is not None:
                 limit = f"; the model takes {self.max_length} with its prompt" if hasattr(error, "length") else ""
-                results.append(UnscorableError(f"{error}{limit}"))
+                results.append(UnscorableError(f"{error}{limit}", error.reason))
             elif isinstance(item, EncodedAnswers):
                 self._cut += item.truncated_tokens > 0
                 results.append(_comparison(item))
@@ -177,10 +181,22 @@ class Scorer:
             return [next(others if item is None else conversations) for item in found]
         return self._encoded(texts, ended)
 
+    def encode_ids(self, sequences: Sequence[Sequence[int]]) -> list[Comparison | UnscorableError]:
+        """The tokens of complete texts of which the tokens, of this model's tokenizer, are given."""
+        if self._model.score_positions.score == "mean":
+            return [UnscorableError(_MEAN) for _ in sequences]
+        size = self._model.model.get_input_embeddings().num_embeddings
+        results: list[Comparison | UnscorableError] = []
+        for ids in sequences:
+            if ids and 0 <= min(ids) <= max(ids) < size:
+                results.append(_comparison(EncodedAnswers([self._texts.end(ids)], 0)))
+            else:
+                results.append(UnscorableError(f"token ids must be from 0 to {size - 1}, and at least one"))
+        return results
+
     def _encoded(self, texts: Sequence[str], ended: bool) -> list[Comparison | UnscorableError]:
         if self._model.score_positions.score == "mean":
-            reason = "the model's score is a mean over the answer, and a complete text does not say where that begins"
-            return [UnscorableError(f"{reason}; give prompt and answer") for _ in texts]
+            return [UnscorableError(_MEAN) for _ in texts]
         return [_comparison(EncodedAnswers([ids], 0)) for ids in self._texts.encode(texts, ended)]
 
     def score_encoded(self, items: Sequence[Comparison | UnscorableError]) -> list[list[float] | UnscorableError]:
@@ -197,7 +213,7 @@ class Scorer:
             return [scores.tolist() for _, scores in scored]
         except UserError:
             if len(comparisons) == 1:
-                return [UnscorableError("the model gives it a score that is not a finite number")]
+                return [UnscorableError("the model gives it a score that is not a finite number", "not_finite")]
             return [self._finite([comparison])[0] for comparison in comparisons]
 
 

@@ -86,16 +86,38 @@ class TextEncoder:
         results = []
         for ids in encode_texts(self._backend, texts):
             if ended:
-                text = [index for index, token in enumerate(ids) if token not in self._stripped]
-                ids = [*(ids[text[0] : text[-1] + 1] if text else []), self._end_id]
+                ids = [*self._without_ends(ids), self._end_id]
             else:
                 ids += self._trailing_ids
-            leading = self._leading_ids
-            if leading and ids[: len(leading)] == leading:
-                leading = []
-            if len(leading) + len(ids) > self._max_length:
-                self.cut += 1
-                leading = self._leading_ids
-                ids = ids[len(ids) + len(leading) - self._max_length :]
-            results.append(np.array([*leading, *ids], np.int32))
+            results.append(self._from_start(ids))
         return results
+
+    def end(self, ids: Sequence[int]) -> Ids:
+        """The tokens of a text, int32, from tokens of it that someone else has encoded or sampled.
+
+        For a trained model they begin and end as in training, whatever of that they have; for others they are used as
+        they are. Too many lose their beginning.
+        """
+        if self._ending:
+            ending: list[int] = self._backend.encode(self._ending, add_special_tokens=False).ids
+            text = list(self._without_ends(ids))
+            there = next(k for k in range(len(ending), -1, -1) if text[len(text) - k :] == ending[:k])
+            return self._from_start([*text, *ending[there:]])
+        self.cut += len(ids) > self._max_length
+        return np.array(ids[-self._max_length :], np.int32)
+
+    def _without_ends(self, ids: Sequence[int]) -> Sequence[int]:
+        """Tokens without end and padding tokens around them."""
+        text = [index for index, token in enumerate(ids) if token not in self._stripped]
+        return ids[text[0] : text[-1] + 1] if text else []
+
+    def _from_start(self, ids: list[int]) -> Ids:
+        """Tokens after the leading ones, which they may have already; too many lose their beginning."""
+        leading = self._leading_ids
+        if leading and ids[: len(leading)] == leading:
+            leading = []
+        if len(leading) + len(ids) > self._max_length:
+            self.cut += 1
+            leading = self._leading_ids
+            ids = ids[len(ids) + len(leading) - self._max_length :]
+        return np.array([*leading, *ids], np.int32)

@@ -14,6 +14,7 @@ from rewardline.evaluation.published.registry import BenchmarkScoring
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.model.settings import BaseModelSettings
 from rewardline.scoring.settings import CombineSettings
+from rewardline.scoring.stage_settings import ScoringOptions
 from rewardline.tokens.settings import EncodingSettings
 from rewardline.training.settings import TrainingSettings
 
@@ -242,6 +243,34 @@ AnyRun = Annotated[
 ]
 
 
+class ScoringEntry(ScoringOptions, SourceSettings):
+    """Prompts with answers to score: a source, and the model that scores them."""
+
+    run: Text = Field(
+        description="What scores them: the id of a run, the name of one with a single seed, or that of a choice of"
+        " `select`."
+    )
+    shards: Integer = Field(
+        1,
+        ge=1,
+        description="Number of parallel jobs, on one GPU or some cores each. The scores do not depend on it.",
+    )
+
+
+class EvaluationEntry(Settings):
+    """How evaluations are computed."""
+
+    shards: Annotated[Integer, Field(ge=1)] | Entries[Annotated[Integer, Field(ge=1)]] = Field(
+        1,
+        description="Number of parallel jobs that score the pairs of each benchmark and eval split, on one GPU or some"
+        " cores each; or by benchmark, `{eval: 2, large: 8}`. The scores do not depend on it.",
+    )
+
+    def shards_of(self, benchmark: str) -> int:
+        """The number of jobs that score a benchmark."""
+        return self.shards if isinstance(self.shards, int) else self.shards.get(benchmark, 1)
+
+
 class Config(Settings):
     """The configuration of rewardline."""
 
@@ -266,6 +295,10 @@ class Config(Settings):
     audits: Entries[AuditEntry] = Field(
         {}, description="Searches for wrong labels; `mixtures.*.audit` makes a mixture without them."
     )
+    scoring: Entries[ScoringEntry] = Field(
+        {}, description="Prompts with answers to score with a trained model; each entry has one source."
+    )
+    evaluation: EvaluationEntry = Field(EvaluationEntry(), description="How evaluations are computed.")
     select: Annotated[
         list[SelectEntry], BeforeValidator(_listed, json_schema_input_type=SelectEntry | list[SelectEntry])
     ] = Field([], description="The choice of the best of several runs: an entry, or a list of them.")

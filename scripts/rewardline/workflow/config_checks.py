@@ -14,12 +14,21 @@ from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
 from rewardline.workflow.members import check_members
 from rewardline.workflow.members import not_defined as _known
-from rewardline.workflow.runs import Run, evaluated_on, halved_sweeps, run_table, runs_named
+from rewardline.workflow.runs import (
+    Run,
+    average_table,
+    choice_table,
+    evaluated_on,
+    halved_sweeps,
+    run_table,
+    runs_named,
+)
 from rewardline.workflow.sweeps import same_training
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 DATASET_SOURCES = ("hub", "files", "demo")
 BENCHMARK_SOURCES = (*DATASET_SOURCES, "probes")
+SCORED_SOURCES = ("hub", "files")
 MODEL_SOURCES = ("path", "gguf", "init")
 
 
@@ -62,6 +71,10 @@ def cross_check(config: Config) -> Iterator[str]:
             yield f"runs.{run.name}: its run id {run.run_id} is also that of runs.{name}; rename one"
     yield from check_members(config)
     yield from _check_choices(config)
+    yield from _check_scoring(config)
+    if not isinstance(config.evaluation.shards, int):
+        for name in config.evaluation.shards:
+            yield from _known("evaluation.shards", name, [HELD_OUT, *config.benchmarks])
 
 
 def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterator[str]:
@@ -239,6 +252,28 @@ def _check_choices(config: Config) -> Iterator[str]:
                 f"{where}.by: the runs are on {' and '.join(mixtures)}, each with an eval split of its own; name"
                 " a benchmark that all runs are evaluated on"
             )
+
+
+def _check_scoring(config: Config) -> Iterator[str]:
+    """What is scored has a name of its own and one source, and one model scores it."""
+    runs = run_table(config)
+    known = {run.run_id for run in (*runs, *average_table(config))} | {one.name for one in choice_table(config)}
+    for name, entry in config.scoring.items():
+        where = f"scoring.{name}"
+        if not re.fullmatch(NAME, name):
+            yield f"{where}: a name consists of letters, digits, '.', '_' and '-'"
+        if name in {*config.datasets, *config.benchmarks}:
+            yield f"{where}: the name is taken; use one that no dataset and no benchmark has"
+        yield from _one_source(where, entry, SCORED_SOURCES)
+        if entry.hub is not None and entry.revision is None:
+            yield f"{where}: a hub dataset needs `revision`, the commit to read"
+        seeds = [run.run_id for run in runs if run.name == entry.run]
+        if entry.run in config.ensembles:
+            yield f"{where}.run: {entry.run!r} is an ensemble, which has no model; name one of its members"
+        elif len(seeds) > 1:
+            yield f"{where}.run: {entry.run!r} has several seeds; name one of {', '.join(seeds)}, or a choice"
+        elif not seeds:
+            yield from _known(f"{where}.run", entry.run, sorted(known))
 
 
 def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[str]:

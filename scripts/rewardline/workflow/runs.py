@@ -5,6 +5,7 @@ from math import inf
 
 from rewardline.core.hashing import canonical
 from rewardline.core.settings import Settings
+from rewardline.data.sources.settings import SourceSettings
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.workflow.audits import used_audits
 from rewardline.workflow.config import Config, DatasetEntry
@@ -44,6 +45,14 @@ class RunChoice(Settings):
     benchmark: str
     mixture: str
     runs: tuple[str, ...]
+
+
+class ScoringJob(Settings):
+    """The scoring of a source with the model in the folder of `run`; `trained` is a run with the same settings."""
+
+    name: str
+    run: str
+    trained: Run
 
 
 class HalvedSweep(Settings):
@@ -150,6 +159,20 @@ def choice_table(config: Config, selected: set[str] | None = None) -> list[RunCh
     return result
 
 
+def scoring_table(config: Config, selected: set[str] | None = None) -> dict[str, ScoringJob]:
+    """All scoring jobs, by name; if `selected` is given, those by these runs, or by choices between them."""
+    table = {run.run_id: run for run in run_table(config, selected)}
+    chosen = {choice.name: table[choice.runs[0]] for choice in choice_table(config, selected)}
+    single = {run.name: run for run in table.values() if run.run_id == run.name}
+    averages = {average.run_id: average for average in average_table(config, selected)}
+    known = {**table, **single, **averages, **chosen}
+    return {
+        name: ScoringJob(name=name, run=entry.run, trained=known[entry.run])
+        for name, entry in sorted(config.scoring.items())
+        if entry.run in known
+    }
+
+
 def runs_named(config: Config, names: Iterable[str]) -> list[str]:
     """Run ids; the name of a run means all its seeds, that of a sweep all its cells."""
     table = run_table(config)
@@ -171,6 +194,19 @@ def evaluated_on(config: Config, run: Run) -> list[str]:
 def sources(config: Config) -> dict[str, DatasetEntry]:
     """All datasets and benchmarks that have a source, by name: all but probes."""
     return {**config.datasets, **{name: entry for name, entry in config.benchmarks.items() if entry.probes is None}}
+
+
+def stored_sources(config: Config) -> dict[str, SourceSettings]:
+    """All that is read, by name: the sources of datasets, benchmarks and scoring jobs."""
+    return {**config.scoring, **sources(config)}
+
+
+def reserved_benchmarks(config: Config, name: str) -> list[str]:
+    """The benchmarks, except probes, of all runs, of whose prompts a scoring job makes no pairs; none without pairs."""
+    if config.scoring[name].pairs is None:
+        return []
+    names = {benchmark for run in config.runs.values() for benchmark in run.benchmarks}
+    return sorted(one for one in names if config.benchmarks[one].probes is None)
 
 
 def joined_sources(config: Config, name: str) -> list[str]:

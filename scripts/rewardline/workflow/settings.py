@@ -28,26 +28,37 @@ from rewardline.evaluation.settings import (
     EnsembleSettings,
     EvaluateSettings,
     SelectSettings,
+    ShareSettings,
 )
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
+from rewardline.scoring.stage_settings import CollectSettings, RowsSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings, tokenizer_files
 from rewardline.training.halving import HalvingSettings
 from rewardline.training.settings import RungSettings, TrackSettings, TrainStageSettings
 from rewardline.workflow.config import Config, MixtureEntry
-from rewardline.workflow.runs import Average, Ensemble, HalvedSweep, Run, RunChoice, sources
+from rewardline.workflow.runs import (
+    Average,
+    Ensemble,
+    HalvedSweep,
+    Run,
+    RunChoice,
+    ScoringJob,
+    sources,
+    stored_sources,
+)
 
 
 def download_settings(config: Config, dataset: str, files: Sequence[str]) -> DownloadSettings:
     """What the download of a dataset depends on; `files` are its local files, if it has any."""
-    entry = sources(config)[dataset]
+    entry = stored_sources(config)[dataset]
     settings = entry.narrow(DownloadSettings)
     return settings if entry.hub is not None else settings.replace(split=None, files=list(files) or None, sha256={})
 
 
 def download_file_settings(config: Config, dataset: str, file: str) -> DownloadSettings:
     """What the reading of one file depends on; the size of a local one detects an edit with an older date."""
-    entry = sources(config)[dataset]
+    entry = stored_sources(config)[dataset]
     sizes = None if is_remote(file) else [Path(file).stat().st_size]
     pins = {name: pin for name, pin in entry.sha256.items() if name == file}
     return DownloadSettings(columns=entry.columns, files=[file], sizes=sizes, sha256=pins)
@@ -55,7 +66,7 @@ def download_file_settings(config: Config, dataset: str, file: str) -> DownloadS
 
 def fetch_settings(config: Config, dataset: str, address: str, version: Version) -> FetchSettings:
     """What the copy of a file from elsewhere depends on: what is pinned, or else its version."""
-    pin = sources(config)[dataset].sha256.get(address)
+    pin = stored_sources(config)[dataset].sha256.get(address)
     return FetchSettings(address=address, version=None if pin else version, sha256=pin)
 
 
@@ -221,6 +232,33 @@ def evaluate_settings(config: Config, run: Run, benchmark: str) -> EvaluateSetti
     values = {"run": run.run_id, "trust_remote_code": remote, "threads": threads(config, run)}
     values["average"] = list(run.members) if isinstance(run, Average) else []
     return run.narrow(EvaluateSettings, benchmark=benchmark, scoring=scoring, **values)
+
+
+def share_settings(config: Config, run: Run, benchmark: str, shard: int) -> ShareSettings:
+    """What the scores of a shard of a benchmark depend on."""
+    shards = config.evaluation.shards_of(benchmark)
+    return evaluate_settings(config, run, benchmark).narrow(ShareSettings, shard=shard, shards=shards)
+
+
+def rows_settings(config: Config, job: ScoringJob, shard: int) -> RowsSettings:
+    """What the scores of a shard of a scoring job depend on."""
+    return RowsSettings(
+        name=job.name,
+        trust_remote_code=config.models[job.trained.model].trust_remote_code,
+        threads=threads(config, job.trained),
+        shard=shard,
+        shards=config.scoring[job.name].shards,
+    )
+
+
+def collect_settings(config: Config, job: ScoringJob) -> CollectSettings:
+    """What the collected scores of a scoring job depend on; without pairs, they do not depend on a mixture."""
+    entry = config.scoring[job.name]
+    rules: dict[str, object] = {}
+    if entry.pairs is not None:
+        mixture = config.mixtures[job.trained.mixture]
+        rules = {"near_duplicates": mixture.near_duplicates, "decontamination": mixture.decontamination}
+    return entry.narrow(CollectSettings, name=job.name, run=job.run, **rules)
 
 
 def threads(config: Config, run: Run) -> int:

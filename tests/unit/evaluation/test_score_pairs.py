@@ -9,7 +9,7 @@ import pytest
 from rewardline.core.errors import UserError
 from rewardline.data.parquet import PartWriter
 from rewardline.data.schema import PAIR_SCHEMA, Pair
-from rewardline.evaluation.score_pairs import ScoreParts, scored_pairs
+from rewardline.evaluation.score_pairs import scored_pairs
 from rewardline.scoring.batch_scorer import Scores
 from rewardline.tokens.store import Comparison, ComparisonPair
 
@@ -55,16 +55,3 @@ def test_without_pairs_there_are_no_origins() -> None:
 def test_a_scored_pair_that_is_nowhere_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lacks pair p9 of the tokens"):
         list(scored_pairs(scored(9), written(tmp_path, 4)))
-
-
-def test_scores_of_another_part_or_key_are_not_taken(tmp_path: Path) -> None:
-    parts, other = ScoreParts(tmp_path, "key"), ScoreParts(tmp_path, "other")
-    scores = np.array([1.0, 2.0], np.float32)
-    parts.save(0, scores)
-    loaded = parts.load(0)
-    assert loaded is not None and loaded.tolist() == scores.tolist()
-    for folder, name in (("key", "000001"), ("other", "000000")):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / f"{name}.scores").write_bytes((tmp_path / "key" / "000000.scores").read_bytes())
-    assert parts.load(1) is None
-    assert other.load(0) is None

@@ -1,12 +1,15 @@
 """How comparisons are put into batches for scoring."""
 
+from operator import attrgetter
+
 import numpy as np
 import pytest
 import torch
 
 from rewardline.model.batch import Batch
 from rewardline.model.reward_model import RewardModel
-from rewardline.scoring.batch_scorer import WINDOW, WINDOW_BATCHES, score_comparisons, windows
+from rewardline.scoring.batch_scorer import score_comparisons
+from rewardline.scoring.parts import WINDOW, WINDOW_BATCHES, windows
 
 from support.models import encoder, random_model
 from support.tokens import random_comparison
@@ -48,7 +51,7 @@ def test_windows_are_bounded_and_keep_the_order() -> None:
     rows = [random_comparison(rng, int(rng.integers(0, 9)), [1, 2]) for _ in range(WINDOW + 50)]
     rows.insert(7, random_comparison(rng, 900, [100, 100]))
     for batch_tokens in (16, 10_000):
-        found = list(windows(iter(rows), batch_tokens))
+        found = list(windows(iter(rows), attrgetter("tokens"), batch_tokens))
         assert [row for window in found for row in window] == rows
         for window in found:
             assert len(window) <= WINDOW

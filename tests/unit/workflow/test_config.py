@@ -7,7 +7,7 @@ import yaml
 
 from rewardline.workflow.config_checks import check_start
 from rewardline.workflow.resolve import ConfigError, resolve
-from rewardline.workflow.runs import run_table
+from rewardline.workflow.runs import run_table, scoring_table
 
 from support.paths import ROOT
 
@@ -216,3 +216,47 @@ def test_heads_that_do_not_fit_are_said_before_any_job(sizes: dict[str, int], ex
             resolve(cfg)
     else:
         resolve(cfg)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        (
+            {"scoring": {"c": {"files": ["c.jsonl"], "run": "s"}}},
+            "scoring.c.run: 's' has several seeds; name one of s-seed0",
+        ),
+        ({"scoring": {"c": {"files": ["c.jsonl"], "run": "x"}}}, "scoring.c.run: 'x' is not defined"),
+        ({"scoring": {"c": {"files": ["c.jsonl"], "run": "e"}}}, "scoring.c.run: 'e' is an ensemble"),
+        ({"scoring": {"d": {"files": ["c.jsonl"], "run": "r"}}}, "scoring.d: the name is taken"),
+        ({"scoring": {"c": {"run": "r"}}}, "scoring.c: has no source; expected exactly one of hub, files"),
+        ({"scoring": {"c": {"hub": "a/b", "run": "r"}}}, "scoring.c: a hub dataset needs `revision`"),
+        ({"scoring": {"c": {"files": ["c.jsonl"], "run": "r", "shard": 2}}}, "scoring.c.shard: unknown key"),
+        ({"scoring": {"c": {"files": ["c.jsonl"], "run": "r", "shards": 0}}}, "scoring.c.shards: 0 is not allowed"),
+        (
+            {"scoring": {"c": {"files": ["c.jsonl"], "run": "r", "pairs": {"pairing": "best"}}}},
+            "expected one of best_worst",
+        ),
+        ({"evaluation": {"shards": 0}}, "evaluation.shards"),
+        ({"evaluation": {"shards": {"evals": 2}}}, "evaluation.shards: 'evals' is not defined"),
+    ],
+)
+def test_mistakes_in_what_is_scored_are_named(section: dict[str, Any], expected: str) -> None:
+    config = {**base(), **section}
+    config["runs"] |= {"s": {**config["runs"]["r"], "seeds": [0, 1]}, "e": {"ensemble": ["s"]}}
+    with pytest.raises(ConfigError) as error:
+        resolve(config)
+    assert expected in str(error.value)
+
+
+def test_what_scores_may_be_a_run_a_run_id_or_a_choice() -> None:
+    config = base()
+    config["runs"]["s"] = {**config["runs"]["r"], "seeds": [0, 1]}
+    config["select"] = {"from": ["s"], "as": "best"}
+    config["scoring"] = {name: {"files": ["c.jsonl"], "run": name} for name in ("r", "s-seed1", "best")}
+    resolved = resolve(config)
+    assert {name: job.trained.run_id for name, job in scoring_table(resolved).items()} == {
+        **{"r": "r", "s-seed1": "s-seed1", "best": "s-seed0"}
+    }
+    assert scoring_table(resolved, {"r"}).keys() == {"r"}
+    config["evaluation"] = {"shards": {"eval": 3}}
+    assert resolve(config).evaluation.shards_of("eval") == 3

@@ -13,6 +13,9 @@ from rewardline.scoring.ensemble import AnyScorer
 from rewardline.scoring.rows import PromptAnswers, UnscorableError, columns
 from rewardline.tokens.store import Comparison
 
+_CHARACTERS_OF_TOKEN = 8
+"""As how many characters a token id counts against the limit of memory."""
+
 
 class FullText(NamedTuple):
     """A complete text to score, prompt and answer; `ended`: see `tokens.published_text.TextEncoder`."""
@@ -21,7 +24,13 @@ class FullText(NamedTuple):
     ended: bool
 
 
-Item = PromptAnswers | FullText
+class TokenIds(NamedTuple):
+    """The tokens of a complete text to score, of the model's own tokenizer."""
+
+    ids: list[int]
+
+
+Item = PromptAnswers | FullText | TokenIds
 """What is scored; a request has one or several."""
 
 
@@ -49,6 +58,8 @@ def count_characters(items: Sequence[Item]) -> int:
 def _characters(item: Item) -> int:
     if isinstance(item, FullText):
         return len(item.text)
+    if isinstance(item, TokenIds):
+        return _CHARACTERS_OF_TOKEN * len(item.ids)
     return len(item.answers) * sum(len(turn["content"]) for turn in item.prompt) + sum(map(len, item.answers))
 
 
@@ -61,7 +72,11 @@ def score_items(scorer: AnyScorer, items: Sequence[Item]) -> list[Scored]:
         if isinstance(item, FullText):
             texts[item.ended].append(item.text)
     full = {ended: iter(scorer.encode_texts(texts[ended], ended)) for ended in texts}
-    encoded = [next(answers if isinstance(item, PromptAnswers) else full[item.ended]) for item in items]
+    ids = iter(scorer.encode_ids([item.ids for item in items if isinstance(item, TokenIds)]))
+    encoded = []
+    for item in items:
+        of_text = full[item.ended] if isinstance(item, FullText) else ids
+        encoded.append(next(answers if isinstance(item, PromptAnswers) else of_text))
     tokens = [
         sum(len(item.prefix) + len(tail) for tail in item.tails) if isinstance(item, Comparison) else 0
         for item in encoded

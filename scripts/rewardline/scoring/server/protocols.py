@@ -6,13 +6,13 @@ A protocol parses the JSON of a request into items to score, and a function that
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pydantic import JsonValue
 
 from rewardline.core.settings import JsonObject
 from rewardline.scoring.rows import INPUTS, AnswerScores, PromptAnswers, UnscorableError, check_text, parse_row
-from rewardline.scoring.server.batcher import FullText, Item, Scored
+from rewardline.scoring.server.batcher import FullText, Item, Scored, TokenIds
 
 SIDES = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
 """Keys of a prompt and its answers in vLLM's requests."""
@@ -86,7 +86,7 @@ def openrlhf(body: JsonValue, _model: str) -> ParsedRequest:
 
 
 def vllm_classify(body: JsonValue, model: str) -> ParsedRequest:
-    """{input: text or [text, ...]} or {messages}; `probs` of the reply is the score alone."""
+    """{input: text, token ids, or a list of either} or {messages}; `probs` of the reply is the score alone."""
 
     def entry(index: int, score: float) -> JsonObject:
         return {"index": index, "label": "LABEL_0", "probs": [score], "num_classes": 1}
@@ -95,7 +95,7 @@ def vllm_classify(body: JsonValue, model: str) -> ParsedRequest:
 
 
 def vllm_pooling(body: JsonValue, model: str) -> ParsedRequest:
-    """{input: text or [text, ...]} or {messages}; `data` of each entry of the reply is the score alone."""
+    """{input: text, token ids, or a list of either} or {messages}; `data` of each entry of the reply is the score."""
 
     def entry(index: int, score: float) -> JsonObject:
         return {"index": index, "object": "pooling", "data": [score]}
@@ -141,6 +141,9 @@ def _inputs(body: JsonValue) -> list[Item]:
     if isinstance(body, dict) and "messages" in body:
         return [parse_row({name: body[name] for name in ("messages", *INPUTS) if name in body})]
     value = body.get("input") if isinstance(body, dict) else None
+    several = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    if all(isinstance(ids, list) and ids and all(type(token) is int for token in ids) for ids in several):
+        return [TokenIds(cast("list[int]", ids)) for ids in several]
     return [FullText(text, ended=False) for text in _texts(value, "input")]
 
 

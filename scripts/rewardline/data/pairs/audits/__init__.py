@@ -1,0 +1,1 @@
+"""Labels of training pairs that models which never saw their prompts doubt."""

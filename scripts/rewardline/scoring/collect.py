@@ -1,0 +1,295 @@
+"""The scores of a dataset's rows, collected from their shards: all rows, the best answers, pairs for the next round."""
+
+import heapq
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations, groupby, islice
+from operator import attrgetter
+from pathlib import Path
+from typing import Annotated, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rewardline.core.errors import UserError
+from rewardline.core.hashing import canonical
+from rewardline.core.progress import progress
+from rewardline.data.pairs import left_out
+from rewardline.data.pairs.external_sort import Buckets, bucket_count
+from rewardline.data.pairs.identity import hash_id, prompt_identity
+from rewardline.data.pairs.rejects import RejectWriter
+from rewardline.data.pairs.reserved_prompts import PromptFolder, ReservedPrompts
+from rewardline.data.parquet import PartWriter, Row, read_typed_rows
+from rewardline.data.schema import Message, arrow_schema
+from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
+from rewardline.data.turns import pack, packed_inputs
+from rewardline.data.typed_rows import ROWS_AT_ONCE, TypedColumns, record_of
+from rewardline.scoring.manifests import ScoredAnswers
+from rewardline.scoring.results import RowScores, ScoredRows
+from rewardline.scoring.rows import PromptAnswers, parse_row
+from rewardline.scoring.stage_settings import CollectSettings, NextPairs
+
+SCORES, BEST, PAIRS = "scores.parquet", "best.parquet", "pairs.parquet"
+_ONE_FILE = 2**62  # rows
+
+
+@dataclass(frozen=True, slots=True)
+class BestAnswer:
+    """The best of the `answers` to a prompt, the first of several; `file`, `row` and `position` (from 0) say which.
+
+    `native`: what the texts do not say, as in a pair; null if they say it all.
+    """
+
+    prompt_id: str
+    prompt: list[Message]
+    answer: str
+    score: Annotated[float, pa.float32()]
+    mean_score: float
+    answers: int
+    file: str
+    row: int
+    position: Annotated[int, pa.int32()]
+    native: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NextPair:
+    """A pair for the next round of training; `margin` is the difference of the scores."""
+
+    prompt_id: str
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    margin: float
+    chosen_score: Annotated[float, pa.float32()]
+    rejected_score: Annotated[float, pa.float32()]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """An answer on disk until those of its prompt, whose hash is `key`, are together; `number` is its place in all.
+
+    `native`: what the texts do not say, see `pack`; empty if they say it all.
+    """
+
+    key: Annotated[int, pa.uint64()]
+    number: int
+    prompt: str
+    answer: str
+    score: Annotated[float, pa.float32()]
+    file: str
+    row: int
+    position: Annotated[int, pa.int32()]
+    native: str
+
+    @property
+    def asked(self) -> tuple[int, str, str]:
+        """Equal for the answers to one prompt: it is another with other tools."""
+        return self.key, self.prompt, packed_inputs(self.native or None)
+
+
+def collect(
+    settings: CollectSettings,
+    data: Path,
+    shards: Sequence[Path],
+    benchmarks: Sequence[Path],
+    held_out: Path | None,
+    out: Path,
+) -> ScoredAnswers:
+    """Write the scored rows, the best answer to each prompt, and pairs if they are asked for, to `out`.
+
+    `data` is the manifest of the rows, `shards` are those of their scores, in order. Pairs are made of no prompt of
+    `benchmarks`, manifests of candidates, or of the pairs in the folder `held_out`.
+
+    Raises:
+        UserError: too many rows have no score, a new column has the name of one of the rows, or a file is damaged.
+    """
+    job = _Collection(settings, StoredDataset.read(data).rows, out)
+    with progress(f"collect {settings.name}", total=job.rows, unit="row") as bar:
+        columns = TypedColumns(read_stored_rows(data))
+        manifests = [ScoredRows.read(path) for path in shards]
+        names = sorted({name for manifest in manifests for name in manifest.names})
+        scored = chain.from_iterable(_scores(path.parent) for path in shards)
+        with pq.ParquetWriter(
+            out / SCORES, _with_scores(columns.schema, names, settings), compression="zstd"
+        ) as writer:
+            for rows, scores in _together(read_stored_rows(data), scored):
+                writer.write_batch(job.add(rows, scores, columns, names, writer.schema))
+                bar.update(len(rows))
+    return job.finish(benchmarks, held_out, sum(manifest.cut for manifest in manifests))
+
+
+def _scores(folder: Path) -> Iterator[RowScores]:
+    return read_typed_rows(folder, RowScores)
+
+
+def _together(
+    rows: Iterable[StoredRow], scores: Iterable[RowScores]
+) -> Iterator[tuple[list[StoredRow], list[RowScores]]]:
+    both = zip(rows, scores, strict=True)
+    while batch := list(islice(both, ROWS_AT_ONCE)):
+        yield [row for row, _ in batch], [score for _, score in batch]
+
+
+def _with_scores(schema: pa.Schema, names: Sequence[str], settings: CollectSettings) -> pa.Schema:
+    """The schema of the rows, with the columns of scores."""
+    for name in (*names, "error"):
+        column = settings.prefix + name
+        if column in schema.names:
+            raise UserError(
+                f"{settings.name}: the rows have a column `{column}` already; set scoring.{settings.name}.prefix, such "
+                "as new_, for the names of the new columns"
+            )
+        kind = {"scores": pa.list_(pa.float32()), "error": pa.string()}.get(name, pa.float32())
+        schema = schema.append(pa.field(column, kind))
+    return schema
+
+
+class _Collection:
+    """What has been collected so far."""
+
+    def __init__(self, settings: CollectSettings, rows: int, out: Path) -> None:
+        self.rows = rows
+        self._settings, self._out = settings, out
+        self._rejected: Counter[str] = Counter()
+        self._without: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+        self._rejects = RejectWriter(out)
+        self._buckets = Buckets(out / ".sort", arrow_schema(StoredAnswer), bucket_count(rows, 2_000 * rows))
+        self._prompts = PromptFolder(out / ".prompts", settings.name, rows) if settings.pairs else None
+        self._reserved: ReservedPrompts
+        self._answers = 0
+
+    def add(
+        self,
+        rows: Sequence[StoredRow],
+        scores: Sequence[RowScores],
+        columns: TypedColumns,
+        names: Sequence[str],
+        schema: pa.Schema,
+    ) -> pa.RecordBatch:
+        """Some rows with their columns and scores."""
+        records = [record_of(row) for row in rows]
+        new = [self._scored(*one) for one in zip(rows, records, scores, strict=True)]
+        kinds = [schema.field(self._settings.prefix + name).type for name in (*names, "error")]
+        added = [
+            pa.array([one.get(name) for one in new], kind) for name, kind in zip((*names, "error"), kinds, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays([*columns.arrays(records), *added], schema=schema)
+
+    def _scored(self, row: StoredRow, record: dict[str, object], scored: RowScores) -> dict[str, object]:
+        """The new columns of a row; its answers are kept."""
+        if scored.scores is None:
+            reason, detail = scored.reason or "", scored.detail or ""
+            self._rejected[reason] += 1
+            self._rejects.add(self._settings.name, row.file, row.row, reason, detail)
+            return {"error": detail}
+        parsed: PromptAnswers = parse_row(record)
+        prompt = canonical([dict(turn) for turn in parsed.prompt])
+        key = hash_id(prompt)
+        if self._prompts is not None:
+            self._prompts.add(prompt_identity(parsed.prompt), prompt)
+        for position, (answer, score) in enumerate(zip(parsed.answers, scored.scores, strict=True)):
+            native = pack(parsed.prompt, (answer, answer), parsed.inputs) or ""
+            found = StoredAnswer(key, self._answers, prompt, answer, score, row.file, row.row, position, native)
+            self._buckets.add(key, {name: getattr(found, name) for name in StoredAnswer.__dataclass_fields__})
+            self._answers += 1
+        return dict(parsed.named(scored.scores))
+
+    def finish(self, benchmarks: Sequence[Path], held_out: Path | None, cut: int) -> ScoredAnswers:
+        """Write the best answers and the pairs; the manifest."""
+        settings = self._settings
+        best = PartWriter[BestAnswer](self._out, arrow_schema(BestAnswer), name=BEST, part_rows=_ONE_FILE)
+        pairs = None
+        if self._prompts is not None:
+            rules = settings.near_duplicates, settings.decontamination
+            self._reserved = ReservedPrompts(self._prompts, benchmarks, held_out, *rules)
+            pairs = PartWriter[NextPair](self._out, arrow_schema(NextPair), name=PAIRS, part_rows=_ONE_FILE)
+        prompts = distinct = made = 0
+        total = best_total = 0.0
+        for answers in self._by_prompt():
+            first = max(answers, key=attrgetter("score"))  # the first of several
+            mean = math.fsum(one.score for one in answers) / len(answers)
+            turns: list[Message] = json.loads(first.prompt)
+            prompt_id = prompt_identity(turns)
+            name = f"{prompt_id:016x}"
+            place = first.file, first.row, first.position, first.native or None
+            best.add(BestAnswer(name, turns, first.answer, first.score, mean, len(answers), *place))
+            prompts, distinct = prompts + 1, distinct + len(answers)
+            total, best_total = total + mean * len(answers), best_total + first.score
+            for better, worse in self._pairs(prompt_id, answers) if pairs else ():
+                assert pairs is not None
+                texts, scores = (better.answer, worse.answer), (better.score, worse.score)
+                pairs.add(NextPair(name, turns, *texts, better.score - worse.score, *scores))
+                made += 1
+        best.close()
+        if pairs is not None:
+            pairs.close()
+        examples = [f"{one.file}:{one.row}: {one.reason}: {one.detail}" for one in self._rejects.close()]
+        lost = left_out.Loss(self._rejected, self.rows, "rows have no score")
+        where, remedy = f"scoring.{settings.name}", "Fix the rows"
+        left_out.check(where, settings.name, [lost], settings.max_reject_fraction, examples, remedy)
+        return ScoredAnswers(
+            name=settings.name,
+            run=settings.run,
+            rows=self.rows,
+            rejects=dict(sorted(self._rejected.items())),
+            answers=self._answers,
+            prompts=prompts,
+            cut=cut,
+            score_mean=total / distinct if distinct else None,
+            best_mean=best_total / prompts if prompts else None,
+            pairs=None if pairs is None else made,
+            without_pair=dict(sorted(self._without.items())),
+            pairs_left_out={reason: count for reason, count in sorted(self._left_out.items()) if count},
+        )
+
+    def _by_prompt(self) -> Iterator[list[StoredAnswer]]:
+        """The distinct answers to each prompt, in the order of the rows; prompts in the order of their hashes."""
+        for rows in self._buckets.drain():
+            found = sorted((_stored(row) for row in rows), key=attrgetter("asked", "number"))
+            for _, answers in groupby(found, key=attrgetter("asked")):
+                distinct: dict[tuple[str, str], StoredAnswer] = {}
+                for answer in answers:
+                    distinct.setdefault((answer.answer, answer.native), answer)
+                yield list(distinct.values())
+
+    def _pairs(self, prompt_id: int, answers: list[StoredAnswer]) -> Sequence[tuple[StoredAnswer, StoredAnswer]]:
+        """The pairs that a prompt gives, those of the largest difference first; the reason is counted if none."""
+        rule = self._settings.pairs or NextPairs()
+        reason, detail = "one_answer", "there is only one answer to its prompt"
+        kept: Sequence[tuple[StoredAnswer, StoredAnswer]] = ()
+        if found := self._reserved.find(prompt_id, answers[0].prompt):
+            reason, detail = found
+        elif any(one.native for one in answers):
+            reason, detail = "several_turns", "its prompt or an answer has tools or turns that the texts do not say"
+        elif len(answers) > 1:
+            ranked = sorted(answers, key=lambda one: (-one.score, one.number))
+            possible = [(ranked[0], ranked[-1])] if rule.pairing == "best_worst" else list(combinations(ranked, 2))
+            unequal = [pair for pair in possible if _margin(pair) > 0]
+            wide = [pair for pair in unequal if _margin(pair) >= (rule.min_margin or 0.0)]
+            kept = heapq.nsmallest(rule.max_pairs or len(wide), wide, key=lambda pair: -_margin(pair))
+            reason, detail = "small_margin", "the scores of its answers differ by less than min_margin"
+            if not unequal:
+                reason, detail = "tie", "its answers have equal scores"
+            counts = {"tie": len(possible) - len(unequal), "small_margin": len(unequal) - len(wide)}
+            if kept:
+                self._left_out.update({**counts, "max_pairs": len(wide) - len(kept)})
+        if not kept:
+            self._without[reason] += 1
+            first = answers[0]
+            self._rejects.add(self._settings.name, first.file, first.row, reason, detail)
+        return kept
+
+
+def _margin(pair: tuple[StoredAnswer, StoredAnswer]) -> float:
+    return pair[0].score - pair[1].score
+
+
+def _stored(row: Row) -> StoredAnswer:
+    """A row of `Buckets`, which has the fields of the class in their order."""
+    values = tuple(row[name] for name in StoredAnswer.__dataclass_fields__)
+    return StoredAnswer(*cast("tuple[int, int, str, str, float, str, int, int, str]", values))

@@ -1,0 +1,46 @@
+"""What was scored, and what became of it; Snakemake's own process shows it, so that this imports nothing slow."""
+
+from rewardline.core.artifacts import Manifest
+from rewardline.data.pairs.left_out import Loss, listed
+
+
+class ScoredAnswers(Manifest):
+    """The manifest of a scored file or dataset.
+
+    `rows`, of which those without a score are in `rejects`, by reason; `cut`: prompts that lost their beginning, to fit
+    into the model; `score_mean` over all answers, `best_mean` over the best ones of each prompt, both None without any.
+    `pairs` for the next round are None where none were asked for; `without_pair`: prompts that give none, by reason;
+    `pairs_left_out`: further pairs of the other prompts, by reason.
+    """
+
+    name: str
+    run: str
+    rows: int
+    rejects: dict[str, int]
+    answers: int
+    prompts: int
+    cut: int
+    score_mean: float | None
+    best_mean: float | None
+    pairs: int | None
+    without_pair: dict[str, int]
+    pairs_left_out: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """What was scored, lost and left out, in a few lines."""
+        gain = ""
+        if self.score_mean is not None and self.best_mean is not None:
+            gain = f"; the mean score is {self.score_mean:.3f}, that of the best answers {self.best_mean:.3f}"
+        what = f"{self.answers:,} answers to {self.prompts:,} prompts"
+        lines = [f"{self.name}: {self.rows:,} rows with {what}, scored by {self.run}{gain}"]
+        if any(self.rejects.values()):
+            lines.append(f"{self.name}: lost {Loss(self.rejects, self.rows, 'rows')}")
+        if self.cut:
+            lines.append(f"{self.name}: {self.cut:,} prompts are cut to the length of the model")
+        if self.pairs is not None:
+            lines.append(f"{self.name}: {self.pairs:,} pairs for the next round{self._no_pairs()}")
+        return lines
+
+    def _no_pairs(self) -> str:
+        named = {"prompts without one": self.without_pair, "left out": self.pairs_left_out}
+        return "".join(f"; {what}: {listed(counts)}" for what, counts in named.items() if any(counts.values()))
