@@ -2,6 +2,7 @@ rule train_rung:
     input:
         tokens=lambda w: f"results/tokens/{RUNS[w.run].mixture}/{RUNS[w.run].model}/manifest.json",
         base=lambda w: f"results/base/{RUNS[w.run].model}/manifest.json",
+        eval_tokens=eval_tokens,
         result=lambda w: last_result(w.run, w.sweep, int(w.rung)),
         rungs=lambda w: ancient(rung_files(w.sweep, int(w.rung))),
         code=code("train.py"),
@@ -20,6 +21,7 @@ rule train_rung:
         processes=1,
         launcher="",
     params:
+        eval_tokens=eval_token_options,
         settings=settings(lambda w: stage_settings.rung_settings(CONFIG, RUNS[w.run], HALVED[w.sweep], int(w.rung))),
         last_step=lambda w: last_step(w.run, w.sweep, int(w.rung)),
     message:
@@ -27,7 +29,7 @@ rule train_rung:
     shell:
         "{resources.launcher} "
         + program("train.py")
-        + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q})"
+        + " --settings {params.settings:q} --tokens $(dirname {input.tokens:q}) --eval-tokens {params.eval_tokens:q}"
         " --base $(dirname {input.base:q}) --output {output.result:q} --rungs {input.rungs:q}"
         f" --checkpoints {RESULTS}/checkpoints/{{wildcards.run}} --trackers {RESULTS}/trackers"
         " --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"

@@ -148,6 +148,19 @@ def used_rungs():
     ]
 
 
+def eval_tokens(wildcards):
+    """The tokens of the benchmarks that a run is evaluated on while it trains."""
+    run = RUNS[wildcards.run]
+    names = stage_settings.eval_sets(CONFIG, run)
+    return [f"results/tokens/{name}/{run.model}/manifest.json" for name in names]
+
+
+def eval_token_options(wildcards, input):
+    """The name and folder of these tokens."""
+    names = stage_settings.eval_sets(CONFIG, RUNS[wildcards.run])
+    return [f"{name}={Path(path).parent}" for name, path in zip(names, input.eval_tokens)]
+
+
 def evaluated_on(wildcards):
     """The mixture or benchmark that a model is evaluated on."""
     return MODELS[wildcards.run].mixture if wildcards.benchmark == HELD_OUT else wildcards.benchmark

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the stage."""
     options = StageParser(__doc__, TrainStageSettings)
     options.add_argument("--tokens", required=True, type=Path, help="folder of the mixture's tokens")
+    options.add_argument("--eval-tokens", nargs="*", default=[], help="NAME=FOLDER: tokens of other evaluation sets")
     options.add_argument("--base", required=True, type=Path, help="folder of the base model")
     options.add_argument("--output", required=True, type=Path, help="folder for the trained model; of a rung, its file")
     options.add_argument("--rungs", type=Path, nargs="*", default=[], help="earlier rungs of its sweep, in order")
@@ -40,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         log.setLevel(logging.ERROR)  # only rank 0 logs
     signals.on_stop(signals.leave)
     trackers = args.trackers or args.checkpoints.with_name("trackers")
-    job = reuse.TrainingJob(args.settings, args.tokens, args.base, args.checkpoints, trackers, args.rungs)
+    eval_tokens = {name: Path(path) for name, _, path in (part.partition("=") for part in args.eval_tokens)}
+    folders = (args.tokens, args.base, args.checkpoints, trackers)
+    job = reuse.TrainingJob(args.settings, *folders, args.rungs, eval_tokens)
     processes = args.gpus or args.processes
 
     def train_here() -> None:

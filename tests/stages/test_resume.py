@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from rewardline.tokens.store import TokenDataset
+
+from support.tokens import write_tokens
 from support.training_runs import (
     ENVIRONMENT,
     SHORT,
@@ -166,6 +170,35 @@ def test_best_weights_are_exported_and_stopping_early_survives_a_kill(tmp_path: 
     assert "continuing after step" in log_of(tmp_path / "killed")
     assert largest_difference(again, weights) == 0.0
     assert curve(again_lines) == curve(lines)
+
+
+def test_another_evaluation_set_ends_a_run_and_chooses_its_weights(tmp_path: Path, tokens: Path, base: Path) -> None:
+    """The set is the same pairs with chosen and rejected swapped: it gets worse as the run learns."""
+    swapped = tmp_path / "tokens" / "swapped" / "x"
+    held_out = TokenDataset(tokens, "eval")
+    pairs = [[replace(one, chosen=one.rejected, rejected=one.chosen) for one in row.pairs] for row in held_out]
+    write_tokens(swapped, [], [replace(row, pairs=one) for row, one in zip(held_out, pairs, strict=True)])
+    sets = ("--eval-tokens", f"swapped={swapped}")
+    options: Json = {"keep_best": "swapped", "early_stopping": {"patience": 3, "eval_set": "swapped"}}
+    options |= {"eval_sets": {"swapped": 8, "eval": 9}, "eval_every": 2, "checkpoint_every": 3, "max_steps": 200}
+    options |= {"warmup": 0, "schedule": "constant", "epochs": 50, "learning_rate": 1e-2}
+    weights, lines = finish(tmp_path / "complete", tokens, base, *sets, **options)
+    found = {line["step"]: line for line in lines if "eval_sets" in line}
+    loss = {step: line["eval_sets"]["swapped"]["loss"] for step, line in found.items()}
+    best, last = min(loss, key=lambda step: loss[step]), max(loss)
+    assert last == best + 3 * 2 < 200
+    assert all(8 <= line["eval_sets"]["swapped"]["pairs"] <= 11 for line in found.values())
+    assert all(9 <= line["eval_pairs"] <= 12 for line in found.values())
+    assert loss[last] > loss[best] and found[last]["eval_loss"] < found[best]["eval_loss"]
+    facts = json.loads((tmp_path / "complete" / "out" / "run.json").read_text())
+    assert (facts["exported_step"], facts["final"]["eval/swapped/loss"]) == (best, loss[best])
+    assert "chosen by pairs of swapped" in (tmp_path / "complete" / "out" / "README.md").read_text()
+    folder = tmp_path / "killed"
+    stop_at_step(start(folder, tokens, base, *sets, **options), folder, best + 4, signal.SIGKILL)
+    again, again_lines = finish(folder, tokens, base, *sets, **options)
+    assert "continuing after step" in log_of(folder)
+    assert largest_difference(again, weights) == 0.0
+    assert [line.get("eval_sets") for line in again_lines] == [line.get("eval_sets") for line in lines]
 
 
 def test_a_disk_that_is_full_after_the_last_step_loses_nothing(

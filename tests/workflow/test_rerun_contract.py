@@ -303,10 +303,12 @@ CHANGES: Json = {
     "runs.r.training.attention": "sdpa",
     "runs.r.training.checkpoint_every": 7,
     "runs.r.training.checkpoint_minutes": 7,
+    "runs.r.training.eval_sets": ["t"],
     "runs.r.training.keep_best": True,
     "runs.r.training.early_stopping": {},
     "runs.r.training.early_stopping.patience": 7,
     "runs.r.training.early_stopping.min_delta": 0.1,
+    "runs.r.training.early_stopping.eval_set": "t",
     "runs.r.training.loggers": {"tensorboard": {}, "mlflow": {}},
     "runs.r.training.eval_every": 7,
     "runs.r.training.deepspeed": {"disable_python_gc": True},
@@ -371,6 +373,8 @@ def changed(key: str) -> Json:
         other |= {"zero_stage": 1} if last == "precision" else {}
     if key in ("runs.r.training.offload", "runs.r.training.precision"):
         place["zero_stage"] = 1
+    if key == "runs.r.training.early_stopping.eval_set":
+        config["runs"]["r"]["training"]["eval_sets"] = ["t"]
     if key == "benchmarks.p.probes.mixture":  # probes judge runs on the mixture that they are made of
         config["runs"]["x"]["mixture"] = CHANGES[key]
     return config

@@ -1,6 +1,6 @@
 """The files that the report is made from, read and typed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, left_out_lines, read_all_results
 from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.tokens.store import TokenManifest
-from rewardline.training.records.log_file import EvalLine, LogLine, StepLine, read_log
+from rewardline.training.records.log_file import EvalLine, SetFigures, StepLine, read_log
 from rewardline.training.records.run_facts import RunFacts
 
 
@@ -25,24 +25,33 @@ from rewardline.training.records.run_facts import RunFacts
 class TrainingRun:
     """How a model was trained, and its log.
 
-    `steps` has a column for each field of `StepLine`, `evals` of `EvalLine`; their index is the step, and a number that
-    is not finite is NaN.
+    `steps` has a column for each field of `StepLine`, `evals` of `EvalLine`, and each of `sets`, by evaluation set, of
+    `SetFigures`; their index is the step, and a number that is not finite is NaN.
     """
 
     facts: RunFacts
     steps: pd.DataFrame
     evals: pd.DataFrame
+    sets: dict[str, pd.DataFrame]
 
 
 def _read_training_run(folder: Path) -> TrainingRun:
     verify(folder / "log.jsonl", "run.json")
     lines = list(read_log(folder / "log.jsonl"))
-    return TrainingRun(RunFacts.read(folder / "run.json"), _frame(lines, StepLine), _frame(lines, EvalLine))
+    steps = _frame(StepLine, (vars(line) for line in lines if isinstance(line, StepLine)))
+    evaluations = [line for line in lines if isinstance(line, EvalLine)]
+    sets = {
+        name: _frame(
+            SetFigures, ({"step": e.step, **vars(e.eval_sets[name])} for e in evaluations if name in e.eval_sets)
+        )
+        for name in dict.fromkeys(name for one in evaluations for name in one.eval_sets)
+    }
+    return TrainingRun(RunFacts.read(folder / "run.json"), steps, _frame(EvalLine, map(vars, evaluations)), sets)
 
 
-def _frame(lines: Sequence[LogLine], kind: type[LogLine]) -> pd.DataFrame:
-    rows = [vars(line) for line in lines if isinstance(line, kind)]
-    frame = pd.DataFrame(rows, columns=[field.name for field in fields(kind)], dtype=np.float64).set_index("step")
+def _frame(kind: type[StepLine | EvalLine | SetFigures], rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+    columns = ["step", *(field.name for field in fields(kind) if field.name not in ("step", "eval_sets"))]
+    frame = pd.DataFrame(list(rows), columns=columns, dtype=np.float64).set_index("step")
     return frame.where(np.isfinite(frame))
 
 

@@ -29,11 +29,15 @@ class ScoreDrift:
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """Curves of all runs, None where no run has logged any, with a legend of (color, run); and drifts."""
+    """Curves of all runs, None where no run has logged any, with a legend of (color, run); and drifts.
+
+    `sets`: name, loss and accuracy of each other evaluation set.
+    """
 
     legend: list[tuple[str, str]]
     loss: Markup | None
     accuracy: Markup | None
+    sets: list[tuple[str, Markup, Markup]]
     drifts: list[ScoreDrift]
 
 
@@ -50,6 +54,7 @@ def training_section(
         for field in ("loss", "accuracy")
     }
     loss, accuracy = series["loss"], series["accuracy"]
+    names = dict.fromkeys(name for one in runs for name in one.sets)
     drifts = [
         _drift(f"drift-{k}", name, [one for one in runs if one.facts.run in seeds])
         for k, (name, seeds) in enumerate(families.items())
@@ -58,7 +63,23 @@ def training_section(
         legend=[(colors[one.facts.run], one.facts.run) for one in runs if one.facts.run in colors],
         loss=figures.curves("loss", "Loss", loss, "loss", math.log(2)) if loss else None,
         accuracy=figures.curves("accuracy", "Accuracy", accuracy, "accuracy (%)", 0.5, 100) if accuracy else None,
+        sets=[_set_curves(k, name, runs, colors) for k, name in enumerate(names)],
         drifts=[one for one in drifts if one is not None],
+    )
+
+
+def _set_curves(
+    number: int, name: str, runs: Sequence[TrainingRun], colors: Mapping[str, str]
+) -> tuple[str, Markup, Markup]:
+    none = pd.Series(dtype=float)
+    loss, accuracy = (
+        [(colors.get(one.facts.run, figures.QUIET), none, one.sets[name][field]) for one in runs if name in one.sets]
+        for field in ("loss", "accuracy")
+    )
+    return (
+        name,
+        figures.curves(f"loss-{number}", f"Loss of {name}", loss, "loss", math.log(2)),
+        figures.curves(f"accuracy-{number}", f"Accuracy of {name}", accuracy, "accuracy (%)", 0.5, 100),
     )
 
 

@@ -1,4 +1,4 @@
-"""Early stopping and the choice of the best weights, by evaluations on the eval split."""
+"""Early stopping and the choice of the best weights, by evaluations on held-out sets."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluation_is_due(training: TrainingSettings, step: int, total: int) -> bool:
-    """Whether the eval split is scored after step `step` (1-based) of `total`."""
+    """Whether the evaluation sets are scored after step `step` (1-based) of `total`."""
     return training.eval_every > 0 and (step == total or step % training.eval_every == 0)
 
 
@@ -25,8 +25,9 @@ def evaluation_is_due(training: TrainingSettings, step: int, total: int) -> bool
 class Selection:
     """Results of the evaluations so far; saved with each checkpoint.
 
-    `best_*` is the lowest eval loss, its step, and the hash of the weights that are kept of it (None without any);
-    `mark` is the loss that the next evaluations must improve on, and `stale` how many in a row have not.
+    `best_*` is the lowest loss of the set that `keep_best` looks at, its step, and the hash of the weights that are
+    kept of it (None without any); `mark` is the loss that the next evaluations must improve on, and `stale` how many in
+    a row have not.
     """
 
     best_loss: float | None = None

@@ -34,8 +34,8 @@ def take_best_weights(
         log.warning("no best weights were kept; the last ones, of step %d, are exported", last)
         return last
     log.info(
-        "exporting the weights of step %d: its eval loss, %.4f, was the lowest",
-        selection.best_step, selection.best_loss,
+        "exporting the weights of step %d: its loss of %s, %.4f, was the lowest",
+        selection.best_step, training.best_by, selection.best_loss,
     )  # fmt: skip
     best = load_file(best_file(folder, selection.best_step))
     for name, parameter in model.model.named_parameters():

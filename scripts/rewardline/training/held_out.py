@@ -1,4 +1,4 @@
-"""The eval split while training: its loss for early stopping, and the moments of its scores for normalization.
+"""Evaluation sets while training: their loss for early stopping, and the moments of scores for normalization.
 
 All processes score it together: every process must call each function.
 """
@@ -11,19 +11,20 @@ from torch import Tensor
 
 from rewardline.model.batch import Batch
 from rewardline.model.normalization import Normalization, moments
+from rewardline.tokens.store import TokenDataset
 from rewardline.training.batching import MicroBatchLoader, Piece
 from rewardline.training.loss import Sums, batch_sums, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 
-EVAL_PAIRS = 512
-"""Pairs of the eval split that are scored during training: the first, whose order is that of a hash of their prompt."""
+
+def sample(data: TokenDataset, pairs: int) -> range:
+    """The first comparisons with at least this many pairs: their order is that of a hash of their prompt."""
+    enough = int((data.pair_counts.cumsum() < pairs).sum()) + 1
+    return range(min(enough, len(data)))
 
 
-def evaluate(engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: Iterable[int] | None = None) -> Sums:
-    """Sums over pairs, whose loss is pairwise whatever the objective: those of `comparisons`, or else the first."""
-    if comparisons is None:
-        enough = int((loader.data.pair_counts.cumsum() < EVAL_PAIRS).sum()) + 1
-        comparisons = range(min(enough, len(loader.data)))
+def evaluate(engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: Iterable[int]) -> Sums:
+    """Sums over the pairs of some comparisons, whose loss is pairwise whatever the objective."""
     sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=loader.device)
     for scores, batch in _scores(engine, loader, comparisons):
         sums += batch_sums(scores, pair_losses(scores, batch), batch)

@@ -3,6 +3,7 @@
 import logging
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +22,10 @@ from rewardline.training.early_stopping import Selection
 from rewardline.training.processes import signals
 from rewardline.training.processes.collectives import all_agree, on_any, run_on_first
 from rewardline.training.records import loggers
-from rewardline.training.records.log_file import EvalLine, LogFile, LogLine, StepLine
+from rewardline.training.records.log_file import EvalLine, LogFile, LogLine, SetFigures, StepLine
 from rewardline.training.records.run_facts import Resumption
 from rewardline.training.schedule import warmup_steps
-from rewardline.training.settings import TrainStageSettings
+from rewardline.training.settings import EVAL, TrainStageSettings
 from rewardline.training.step import DivergedError, OptimizerStep, PlannedStep
 from rewardline.training.throughput import Counts, Work
 
@@ -66,6 +67,8 @@ class LoopState(BaseModel):
 class TrainingLoop:
     """One process's part of a training run; `folder`: for its log and checkpoints; `tracked`: what loggers are told.
 
+    `eval_loaders`: by evaluation set; those without pairs are left out.
+
     `until`: the step that it is to stop after, with a checkpoint, if that comes before its end.
     """
 
@@ -73,7 +76,7 @@ class TrainingLoop:
     model: RewardModel
     engine: DeepSpeedEngine
     optimizer_step: OptimizerStep
-    eval_loader: MicroBatchLoader
+    eval_loaders: Mapping[str, MicroBatchLoader]
     folder: Path
     tracked: loggers.TrackedRun
     until: int | None = None
@@ -108,8 +111,9 @@ class TrainingLoop:
                     break
                 if self.state.selection.ends(training):
                     log.info(
-                        "stopped early after step %d: %d evaluations in a row without a lower eval loss",
+                        "stopped early after step %d: %d evaluations in a row without a lower loss of %s",
                         self.state.step, self.state.selection.stale,
+                        training.early_stopping.eval_set if training.early_stopping else "",
                     )  # fmt: skip
                     break
                 line = self._take_step(planned)
@@ -197,19 +201,19 @@ class TrainingLoop:
             log.warning("%s", warning)
 
     def _evaluate(self, epoch: float) -> None:
-        """Score the eval split if it has pairs, and keep the weights if they are the best so far and needed."""
-        if not self.eval_loader.data.pairs:
-            return
+        """Score the evaluation sets, and keep the weights if they are the best so far and needed."""
         training, step, selection = self.settings.training, self.state.step, self.state.selection
-        sums = held_out.evaluate(self.engine, self.eval_loader)
-        self._write(
-            EvalLine(
-                step, epoch, sums.loss, sums.correct / sums.pairs, sums.chosen / sums.pairs, sums.rejected / sums.pairs,
-                int(sums.pairs),
-            )
-        )  # fmt: skip
-        selection.count(sums.loss, training)
-        if training.keep_best and selection.is_better(sums.loss):
+        sizes = training.evaluated_pairs
+        figures = {name: self._score(loader, sizes[name]) for name, loader in self.eval_loaders.items()}
+        if not figures:
+            return
+        own, others = figures.get(EVAL), {name: one for name, one in figures.items() if name != EVAL}
+        means = (own.loss, own.accuracy, own.chosen_mean, own.rejected_mean) if own else (None,) * 4
+        self._write(EvalLine(step, epoch, *means, own.pairs if own else 0, others))
+        if training.early_stopping and training.early_stopping.eval_set in figures:
+            selection.count(figures[training.early_stopping.eval_set].loss, training)
+        best = figures.get(training.best_by or "")
+        if best is not None and selection.is_better(best.loss):
             weights = engine.full_state(self.model.model, only_trained=True)
 
             def keep() -> str | None:
@@ -219,7 +223,12 @@ class TrainingLoop:
 
             sha256 = run_on_first(keep)
             if sha256 is not None:
-                selection.best_loss, selection.best_step, selection.best_sha256 = sums.loss, step, sha256
+                selection.best_loss, selection.best_step, selection.best_sha256 = best.loss, step, sha256
+
+    def _score(self, loader: MicroBatchLoader, pairs: int) -> SetFigures:
+        sums = held_out.evaluate(self.engine, loader, held_out.sample(loader.data, pairs))
+        means = (number / sums.pairs for number in (sums.correct, sums.chosen, sums.rejected))
+        return SetFigures(sums.loss, *means, pairs=int(sums.pairs))
 
     def _save_or_stop(self) -> None:
         training, step = self.settings.training, self.state.step

@@ -2,8 +2,8 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -34,7 +34,9 @@ def code_files() -> tuple[Path, ...]:
     return tuple(Path(__file__).with_name(name) for name in NUMERICS)
 
 
-def training_key(settings: TrainStageSettings, tokens: Path, base: Path, without: Collection[str]) -> str:
+def training_key(
+    settings: TrainStageSettings, tokens: Path, base: Path, without: Collection[str], eval_tokens: Iterable[Path] = ()
+) -> str:
     """A hash of what the weights depend on: settings but for some keys, tokens, base model, code and versions."""
     installed = versions()
     packages = ["torch", "deepspeed", "transformers", *(["peft"] if settings.training.lora else [])]
@@ -43,6 +45,7 @@ def training_key(settings: TrainStageSettings, tokens: Path, base: Path, without
     parts = {
         "settings": settings.model_dump(mode="json", exclude={"sweep": True, "rung": True, "training": set(without)}),
         "tokens": manifest.as_json(),
+        **{f"tokens {path.parent.name}": TokenManifest.read(path / MANIFEST).as_json() for path in eval_tokens},
         "base": [file.model_dump() for file in files],
         "code": code_digest(*code_files(), without=("core",)),
         "versions": {name: installed[name] for name in packages},
@@ -101,7 +104,7 @@ class TrainingJob:
     """A training run, to its end or to a rung: its settings and folders.
 
     `checkpoints` has a folder for each key, `trackers` is for loggers; `rungs` are the files of the earlier rungs of
-    its sweep, which may have eliminated it.
+    its sweep, which may have eliminated it, and `eval_tokens` the tokens of other evaluation sets, by name.
     """
 
     settings: TrainStageSettings
@@ -110,6 +113,7 @@ class TrainingJob:
     checkpoints: Path
     trackers: Path
     rungs: Sequence[Path] = ()
+    eval_tokens: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def eliminated_at(self) -> int | None:
@@ -129,14 +133,17 @@ class TrainingJob:
     @cached_property
     def key(self) -> str:
         """The key of the model, or of the result of a rung."""
-        key = training_key(self.settings, self.tokens, self.base, NO_EFFECT)
+        key = self._key(NO_EFFECT)
         share = self.settings.rung.share if self.settings.rung else None
         return key if self.until is None else digest(canonical([key, self.until, share]))
 
     @cached_property
     def folder(self) -> Path:
         """The folder of its checkpoints, equal for runs that differ by rounding alone."""
-        return self.checkpoints / training_key(self.settings, self.tokens, self.base, NO_EFFECT | ROUNDING)
+        return self.checkpoints / self._key(NO_EFFECT | ROUNDING)
+
+    def _key(self, without: Collection[str]) -> str:
+        return training_key(self.settings, self.tokens, self.base, without, self.eval_tokens.values())
 
     @property
     def tracked(self) -> loggers.TrackedRun:

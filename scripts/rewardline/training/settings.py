@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -18,6 +18,11 @@ NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
 """Keys of `training` that change no weight."""
 
 
+EVAL = "eval"
+"""The name of the mixture's own eval split among evaluation sets."""
+EVAL_PAIRS = 512
+
+
 class EarlyStoppingSettings(Settings):
     """When a training run ends early."""
 
@@ -25,6 +30,7 @@ class EarlyStoppingSettings(Settings):
         5, ge=1, description="Number of consecutive evaluations without a lower loss after which training stops."
     )
     min_delta: Number = Field(0.0, ge=0, description="How much lower a loss must be to count as lower.")
+    eval_set: Text = Field(EVAL, description="The evaluation set whose loss counts, see `eval_sets`.")
 
 
 class TensorBoardSettings(Settings):
@@ -200,15 +206,21 @@ class TrainingSettings(Settings):
     eval_every: Integer = Field(
         100, ge=0, description="Number of steps between evaluations on a sample of the eval split; 0 turns them off."
     )
-    keep_best: Flag = Field(
+    eval_sets: dict[Text, Annotated[Integer, Field(ge=1)]] = Field(
+        {},
+        description="Benchmarks of the run on which it is evaluated while it trains too, with the number of pairs of"
+        " each: `{rb2: 256}`, or a list of names, for 512 pairs each. These are the first by the hash of their prompt:"
+        " the same at every evaluation. `eval` is the mixture's own eval split, of which 512 pairs are always there.",
+    )
+    keep_best: Flag | Text = Field(
         False,
         description="Export the weights of the evaluation with the lowest loss instead of the last ones; the log and"
-        " `run.json` (`exported_step`) have the step.",
+        " `run.json` (`exported_step`) have the step. `true` looks at the eval split, a name at one of `eval_sets`.",
     )
     early_stopping: EarlyStoppingSettings | None = Field(
         None,
         description="Stop when `patience` (5) consecutive evaluations do not lower the loss by more than `min_delta`"
-        " (0.0).",
+        " (0.0). `eval_set` (`eval`) is the evaluation set that counts.",
     )
     loggers: LoggersSettings = Field(
         LoggersSettings(tensorboard=TensorBoardSettings()),
@@ -222,6 +234,38 @@ class TrainingSettings(Settings):
         " are logged. A setting that one of the keys above controls, or that has no effect, is an error that names the"
         " key and the reason.",
     )
+
+    @field_validator("keep_best", mode="before")
+    @classmethod
+    def _is_known(cls, value: object) -> object:
+        if not isinstance(value, bool | str):
+            raise ValueError("must be true, false or the name of an evaluation set")
+        return value
+
+    @field_validator("eval_sets", mode="before", json_schema_input_type=dict[str, int] | Unique[Text])
+    @classmethod
+    def _from_names(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        if len(set(map(str, value))) < len(value):
+            raise ValueError("a list without repetitions, or a mapping")
+        return dict.fromkeys(map(str, value), EVAL_PAIRS)
+
+    @property
+    def evaluated_pairs(self) -> dict[str, int]:
+        """The number of pairs of each evaluation set, the eval split first."""
+        return {EVAL: EVAL_PAIRS, **self.eval_sets}
+
+    @property
+    def best_by(self) -> str | None:
+        """The evaluation set by which the best weights are kept; None if the last ones are exported."""
+        return EVAL if self.keep_best is True else self.keep_best or None
+
+    @property
+    def chosen_by(self) -> list[str]:
+        """The benchmarks whose pairs decide which weights are exported."""
+        stopping = self.early_stopping and self.early_stopping.eval_set
+        return sorted({name for name in (self.best_by, stopping) if name} - {EVAL})
 
 
 class TrackSettings(Settings):

@@ -36,7 +36,7 @@ from rewardline.training.records import loggers
 from rewardline.training.records.log_file import read_unfinished_log
 from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.reuse import TrainingJob
-from rewardline.training.settings import TrainingSettings
+from rewardline.training.settings import EVAL, TrainingSettings
 from rewardline.training.step import OptimizerStep, build_model
 from rewardline.training.throughput import peak_flops, utilization
 
@@ -69,10 +69,14 @@ def train(job: TrainingJob) -> None:
     pad_id = int(tokenizer.pad_token_id)
     peak = peak_flops(device, training.precision)
     loader = MicroBatchLoader(model, training, data, pad_id, device, objective=True)
-    eval_loader = MicroBatchLoader(model, training, eval_data, pad_id, device, objective=False)
-    loop = TrainingLoop(
-        settings, model, running, OptimizerStep(running, settings, loader), eval_loader, folder, job.tracked, job.until
-    )
+    sets = {EVAL: eval_data, **{name: TokenDataset(path, "eval") for name, path in job.eval_tokens.items()}}
+    eval_loaders = {
+        name: MicroBatchLoader(model, training, one, pad_id, device, objective=False) for name, one in sets.items()
+    }
+    eval_loader = eval_loaders[EVAL]
+    with_pairs = {name: one for name, one in eval_loaders.items() if one.data.pairs}
+    step = OptimizerStep(running, settings, loader)
+    loop = TrainingLoop(settings, model, running, step, with_pairs, folder, job.tracked, job.until)
     if settings.rung and settings.rung.number == 0 and settings.fraction == 1:  # small fractions may end before
         check_first(settings.rung.step, loop.total_steps)
     log.info(
@@ -201,7 +205,9 @@ def _facts(
     for line in read_unfinished_log(job.folder / "log.jsonl"):
         if line.step <= exported_step:
             values = asdict(line).items()
-            final |= {name: value for name, value in values if name.startswith("eval_") or name == "loss"}
+            final |= {n: v for n, v in values if v is not None and (n.startswith("eval_") or n == "loss")}
+            for set_name, figures in final.pop("eval_sets", {}).items():
+                final |= {f"eval/{set_name}/{name}": value for name, value in figures.items()}
     return {
         **settings.model_dump(include={"run", "sweep", "mixture", "model", "seed", "fraction"}),
         "training": settings.training,

@@ -150,9 +150,20 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
         yield f"{where}.training.offload: {training.offload!r} needs zero_stage 1, 2 or 3"
     if training.offload == "all" and training.zero_stage != 3:
         yield f"{where}.training.offload: 'all' moves the parameters too and needs zero_stage 3"
-    for key in ("keep_best", "early_stopping"):
-        if getattr(training, key) and not (training.eval_every > 0 and has_split):
+    for name in training.eval_sets:
+        yield from _known(f"{where}.training.eval_sets", name, [HELD_OUT, *run.benchmarks])
+    if training.eval_sets and not training.eval_every:
+        yield f"{where}.training.eval_sets: needs evaluations; set eval_every above 0"
+    stopping = training.early_stopping
+    for key, name in (("keep_best", training.best_by), ("early_stopping", stopping and stopping.eval_set)):
+        if (
+            name is not None
+            and name in (HELD_OUT, *training.eval_sets)
+            and not (training.eval_every > 0 and (has_split or name != HELD_OUT))
+        ):
             yield f"{where}.training.{key}: needs evaluations; set eval_every and the mixture's eval_fraction above 0"
+        if name is not None:
+            yield from _known(f"{where}.training.{key}", name, [HELD_OUT, *training.eval_sets])
     if training.normalize and not has_split:
         yield f"{where}.training.normalize: needs an eval split; set the mixture's eval_fraction above 0"
     if training.warmup >= 1 and training.warmup != int(training.warmup):

@@ -210,6 +210,11 @@ def train_settings(config: Config, run: Run, rung: RungSettings | None = None) -
     return run.narrow(TrainStageSettings, run=run.run_id, trust_remote_code=remote, **values)
 
 
+def eval_sets(config: Config, run: Run) -> list[str]:
+    """The benchmarks that a run is evaluated on while it trains."""
+    return [name for name in config.runs[run.name].training.eval_sets if name != HELD_OUT]
+
+
 def rung_settings(config: Config, run: Run, sweep: HalvedSweep, number: int) -> TrainStageSettings:
     """What the training of a run to a rung of its sweep depends on."""
     share = config.mixtures[run.mixture].choosing

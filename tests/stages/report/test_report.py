@@ -284,6 +284,20 @@ def test_drifting_scores_are_a_finding(results: Results, offset: float, word: st
     assert (f"demo : scores drift {word}; see centering" in text) == bool(word)
 
 
+def test_other_evaluation_sets_have_curves_of_their_own(results: Results) -> None:
+    for run in ("demo", "other"):
+        results.eval(run)
+        results.model(run)
+    sets = {"rb2": {"loss": 0.6, "accuracy": 0.7, "chosen_mean": 0.1, "rejected_mean": -0.1, "pairs": 256}}
+    lines = [step_line(step) for step in range(1, 11)]
+    results.log("demo", [*lines, *({**eval_line(step), "eval_sets": sets} for step in (5, 10))])
+    none = dict.fromkeys(("eval_loss", "eval_accuracy", "eval_chosen_mean", "eval_rejected_mean"))
+    results.log("other", [*lines, {**eval_line(10), **none, "eval_pairs": 0, "eval_sets": {"own": sets["rb2"]}}])
+    text = Page(results.page()).text
+    for name in ("rb2", "own"):
+        assert f"Loss of {name}." in text and f"Accuracy of {name}." in text
+
+
 def test_findings_are_listed(results: Results) -> None:
     results.eval("demo")
     results.model("demo", git={"commit": "f" * 40, "dirty": True})

@@ -79,6 +79,12 @@ def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
             ["deepspeed.data_types", "zero_stage 2 or 3"],
         ),
         ("runs.r.training", {"keep_best": True, "eval_every": 0}, ["runs.r.training.keep_best", "eval_every"]),
+        ("runs.r.training", {"keep_best": "rb2"}, ["runs.r.training.keep_best", "'rb2'", "not defined"]),
+        ("runs.r.training", {"keep_best": 1}, ["runs.r.training.keep_best", "true, false or the name"]),
+        ("runs.r.training", {"early_stopping": {"eval_set": "evil"}}, ["early_stopping", "did you mean eval?"]),
+        ("runs.r.training", {"eval_sets": {"eval": 9}, "eval_every": 0}, ["training.eval_sets", "eval_every above 0"]),
+        ("runs.r.training.eval_sets", ["rb2"], ["runs.r.training.eval_sets", "'rb2'", "not defined"]),
+        ("runs.r.training.eval_sets", {"eval": 0}, ["runs.r.training.eval_sets.eval", "or equal to 1"]),
         (
             "runs.r.training",
             {"early_stopping": {"patience": 0}},

@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -39,16 +39,28 @@ class StepLine:
 
 
 @dataclass(frozen=True)
+class SetFigures:
+    """Means over the pairs of an evaluation set."""
+
+    loss: float
+    accuracy: float
+    chosen_mean: float
+    rejected_mean: float
+    pairs: int
+
+
+@dataclass(frozen=True)
 class EvalLine:
-    """An evaluation after a step: means over pairs of the eval split."""
+    """An evaluation after a step: means over pairs of the eval split, None without one; and of other sets by name."""
 
     step: int
     epoch: float
-    eval_loss: float
-    eval_accuracy: float
-    eval_chosen_mean: float
-    eval_rejected_mean: float
+    eval_loss: float | None
+    eval_accuracy: float | None
+    eval_chosen_mean: float | None
+    eval_rejected_mean: float | None
     eval_pairs: int
+    eval_sets: Mapping[str, SetFigures] = field(default_factory=dict)
 
 
 LogLine = StepLine | EvalLine
@@ -117,4 +129,7 @@ class LogFile:
 
 
 def _text(line: LogLine) -> str:
-    return json.dumps(asdict(line)) + "\n"
+    values = asdict(line)
+    if not values.get("eval_sets"):
+        values.pop("eval_sets", None)
+    return json.dumps(values) + "\n"

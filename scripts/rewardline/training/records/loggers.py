@@ -97,7 +97,7 @@ def open_trackers(settings: LoggersSettings, run: TrackedRun) -> "Iterable[tuple
 
 
 class Curves:
-    """Passes the numbers of every line to a logger: `train/NAME`, and `eval/NAME` for those of evaluations.
+    """Passes the numbers of every line to a logger: `train/NAME`, `eval/NAME` and, of other sets, `eval/SET/NAME`.
 
     A logger that fails gets no more lines, with a warning: it must not end the training run. `first_missing`: from
     which step on it may lack lines that were written before; `failure`: why it gets no more.
@@ -115,8 +115,11 @@ class Curves:
 
     def write(self, line: LogLine) -> None:
         """Write a line's numbers."""
-        values = {}
-        for name, value in asdict(line).items():
+        values: dict[str, float] = {}
+        numbers = asdict(line)
+        for set_name, figures in numbers.pop("eval_sets", {}).items():
+            values |= {f"eval/{set_name}/{name}": value for name, value in figures.items()}
+        for name, value in numbers.items():
             if name != "step" and value is not None:
                 group, short = ("eval", name[5:]) if name.startswith("eval_") else ("train", name)
                 values[f"{group}/{short}"] = value

@@ -50,10 +50,11 @@ class Tracked:
     def __init__(self, folder: Path, tokens: Path, base: Path) -> None:
         self.folder = folder
         self.env = {**os.environ, **environment(folder)}
-        options: Json = {"loggers": OPTIONS, "max_steps": 16, "eval_every": 8}
-        run = training_runs.start(folder, tokens, base, **options)
+        options: Json = {"loggers": OPTIONS, "max_steps": 16, "eval_every": 8, "eval_sets": {"own": 5}}
+        sets = ("--eval-tokens", f"own={tokens}")
+        run = training_runs.start(folder, tokens, base, *sets, **options)
         training_runs.stop_at_step(run, folder, 6, signal.SIGKILL)
-        self.lines = training_runs.finish(folder, tokens, base, **options)[1]
+        self.lines = training_runs.finish(folder, tokens, base, *sets, **options)[1]
         results = Results(folder / "results")
         self.metrics = {name: results.eval("r", name, mixture="m", seed=1) for name in ("eval", "own")}
         self.track(OPTIONS)
@@ -71,8 +72,13 @@ class Tracked:
 
     def check(self, points: Points) -> None:
         """All numbers of the log and of the benchmarks are there."""
+        assert sum("eval_sets" in line for line in self.lines) == 2
         for line in self.lines:
             for name, value in line.items():
+                if name == "eval_sets":
+                    found = {key: points[f"eval/own/{key}"][line["step"]] for key in value["own"]}
+                    assert found == pytest.approx(value["own"], rel=1e-6)
+                    continue
                 if name != "step" and value is not None:
                     group = "eval" if name.startswith("eval_") else "train"
                     found = points[f"{group}/{name.removeprefix('eval_')}"][line["step"]]
