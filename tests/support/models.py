@@ -1,6 +1,7 @@
 """Small random models and comparisons that look for trouble."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ LONGEST = 64
 """More tokens than any sequence has in `comparisons`."""
 
 
-def random_model(family: str, **changes: float) -> RewardModel:
+def random_model(family: str, **changes: Any) -> RewardModel:
     torch.manual_seed(0)
     values = {**FAMILIES[family], **changes}
     config = AutoConfig.for_model(
@@ -26,6 +27,9 @@ def random_model(family: str, **changes: float) -> RewardModel:
     model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
         model.score.weight.normal_()
+        for name, parameter in model.named_parameters():
+            if name.endswith("sinks"):
+                parameter.normal_()
     return RewardModel(model, max_length=LONGEST)
 
 

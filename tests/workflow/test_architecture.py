@@ -50,7 +50,7 @@ MOST_MODULES = {
     "summarize.py": 27,
     "tokenize_pairs.py": 25,
     "track.py": 20,
-    "train.py": 59,
+    "train.py": 60,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 

@@ -103,7 +103,7 @@ ADDRESS = "https://example.org/a.jsonl"
 AUDITING = {"split_fold", "audit_labels", "relabel_pairs"}
 NOT_AUDITED = {"train_rung", "halve", "average_weights", "evaluate_ensemble", "export_ensemble", "select_model"}
 """Stages of sweeps, averages, ensembles and choices, none of which has a run on what an audit makes here."""
-JOINED = ("hubbed", "local", "made")
+JOINED = ("hubbed", "local", "remote", "made")
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
 CONFIG: Json = {
     "datasets": {
@@ -289,6 +289,7 @@ CHANGES: Json = {
     "runs.r.training.centering": 0.1,
     "runs.r.training.label_smoothing": 0.1,
     "runs.r.training.margin": True,
+    "runs.r.training.router_aux_loss_coef": 0.01,
     "runs.r.training.precision": "bf16",
     "runs.r.training.zero_stage": 1,
     "runs.r.training.offload": "optimizer",
@@ -519,7 +520,7 @@ def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: 
     assert place.planned() == {}
     write_record(place, '"second"')
     changed = place.planned()
-    assert set(changed) == everything | {"fetch_file"} - {"index_joins"}, "a file elsewhere of another version"
+    assert set(changed) == everything | {"fetch_file"}, "a file elsewhere of another version"
     assert changed["fetch_file"] == changed["download_file"] == 1
     write_record(place, '"first"')
     assert place.planned() == {}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rewardline.core.errors import UserError
-from rewardline.model import neighbors
+from rewardline.model import neighbors, routers
 from rewardline.model.batch import Batch, Batching
 from rewardline.model.folder import usable_positions
 from rewardline.model.normalization import Normalization, score_config
@@ -32,6 +32,8 @@ class RewardModel(nn.Module):
             None if no row's would. Packed batches must not have two such rows, or one and others.
         kernels: those that may compute the attention of packed rows, of which it uses the first at first.
         reads_some: whether the last layer is computed only at the tokens that are read.
+        router_coefficient: that of the routers' load-balancing loss, 0 for none.
+        router_loss: that loss of the last batch, where the coefficient is not 0 and the model is in training mode.
     """
 
     def __init__(
@@ -45,13 +47,15 @@ class RewardModel(nn.Module):
         max_length: int | None = None,
         dtype: torch.dtype | None = None,
         compares: bool = False,
+        router_coefficient: float | None = 0.0,
     ) -> None:
         """Prepare `model`.
 
         `score`: None takes that of its configuration; `raw` omits its normalization. `max_length`: tokens of the
         longest sequence, None if that is not known; `dtype`: that of the computation, None for the model's. `kernel`:
         for the attention of packed rows, see `kernels.candidates`. `compares`: a batch must have all answers of a
-        comparison, as losses need them, also where their rows are computed alone.
+        comparison, as losses need them, also where their rows are computed alone. `router_coefficient`: None for that
+        of a configuration that asks for the loss.
 
         Raises:
             UserError: the model does not support `score`, has fewer positions than `max_length`, or its scores depend
@@ -80,6 +84,8 @@ class RewardModel(nn.Module):
         self.batching: Batching = batching
         self.reads_some = False
         self.kernels: tuple[Kernel, ...] = ("sdpa",)
+        self.router_coefficient = routers.coefficient(model, router_coefficient)
+        self.router_loss: Tensor | None = None
         self.alone_above = neighbors.switch_length(model.config)
         if self.alone_above is not None and max_length is not None:
             longest = max_length + (score == "first_padding")
@@ -95,16 +101,16 @@ class RewardModel(nn.Module):
                 f"model's max_length (now {max_length}) to {self.alone_above} or less"
             )
         if self.attention in attention.NAMES.values():  # from another reward model
-            model.set_attn_implementation("sdpa")
+            model.set_attn_implementation(attention.plain_implementation(model))
         alone = None if is_partitioned else self._probe.alone(self, "padded")
         if batching == "shared_prefix":
-            reason = attention.unsupported_reason(model, max_length) if self.is_decoder else "it is not a decoder"
+            reason = attention.unsupported_reason(model) if self.is_decoder else "it is not a decoder"
             if reason is None and compares and self.alone_above is not None:
                 reason = f"rows of more than {self.alone_above} tokens are computed alone"
             if reason is None:
                 plain = self.attention
-                self.kernels = kernels.candidates(kernel, dtype or model.dtype, kernels.heads_of(model))
-                self.reads_some = attention.use_shared_prefix(model, self.kernels[0])
+                self.kernels = kernels.candidates(kernel, dtype or model.dtype, kernels.heads_of(model, max_length))
+                self.reads_some = attention.use_shared_prefix(model, self.kernels[0], self.router_coefficient > 0)
                 if alone is not None and (reason := self._probe.dependence(self, "shared_prefix", alone)):
                     reason = f"a score would depend on {reason}"
                     model.set_attn_implementation(plain)
@@ -114,6 +120,11 @@ class RewardModel(nn.Module):
                 self.batching = "padded"
         if alone is not None:
             self._compute_alone_if_needed(alone)
+        if self.alone_above is not None and self.router_coefficient:
+            raise UserError(
+                f"training.router_aux_loss_coef: rows of more than {self.alone_above} tokens are computed alone, so"
+                " that the loss of a batch is not known; set it to 0"
+            )
         if self.alone_above is not None:
             log.info("rows of more than %d tokens are computed alone: the model looks at the batch", self.alone_above)
 
@@ -162,7 +173,7 @@ class RewardModel(nn.Module):
         Where the batch compares tokens, the head's values at all tokens instead: float32 [rows * T]; see `scores_of`.
         """
         if self.alone_above is None or batch.layout is not None:
-            states = self._states(batch.input_ids, batch.attention_mask, batch.position_ids, batch.layout)
+            states = self._batch_states(batch)
         else:
             states = self._states_by_row(batch, self.alone_above)
         if not self.is_decoder:
@@ -173,17 +184,41 @@ class RewardModel(nn.Module):
         values: Tensor = self.model.score(hidden)[:, 0].float()
         return values if batch.compared is not None else self._normalized(_read(values, batch))
 
-    def _states(self, ids: Tensor, mask: Tensor | None, position_ids: Tensor, layout: Layout | None = None) -> Tensor:
-        """The last hidden states of some rows, [rows, T, hidden size]; the logits of an encoder, [rows, 1]."""
+    def _batch_states(self, batch: Batch) -> Tensor:
+        """The states of a batch whose rows are computed together, and in training its router loss."""
+        if not (self.router_coefficient and self.training):
+            return self._states(batch.input_ids, batch.attention_mask, batch.position_ids, batch.layout)
+        logits: list[Tensor] = []
+        states = self._states(batch.input_ids, batch.attention_mask, batch.position_ids, batch.layout, logits)
+        self.router_loss = routers.balance_loss(logits, self.model.config, batch)
+        return states
+
+    def _states(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        position_ids: Tensor,
+        layout: Layout | None = None,
+        router_logits: list[Tensor] | None = None,
+    ) -> Tensor:
+        """The last hidden states of some rows, [rows, T, hidden size]; the logits of an encoder, [rows, 1].
+
+        `router_logits`: a list for those of each layer.
+        """
         if self.alone_above is not None:
             neighbors.forget_lengths(self.model)
         if not self.is_decoder:
             logits: Tensor = self.model(input_ids=ids, attention_mask=mask).logits
             return logits
-        options = {} if layout is None else {"layout": layout}
-        states: Tensor = self.model.base_model(
+        options: dict[str, object] = {} if layout is None else {"layout": layout}
+        if router_logits is not None:
+            options["output_router_logits"] = True
+        outputs = self.model.base_model(
             input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False, **options
-        ).last_hidden_state
+        )
+        if router_logits is not None:
+            router_logits += outputs.router_logits
+        states: Tensor = outputs.last_hidden_state
         return states
 
     def _states_by_row(self, batch: Batch, alone_above: int) -> Tensor:

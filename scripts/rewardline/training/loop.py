@@ -190,6 +190,7 @@ class TrainingLoop:
             tokens=int(sums.full_tokens),
             computed_tokens=int(sums.tokens),
             tokens_per_second=round(sums.full_tokens / seconds, 1),
+            router_loss=sums.router_loss / sums.weight if self.model.router_coefficient else None,
         )
 
     def _check_health(self, line: StepLine) -> None:

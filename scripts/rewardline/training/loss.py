@@ -68,7 +68,7 @@ class Sums(NamedTuple):
     """Sums over pairs, for the means in the log; `correct` counts ties half.
 
     `squares`: of the scores of chosen and rejected; `full_tokens`: tokens of chosen and rejected in full, `tokens`:
-    those that were computed, without padding.
+    those that were computed, without padding; `router_loss`: that of their micro batch, by the weight of the pair.
     """
 
     weight: float
@@ -80,6 +80,7 @@ class Sums(NamedTuple):
     squares: float
     full_tokens: float
     tokens: float
+    router_loss: float
 
     @property
     def loss(self) -> float:
@@ -87,8 +88,8 @@ class Sums(NamedTuple):
         return self.weighted_loss / self.weight
 
 
-def batch_sums(scores: Tensor, losses: Tensor, batch: Batch) -> Tensor:
-    """The `Sums` of a micro batch, float64 [9] on its device."""
+def batch_sums(scores: Tensor, losses: Tensor, batch: Batch, router_loss: Tensor | None = None) -> Tensor:
+    """The `Sums` of a micro batch, float64 [10] on its device."""
     chosen, rejected = scores[batch.chosen].detach().double(), scores[batch.rejected].detach().double()
     correct = (chosen > rejected).double() + 0.5 * (chosen == rejected).double()
     pairs = torch.ones_like(chosen).sum()
@@ -102,5 +103,8 @@ def batch_sums(scores: Tensor, losses: Tensor, batch: Batch) -> Tensor:
         "squares": (chosen.square() + rejected.square()).sum(),
         "full_tokens": torch.full_like(pairs, batch.full_tokens),
         "tokens": torch.full_like(pairs, batch.tokens),
+        "router_loss": torch.zeros_like(pairs)
+        if router_loss is None
+        else router_loss.detach() * batch.weight.double().sum(),
     }
     return torch.stack([sums[name] for name in Sums._fields])

@@ -153,6 +153,13 @@ class TrainingSettings(Settings):
         lt=0.5,
         description="Probability that a label is wrong, in addition to the `confidence` of the pair.",
     )
+    router_aux_loss_coef: Number | None = Field(
+        None,
+        ge=0,
+        description="Coefficient of the load-balancing loss of a mixture-of-experts model; `null` takes that of the"
+        " model's configuration if its `output_router_logits` asks for the loss. It is a loss of the tokens of a micro"
+        " batch, so that it depends on `tokens_per_micro_batch` and on the number of processes.",
+    )
     margin: Literal[False, True, "scale"] = Field(
         False,
         description="`true` subtracts the margin of the pair from the score difference, and `scale` multiplies the loss"

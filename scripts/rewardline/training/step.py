@@ -54,7 +54,7 @@ def build_model(
     reward_model = RewardModel(
         model, training.batching, "sdpa" if training.dropout != 0 else training.attention,  # others have no dropout
         score=training.score, raw=True, max_length=max_length,
-        dtype=DTYPES[training.precision], compares=True,
+        dtype=DTYPES[training.precision], compares=True, router_coefficient=training.router_aux_loss_coef,
     )  # fmt: skip
     if training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -121,10 +121,13 @@ class OptimizerStep:
                 scores, batch, values=output, soft_labels=True, label_smoothing=training.label_smoothing,
                 margin=training.margin, centering=training.centering,
             )  # fmt: skip
-            self._engine.backward((losses * batch.weight).sum() * (world_size() * is_real / units))
+            loss, router_loss = (losses * batch.weight).sum(), self._engine.module.router_loss
+            if router_loss is not None:
+                loss = loss + self._engine.module.router_coefficient * router_loss * batch.weight.sum()
+            self._engine.backward(loss * (world_size() * is_real / units))
             if is_real:
                 observe(batch)
-                local_sums += batch_sums(scores, losses, batch)
+                local_sums += batch_sums(scores, losses, batch, router_loss)
         try:
             norm = engine.update(self._engine, training.clip)
         except Exception as error:

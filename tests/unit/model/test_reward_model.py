@@ -9,7 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from rewardline.core.errors import UserError
 from rewardline.model.batch import collate
@@ -27,7 +33,7 @@ from rewardline.tokens.store import Comparison, ComparisonPair
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training.loss import pair_losses
 
-from support.families import FAMILIES, Json
+from support.families import FAMILIES, MIXTURES, WINDOWED, Json
 from support.models import comparisons, random_model
 
 CPU = torch.device("cpu")
@@ -41,11 +47,12 @@ def test_every_verified_model_type_is_tested() -> None:
     assert set(FAMILIES) == attention.VERIFIED
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_shared_prefixes_give_the_loss_scores_and_gradients_of_padded_rows(family: str) -> None:
-    packed = random_model(family)
+@pytest.mark.parametrize(
+    ("family", "changes"), [*((family, {}) for family in FAMILIES), *WINDOWED.items()], ids=lambda one: str(one)[:20]
+)
+def test_shared_prefixes_give_the_loss_scores_and_gradients_of_padded_rows(family: str, changes: Json) -> None:
+    packed = random_model(family, **changes)
     padded = RewardModel(copy.deepcopy(packed.model), "padded")
-    padded.model.set_attn_implementation("sdpa")
     assert packed.batching == "shared_prefix"
     found = []
     for model in (packed, padded):
@@ -122,7 +129,11 @@ def test_dropout_is_overridden_everywhere_or_left_as_it_is(base_models: Callable
 
 
 def test_models_that_cannot_share_prefixes_are_padded() -> None:
-    config = AutoConfig.for_model("mistral", vocab_size=90, num_labels=1, pad_token_id=0, **_small("mistral", 8))
+    for kind, reason in {"qwen3_next": "carry a state", "gemma2": "caps the logits", "bloom": "distances"}.items():
+        assert reason in attention.PADDED[kind]
+    values = {**FAMILIES["gemma"], "sliding_window": 8}
+    values.pop("model_type")
+    config = AutoConfig.for_model("gemma2", vocab_size=90, num_labels=1, pad_token_id=0, **values)
     assert RewardModel(AutoModelForSequenceClassification.from_config(config)).batching == "padded"
     encoder = AutoConfig.for_model(
         "bert", vocab_size=90, num_labels=1, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
@@ -136,23 +147,42 @@ def test_models_that_cannot_share_prefixes_are_padded() -> None:
         assert np.allclose(scores, first[comparison.prompt_id], atol=1e-5)
 
 
-def test_a_sliding_window_that_no_sequence_crosses_is_no_hindrance() -> None:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model("mistral", vocab_size=90, num_labels=1, pad_token_id=0, **_small("mistral", 32))
-    model = AutoModelForSequenceClassification.from_config(config).eval()
-    assert RewardModel(copy.deepcopy(model), max_length=33).batching == "padded"
-    packed, padded = RewardModel(copy.deepcopy(model), max_length=32), RewardModel(copy.deepcopy(model), "padded")
-    assert packed.batching == "shared_prefix"
-    padded.model.set_attn_implementation("sdpa")
+@pytest.mark.parametrize("family", sorted(MIXTURES))
+def test_the_router_loss_is_that_of_transformers_for_packed_and_padded_rows(family: str) -> None:
+    base = random_model(family).model
+    found = []
+    for batching, checkpointing in (("padded", False), ("shared_prefix", False), ("shared_prefix", True)):
+        model = RewardModel(copy.deepcopy(base), batching, max_length=64, router_coefficient=0.1).train()
+        assert model.batching == batching
+        if checkpointing:
+            model.model.activation_checkpointing_enable({"use_reentrant": False})
+        batch = collate(comparisons(), batching, pad_id=0)
+        model(batch)
+        assert model.router_loss is not None
+        torch.autograd.backward(model.router_loss)
+        found.append((model.router_loss.item(), gradient(model)))
+    config = copy.deepcopy(base.config)
+    config._attn_implementation = "eager"
+    language_model = AutoModelForCausalLM.from_config(config)
+    language_model.base_model.load_state_dict(base.base_model.state_dict())
+    batch = collate(comparisons(), "padded", pad_id=0)
     with torch.no_grad():
-        one, other = (m(collate(comparisons(), m.batching, pad_id=0)) for m in (packed, padded))
-    assert torch.allclose(one, other, atol=1e-5, rtol=0)
+        plain = language_model(batch.input_ids, attention_mask=batch.attention_mask, output_router_logits=True).aux_loss
+    for loss, gradients in found:
+        assert loss == pytest.approx(plain.item(), abs=1e-6)
+        assert (gradients - found[0][1]).norm() / found[0][1].norm() < 1e-5
 
 
-def _small(family: str, window: int | None) -> dict[str, object]:
-    values = {**FAMILIES[family], "sliding_window": window}
-    values.pop("model_type")
-    return values
+def test_the_router_loss_is_there_where_it_is_asked_for() -> None:
+    model, dense = random_model("mixtral").model, random_model("llama").model
+    assert RewardModel(model, router_coefficient=None).router_coefficient == 0
+    model.config.output_router_logits, model.config.router_aux_loss_coef = True, 0.02
+    assert RewardModel(model, router_coefficient=None).router_coefficient == 0.02
+    assert RewardModel(model, router_coefficient=0.5).router_coefficient == 0.5
+    scorer = RewardModel(model)
+    assert scorer.router_coefficient == 0 and scorer.reads_some
+    with pytest.raises(UserError, match=r"router_aux_loss_coef: llama has no router"):
+        RewardModel(dense, router_coefficient=0.1)
 
 
 def test_end_token_is_found_though_the_prompt_contains_end_and_padding_tokens() -> None:

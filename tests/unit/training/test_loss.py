@@ -54,8 +54,6 @@ def rows(seed: int = 0) -> list[Comparison]:
 
 def batched(family: str, batching: str, score: Score = "end") -> RewardModel:
     model = RewardModel(random_model(family).model, batching, score=score, max_length=LONGEST)  # type: ignore[arg-type]
-    if batching == "padded":
-        model.model.set_attn_implementation("sdpa")
     assert model.batching == batching
     return model
 

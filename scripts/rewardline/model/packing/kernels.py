@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from rewardline.core.errors import first_line
+from rewardline.core.errors import UserError, first_line
 from rewardline.model.packing.attention import shared_prefix_attention
 from rewardline.model.packing.layout import Kernel, Layout, Segment, build_layout, to_device
 
@@ -20,29 +20,46 @@ REPEATS = 3
 
 
 class Heads(NamedTuple):
-    """Number of query heads, number of key and value heads, and the size of each."""
+    """Number of query heads, number of key and value heads, the size of each, whether there are attention sinks, and
+    whether a sliding window is shorter than sequences."""
 
     queries: int
     keys: int
     size: int
+    sinks: bool = False
+    windows: bool = False
 
 
-def heads_of(model: PreTrainedModel) -> Heads:
-    """The heads of a model's attention."""
+def heads_of(model: PreTrainedModel, max_length: int | None = None) -> Heads:
+    """The heads of a model's attention; `max_length`: tokens of the longest sequence, None if that is not known."""
     config = model.config
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    windows = bool(window) and (max_length is None or max_length > window)
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
-    return Heads(heads, groups, getattr(config, "head_dim", None) or config.hidden_size // heads)
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return Heads(heads, groups, size, sinks=config.model_type == "gpt_oss", windows=windows)
 
 
 def candidates(choice: Choice, dtype: torch.dtype, heads: Heads) -> tuple[Kernel, ...]:
-    """The kernels that `choice` leaves: with `auto`, all that work on this machine's GPU, else sdpa."""
+    """The kernels that `choice` leaves: with `auto`, all that work on this machine's GPU, else sdpa.
+
+    Raises:
+        UserError: the kernel that is chosen lacks what the model's attention has.
+    """
+    is_plain = not (heads.sinks or heads.windows)
+    if choice == "varlen" and not is_plain:
+        raise UserError(
+            "training.attention: varlen has no sliding windows and no attention sinks, which this model has; use auto, "
+            "flex or sdpa"
+        )
     if choice != "auto":
         return (choice,)
     if not torch.cuda.is_available():
         return ("sdpa",)
     found: list[Kernel] = []
-    for kernel in ("flex", "varlen"):
+    fast: tuple[Kernel, ...] = ("flex", "varlen") if is_plain else ("flex",)
+    for kernel in fast:
         reason = unsupported_reason(kernel, torch.device("cuda"), dtype, heads)
         if reason is None:
             found.append(kernel)
@@ -85,5 +102,6 @@ def _run(layout: Layout, dtype: torch.dtype, heads: Heads) -> list[torch.Tensor]
         torch.randn(1, count, length, heads.size, device=layout.query_rows.device, dtype=dtype, requires_grad=True)
         for count, length in ((heads.queries, rows), (heads.keys, total), (heads.keys, total))
     )
-    output, _ = shared_prefix_attention(nn.Module().eval(), query, key, value, None, layout=layout)
+    sinks = torch.zeros(heads.queries, device=query.device, dtype=dtype) if heads.sinks else None
+    output, _ = shared_prefix_attention(nn.Module().eval(), query, key, value, None, layout=layout, s_aux=sinks)
     return list(torch.autograd.grad(output.float().sum(), (query, key, value)))

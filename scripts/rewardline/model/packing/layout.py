@@ -5,6 +5,7 @@ A packed row is [prefix, tail, tail, ..., prefix, tail, tail, ...] without paddi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 import torch
@@ -135,7 +136,8 @@ class Layout:
     than padding; then the `long` ones separately, as plain causal attention skips half of the work. `masks`: bool
     [n, 1, Q, L] of each group, True where a query sees a key; a group takes the next n * Q positions of `queries` and
     n * L of `keys`. `query_rows`: int64 [Q], the row of each query. `visibility`: int64 [3, T], for each row its part
-    index in the packed row, the same as other tokens see it, and that of its comparison's prefix. `blocks`: for
+    index in the packed row, the same as other tokens see it, and that of its comparison's prefix. `positions`: int64
+    [T], the position of each row in its sequence, of which the longest has `longest` tokens. `blocks`: for
     flex_attention, and `sequences`: for the variable-length kernel, which need no groups; else None. `last_layer`: the
     layout for the model's last layer, with queries only at the rows that are read; None where all are.
 
@@ -148,6 +150,8 @@ class Layout:
     long: tuple[Segment, ...]
     query_rows: Tensor
     visibility: Tensor
+    positions: Tensor
+    longest: int
     blocks: Blocks | None = None
     sequences: Sequences | None = None
     last_layer: "Layout | None" = None
@@ -157,10 +161,37 @@ class Layout:
         """Bool [T]: which rows are not padding."""
         return self.visibility[1] != INVISIBLE
 
+    @property
+    def multiplicity(self) -> Tensor:
+        """Int64 [T]: in how many sequences each row stands, a prefix in one for each tail; 0 for padding."""
+        own, _, prefix = self.visibility
+        last = torch.zeros_like(own).scatter_reduce(0, prefix, own, "amax")  # the last part of each comparison
+        return torch.where(own == prefix, last[prefix] - prefix, 1) * self.is_real
+
+    def effective(self, window: int | None) -> int | None:
+        """The size of a sliding window in tokens; None where no sequence is longer."""
+        return window if window is not None and window < self.longest else None
+
 
 def sees(query: Tensor, key: Tensor, own: Tensor, visible: Tensor, prefix: Tensor) -> Tensor:
     """Whether row `query` sees row `key`: bool, of their broadcast shape. The rest are the rows of `visibility`."""
     return (key <= query) & ((visible[key] == own[query]) | (visible[key] == prefix[query]))
+
+
+@lru_cache(maxsize=4)
+def windowed_masks(layout: Layout, window: int) -> tuple[Tensor, ...]:
+    """The masks of the groups where a query sees no key that is `window` or more tokens before it."""
+    # Padded queries repeat the first one of their comparison, whose keys they keep.
+    queries = layout.positions[layout.query_rows][layout.queries.rows].index_fill(0, layout.queries.padding, -1)
+    keys = layout.positions[layout.keys.rows]
+    masks, query, key = [], 0, 0
+    for mask in layout.masks:
+        count, _, rows, columns = mask.shape
+        q = queries[query : query + count * rows].view(count, 1, rows, 1)
+        k = keys[key : key + count * columns].view(count, 1, 1, columns)
+        masks.append(mask & (q - k < window))
+        query, key = query + count * rows, key + count * columns
+    return tuple(masks)
 
 
 def build_layout(segments: Sequence[Segment], read_rows: Sequence[int] | None, kernel: Kernel = "sdpa") -> Layout:
@@ -170,13 +201,22 @@ def build_layout(segments: Sequence[Segment], read_rows: Sequence[int] | None, k
     depend on the data: ZeRO assumes that gradients become ready in the same order in all processes. The layout has what
     `kernel` needs. For flex_attention, rows that nothing reads fill the last block of those that are read.
     """
-    visibility = _visibility(segments)
+    visibility, positions = _visibility(segments), _positions(segments)
     total = visibility.shape[1]
-    layout = _layout(segments, torch.arange(total), visibility, kernel)
+    layout = _layout(segments, torch.arange(total), visibility, positions, kernel)
     if read_rows is None:
         return layout
     rows = fill_rows(read_rows, total) if kernel == "flex" else sorted(set(read_rows))
-    return replace(layout, last_layer=_layout(segments, torch.tensor(rows), visibility, kernel))
+    return replace(layout, last_layer=_layout(segments, torch.tensor(rows), visibility, positions, kernel))
+
+
+def _positions(segments: Sequence[Segment]) -> Tensor:
+    parts = [
+        torch.arange(start, start + length)
+        for segment in segments
+        for start, length in [(0, segment.prefix), *((segment.prefix, tail) for tail in segment.tails)]
+    ]
+    return torch.cat(parts)
 
 
 def _visibility(segments: Sequence[Segment]) -> Tensor:
@@ -206,12 +246,15 @@ _Member = tuple[Segment, Tensor]
 """A comparison in a group, and the indices of its queries: int64 [q]."""
 
 
-def _layout(segments: Sequence[Segment], query_rows: Tensor, visibility: Tensor, kernel: Kernel) -> Layout:
+def _layout(
+    segments: Sequence[Segment], query_rows: Tensor, visibility: Tensor, positions: Tensor, kernel: Kernel
+) -> Layout:
     total = visibility.shape[1]
+    longest = max(segment.prefix + max(segment.tails, default=0) for segment in segments)
     if kernel != "sdpa":
         none = torch.zeros(0, dtype=torch.long)
         empty = GroupIndices(none, none, none, none)
-        layout = Layout(empty, empty, (), (), query_rows, visibility)
+        layout = Layout(empty, empty, (), (), query_rows, visibility, positions, longest)
         runs = visible_runs(query_rows, visibility)
         if kernel == "flex":
             return replace(layout, blocks=build_blocks(runs, total))
@@ -233,6 +276,8 @@ def _layout(segments: Sequence[Segment], query_rows: Tensor, visibility: Tensor,
         long=tuple(segment for segment, _ in long),
         query_rows=query_rows,
         visibility=visibility,
+        positions=positions,
+        longest=longest,
     )
 
 

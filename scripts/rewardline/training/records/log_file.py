@@ -20,7 +20,7 @@ class StepLine:
     """An optimizer step: means over its pairs, and counts.
 
     `grad_norm`: that before clipping, None where it is not known; `tokens`: those of chosen and rejected in full,
-    `computed_tokens`: those without repetitions of a shared prefix.
+    `computed_tokens`: those without repetitions of a shared prefix; `router_loss`: None without such a loss.
     """
 
     step: int
@@ -36,6 +36,7 @@ class StepLine:
     tokens: int
     computed_tokens: int
     tokens_per_second: float
+    router_loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class LogFile:
 
 def _text(line: LogLine) -> str:
     values = asdict(line)
-    if not values.get("eval_sets"):
-        values.pop("eval_sets", None)
+    for name in ("eval_sets", "router_loss"):
+        if not values.get(name):
+            values.pop(name, None)
     return json.dumps(values) + "\n"

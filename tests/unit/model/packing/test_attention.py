@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -64,8 +65,34 @@ def test_every_query_sees_its_prefix_and_its_own_tail(
     assert torch.equal(result[0, :, 0] > 0, expected[last.query_rows])
 
 
+@pytest.mark.parametrize("window", [1, 2, 5, 11, 12, 13, 14])
+@pytest.mark.parametrize("long", [512, 15])
+@pytest.mark.parametrize("read_rows", [None, [14, 21, 30, 41, 65]])
+def test_in_a_sliding_window_a_query_sees_as_many_tokens_of_its_sequence(
+    monkeypatch: pytest.MonkeyPatch, long: int, window: int, read_rows: list[int] | None
+) -> None:
+    monkeypatch.setattr(layout, "LONG", long)
+    segments = [Segment(one.start, one.prefix, one.tails) for one in SEGMENTS]
+    found = build_layout(segments, read_rows)
+    current = found.last_layer or found
+    position = [
+        position
+        for one in segments
+        for position in [*range(one.prefix), *(one.prefix + k for tail in one.tails for k in range(tail))]
+    ]
+    unpadded = {(q, k) for q in range(TOTAL) for k in range(TOTAL) if sees(q, k) or k == q or (k < q < 15 and k >= 10)}
+    expected = [[(q, k) in unpadded and position[q] - position[k] < window for k in range(TOTAL)] for q in range(TOTAL)]
+    zeros, values, module = torch.zeros(1, 1, TOTAL, 8), torch.eye(TOTAL)[None, None], torch.nn.Module().eval()
+    query = zeros[:, :, : len(current.query_rows)]
+    result, _ = attention.shared_prefix_attention(
+        module, query, zeros, values, None, layout=current, sliding_window=window, keys_and_values=(zeros, values)
+    )
+    assert torch.equal(result[0, :, 0] > 0, torch.tensor(expected)[current.query_rows])
+
+
+@pytest.mark.parametrize("options", [{}, {"sliding_window": 4}, {"s_aux": torch.tensor([0.5, -1.0, 2.0, 0.0])}])
 @pytest.mark.parametrize("read_rows", [[21, 14, 8], None])
-def test_flex_attention_is_the_same(read_rows: list[int] | None) -> None:
+def test_flex_attention_is_the_same(read_rows: list[int] | None, options: dict[str, Any]) -> None:
     rows = read_rows and fill_rows(read_rows, TOTAL)
     query = torch.randn(1, 4, len(rows or range(TOTAL)), 8)
     key, value = torch.randn(2, 1, 2, TOTAL, 8)
@@ -74,11 +101,12 @@ def test_flex_attention_is_the_same(read_rows: list[int] | None) -> None:
     for kernel in ("sdpa", "flex"):
         found = build_layout(SEGMENTS, rows, kernel)
         current = found.last_layer or found
-        outputs.append(attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current)[0])
+        output, _ = attention.shared_prefix_attention(module, query, key, value, None, 0.3, layout=current, **options)
+        outputs.append(output)
     assert torch.allclose(outputs[0], outputs[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["llama", "opt"])
+@pytest.mark.parametrize("family", ["llama", "opt", "gpt_oss"])
 def test_a_model_has_the_same_scores_and_gradients_with_flex_attention(
     monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
@@ -137,12 +165,15 @@ def test_the_last_layer_at_some_rows_equals_the_complete_one(family: str) -> Non
     assert (gradients[0] - gradients[1]).norm() / gradients[1].norm() < 1e-5
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_long_comparisons_equal_padded_rows(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "changes"), [("llama", {}), ("gpt2", {}), ("gpt_oss", {}), ("mistral", {"sliding_window": 7})]
+)
+def test_long_comparisons_equal_padded_rows(
+    monkeypatch: pytest.MonkeyPatch, family: str, changes: dict[str, int]
+) -> None:
     monkeypatch.setattr(layout, "LONG", 15)
-    packed = random_model(family)
+    packed = random_model(family, **changes)
     padded = RewardModel(copy.deepcopy(packed.model), "padded")
-    padded.model.set_attn_implementation("sdpa")
     losses = []
     for model in (packed, padded):
         batch = collate(comparisons(), model.batching, pad_id=0)

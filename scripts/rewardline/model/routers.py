@@ -1,0 +1,43 @@
+"""The load-balancing loss of mixture-of-experts models (Fedus et al. 2021, arXiv 2101.03961)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from rewardline.core.errors import UserError
+from rewardline.model.batch import Batch
+
+
+def coefficient(model: PreTrainedModel, given: float | None) -> float:
+    """The coefficient of the router loss: the one that is `given`, else that of a configuration that asks for the loss.
+
+    Raises:
+        UserError: one is given, and the model has no routers whose logits transformers record.
+    """
+    config = model.config
+    if given is None:
+        given = (
+            getattr(config, "router_aux_loss_coef", None) if getattr(config, "output_router_logits", False) else None
+        )
+    if given and not ("router_logits" in (getattr(model, "_can_record_outputs", None) or {}) and _experts(config)):
+        raise UserError(f"training.router_aux_loss_coef: {config.model_type} has no router with such a loss; remove it")
+    return given or 0.0
+
+
+def balance_loss(logits: Sequence[Tensor], config: PreTrainedConfig, batch: Batch) -> Tensor:
+    """The loss over all layers; `logits`: [rows * T, experts] of each.
+
+    A token counts as often as it stands in the sequences of a padded batch, padding not at all, so that the loss is the
+    same for packed rows.
+    """
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func  # which takes time
+
+    weights = batch.attention_mask if batch.layout is None else batch.layout.multiplicity
+    loss: Tensor = load_balancing_loss_func(tuple(logits), _experts(config), config.num_experts_per_tok, weights)
+    return torch.as_tensor(loss)
+
+
+def _experts(config: PreTrainedConfig) -> int:
+    return getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None) or 0
