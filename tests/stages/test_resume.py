@@ -175,7 +175,8 @@ def test_best_weights_are_exported_and_stopping_early_survives_a_kill(tmp_path: 
 def test_another_evaluation_set_ends_a_run_and_chooses_its_weights(tmp_path: Path, tokens: Path, base: Path) -> None:
     """The set is the same pairs with chosen and rejected swapped: it gets worse as the run learns."""
     swapped = tmp_path / "tokens" / "swapped" / "x"
-    held_out = TokenDataset(tokens, "eval")
+    data = TokenDataset(tokens, "eval")
+    held_out = [data[index] for index in range(len(data))]
     pairs = [[replace(one, chosen=one.rejected, rejected=one.chosen) for one in row.pairs] for row in held_out]
     write_tokens(swapped, [], [replace(row, pairs=one) for row, one in zip(held_out, pairs, strict=True)])
     sets = ("--eval-tokens", f"swapped={swapped}")

@@ -209,8 +209,11 @@ class TrainingLoop:
         if not figures:
             return
         own, others = figures.get(EVAL), {name: one for name, one in figures.items() if name != EVAL}
-        means = (own.loss, own.accuracy, own.chosen_mean, own.rejected_mean) if own else (None,) * 4
-        self._write(EvalLine(step, epoch, *means, own.pairs if own else 0, others))
+        if own is None:
+            self._write(EvalLine(step, epoch, None, None, None, None, 0, others))
+        else:
+            means = (own.loss, own.accuracy, own.chosen_mean, own.rejected_mean)
+            self._write(EvalLine(step, epoch, *means, own.pairs, others))
         if training.early_stopping and training.early_stopping.eval_set in figures:
             selection.count(figures[training.early_stopping.eval_set].loss, training)
         best = figures.get(training.best_by or "")
@@ -226,10 +229,10 @@ class TrainingLoop:
             if sha256 is not None:
                 selection.best_loss, selection.best_step, selection.best_sha256 = best.loss, step, sha256
 
-    def _score(self, loader: MicroBatchLoader, pairs: int) -> SetFigures:
-        sums = held_out.evaluate(self.engine, loader, held_out.sample(loader.data, pairs))
-        means = (number / sums.pairs for number in (sums.correct, sums.chosen, sums.rejected))
-        return SetFigures(sums.loss, *means, pairs=int(sums.pairs))
+    def _score(self, loader: MicroBatchLoader, size: int) -> SetFigures:
+        sums = held_out.evaluate(self.engine, loader, held_out.sample(loader.data, size))
+        pairs = sums.pairs
+        return SetFigures(sums.loss, sums.correct / pairs, sums.chosen / pairs, sums.rejected / pairs, int(pairs))
 
     def _save_or_stop(self) -> None:
         training, step = self.settings.training, self.state.step

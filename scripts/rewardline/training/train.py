@@ -204,10 +204,10 @@ def _facts(
     final: dict[str, float] = {}
     for line in read_unfinished_log(job.folder / "log.jsonl"):
         if line.step <= exported_step:
-            values = asdict(line).items()
-            final |= {n: v for n, v in values if v is not None and (n.startswith("eval_") or n == "loss")}
-            for set_name, figures in final.pop("eval_sets", {}).items():
-                final |= {f"eval/{set_name}/{name}": value for name, value in figures.items()}
+            values = asdict(line)
+            sets = values.pop("eval_sets", {})
+            final |= {n: v for n, v in values.items() if v is not None and (n.startswith("eval_") or n == "loss")}
+            final |= {f"eval/{name}/{n}": value for name, figures in sets.items() for n, value in figures.items()}
     return {
         **settings.model_dump(include={"run", "sweep", "mixture", "model", "seed", "fraction"}),
         "training": settings.training,

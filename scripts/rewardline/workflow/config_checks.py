@@ -155,15 +155,16 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
     if training.eval_sets and not training.eval_every:
         yield f"{where}.training.eval_sets: needs evaluations; set eval_every above 0"
     stopping = training.early_stopping
-    for key, name in (("keep_best", training.best_by), ("early_stopping", stopping and stopping.eval_set)):
+    chosen = {"keep_best": training.best_by, "early_stopping": stopping.eval_set if stopping else None}
+    for key, chooser in chosen.items():
         if (
-            name is not None
-            and name in (HELD_OUT, *training.eval_sets)
-            and not (training.eval_every > 0 and (has_split or name != HELD_OUT))
+            chooser is not None
+            and chooser in (HELD_OUT, *training.eval_sets)
+            and not (training.eval_every > 0 and (has_split or chooser != HELD_OUT))
         ):
             yield f"{where}.training.{key}: needs evaluations; set eval_every and the mixture's eval_fraction above 0"
-        if name is not None:
-            yield from _known(f"{where}.training.{key}", name, [HELD_OUT, *training.eval_sets])
+        if chooser is not None:
+            yield from _known(f"{where}.training.{key}", chooser, [HELD_OUT, *training.eval_sets])
     if training.normalize and not has_split:
         yield f"{where}.training.normalize: needs an eval split; set the mixture's eval_fraction above 0"
     if training.warmup >= 1 and training.warmup != int(training.warmup):

@@ -152,7 +152,7 @@ def test_the_router_loss_is_that_of_transformers_for_packed_and_padded_rows(fami
     base = random_model(family).model
     found = []
     for batching, checkpointing in (("padded", False), ("shared_prefix", False), ("shared_prefix", True)):
-        model = RewardModel(copy.deepcopy(base), batching, max_length=64, router_coefficient=0.1).train()
+        model = RewardModel(copy.deepcopy(base), batching, max_length=64, router_coefficient=0.1).train()  # type: ignore[arg-type]
         assert model.batching == batching
         if checkpointing:
             model.model.activation_checkpointing_enable({"use_reentrant": False})

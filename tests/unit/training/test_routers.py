@@ -11,7 +11,7 @@ from rewardline.tokens.store import TokenDataset
 from rewardline.training import engine
 from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.loss import Sums
-from rewardline.training.settings import TrainSettings
+from rewardline.training.settings import TrainStageSettings
 from rewardline.training.step import OptimizerStep
 
 from support.models import random_model
@@ -33,7 +33,7 @@ def sums_of_steps(data: TokenDataset, coefficient: float, steps: int, **options:
         **{"max_steps": steps, "epochs": steps, "pairs_per_step": 8, "learning_rate": 1e-2, "warmup": 0, **options},
         router_aux_loss_coef=coefficient,
     )
-    settings = TrainSettings(run="r", mixture="m", model="x", seed=1, training=training)
+    settings = TrainStageSettings(run="r", mixture="m", model="x", seed=1, training=training)
     model = random_model("mixtral").model
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -45,7 +45,7 @@ def sums_of_steps(data: TokenDataset, coefficient: float, steps: int, **options:
     running = engine.create(wrapped, training, engine.deepspeed_config(training))
     loader = MicroBatchLoader(wrapped, training, data, 0, torch.device("cpu"), objective=True)
     step = OptimizerStep(running, settings, loader)
-    return [step.take(number, pieces, lambda _: None).sums for number, (_, pieces) in enumerate(step.sampler.steps(0))]
+    return [step.take(number, planned, lambda _: None).sums for number, planned in enumerate(step.steps(0))]
 
 
 @pytest.mark.usefixtures("one_process")
