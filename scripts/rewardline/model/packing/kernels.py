@@ -34,7 +34,7 @@ def heads_of(model: PreTrainedModel, max_length: int | None = None) -> Heads:
     """The heads of a model's attention; `max_length`: tokens of the longest sequence, None if that is not known."""
     config = model.config
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    windows = bool(window) and (max_length is None or max_length > window)
+    windows = window is not None and (max_length is None or max_length > window)
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads

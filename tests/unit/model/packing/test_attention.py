@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rewardline.core.errors import UserError
 from rewardline.model.batch import collate
 from rewardline.model.packing import attention, kernels, layout
 from rewardline.model.packing.blocks import fill_rows
@@ -130,6 +131,15 @@ def test_where_flex_attention_does_not_work_the_reason_is_known() -> None:
     assert "backward" in str(kernels.unsupported_reason("flex", torch.device("cpu"), torch.float32, heads))
     expected = "flex" if torch.cuda.is_available() else "sdpa"
     assert kernels.candidates("auto", torch.float32, heads)[0] == expected
+
+
+def test_the_variable_length_kernel_is_left_out_where_it_lacks_what_the_model_has() -> None:
+    for family, changes in {"gpt_oss": {}, "mistral": {"sliding_window": 7}}.items():
+        heads = kernels.heads_of(random_model(family, **changes).model, max_length=64)
+        with pytest.raises(UserError, match=r"training\.attention: varlen has no sliding windows"):
+            kernels.candidates("varlen", torch.float32, heads)
+    heads = kernels.heads_of(random_model("mistral", sliding_window=64).model, max_length=64)
+    assert kernels.candidates("varlen", torch.float32, heads) == ("varlen",)
 
 
 def test_dropout_is_refused_where_the_kernel_has_none() -> None:

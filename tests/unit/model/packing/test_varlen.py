@@ -109,7 +109,7 @@ def test_a_training_keeps_the_fastest_kernel_and_a_resumed_one_the_same(
 
     def new_loop() -> TrainingLoop:
         return TrainingLoop(
-            settings, model, running, OptimizerStep(running, settings, loader), loader, tmp_path, tracked
+            settings, model, running, OptimizerStep(running, settings, loader), {"eval": loader}, tmp_path, tracked
         )
 
     loop = new_loop()
