@@ -19,7 +19,7 @@ def line(step: int, loss: float = 0.5) -> LogLine:
 
 def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
     sets = {"rb2": SetFigures(0.6, 0.75, 0.5, -0.5, 256)}
-    evaluations = [EvalLine(1, 0.1, 0.7, 0.5, 0.1, 0.2, 512), EvalLine(2, 0.1, *[None] * 4, 0, sets)]
+    evaluations = [EvalLine(1, 0.1, 0.7, 0.5, 0.1, 0.2, 512), EvalLine(2, 0.1, None, None, None, None, 0, sets)]
     lines = [line(1, 0.1 + 0.2), *evaluations, line(2, float("inf"))]
     log = LogFile(tmp_path / "log.jsonl", 0)
     for one in lines:

@@ -76,8 +76,8 @@ class Tracked:
         for line in self.lines:
             for name, value in line.items():
                 if name == "eval_sets":
-                    found = {key: points[f"eval/own/{key}"][line["step"]] for key in value["own"]}
-                    assert found == pytest.approx(value["own"], rel=1e-6)
+                    figures = {key: points[f"eval/own/{key}"][line["step"]] for key in value["own"]}
+                    assert figures == pytest.approx(value["own"], rel=1e-6)
                     continue
                 if name != "step" and value is not None:
                     group = "eval" if name.startswith("eval_") else "train"
