@@ -197,7 +197,17 @@ def test_what_is_too_much_or_wrong_is_refused(server: Server) -> None:
             (422, "one or as many", {"json": {"text_1": ["a", "b"], "text_2": ["c"]}}),
             (413, "at most 40", {"json": {"prompt": QUESTION, "answers": ["No"] * 41}}),
             (413, "at most 40", {"json": [{}] * 41}),
-            (413, "has 36080 characters", {"json": {"prompt": "a" * 900, "answers": ["No"] * 40}}),
+            (413, "has 38640 characters", {"json": {"prompt": "a" * 900, "answers": ["No"] * 40}}),
+            (
+                413,
+                "has 31480 characters",
+                {"json": {"prompt": "a", "answers": ["No"] * 40, "tools": [{"name": "a" * 700}]}},
+            ),
+            (
+                413,
+                "has 31720 characters",
+                {"json": {"prompt": [{"role": "user", "content": "a"}] * 23, "answers": ["No"] * 40}},
+            ),
             (413, "20000 bytes", {"json": {"prompt": "a" * 20_000, "answer": "b"}}),
             (
                 413,

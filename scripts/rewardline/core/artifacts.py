@@ -196,6 +196,16 @@ def verify(path: Path, *names: str) -> None:
         return
 
 
+def verify_given(path: Path) -> None:
+    """As `verify`, a file that a user names, which may be a result of another configuration; nothing is removed."""
+    for manifest in _manifests(path.parents[:2], ()):
+        hashes: dict[str, str] = {}
+        with suppress(UserError):  # the manifest is another tool's, or of a copy
+            hashes = _hashes(manifest, file_state(manifest), repair=False)
+        if expected := hashes.get(path.relative_to(manifest.parent).as_posix()):
+            _compare(path, expected, manifest, repair=False)
+
+
 def listed(folder: Path, *names: str) -> set[Path]:
     """The files in a folder by its manifest, or by that of the folder above; see `verify`."""
     for manifest in _manifests((folder, folder.parent), names):

@@ -23,7 +23,7 @@ from rewardline.data.schema import arrow_schema
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_row_range
 from rewardline.scoring.parts import FinishedParts, share_of, verified_weights
 from rewardline.scoring.results import RowScores, ScoredRows
-from rewardline.scoring.rows import PromptAnswers, UnscorableError, parse_row
+from rewardline.scoring.rows import PromptAnswers, UnscorableError, columns, parse_row
 from rewardline.scoring.settings import ScoringSettings
 from rewardline.scoring.stage_settings import RowsSettings
 
@@ -115,7 +115,7 @@ def _scored(scorer: "Scorer", rows: Sequence[StoredRow]) -> tuple[list[RowScores
     for chunk in _chunks(rows):
         parsed = [parse_stored(row) for row in chunk]
         good = [row for row in parsed if isinstance(row, PromptAnswers)]
-        scored = iter(scorer.score([row.prompt for row in good], [row.answers for row in good]))
+        scored = iter(scorer.score(*columns(good)))
         for item in parsed:
             found = next(scored) if isinstance(item, PromptAnswers) else item
             if isinstance(item, PromptAnswers):

@@ -7,6 +7,7 @@ from rewardline.core.artifacts import (
     artifact_key,
     restored,
     verify,
+    verify_given,
     verify_model,
     write_manifest,
     write_sealed,
@@ -131,6 +132,21 @@ def test_a_file_is_compared_with_its_manifest_and_what_is_linked_with_it_is_made
         verify(path)
     assert not other.exists()
     assert not (folder / "manifest.json").exists()
+
+
+def test_what_a_user_names_is_compared_with_its_hash_and_nothing_is_removed(folder: Path, tmp_path: Path) -> None:
+    path, manifest = folder / "part" / "x", folder / "manifest.json"
+    verify_given(path)
+    (folder / "own").write_text("a user's own file")
+    verify_given(folder / "own")
+    path.write_text("y")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"part/x is damaged .* put back a copy of it"):
+            verify_given(path)
+    assert manifest.exists()
+    for content in ("of another tool", '{"xxh3": {"part/x": "0"}}'):
+        manifest.write_text(content)
+        verify_given(path)
 
 
 def test_a_model_keeps_the_facts_without_which_it_would_be_scored_in_another_way(tmp_path: Path) -> None:

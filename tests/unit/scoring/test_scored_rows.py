@@ -237,12 +237,21 @@ def test_answers_with_tools_or_turns_are_scored_and_give_no_pair(place: Path, tm
     (folder / "data").parent.mkdir()
     shutil.copytree(place / "model", folder / "model")
     facts = json.loads((place / "model" / "run.json").read_text())
-    facts["tokenization"]["max_length"] = 256
+    facts["tokenization"] = {"template": "chat", "max_length": 256}
+    (folder / "model" / "chat_template.jinja").write_text(
+        "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}{% for m in messages %}{{ m.role }}: "
+        "{{ m.content }}{% endfor %}"
+    )
     (folder / "model" / "run.json").write_text(json.dumps(facts))
     write_rows(folder / "rows.jsonl", rows)
     settings = json.dumps({"files": [str(folder / "rows.jsonl")]})
     assert download.main(["--name", "c", "--settings", settings, "--output", str(folder / "data")]) == 0
     out = collect(folder, score(folder), folder / "out", reserved=False, pairs={})
+    score_file(str(folder / "rows.jsonl"), str(folder / "scored.jsonl"), Scorer(str(folder / "model")))
+    expected = [json.loads(line)["scores"] for line in (folder / "scored.jsonl").read_text().splitlines()]
+    found = [row["scores"] for row in pq.read_table(out / "scores.parquet").to_pylist()]
+    assert found == [pytest.approx(scores, abs=1e-5) for scores in expected]
+    assert found[0] != pytest.approx(found[1], abs=1e-3), "the template renders the tools"
     manifest = json.loads((out / "manifest.json").read_text())
     assert (manifest["rejects"], manifest["prompts"], manifest["pairs"]) == ({}, 3, 1)
     assert manifest["without_pair"] == {"several_turns": 2}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rewardline.core.artifacts import verify_given
 from rewardline.core.errors import UserError
 from rewardline.core.settings import JsonObject
 from rewardline.data.remote.fetched import read_fetched
@@ -14,8 +15,15 @@ from rewardline.data.stored_rows import StoredDataset
 
 
 def from_files(name: str, settings: DownloadSettings) -> Source:
-    """The rows of local files; a `UserError` if a file does not exist, or has an unknown format."""
-    return _from_inputs(name, settings, {path: Path(path) for path in expand_files(settings.files or [])})
+    """The rows of local files.
+
+    Raises:
+        UserError: a file does not exist, has an unknown format, or is a damaged result, such as pairs of scored answers.
+    """
+    files = {path: Path(path) for path in expand_files(settings.files or [])}
+    for path in files.values():
+        verify_given(path)
+    return _from_inputs(name, settings, files)
 
 
 def from_fetched(name: str, settings: DownloadSettings, manifest: Path) -> Source:

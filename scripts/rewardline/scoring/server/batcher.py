@@ -1,6 +1,7 @@
 """Requests that arrive together are scored together: a queue of bounded length, and one thread for the model."""
 
 import asyncio
+import json
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple
 
+from rewardline.data.turns import turns_of
 from rewardline.scoring.ensemble import AnyScorer
 from rewardline.scoring.rows import PromptAnswers, UnscorableError, columns
 from rewardline.tokens.store import Comparison
 
-_CHARACTERS_OF_TOKEN = 8
-"""As how many characters a token id counts against the limit of memory."""
+_CHARACTERS_OF_TOKEN, _CHARACTERS_OF_TURN = 8, 32
+"""As how many characters a token id counts against the limit of memory, and the markers around a turn."""
 
 
 class FullText(NamedTuple):
@@ -51,7 +53,7 @@ def count_answers(items: Sequence[Item]) -> int:
 
 
 def count_characters(items: Sequence[Item]) -> int:
-    """The characters of the texts of some items: a prompt with each of its answers is a text."""
+    """The characters of the texts of some items: a prompt, with its tools, and each of its answers is a text."""
     return sum(map(_characters, items))
 
 
@@ -60,7 +62,11 @@ def _characters(item: Item) -> int:
         return len(item.text)
     if isinstance(item, TokenIds):
         return _CHARACTERS_OF_TOKEN * len(item.ids)
-    return len(item.answers) * sum(len(turn["content"]) for turn in item.prompt) + sum(map(len, item.answers))
+    prompt = sum(len(turn["content"]) + _CHARACTERS_OF_TURN for turn in item.prompt)
+    if item.inputs:  # which the chat template may write before each answer
+        prompt += len(json.dumps([item.inputs.tools, dict(item.inputs.variables)]))
+    answers = (_CHARACTERS_OF_TURN * len(turns_of(answer)) + len(answer) for answer in item.answers)
+    return len(item.answers) * prompt + sum(answers)
 
 
 def score_items(scorer: AnyScorer, items: Sequence[Item]) -> list[Scored]:
