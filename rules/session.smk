@@ -119,6 +119,7 @@ def final_summary():
     texts = ["\n".join(f"{name}  {' '.join(paths)}" for name, paths in places if paths)]
     for part in (
         lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
+        lambda: summary.audits(current(audits())),
         lambda: summary.scored(current(scored())),
         lambda: summary.choices(current(selections())),
         lambda: summary.halvings(current(used_rungs())),

@@ -23,8 +23,10 @@ from rewardline.training.settings import TrainStageSettings
 from support.project import Project
 
 READERS = {
-    r"data/[^/]+/manifest\.json": ("convert_rows", "build_pairs"),
-    r"data/[^/]+/part-.*": ("convert_rows",),
+    r"remote/[^/]+/[^/]+/[^.].*": ("download_file",),
+    r"shards/data/.*/[^.][^/]*": ("download",),
+    r"data/[^/]+/manifest\.json": ("convert_rows", "build_pairs", "score_rows", "collect_scores"),
+    r"data/[^/]+/part-.*": ("convert_rows", "score_rows", "collect_scores"),
     r"shards/candidates/.*/manifest\.json": ("group_prompts", "clean_pairs", "build_pairs"),
     r"shards/candidates/.*/(prompts\.npy|signatures\.bin|words\.bin|word_counts\.npy)": ("group_prompts",),
     r"shards/candidates/.*/(rows\.npy|batches\.npy|candidates\.arrow)": ("clean_pairs",),
@@ -34,27 +36,32 @@ READERS = {
     r"shards/pairs/.*/manifest\.json": ("build_pairs", "tokenize_pairs"),
     r"shards/pairs/.*/(train|eval)/.*\.parquet": ("build_pairs", "tokenize_pairs"),
     r"shards/pairs/.*/(rows\.npy|rejects\.parquet)": ("build_pairs",),
-    r"pairs/[^/]+/stats\.json": ("join_tokens", "compare", "plot", "show"),
-    r"pairs/[^/]+/train/part-.*": ("base_model",),
-    r"pairs/[^/]+/eval/part-.*": ("evaluate", "build_probes", "plot"),
-    r"pairs/demo/eval/part-.*": ("compare",),
+    r"pairs/[^/]+/stats\.json": ("join_tokens", "compare", "plot", "show", "split_fold", "relabel_pairs"),
+    r"pairs/[^/]+/train/part-.*": ("base_model", "split_fold", "audit_labels", "relabel_pairs"),
+    r"pairs/[^/]+/eval/part-.*": ("evaluate", "build_probes", "plot", "compare", "collect_scores", "relabel_pairs"),
     r"base/.*/manifest\.json": ("tokenize_pairs", "train", "show"),
     r"base/.*/[^/.]+\.(json|jinja)": ("tokenize_pairs", "train"),
     r"base/.*\.safetensors": ("train",),
     r"shards/tokens/.*/(manifest\.json|.*\.arrow|rejects\.parquet)": ("join_tokens",),
     r"tokens/.*/manifest\.json": ("train", "evaluate", "plot", "show"),
     r"tokens/.*/train-.*\.arrow": ("train",),
-    r"tokens/.*/eval-.*\.arrow": ("train", "evaluate"),
-    r"models/[^/]+/run\.json": ("evaluate", "track", "plot", "score"),
-    r"models/[^/]+/[^/.]+\.(json|jinja|safetensors)": ("evaluate", "score"),
+    r"tokens/.*/eval-.*\.arrow": ("train", "evaluate", "score_benchmark"),
+    r"models/[^/]+/run\.json": ("evaluate", "track", "plot", "score", "score_benchmark", "score_rows"),
+    r"models/[^/]+/[^/.]+\.(json|jinja|safetensors)": ("evaluate", "score", "score_benchmark", "score_rows"),
     r"models/[^/]+/log\.jsonl": ("track", "plot"),
     r"evals/.*/metrics\.json": ("compare", "summarize", "evaluation_card", "track", "plot", "show"),
-    r"evals/.*/scores\.parquet": ("compare", "plot"),
+    r"evals/.*/scores\.parquet": ("compare", "plot", "audit_labels"),
+    r"shards/scores/.*\.(json|scores)": ("evaluate",),
+    r"shards/scored/[^/]+/[0-9]+/[^.].*": ("collect_scores",),
+    r"scores/[^/]+/manifest\.json": ("plot", "show"),
+    r"audits/[^/]+/audit\.json": ("relabel_pairs", "plot"),
+    r"audits/[^/]+/labels\.parquet": ("relabel_pairs",),
+    r"audits/[^/]+/suspects\.parquet": ("plot",),
     r"comparisons\.json": ("plot", "show"),
     r"(suspects\.parquet|summary\.tsv)": ("plot",),
 }
 """The programs that read an artifact, by a pattern of its path in `results/`; `show` is the final summary."""
-OUTPUTS = ("--output", "--shard", "--shards", "--checkpoints", "--trackers", "--suspects")
+OUTPUTS = ("--output", "--shard", "--shards", "--parts", "--checkpoints", "--trackers", "--suspects")
 MANIFESTS = (artifacts.MANIFEST, "stats.json", "run.json", "metrics.json")
 
 Kind = Literal["byte", "cut", "lost", "swapped"]
@@ -77,10 +84,11 @@ class RepeatedError(Exception):
 class Damage:
     """A finished project that is damaged and put back; the current folder must be that of the project."""
 
-    def __init__(self, project: Project, scratch: Path) -> None:
+    def __init__(self, project: Project, scratch: Path, *arguments: str) -> None:
+        """`arguments`: those with which `snakemake` has made the results, such as a configuration."""
         self._intact, self._out = scratch / "intact", scratch / "out"
         shutil.copytree("results", self._intact)
-        listed = project.run("--cores", "2", "--dry-run", "--forceall", "--printshellcmds").stdout
+        listed = project.run("--cores", "2", "--dry-run", "--forceall", "--printshellcmds", *arguments).stdout
         listed = re.sub(r"\$\(dirname (.+?)/[^/]+\)", r"\1", re.sub(r" --log \S+", "", listed))
         self._jobs = [(name, shlex.split(text)) for name, text in re.findall(r"python scripts/(\w+)\.py (.*)", listed)]
         questions = ["--prompt", "p", "--answer", "a"]
@@ -112,9 +120,10 @@ class Damage:
         """Whether a command names the file, its folder, or a manifest that is in its folder or names that."""
         if job[0] == "show":
             return True
-        for name, option in pairwise(job[1]):
+        for name, value in pairwise(job[1]):
+            option = value.partition("=")[2] if value.startswith("--") else value
             one = Path(option)
-            if option.startswith("results/") and name not in ("--output", "--shard"):
+            if option.startswith("results/") and name not in ("--output", "--shard", "--parts"):
                 if one == path or (one.parent if one.suffix else one) in path.parents[:2]:
                     return True
                 if (
@@ -130,7 +139,8 @@ class Damage:
         `again`: the program is started again where it has been before, as by Snakemake after an edit.
 
         That is the message of the `UserError`, or `repeated`, `equal` or `silent` for results that are made again,
-        equal or not known to be so, or else the name of another error.
+        equal or not known to be so, `unread` for a program that writes what it writes without the damage, or else the
+        name of another error.
         """
         path = chance.choice(self._written if again else self._read)
         self.restore()
@@ -139,15 +149,12 @@ class Damage:
             jobs = [job for job in jobs if job[0] != "score"]
         program, options = chance.choice(jobs)
         self._damage(path, kind, chance)
-        artifacts._hashes.cache_clear()
-        hashing._XXH3.clear()
-        shutil.rmtree(self._out, ignore_errors=True)
+        self._forget()
         try:
             if again:
                 outcome = self._run_again(program, options, path)
             else:
-                self._run(program, self._elsewhere(program, options))
-                outcome = "silent"
+                outcome = self._read_by(program, self._elsewhere(program, options))
         except RepeatedError:
             outcome = "repeated"
         except UserError as error:
@@ -155,6 +162,24 @@ class Damage:
         except Exception as error:
             outcome = f"{type(error).__name__}: {error}"
         return Change(path, kind, program, again), outcome
+
+    def _read_by(self, program: str, options: list[str]) -> str:
+        """Have a program read damaged results, and if it says nothing, intact ones; whether it made a difference."""
+        self._run(program, options)
+        written = self._written_elsewhere()
+        self.restore()
+        self._forget()
+        self._run(program, options)
+        return "unread" if written and written == self._written_elsewhere() else "silent"
+
+    def _written_elsewhere(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in self._out.rglob("*") if path.is_file()}
+
+    def _forget(self) -> None:
+        """Have files hashed again, and remove what was written elsewhere."""
+        artifacts._hashes.cache_clear()
+        hashing._XXH3.clear()
+        shutil.rmtree(self._out, ignore_errors=True)
 
     def _damage(self, path: Path, kind: Kind, chance: random.Random) -> None:
         content = bytearray(path.read_bytes())
@@ -176,7 +201,8 @@ class Damage:
         """The options with other folders to write to."""
         values = dict(pairwise(options))
         names = [name for name in OUTPUTS if name in values and name != "--shards"]
-        names += ["--shards"] * (program == "evaluate")
+        computes = program == "evaluate" and values.get("--shares", "--").startswith("--")
+        names += ["--shards"] * (computes or program == "score_benchmark")
         names = [name for name in names if name != "--suspects" or program == "compare"]
         moved = {values[name]: str(self._out / name) for name in names}
         return [moved.get(option, option) for option in options]
@@ -185,9 +211,11 @@ class Damage:
         values = dict(pairwise(options))
         if program == "show":
             manifests = ("pairs/*/stats.json", "tokens/*/*/manifest.json", "base/*/manifest.json")
-            intact = [sorted(self._intact.glob(one)) for one in (*manifests, "evals/*/*/metrics.json")]
+            others = ("evals/*/*/metrics.json", "scores/*/manifest.json")
+            intact = [sorted(self._intact.glob(one)) for one in (*manifests, *others)]
             found = [["results" / path.relative_to(self._intact) for path in paths] for paths in intact]
             summary.account(found[0], found[1], found[2])
+            summary.scored(found[4])
             summary.final_summary(found[3], comparisons=Path("results/comparisons.json"))
             return
         if program != "train":
@@ -243,8 +271,8 @@ def _no_work() -> Iterator[None]:
 
 
 def is_noticed(change: Change, outcome: str) -> bool:
-    """Whether damage is named together with a remedy, or what was damaged is made again."""
-    if change.again and outcome in ("equal", "repeated"):
+    """Whether damage is named together with a remedy, has no effect, or what was damaged is made again."""
+    if outcome in ("equal", "repeated") if change.again else outcome == "unread":
         return True
     # Where a file has the content of another, its folder is what does not fit together.
     named = str(change.path.parent if change.kind == "swapped" else change.path)

@@ -13,8 +13,8 @@ from typing import Any
 class FileServer(ThreadingHTTPServer):
     """Serves `files`, with entity tags, dates or neither, and ranges."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.headers: list[dict[str, str]] = []
@@ -77,9 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[FileServer]:
-    """A server of files that runs until the block ends."""
-    server = FileServer()
+def serving(port: int = 0) -> Iterator[FileServer]:
+    """A server of files that runs until the block ends, on a free port if it is 0."""
+    server = FileServer(port)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:

@@ -12,7 +12,8 @@ from rewardline.data.pairs.manifests import MixtureStatistics
 from rewardline.data.pairs.probes import made_by_rule
 from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import BenchmarkComparison, ComparisonsFile, Difference, LearningCurve
-from rewardline.evaluation.labels.suspects import SUSPECTS, AuditResult, Suspect, read_suspects
+from rewardline.evaluation.labels.audit_result import AuditResult
+from rewardline.evaluation.labels.suspects import SUSPECTS, Suspect, read_suspects
 from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, left_out_lines, read_all_results
 from rewardline.scoring.manifests import ScoredAnswers

@@ -16,6 +16,7 @@ from rewardline.core.files import atomic_file
 from rewardline.data.pairs.left_out import PairsAccount, TokensAccount
 from rewardline.evaluation.choices import ChosenRun
 from rewardline.evaluation.comparisons import ComparisonsFile
+from rewardline.evaluation.labels.audit_result import AuditResult
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult, Rates, left_out_lines, printable, read_all_results
 from rewardline.evaluation.settings import HELD_OUT
@@ -53,7 +54,8 @@ SCREEN = 48
 ROWS_SHOWN = 12
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
 NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN, RUNGS_SHOWN, SCORED_SHOWN = 4, 4, 6, 7, 2, 3, 8
-"""Lines on noise, learning curves, choices, what became of the data, runs that are left out, halving, and scoring."""
+AUDITS_SHOWN = 4
+"""Lines on noise, learning curves, choices, what became of the data, runs left out, halving, scoring, and audits."""
 BOARDS_SHOWN = 2
 SUBSETS_SHOWN, LEAST_SUBSETS = 12, 4
 ENTRIES_SHOWN = 4
@@ -163,6 +165,11 @@ def scored(manifests: Sequence[Path], width: int = 100) -> str:
     """What was scored, lost and left out, as lines; `manifests` are of scoring jobs."""
     lines = [line for path in manifests for line in ScoredAnswers.read(path).lines()]
     return "\n".join(_first([_wrapped(line, width) for line in lines], SCORED_SHOWN))
+
+
+def audits(results: Sequence[Path], width: int = 100) -> str:
+    """What audits of labels found, as lines; `results` are `audit.json` files."""
+    return "\n".join(_first([_wrapped(AuditResult.read(path).line(), width) for path in results], AUDITS_SHOWN))
 
 
 def halvings(rungs: Sequence[Path], width: int = 100) -> str:

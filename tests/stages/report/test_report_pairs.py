@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.evaluation.labels.suspects import AuditResult
+from rewardline.evaluation.labels.audit_result import AuditResult
 
 from support.results_folder import Page, Results
 

@@ -134,7 +134,7 @@ def test_a_file_is_compared_with_its_manifest_and_what_is_linked_with_it_is_made
     assert not (folder / "manifest.json").exists()
 
 
-def test_what_a_user_names_is_compared_with_its_hash_and_nothing_is_removed(folder: Path, tmp_path: Path) -> None:
+def test_what_a_user_names_is_compared_with_its_hash_and_nothing_is_removed(folder: Path) -> None:
     path, manifest = folder / "part" / "x", folder / "manifest.json"
     verify_given(path)
     (folder / "own").write_text("a user's own file")

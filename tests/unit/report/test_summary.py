@@ -17,6 +17,7 @@ from rewardline.evaluation.results import read_results
 from rewardline.report.summary import (
     SCREEN,
     abrupt_end,
+    audits,
     choices,
     failure_message,
     final_summary,
@@ -231,6 +232,17 @@ def test_all_that_a_large_sweep_has_to_say_fits_on_a_screen(tmp_path: Path) -> N
     assert "sweep-lr=0e-05,loss=kwise,weight_decay=0 is left out" in " ".join(text.split())
     assert len("\n\n".join([text, *others]).splitlines()) <= SCREEN + 2
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_audits_say_what_they_found_and_what_was_not_judged(tmp_path: Path) -> None:
+    found = {"mixture": "demo", "run": "r", "folds": 4, "n": 1200, "wrong": 96.4, "contradicted": 203, "unscored": 7}
+    paths = [tmp_path / f"{k}.json" for k in range(9)]
+    for k, path in enumerate(paths):
+        path.write_text(json.dumps({"name": f"check{k}", **found}))
+    first, *_, last = audits(paths).splitlines()
+    assert first.startswith("check0: about 96 of 1,200 training labels of demo are wrong, 203 are contradicted by")
+    assert "7 pairs were not judged" in " ".join(audits(paths[:1]).split()) and "more lines in the report" in last
+    assert audits([]) == ""
 
 
 def test_final_summary_averages_subsets_over_seeds(tmp_path: Path) -> None:

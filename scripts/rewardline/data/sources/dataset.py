@@ -18,7 +18,7 @@ def from_files(name: str, settings: DownloadSettings) -> Source:
     """The rows of local files.
 
     Raises:
-        UserError: a file does not exist, has an unknown format, or is a damaged result, such as pairs of scored answers.
+        UserError: a file does not exist, has an unknown format, or is a result that is damaged.
     """
     files = {path: Path(path) for path in expand_files(settings.files or [])}
     for path in files.values():

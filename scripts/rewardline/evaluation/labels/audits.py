@@ -18,8 +18,9 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import atomic_folder
 from rewardline.data.parquet import read_rows
 from rewardline.data.schema import hash_texts
+from rewardline.evaluation.labels.audit_result import AuditResult
 from rewardline.evaluation.labels.find_suspects import find_suspects
-from rewardline.evaluation.labels.suspects import SUSPECTS, AuditResult, write_suspects
+from rewardline.evaluation.labels.suspects import SUSPECTS, write_suspects
 from rewardline.evaluation.metrics.labels import wrong_labels
 from rewardline.evaluation.preferences import Preferences
 from rewardline.evaluation.scores import read_table

@@ -7,13 +7,11 @@ from typing import Annotated, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
 
 from rewardline.core.artifacts import verify
 from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.files import atomic_file
 from rewardline.data.schema import PAIR_SCHEMA, Message, arrow_schema
-from rewardline.evaluation.results import Count, Name, Number, ResultFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +43,6 @@ SUSPECTS: Final = "suspects.parquet"
 SCHEMA: Final = arrow_schema(Suspect)
 PAIR_COLUMNS: Final = [name for name in SCHEMA.names if name in PAIR_SCHEMA.names]
 """The columns that are those of the pair."""
-
-
-class AuditResult(ResultFile):
-    """The content of `audit.json`.
-
-    `n` labels of `mixture` were judged by as many models as `folds`, trained as `run`; about `wrong` of them are
-    estimated to be wrong, and `contradicted` are by the models. `unscored`: training pairs that no model scored, such
-    as ties.
-    """
-
-    content = "an audit of labels"
-    stage = "audit_labels"
-
-    name: Name
-    mixture: Name
-    run: Name
-    folds: Count
-    n: Count
-    wrong: Number
-    contradicted: Count
-    unscored: Count = Field(0)
 
 
 def write_suspects(path: Path, suspects: Sequence[Suspect]) -> None:
