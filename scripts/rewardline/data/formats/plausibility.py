@@ -48,6 +48,7 @@ _MESSAGE_KEYS: Final = (
 _WRITERS: Final = re.compile(
     r"model|system|source|author|annotator|rater|worker|user|policy|generator|seed|name|id$", re.I
 )
+_OF_A_SIDE: Final = re.compile(r"(?<![a-z0-9])(a|b|1|2|chosen|rejected|first|second)(?![a-z0-9])")
 _MARKERS: Final = re.compile(
     r"<[|\uff5c][\w\u2581]{2,40}[|\uff5c]>|</?(start_of_turn|end_of_turn|user|assistant|system)>"
     r"|\[/?INST\]|<</?SYS>>|^### (Instruction|Response|Human|Assistant):|\bUSER:(?=[\s\S]*\bASSISTANT:)",
@@ -102,17 +103,31 @@ def doubt(rows: Sequence[RowFields], settings: FormatSettings) -> str:
 
 
 def _several_forms(rows: Sequence[RowFields], settings: FormatSettings) -> str:
-    """Which column of scores writes numbers in more than one way, as 4/5 and 4: they are not comparable."""
+    """Which scores that are compared are written in more than one way, as 4/5 and 4: they are not comparable."""
     named = {*settings.fields.values(), *settings.attributes}
-    forms: dict[str, dict[str, str]] = defaultdict(dict)
-    for key, value in (cell for row in rows for cell in row.record.items()):
-        if key in named or any(word in key.lower() for word in (*SYNONYMS["score"], "margin")):
-            text = str(value) if isinstance(value, int | float | str) else ""
-            form, number = number_form(text)
+    forms: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
+    for path, value in (cell for row in rows for cell in _scalars(row.record)):
+        if path in named or any(word in path.lower() for word in (*SYNONYMS["score"], "margin")):
+            form, number = number_form(str(value))
             if math.isfinite(number):
-                forms[key].setdefault(form, text)
-    several = [f"{key} ({', '.join(found.values())})" for key, found in forms.items() if len(found) > 1]
+                forms[_OF_A_SIDE.sub("*", path.lower())].setdefault(form, (path, str(value)))
+    several = []
+    for found in (found.values() for found in forms.values() if len(found) > 1):
+        paths = " and ".join(dict.fromkeys(path for path, _ in found))
+        several.append(f"{paths} ({', '.join(text for _, text in found)})")
     return f"numbers are written in several ways in {', '.join(several)}: write each column in one" if several else ""
+
+
+def _scalars(value: object, path: str = "") -> Iterator[tuple[str, int | float | str]]:
+    """The texts and numbers in a row, with their paths, which are equal for all items of a list."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _scalars(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _scalars(item, path if path.endswith("[*]") else f"{path}[*]")
+    elif isinstance(value, int | float | str):
+        yield path, value
 
 
 def are_ids(texts: Iterable[str]) -> bool:

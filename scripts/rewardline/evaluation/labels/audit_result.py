@@ -1,4 +1,4 @@
-"""`audit.json`: what an audit of labels has found; Snakemake's own process shows it, so that this imports nothing slow."""
+"""`audit.json`, what an audit of labels has found. Snakemake's own process reads it: nothing slow is imported."""
 
 from pydantic import Field
 

@@ -496,6 +496,29 @@ def test_a_column_that_writes_numbers_in_several_ways_asks(other: object) -> Non
     assert f"score_a (4/5, {other})" in explanation
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        ({"answers": [["a b.", "c d."]], "scores": [["80%", "0.3"]]}, "scores[*] (80%, 0.3)"),
+        (
+            {"answers": [[{"text": "a b.", "score": "4/5"}, {"text": "c d.", "score": 2}]]},
+            "answers[*].score (4/5, 2)",
+        ),
+        (
+            {"response_a": GOOD, "response_b": BAD, "score_a": ["90%"], "score_b": [0.4]},
+            "score_a and score_b (90%, 0.4)",
+        ),
+        (
+            {"response_a": GOOD, "response_b": BAD, "score_a": [["\u2605\u2605", 1]], "score_b": [[1, 2]]},
+            "score_a[*] (\u2605\u2605, 1)",
+        ),
+    ],
+)
+def test_numbers_that_are_compared_are_written_in_one_way(columns: dict[str, list[Any]], shown: str) -> None:
+    chosen, explanation = choose(rows(prompt=Q, **columns), FormatSettings())
+    assert chosen is None and shown in explanation
+
+
 @pytest.mark.parametrize("value", ["1,234", "four", "5/0", "n/a", "2024/05/01"])
 def test_a_score_that_is_no_number_or_might_be_two_is_quoted(value: str) -> None:
     record = {"prompt": Q[0], "response_a": GOOD[0], "response_b": BAD[0], "score_a": value, "score_b": 1}
