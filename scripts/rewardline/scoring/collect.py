@@ -155,6 +155,7 @@ class _Collection:
         self.rows = rows
         self._settings, self._out = settings, out
         self._rejected: Counter[str] = Counter()
+        self._changed: Counter[str] = Counter()
         self._without: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._rejects = RejectWriter(out)
@@ -188,6 +189,8 @@ class _Collection:
             self._rejects.add(self._settings.name, row.file, row.row, reason, detail)
             return {"error": detail}
         parsed: PromptAnswers = parse_row(record)
+        if parsed.ignored:
+            self._changed[parsed.ignored] += 1
         prompt = canonical([dict(turn) for turn in parsed.prompt])
         key = hash_id(prompt)
         if self._prompts is not None:
@@ -240,6 +243,7 @@ class _Collection:
             answers=self._answers,
             prompts=prompts,
             cut=cut,
+            changed=dict(sorted(self._changed.items())),
             score_mean=total / distinct if distinct else None,
             best_mean=best_total / prompts if prompts else None,
             pairs=None if pairs is None else made,

@@ -4,9 +4,10 @@ import io
 import json
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
@@ -52,11 +53,13 @@ class FileScoring:
     bar: "tqdm[NoReturn]"
     rows: int = 0
     errors: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
 
     def new_columns(self, values: Sequence[RowValue], numbers: Sequence[int]) -> list[JsonObject]:
         """The new columns of each row: its scores, or an error, which is logged too."""
         parsed = [self._parsed(value, number) for value, number in zip(values, numbers, strict=True)]
         good = [row for row in parsed if isinstance(row, PromptAnswers)]
+        self.ignored.update(row.ignored for row in good if row.ignored)
         scored = iter(self.scorer.score(*columns(good)))
         results: list[JsonObject] = []
         for row, number in zip(parsed, numbers, strict=True):
@@ -118,6 +121,8 @@ def score_file(source: str, target: str, scorer: "AnyScorer", prefix: str = "") 
                 out.write(line + "\n")
     if not job.rows:
         log.warning("%s has no rows", label)
+    for what, count in job.ignored.items():
+        log.warning("%s: %s in %d rows", label, what, count)
     if job.errors:
         log.warning("%d of %d rows could not be scored; each says why in `%serror`", job.errors, job.rows, prefix)
     return job.errors

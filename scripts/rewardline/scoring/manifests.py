@@ -8,8 +8,8 @@ class ScoredAnswers(Manifest):
     """The manifest of a scored file or dataset.
 
     `rows`, of which those without a score are in `rejects`, by reason; `cut`: prompts that lost their beginning, to fit
-    into the model; `score_mean` over all answers, `best_mean` over the best ones of each prompt, both None without any.
-    `pairs` for the next round are None where none were asked for; `without_pair`: prompts that give none, by reason;
+    into the model; `changed`: rows that lost a part, by what it is; `score_mean` over all answers, `best_mean` over the
+    best ones of each prompt, both None without any. `pairs` for the next round are None where none were asked for; `without_pair`: prompts that give none, by reason;
     `pairs_left_out`: further pairs of the other prompts, by reason.
     """
 
@@ -20,6 +20,7 @@ class ScoredAnswers(Manifest):
     answers: int
     prompts: int
     cut: int
+    changed: dict[str, int] = {}
     score_mean: float | None
     best_mean: float | None
     pairs: int | None
@@ -37,6 +38,7 @@ class ScoredAnswers(Manifest):
             lines.append(f"{self.name}: lost {Loss(self.rejects, self.rows, 'rows')}")
         if self.cut:
             lines.append(f"{self.name}: {self.cut:,} prompts are cut to the length of the model")
+        lines += [f"{self.name}: {what} in {count:,} rows" for what, count in self.changed.items()]
         if self.pairs is not None:
             lines.append(f"{self.name}: {self.pairs:,} pairs for the next round{self._no_pairs()}")
         return lines

@@ -53,13 +53,14 @@ class AnswerScores(list[float]):
 class PromptAnswers(NamedTuple):
     """A prompt, its answers, and the names of their scores: one for all of a list, else one each.
 
-    `inputs`: the tools and variables of its row for the chat template.
+    `inputs`: the tools and variables of its row for the chat template; `ignored`: which of these are none, and why.
     """
 
     prompt: Prompt
     answers: list[str]
     names: tuple[str, ...]
     inputs: TemplateInputs = NO_INPUTS
+    ignored: str = ""
 
     def named(self, scores: Sequence[float]) -> JsonObject:
         """The scores by their names, and what is `beside` them."""
@@ -149,7 +150,7 @@ def _parsed(row: Mapping[str, object]) -> PromptAnswers:
     prompt = with_system_prompt(prompt or [], fields)
     if not any(turn["content"] for turn in prompt):
         raise Reject("empty_prompt", "has no `prompt`, or an empty one; it must be a text or a list of messages")
-    return PromptAnswers(prompt, answers, names, read_inputs(fields)[0])
+    return PromptAnswers(prompt, answers, names, *read_inputs(fields))
 
 
 def _with_one_prompt(row: Mapping[str, object]) -> dict[str, object]:

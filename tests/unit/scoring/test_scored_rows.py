@@ -19,6 +19,7 @@ from rewardline.core.hashing import file_sha256
 from rewardline.data.parquet import read_rows
 from rewardline.scoring import row_shards
 from rewardline.scoring.files import score_file
+from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.scoring.text_scorer import Scorer
 
 from support.data_stages import build, write_rows
@@ -224,7 +225,9 @@ def test_what_is_in_the_way_is_named(place: Path, tmp_path: Path) -> None:
     assert {"scores", "new_scores", "new_score", "new_error"} <= set(table.column_names)
 
 
-def test_answers_with_tools_or_turns_are_scored_and_give_no_pair(place: Path, tmp_path: Path) -> None:
+def test_answers_with_tools_or_turns_are_scored_and_give_no_pair(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tools = [{"type": "function", "function": {"name": "map", "parameters": {"type": "object", "properties": {}}}}]
     call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "map", "arguments": {}}}]}
     turns = [call, {"role": "tool", "content": "North."}, {"role": "assistant", "content": "Go north."}]
@@ -232,6 +235,7 @@ def test_answers_with_tools_or_turns_are_scored_and_give_no_pair(place: Path, tm
         {"prompt": "Which way?", "answers": ["North.", "South."]},
         {"prompt": "Which way?", "answers": ["North.", "South."], "tools": tools},
         {"prompt": "And back?", "answers": [turns, "South."], "tools": tools},
+        {"prompt": "Which way?", "answers": ["North.", "South."], "tools": "a map"},
     ]
     folder = tmp_path / "tools"
     (folder / "data").parent.mkdir()
@@ -248,6 +252,9 @@ def test_answers_with_tools_or_turns_are_scored_and_give_no_pair(place: Path, tm
     assert download.main(["--name", "c", "--settings", settings, "--output", str(folder / "data")]) == 0
     out = collect(folder, score(folder), folder / "out", reserved=False, pairs={})
     score_file(str(folder / "rows.jsonl"), str(folder / "scored.jsonl"), Scorer(str(folder / "model")))
+    ignored = "tools ignored, as it is not a list of JSON schemas, in 1 rows"
+    assert f"rows.jsonl: {ignored}" in capsys.readouterr().err
+    assert f"c: {ignored}" in ScoredAnswers.read(out / "manifest.json").lines()
     expected = [json.loads(line)["scores"] for line in (folder / "scored.jsonl").read_text().splitlines()]
     found = [row["scores"] for row in pq.read_table(out / "scores.parquet").to_pylist()]
     assert found == [pytest.approx(scores, abs=1e-5) for scores in expected]
