@@ -333,21 +333,6 @@ def test_only_those_with_the_token_are_served(server: Server) -> None:
             assert client.get("/health").status_code == 200
 
 
-def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
-    body = {"prompt": QUESTION, "answers": ["They are 7."]}
-    with server.client() as client, ThreadPoolExecutor(1) as pool:
-        reply = pool.submit(lambda: client.post("/score", json=body))
-        time.sleep(0.1)  # it waits for further requests now
-        server.process.send_signal(signal.SIGTERM)
-        assert reply.result().json()["scores"] == pytest.approx(server.expected(QUESTION, ["They are 7."]), abs=1e-5)
-    assert server.process.wait(30) == 0
-    text = server.log.read_text()
-    assert text.rstrip().endswith("stopped")
-    assert TOKEN not in text
-    with pytest.raises(httpx.TransportError):
-        httpx.get(server.url + "/health")
-
-
 @pytest.mark.parametrize(
     ("options", "token", "message"),
     [
@@ -424,3 +409,19 @@ def test_trl_trains_a_policy_on_the_rewards_of_the_server(
     for prompt, completion, value in zip(prompts, completions, rewards, strict=True):
         is_text = "\0" not in completion and completion.strip()
         assert value == (pytest.approx(server.expected(prompt, [completion])[0], abs=1e-5) if is_text else None)
+
+
+def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
+    """The last test, as it ends the server."""
+    body = {"prompt": QUESTION, "answers": ["They are 7."]}
+    with server.client() as client, ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(lambda: client.post("/score", json=body))
+        time.sleep(0.1)  # it waits for further requests now
+        server.process.send_signal(signal.SIGTERM)
+        assert reply.result().json()["scores"] == pytest.approx(server.expected(QUESTION, ["They are 7."]), abs=1e-5)
+    assert server.process.wait(30) == 0
+    text = server.log.read_text()
+    assert text.rstrip().endswith("stopped")
+    assert TOKEN not in text
+    with pytest.raises(httpx.TransportError):
+        httpx.get(server.url + "/health")
