@@ -3,7 +3,8 @@
 Error rate and loss fall with the number n of training pairs about as a power law, `floor + scale * n^-exponent`
 (Hestness et al. 2017, arXiv 1712.00409; the review of Viering and Loog 2021, arXiv 2103.10948). It is fitted to the
 logarithms by generalized least squares: all runs are judged on the same prompts, so that their errors go up and down
-together, which"""
+together, which the covariance of their means has. Every floor that the data does not exclude counts for the interval.
+"""
 
 import math
 import re
@@ -133,35 +134,21 @@ def _curves(
             CurvePoint(fraction=facts[entry.runs[0]].fraction, pairs=n, runs=entry.runs, value=v, low=v - h, high=v + h)
             for entry, n, v, h in zip(group, pairs, values.tolist(), half.tolist(), strict=True)
         ]
-        law, exponents, gains = (
-            laws[0],
-            [one.exponent_interval() for one in laws],
-            [one.gain(pairs[-1]) for one in laws],
-        )
-        curves.append(
-            LearningCurve.model_validate(
-                {
-                    **{
-                        "name": name,
-                        "benchmark": board.benchmark,
-                        "mixture": group[0].members[0].mixture,
-                        "metric": metric,
-                    },
-                    **{
-                        "points": points,
-                        "exponent": law.exponent,
-                        "scale": math.exp(law.log_scale),
-                        "floor": law.floor,
-                    },
-                    **{"exponent_low": min(low for low, _ in exponents), "exponent_high": max(h for _, h in exponents)},
-                    **{
-                        "gain": gains[0][0],
-                        "gain_low": min(g[1] for g in gains),
-                        "gain_high": max(g[2] for g in gains),
-                    },
-                }
-            )
-        )
+        exponents = [one.exponent_interval() for one in laws]
+        gains = [one.gain(pairs[-1]) for one in laws]
+        facts_of_law = {
+            "exponent": laws[0].exponent,
+            "exponent_low": min(low for low, _ in exponents),
+            "exponent_high": max(high for _, high in exponents),
+            "scale": math.exp(laws[0].log_scale),
+            "floor": laws[0].floor,
+            "gain": gains[0][0],
+            "gain_low": min(low for _, low, _ in gains),
+            "gain_high": max(high for _, _, high in gains),
+        }
+        mixture = group[0].members[0].mixture
+        names = {"name": name, "benchmark": board.benchmark, "mixture": mixture, "metric": metric}
+        curves.append(LearningCurve.model_validate({**names, "points": points, **facts_of_law}))
     return curves
 
 

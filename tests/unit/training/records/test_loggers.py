@@ -111,9 +111,11 @@ def test_tensorboard_shows_curves_and_benchmarks_as_one_run(tracked: Tracked) ->
     tracked.check({tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags})
 
 
-def wandb_records(data: bytes) -> Iterator[bytes]:
+def wandb_records(path: Path) -> Iterator[Any]:
     """The records of a .wandb file: LevelDB's log format, blocks of 32 KiB with parts of records, after 7 bytes."""
-    position, record = 7, b""
+    from wandb.proto import wandb_internal_pb2
+
+    data, position, record = path.read_bytes(), 7, b""
     while position < len(data):
         left = 32768 - position % 32768
         length, kind = struct.unpack_from("<HB", data, position + 4) if left >= 7 else (0, 0)
@@ -123,19 +125,17 @@ def wandb_records(data: bytes) -> Iterator[bytes]:
         record += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            yield record
+            message = wandb_internal_pb2.Record()
+            message.ParseFromString(record)
+            yield message
             record = b""
 
 
 def test_wandb_has_one_offline_run_with_its_group_and_what_is_to_be_synced(tracked: Tracked) -> None:
-    from wandb.proto import wandb_internal_pb2
-
     points: Points = defaultdict(dict)
     runs = set()
     (path,) = (tracked.folder / "trackers" / "wandb").glob("offline-run-*/*.wandb")
-    for data in wandb_records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    for record in wandb_records(path):
         if record.WhichOneof("record_type") == "run":
             runs.add((record.run.run_id, record.run.project, record.run.run_group, *record.run.tags))
         for item in record.history.item:
@@ -198,6 +198,30 @@ def seen(run: str, **changes: Any) -> TrackedRun:
 )
 def test_seeds_and_cells_are_a_group_and_keep_names_of_their_own(run: str, group: str, renamed: str) -> None:
     assert (seen(run).group, seen(run).name("new"), seen(run).name(None)) == (group, renamed, run)
+
+
+def test_the_cells_of_a_sweep_are_one_group_in_every_tracker(tmp_path: Path) -> None:
+    results, output = Results(tmp_path / "results"), tmp_path / "results" / "tracked.json"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    env |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "MLFLOW_TRACKING_URI": f"file:{tmp_path}/mlruns"}
+    cells = ("s-lr=0.1-seed0", "s-lr=0.2-seed0")
+    for cell in cells:
+        results.eval(cell)
+        results.model(cell, steps=5, sweep="s")
+        settings = json.dumps({"run": cell, "loggers": ["wandb", "mlflow", "trackio"]})
+        parts = ["--settings", settings, "--metrics", str(tmp_path / f"results/evals/{cell}/eval/metrics.json")]
+        place = ["--model", str(tmp_path / f"results/models/{cell}"), "--output", str(output)]
+        done = forks.run([sys.executable, str(SCRIPTS / "track.py"), *parts, *place], env=env)
+        assert done.returncode == 0, done.stdout
+    trackers = tmp_path / "results" / "trackers"
+    files = trackers.glob("wandb/offline-run-*/*.wandb")
+    records = [record.run for path in files for record in wandb_records(path) if record.HasField("run")]
+    assert {(one.run_group, one.display_name) for one in records} == {("s", cell) for cell in cells}
+    assert [path.read_text() for path in tmp_path.glob("mlruns/*/*/tags/group")] == ["s", "s"]
+    (path,) = trackers.glob("trackio/*.db")
+    with sqlite3.connect(path) as database:
+        configs = [json.loads(text) for (text,) in database.execute("SELECT config FROM configs")]
+    assert [config["_Group"] for config in configs] == ["s", "s"]
 
 
 def test_a_list_of_names_is_a_mapping_without_options() -> None:
