@@ -2,9 +2,10 @@
 
     python benchmarks/coverage.py --repeats 2000
 
-Prints three Markdown tables: the coverage of the interval of one run, of the interval of a run with several seeds, and
-how often equal runs are said to differ. Skill differs between seeds, by about three points, and difficulty between
-prompts; nothing else is right or wrong about a run.
+Prints four Markdown tables: the coverage of the interval of one run, of the interval of a run with several seeds, how
+often equal runs are said to differ, and how often `select` says it of equal settings of which some scatter ten times
+as far between seeds as the others. Skill differs between seeds, by about three points, and difficulty between prompts;
+nothing else is right or wrong about a run.
 """
 
 import argparse
@@ -13,16 +14,19 @@ import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
-from rewardline.evaluation.leaderboards import over_seeds
+from rewardline.evaluation.leaderboards import entries, over_seeds
 from rewardline.evaluation.metrics.intervals import mean_interval
+from rewardline.evaluation.selection import choice_between
+from rewardline.evaluation.settings import SelectSettings
 
-from support.seeds import compared, seeds_of_recipes
+from support.seeds import compared, scored, seeds_of_recipes
 
 
 def of_one_run(repeats: int, rng: np.random.Generator) -> None:
@@ -74,6 +78,26 @@ def of_differences(repeats: int, rng: np.random.Generator) -> None:
         print(f"| {recipes} | " + " | ".join(f"{one:.1%}" for one in cells) + " |", flush=True)
 
 
+def of_choices(repeats: int, rng: np.random.Generator) -> None:
+    """How often a choice calls a difference between equal settings more than noise; without Welch's interval, too."""
+    settings, counts = SelectSettings(name="best", benchmark="eval", share=0.5), (2, 3, 5)
+    print("\n| settings | that scatter more | " + " | ".join(f"{one} seeds" for one in counts) + " |")
+    print("|---|---|" + "---|" * len(counts))
+    for recipes in (4, 12):
+        for wide in (1, recipes // 2):
+            scatters, cells = [0.3] * wide + [0.03] * (recipes - wide), []
+            for seeds in counts:
+                alarms = []
+                for _ in range(repeats):
+                    results, pairs = scored(seeds_of_recipes(rng, recipes, seeds, 500, 0.75, scatters))
+                    chosen = choice_between(settings, entries(results), pairs)
+                    with mock.patch("rewardline.evaluation.compare._welch_error", return_value=0.0):
+                        without = choice_between(settings, entries(results), pairs)
+                    alarms.append([len(one.within_noise) < recipes - 1 for one in (chosen, without)])
+                cells.append("{:.1%}, without {:.1%}".format(*np.mean(alarms, axis=0)))
+            print(f"| {recipes} | {wide} | " + " | ".join(cells) + " |", flush=True)
+
+
 def main() -> int:
     """Simulate and print."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,6 +107,7 @@ def main() -> int:
     of_one_run(args.repeats, rng)
     of_several_seeds(args.repeats, rng)
     of_differences(args.repeats, rng)
+    of_choices(args.repeats, rng)
     return 0
 
 

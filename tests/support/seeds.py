@@ -1,6 +1,6 @@
 """Simulated seeds of equal recipes, and their comparison."""
 
-import math
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -14,10 +14,20 @@ from rewardline.evaluation.preferences import Preferences
 from rewardline.evaluation.results import EvaluationResult
 
 
-def seeds_of_recipes(rng: np.random.Generator, recipes: int, seeds: int, prompts: int, accuracy: float) -> Any:
-    """Whether each seed of equal recipes is right on each prompt: seeds differ in skill, prompts in difficulty."""
-    scatter, noise = 0.15, 0.5  # about 3 points between seeds
-    middle = stats.norm.ppf(accuracy) * math.sqrt(1 + scatter**2 + noise**2)
+def seeds_of_recipes(
+    rng: np.random.Generator,
+    recipes: int,
+    seeds: int,
+    prompts: int,
+    accuracy: float,
+    scatters: Sequence[float] = (0.15,),
+) -> Any:
+    """Whether each seed of equal recipes is right on each prompt: seeds differ in skill, prompts in difficulty.
+
+    `scatters`: of the seeds of each recipe, or of all of them; 0.15 is about 3 points.
+    """
+    scatter, noise = np.reshape(scatters, (-1, 1, 1)), 0.5
+    middle = stats.norm.ppf(accuracy) * np.sqrt(1 + scatter**2 + noise**2)
     skill = middle + scatter * rng.normal(size=(recipes, seeds, 1)) - rng.normal(size=prompts)
     return skill + noise * rng.normal(size=(recipes, seeds, prompts)) > 0
 

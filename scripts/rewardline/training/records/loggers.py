@@ -48,7 +48,7 @@ class TrackedRun:
     def group(self) -> str:
         """The name that seeds, and the cells of a sweep, have in common."""
         sweep = self.settings.get("sweep")
-        return sweep if isinstance(sweep, str) else self.run.removesuffix(f"-seed{self.seed}").partition("/")[0]
+        return sweep if isinstance(sweep, str) else self.run.removesuffix(f"-seed{self.seed}")
 
     def name(self, given: str | None) -> str:
         """The run id, with the given name in place of the group's."""

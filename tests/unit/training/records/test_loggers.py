@@ -189,15 +189,18 @@ def seen(run: str, **changes: Any) -> TrackedRun:
 
 
 @pytest.mark.parametrize(
-    ("run", "group", "renamed"),
+    ("run", "sweep", "group", "renamed"),
     [
-        ("first", "first", "new"),
-        ("first-seed3", "first", "new-seed3"),
-        ("grid/lr=1e-5-seed3", "grid", "new/lr=1e-5-seed3"),
+        ("first", None, "first", "new"),
+        ("first-seed3", None, "first", "new-seed3"),
+        ("grid-lr=1e-05-seed3", "grid", "grid", "new-lr=1e-05-seed3"),
     ],
 )
-def test_seeds_and_cells_are_a_group_and_keep_names_of_their_own(run: str, group: str, renamed: str) -> None:
-    assert (seen(run).group, seen(run).name("new"), seen(run).name(None)) == (group, renamed, run)
+def test_seeds_and_cells_are_a_group_and_keep_names_of_their_own(
+    run: str, sweep: str | None, group: str, renamed: str
+) -> None:
+    one = seen(run, settings={"sweep": sweep})
+    assert (one.group, one.name("new"), one.name(None)) == (group, renamed, run)
 
 
 def test_the_cells_of_a_sweep_are_one_group_in_every_tracker(tmp_path: Path) -> None:
