@@ -253,7 +253,7 @@ def reserved_prompts(wildcards):
         return {}
     return {
         "benchmarks": candidate_manifests(runs.reserved_benchmarks(CONFIG, wildcards.scoring)),
-        "held_out": f"results/pairs/{SCORING[wildcards.scoring].trained.mixture}/stats.json",
+        "held_out": [f"results/pairs/{mixture}/stats.json" for mixture in SCORING[wildcards.scoring].mixtures],
     }
 
 

@@ -47,7 +47,7 @@ rule collect_scores:
     params:
         settings=settings(lambda w: stage_settings.collect_settings(CONFIG, SCORING[w.scoring])),
         benchmarks=lambda wildcards, input: [f"--benchmarks={path}" for path in input.get("benchmarks", [])],
-        held_out=lambda wildcards, input: [f"--held-out={path}" for path in [input.get("held_out")] if path],
+        held_out=lambda wildcards, input: [f"--held-out={path}" for path in input.get("held_out", [])],
     message:
         "Collecting the scores of {wildcards.scoring}"
     shell:

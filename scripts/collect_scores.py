@@ -26,12 +26,18 @@ def main(argv: list[str] | None = None) -> int:
         "--shards", required=True, nargs="+", type=Path, help="manifest.json by score_rows.py, in order"
     )
     options.add_argument("--benchmarks", action="append", default=[], type=Path, help="manifest.json of candidates")
-    options.add_argument("--held-out", type=Path, help="stats.json of the pairs whose eval split is held out")
+    options.add_argument(
+        "--held-out",
+        action="append",
+        default=[],
+        type=Path,
+        help="stats.json of the pairs whose eval split is held out",
+    )
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
-    held_out = args.held_out and args.held_out.parent / "eval"
+    held_out = [path.parent / "eval" for path in args.held_out]
     inputs = {name: input_hashes(getattr(args, name)) for name in ("shards", "benchmarks")}
-    inputs["data"] = input_hashes([args.data, *filter(None, [args.held_out])])
+    inputs["data"] = input_hashes([args.data, *args.held_out])
     key = artifact_key(args.settings, inputs, Path(collect.__file__), ("numpy", "pyarrow", "scipy"))
     make = partial(collect.collect, args.settings, args.data, args.shards, args.benchmarks, held_out)
     make_folder(args.output, key, make)

@@ -96,13 +96,13 @@ def collect(
     data: Path,
     shards: Sequence[Path],
     benchmarks: Sequence[Path],
-    held_out: Path | None,
+    held_out: Sequence[Path],
     out: Path,
 ) -> ScoredAnswers:
     """Write the scored rows, the best answer to each prompt, and pairs if they are asked for, to `out`.
 
     `data` is the manifest of the rows, `shards` are those of their scores, in order. Pairs are made of no prompt of
-    `benchmarks`, manifests of candidates, or of the pairs in the folder `held_out`.
+    `benchmarks`, manifests of candidates, or of the pairs in the folders `held_out`.
 
     Raises:
         UserError: too many rows have no score, a new column has the name of one of the rows, or a file is damaged.
@@ -202,7 +202,7 @@ class _Collection:
             self._answers += 1
         return dict(parsed.named(scored.scores))
 
-    def finish(self, benchmarks: Sequence[Path], held_out: Path | None, cut: int) -> ScoredAnswers:
+    def finish(self, benchmarks: Sequence[Path], held_out: Sequence[Path], cut: int) -> ScoredAnswers:
         """Write the best answers and the pairs; the manifest."""
         settings = self._settings
         best = PartWriter[BestAnswer](self._out, arrow_schema(BestAnswer), name=BEST, part_rows=_ONE_FILE)

@@ -1,6 +1,6 @@
 """Mistakes in audits, and which of them are made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rewardline.core.errors import nearest
@@ -63,10 +63,7 @@ def _trained_on(config: Config, entry: AuditEntry) -> str | None:
     return None
 
 
-def used_audits(config: Config, selected: set[str] | None) -> set[str]:
-    """The audits that are made: all, or those of selected runs and of the mixtures that these are on."""
-    if selected is None:
-        return set(config.audits)
-    mixtures = {run.mixture for name, run in config.runs.items() if name in selected}
+def used_audits(config: Config, selected: set[str], mixtures: Iterable[str | None]) -> set[str]:
+    """The audits of selected runs, and of the mixtures that are read."""
     cleaned = {config.mixtures[name].audit for name in mixtures if name in config.mixtures}
     return {name for name, entry in config.audits.items() if entry.run in selected or name in cleaned}

@@ -48,11 +48,15 @@ class RunChoice(Settings):
 
 
 class ScoringJob(Settings):
-    """The scoring of a source with the model in the folder of `run`; `trained` is a run with the same settings."""
+    """The scoring of a source with the model in the folder of `run`; `trained` is a run with the same settings.
+
+    `mixtures`: what the model may be trained on.
+    """
 
     name: str
     run: str
     trained: Run
+    mixtures: tuple[str, ...]
 
 
 class HalvedSweep(Settings):
@@ -95,22 +99,25 @@ def halved_sweeps(config: Config) -> dict[str, HalvedSweep]:
 
 def run_table(config: Config, selected: set[str] | None = None) -> list[Run]:
     """One run for each seed of each entry; if `selected` is given, of these and of what is made of them."""
-    table = []
-    members: set[str] = set()
-    if selected is not None:
-        made = (config.ensembles.keys() | config.averages.keys()) & selected
-        members = {run_id for name in made for run_id in members_of(config, name)}
-        members |= {run_id for choice in choice_table(config, selected) for run_id in choice.runs}
-        members |= {name for name, fold in config.folds.items() if fold.audit in used_audits(config, selected)}
-        for halved in halved_sweeps(config).values():  # whose cells need each other
-            members |= set(halved.runs) if members & set(halved.runs) else set()
+    every = []
     for name, entry in sorted(config.runs.items()):
         sweep = config.cells[name].sweep if name in config.cells else None
         for seed in entry.seeds:
             run_id = name if len(entry.seeds) == 1 else f"{name}-seed{seed}"
-            if selected is None or selected & {name, sweep} or run_id in members:
-                table.append(entry.narrow(Run, run_id=run_id, name=name, sweep=sweep, seed=seed))
-    return table
+            every.append(entry.narrow(Run, run_id=run_id, name=name, sweep=sweep, seed=seed))
+    if selected is None:
+        return every
+    made = (config.ensembles.keys() | config.averages.keys()) & selected
+    members = {run_id for name in made for run_id in members_of(config, name)}
+    members |= {run_id for choice in choice_table(config, selected) for run_id in choice.runs}
+    for halved in halved_sweeps(config).values():  # whose cells need each other
+        members |= set(halved.runs) if members & set(halved.runs) else set()
+    members |= {run.run_id for run in every if selected & {run.name, run.sweep}}
+    used = [run for run in every if run.run_id in members]
+    read = {run.mixture for run in used} | {tokenizer_mixture(config, run.model) for run in used}
+    audits = used_audits(config, selected, read)
+    members |= {name for name, fold in config.folds.items() if fold.audit in audits}
+    return [run for run in every if run.run_id in members]
 
 
 def ensemble_table(config: Config, selected: set[str] | None = None) -> list[Ensemble]:
@@ -162,15 +169,16 @@ def choice_table(config: Config, selected: set[str] | None = None) -> list[RunCh
 def scoring_table(config: Config, selected: set[str] | None = None) -> dict[str, ScoringJob]:
     """All scoring jobs, by name; if `selected` is given, those by these runs, or by choices between them."""
     table = {run.run_id: run for run in run_table(config, selected)}
-    chosen = {choice.name: table[choice.runs[0]] for choice in choice_table(config, selected)}
+    choices = {choice.name: [table[one] for one in choice.runs] for choice in choice_table(config, selected)}
     single = {run.name: run for run in table.values() if run.run_id == run.name}
     averages = {average.run_id: average for average in average_table(config, selected)}
-    known = {**table, **single, **averages, **chosen}
-    return {
-        name: ScoringJob(name=name, run=entry.run, trained=known[entry.run])
-        for name, entry in sorted(config.scoring.items())
-        if entry.run in known
-    }
+    known = {name: [run] for name, run in {**table, **single, **averages}.items()} | choices
+    jobs = {}
+    for name, entry in sorted(config.scoring.items()):
+        if among := known.get(entry.run):
+            mixtures = sorted({mixture for run in among for mixture in run.mixture.split("+")})
+            jobs[name] = ScoringJob(name=name, run=entry.run, trained=among[0], mixtures=mixtures)
+    return jobs
 
 
 def runs_named(config: Config, names: Iterable[str]) -> list[str]:
@@ -202,10 +210,14 @@ def stored_sources(config: Config) -> dict[str, SourceSettings]:
 
 
 def reserved_benchmarks(config: Config, name: str) -> list[str]:
-    """The benchmarks, except probes, of all runs, of whose prompts a scoring job makes no pairs; none without pairs."""
+    """The benchmarks, except probes, of all runs and averages, of whose prompts a scoring job makes no pairs.
+
+    None if it makes no pairs at all.
+    """
     if config.scoring[name].pairs is None:
         return []
-    names = {benchmark for run in config.runs.values() for benchmark in run.benchmarks}
+    judged = [*config.runs.values(), *config.averages.values()]
+    names = {benchmark for one in judged for benchmark in one.benchmarks}
     return sorted(one for one in names if config.benchmarks[one].probes is None)
 
 

@@ -261,7 +261,7 @@ def collect_settings(config: Config, job: ScoringJob) -> CollectSettings:
     entry = config.scoring[job.name]
     rules: dict[str, object] = {}
     if entry.pairs is not None:
-        mixture = config.mixtures[job.trained.mixture]
+        mixture = config.mixtures[config.source_of(job.mixtures[0])]
         rules = {"near_duplicates": mixture.near_duplicates, "decontamination": mixture.decontamination}
     return entry.narrow(CollectSettings, name=job.name, run=job.run, **rules)
 

@@ -265,3 +265,42 @@ def test_answers_with_tools_or_turns_are_scored_and_give_no_pair(
     best = pq.read_table(out / "best.parquet").to_pylist()
     assert sorted(row["native"] is None for row in best) == [False, False, True]
     assert [row["row"] for row in best if row["native"] is None] == [1]
+
+
+def test_the_chat_template_gets_what_each_row_has_for_it(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "model", tmp_path / "model")
+    facts = json.loads((place / "model" / "run.json").read_text())
+    facts["tokenization"] = {"template": "chat", "max_length": 256}
+    (tmp_path / "model" / "run.json").write_text(json.dumps(facts))
+    template = (
+        "{{ tools | tojson if tools }}{{ mood }}{% for m in messages %}{{ m.role }}: {{ m.content }}.{% endfor %}"
+    )
+    (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    row = {"prompt": "Which way?", "answers": ["North", "South"]}
+    tools = [{"type": "function", "function": {"name": "map"}}]
+    rows = [row, {**row, "tools": tools}, {**row, "chat_template_kwargs": {"mood": "sad"}}]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    settings = json.dumps({"files": [str(tmp_path / "rows.jsonl")]})
+    assert download.main(["--name", "c", "--settings", settings, "--output", str(tmp_path / "data")]) == 0
+    out = collect(tmp_path, score(tmp_path), tmp_path / "out", reserved=False)
+    found = [row["scores"] for row in pq.read_table(out / "scores.parquet").to_pylist()]
+    score_file(str(tmp_path / "rows.jsonl"), str(tmp_path / "scored.jsonl"), Scorer(str(tmp_path / "model")))
+    lines = (tmp_path / "scored.jsonl").read_text().splitlines()
+    assert found == [pytest.approx(json.loads(line)["scores"], abs=1e-5) for line in lines]
+    assert len(set(map(tuple, found))) == 3
+
+
+def test_no_pair_is_of_a_prompt_that_any_mixture_holds_out(place: Path, tmp_path: Path) -> None:
+    mine = [{"prompt": f"{text}{BENCHMARK}", "chosen": "A", "rejected": "B"} for text in ("", "Once more, quickly: ")]
+    build(tmp_path, {"d": mine}, eval_fraction=0.5, near_duplicates=None, seed=6)
+    texts = [row["prompt"][0]["content"] for row in read_rows(tmp_path / "pairs" / "m" / "eval")]
+    assert texts == [BENCHMARK]
+    options = [place / "data" / "manifest.json", place / "pairs" / "m" / "stats.json"]
+    options.append(tmp_path / "pairs" / "m" / "stats.json")
+    data, *held_out = map(str, options)
+    values = json.dumps({"name": "c", "run": "r", "pairs": {}, "near_duplicates": 0.8, "decontamination": {}})
+    arguments = ["--settings", values, "--data", data, "--shards", *map(str, score(place))]
+    arguments += [f"--held-out={path}" for path in held_out]
+    assert collect_scores.main([*arguments, "--output", str(tmp_path / "out")]) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["without_pair"]["held_out"] == 4  # with two that are nearly the same

@@ -7,7 +7,8 @@ import yaml
 
 from rewardline.workflow.config_checks import check_start
 from rewardline.workflow.resolve import ConfigError, resolve
-from rewardline.workflow.runs import run_table, scoring_table
+from rewardline.workflow.runs import reserved_benchmarks, run_table, scoring_table
+from rewardline.workflow.settings import collect_settings
 
 from support.paths import ROOT
 
@@ -266,3 +267,19 @@ def test_what_scores_may_be_a_run_a_run_id_or_a_choice() -> None:
     assert scoring_table(resolved, {"r"}).keys() == {"r"}
     config["evaluation"] = {"shards": {"eval": 3}}
     assert resolve(config).evaluation.shards_of("eval") == 3
+
+
+def test_pairs_of_scores_know_all_that_their_model_is_judged_by() -> None:
+    config = base()
+    config["mixtures"]["n"] = {**config["mixtures"]["m"], "seed": 2}
+    config["benchmarks"] = {name: {"files": [f"{name}.jsonl"]} for name in "abc"}
+    config["runs"]["r"]["benchmarks"] = ["a"]
+    config["runs"]["s"] = {**config["runs"]["r"], "mixture": "n"}
+    config["runs"]["mean"] = {"average": ["r", "s"], "benchmarks": ["b"]}
+    config["select"] = {"from": ["r", "s"], "by": "a", "as": "best"}
+    config["scoring"] = {name: {"files": ["c.jsonl"], "run": name, "pairs": {}} for name in ("mean", "best", "s")}
+    resolved = resolve(config)
+    table = scoring_table(resolved)
+    assert {name: job.mixtures for name, job in table.items()} == {"mean": ("m", "n"), "best": ("m", "n"), "s": ("n",)}
+    assert {tuple(reserved_benchmarks(resolved, name)) for name in table} == {("a", "b")}
+    assert collect_settings(resolved, table["mean"]).near_duplicates == resolved.mixtures["m"].near_duplicates

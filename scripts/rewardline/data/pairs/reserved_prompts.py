@@ -62,23 +62,24 @@ class ReservedPrompts:
         self,
         prompts: PromptFolder,
         benchmarks: Sequence[Path],
-        held_out: Path | None,
+        held_out: Sequence[Path],
         near_duplicates: float | None,
         rule: Decontamination | None,
     ) -> None:
         """Compare prompts, which are closed here, with those of benchmarks and of held-out pairs.
 
-        `benchmarks`: manifests of their candidates; `held_out`: a folder of pairs. The rest is as in a mixture, which
+        `benchmarks`: manifests of their candidates; `held_out`: folders of pairs. The rest is as in a mixture, which
         compares its prompts with benchmarks by n-grams too, and with each other not.
         """
         prompts.close()
         folders = [(CandidatesManifest.read(path).dataset, path.parent) for path in benchmarks]
         own: list[tuple[str, Path]] = []
-        if held_out is not None:
+        if held_out:
             folder = PromptFolder(prompts.path / "held-out", HELD_OUT_PROMPTS, 10_000)
-            for prompt in read_rows(held_out, ["prompt"]):
-                turns = cast("list[Message]", prompt["prompt"])
-                folder.add(prompt_identity(turns), canonical(turns))
+            for path in held_out:
+                for prompt in read_rows(path, ["prompt"]):
+                    turns = cast("list[Message]", prompt["prompt"])
+                    folder.add(prompt_identity(turns), canonical(turns))
             folder.close()
             own = [(HELD_OUT_PROMPTS, folder.path)]
         ids = read_array(prompts.path / "prompts.npy", np.uint64)

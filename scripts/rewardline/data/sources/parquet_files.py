@@ -11,7 +11,8 @@ from rewardline.core.errors import UserError
 from rewardline.data.sources.rows import Record, Row, as_row, unreadable
 
 _BATCH_ROWS = 500  # in memory as Python objects
-_TOOLS = re.compile(r"\b(tools|tool_calls): list")
+_TEMPLATE_INPUTS = ("tools", "chat_template_kwargs")
+_FILLED = re.compile(r"\b(tools|tool_calls|chat_template_kwargs): (large_)?(list|struct)")
 
 
 def read_parquet(path: Path, label: str) -> Iterator[Row]:
@@ -40,8 +41,8 @@ def values_of(batch: pa.RecordBatch) -> list[Record | Row]:
     """The rows of a batch; for one that cannot be read (text that is not UTF-8, a date after 9999) a `Row` says why."""
     try:
         values: list[dict[str, object]] = batch.to_pylist()
-        has_tools = _TOOLS.search(str(batch.schema)) is not None
-        return [_without_filling(value) if has_tools else value for value in values]
+        is_filled = _FILLED.search(str(batch.schema)) is not None
+        return [_without_filling(value) if is_filled else value for value in values]
     except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
             return [unreadable(0, f"a value that cannot be read: {error}")]
@@ -49,12 +50,12 @@ def values_of(batch: pa.RecordBatch) -> list[Record | Row]:
 
 
 def _without_filling(value: Record) -> Record:
-    """A row whose tools and calls have no nulls: a column has every key of all its rows, as null in the others."""
-    return {key: _filled(item, key == "tools") for key, item in value.items()}
+    """A row whose tools, calls and variables have no nulls: a column has every key of all its rows, null in others."""
+    return {key: _filled(item, key in _TEMPLATE_INPUTS) for key, item in value.items()}
 
 
-def _filled(value: object, in_tools: bool) -> object:
+def _filled(value: object, is_input: bool) -> object:
     if isinstance(value, dict):
-        items = {key: _filled(item, in_tools or key == "tool_calls") for key, item in value.items()}
-        return {key: item for key, item in items.items() if item is not None or not in_tools}
-    return [_filled(item, in_tools) for item in value] if isinstance(value, list) else value
+        items = {key: _filled(item, is_input or key == "tool_calls") for key, item in value.items()}
+        return {key: item for key, item in items.items() if item is not None or not is_input}
+    return [_filled(item, is_input) for item in value] if isinstance(value, list) else value

@@ -118,3 +118,25 @@ def test_doubted_labels_are_dropped_flipped_or_softened_and_kept_aside(folder: P
             assert (new["chosen"] == old["rejected"]) == (wrong > 0.5) == (new["pair_id"] != key)
             assert new["confidence"] == pytest.approx(max(wrong, 1 - wrong) if action == "soften" else 1.0)
         assert f"a label is {'flipped' if action == 'flip' else 'softened'} by audit a in {len(changed)} rows" in lines
+
+
+def test_a_flipped_pair_is_that_of_rows_that_say_the_opposite(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "map"}}]
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "map", "arguments": {}}}]}
+    turns = [call, {"role": "tool", "content": "North."}, {"role": "assistant", "content": "Go north."}]
+    opposite: dict[str, dict[tuple[Any, ...], Json]] = {}
+    for name, (chosen, rejected) in {"given": (turns, "South."), "reversed": ("South.", turns)}.items():
+        rows = [
+            {"prompt": f"Which way to {topic}?", "chosen": chosen, "rejected": rejected, "tools": tools}
+            for topic in TOPICS
+        ]
+        build(tmp_path / name, {"d": rows}, eval_fraction=0.5)
+        found = read_rows(tmp_path / name / "pairs" / "m" / "train")
+        opposite[name] = {(row["prompt_id"], row["chosen"]): row for row in found}
+    probability = {row["pair_id"]: 0.9 for row in opposite["given"].values()}
+    relabeled(tmp_path / "given", tmp_path / "flip", probability, action="flip", below=0.5)
+    flipped = list(read_rows(tmp_path / "flip" / "pairs" / "train"))
+    assert flipped
+    for row in flipped:
+        expected = opposite["reversed"][row["prompt_id"], row["chosen"]]
+        assert row == {**expected, "file": row["file"]}

@@ -465,3 +465,13 @@ def test_a_table_without_a_header_asks_for_its_columns(tmp_path: Path, first: st
     assert len(list(readers.read(path, columns=["prompt", "chosen", "rejected"]))) == 4
     path.write_text("Timestamp,Which answer is better?,Rater\n" + "today,the first,5\n")
     assert len(read(path)) == 1
+
+
+def test_what_parquet_fills_in_is_not_given_to_chat_templates(tmp_path: Path) -> None:
+    rows: list[Any] = [
+        {"chat_template_kwargs": {"enable_thinking": False}, "tools": [{"name": "a", "strict": True}]},
+        {"chat_template_kwargs": {"date": "today"}, "tools": [{"name": "b"}]},
+        {"chat_template_kwargs": None, "tools": None},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert values(tmp_path / "a.parquet") == rows

@@ -96,6 +96,13 @@ def test_folds_are_ordinary_runs_with_the_settings_of_the_run() -> None:
     assert not training.training.keep_best and not training.training.normalize, "nothing is chosen by what is judged"
     assert stages.fold_settings(found, "a-fold2").as_json() == {"audit": "a", "number": 2, "folds": 3}
     assert {run.run_id for run in run_table(found, {"s"})} == {"s", *folds}, "they are made for what needs them"
+    for made in (
+        {"runs_g": {"mixture": "c", "model": "x", "grid": {"training.learning_rate": [1e-3, 2e-3]}}},
+        {"runs_g": {"average": ["s", "h"]}, "runs_h": {"mixture": "c", "model": "x"}},
+        {"models_y": {"init": {"config": {"model_type": "opt"}, "tokenizer": {"mixture": "c", "vocab_size": 300}}},
+         "runs_g": {"mixture": "o", "model": "y"}},
+    ):  # fmt: skip
+        assert set(folds) < {run.run_id for run in run_table(config(**made), {"g"})}
     assert not set(folds) & {
         run.run_id for run in run_table(config(audits_b={"mixture": "m", "run": "s"}), {"nothing"})
     }

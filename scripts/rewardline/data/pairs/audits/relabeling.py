@@ -14,6 +14,7 @@ from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, Shard
 from rewardline.data.pairs.settings import RelabelSettings
 from rewardline.data.parquet import PartWriter, read_rows
 from rewardline.data.schema import Message, Pair, arrow_schema
+from rewardline.data.turns import pack, unpack
 
 AUDITED = "audited.parquet"
 REASON = "mislabeled"
@@ -95,15 +96,18 @@ def relabeled(pair: Pair, wrong: float, *, soften: bool) -> Pair:
     """
     if soften and wrong < 0.5:
         return replace(pair, confidence=1 - wrong)
+    prompt, chosen, rejected, inputs = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)
+    native = pack(prompt, (rejected, chosen), inputs)
     return replace(
         pair,
-        pair_id=stable_hash(canonical(pair.prompt), pair.rejected, pair.chosen),
+        pair_id=stable_hash(canonical(pair.prompt), pair.rejected, pair.chosen, *filter(None, [native])),
         chosen=pair.rejected,
         rejected=pair.chosen,
         chosen_source=pair.rejected_source,
         rejected_source=pair.chosen_source,
         confidence=wrong if soften else pair.confidence,
         place=None,
+        native=native,
     )
 
 
