@@ -21,7 +21,7 @@ class FileServer(ThreadingHTTPServer):
         self.status: dict[str, int] = {}
         self.cut: list[int] = []
         """After how many bytes the next answers with content break off."""
-        self.ranges = self.has_head = self.has_tags = True
+        self.ranges = self.has_head = self.has_tags = self.has_length = True
         self.login: str | None = None
         self.header: dict[str, str] = {}
         """Headers of every answer."""
@@ -62,8 +62,15 @@ class _Handler(BaseHTTPRequestHandler):
             status, start = 206, int(begin[1])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             content = content[start:]
+            if not content:
+                status, content = 416, b"no"
+        if server.has_length:
+            headers["Content-Length"] = str(len(content))
+        else:
+            headers["Transfer-Encoding"] = "chunked"
+            content = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
         self.send_response(status)
-        for name, value in {**headers, **server.header, "Content-Length": str(len(content))}.items():
+        for name, value in {**headers, **server.header}.items():
             self.send_header(name, value)
         self.end_headers()
         if body:

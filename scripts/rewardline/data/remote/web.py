@@ -5,7 +5,7 @@ import http.client
 import netrc
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
@@ -46,7 +46,13 @@ def open_file(address: str, start: int, version: Version) -> Iterator[tuple[int,
     """
     state = version.etag or version.modified
     headers = {"Range": f"bytes={start}-", "If-Range": state} if start and state else {}
-    with _opened(address, headers=headers) as response:
+    with ExitStack() as stack:
+        try:
+            response = stack.enter_context(_opened(address, headers=headers))
+        except _RefusedError as error:  # of a length that nothing says, all is there
+            if not headers or error.status != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            response = stack.enter_context(_opened(address))
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise UserError(
                 f"{shown(address)}: the server sends it with Content-Encoding {response.headers['Content-Encoding']}, "

@@ -113,6 +113,20 @@ def test_an_interrupted_download_never_counts_and_is_continued(server: FileServe
     assert [headers["Range"] for headers in server.headers if "Range" in headers] == ["bytes=1000000-"]
 
 
+def test_a_kill_after_the_last_byte_of_a_file_of_unknown_length(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.has_length = False
+
+    def killed(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"{fetch.__module__}.file_sha256", killed)
+        get(server, tmp_path / "a")
+    assert get(server, tmp_path / "a") == CONTENT
+
+
 def test_after_an_interruption_a_file_that_changed_starts_again(server: FileServer, tmp_path: Path) -> None:
     interrupted(server, tmp_path / "a")
     server.files["/a.jsonl"] = CONTENT.upper()
