@@ -113,7 +113,7 @@ class Scorer:
         self._encoder = encoder
         self._cut = 0
         self._reads_conversations = trained is not None
-        as_trained = (encoder.leading_ids, encoder.ending) if trained else ()
+        as_trained = (encoder.first_ids(), encoder.ending) if trained else ()
         self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length, *as_trained)
         self._batch_tokens = batch_tokens
         self.name = model

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 import numpy as np
@@ -170,6 +170,17 @@ class ConversationEncoder:
         heading = self._format.heading
         self._heading_ids: list[int] = self._backend.encode(heading, add_special_tokens=False).ids
         self.encodes_prompts_once = bool(heading) and splits
+
+    def first_ids(self) -> list[int]:
+        """The tokens that every text begins with among those that may also be around one: leading, end and padding.
+
+        Some chat templates begin with a token that is the end token too, as that of OLMo 2 does.
+        """
+        (encoded,) = self._encode_in_full([(_LAST, ["a"], NO_INPUTS)])
+        if self.template == "plain" or isinstance(encoded, UnusableError):
+            return self.leading_ids
+        around = {self.end_id, self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}
+        return list(takewhile(around.__contains__, encoded.sequences[0].tolist()))
 
     def export_template(self) -> str | None:
         """A chat template with which plain transformers give messages the tokens of `encode`, end token included.

@@ -85,6 +85,13 @@ def test_leading_and_end_tokens_are_known_at_every_door(doors: Callable[..., Doo
     doors(name, **options).check([{"role": "user", "content": "So? "}, {"role": "assistant", "content": "Yes. "}])
 
 
+def test_a_text_may_begin_with_the_token_that_ends_it(base_models: Callable[..., Path], tmp_path: Path) -> None:
+    template = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}{% endfor %}"
+    doors = Doors(base_models("llama", bos_token="<|end|>"), tmp_path / "model", template)
+    ids = doors.check([{"role": "user", "content": "So?"}, {"role": "assistant", "content": "Yes."}])
+    assert ids and ids[0] == ids[-1]
+
+
 def test_an_exported_template_is_not_wrapped_again(base_models: Callable[..., Path]) -> None:
     cases: list[Json] = [
         {"template": "plain"},
