@@ -1,5 +1,6 @@
 """The load-balancing loss of mixture-of-experts models (Fedus et al. 2021, arXiv 2101.03961)."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch
 
+log = logging.getLogger(__name__)
+
 
 def coefficient(model: PreTrainedModel, given: float | None) -> float:
     """The coefficient of the router loss: the one that is `given`, else that of a configuration that asks for the loss.
@@ -17,11 +20,13 @@ def coefficient(model: PreTrainedModel, given: float | None) -> float:
         UserError: one is given, and the model has no routers whose logits transformers record.
     """
     config = model.config
-    if given is None:
-        given = (
-            getattr(config, "router_aux_loss_coef", None) if getattr(config, "output_router_logits", False) else None
-        )
-    if given and not ("router_logits" in (getattr(model, "_can_record_outputs", None) or {}) and _experts(config)):
+    is_recorded = "router_logits" in (getattr(model, "_can_record_outputs", None) or {}) and _experts(config) > 0
+    if given is None and getattr(config, "output_router_logits", False):
+        given = getattr(config, "router_aux_loss_coef", None)
+        if given and not is_recorded:
+            log.warning("trained without the router loss of its configuration, which %s lacks here", config.model_type)
+            given = None
+    if given and not is_recorded:
         raise UserError(f"training.router_aux_loss_coef: {config.model_type} has no router with such a loss; remove it")
     return given or 0.0
 

@@ -178,6 +178,9 @@ def test_the_router_loss_is_there_where_it_is_asked_for() -> None:
     assert RewardModel(model, router_coefficient=None).router_coefficient == 0
     model.config.output_router_logits, model.config.router_aux_loss_coef = True, 0.02
     assert RewardModel(model, router_coefficient=None).router_coefficient == 0.02
+    other = random_model("llama").model
+    other.config.output_router_logits, other.config.router_aux_loss_coef = True, 0.02
+    assert RewardModel(other, router_coefficient=None).router_coefficient == 0, "of a loss that is not there"
     assert RewardModel(model, router_coefficient=0.5).router_coefficient == 0.5
     scorer = RewardModel(model)
     assert scorer.router_coefficient == 0 and scorer.reads_some

@@ -63,6 +63,8 @@ def average_weights(settings: AverageSettings, models: Sequence[Path], tokens: P
         entry = _set_normalization(out, None)
         if first.training.normalize and tokens is not None:
             entry = _normalized(out, tokens, first.training.normalize == "fold", settings.trust_remote_code)
+        elif first.training.normalize:
+            log.warning("the scores are not normalized: the members have no held-out pairs in common")
         log.info("the mean of the weights of %s", ", ".join(names))
         result = first.model_copy(
             update={
