@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -79,6 +80,8 @@ def _score_shard(
     names: set[str] = set()
     cut = 0
     scorer: Scorer | None = None
+    rows_left: Iterator[StoredRow] = iter(())  # read once, from the first part that is not finished
+    position = end
     with progress(f"score {settings.name}", total=end - first, unit="row") as bar:
         for number in own:
             content = finished.load(number)
@@ -86,8 +89,11 @@ def _score_shard(
                 if scorer is None:
                     log.info("%d rows, %d parts are finished", end - first, number - own.start)
                     scorer = _load(model, scoring)
-                begin = number * PART_ROWS
-                part = list(read_row_range(data, begin, min(end, begin + PART_ROWS)))
+                    position = number * PART_ROWS
+                    rows_left = read_row_range(data, position, end)
+                skipped = number * PART_ROWS - position
+                part = list(islice(rows_left, skipped, skipped + PART_ROWS))
+                position += skipped + len(part)
                 content = _encoded(*_scored(scorer, part))
                 finished.save(number, content)
             table = pa.ipc.open_stream(content).read_all()
