@@ -304,3 +304,14 @@ def test_no_pair_is_of_a_prompt_that_any_mixture_holds_out(place: Path, tmp_path
     assert collect_scores.main([*arguments, "--output", str(tmp_path / "out")]) == 0
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["without_pair"]["held_out"] == 4  # with two that are nearly the same
+
+
+def test_any_parts_may_be_missing(place: Path) -> None:
+    (manifest,) = score(place, 1, "gaps")
+    before = {path.name: path.read_bytes() for path in manifest.parent.glob("*.parquet")}
+    shutil.rmtree(manifest.parent)
+    parts = sorted((place / "gaps" / "parts").glob("*/*.scores"))
+    for number in (1, 2, 5):
+        parts[number].unlink()
+    score(place, 1, "gaps")
+    assert {path.name: path.read_bytes() for path in manifest.parent.glob("*.parquet")} == before
