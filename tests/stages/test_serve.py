@@ -1,6 +1,8 @@
 """The scoring server as a program of its own: shapes of requests, batches, limits, the token, and its end."""
 
+import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -12,11 +14,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import torch
 import trl
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -371,16 +376,77 @@ def test_a_port_that_is_taken_is_said_before_the_model_is_loaded() -> None:
             serve.main(["--model", "results/models/none", "--port", port])
 
 
+def _documented(server: Server, begin: str) -> dict[str, Any]:
+    """What a block of code in docs/serving.md defines, if its requests go to this server with its token."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL)
+    (code,) = [block.partition("\ntrainer = ")[0] for block in blocks if begin in block]
+    code = code.replace("http://127.0.0.1:8000", server.url)
+    if "Bearer" not in code:
+        code = code.replace("timeout=", f"headers={{'Authorization': 'Bearer {TOKEN}'.encode()}}, timeout=")
+    client: dict[str, Any] = {}
+    exec(code, client)
+    return client
+
+
+def test_openrlhf_asks_by_itself_or_by_a_function(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its `SingleTurnAgentExecutor` does: the decoded tokens of one prompt with its response, special ones kept."""
+    answers = ["They are 7.", "No", ""]
+    end = AutoTokenizer.from_pretrained(server.scorer.name).eos_token
+    heading = f"Human: {QUESTION}\n\nAssistant:"
+    queries = [f"{heading} {answer}{end}" for answer in answers]
+    monkeypatch.setenv("REWARDLINE_TOKEN", TOKEN)
+    function = _documented(server, "def reward_func")["reward_func"]
+    found = []
+    for query in queries:
+        body = {"query": [query], "prompts": [heading], "labels": [""]}
+        by_itself = server.post("/get_reward", body)
+        info = function([query], [heading], [""])
+        for reply in (by_itself, info):
+            # what its samples generator does with a reply
+            reward = torch.tensor([reply["rewards"]]).flatten()
+            score = torch.tensor(
+                [reply.get("scores") if reply.get("scores") is not None else reply["rewards"]]
+            ).flatten()
+            for value in (reply.get("extra_logs") or {}).values():
+                assert isinstance(value, torch.Tensor) and value.flatten()[0].item() == reward
+            assert reward.shape == score.shape == (1,)
+            assert reward == score
+            found.append(reward.item())
+    scores = server.expected(QUESTION, answers[:2])
+    assert found[:4] == pytest.approx([scores[0]] * 2 + [scores[1]] * 2, abs=1e-5)
+    assert found[4] == found[5] and math.isfinite(found[4])
+
+
+def test_verl_gets_a_number_for_each_response(server: Server) -> None:
+    """As its reward managers do: `naive` in threads of an event loop, a response each, and `batch` all at once."""
+    client = _documented(server, "def compute_score")
+    answers = ["They are 7.", "No", "no " * 3000]
+    messages = np.array([{"role": "user", "content": QUESTION}], dtype=object)  # as pandas reads a list
+    infos = [{"prompt": QUESTION, "num_turns": 2}, {"prompt": messages}, {"prompt": QUESTION}]
+    expected = [*map(partial(pytest.approx, abs=1e-5), server.expected(QUESTION, answers[:2])), client["WORST"]]
+    columns = {"data_sources": ["any"] * 3, "solution_strs": answers, "ground_truths": [""] * 3, "extra_infos": infos}
+    assert client["compute_scores"](**columns) == expected
+
+    def one(answer: str, info: dict[str, Any]) -> Any:
+        given = {"data_source": "any", "solution_str": answer, "ground_truth": "", "extra_info": info}
+        return client["compute_score"](**given, reward_router_address=None, reward_model_tokenizer=None)
+
+    async def reward_loop() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        calls = [partial(one, *pair) for pair in zip(answers, infos, strict=True)]
+        return await asyncio.gather(*(loop.run_in_executor(None, call) for call in calls))
+
+    scores = asyncio.run(reward_loop())
+    assert scores == expected
+    assert all(isinstance(score, float) for score in scores)
+
+
 @pytest.mark.parametrize("kind", ["GRPO", "RLOO"])
 def test_trl_trains_a_policy_on_the_rewards_of_the_server(
     server: Server, base_models: Callable[..., Path], tmp_path: Path, kind: str
 ) -> None:
     """With the reward function of docs/serving.md."""
-    text = (ROOT / "docs" / "serving.md").read_text()
-    (code,) = re.findall(r"```python\n(import requests.*?)\ntrainer = ", text, re.DOTALL)
-    secret = f"headers={{'Authorization': 'Bearer {TOKEN}'.encode()}}"
-    client: dict[str, Any] = {}
-    exec(code.replace("http://127.0.0.1:8000", server.url).replace("timeout=60", f"timeout=60, {secret}"), client)
+    client = _documented(server, "def reward(")
     asked: list[tuple[list[str], list[str], list[float | None]]] = []
 
     def reward(prompts: list[str], completions: list[str], **more: Any) -> list[float | None]:
