@@ -272,9 +272,7 @@ def test_the_chat_template_gets_what_each_row_has_for_it(place: Path, tmp_path: 
     facts = json.loads((place / "model" / "run.json").read_text())
     facts["tokenization"] = {"template": "chat", "max_length": 256}
     (tmp_path / "model" / "run.json").write_text(json.dumps(facts))
-    template = (
-        "{{ tools | tojson if tools }}{{ mood }}{% for m in messages %}{{ m.role ~ m.content }}.{% endfor %}"
-    )
+    template = "{{ tools | tojson if tools }}{{ mood }}{% for m in messages %}{{ m.role ~ m.content }}.{% endfor %}"
     (tmp_path / "model" / "chat_template.jinja").write_text(template)
     row = {"prompt": "Which way?", "answers": ["North", "South"]}
     tools = [{"type": "function", "function": {"name": "map"}}]
