@@ -1,5 +1,7 @@
 """What was scored, and what became of it; Snakemake's own process shows it, so that this imports nothing slow."""
 
+from pydantic import Field
+
 from rewardline.core.artifacts import Manifest
 from rewardline.data.pairs.left_out import Loss, listed
 
@@ -9,7 +11,8 @@ class ScoredAnswers(Manifest):
 
     `rows`, of which those without a score are in `rejects`, by reason; `cut`: prompts that lost their beginning, to fit
     into the model; `changed`: rows that lost a part, by what it is; `score_mean` over all answers, `best_mean` over the
-    best ones of each prompt, both None without any. `pairs` for the next round are None where none were asked for; `without_pair`: prompts that give none, by reason;
+    best ones of each prompt, both None without any. `pairs` for the next round are None where none were asked for;
+    `without_pair`: prompts that give none, by reason;
     `pairs_left_out`: further pairs of the other prompts, by reason.
     """
 
@@ -20,7 +23,7 @@ class ScoredAnswers(Manifest):
     answers: int
     prompts: int
     cut: int
-    changed: dict[str, int] = {}
+    changed: dict[str, int] = Field({})
     score_mean: float | None
     best_mean: float | None
     pairs: int | None

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +313,30 @@ def test_any_parts_may_be_missing(place: Path) -> None:
         parts[number].unlink()
     score(place, 1, "gaps")
     assert {path.name: path.read_bytes() for path in manifest.parent.glob("*.parquet")} == before
+
+
+def test_damage_to_scores_is_named_by_whoever_reads_them(place: Path, tmp_path: Path) -> None:
+    manifests = score(place, 2, "damaged")
+    intact = {path: path.read_bytes() for manifest in manifests for path in manifest.parent.iterdir()}
+    for name, kind in product(("manifest.json", "part-00000.parquet"), ("byte", "cut", "lost", "swapped")):
+        path, other = (manifest.with_name(name) for manifest in manifests)
+        content = bytearray(intact[path])
+        content[len(content) // 2] ^= 1
+        path.write_bytes({"byte": content, "cut": content[:-9], "swapped": intact[other]}.get(kind, b""))
+        if kind == "lost":
+            path.unlink()
+        with pytest.raises(UserError, match=rf"{path} (is damaged|does not exist)"):
+            collect(place, manifests, tmp_path / "out", reserved=False)
+        for one, before in intact.items():
+            one.write_bytes(before)
+
+
+def test_pairs_for_the_next_round_are_not_read_once_damaged(place: Path, tmp_path: Path) -> None:
+    pairs = collect(place, score(place), tmp_path / "out", pairs={}) / "pairs.parquet"
+    content = bytearray(pairs.read_bytes())
+    content[100] ^= 1
+    pairs.write_bytes(content)
+    settings = json.dumps({"files": [str(pairs)]})
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"pairs\.parquet is damaged"):
+            download.main(["--name", "d", "--settings", settings, "--output", str(tmp_path / "data")])
