@@ -176,7 +176,7 @@ def scoring_table(config: Config, selected: set[str] | None = None) -> dict[str,
     jobs = {}
     for name, entry in sorted(config.scoring.items()):
         if among := known.get(entry.run):
-            mixtures = sorted({mixture for run in among for mixture in run.mixture.split("+")})
+            mixtures = tuple(sorted({mixture for run in among for mixture in run.mixture.split("+")}))
             jobs[name] = ScoringJob(name=name, run=entry.run, trained=among[0], mixtures=mixtures)
     return jobs
 
