@@ -422,7 +422,7 @@ def test_verl_gets_a_number_for_each_response(server: Server) -> None:
     client = _documented(server, "def compute_score")
     answers = ["They are 7.", "No", "no " * 3000]
     messages = np.array([{"role": "user", "content": QUESTION}], dtype=object)  # as pandas reads a list
-    infos = [{"prompt": QUESTION, "num_turns": 2}, {"prompt": messages}, {"prompt": QUESTION}]
+    infos: list[Json] = [{"prompt": QUESTION, "num_turns": 2}, {"prompt": messages}, {"prompt": QUESTION}]
     expected = [*map(partial(pytest.approx, abs=1e-5), server.expected(QUESTION, answers[:2])), client["WORST"]]
     columns = {"data_sources": ["any"] * 3, "solution_strs": answers, "ground_truths": [""] * 3, "extra_infos": infos}
     assert client["compute_scores"](**columns) == expected
