@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 Gathered = Callable[[list[nn.Parameter]], AbstractContextManager[object]]
 """A context manager in which parameters are complete and may be written, for ZeRO-3."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LM_HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions.")
+LM_HEADS = (
+    *("lm_head.", "embed_out.", "cls.", "vocab_", "lm_predictions.", "mask_predictions."),
+    *("decoder.weight", "decoder.bias"),  # ModernBERT's; not decoder.layers, as of OPT
+)
 """Prefixes of the names of heads of a base model that a reward model does not have."""
 CHECKED_IN_4 = (
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "smollm3", "phi3"),
@@ -32,6 +35,11 @@ CHECKED_IN_4 = (
 """Types of models whose saved folders give equal scores in transformers 4.57."""
 ROPE_IN_4 = ("default", "linear", "dynamic", "llama3", "yarn")
 """Types of rotary embeddings of which that is so."""
+RAW_SCORES = {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}
+"""An entry of config.json without which other programs return the sigmoid of a score.
+
+These are sentence-transformers' `CrossEncoder`, and vLLM where it does not look at `problem_type`.
+"""
 HEADS = (".score.", ".classifier.", ".pre_classifier.", ".pooler.")
 """Parts of a reward model that a base model may lack."""
 
@@ -181,7 +189,7 @@ def save_reward_model(
     model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder, state_dict=state, max_shard_size="1TB")
     config = read_json(folder / "config.json")
-    write_json(folder / "config.json", {**config, **older_rope(config)})
+    write_json(folder / "config.json", {**config, **older_rope(config), **older_layers(config), **RAW_SCORES})
     save_tokenizer(tokenizer, folder)
 
 
@@ -208,6 +216,15 @@ def older_rope(config: JsonObject) -> JsonObject:
     if config["model_type"] == "gpt_neox":
         found |= {"rotary_emb_base": rope["rope_theta"], "rotary_pct": rope["partial_rotary_factor"]}
     return {**found, **_older_scaling(rope, found)}
+
+
+def older_layers(config: JsonObject) -> JsonObject:
+    """ModernBERT's layers with full attention as transformers before 5 and text-embeddings-inference name them."""
+    if config["model_type"] != "modernbert":
+        return {}
+    kinds: list[str] = config["layer_types"]
+    every = next((k for k, kind in enumerate(kinds) if k and kind == "full_attention"), len(kinds))
+    return {"global_attn_every_n_layers": every}
 
 
 def _older_scaling(rope: JsonObject, others: JsonObject) -> JsonObject:

@@ -148,6 +148,22 @@ def test_grpo_gets_the_rewards_of_the_pipeline(exported: Exported, form: str) ->
     assert len(set(expected["chosen"])) > 1
 
 
+def test_rewardbench_reads_the_scores_of_the_pipeline(exported: Exported) -> None:
+    """As rewardbench 0.1.4 renders conversations, in which user and assistant alternate, and pads batches of them."""
+    model, tokenizer = exported.load()
+    tokenizer.padding_side = "left"
+    places = {pair_id: k for k, pair_id in enumerate(exported.scores["pair_id"])}
+    pairs = [one for one in exported.pairs if one["prompt"][0]["role"] == "user"]
+    for side in SIDES:
+        turns = [[*one["prompt"], {"role": "assistant", "content": one[side]}] for one in pairs]
+        texts = [tokenizer.apply_chat_template(one, tokenize=False) for one in turns]
+        assert len({len(text) for text in texts}) > 1
+        with torch.inference_mode():
+            scores = model(**tokenizer(texts, truncation=False, padding=True, return_tensors="pt")).logits[:, 0]
+        expected = [exported.scores[f"{side}_score"][places[one["pair_id"]]] for one in pairs]
+        assert scores.tolist() == pytest.approx(expected, abs=1e-5)
+
+
 def test_rewards_of_a_step_of_grpo_are_the_scores_of_the_pipeline(
     exported: Exported, tmp_path: Path, base_models: Callable[..., Path]
 ) -> None:
