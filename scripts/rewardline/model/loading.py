@@ -220,9 +220,9 @@ def older_rope(config: JsonObject) -> JsonObject:
 
 def older_layers(config: JsonObject) -> JsonObject:
     """ModernBERT's layers with full attention as transformers before 5 and text-embeddings-inference name them."""
-    if config["model_type"] != "modernbert":
+    kinds = config.get("layer_types")
+    if config["model_type"] != "modernbert" or not isinstance(kinds, list):
         return {}
-    kinds: list[str] = config["layer_types"]
     every = next((k for k, kind in enumerate(kinds) if k and kind == "full_attention"), len(kinds))
     return {"global_attn_every_n_layers": every}
 
