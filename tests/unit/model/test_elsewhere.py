@@ -89,5 +89,6 @@ def test_other_programs_return_the_score_without_a_sigmoid(
 def test_modernbert_has_the_same_layers_in_older_transformers(every: int, layers: int) -> None:
     config = AutoConfig.for_model("modernbert", num_hidden_layers=layers, global_attn_every_n_layers=every)
     older = older_layers(config.to_dict())["global_attn_every_n_layers"]
+    assert isinstance(older, int)
     full = [k % older == 0 for k in range(layers)]
     assert full == [kind == "full_attention" for kind in config.layer_types]

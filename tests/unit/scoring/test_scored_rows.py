@@ -16,7 +16,8 @@ import download
 import score_rows
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import file_sha256
-from rewardline.data.parquet import read_rows
+from rewardline.data.parquet import read_rows, read_typed_rows
+from rewardline.data.schema import Pair
 from rewardline.scoring import row_shards
 from rewardline.scoring.files import score_file
 from rewardline.scoring.manifests import ScoredAnswers
@@ -291,7 +292,7 @@ def test_the_chat_template_gets_what_each_row_has_for_it(place: Path, tmp_path: 
 def test_no_pair_is_of_a_prompt_that_any_mixture_holds_out(place: Path, tmp_path: Path) -> None:
     mine = [{"prompt": f"{text}{BENCHMARK}", "chosen": "A", "rejected": "B"} for text in ("", "Once more, quickly: ")]
     build(tmp_path, {"d": mine}, eval_fraction=0.5, near_duplicates=None, seed=6)
-    texts = [row["prompt"][0]["content"] for row in read_rows(tmp_path / "pairs" / "m" / "eval")]
+    texts = [pair.prompt[0]["content"] for pair in read_typed_rows(tmp_path / "pairs" / "m" / "eval", Pair)]
     assert texts == [BENCHMARK]
     options = [place / "data" / "manifest.json", place / "pairs" / "m" / "stats.json"]
     options.append(tmp_path / "pairs" / "m" / "stats.json")
@@ -322,7 +323,7 @@ def test_damage_to_scores_is_named_by_whoever_reads_them(place: Path, tmp_path: 
         path, other = (manifest.with_name(name) for manifest in manifests)
         content = bytearray(intact[path])
         content[len(content) // 2] ^= 1
-        path.write_bytes({"byte": content, "cut": content[:-9], "swapped": intact[other]}.get(kind, b""))
+        path.write_bytes({"byte": bytes(content), "cut": bytes(content[:-9]), "swapped": intact[other]}.get(kind, b""))
         if kind == "lost":
             path.unlink()
         with pytest.raises(UserError, match=rf"{path} (is damaged|does not exist)"):
