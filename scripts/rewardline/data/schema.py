@@ -12,13 +12,6 @@ import pyarrow as pa
 
 CANDIDATE_ORDER: Final = ("prompt_id", "prompt", "dataset", "file", "row")
 """The fields that candidates are sorted by: their prompt, then where they come from."""
-RESERVED: Final = frozenset({
-    "conversation", "messages", "tools", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize",
-    "sanitize_control_tokens",
-    "padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask",
-    "tokenizer_kwargs",
-})  # fmt: skip
-"""Names that variables of a template cannot have: arguments of `apply_chat_template` that are given otherwise."""
 _ARROW_TYPES: Final[dict[object, pa.DataType]] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 _order_of: Final = attrgetter(*CANDIDATE_ORDER)
 

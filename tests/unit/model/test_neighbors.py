@@ -68,7 +68,7 @@ def test_scores_are_those_of_rows_alone_on_both_sides_of_a_switch(name: str) -> 
     plain = tiny(**CONFIGS[name])
     model = RewardModel(copy.deepcopy(plain), max_length=64)
     assert model.alone_above == (None if name == "mixtral" else SWITCH)
-    assert model.batching == ("padded" if name == "mixtral" else "shared_prefix")
+    assert model.batching == "shared_prefix"
     check_scores(plain, model)
     if name != "mixtral":
         assert RewardModel(copy.deepcopy(plain), max_length=SWITCH, compares=True).batching == "shared_prefix"

@@ -19,8 +19,8 @@ from rewardline.data.conversation import (
     unwrap_messages,
 )
 from rewardline.data.formats.fields import EMPTY, RowFields, is_history
-from rewardline.data.schema import RESERVED, Message
-from rewardline.data.turns import INSTRUCTING, TemplateInputs, answer_of, turns_of
+from rewardline.data.schema import Message
+from rewardline.data.turns import INSTRUCTING, RESERVED, TemplateInputs, answer_of, turns_of
 
 
 def explicit_prompt(row: RowFields, sides: Sequence[object] = ()) -> list[Message] | None:

@@ -26,7 +26,7 @@ def assert_equal_to_create_block_mask(layout: Layout) -> None:
         return sees(layout.query_rows[query], key, *layout.visibility)
 
     expected = create_block_mask(mask, None, None, len(layout.query_rows), total, device="cpu")
-    found = flex._block_mask(layout)
+    found = flex._block_mask(layout, None)
     assert found.seq_lengths == expected.seq_lengths
     for kind in ("kv", "full_kv", "q", "full_q"):
         one, other = (
