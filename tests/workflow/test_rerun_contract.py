@@ -101,8 +101,11 @@ AFTER = {
 }
 ADDRESS = "https://example.org/a.jsonl"
 AUDITING = {"split_fold", "audit_labels", "relabel_pairs"}
-NOT_AUDITED = {"train_rung", "halve", "average_weights", "evaluate_ensemble", "export_ensemble", "select_model"}
-"""Stages of sweeps, averages, ensembles and choices, none of which has a run on what an audit makes here."""
+NOT_AUDITED = {
+    *("train_rung", "halve", "average_weights", "evaluate_ensemble", "export_ensemble", "select_model"),
+    *("score_rows", "collect_scores"),
+}
+"""Stages of sweeps, averages, ensembles, choices and scoring, none of which has a run on what an audit makes here."""
 JOINED = ("hubbed", "local", "remote", "made")
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
 CONFIG: Json = {
@@ -243,6 +246,7 @@ CHANGES: Json = {
     "runs.r.fraction": 0.5,
     "scoring.c.files": ["data/more.tsv"],
     "scoring.c.columns": ["a", "b"],
+    "scoring.c.sha256": {"data/candidates.jsonl": "0" * 64},
     "scoring.d.hub": "owner/other",
     "scoring.d.revision": "v2",
     "scoring.d.config": "other",
@@ -337,6 +341,10 @@ def row_of(key: str) -> set[str]:
         after -= {"evaluate_ensemble", "export_ensemble", "select_model", "track"}
     if "build_probes" in found[0]:  # no training reads probes
         after -= {"train_rung", "halve", "train"} - found[0]
+    if key.startswith("scoring."):  # no training reads what is scored
+        after &= {*found[0], "download", "download_file", "score_rows", "collect_scores", "plot", "gate"}
+    if key.startswith("evaluation."):  # folds are evaluated too, and a mixture is made of that
+        after |= {"tokenize", "tokenize_pairs", "train", "score_rows", "collect_scores"}
     return after
 
 
@@ -529,7 +537,7 @@ def test_changed_data_runs_again_what_depends_on_it(project: Project, tmp_path: 
 def test_every_rule_has_its_program_and_all_directives() -> None:
     programs = {}
     for path in (ROOT / "rules").glob("*.smk"):
-        rules = re.split(r"^rule (\w+):", path.read_text(), flags=re.MULTILINE)
+        rules = re.split(r"^(?:rule|checkpoint) (\w+):", path.read_text(), flags=re.MULTILINE)
         for name, text in zip(rules[1::2], rules[2::2], strict=True):
             (programs[name],) = re.findall(r'code\("(\w+\.py)"\)', text)
             directives = ("log", "benchmark", "threads", "resources", "message", "conda")
