@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing import forkserver, get_context
+from multiprocessing import connection, forkserver, get_context
 from pathlib import Path
+from threading import Lock
 from unittest import mock
 
 from support.paths import ROOT, SCRIPTS
@@ -26,6 +27,9 @@ SERVER = {
     **{"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(TESTS)},
 }
 """The environment in which the server imports libraries; as in `rewardline.core.runtime.prepare`."""
+
+_LOCK = Lock()
+"""Starting a process asks all others for their exit codes, each of which can be read once."""
 
 
 class Fork:
@@ -49,17 +53,19 @@ class Fork:
         program = [*command[1:]] if path == sys.executable else [path, *command[1:]]
         arguments = (program, cwd or Path.cwd(), variables, output)
         self._process = get_context("forkserver").Process(target=_become, args=arguments)
-        self._process.start()
+        with _LOCK:
+            self._process.start()
         atexit.register(self.kill)  # else the tests would wait for what a failed one has left
         self.pid = self._process.pid or 0
 
     def poll(self) -> int | None:
         """The exit code; None while the program runs."""
-        return self._process.exitcode
+        with _LOCK:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once the program has ended."""
-        self._process.join(timeout)
+        connection.wait([self._process.sentinel], timeout)
         if (code := self.poll()) is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
         return code
