@@ -118,8 +118,11 @@ def read_message(value: object, what: str) -> Message:
 
 def _texts_of(message: Mapping[str, object], keys: tuple[str, ...], what: str) -> dict[str, object]:
     """Those of these keys of a message that have a text."""
-    texts = {key: read_text(message[key], f"the {key} of {what}") for key in keys if isinstance(message.get(key), str)}
-    return {key: text for key, text in texts.items() if text}
+    return {
+        key: text
+        for key in keys
+        if isinstance(found := message.get(key), str) and (text := read_text(found, f"the {key} of {what}"))
+    }
 
 
 def _call_text(value: object, what: str) -> str:
@@ -309,8 +312,9 @@ def split_conversations(
     before that. Of one conversation, or of equal ones, the answer begins with the assistant's last turn.
     """
     first = conversations[0]
-    shared = min(map(len, conversations))
-    shared = next((n for n in range(shared) if any(other[n] != first[n] for other in conversations)), shared)
+    turns_of_each = enumerate(zip(*conversations, strict=False))
+    differing = (n for n, turns in turns_of_each if turns.count(turns[0]) < len(turns))
+    shared = next(differing, min(map(len, conversations)))
     if all(len(conversation) == shared for conversation in conversations):
         shared = max((n for n, turn in enumerate(first) if turn["role"] == "assistant"), default=shared)
     answered = any(len(turns) == shared or turns[shared]["role"] == "assistant" for turns in conversations)

@@ -11,7 +11,7 @@ from rewardline.data.formats.fields import RowFields, difference, is_empty, labe
 from rewardline.data.formats.prompts import read_inputs
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import AnswerPosition, Message
-from rewardline.data.turns import NO_INPUTS, TemplateInputs, turns_of
+from rewardline.data.turns import NO_INPUTS, TemplateInputs, Trajectory, turns_of
 
 Rows = tuple[int, ...]
 """Indices of rows in a group."""
@@ -189,12 +189,15 @@ def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | No
     for n, turn in enumerate(prompt, 1):
         if not turn["content"] and turn["role"] != "tool":
             raise Reject("empty_prompt", f"turn {n} of {len(prompt)} of the prompt is empty")
-    sides = turns_of(chosen), turns_of(rejected)
-    if prompt[-1]["role"] == "assistant" and any(turns[0]["role"] == "assistant" for turns in sides):
+    sides = chosen, rejected
+    if prompt[-1]["role"] == "assistant" and any(turns_of(answer)[0]["role"] == "assistant" for answer in sides):
         raise Reject(
             "prompt_ends_with_assistant", "the prompt ends with an assistant turn: what do the answers answer?"
         )
-    for name, turns in zip(("chosen", "rejected"), sides, strict=True):
+    for name, answer in zip(("chosen", "rejected"), sides, strict=True):
+        if answer and not isinstance(answer, Trajectory):
+            continue
+        turns = turns_of(answer)
         for n, turn in enumerate(turns, 1):
             if not turn["content"] and turn["role"] != "tool":
                 part = f"turn {n} of {len(turns)} of " if len(turns) > 1 else ""

@@ -20,7 +20,7 @@ from rewardline.data.conversation import (
 )
 from rewardline.data.formats.fields import EMPTY, RowFields, is_history
 from rewardline.data.schema import Message
-from rewardline.data.turns import INSTRUCTING, RESERVED, TemplateInputs, answer_of, turns_of
+from rewardline.data.turns import INSTRUCTING, NO_INPUTS, RESERVED, TemplateInputs, answer_of, turns_of
 
 
 def explicit_prompt(row: RowFields, sides: Sequence[object] = ()) -> list[Message] | None:
@@ -77,6 +77,8 @@ def read_inputs(row: RowFields) -> tuple[TemplateInputs, str]:
 
     A value of another type is ignored where `fields` does not map it: then it merely has that name.
     """
+    if not row.present("tools") and not row.present("chat_template_kwargs"):
+        return NO_INPUTS, ""
     elsewhere = [path for name, path in row.settings.fields.items() if name != "tools"]  # tools as the system prompt
     tools = None if row.path("tools") in elsewhere else _parsed(row.optional("tools"))
     variables = _parsed(row.optional("chat_template_kwargs"))

@@ -444,7 +444,7 @@ def test_whatever_a_row_holds_it_gives_sound_pairs_or_is_rejected(row: Any, mapp
                 json.dumps([*pair.prompt, pair.chosen, pair.rejected, pair.subset], ensure_ascii=False).encode("utf-8")
 
 
-def test_ten_thousand_rows_a_second() -> None:
+def test_twenty_thousand_rows_a_second() -> None:
     rows = [
         {
             "prompt": f"What is {n} + {n}? " * 20,
@@ -460,7 +460,7 @@ def test_ten_thousand_rows_a_second() -> None:
         for row in rows:
             convert(row)
         best = max(best, len(rows) / (time.process_time() - start))
-    assert best > 10_000
+    assert best > 20_000
 
 
 # Strength of preference
