@@ -43,7 +43,7 @@ TRAININGS: dict[str, tuple[Json, Json]] = {
     "Llama 1B": (SHAPES["llama-1b"], {"pairs_per_step": 64, "tokens_per_micro_batch": 8192}),
     "Llama 8B, LoRA": (LLAMA_8B, {"pairs_per_step": 32, "tokens_per_micro_batch": 4096, "lora": {"rank": 16}}),
 }
-"""Shapes, and the settings of their trainings."""
+"""Shapes, and the settings of their training runs."""
 STEPS, WARM = 8, 3
 """Steps of a training, and how many of them are not timed."""
 
@@ -206,7 +206,7 @@ class Benchmark:
         difference = (found[0] - found[1]).abs().max().item()
         yield {"bit-equal": difference == 0, "largest difference of a weight": difference}
 
-    def trainings(self) -> Iterator[Json]:
+    def training_runs(self) -> Iterator[Json]:
         """Tokens per second and utilization of each shape, with each attention kernel's time."""
         import torch
 
@@ -319,7 +319,7 @@ def main() -> None:
     benchmark = Benchmark(args.output, args.seconds, dry=args.dry_run)
     benchmark.part("Packed rows against padded ones", benchmark.kernels_equal_padded_rows, 30)
     benchmark.part("Resume", benchmark.resume, 30)
-    benchmark.part("Training", benchmark.trainings, 60)
+    benchmark.part("Training", benchmark.training_runs, 60)
     benchmark.part("Scoring", benchmark.scoring, 30)
     benchmark.part("Time shares", benchmark.time_shares, 30)
 

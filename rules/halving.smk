@@ -35,7 +35,7 @@ rule train_rung:
         " --gpus $(({resources.gpu} / {resources.nodes})) --processes {resources.processes} --log {log}"
 
 
-# After it snakemake plans anew: a run whose cell goes on as before (last_step), whatever the others do, is left alone.
+# After it snakemake plans anew: a run whose cell continues as before (last_step), whatever the others do, is left alone.
 checkpoint halve:
     input:
         results=rung_results,

@@ -127,7 +127,7 @@ def rung_files(sweep, count=None):
 
 
 def last_result(run, sweep, count=None):
-    """The result of a run after the last of these rungs, from which it goes on."""
+    """The result of a run after the last of these rungs, from which it continues."""
     return [f"{Path(path).with_suffix('')}/{run}.json" for path in rung_files(sweep, count)[-1:]]
 
 

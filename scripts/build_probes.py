@@ -7,12 +7,13 @@ Writes what build_pairs.py and clean_pairs.py write of a benchmark: to `--output
 `stats.json`, to `--shard` the same pairs for tokenize_pairs.py.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
+from rewardline.core.artifacts import artifact_key, input_hashes
 from rewardline.core.cli import StageParser, run
-from rewardline.core.files import atomic_folder
 from rewardline.data.pairs import build_probes
+from rewardline.data.pairs.derived import build_once
 from rewardline.data.pairs.manifests import STATISTICS
 from rewardline.data.pairs.settings import ProbeSettings
 
@@ -27,11 +28,8 @@ def main(argv: list[str] | None = None) -> int:
     args = options.start(argv)
     inputs = {"pairs": input_hashes([args.pairs / STATISTICS]), "name": args.name}
     key = artifact_key(args.settings, inputs, Path(build_probes.__file__), ("pyarrow",))
-    if not (restored(args.shard, key) and restored(args.output, key, STATISTICS)):
-        with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
-            manifest, stats = build_probes.build(args.name, args.settings, args.pairs, shard, out)
-            write_manifest(shard, manifest, key)
-            write_manifest(out, stats, key, STATISTICS)
+    build = partial(build_probes.build, args.name, args.settings, args.pairs)
+    build_once(args.shard, args.output, key, build)
     return 0
 
 

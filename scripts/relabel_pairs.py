@@ -7,12 +7,13 @@
 Writes what build_probes.py writes of a benchmark, and `audited.parquet` with all pairs that are left out or changed.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.artifacts import artifact_key, input_hashes, restored, write_manifest
+from rewardline.core.artifacts import artifact_key, input_hashes
 from rewardline.core.cli import StageParser, run
-from rewardline.core.files import atomic_folder
 from rewardline.data.pairs.audits import relabeling
+from rewardline.data.pairs.derived import build_once
 from rewardline.data.pairs.manifests import STATISTICS
 from rewardline.data.pairs.settings import RelabelSettings
 
@@ -28,11 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     args = options.start(argv)
     read = input_hashes([args.pairs / STATISTICS, args.labels])
     key = artifact_key(args.settings, {"files": read, "name": args.name}, Path(relabeling.__file__), ("pyarrow",))
-    if not (restored(args.shard, key) and restored(args.output, key, STATISTICS)):
-        with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
-            manifest, stats = relabeling.build(args.name, args.settings, args.pairs, args.labels, shard, out)
-            write_manifest(shard, manifest, key)
-            write_manifest(out, stats, key, STATISTICS)
+    build = partial(relabeling.build, args.name, args.settings, args.pairs, args.labels)
+    build_once(args.shard, args.output, key, build)
     return 0
 
 

@@ -7,12 +7,13 @@
 Writes what build_probes.py writes of a benchmark.
 """
 
+from functools import partial
 from pathlib import Path
 
-from rewardline.core.artifacts import MANIFEST, artifact_key, input_hashes, restored, write_manifest
+from rewardline.core.artifacts import MANIFEST, artifact_key, input_hashes
 from rewardline.core.cli import StageParser, run
-from rewardline.core.files import atomic_folder
 from rewardline.data.pairs.audits import folds
+from rewardline.data.pairs.derived import build_once
 from rewardline.data.pairs.manifests import STATISTICS
 from rewardline.data.pairs.settings import FoldSettings
 
@@ -28,11 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     args = options.start(argv)
     read = input_hashes([args.pairs / STATISTICS, args.prompts / MANIFEST])
     key = artifact_key(args.settings, {"files": read, "name": args.name}, Path(folds.__file__), ("numpy", "pyarrow"))
-    if not (restored(args.shard, key) and restored(args.output, key, STATISTICS)):
-        with atomic_folder(args.shard) as shard, atomic_folder(args.output) as out:
-            manifest, stats = folds.build(args.name, args.settings, args.pairs, args.prompts, shard, out)
-            write_manifest(shard, manifest, key)
-            write_manifest(out, stats, key, STATISTICS)
+    build = partial(folds.build, args.name, args.settings, args.pairs, args.prompts)
+    build_once(args.shard, args.output, key, build)
     return 0
 
 

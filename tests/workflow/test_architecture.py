@@ -20,7 +20,7 @@ MOST_MODULES = {
     "average_weights.py": 40,
     "base_model.py": 22,
     "build_pairs.py": 18,
-    "build_probes.py": 22,
+    "build_probes.py": 23,
     "clean_pairs.py": 24,
     "collect_scores.py": 40,
     "compare.py": 32,

@@ -322,7 +322,7 @@ def split_conversations(
         shared -= 1
     rests = [conversation[shared:] for conversation in conversations]
     for rest, name in zip(rests, names, strict=True):
-        if not rest:
+        if not rest or (len(conversations) == 1 and rest[-1]["role"] == "user"):
             raise Reject("no_answer", f"{name} ends where the answer should begin")
     several = any(len(rest) > 1 or rest[0]["role"] != "assistant" for rest in rests)
     if several and not any(turn["role"] == "user" for turn in first[:shared]):

@@ -34,7 +34,7 @@ def coefficient(model: PreTrainedModel, given: float | None) -> float:
 def balance_loss(logits: Sequence[Tensor], config: PreTrainedConfig, batch: Batch) -> Tensor:
     """The loss over all layers; `logits`: [rows * T, experts] of each.
 
-    A token counts as often as it stands in the sequences of a padded batch, padding not at all, so that the loss is the
+    A token counts as often as it occurs in the sequences of a padded batch, padding not at all, so that the loss is the
     same for packed rows.
     """
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func  # which takes time

@@ -24,8 +24,10 @@ from rewardline.data.sources.readers import damage_explained, reader
 from rewardline.data.sources.rows import Row
 from rewardline.scoring.rows import (
     COLUMNS,
+    ROWS_AT_ONCE,
     PromptAnswers,
     UnscorableError,
+    chunks,
     columns,
     parse_row,
     score_names,
@@ -37,8 +39,6 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from rewardline.scoring.ensemble import AnyScorer
 
-ROWS_AT_ONCE = 512
-CHARACTERS_AT_ONCE = 8 << 20
 RowValue = Mapping[str, object] | UnscorableError
 LOGGED = 10  # rows with an error that are named in the log
 
@@ -153,7 +153,7 @@ def is_parquet(name: str) -> bool:
 
 def _scored_lines(rows: Iterator[Row], job: FileScoring) -> Iterator[str]:
     replaced = 0
-    for chunk in _chunks(rows):
+    for chunk in chunks(rows):
         replaced += sum(row.replaced for row in chunk)
         values = [row.value if row.value is not None else UnscorableError(row.error or "") for row in chunk]
         for row, new in zip(chunk, job.new_columns(values, [row.number for row in chunk]), strict=True):
@@ -166,19 +166,6 @@ def _scored_lines(rows: Iterator[Row], job: FileScoring) -> Iterator[str]:
     if replaced:
         problem = "rows hold NaN, infinite numbers or broken text, which is null or the reason in the output"
         log.warning("%s: %d %s", job.label, replaced, problem)
-
-
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
-    characters = 0
-    for row in rows:
-        chunk.append(row)
-        characters += len(row.record or "")
-        if len(chunk) == ROWS_AT_ONCE or characters > CHARACTERS_AT_ONCE:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
 
 
 def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:

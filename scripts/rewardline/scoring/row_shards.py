@@ -24,7 +24,7 @@ from rewardline.data.schema import arrow_schema
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_row_range
 from rewardline.scoring.parts import FinishedParts, share_of, verified_weights
 from rewardline.scoring.results import RowScores, ScoredRows
-from rewardline.scoring.rows import PromptAnswers, UnscorableError, columns, parse_row
+from rewardline.scoring.rows import PromptAnswers, UnscorableError, chunks, columns, parse_row
 from rewardline.scoring.settings import ScoringSettings
 from rewardline.scoring.stage_settings import RowsSettings
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PART_ROWS = 256
 """Rows of a part."""
-CHARACTERS_AT_ONCE = 8 << 20
 _CUT = b"cut"
 
 
@@ -118,7 +117,7 @@ def _scored(scorer: "Scorer", rows: Sequence[StoredRow]) -> tuple[list[RowScores
     before = scorer.cut
     names: set[str] = set()
     results: list[RowScores] = []
-    for chunk in _chunks(rows):
+    for chunk in chunks(rows):
         parsed = [parse_stored(row) for row in chunk]
         good = [row for row in parsed if isinstance(row, PromptAnswers)]
         scored = iter(scorer.score(*columns(good)))
@@ -141,20 +140,6 @@ def parse_stored(row: StoredRow) -> PromptAnswers | UnscorableError:
         return parse_row(json.loads(row.record))
     except UnscorableError as error:
         return error
-
-
-def _chunks(rows: Sequence[StoredRow]) -> Iterator[list[StoredRow]]:
-    """Rows whose texts are in memory together."""
-    chunk: list[StoredRow] = []
-    characters = 0
-    for row in rows:
-        chunk.append(row)
-        characters += len(row.record or "")
-        if characters > CHARACTERS_AT_ONCE:
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
 
 
 def _encoded(rows: Sequence[RowScores], names: set[str], cut: int) -> bytes:

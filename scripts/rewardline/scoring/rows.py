@@ -1,7 +1,7 @@
 """Rows to score: their prompts and answers, read as the rows of a dataset are, and the names of their scores."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import JsonValue
 
@@ -31,7 +31,18 @@ INPUTS: Final = ("tools", "chat_template_kwargs")
 """The columns that a chat template gets besides messages."""
 COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, "answers", *SINGLE, *_SIDES, *CONVERSATIONS, *INPUTS)))
 """The columns of a row that are read."""
+ROWS_AT_ONCE: Final = 512
+_CHARACTERS_AT_ONCE: Final = 8 << 20
 _FIELDS: Final = Fields(FormatSettings(), ())
+
+
+class _Record(Protocol):
+    @property
+    def record(self) -> str | None:
+        """The text of a JSON object; None for a row that cannot be read."""
+
+
+ReadRow = TypeVar("ReadRow", bound=_Record)
 
 
 class UnscorableError(Exception):
@@ -71,6 +82,20 @@ class PromptAnswers(NamedTuple):
             found: list[JsonValue] = [list(values)] if self.names == ("scores",) else list(values)
             named |= dict(zip(names, found, strict=True))
         return named
+
+
+def chunks(rows: Iterable[ReadRow]) -> Iterator[list[ReadRow]]:
+    """Rows whose texts are in memory together, in their order."""
+    chunk: list[ReadRow] = []
+    characters = 0
+    for row in rows:
+        chunk.append(row)
+        characters += len(row.record or "")
+        if len(chunk) == ROWS_AT_ONCE or characters > _CHARACTERS_AT_ONCE:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def columns(rows: Sequence[PromptAnswers]) -> tuple[list[Prompt], list[list[str]], list[TemplateInputs]]:

@@ -87,7 +87,7 @@ def _check_fit(config: Config, where: str, members: Sequence[Run], *, is_average
 def _difference(config: Config, first: Run, other: Run, is_average: bool) -> str | None:
     """What two members do not share, in words and with the keys that decide it."""
     models = [config.models[run.model] for run in (first, other)]
-    trainings = [config.runs[run.name].training for run in (first, other)]
+    settings = [config.runs[run.name].training for run in (first, other)]
     names = " and ".join(dict.fromkeys(f"models.{run.model}" for run in (first, other)))
     if is_average and not _equal(models, set(BaseModelSettings.model_fields) - {*LOADED}):
         return f"base models ({names})"
@@ -99,7 +99,7 @@ def _difference(config: Config, first: Run, other: Run, is_average: bool) -> str
             return f"{what} ({' and '.join(f'models.{run.model}.{key}' for run in (first, other))})"
     heads = ("score", "normalize", "precision") if is_average else ("score",)
     for key in heads:
-        if not _equal(trainings, {key}):
+        if not _equal(settings, {key}):
             what = {"score": "heads", "normalize": "normalizations", "precision": "number formats"}[key]
             return f"{what} ({' and '.join(f'runs.{run.name}.training.{key}' for run in (first, other))})"
     return None

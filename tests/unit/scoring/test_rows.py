@@ -85,7 +85,14 @@ def test_a_row_is_read_as_training_reads_it(found: tuple[str, Json]) -> None:
     try:
         (pair,) = converter(FormatSettings(format=name))(row)
     except Reject as reject:
-        assert reject.reason in ("identical", "empty_prompt", "different_prompts", "several_turns", "no_answer"), reject
+        assert reject.reason in (
+            "identical",
+            "empty_prompt",
+            "empty_answer",
+            "different_prompts",
+            "several_turns",
+            "no_answer",
+        ), reject
         return
     read = parse_row(row)
     assert read.prompt == list(pair.prompt)

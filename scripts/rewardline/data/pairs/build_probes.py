@@ -8,14 +8,14 @@ from pathlib import Path
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.candidates import pair_of
+from rewardline.data.pairs.derived import DerivedWriter
 from rewardline.data.pairs.identity import unit_interval_hash
 from rewardline.data.pairs.left_out import DatasetCounts, HeldOut
-from rewardline.data.pairs.manifests import MixtureStatistics, PairCounts, ShardManifest, SimilarPrompts
+from rewardline.data.pairs.manifests import MixtureStatistics, ShardManifest
 from rewardline.data.pairs.probes import hacks
-from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import ProbeSettings
-from rewardline.data.parquet import PartWriter, count_rows, join_parts, read_rows, read_typed_rows
-from rewardline.data.schema import PAIR_SCHEMA, Candidate, Pair
+from rewardline.data.parquet import read_rows, read_typed_rows
+from rewardline.data.schema import Candidate, Pair
 from rewardline.data.turns import answer_of, pack, turns_of, unpack
 
 log = logging.getLogger(__name__)
@@ -67,49 +67,34 @@ def build(
     Raises:
         UserError: the mixture holds nothing out.
     """
-    writers = {split: PartWriter[Pair](shard / split, PAIR_SCHEMA) for split in ("train", "eval")}
-    rejects = RejectWriter(out)
-    counts = PairCounts()
+    writer = DerivedWriter(shard, out)
     prompts = skipped = unused = 0
     for pair in draw(pairs, settings.prompts, settings.seed):
         prompts += 1
         probes = []
         if (said := last_answer(pair)) is None:
             unused += 1
-            rejects.add(name, pair.file, pair.row, "no_probe", "its answer does not end with a text of the assistant")
+            detail = "its answer does not end with a text of the assistant"
+            writer.rejects.add(name, pair.file, pair.row, "no_probe", detail)
             continue
         for subset, hack in hacks(*said, settings.seed):
             if hack is not None:
-                probes.append(probe(name, pair, subset, hack))
-                writers["eval"].add(pair_of(probes[-1], 1.0))
+                probes.append(pair_of(probe(name, pair, subset, hack), 1.0))
             else:
                 skipped += 1
                 detail = f"{subset} would be the answer itself, which is too short for it"
-                rejects.add(name, pair.file, pair.row, "no_probe", detail)
-        counts.add(probes, "eval")
-    parts = {split: writer.close() for split, writer in writers.items()}
+                writer.rejects.add(name, pair.file, pair.row, "no_probe", detail)
+        writer.add("eval", probes)
     if not prompts:
         raise UserError(f"{pairs} has no held-out pairs to make probes of; raise the mixture's eval_fraction")
-    for split, entries in parts.items():
-        join_parts([(shard / split, entry) for entry in entries], out / split)
-    total, examples = count_rows(parts["eval"]), rejects.close()
     dataset = DatasetCounts(
         rows_in=prompts,
         revision=None,
         format="probes",
-        pairs_out=total,
+        pairs_out=0,
         rows_used=prompts - unused,
         rejects={"no_probe": unused} if unused else {},
     )
-    stats = MixtureStatistics.of(
-        name,
-        {name: dataset},
-        counts,
-        pair_rejects={"no_probe": skipped} if skipped else {},
-        similar_prompts=SimilarPrompts(),
-        held_out=HeldOut(),
-        reject_examples=examples,
-        parts=parts,
-    )
-    log.info("%s: %d probes of %d held-out prompts", name, total, prompts)
-    return ShardManifest(train=0, eval=total, statistics=counts, reject_examples=examples, parts=parts), stats
+    manifest, stats = writer.close(name, {name: dataset}, {"no_probe": skipped} if skipped else {}, HeldOut())
+    log.info("%s: %d probes of %d held-out prompts", name, manifest.eval, prompts)
+    return manifest, stats

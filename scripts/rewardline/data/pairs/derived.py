@@ -1,12 +1,14 @@
 """Pairs that are made of the pairs of another mixture: written as the stages from rows to pairs write them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+from rewardline.core.artifacts import restored, write_manifest
+from rewardline.core.files import atomic_folder
 from rewardline.data.pairs.left_out import DatasetCounts, HeldOut
-from rewardline.data.pairs.manifests import MixtureStatistics, PairCounts, ShardManifest, SimilarPrompts
+from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, PairCounts, ShardManifest, SimilarPrompts
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.parquet import PartWriter, count_rows, join_parts, read_typed_rows
 from rewardline.data.schema import PAIR_SCHEMA, Pair
@@ -16,6 +18,18 @@ def read_prompts(pairs: Path, split: str) -> Iterator[list[Pair]]:
     """The pairs of each prompt of a split; `pairs` is the folder of a mixture's pairs."""
     for _, of_prompt in groupby(read_typed_rows(pairs / split, Pair), key=attrgetter("prompt_id")):
         yield list(of_prompt)
+
+
+def build_once(
+    shard: Path, out: Path, key: str, build: Callable[[Path, Path], tuple[ShardManifest, MixtureStatistics]]
+) -> None:
+    """Let `build` write both folders of a `DerivedWriter`, unless they are there under this key."""
+    if restored(shard, key) and restored(out, key, STATISTICS):
+        return
+    with atomic_folder(shard) as new_shard, atomic_folder(out) as new:
+        manifest, stats = build(new_shard, new)
+        write_manifest(new_shard, manifest, key)
+        write_manifest(new, stats, key, STATISTICS)
 
 
 class DerivedWriter:
