@@ -65,7 +65,9 @@ def test_a_conversion_reads_the_index_and_is_done_once(
     out = run(tmp_path / "out", data, "--join-index", index)
     facts = json.loads(out.read_text())
     assert (facts["candidates"], facts["rejects"]) == (3, {"unknown_id": 1})
-    alone = run(tmp_path / "alone", data, "--tables", tmp_path / "data" / "texts" / "manifest.json")
+    alone = run(
+        tmp_path / "alone" / tmp_path.name / "out", data, "--tables", tmp_path / "data" / "texts" / "manifest.json"
+    )
     assert alone.read_bytes() == out.read_bytes()
     out.unlink()
     with monkeypatch.context() as patched:

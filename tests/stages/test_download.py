@@ -83,23 +83,24 @@ def test_rows_and_manifest_tell_all_that_was_read(here: Path) -> None:
         ],
         "schema": {"a": ["string"], "b": ["string"], "n": ["integer", "number"], "x": ["null"]},
         "xxh3": {part.name: file_xxh3(part)},
+        "manifest_path": "data/mine/manifest.json",
     }
 
 
 def test_parts_hold_50_000_rows_and_a_second_run_gives_the_same_bytes(here: Path) -> None:
     lines = [json.dumps({"n": index, "text": "x" * (index % 50)}) for index in range(120_001)]
     (here / "data/a.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    manifest = run({"files": ["data/a.jsonl"], "sizes": [1]}, here / "one")
+    manifest = run({"files": ["data/a.jsonl"], "sizes": [1]}, here / "first/data/mine")
     assert [part["rows"] for part in manifest["parts"]] == [50_000, 50_000, 20_001]
     assert manifest["source"] == {"files": ["data/a.jsonl"]}
-    assert [row["row"] for row in rows(here / "one")] == list(range(1, 120_002))
-    lengths = [len(row["record"]) for row in rows(here / "one")]
+    assert [row["row"] for row in rows(here / "first/data/mine")] == list(range(1, 120_002))
+    lengths = [len(row["record"]) for row in rows(here / "first/data/mine")]
     expected = [sum(lengths[start : start + 50_000]) for start in (0, 50_000, 100_000)]
     assert [part["characters"] for part in manifest["parts"]] == expected
     os.utime(here / "data/a.jsonl", (0, 0))
-    run({"sizes": [2], "files": ["data/a.jsonl"]}, here / "two")
-    assert contents(here / "one") == contents(here / "two")
-    assert pq.ParquetFile(here / "one/part-00000.parquet").metadata.row_group(0).num_rows <= 5_000
+    run({"sizes": [2], "files": ["data/a.jsonl"]}, here / "second/data/mine")
+    assert contents(here / "first/data/mine") == contents(here / "second/data/mine")
+    assert pq.ParquetFile(here / "first/data/mine/part-00000.parquet").metadata.row_group(0).num_rows <= 5_000
 
 
 def test_large_rows_are_written_in_small_batches(here: Path) -> None:
@@ -268,16 +269,16 @@ def generate(settings: dict[str, Any], output: Path) -> dict[str, Any]:
 
 
 def test_the_demo_is_a_dataset_like_any_other(here: Path) -> None:
-    manifest = generate({"pairs": 300, "seed": 1}, here / "one")
-    generate({"pairs": 300, "seed": 1}, here / "two")
-    assert contents(here / "one") == contents(here / "two")
+    manifest = generate({"pairs": 300, "seed": 1}, here / "first/data/mine")
+    generate({"pairs": 300, "seed": 1}, here / "second/data/mine")
+    assert contents(here / "first/data/mine") == contents(here / "second/data/mine")
     assert manifest["source"] == {"demo": {"pairs": 300, "seed": 1}}
     assert (manifest["name"], manifest["revision"], manifest["unreadable"]) == ("mine", None, 0)
-    assert manifest["rows"] == len(rows(here / "one")) == 300
+    assert manifest["rows"] == len(rows(here / "first/data/mine")) == 300
     assert manifest["inputs"] == []
-    assert rows(here / "one")[0]["file"] == "demo"
+    assert rows(here / "first/data/mine")[0]["file"] == "demo"
     generate({"pairs": 300, "seed": 2}, here / "three")
-    assert rows(here / "one") != rows(here / "three")
+    assert rows(here / "first/data/mine") != rows(here / "three")
     with pytest.raises(UserError, match="seeds: Extra inputs are not permitted"):
         generate({"seeds": 1}, here / "four")
 

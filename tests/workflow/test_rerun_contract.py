@@ -384,6 +384,8 @@ def changed(key: str) -> Json:
         place["zero_stage"] = 1
     if key == "runs.r.training.early_stopping.eval_set":
         config["runs"]["r"]["training"]["eval_sets"] = ["t"]
+    if key == "mixtures.m.fractions":
+        config["scoring"]["c"]["run"] = "r-fraction=0.5"
     if key == "benchmarks.p.probes.mixture":  # probes judge runs on the mixture that they are made of
         config["runs"]["x"]["mixture"] = CHANGES[key]
     return config

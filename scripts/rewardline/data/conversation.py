@@ -322,9 +322,11 @@ def split_conversations(
         shared -= 1
     rests = [conversation[shared:] for conversation in conversations]
     for rest, name in zip(rests, names, strict=True):
-        if not rest or (len(conversations) == 1 and rest[-1]["role"] == "user"):
+        if not rest:
             raise Reject("no_answer", f"{name} ends where the answer should begin")
     several = any(len(rest) > 1 or rest[0]["role"] != "assistant" for rest in rests)
     if several and not any(turn["role"] == "user" for turn in first[:shared]):
+        if len(conversations) == 1:
+            raise Reject("empty_prompt", f"{names[0]} has no turn of the user before the answer")
         raise Reject("different_prompts", f"{' and '.join(names)} do not begin with the same prompt")
     return first[:shared], [answer_of(rest) for rest in rests]

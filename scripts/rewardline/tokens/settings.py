@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from rewardline.core.settings import Integer, Number, Settings, Text
-from rewardline.data.turns import RESERVED
+from rewardline.core.template_variables import RESERVED
 
 TODAY: Final = date(2024, 7, 26)
 """The date given to chat templates that ask for it, so that equal conversations have equal tokens on every day."""

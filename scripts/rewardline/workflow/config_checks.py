@@ -284,6 +284,8 @@ def _check_scoring(config: Config) -> Iterator[str]:
             yield f"{where}.run: {entry.run!r} is an ensemble, which has no model; name one of its members"
         elif len(seeds) > 1:
             yield f"{where}.run: {entry.run!r} has several seeds; name one of {', '.join(seeds)}, or a choice"
+        elif cells := [run.run_id for run in runs if run.sweep == entry.run]:
+            yield f"{where}.run: {entry.run!r} has several cells; name one of {', '.join(cells)}, or a choice"
         elif not seeds:
             yield from _known(f"{where}.run", entry.run, sorted(known))
 

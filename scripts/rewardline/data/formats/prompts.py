@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from rewardline.core.template_variables import RESERVED
 from rewardline.data.conversation import (
     Reject,
     describe_type,
@@ -20,7 +21,7 @@ from rewardline.data.conversation import (
 )
 from rewardline.data.formats.fields import EMPTY, RowFields, is_history
 from rewardline.data.schema import Message
-from rewardline.data.turns import INSTRUCTING, NO_INPUTS, RESERVED, TemplateInputs, answer_of, turns_of
+from rewardline.data.turns import INSTRUCTING, NO_INPUTS, TemplateInputs, answer_of, turns_of
 
 
 def explicit_prompt(row: RowFields, sides: Sequence[object] = ()) -> list[Message] | None:
