@@ -163,7 +163,7 @@ def test_bad_rows_say_why_and_where_and_cost_nothing_else(
         '{"prompt": "a", "answer": "' + "word " * 3000 + '"}': "the answer alone has",
         '{"prompt": "a", "answer": "' + "a" * 1_000_001 + '"}': "1,000,000 are allowed",
         '{"prompt": [{"role": "judge", "content": "a"}], "answer": "a"}': "role 'judge'",
-        '{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "a"}]}': "no turn of the user",
+        '{"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "a"}]}': "no turn of the",
         '{"prompt": "a", "answer": "a", "score": 1}': "",
     }
     good = json.dumps(ROWS[0])

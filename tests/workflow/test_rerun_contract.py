@@ -386,6 +386,8 @@ def changed(key: str) -> Json:
         config["runs"]["r"]["training"]["eval_sets"] = ["t"]
     if key == "mixtures.m.fractions":
         config["scoring"]["c"]["run"] = "r-fraction=0.5"
+    if key == "select.as":
+        config["scoring"]["d"]["run"] = "other"
     if key == "benchmarks.p.probes.mixture":  # probes judge runs on the mixture that they are made of
         config["runs"]["x"]["mixture"] = CHANGES[key]
     return config
