@@ -1,6 +1,7 @@
 """Training runs with other scores and losses: what they compute and export, and what reads it."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -245,3 +246,35 @@ def test_score_gives_what_is_stored_or_the_raw_score(trained: Trained, raw: bool
         if normalization and not normalization["folded"] and not raw:
             expected = (expected - normalization["mean"]) / normalization["std"]
         assert score == pytest.approx(expected, abs=1e-5)
+
+
+def test_length_control_leaves_what_length_explains_to_its_own_term(
+    tmp_path: Path, base_models: Callable[..., Path]
+) -> None:
+    """People like answers with a certain token, and long ones: scores follow length less, and the token as well."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(700):
+        tails = [rng.integers(20, 60, n).astype(np.int32) for n in rng.integers(2, 24, 2)]
+        good = rng.random(2) < 0.5
+        for tail, is_good in zip(tails, good, strict=True):
+            tail[0] = 10 + is_good
+        logit = 3.0 * (int(good[0]) - int(good[1])) + 2.0 * math.log(len(tails[0]) / len(tails[1]))
+        better = int(rng.random() > 1 / (1 + math.exp(-logit)))
+        pair = ComparisonPair(f"{rng.integers(2**60):016x}", "d", "s", better, 1 - better)
+        rows.append(Comparison(f"{rng.integers(2**60):016x}", np.array([5], dtype=np.int32), tails, [pair], 1))
+    write_tokens(tmp_path / "m" / "x", rows[:600], rows[600:])
+    follows, knows = {}, {}
+    for control in (False, True):
+        folder = tmp_path / str(control)
+        options: Json = {"max_steps": 40, "pairs_per_step": 32, "tokens_per_micro_batch": 2048, "epochs": 20}
+        train(folder, tmp_path / "m" / "x", base_models("llama"), length_control=control, **options)
+        model = RewardModel(load_reward_model(folder / "out"), raw=True)
+        found = list(score_comparisons(model, rows[600:], device=CPU, pad_id=0))
+        leads = [scores[0] - scores[1] for _, scores in found]
+        follows[control] = np.corrcoef(leads, [math.log(len(row.tails[0]) / len(row.tails[1])) for row, _ in found])[
+            0, 1
+        ]
+        knows[control] = np.corrcoef(leads, [float(row.tails[0][0] - row.tails[1][0]) for row, _ in found])[0, 1]
+    assert abs(follows[True]) < 0.6 * follows[False]
+    assert knows[True] > knows[False] + 0.1

@@ -50,7 +50,7 @@ MOST_MODULES = {
     "summarize.py": 28,
     "tokenize_pairs.py": 26,
     "track.py": 20,
-    "train.py": 61,
+    "train.py": 62,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 

@@ -291,6 +291,7 @@ CHANGES: Json = {
     "runs.r.training.score": "mean",
     "runs.r.training.normalize": "fold",
     "runs.r.training.centering": 0.1,
+    "runs.r.training.length_control": True,
     "runs.r.training.label_smoothing": 0.1,
     "runs.r.training.margin": True,
     "runs.r.training.router_aux_loss_coef": 0.01,

@@ -1,5 +1,6 @@
 """The tensors of a micro batch, and the number of tokens that a comparison adds to one."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -18,7 +19,7 @@ from rewardline.model.score_positions import (
     compared_tokens,
     score_indices,
 )
-from rewardline.tokens.store import Comparison, TokenDataset
+from rewardline.tokens.store import Comparison, ComparisonPair, TokenDataset
 
 Batching = Literal["shared_prefix", "padded"]
 END = ScorePositions()
@@ -41,6 +42,7 @@ class Batch:
         margin, weight: float32 [P]; a margin is 0 where the data has none.
         strength: float32 [P], the margin as a factor: 1 where the data has none, 0 where it is negative.
         confidence: float32 [P], the probability that the label is correct.
+        length_lead: float32 [P], log(tokens of the chosen answer / tokens of the rejected one).
         tokens: tokens computed, without padding.
         full_tokens: tokens of the chosen and rejected sequences in full.
     """
@@ -59,6 +61,7 @@ class Batch:
     strength: Tensor
     weight: Tensor
     confidence: Tensor
+    length_lead: Tensor
     tokens: int
     full_tokens: int
 
@@ -115,9 +118,19 @@ def collate(
         strength=torch.tensor([_strength(pair.margin) for _, pair in pairs], dtype=torch.float32),
         weight=torch.tensor([pair.weight for _, pair in pairs], dtype=torch.float32),
         confidence=torch.tensor([pair.confidence for _, pair in pairs], dtype=torch.float32),
+        length_lead=torch.tensor([length_lead(c, pair) for c in comparisons for pair in c.pairs], dtype=torch.float32),
         tokens=sum(c.tokens for c in comparisons),
         full_tokens=sum(c.full_tokens for c in comparisons),
     )
+
+
+def length_lead(comparison: Comparison, pair: ComparisonPair) -> float:
+    """The logarithm of how many times as many tokens the chosen answer has as the rejected one."""
+    chosen, rejected = (
+        len(comparison.prefix) + len(comparison.tails[tail]) - comparison.answer_start
+        for tail in (pair.chosen, pair.rejected)
+    )
+    return math.log(chosen / rejected)
 
 
 def _strength(margin: float | None) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -213,6 +213,15 @@ class ShardWriter:
         )
 
 
+class AnswerLengths(NamedTuple):
+    """Tokens of the answers of pairs, int64 [P], and the weight and confidence of these, float64 [P]."""
+
+    chosen: Lengths
+    rejected: Lengths
+    weight: npt.NDArray[np.float64]
+    confidence: npt.NDArray[np.float64]
+
+
 class TokenDataset:
     """The comparisons of a split, memory-mapped; sizes are known without reading tokens.
 
@@ -293,6 +302,17 @@ class TokenDataset:
             pairs=[ComparisonPair(**pair) for pair in self._rows["pairs"][index].as_py()],
             answer_start=self._rows["answer_start"][index].as_py(),
         )
+
+    def answer_lengths(self) -> "AnswerLengths":
+        """How long the answers of every pair are, in order."""
+        rows = self._rows.take(self._places) if len(self) < len(self._rows) else self._rows
+        pairs = pc.list_flatten(rows["pairs"])
+        before = self.prefix_lengths - rows["answer_start"].to_numpy()  # of the prefix, what is part of the answers
+        lengths = self.tail_lengths + np.repeat(before, self.tail_counts)
+        first = np.repeat(np.cumsum(self.tail_counts) - self.tail_counts, self.pair_counts)
+        sides = (first + pc.struct_field(pairs, side).to_numpy() for side in ("chosen", "rejected"))
+        shares = (pc.struct_field(pairs, name).to_numpy() for name in ("weight", "confidence"))
+        return AnswerLengths(*(lengths[side] for side in sides), *shares)
 
     def mean_weight(self, by_prompt: bool = False) -> float:
         """The mean weight of all pairs, or of all prompts, each with the mean of its pairs; 1.0 without any."""

@@ -18,6 +18,7 @@ def pair_losses(
     margin: Literal[False, True, "scale"] = False,
     centering: float = 0.0,
     soft_labels: bool = False,
+    length_coefficient: float = 0.0,
     values: Tensor | None = None,
 ) -> Tensor:
     """The loss of every pair, not yet weighted: float32 [P] from `scores` float32 [S].
@@ -28,7 +29,8 @@ def pair_losses(
     `soft_labels`: the label is right with the pair's confidence p, and the loss is the cross entropy
     -p log sigmoid(z) - (1 - p) log sigmoid(-z). `label_smoothing` e: every label is wrong with probability e, so that p
     becomes p (1 - e) + (1 - p) e. `centering` c adds c * (chosen score + rejected score)^2 (Eisenstein et al. 2023,
-    arXiv 2312.09244), which keeps the mean score near 0.
+    arXiv 2312.09244), which keeps the mean score near 0. `length_coefficient` b adds b * log(chosen tokens / rejected
+    tokens) to z, see `length_control`.
 
     Where the batch compares tokens, z is taken at each pair of them, from the `values` of all tokens float32
     [rows * T], and a pair's loss is the mean over its tokens (DeepSpeed-Chat, Yao et al. 2023, arXiv 2308.01320), which
@@ -39,6 +41,8 @@ def pair_losses(
     target = batch.confidence if soft_labels else torch.ones_like(batch.confidence)
     target = target * (1 - label_smoothing) + (1 - target) * label_smoothing
     shift = batch.margin if margin is True else torch.zeros_like(batch.margin)
+    if length_coefficient:
+        shift = shift - length_coefficient * batch.length_lead
     if batch.compared is None:
         losses = _logistic(scores[batch.chosen] - scores[batch.rejected] - shift, target)
     elif values is None:

@@ -147,6 +147,11 @@ class TrainingSettings(Settings):
     centering: Number = Field(
         0.0, ge=0, description="Coefficient of the penalty (chosen + rejected)², which keeps the mean score near 0."
     )
+    length_control: Flag = Field(
+        False,
+        description="Explain what can be explained of the training labels by the length of the answers alone with a"
+        " term of its own in the loss, which is in no score, see below.",
+    )
     label_smoothing: Number = Field(
         0.0,
         ge=0,

@@ -24,6 +24,7 @@ from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import engine
 from rewardline.training.batching import LoadedBatch, MicroBatchLoader, Piece, StepSampler
+from rewardline.training.length_control import length_coefficient
 from rewardline.training.loss import Sums, batch_sums, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 from rewardline.training.schedule import learning_rate
@@ -88,6 +89,7 @@ class OptimizerStep:
     def __init__(self, running: DeepSpeedEngine, settings: TrainStageSettings, loader: MicroBatchLoader) -> None:
         self._engine, self._settings, self.loader = running, settings, loader
         self._mean_weight = loader.data.mean_weight(loader.by_prompt)
+        self.length_coefficient = length_coefficient(loader.data) if settings.training.length_control else 0.0
         self.sampler = StepSampler(loader.data, settings.training, settings.seed)
 
     def steps(self, done: int) -> Iterator[PlannedStep]:
@@ -119,7 +121,7 @@ class OptimizerStep:
             scores = scores_of(output, batch)
             losses = pair_losses(
                 scores, batch, values=output, soft_labels=True, label_smoothing=training.label_smoothing,
-                margin=training.margin, centering=training.centering,
+                margin=training.margin, centering=training.centering, length_coefficient=self.length_coefficient,
             )  # fmt: skip
             loss, router_loss = (losses * batch.weight).sum(), self._engine.module.router_loss
             if router_loss is not None:

@@ -92,6 +92,8 @@ def train(job: TrainingJob) -> None:
             used,
             cores,
         )
+    if training.length_control:
+        log.info("length_control: log odds of a label are %.3f times the log ratio of lengths", step.length_coefficient)
     diverged = None
     try:
         loop.run()

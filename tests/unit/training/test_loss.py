@@ -34,6 +34,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"label_smoothing": 0.2},
     {"soft_labels": True},
     {"centering": 0.1},
+    {"length_coefficient": 0.7, "margin": True},
     {"margin": True, "label_smoothing": 0.1, "soft_labels": True, "centering": 0.01},
 ]
 
@@ -191,7 +192,9 @@ def slow_losses(values: Tensor, batch: Batch, span: Span | None, options: dict[s
                 place = int(batch.ends[sequence]) - len(tail) + 1
                 last = end - 1 if span == "per_token_published" else len(tail) - 1
                 read.append([values[place + min(t, last)].item() for t in range(start, end)])
-            loss = slow_loss(read[0], read[1], pair, **options)
+            answers = [len(row.prefix) + len(tail) - row.answer_start for tail in (chosen, rejected)]
+            lead = options.get("length_coefficient", 0.0) * (math.log(answers[0]) - math.log(answers[1]))
+            loss = slow_loss(read[0], read[1], replace(pair, margin=(pair.margin or 0.0) - lead), **options)
             loss += options.get("centering", 0.0) * (scores[first + pair.chosen] + scores[first + pair.rejected]) ** 2
             results.append(loss)
         first += len(row.tails)

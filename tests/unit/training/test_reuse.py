@@ -35,6 +35,7 @@ def test_the_key_covers_exactly_what_changes_weights() -> None:
     training = {name.removeprefix("training/") for name in names if name.startswith("training/")}
     assert training == {
         *("__init__.py", "step.py", "held_out.py", "early_stopping.py", "export.py", "batching.py", "loss.py"),
+        "length_control.py",
         *("schedule.py", "engine.py", "deepspeed_options.py", "settings.py"),
         *("processes/__init__.py", "processes/collectives.py"),
     }
