@@ -185,6 +185,7 @@ MODELS = {**RUNS, **AVERAGES}
 # What is shown and compared: all but the models that audits are made with.
 SHOWN = {run_id: run for run_id, run in MODELS.items() if run.name not in CONFIG.folds}
 AUDITS = sorted({CONFIG.folds[run.name].audit for run in RUNS.values() if run.name in CONFIG.folds})
+AUGMENTED = [name for name, entry in CONFIG.mixtures.items() if entry.augment is not None]
 CLEANED = [name for name, entry in CONFIG.mixtures.items() if entry.audit is not None]
 HALVED = runs.halved_sweeps(CONFIG)
 CHOICES = {choice.name: choice for choice in runs.choice_table(CONFIG, SELECTED)}
@@ -204,6 +205,7 @@ wildcard_constraints:
     probes=one_of(PROBES),
     fold=one_of(CONFIG.folds),
     cleaned=one_of(CLEANED),
+    augmented=one_of(AUGMENTED),
     audit=one_of(AUDITS),
     model=one_of(CONFIG.models),
     part=r"[A-Za-z0-9_.-]+",
@@ -219,7 +221,7 @@ wildcard_constraints:
 
 
 # Those whose pairs are not made of the pairs of another mixture.
-BUILT = one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - {*PROBES, *CONFIG.folds, *CLEANED})
+BUILT = one_of({*CONFIG.mixtures, *CONFIG.benchmarks} - {*PROBES, *CONFIG.folds, *CLEANED, *AUGMENTED})
 
 
 def code(program):

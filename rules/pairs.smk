@@ -222,3 +222,30 @@ rule relabel_pairs:
         program("relabel_pairs.py") + " --name {wildcards.cleaned} --settings {params.settings:q}"
         " --pairs $(dirname {input.pairs:q}) --labels {input.labels:q}"
         " --shard $(dirname {output.manifest:q}) --output $(dirname {output.stats:q}) --log {log}"
+
+
+rule augment_pairs:
+    input:
+        pairs=lambda w: f"results/pairs/{CONFIG.source_of(w.augmented)}/stats.json",
+        code=code("augment_pairs.py"),
+    output:
+        manifest="results/shards/pairs/{augmented}/0/manifest.json",
+        stats="results/pairs/{augmented}/stats.json",
+        rejects="results/pairs/{augmented}/rejects.parquet",
+    log:
+        "results/logs/augment_pairs/{augmented}.log",
+    benchmark:
+        "results/usage/augment_pairs/{augmented}.tsv"
+    conda:
+        "../envs/rewardline.yaml"
+    threads: 1
+    resources:
+        gpu=0,
+    params:
+        settings=settings(lambda w: stage_settings.augment_settings(CONFIG, w.augmented)),
+    message:
+        "Augmenting {wildcards.augmented}"
+    shell:
+        program("augment_pairs.py") + " --name {wildcards.augmented} --settings {params.settings:q}"
+        " --pairs $(dirname {input.pairs:q}) --shard $(dirname {output.manifest:q})"
+        " --output $(dirname {output.stats:q}) --log {log}"

@@ -22,6 +22,8 @@ from rewardline.training.settings import TrainStageSettings
 
 from support.project import Project
 
+DERIVING = ("split_fold", "relabel_pairs", "augment_pairs")
+"""Programs that make mixtures of others."""
 READERS = {
     r"remote/[^/]+/[^/]+/[^.].*": ("download_file",),
     r"shards/data/.*/[^.][^/]*": ("download",),
@@ -36,9 +38,25 @@ READERS = {
     r"shards/pairs/.*/manifest\.json": ("build_pairs", "tokenize_pairs"),
     r"shards/pairs/.*/(train|eval)/.*\.parquet": ("build_pairs", "tokenize_pairs"),
     r"shards/pairs/.*/(rows\.npy|rejects\.parquet)": ("build_pairs",),
-    r"pairs/[^/]+/stats\.json": ("join_tokens", "compare", "plot", "show", "split_fold", "relabel_pairs"),
-    r"pairs/[^/]+/train/part-.*": ("base_model", "split_fold", "audit_labels", "relabel_pairs"),
-    r"pairs/[^/]+/eval/part-.*": ("evaluate", "build_probes", "plot", "compare", "collect_scores", "relabel_pairs"),
+    r"pairs/[^/]+/stats\.json": (
+        "join_tokens",
+        "compare",
+        "plot",
+        "show",
+        "split_fold",
+        "relabel_pairs",
+        "augment_pairs",
+    ),
+    r"pairs/[^/]+/train/part-.*": ("base_model", "audit_labels", *DERIVING),
+    r"pairs/[^/]+/eval/part-.*": (
+        "evaluate",
+        "build_probes",
+        "plot",
+        "compare",
+        "collect_scores",
+        "relabel_pairs",
+        "augment_pairs",
+    ),
     r"base/.*/manifest\.json": ("tokenize_pairs", "train", "show"),
     r"base/.*/[^/.]+\.(json|jinja)": ("tokenize_pairs", "train"),
     r"base/.*\.safetensors": ("train",),

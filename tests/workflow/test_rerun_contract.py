@@ -33,6 +33,7 @@ STAGES = {
     "build_probes": "build_probes.py",
     "split_fold": "split_fold.py",
     "relabel_pairs": "relabel_pairs.py",
+    "augment_pairs": "augment_pairs.py",
     "base_model": "base_model.py",
     "tokenize_pairs": "tokenize_pairs.py",
     "tokenize": "join_tokens.py",
@@ -66,8 +67,9 @@ AFTER = {
     "clean_pairs": {"build_pairs", "tokenize_pairs"},
     "build_pairs": {
         *("base_model", "build_probes", "split_fold", "relabel_pairs", "audit_labels", "tokenize", "compare", "plot"),
-        "collect_scores",
+        *("collect_scores", "augment_pairs"),
     },
+    "augment_pairs": {"tokenize_pairs", "tokenize", "compare", "plot"},
     "split_fold": {"tokenize_pairs", "tokenize"},
     "audit_labels": {"relabel_pairs", "plot"},
     "relabel_pairs": {"tokenize_pairs", "tokenize", "compare", "plot"},
@@ -100,7 +102,10 @@ AFTER = {
     "gate": set(),
 }
 ADDRESS = "https://example.org/a.jsonl"
-AUDITING = {"split_fold", "audit_labels", "relabel_pairs"}
+AUDITING = {"split_fold", "audit_labels", "relabel_pairs", "augment_pairs"}
+"""Stages of mixtures that are made of another one."""
+MADE = ("audits.", "mixtures.c.", "mixtures.z.")
+"""The keys of these."""
 NOT_AUDITED = {
     *("train_rung", "halve", "average_weights", "evaluate_ensemble", "export_ensemble", "select_model"),
     *("score_rows", "collect_scores"),
@@ -120,6 +125,7 @@ CONFIG: Json = {
         "m": {"datasets": {"hubbed": 1.0, "local": 1.0, "remote": 1.0, "made": 1.0, "joining": 1.0}},
         "n": {"datasets": {"made": 1.0}},
         "c": {"audit": "a"},
+        "z": {"augment": "m", "other_prompts": 0.1},
     },
     "audits": {"a": {"mixture": "m", "run": "w", "folds": 2}},
     "models": {
@@ -135,6 +141,7 @@ CONFIG: Json = {
         "s": {"mixture": "m", "model": "ggufed", "benchmarks": ["t"]},
         "w": {"mixture": "n", "model": "ggufed"},
         "d": {"mixture": "c", "model": "ggufed"},
+        "b": {"mixture": "z", "model": "ggufed"},
         "q": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "training": {"normalize": True}},
         "u": {"mixture": "m", "model": "new", "benchmarks": ["t"]},
         "v": {"mixture": "n", "model": "new", "benchmarks": ["t"]},
@@ -243,6 +250,9 @@ CHANGES: Json = {
     "runs.h.grid.halving.factor": 2,
     "runs.h.grid.halving.min_steps": 7,
     "mixtures.m.fractions": [0.5, 1],
+    "mixtures.z.augment": "n",
+    "mixtures.z.other_prompts": 0.2,
+    "mixtures.z.hacks": {"empty": 0.1},
     "runs.r.fraction": 0.5,
     "scoring.c.files": ["data/more.tsv"],
     "scoring.c.columns": ["a", "b"],
@@ -332,7 +342,9 @@ def table() -> list[tuple[list[str], set[str]]]:
 def row_of(key: str) -> set[str]:
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
     assert len(found) == 1, f"{key} stands in {len(found)} rows of the table"
-    if key.startswith(("audits.", "mixtures.c.")):
+    if key.startswith("mixtures.z."):
+        return closure(found[0], without={"audit_labels"}) - NOT_AUDITED
+    if key.startswith(MADE):
         judged = set() if found[0] == {"relabel_pairs"} else {"audit_labels"}
         return closure(found[0], without={"audit_labels"}) - NOT_AUDITED | judged | {"relabel_pairs"}
     after = closure(found[0], without={"audit_labels"}) - AUDITING  # of one run, which is not that of the audit
@@ -438,7 +450,7 @@ def test_a_changed_key_runs_again_what_the_table_says(project: Project) -> None:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         plans = list(pool.map(plan, CHANGES))
-    of_audits = {key for key in CHANGES if key.startswith(("audits.", "mixtures.c."))}
+    of_audits = {key for key in CHANGES if key.startswith(MADE)}
     plans = [(key, found if key in of_audits else found - AUDITING) for key, found in plans]
     wrong = {key: (sorted(found), sorted(row_of(key))) for key, found in plans if found != row_of(key)}
     assert not wrong, f"found and expected: {wrong}"

@@ -15,8 +15,8 @@ def check_audits(config: Config) -> Iterator[str]:
         if entry.mixture not in config.mixtures:
             yield f"{where}.mixture: {entry.mixture!r} is not defined{nearest(entry.mixture, config.mixtures)}"
             continue
-        if config.mixtures[entry.mixture].audit is not None:
-            yield f"{where}.mixture: {entry.mixture} is cleaned by an audit already; audit what it is made of"
+        if config.source_of(entry.mixture) != entry.mixture:
+            yield f"{where}.mixture: {entry.mixture} is made of another mixture; audit that one"
         if entry.run not in config.runs or entry.run in config.cells:
             others = {*config.all_runs, *(cell.sweep for cell in config.cells.values())}
             what = "not a training run" if entry.run in others else "not defined"

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValu
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import FormatSettings
-from rewardline.data.pairs.settings import MixtureSettings, ProbeSettings, RelabelSettings
+from rewardline.data.pairs.settings import AugmentSettings, MixtureSettings, ProbeSettings, RelabelSettings
 from rewardline.data.sources.settings import SourceSettings
 from rewardline.evaluation.published.registry import BenchmarkScoring
 from rewardline.evaluation.settings import HELD_OUT
@@ -52,7 +52,7 @@ class BenchmarkEntry(DatasetEntry):
     )
 
 
-class MixtureEntry(RelabelSettings, MixtureSettings):
+class MixtureEntry(RelabelSettings, AugmentSettings, MixtureSettings):
     """A mixture of datasets."""
 
     fractions: Unique[Annotated[Number, Field(gt=0, le=1)]] = Field(
@@ -342,8 +342,10 @@ class Config(Settings):
         """The mixture whose pairs those of a mixture are made of: of a fold or a cleaned one that of the audit."""
         if mixture in self.folds:
             return self.folds[mixture].mixture
-        audit = self.mixtures[mixture].audit if mixture in self.mixtures else None
-        return self.audits[audit].mixture if audit is not None else mixture
+        entry = self.mixtures.get(mixture)
+        if entry is not None and entry.audit is not None:
+            return self.audits[entry.audit].mixture
+        return mixture if entry is None or entry.augment is None else entry.augment
 
     @property
     def cells(self) -> dict[str, Cell]:

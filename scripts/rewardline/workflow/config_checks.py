@@ -51,6 +51,13 @@ def cross_check(config: Config) -> Iterator[str]:
             yield from _known(f"mixtures.{name}.datasets", dataset_name, config.datasets)
         if mixture.held_out >= 1 or (mixture.select_fraction and not mixture.eval_fraction):
             yield f"mixtures.{name}.select_fraction: needs an eval_fraction above 0, and a sum of both below 1"
+        adds = [key for key in ("other_prompts", "hacks") if getattr(mixture, key)]
+        if adds and mixture.augment is None:
+            yield f"mixtures.{name}.{adds[0]}: has an effect with `augment` only, the name of a mixture to add pairs to"
+        elif mixture.augment is not None and not adds:
+            yield f"mixtures.{name}.augment: adds nothing; give `other_prompts` or `hacks` a share"
+        elif mixture.augment is not None and name in config.datasets:
+            yield f"mixtures.{name}: a dataset has the name, which that of the new pairs would be; rename one"
     yield from _check_probes(config)
     for name, model in config.models.items():
         yield from _one_source(f"models.{name}", model, MODEL_SOURCES)

@@ -80,25 +80,27 @@ def resolve(
 
 
 def _inherited(config: JsonObject) -> JsonObject:
-    """The configuration, in which a mixture of an audit has all that the audited one has."""
+    """The configuration, in which a mixture that is made of another one has all that this one has."""
     mixtures, audits = _entries(config.get("mixtures")), _entries(config.get("audits"))
     result: JsonObject = {}
     for name, entry in mixtures.items():
-        audit_name = entry.get("audit")
-        if audit_name is None:
+        how = [key for key in ("audit", "augment") if entry.get(key) is not None]
+        if not how:
             continue
-        where, audit = f"mixtures.{name}", audits.get(str(audit_name))
-        if audit is None:
-            raise ConfigError(f"{where}.audit: {audit_name!r} is not defined{nearest(str(audit_name), audits)}")
-        source_name = str(audit.get("mixture"))
-        source = mixtures.get(source_name)
-        if source is None:
-            known = nearest(source_name, mixtures)
-            raise ConfigError(f"audits.{audit_name}.mixture: {source_name!r} is not defined{known}")
-        if source.get("audit") is not None:
-            raise ConfigError(f"{where}.audit: {source_name} is cleaned by an audit itself; audit its own mixture")
+        where = f"mixtures.{name}"
+        if len(how) > 1:
+            raise ConfigError(f"{where}: has audit and augment; write one mixture for each")
+        key, source_name = f"{where}.{how[0]}", str(entry[how[0]])
+        if how == ["audit"]:
+            if (audit := audits.get(source_name)) is None:
+                raise ConfigError(f"{key}: {source_name!r} is not defined{nearest(source_name, audits)}")
+            key, source_name = f"audits.{source_name}.mixture", str(audit.get("mixture"))
+        if (source := mixtures.get(source_name)) is None:
+            raise ConfigError(f"{key}: {source_name!r} is not defined{nearest(source_name, mixtures)}")
+        if made := [other for other in ("audit", "augment") if source.get(other) is not None]:
+            raise ConfigError(f"{key}: {source_name} has {made[0]} itself; name the mixture that it is made of")
         if others := sorted(entry.keys() & MixtureSettings.model_fields.keys()):
-            raise ConfigError(f"{where}.{others[0]}: a mixture of an audit has this of {source_name}; remove it")
+            raise ConfigError(f"{where}.{others[0]}: the mixture has this of {source_name}; remove it")
         inherited = {key: value for key, value in source.items() if key not in ("fractions", "shards")}
         result[name] = {**inherited, **entry}
     raw = config.get("mixtures")

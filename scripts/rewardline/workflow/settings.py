@@ -8,6 +8,7 @@ from rewardline.core.errors import UserError
 from rewardline.core.hashing import digest
 from rewardline.data.formats.settings import CODED_FORMATS, GROUPED_FORMATS, ConvertSettings, JoinIndexSettings
 from rewardline.data.pairs.settings import (
+    AugmentSettings,
     CleanSettings,
     FoldSettings,
     GroupSettings,
@@ -150,6 +151,11 @@ def fold_settings(config: Config, fold: str) -> FoldSettings:
 def relabel_settings(config: Config, name: str) -> RelabelSettings:
     """What a mixture depends on that an audit has cleaned."""
     return mixture(config, name).narrow(RelabelSettings)
+
+
+def augment_settings(config: Config, name: str) -> AugmentSettings:
+    """What a mixture depends on that augments another one."""
+    return mixture(config, name).narrow(AugmentSettings)
 
 
 def audit_settings(config: Config, audit: str) -> AuditSettings:

@@ -10,6 +10,7 @@ from typing import Final
 
 from rewardline.data.pairs.identity import UNITS, hash_id
 from rewardline.data.pairs.left_out import PairsAccount
+from rewardline.data.pairs.settings import ProbeName
 
 Probe = Callable[[str, str, int], str | None]
 """From a prompt's last turn, the real answer and a random number to the hack; None where there is none."""
@@ -53,7 +54,7 @@ def _shuffled(_prompt: str, answer: str, number: int) -> str:
     return UNITS.sub(lambda _: next(left), answer)
 
 
-PROBES: Final[dict[str, Probe]] = {
+PROBES: Final[dict[ProbeName, Probe]] = {
     "empty": lambda _prompt, _answer, _number: "",
     "thanks": lambda _prompt, _answer, number: THANKS[number % len(THANKS)],
     "repeated": lambda _prompt, answer, _number: " ".join([answer] * TIMES),
@@ -67,7 +68,7 @@ PROBES: Final[dict[str, Probe]] = {
 """Each probe by its name, which is the subset of its pairs."""
 
 
-def hacks(prompt: str, answer: str, seed: int) -> Iterator[tuple[str, str | None]]:
+def hacks(prompt: str, answer: str, seed: int) -> Iterator[tuple[ProbeName, str | None]]:
     """The name of each probe and its hack of an answer; None where there is none that differs from the answer."""
     for name, probe in PROBES.items():
         hack = probe(prompt, answer, hash_id(name, str(seed), prompt, answer))

@@ -6,6 +6,12 @@ from pydantic import BeforeValidator, Field
 
 from rewardline.core.settings import Entries, Integer, Number, Settings, Text
 
+ProbeName = Literal[
+    "empty", "thanks", "repeated", "padded", "shortened", "copied_prompt", "shuffled_words", "sycophantic_opener",
+    "appended_apology",
+]  # fmt: skip
+"""The name of a probe, see `probes`."""
+
 
 class MixtureDataset(Settings):
     """Weight and cap of a dataset in a mixture."""
@@ -154,4 +160,26 @@ class RelabelSettings(Settings):
         gt=0,
         le=1,
         description="With `audit`: a label that is right with a probability below this counts as probably wrong.",
+    )
+
+
+class AugmentSettings(Settings):
+    """What a mixture depends on that has further training pairs of another one."""
+
+    augment: Text | None = Field(
+        None,
+        description="Instead of all other keys: name of a mixture, with whose pairs and further training pairs this one"
+        " is made; see *Augmentation*.",
+    )
+    other_prompts: Number = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="With `augment`: share of the training pairs whose chosen answer is also preferred to that of"
+        " another prompt.",
+    )
+    hacks: dict[ProbeName, Annotated[Number, Field(gt=0, le=1)]] = Field(
+        {},
+        description="With `augment`: by probe, the share of the training pairs whose chosen answer is also preferred to"
+        " the probe's hack of it: `{repeated: 0.1, padded: 0.1}`.",
     )

@@ -1,0 +1,35 @@
+"""Make a mixture with further training pairs of another one: answers of other prompts, or hacks, as rejected answers.
+
+    python scripts/augment_pairs.py --name robust --settings '{"augment": "main", "other_prompts": 0.2}' \\
+        --pairs results/pairs/main --shard results/shards/pairs/robust/0 --output results/pairs/robust
+
+Writes what build_probes.py writes of a benchmark.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from rewardline.core.artifacts import artifact_key, input_hashes
+from rewardline.core.cli import StageParser, run
+from rewardline.data.pairs import augmentation
+from rewardline.data.pairs.derived import build_once
+from rewardline.data.pairs.manifests import STATISTICS
+from rewardline.data.pairs.settings import AugmentSettings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the stage."""
+    options = StageParser(__doc__, AugmentSettings)
+    options.add_argument("--name", required=True, help="name of the mixture")
+    options.add_argument("--pairs", required=True, type=Path, help="folder of the pairs of the mixture to augment")
+    options.add_argument("--shard", required=True, type=Path, help="folder to write the pairs to for tokenizing")
+    options.add_argument("--output", required=True, type=Path, help="folder to write pairs and statistics to")
+    args = options.start(argv)
+    read = input_hashes([args.pairs / STATISTICS])
+    key = artifact_key(args.settings, {"files": read, "name": args.name}, Path(augmentation.__file__), ("pyarrow",))
+    build_once(args.shard, args.output, key, partial(augmentation.build, args.name, args.settings, args.pairs))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,118 @@
+"""A mixture with further training pairs, whose rejected answer no reward model should prefer.
+
+Answers of other prompts tell what an answer is worth by itself from what it is worth for its prompt (RRM, Liu et al.
+2024, arXiv 2409.13156); hacks are those of `probes`. Both are drawn by a hash of the pair, and held-out pairs stay as
+they are.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rewardline.core.hashing import canonical
+from rewardline.data.pairs.build_probes import last_answer, probe
+from rewardline.data.pairs.candidates import pair_of
+from rewardline.data.pairs.derived import DerivedWriter, read_prompts
+from rewardline.data.pairs.identity import unit_interval_hash
+from rewardline.data.pairs.left_out import DatasetCounts
+from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, ShardManifest
+from rewardline.data.pairs.probes import hacks
+from rewardline.data.pairs.settings import AugmentSettings
+from rewardline.data.schema import Candidate, Pair
+from rewardline.data.turns import pack, unpack
+
+OTHER_PROMPTS = "other_prompts"
+SEED = 0
+"""Of the hacks."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is made of a training pair, by its subset: a pair, or the reason why there is none."""
+
+    subset: str
+    pair: Pair | None
+    reason: str = ""
+    detail: str = ""
+
+
+def build(
+    name: str, settings: AugmentSettings, pairs: Path, shard: Path, out: Path
+) -> tuple[ShardManifest, MixtureStatistics]:
+    """Write the mixture to `shard` and `out`; `pairs`: the folder of the pairs of the mixture that it augments.
+
+    The new pairs are those of a dataset with the name of the mixture; their subset is `other_prompts` or the probe's.
+    """
+    before = MixtureStatistics.read(pairs / STATISTICS)
+    writer = DerivedWriter(shard, out)
+    lost = Counter[str]()
+    rows, donor = 0, None
+    for of_prompt in read_prompts(pairs, "train"):
+        known, added = {pair.pair_id for pair in of_prompt}, []
+        for pair in of_prompt:
+            for drawn in _drawn(name, settings, pair, donor):
+                rows += 1
+                if drawn.pair is not None and drawn.pair.pair_id not in known:
+                    known.add(drawn.pair.pair_id)
+                    added.append(drawn.pair)
+                    continue
+                reason = drawn.reason or "duplicate"
+                lost[reason] += 1
+                detail = f"{drawn.subset}: {drawn.detail or 'the pair is there already'}"
+                writer.rejects.add(name, pair.file, pair.row, reason, detail)
+        writer.add("train", [*of_prompt, *added])
+        donor = of_prompt[0]
+    for of_prompt in read_prompts(pairs, "eval"):
+        writer.add("eval", of_prompt)
+    counts = DatasetCounts(
+        rows_in=rows, revision=None, format="augmented", pairs_out=0, rows_used=rows - lost.total(), rejects=dict(lost)
+    )
+    return writer.close(name, {**before.by_dataset, name: counts}, before.pair_rejects, before.held_out)
+
+
+def _drawn(name: str, settings: AugmentSettings, pair: Pair, donor: Pair | None) -> Iterator[Drawn]:
+    """What is made of a pair; `donor`: a pair of another prompt, if there is one yet."""
+    if _draws(OTHER_PROMPTS, settings.other_prompts, pair):
+        yield _off_prompt(name, pair, donor)
+    wanted = [kind for kind, share in settings.hacks.items() if _draws(kind, share, pair)]
+    if not wanted:
+        return
+    said = last_answer(pair)
+    made = {} if said is None else dict(hacks(*said, SEED))
+    for kind in wanted:
+        if (hack := made.get(kind)) is not None:
+            yield Drawn(kind, pair_of(probe(name, pair, kind, hack), 1.0))
+        elif said is None:
+            yield Drawn(kind, None, "no_probe", "the answer does not end with a text of the assistant")
+        else:
+            yield Drawn(kind, None, "no_probe", "it would be the answer itself, which is too short for it")
+
+
+def _draws(kind: str, share: float, pair: Pair) -> bool:
+    return unit_interval_hash(f"augment {kind}", int(pair.pair_id, 16)) < share
+
+
+def _off_prompt(name: str, pair: Pair, donor: Pair | None) -> Drawn:
+    """A pair that prefers the answer of `pair` to the chosen one of another prompt."""
+    if donor is None or donor.chosen == pair.chosen:
+        return Drawn(OTHER_PROMPTS, None, "no_probe", "there is no other prompt with another answer before it")
+    prompt, chosen, _, inputs = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)
+    other = unpack(donor.prompt, donor.chosen, donor.rejected, donor.native).chosen
+    candidate = Candidate(
+        prompt_id=int(pair.prompt_id, 16),
+        prompt=canonical(pair.prompt),
+        chosen=pair.chosen,
+        rejected=other,
+        margin=None,
+        confidence=1.0,
+        weight=1.0,
+        subset=OTHER_PROMPTS,
+        dataset=name,
+        file=pair.file,
+        row=pair.row,
+        chosen_source=pair.chosen_source,
+        rejected_source=donor.chosen_source,
+        native=pack(prompt, (chosen, other), inputs),
+    )
+    return Drawn(OTHER_PROMPTS, pair_of(candidate, 1.0))
