@@ -210,7 +210,7 @@ class Benchmark:
         """Tokens per second and utilization of each shape, with each attention kernel's time."""
         import torch
 
-        from rewardline.training.throughput import Counts, Work, peak_flops, utilization
+        from rewardline.training.records.throughput import Counts, Work, peak_flops, utilization
 
         for name, (shape, options) in TRAININGS.items():
             with self.training(shape, options, STEPS) as (_, step, model):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rewardline.core.artifacts import artifact_key, input_hashes
 from rewardline.core.cli import StageParser, run
-from rewardline.data.pairs import build_probes
-from rewardline.data.pairs.derived import build_once
+from rewardline.data.pairs.derived import build_probes
+from rewardline.data.pairs.derived.writer import build_once
 from rewardline.data.pairs.manifests import STATISTICS
 from rewardline.data.pairs.settings import ProbeSettings
 

@@ -12,7 +12,7 @@ import build_probes
 import join_tokens
 import tokenize_pairs
 from rewardline.core.errors import UserError
-from rewardline.data.pairs import build_probes as build_stage
+from rewardline.data.pairs.derived import build_probes as build_stage
 from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.data.pairs.probes import PROBES, hacks, made_by_rule
 from rewardline.data.parquet import read_rows

@@ -161,7 +161,7 @@ WITHOUT_EFFECT = [
     "training/records/loggers.py",
     "training/processes/launcher.py",
     "training/health.py",
-    "training/throughput.py",
+    "training/records/throughput.py",
     "training/loop.py",
     "core/progress.py",
 ]

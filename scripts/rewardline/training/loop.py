@@ -24,10 +24,10 @@ from rewardline.training.processes.collectives import all_agree, on_any, run_on_
 from rewardline.training.records import loggers
 from rewardline.training.records.log_file import EvalLine, LogFile, LogLine, SetFigures, StepLine
 from rewardline.training.records.run_facts import Resumption
+from rewardline.training.records.throughput import Counts, Work
 from rewardline.training.schedule import warmup_steps
 from rewardline.training.settings import EVAL, TrainStageSettings
 from rewardline.training.step import DivergedError, OptimizerStep, PlannedStep
-from rewardline.training.throughput import Counts, Work
 
 log = logging.getLogger(__name__)
 

@@ -35,10 +35,10 @@ from rewardline.training.loop import TrainingDivergedError, TrainingLoop
 from rewardline.training.records import loggers
 from rewardline.training.records.log_file import read_unfinished_log
 from rewardline.training.records.run_facts import RunFacts
+from rewardline.training.records.throughput import peak_flops, utilization
 from rewardline.training.reuse import TrainingJob
 from rewardline.training.settings import EVAL, TrainingSettings
 from rewardline.training.step import OptimizerStep, build_model
-from rewardline.training.throughput import peak_flops, utilization
 
 log = logging.getLogger(__name__)
 

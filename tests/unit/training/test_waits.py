@@ -18,9 +18,9 @@ from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import TokenDataset
 from rewardline.training import engine
 from rewardline.training.batching import AHEAD, MicroBatchLoader, StepSampler, prepared_ahead
+from rewardline.training.records.throughput import Counts, Work
 from rewardline.training.settings import TrainStageSettings
 from rewardline.training.step import OptimizerStep
-from rewardline.training.throughput import Counts, Work
 
 from support.models import LONGEST, random_model
 from support.tokens import random_comparison, write_tokens

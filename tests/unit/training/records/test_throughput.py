@@ -5,8 +5,8 @@ import torch
 
 from rewardline.model.batch import collate
 from rewardline.model.score_positions import ScorePositions
-from rewardline.training import throughput
-from rewardline.training.throughput import Counts, Work
+from rewardline.training.records import throughput
+from rewardline.training.records.throughput import Counts, Work
 
 from support.models import comparisons, random_model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.candidates import pair_of
-from rewardline.data.pairs.derived import DerivedWriter
+from rewardline.data.pairs.derived.writer import DerivedWriter
 from rewardline.data.pairs.identity import unit_interval_hash
 from rewardline.data.pairs.left_out import DatasetCounts, HeldOut
 from rewardline.data.pairs.manifests import MixtureStatistics, ShardManifest

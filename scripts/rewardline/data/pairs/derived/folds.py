@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs.derived import DerivedWriter, as_rows, read_prompts
+from rewardline.data.pairs.derived.writer import DerivedWriter, as_rows, read_prompts
 from rewardline.data.pairs.identity import unit_interval_hash
 from rewardline.data.pairs.left_out import HeldOut
 from rewardline.data.pairs.manifests import MixtureStatistics, ShardManifest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rewardline.core.artifacts import verify
 from rewardline.core.hashing import canonical
-from rewardline.data.pairs.derived import DerivedWriter, read_prompts
+from rewardline.data.pairs.derived.writer import DerivedWriter, read_prompts
 from rewardline.data.pairs.identity import hash_id, stable_hash
 from rewardline.data.pairs.left_out import DatasetCounts
 from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, ShardManifest

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rewardline.core.hashing import canonical
-from rewardline.data.pairs.build_probes import last_answer, probe
 from rewardline.data.pairs.candidates import pair_of
-from rewardline.data.pairs.derived import DerivedWriter, read_prompts
+from rewardline.data.pairs.derived.build_probes import last_answer, probe
+from rewardline.data.pairs.derived.writer import DerivedWriter, read_prompts
 from rewardline.data.pairs.identity import unit_interval_hash
 from rewardline.data.pairs.left_out import DatasetCounts
 from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, ShardManifest

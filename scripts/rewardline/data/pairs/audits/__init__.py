@@ -1,1 +1,0 @@
-"""Labels of training pairs that models which never saw their prompts doubt."""
