@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from support.families import FAMILIES, PADDED
 from support.pairs import pair_rows, write_pairs
@@ -24,8 +25,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ["DS_ACCELERATOR"] = "cpu"  # says so less loudly than DeepSpeed does by itself
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; programs would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.load_profile("ci")  # the same examples each time; `--hypothesis-profile default` searches at random
 
 Json = dict[str, Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give slow tests an hour in place of the time limit of all others."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="module")
