@@ -311,10 +311,10 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     args = parser.parse_args()
     runtime.prepare(0 if args.dry_run else 1, 1)
-    from rewardline.training import engine
+    from rewardline.model.processes import local_device, start_processes
 
-    engine.start_processes()
-    engine.local_device()
+    start_processes()
+    local_device()
     args.output.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(args.output, args.seconds, dry=args.dry_run)
     benchmark.part("Packed rows against padded ones", benchmark.kernels_equal_padded_rows, 30)

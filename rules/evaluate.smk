@@ -16,6 +16,7 @@ rule score_benchmark:
     threads: train_threads
     resources:
         gpu=min(1, GPUS),
+        processes=0,
     params:
         settings=settings(lambda w: stage_settings.share_settings(CONFIG, MODELS[w.run], w.benchmark, int(w.shard))),
     message:
@@ -23,7 +24,7 @@ rule score_benchmark:
     shell:
         program("score_benchmark.py") + " --settings {params.settings:q} --model $(dirname {input.run:q})"
         " --tokens $(dirname {input.tokens:q}) --shards $(dirname {output.scored:q}) --output {output.scored:q}"
-        " --gpus {resources.gpu} --log {log}"
+        " --gpus {resources.gpu} --processes {resources.processes} --log {log}"
 
 
 rule evaluate:
@@ -47,6 +48,7 @@ rule evaluate:
     threads: train_threads
     resources:
         gpu=lambda wildcards: 0 if score_shares(wildcards) else min(1, GPUS),
+        processes=0,
     params:
         settings=settings(lambda w: stage_settings.evaluate_settings(CONFIG, MODELS[w.run], w.benchmark)),
     message:
@@ -56,7 +58,7 @@ rule evaluate:
         " --tokens $(dirname {input.tokens:q}) --pairs $(dirname {input.pairs:q})"
         " --output $(dirname {output.metrics:q})"
         f" --shards {RESULTS}/shards/scores/{{wildcards.run}}/{{wildcards.benchmark}} --shares {{input.shares:q}}"
-        " --gpus {resources.gpu} --log {log}"
+        " --gpus {resources.gpu} --processes {resources.processes} --log {log}"
 
 
 rule evaluate_ensemble:

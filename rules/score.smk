@@ -14,6 +14,7 @@ rule score_rows:
     threads: scoring_threads
     resources:
         gpu=min(1, GPUS),
+        processes=0,
     params:
         settings=settings(lambda w: stage_settings.rows_settings(CONFIG, SCORING[w.scoring], int(w.shard))),
     message:
@@ -21,7 +22,8 @@ rule score_rows:
     shell:
         program("score_rows.py") + " --settings {params.settings:q} --data {input.data:q}"
         f" --model $(dirname {{input.run:q}}) --parts {RESULTS}/shards/scored/{{wildcards.scoring}}/parts"
-        " --output $(dirname {output.manifest:q}) --gpus {resources.gpu} --log {log}"
+        " --output $(dirname {output.manifest:q}) --gpus {resources.gpu}"
+        " --processes {resources.processes} --log {log}"
 
 
 rule collect_scores:

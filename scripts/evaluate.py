@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--gpus", type=int, default=0)
+    options.add_argument("--processes", type=int, default=0, help="that hold the model, as of score.py")
     args = options.start(argv)
     if reason := leave_out(args.settings, args.model, args.output):
         log.info("not evaluated: %s", reason)
@@ -43,9 +44,8 @@ def main(argv: list[str] | None = None) -> int:
         from rewardline.evaluation.evaluate import evaluate  # only now, as torch reads the environment
 
         shards = args.shards or args.output.with_name(f".{args.output.name}.parts")
-        evaluate(
-            args.settings, args.model, args.tokens, args.pairs, args.output, shards, args.batch_tokens, args.shares
-        )
+        places = (args.model, args.tokens, args.pairs, args.output, shards)
+        evaluate(args.settings, *places, args.batch_tokens, args.shares, args.processes)
     return 0
 
 

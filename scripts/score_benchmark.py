@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", required=True, type=Path, help="file to write when all scores are there")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--gpus", type=int, default=0)
+    options.add_argument("--processes", type=int, default=0, help="that hold the model, as of score.py")
     args = options.start(argv)
     settings = args.settings
     if not TrainedModel.read(args.model / "run.json").is_evaluated(settings.benchmark):
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             settings.trust_remote_code,
             settings.threads,
             f"{settings.run}: {settings.benchmark}, {settings.shard + 1} of {settings.shards}",
+            args.processes,
         )
         score_share(job, (settings.shard, settings.shards), args.output)
     return 0

@@ -26,10 +26,11 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     options.add_argument("--batch-tokens", type=int, default=8192, help="most tokens computed at once")
     options.add_argument("--gpus", type=int, default=0)
+    options.add_argument("--processes", type=int, default=0, help="that hold the model, as of score.py")
     args = options.start(argv)
     with reserved_gpus(args.gpus):
         runtime.prepare(args.gpus, args.settings.threads)
-        score_rows(args.settings, args.data, args.model, args.parts, args.batch_tokens, args.output)
+        score_rows(args.settings, args.data, args.model, args.parts, args.batch_tokens, args.processes, args.output)
     return 0
 
 

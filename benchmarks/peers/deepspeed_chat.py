@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 
-from rewardline.training.engine import start_processes
+from rewardline.model.processes import start_processes
 
 
 class RewardModel(nn.Module):

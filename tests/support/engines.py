@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from rewardline.core import runtime
 from rewardline.model import lora
+from rewardline.model.processes import start_processes
 from rewardline.training import engine
 from rewardline.training.settings import TrainingSettings
 
@@ -28,7 +29,7 @@ def one_process() -> Iterator[None]:
             patch.setenv(name, "")
         runtime.prepare(0, 1)
         if not dist.is_initialized():
-            engine.start_processes()
+            start_processes()
         yield
 
 

@@ -6,6 +6,7 @@
 import ctypes
 import logging
 import os
+import signal
 import socket
 import warnings
 from contextlib import suppress
@@ -16,6 +17,7 @@ from rewardline.core.gpus import gpu_names, ignored_gpus
 log = logging.getLogger(__name__)
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _NO_TRIM, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
 
 
@@ -32,6 +34,13 @@ def rank() -> int:
 def world_size() -> int:
     """The number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent, of this process id, ends, however it ends."""
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel knew
+        os._exit(1)
 
 
 def free_port() -> int:

@@ -30,11 +30,13 @@ def evaluate(
     shards: Path,
     batch_tokens: int,
     shares: Sequence[Path] = (),
+    processes: int = 0,
 ) -> None:
     """Score all pairs of the eval split of `tokens`; write scores and metrics to `output`.
 
     `shards`: a folder for scores, which are computed once for the same model, tokens, settings and scoring code.
-    `shares`: the manifests of the jobs that have computed them; without, they are computed here.
+    `shares`: the manifests of the jobs that have computed them; without, they are computed here, by a model that so
+    many `processes` hold, see `partitioned.processes_for`.
 
     Raises:
         UserError: the model is not the one that was trained, or a file cannot be read.
@@ -48,7 +50,7 @@ def evaluate(
             label = f"{settings.run}: {settings.benchmark}"
             remote, threads = settings.trust_remote_code, settings.threads
             scored = scored_comparisons(
-                PairScoring(model, weights, tokens, shards, batch_tokens, remote, threads, label)
+                PairScoring(model, weights, tokens, shards, batch_tokens, remote, threads, label, processes)
             )
         scores = out / "scores.parquet"
         write_scores(scores, as_tables(scored_pairs(scored, pairs)))

@@ -40,9 +40,10 @@ class Origin(TypedDict, total=False):
 class PairScoring:
     """The scoring of the eval split of `tokens` with a model.
 
-    `weights`: the SHA-256 of the model's; `threads`: those that torch has. `shards`: a folder for the scores of
-    finished parts, which are not computed again under the same key: after a kill the same call resumes, and torch is
-    imported only if parts are missing. A part is the comparisons that are sorted by length together.
+    `weights`: the SHA-256 of the model's; `threads`: those that torch has; `processes`: see
+    `partitioned.processes_for`. `shards`: a folder for the scores of finished parts, which are not computed again under
+    the same key: after a kill the same call resumes, and torch is imported only if parts are missing. A part is the
+    comparisons that are sorted by length together.
     """
 
     model: Path
@@ -53,6 +54,7 @@ class PairScoring:
     trust_remote_code: bool
     threads: int
     label: str
+    processes: int = 0
 
     def settings(self) -> ScoringSettings:
         """What the scores depend on, beside the model and the tokens."""
@@ -171,6 +173,7 @@ def _scorer(job: PairScoring, data: TokenDataset) -> "Callable[[Sequence[Compari
         max_length=data.manifest.max_length,
         batch_tokens=job.batch_tokens,
         trust_remote_code=job.trust_remote_code,
+        processes=job.processes,
     )
 
 

@@ -77,7 +77,7 @@ def load_any(
 def _checked(folder: Path, model: PreTrainedModel) -> PreTrainedModel:
     """The model in evaluation mode; raises `UserError` for weights that are not finite."""
     for key, parameter in model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(getattr(parameter, "ds_tensor", parameter)).all()):  # of ZeRO-3, a part
             raise UserError(f"{folder}: its weight {key} holds values that are not finite; train or download it again")
     if model.dtype == torch.float16 and not torch.cuda.is_available():
         log.info("%s: weights in fp16, computed in fp32 as there is no GPU", folder)

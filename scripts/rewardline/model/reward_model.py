@@ -96,8 +96,8 @@ class RewardModel(nn.Module):
         is_partitioned = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # by ZeRO-3
         if is_partitioned and self.alone_above is not None:
             raise UserError(
-                f"training.zero_stage: 3 cannot compute rows alone, which this model needs for more than "
-                f"{self.alone_above} tokens, as its rope scaling depends on the batch; use zero_stage 2, or set the "
+                f"ZeRO-3 cannot compute rows alone, which this model needs for more than {self.alone_above} tokens, as "
+                "its rope scaling depends on the batch; use training.zero_stage 2, score with one process, or set the "
                 f"model's max_length (now {max_length}) to {self.alone_above} or less"
             )
         if self.attention in attention.NAMES.values():  # from another reward model

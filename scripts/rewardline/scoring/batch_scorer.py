@@ -12,10 +12,12 @@ import numpy.typing as npt
 import torch
 
 from rewardline.core.errors import UserError
-from rewardline.model.batch import collate
+from rewardline.model.batch import Batch, collate
 from rewardline.model.loading import load_reward_model
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.threads import start_threads
+from rewardline.scoring import partitioned
+from rewardline.scoring.partitioned import Compute
 from rewardline.scoring.parts import windows
 from rewardline.tokens.store import Comparison
 
@@ -44,39 +46,57 @@ def score_comparisons(
     device: torch.device,
     pad_id: int,
     batch_tokens: int = 8192,
+    compute: Compute | None = None,
 ) -> Iterator[tuple[Comparison, Scores]]:
     """Yield each comparison with the float32 [K] scores of its tails, in the order given.
 
     At most `batch_tokens` tokens, padding included, are computed at once, unless one prompt with one answer alone has
-    more.
+    more. `compute` computes batches in place of `model`.
 
     Raises:
         UserError: a score is not a number.
     """
     for window in windows(comparisons, attrgetter("tokens"), batch_tokens):
-        results = score_window(model, window, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
+        results = score_window(model, window, device=device, pad_id=pad_id, batch_tokens=batch_tokens, compute=compute)
         yield from zip(window, results, strict=True)
 
 
 def window_scorer(
-    folder: Path, *, max_length: int, batch_tokens: int, trust_remote_code: bool
+    folder: Path, *, max_length: int, batch_tokens: int, trust_remote_code: bool, processes: int = 0
 ) -> Callable[[Sequence[Comparison]], list[Scores]]:
     """Load the model of a folder; `score_window` with it, on a GPU if there is one.
+
+    `processes`: how many hold it together, see `partitioned.processes_for`.
 
     Raises:
         UserError: the model cannot be loaded.
     """
     start_threads()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load_reward_model(folder, trust_remote_code=trust_remote_code, dtype="auto")
-    model = RewardModel(loaded.to(device), max_length=max_length)
+    make = partial(_load, folder, max_length, trust_remote_code)
+    model, compute = partitioned.load(folder, make, _itself, "auto", processes)
     log.info("%s batches of up to %d tokens, on %s", model.batching, batch_tokens, device)
-    pad_id = int(loaded.config.pad_token_id)
-    return partial(score_window, model, device=device, pad_id=pad_id, batch_tokens=batch_tokens)
+    pad_id = int(model.model.config.pad_token_id)
+    return partial(score_window, model, device=device, pad_id=pad_id, batch_tokens=batch_tokens, compute=compute)
+
+
+def _load(folder: Path, max_length: int, trust_remote_code: bool) -> RewardModel:
+    loaded = load_reward_model(folder, trust_remote_code=trust_remote_code, dtype="auto")
+    return RewardModel(loaded.to("cuda" if torch.cuda.is_available() else "cpu"), max_length=max_length)
+
+
+def _itself(model: RewardModel) -> RewardModel:
+    return model
 
 
 def score_window(
-    model: RewardModel, window: Sequence[Comparison], *, device: torch.device, pad_id: int, batch_tokens: int
+    model: RewardModel,
+    window: Sequence[Comparison],
+    *,
+    device: torch.device,
+    pad_id: int,
+    batch_tokens: int,
+    compute: Compute | None = None,
 ) -> list[Scores]:
     """The scores of each comparison's tails, float32 [K]; see `score_comparisons`."""
     model.eval()
@@ -85,12 +105,17 @@ def score_window(
     extra = int(model.score_positions.score == "first_padding")
     cut = partial(_packed_parts, alone_above=model.alone_above) if packed else _padded_parts
     parts = [part for index, c in enumerate(window) for part in cut(index, c, extra, batch_tokens)]
-    computed = []
-    with torch.inference_mode():
-        for group in _groups(parts, batch_tokens, padded=not packed):
+    groups = list(_groups(parts, batch_tokens, padded=not packed))
+
+    def batches() -> Iterator[Batch]:
+        for group in groups:
             pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
-            computed.append((group, model(collate(pieces, model.batching, pad_id, model.score_positions).to(device))))
-    for group, tensor in computed:  # after the last batch is queued, so that none waits for the GPU
+            yield collate(pieces, model.batching, pad_id, model.score_positions)
+
+    with torch.inference_mode():
+        computed = compute(batches()) if compute else [model(batch.to(device)) for batch in batches()]
+    # After the last batch is queued, so that none waits for the GPU.
+    for group, tensor in zip(groups, computed, strict=True):
         scores = np.split(tensor.cpu().numpy(), np.cumsum([part.end - part.begin for part in group])[:-1])
         for part, values in zip(group, scores, strict=True):
             results[part.index][part.begin : part.end] = values

@@ -40,6 +40,13 @@ def add_model_options(options: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--dtype", choices=["auto", "fp32", "bf16", "fp16"], default="auto", help="of the weights")
     options.add_argument("--raw", action="store_true", help="leave out the normalization that is stored with the model")
+    options.add_argument(
+        "--processes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that hold the model together; 0: one, or one for each GPU if it is too large for one",
+    )
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options.add_argument("--trust-remote-code", action="store_true", help="execute the model repository's own code")
     options.add_argument(
@@ -62,11 +69,17 @@ def load_scorer(args: argparse.Namespace) -> "AnyScorer":
     if not is_ensemble and (args.combine is not None or args.variance_weight is not None):
         raise UserError(f"--combine is for an ensemble, and {args.model[0]} is one model; name several with --model")
     runtime.quiet(args.threads)
+    from rewardline.model.external import model_folder
     from rewardline.scoring.ensemble import load_ensemble
-    from rewardline.scoring.text_scorer import Scorer
+    from rewardline.scoring.text_scorer import Scorer, open_scorer
 
     names = inspect.signature(Scorer).parameters.keys() - {"model"}
     given = {name: getattr(args, name) for name in names}
+
+    def load(model: str) -> Scorer:
+        folder = model_folder(model, revision=args.revision, code=args.trust_remote_code, bins=args.convert_bin)
+        return open_scorer(folder, partial(Scorer, model, **given), args.dtype, args.processes)
+
     if is_ensemble:
-        return load_ensemble(args.model, args.combine, args.variance_weight, partial(Scorer, **given), raw=args.raw)
-    return Scorer(args.model[0], **given)
+        return load_ensemble(args.model, args.combine, args.variance_weight, load, raw=args.raw)
+    return load(args.model[0])

@@ -6,7 +6,7 @@ not depend on the shards.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -37,10 +37,13 @@ PART_ROWS = 256
 _CUT = b"cut"
 
 
-def score_rows(settings: RowsSettings, data: Path, model: Path, parts: Path, batch_tokens: int, output: Path) -> None:
+def score_rows(
+    settings: RowsSettings, data: Path, model: Path, parts: Path, batch_tokens: int, processes: int, output: Path
+) -> None:
     """Score a shard of the rows of a dataset, unless its folder `output` is there and nothing has changed.
 
-    `data`: its manifest; `parts`: a folder for finished parts, the same for all shards.
+    `data`: its manifest; `parts`: a folder for finished parts, the same for all shards. `processes`: how many hold
+    the model together, see `partitioned.processes_for`.
 
     Raises:
         UserError: the model cannot be used, or a file is missing or damaged.
@@ -64,13 +67,14 @@ def score_rows(settings: RowsSettings, data: Path, model: Path, parts: Path, bat
     }
     key = artifact_key(scoring, inputs, Path(__file__), ("torch", "transformers", "tokenizers", "numpy"))
     finished = FinishedParts(parts, key)
+    load = partial(_load, model, scoring, processes)
     shard = digest(canonical([key, settings.shard, settings.shards]))
-    make_folder(output, shard, partial(_score_shard, settings, data, model, scoring, finished))
+    make_folder(output, shard, partial(_score_shard, settings, data, load, finished))
     finished.delete_others()
 
 
 def _score_shard(
-    settings: RowsSettings, data: Path, model: Path, scoring: ScoringSettings, finished: FinishedParts, out: Path
+    settings: RowsSettings, data: Path, load: "Callable[[], Scorer]", finished: FinishedParts, out: Path
 ) -> ScoredRows:
     rows = StoredDataset.read(data).rows
     own = share_of(-(-rows // PART_ROWS), settings.shard, settings.shards)
@@ -87,7 +91,7 @@ def _score_shard(
             if content is None:
                 if scorer is None:
                     log.info("%d rows, %d parts are finished", end - first, number - own.start)
-                    scorer = _load(model, scoring)
+                    scorer = load()
                     position = number * PART_ROWS
                     rows_left = read_row_range(data, position, end)
                 skipped = number * PART_ROWS - position
@@ -106,10 +110,11 @@ def _score_shard(
     return ScoredRows(rows=end - first, names=sorted(names), cut=cut, parts=writer.close())
 
 
-def _load(model: Path, settings: ScoringSettings) -> "Scorer":
-    from rewardline.scoring.text_scorer import Scorer
+def _load(model: Path, settings: ScoringSettings, processes: int) -> "Scorer":
+    from rewardline.scoring.text_scorer import Scorer, open_scorer
 
-    return Scorer(str(model), batch_tokens=settings.batch_tokens, trust_remote_code=settings.trust_remote_code)
+    make = partial(Scorer, str(model), batch_tokens=settings.batch_tokens, trust_remote_code=settings.trust_remote_code)
+    return open_scorer(model, make, processes=processes)
 
 
 def _scored(scorer: "Scorer", rows: Sequence[StoredRow]) -> tuple[list[RowScores], set[str], int]:

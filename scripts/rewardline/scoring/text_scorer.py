@@ -1,7 +1,7 @@
 """A reward model with its tokenizer: texts in, scores out, equal to those of the pipeline's evaluation."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +18,9 @@ from rewardline.model.folder import check_vocabulary, usable_positions
 from rewardline.model.normalization import KEY, score_config
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.threads import start_threads
+from rewardline.scoring import partitioned
 from rewardline.scoring.batch_scorer import score_comparisons
+from rewardline.scoring.partitioned import Compute
 from rewardline.scoring.rows import UnscorableError, read_full_text
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
@@ -116,6 +118,7 @@ class Scorer:
         as_trained = (encoder.first_ids(), encoder.ending) if trained else ()
         self._texts = TextEncoder(text_tokenizer, encoder.end_id, encoder.max_length, *as_trained)
         self._batch_tokens = batch_tokens
+        self._compute: Compute | None = None
         self.name = model
         self.reading: dict[str, object] = {
             "tokenizers": text_tokenizer.backend_tokenizer.to_str(),
@@ -207,7 +210,12 @@ class Scorer:
     def _finite(self, comparisons: Sequence[Comparison]) -> list[list[float] | UnscorableError]:
         """The scores of comparisons, computed together; each alone where a score is not finite."""
         scored = score_comparisons(
-            self._model, comparisons, device=self._device, pad_id=self._pad_id, batch_tokens=self._batch_tokens
+            self._model,
+            comparisons,
+            device=self._device,
+            pad_id=self._pad_id,
+            batch_tokens=self._batch_tokens,
+            compute=self._compute,
         )
         try:
             return [scores.tolist() for _, scores in scored]
@@ -215,6 +223,23 @@ class Scorer:
             if len(comparisons) == 1:
                 return [UnscorableError("the model gives it a score that is not a finite number", "not_finite")]
             return [self._finite([comparison])[0] for comparison in comparisons]
+
+
+def open_scorer(folder: Path, load: Callable[[], Scorer], dtype: Dtype = "auto", processes: int = 0) -> Scorer:
+    """The scorer that `load`, which must be picklable, makes of the model in a folder, held by several processes.
+
+    By how many: see `partitioned.processes_for`.
+
+    Raises:
+        UserError: the model or its tokenizer cannot be used, or not in so many processes.
+    """
+    scorer, compute = partitioned.load(folder, load, _model_of, dtype, processes)
+    scorer._compute = compute
+    return scorer
+
+
+def _model_of(scorer: Scorer) -> RewardModel:
+    return scorer._model
 
 
 def _comparison(item: EncodedAnswers) -> Comparison:

@@ -1,42 +1,22 @@
 """The DeepSpeed engine of a training run: its configuration, its optimizer, and its weights gathered for export."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import deepspeed
 import torch
 from deepspeed import DeepSpeedEngine
-from deepspeed.ops import __compatible_ops__
 from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 from torch import Tensor, nn
 
 from rewardline.core.errors import UserError
 from rewardline.core.runtime import rank, world_size
 from rewardline.core.settings import JsonObject
-from rewardline.model.threads import start_threads
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.training.settings import TrainingSettings
 
 log = logging.getLogger(__name__)
-
-
-def start_processes() -> None:
-    """Join the other processes of this training run."""
-    # Only inference uses this CPU kernel, and building it takes minutes and a compiler.
-    __compatible_ops__["deepspeed_shm_comm"] = False
-    start_threads()
-    deepspeed.init_distributed(verbose=False)
-
-
-def local_device() -> torch.device:
-    """The device of this process."""
-    if torch.cuda.is_available():
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        torch.cuda.set_device(local)
-        return torch.device("cuda", local)
-    return torch.device("cpu")
 
 
 def deepspeed_config(training: TrainingSettings) -> JsonObject:

@@ -23,6 +23,7 @@ from rewardline.data.pairs.identity import chooses
 from rewardline.data.schema import hash_texts
 from rewardline.model.loading import runs_in_transformers_4
 from rewardline.model.packing import flex
+from rewardline.model.processes import local_device, start_processes
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.store import TokenDataset
@@ -53,8 +54,8 @@ def train(job: TrainingJob) -> None:
         UserError: something that the user can fix, such as a base model that cannot be loaded.
     """
     settings, folder, training = job.settings, job.folder, job.settings.training
-    engine.start_processes()
-    device = engine.local_device()
+    start_processes()
+    device = local_device()
     _check_device(training, device)
     config = engine.deepspeed_config(training)
     data, eval_data = TokenDataset(job.tokens, "train", settings.fraction), TokenDataset(job.tokens, "eval")

@@ -9,7 +9,6 @@ that has failed; killed itself, it leaves its processes behind; and importing it
 that may find nothing to do.
 """
 
-import ctypes
 import json
 import logging
 import os
@@ -23,12 +22,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rewardline.core.errors import UserError, explain
 from rewardline.core.files import write_json
 from rewardline.core.progress import terminal_of_children
-from rewardline.core.runtime import WORKER, free_port
+from rewardline.core.runtime import WORKER, end_with, free_port
 from rewardline.training.processes.signals import INTERRUPTED, PREEMPTED, on_stop
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ SETTLE_SECONDS = 0.5
 LEAVE_SECONDS = 60
 """How long processes may take to end after the first of them has ended on a SIGTERM."""
 RENDEZVOUS_SECONDS = 900
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
@@ -121,13 +120,7 @@ def launch(program: Path, arguments: Sequence[str], processes: int, nodes: Nodes
             for child in children:
                 child.send_signal(signal.SIGTERM)  # does nothing if it has ended
 
-        def bind() -> None:
-            """In a child: have the kernel kill it when this process ends, however it ends."""
-            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-            if os.getppid() != parent:  # it ended before the kernel knew
-                os._exit(1)
-
-        parent = os.getpid()
+        bind = partial(end_with, os.getpid())
         command = [sys.executable, str(program), *arguments]
         previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         on_stop(forward)
