@@ -29,9 +29,10 @@ import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from rewardline.data.benchmarks import PROMPTS, SECTIONS, TIES
 from rewardline.data.parquet import read_rows
-from rewardline.evaluation.published import figures
+from rewardline.evaluation.published.figures import figures
+from rewardline.evaluation.published.rewardbench import PROMPTS
+from rewardline.evaluation.published.rewardbench2 import TIES, RewardBench2
 
 Json = dict[str, Any]
 PEER = Path(__file__).parent / "peers" / "rewardbench_peer.py"
@@ -70,7 +71,7 @@ def random_rows(seed: int) -> tuple[list[Json], list[Json]]:
         for _ in range(rng.integers(5, 60))
     ]
     second = []
-    for subset in SECTIONS["rewardbench2"]:
+    for subset in RewardBench2.sections:
         for number in range(40):
             kind, right = ("ref:", 1) if number % 2 else ("tied:", 1 + int(rng.integers(5)))
             name = f"{kind}{number // 2}" if subset == TIES else f"{subset}-{number}"
@@ -82,12 +83,14 @@ def random_rows(seed: int) -> tuple[list[Json], list[Json]]:
 
 def our_figures(first: list[Json], second: list[Json]) -> tuple[Json, Json]:
     """The metrics that rewardline computes from the same scores."""
+    of_pair: Json = {"prompt_id": "", "file": "f", "confidence": 1.0, "chosen_tokens": 1, "rejected_tokens": 1}
+    of_pair |= {"chosen_source": None, "rejected_source": None}
     place = {"item": "", "chosen": 0, "rejected": 0, "answers": 2}
-    pairs = [{**pair, "file": "f", "row": k, "place": place} for k, pair in enumerate(first)]
-    rows = [
+    pairs: list[Any] = [{**of_pair, **pair, "row": k, "place": place} for k, pair in enumerate(first)]
+    rows: list[Any] = [
         {
+            **of_pair,
             "subset": row["subset"],
-            "file": "f",
             "row": k,
             "chosen_score": row["scores"][n],
             "rejected_score": row["scores"][m],
@@ -102,8 +105,8 @@ def our_figures(first: list[Json], second: list[Json]) -> tuple[Json, Json]:
         for n in range(row["num_correct"])
         for m in range(row["num_correct"], len(row["scores"]))
     ]
-    results = [figures(pairs, "rewardbench", {}).as_json(), figures(rows, "rewardbench2", {}).as_json()]
-    one, two = ({**{n: s["score"] for n, s in r["sections"].items()}, "overall": r["overall"]} for r in results)
+    results = figures(pairs, "rewardbench", {}), figures(rows, "rewardbench2", {})
+    one, two = ({**{n: part.score for n, part in r.sections.items()}, "overall": r.overall} for r in results)
     return one, two
 
 
@@ -135,7 +138,7 @@ def main() -> int:
             return 1
         theirs = pd.read_json(work / "out" / "model_outputs.jsonl", lines=True, dtype={"pair_id": str})
         accuracy = json.loads((work / "out" / "model.json").read_text())["accuracy"]
-        figures = json.loads((work / "figures.json").read_text())
+        theirs_of = json.loads((work / "figures.json").read_text())
     scores = pd.read_parquet(args.scores).set_index("pair_id").loc[[pair["pair_id"] for pair in pairs]]
     ours = scores[["chosen_score", "rejected_score"]].to_numpy()
     gap = float(np.abs(ours - theirs[["scores_chosen", "scores_rejected"]].to_numpy()).max())
@@ -146,7 +149,7 @@ def main() -> int:
         ("accuracy of the model", len(pairs), f"{abs(accuracy - our_accuracy):.1e}"),
     ]
     differences = [
-        max(abs(mine[key] - value) for key, value in figures[name].items())
+        max(abs(mine[key] - value) for key, value in theirs_of[name].items())
         for name, mine in (("first", one), ("second", two))
     ]
     rows += [

@@ -112,7 +112,9 @@ def current(paths):
 def final_summary():
     """The results that are up to date: the table of all runs, what became of the data, and where the files are."""
     comparisons = next(iter(current(["results/comparisons.json"])), None)
-    models = [str(path.parent) for path in current([*selections(), *of_runs("results/models/{run}/run.json")])]
+    models = [
+        str(path.parent) for path in current([*selections(), *of_runs("results/models/{run}/run.json"), *made_models()])
+    ]
     if sum(map(len, models)) > 160:
         models = [f"{RESULTS}/models, {len(models):,} of them"]
     places = [("report", list(map(str, current(["results/report.html"])))), ("models", models)]

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rewardline.data.parquet import read_rows
@@ -84,6 +86,20 @@ def test_show_prints_what_is_up_to_date_and_runs_nothing(finished: tuple[Project
     assert "no evaluation is up to date" in text and "demo: 10,000 rows" in text
     assert "results/report.html" not in text.splitlines()[-3:]
     changed.unlink()
+
+
+def test_an_average_of_the_seeds_is_one_of_the_models(finished: tuple[Project, str]) -> None:
+    project, _ = finished
+    added = project.overlay({"runs": {"both": {"average": ["demo"]}}})
+    text = project.run("--cores", "2", "--configfile", str(added), "--", "results/models/both/run.json").stdout
+    assert re.search(r"^models  .*results/models/both$", text, re.MULTILINE)
+    weights = [
+        load_file(project.folder / f"results/models/{n}/model.safetensors") for n in ("demo-seed0", "demo-seed1")
+    ]
+    for name, mean in load_file(project.folder / "results/models/both/model.safetensors").items():
+        torch.testing.assert_close(mean, (weights[0][name].double() + weights[1][name]).div(2).float(), rtol=0, atol=0)
+    added.unlink()
+    shutil.rmtree(project.folder / "results/models/both")
 
 
 @pytest.mark.parametrize(
