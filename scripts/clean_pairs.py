@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--output", required=True, type=Path, help="folder to make")
     args = options.start(argv)
     inputs = {"prompts": input_hashes([args.prompts, *args.candidates])}
-    packages = ("numpy", "pyarrow", "rensa", "xxhash")
+    packages = ("numpy", "orjson", "pyarrow", "rensa", "xxhash")
     key = artifact_key(args.settings, inputs, Path(cleaning.__file__), packages)
     make_folder(args.output, key, partial(cleaning.clean_shard, args.settings, args.prompts, args.candidates))
     return 0

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         "numbered": digest(canonical(numbered)),
     }
     inputs = {**hashes, "name": args.name}
-    packages = ("numpy", "pyarrow", "rensa", "xxhash")
+    packages = ("numpy", "orjson", "pyarrow", "rensa", "xxhash")
     key = artifact_key(args.settings, inputs, Path(convert.__file__), packages)
     make = partial(convert.convert, args.name, args.settings, args.data, args.join_index, args.tables, numbered)
     make_folder(args.output, key, make)

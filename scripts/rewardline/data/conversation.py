@@ -31,7 +31,8 @@ _MESSAGES_AS_TEXT: Final = re.compile(r"""\[\s*\{\s*["'](role|from|content|value
 INDENTATIONS: Final = ("    ", "\t")
 """The beginnings of a line that is code, which `trim` keeps."""
 _MARKER: Final = re.compile(r"\s*Assistant:")
-_TURN: Final = re.compile(r"\A\s*(System|Human|Assistant):|\n\n(Human|Assistant):")
+_FIRST_TURN: Final = re.compile(r"\s*(System|Human|Assistant):")
+_TURN: Final = re.compile(r"\n\n(Human|Assistant):")
 _SPEAKERS: Final = {"System": "system", "Human": "user", "Assistant": "assistant"}
 _STEERLM_TURN: Final = re.compile(r"\n?<extra_id_1>(User|Assistant)\n")
 _TYPES: Final[dict[type, str]] = {
@@ -60,6 +61,8 @@ def describe_type(value: object) -> str:
 def trim(text: str) -> str:
     """`text` without outer white space, but for the indentation of code: four spaces or a tab before its first line."""
     trimmed = text.strip()
+    if trimmed[:1] == text[:1]:
+        return trimmed
     indentation = text[: len(text) - len(text.lstrip())].rpartition("\n")[2]
     return indentation + trimmed if trimmed and indentation.startswith(INDENTATIONS) else trimmed
 
@@ -162,18 +165,15 @@ def read_transcript(text: str, what: str) -> list[Message]:
     the marker itself, as HH-RLHF has) and stays in it, so that an answer is what was judged, word for word.
     """
     turns: list[Message] = []
-    role, start = "", 0
-    for match in _TURN.finditer(text):
-        speaker = _SPEAKERS[match[1] or match[2]]
-        if speaker == role:
-            continue
-        if role:
-            turns.append({"role": role, "content": _content(text[start : match.start()])})
-        elif match.start():
-            break
-        role, start = speaker, match.end()
-    if not role:
+    first = _FIRST_TURN.match(text)
+    if not first:
         raise Reject("not_transcript", f'{what} does not start with "Human:" or "Assistant:"')
+    role, start = _SPEAKERS[first[1]], first.end()
+    for match in _TURN.finditer(text, start):
+        speaker = _SPEAKERS[match[1]]
+        if speaker != role:
+            turns.append({"role": role, "content": _content(text[start : match.start()])})
+            role, start = speaker, match.end()
     turns.append({"role": role, "content": _content(text[start:])})
     return [turn for turn in turns if turn["content"] or turn["role"] != "system"]
 

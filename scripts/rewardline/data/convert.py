@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final, TypedDict, cast
 
 from rewardline.core.errors import UserError, listing
-from rewardline.core.hashing import canonical
 from rewardline.core.progress import progress
 from rewardline.data.conversation import Reject
 from rewardline.data.formats.attributes import attribute_converter, attribute_grouping
@@ -23,12 +22,13 @@ from rewardline.data.formats.joins import FILE, JoinIndex, index_joins
 from rewardline.data.formats.plausibility import remarks, unread_texts
 from rewardline.data.formats.registry import GROUPED, converter, grouping
 from rewardline.data.formats.settings import ConvertSettings, FormatSettings, JoinIndexSettings
-from rewardline.data.pairs.candidates import CandidateWriter
+from rewardline.data.pairs.candidates import CandidateWriter, canonical_prompt
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import hash_id, prompt_identity, unit_interval_hash
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.schema import Candidate, Message, RowLocation, arrow_schema
+from rewardline.data.sources.rows import parse
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
 from rewardline.data.turns import pack
 
@@ -79,7 +79,7 @@ def convert(
         def read(row: StoredRow) -> Record:
             if row.record is None:
                 raise Reject("unreadable", row.error or "")
-            return keep(join(json.loads(row.record)))
+            return keep(join(parse(row.record)))
 
         def rows() -> Iterator[StoredRow]:
             for row in read_stored_rows(manifest, (settings.part, settings.parts)):
@@ -110,7 +110,7 @@ def read_numbered(settings: ConvertSettings, manifest: Path) -> list[Record]:
     for index in range(0, len(parts), -(-len(parts) // FIRST_FILES) or 1):
         for row in islice(read_stored_rows(manifest, (index, len(parts))), FIRST_ROWS):
             with suppress(Reject):
-                records += [keep(json.loads(row.record))] if row.record is not None else []
+                records += [keep(parse(row.record))] if row.record is not None else []
     return numbered(records, settings)
 
 
@@ -145,7 +145,7 @@ def choose_format(
         return chosen, found
     where = "none of its rows is readable" + (" and passes `where`" if settings.where else "")
     if first and first.record:
-        where = f"{first.file}:{first.row} has the keys {listing(json.loads(first.record))}; {explanation}"
+        where = f"{first.file}:{first.row} has the keys {listing(parse(first.record))}; {explanation}"
     what = "format" if settings.format == "auto" else "coding"
     raise UserError(f"{dataset}: its {what} is not clear: {where}")
 
@@ -195,13 +195,14 @@ def _convert_groups(rows: Iterable[StoredRow], read: RowReader, grouping: Groupi
             yield [{"file": row.file, "row": row.row}], RowPairs(unused={0: reject})
         else:
             text = json.dumps(record, ensure_ascii=False)
-            buckets.add(hash_id(key), {"key": key, "file": row.file, "row": row.row, "record": text})
-    for bucket in buckets.drain():
+            buckets.add(hash_id(key), (key, row.file, row.row, text), len(key) + len(row.file) + len(text))
+    for table in buckets.drain():
+        bucket = cast(list[GroupedRow], table.to_pylist())
         bucket.sort(key=itemgetter("key", "file", "row"))
-        for _, group in groupby(cast(list[GroupedRow], bucket), key=itemgetter("key")):
+        for _, group in groupby(bucket, key=itemgetter("key")):
             members = list(group)
             try:
-                pairs = grouping.convert([json.loads(row["record"]) for row in members])
+                pairs = grouping.convert([parse(row["record"]) for row in members])
             except GroupReject as reject:
                 pairs = RowPairs(unused=reject.unused)
             yield [{"file": row["file"], "row": row["row"]} for row in members], pairs
@@ -215,6 +216,7 @@ class _Writer:
         self._rejected: Counter[str] = Counter()
         self._rejected_pairs: Counter[str] = Counter()
         self._changed: Counter[str] = Counter()
+        self._prompt = "", 0
 
     def close(self, format_name: str, rows: int, found: list[str]) -> CandidatesManifest:
         """Finish the files; what the manifest says of them."""
@@ -252,8 +254,7 @@ class _Writer:
             contributing = (locations[row] for rows in pairs.rows for row in rows)
             head = min(contributing, key=itemgetter("file", "row"))
         for pair, rows in zip(pairs, pairs.rows, strict=True):
-            prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
-            prompt_id = prompt_identity(prompt)
+            prompt, prompt_id = self._identify(pair.prompt)
             if (low, high) != (0, 1) and not low <= unit_interval_hash("share", prompt_id) < high:
                 outside.append(rows)
                 continue
@@ -261,7 +262,7 @@ class _Writer:
             sources = [locations[row] for row in rows]
             if head is not None and head not in sources:
                 sources.append(head)
-            first, *others = sorted(sources, key=itemgetter("file", "row"))
+            first, *others = sorted(sources, key=itemgetter("file", "row")) if len(sources) > 1 else sources
             subset = self._settings.subset or pair.subset
             if benchmark is not None and pair.place is not None:
                 subset = subset or benchmark.subset_of(first["file"])
@@ -269,7 +270,7 @@ class _Writer:
                     raise UserError(f"{self._dataset} {first['file']}:{first['row']}: {problem}")
             candidate = Candidate(
                 prompt_id=prompt_id,
-                prompt=canonical(prompt),
+                prompt=prompt,
                 chosen=pair.chosen,
                 rejected=pair.rejected,
                 margin=pair.margin,
@@ -285,14 +286,23 @@ class _Writer:
                 native=pack(pair.prompt, (pair.chosen, pair.rejected), pair.inputs),
             )
             self._writer.add(candidate)
-        reject = Reject("outside_share", f"its prompt is outside the share [{low}, {high}]")
-        unused = sorted({row for rows in outside for row in rows} - inside)
-        for row in unused:
-            self._reject(locations[row], reject, self._rejected)
-        # A row that gives nothing counts for its first pair; its other pairs are counted as pairs.
-        self._reject(locations[0], reject, self._rejected_pairs, len(outside) - len(unused))
+        if outside:
+            reject = Reject("outside_share", f"its prompt is outside the share [{low}, {high}]")
+            unused = sorted({row for rows in outside for row in rows} - inside)
+            for row in unused:
+                self._reject(locations[row], reject, self._rejected)
+            # A row that gives nothing counts for its first pair; its other pairs are counted as pairs.
+            self._reject(locations[0], reject, self._rejected_pairs, len(outside) - len(unused))
         for row, reject in pairs.unused.items():
             self._reject(locations[row], reject, self._rejected)
+
+    def _identify(self, turns: Sequence[Message]) -> tuple[str, int]:
+        """A prompt in canonical JSON, and its id, which is computed once for pairs that follow each other."""
+        prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+        text = canonical_prompt(prompt)
+        if text != self._prompt[0]:
+            self._prompt = text, prompt_identity(prompt)
+        return self._prompt
 
     def _reject(self, location: RowLocation, reject: Reject, counts: Counter[str], times: int = 1) -> None:
         """Count what is left out; stop at a row that contradicts what the first rows say that numbers mean."""

@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
@@ -66,7 +67,9 @@ class PartWriter(Generic[T]):
         self._part_rows, self._batch_rows, self._batch_characters = part_rows, batch_rows, batch_characters
         self._values = attrgetter(*schema.names)
         self._batch: list[tuple[object, ...]] = []
-        self._characters = 0
+        self._tables: list[pa.Table] = []
+        self._waiting = self._characters = 0
+        self._room = min(batch_rows, part_rows)  # rows of the next row group, at most
         self._writer: pq.ParquetWriter | None = None
         self._sizes: list[int] = []
 
@@ -74,28 +77,49 @@ class PartWriter(Generic[T]):
         """Append a row; `characters` is the length of its texts, if it is known."""
         values = self._values(row)
         self._batch.append(values)
+        self._waiting += 1
         self._characters += characters_of(values) if characters is None else characters
-        room = self._part_rows - self._sizes[-1] if self._writer else self._part_rows
-        if len(self._batch) >= min(self._batch_rows, room) or self._characters >= self._batch_characters:
+        if self._waiting >= self._room or self._characters >= self._batch_characters:
             self._flush()
+
+    def add_columns(self, rows: pa.Table) -> None:
+        """Append rows in columns, in the same row groups as by `add`; a writer gets its rows in one of both ways."""
+        ends = np.cumsum(characters_in(rows))
+        start = 0
+        while start < len(rows):
+            before = int(ends[start - 1]) if start else 0
+            full = int(np.searchsorted(ends, before + self._batch_characters - self._characters)) + 1
+            end = min(full, start + self._room - self._waiting, len(rows))
+            self._tables.append(rows.slice(start, end - start))
+            self._waiting += end - start
+            self._characters += int(ends[end - 1]) - before
+            if self._waiting >= self._room or self._characters >= self._batch_characters:
+                self._flush()
+            start = end
 
     def _flush(self) -> None:
         if self._writer is None:
             path = self._folder / self._name.format(len(self._sizes))
             self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", use_dictionary=self._dictionary)
             self._sizes.append(0)
-        columns = zip(*self._batch, strict=True) if self._batch else [()] * len(self._schema)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        self._sizes[-1] += len(self._batch)
-        self._batch, self._characters = [], 0
+        if self._tables:
+            rows = pa.concat_tables(self._tables).combine_chunks()
+        else:
+            columns = zip(*self._batch, strict=True) if self._batch else [()] * len(self._schema)
+            arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+            rows = pa.Table.from_arrays(arrays, schema=self._schema)
+        self._writer.write_table(rows)
+        self._sizes[-1] += self._waiting
+        self._batch, self._tables = [], []
+        self._waiting = self._characters = 0
         if self._sizes[-1] == self._part_rows:
             self._writer.close()
             self._writer = None
+        self._room = min(self._batch_rows, self._part_rows - self._sizes[-1] if self._writer else self._part_rows)
 
     def close(self) -> list[PartEntry]:
         """Write the remaining rows and finish the last file; the entry of each file."""
-        if self._batch or not self._sizes:
+        if self._waiting or not self._sizes:
             self._flush()
         if self._writer is not None:
             self._writer.close()
@@ -113,6 +137,32 @@ def characters_of(value: object) -> int:
     if isinstance(value, (list, tuple)):
         return sum(map(characters_of, value))
     return sum(map(characters_of, value.values())) if isinstance(value, dict) else 0
+
+
+def characters_in(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """The length of the texts in each row, as of `characters_of`: int64 [N]."""
+    return _added(len(rows), (_characters(column.combine_chunks()) for column in rows.columns))
+
+
+def _added(count: int, columns: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    total = np.zeros(count, dtype=np.int64)
+    for column in columns:
+        total += column
+    return total
+
+
+def _characters(values: pa.Array) -> npt.NDArray[np.int64]:
+    kind = values.type
+    if pa.types.is_string(kind):
+        return np.asarray(pc.fill_null(pc.utf8_length(values), 0), dtype=np.int64)
+    if pa.types.is_struct(kind):
+        return _added(len(values), (_characters(pc.struct_field(values, n)) for n in range(kind.num_fields)))
+    if pa.types.is_list(kind):
+        ends = np.cumsum(np.append(0, _characters(pc.list_flatten(values))))
+        offsets = np.cumsum(np.append(0, np.asarray(pc.fill_null(pc.list_value_length(values), 0), dtype=np.int64)))
+        lengths: npt.NDArray[np.int64] = ends[offsets[1:]] - ends[offsets[:-1]]
+        return lengths
+    return np.zeros(len(values), dtype=np.int64)
 
 
 def count_rows(parts: Iterable[PartFile]) -> int:

@@ -1,6 +1,5 @@
 """Rows of JSON objects as typed Arrow columns, in bounded memory: their schema first, then batch by batch."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -8,10 +7,10 @@ from itertools import islice
 import pyarrow as pa
 
 from rewardline.core.hashing import canonical
+from rewardline.data.sources.rows import Record, parse
 from rewardline.data.stored_rows import StoredRow
 
 ROWS_AT_ONCE = 500
-Record = dict[str, object]
 _ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 
@@ -51,8 +50,7 @@ class TypedColumns:
 
 def record_of(row: StoredRow) -> Record:
     """The object of a row; empty for one that cannot be read."""
-    record: Record = {} if row.record is None else json.loads(row.record)
-    return record
+    return {} if row.record is None else parse(row.record)
 
 
 def batches(rows: Iterable[StoredRow]) -> Iterator[list[StoredRow]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations, groupby, islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import hash_id, prompt_identity
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.reserved_prompts import PromptFolder, ReservedPrompts
-from rewardline.data.parquet import PartWriter, Row, read_typed_rows
+from rewardline.data.parquet import PartWriter, characters_of, read_typed_rows
 from rewardline.data.schema import Message, arrow_schema
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
 from rewardline.data.turns import pack, packed_inputs
@@ -197,8 +197,8 @@ class _Collection:
             self._prompts.add(prompt_identity(parsed.prompt), prompt)
         for position, (answer, score) in enumerate(zip(parsed.answers, scored.scores, strict=True)):
             native = pack(parsed.prompt, (answer, answer), parsed.inputs) or ""
-            found = StoredAnswer(key, self._answers, prompt, answer, score, row.file, row.row, position, native)
-            self._buckets.add(key, {name: getattr(found, name) for name in StoredAnswer.__dataclass_fields__})
+            found = key, self._answers, prompt, answer, score, row.file, row.row, position, native
+            self._buckets.add(key, found, characters_of(found))
             self._answers += 1
         return dict(parsed.named(scored.scores))
 
@@ -254,7 +254,8 @@ class _Collection:
     def _by_prompt(self) -> Iterator[list[StoredAnswer]]:
         """The distinct answers to each prompt, in the order of the rows; prompts in the order of their hashes."""
         for rows in self._buckets.drain():
-            found = sorted((_stored(row) for row in rows), key=attrgetter("asked", "number"))
+            columns = (column.to_pylist() for column in rows.columns)
+            found = sorted(map(StoredAnswer, *columns), key=attrgetter("asked", "number"))
             for _, answers in groupby(found, key=attrgetter("asked")):
                 distinct: dict[tuple[str, str], StoredAnswer] = {}
                 for answer in answers:
@@ -291,9 +292,3 @@ class _Collection:
 
 def _margin(pair: tuple[StoredAnswer, StoredAnswer]) -> float:
     return pair[0].score - pair[1].score
-
-
-def _stored(row: Row) -> StoredAnswer:
-    """A row of `Buckets`, which has the fields of the class in their order."""
-    values = tuple(row[name] for name in StoredAnswer.__dataclass_fields__)
-    return StoredAnswer(*cast("tuple[int, int, str, str, float, str, int, int, str]", values))

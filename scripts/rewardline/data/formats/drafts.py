@@ -216,6 +216,8 @@ def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | No
 
 def read_attributes(row: RowFields) -> RowAttributes:
     """What the row says of all its pairs; rejects a value of another type in a field that the user mapped."""
+    if not row.has_attributes:
+        return RowAttributes()
     value, mapped = row.optional("margin"), row.mapped("margin")
     margin, ignored = None, ""
     if mapped or not is_empty(value):

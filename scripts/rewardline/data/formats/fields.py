@@ -66,6 +66,13 @@ SYNONYMS["good"] += SYNONYMS["chosen"]
 SYNONYMS["bad"] += SYNONYMS["rejected"]
 # Names that count only if the row has no other name of the field.
 _GENERAL: Final = ("label", "labels", "votes", "result", "messages", "chosen", "preferred", "better")
+_WITH_GENERAL: Final = ("preference", "prompt")  # the fields that have them
+_MOST_SHAPES: Final = 1_000  # sets of keys that are remembered
+ATTRIBUTES: Final = (
+    *("margin", "weight", "subset", "system", "item", "tools", "chat_template_kwargs", "confidence", "odds"),
+    *("chosen_score", "chosen_source", "rejected_source"),
+)
+"""What a row may say of all its pairs."""
 _ALPACA: Final = ("input", "history")  # which Alpaca's format adds to an instruction
 EMPTY: Final[tuple[object, ...]] = (None, "", [])
 _TOGETHER: Final = (
@@ -119,6 +126,24 @@ class Fields:
         for path in settings.attributes:
             steps_of(path, "attributes: ")
 
+        self._with_attributes: dict[tuple[str, ...], bool] = {}
+
+    def usual(self, keys: tuple[str, ...], name: str) -> list[str]:
+        """Those of a row's keys that are usual names of a field, without names that count only where no other does."""
+        found = _usual_keys(keys, name)
+        return ([key for key in found if key not in _GENERAL] or found) if name in _WITH_GENERAL else found
+
+    def has_attributes(self, keys: tuple[str, ...]) -> bool:
+        """Whether a row with these keys has any of `ATTRIBUTES`."""
+        if keys not in self._with_attributes:
+            if len(self._with_attributes) == _MOST_SHAPES:
+                self._with_attributes.clear()
+            self._with_attributes[keys] = any(
+                name in self.paths or name in keys or name.replace("source", "model") in keys or _usual_keys(keys, name)
+                for name in ATTRIBUTES
+            )
+        return self._with_attributes[keys]
+
     def of(self, record: Record) -> "RowFields":
         """The fields of a row; rejects what is not an object."""
         if not isinstance(record, dict):
@@ -138,6 +163,11 @@ class RowFields:
     def replace(self, record: Record) -> "RowFields":
         """The fields of another row, read in the same way."""
         return RowFields(record, self._fields)
+
+    @property
+    def has_attributes(self) -> bool:
+        """Whether the row has any of `ATTRIBUTES`."""
+        return self._fields.has_attributes(self.keys)
 
     def mapped(self, name: str) -> bool:
         """Whether the user gave the field's path."""
@@ -193,7 +223,7 @@ class RowFields:
             present = [key for key in present if key != "votes"]  # just how many
         if len(present) < 2:
             return present
-        if name in ("preference", "prompt"):
+        if name in _WITH_GENERAL:
             present = [key for key in present if key not in _GENERAL] or present
         if name == "prompt" and is_history(record.get("history")):
             present = [key for key in present if key != "history"] or present

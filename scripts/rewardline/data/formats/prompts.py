@@ -63,7 +63,7 @@ def _history_turns(value: object) -> Iterator[Message]:
 
 def with_system_prompt(turns: list[Message], row: RowFields) -> list[Message]:
     """The turns of a prompt after the row's system prompt, if it has one."""
-    system = row.optional("system")
+    system = row.optional("system") if row.has_attributes else None
     if system is None or not (text := read_text(system, "system")):
         return turns
     if turns and turns[0]["role"] in INSTRUCTING:

@@ -25,6 +25,7 @@ from rewardline.data.formats.chosen_rejected import (
 from rewardline.data.formats.drafts import Collector, Draft, Drafts, RowPairs, read_attributes
 from rewardline.data.formats.fields import Fields, Record, RowFields
 from rewardline.data.formats.grouped import Grouping, group_rows, pair_labelled, pair_votes, read_labelled, read_vote
+from rewardline.data.formats.plain import PlainReader
 from rewardline.data.formats.prompts import with_system_prompt
 from rewardline.data.formats.ranked import read_good_bad, read_graph, read_ranked
 from rewardline.data.formats.settings import FormatSettings
@@ -143,8 +144,11 @@ def converter(settings: FormatSettings, positions: bool = False) -> Callable[[Re
         raise UserError(f"rows of format {name} are read in groups: call grouping({name!r}), not converter")
     shape = _known(settings.format, FORMATS)
     fields, read = Fields(settings, shape.fields), shape.read
+    plain = PlainReader.of(fields, positions)
 
     def convert(record: Record) -> RowPairs:
+        if plain and (found := plain.read(record)):
+            return found
         row = fields.of(record)
         attributes = read_attributes(row)
         collector = Collector(settings, positions)

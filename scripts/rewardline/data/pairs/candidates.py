@@ -12,31 +12,41 @@ A folder of candidates, the output of `convert_rows.py`, holds
 - `rejects.parquet` and `manifest.json`.
 """
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
-from operator import attrgetter, itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
 from rewardline.core.artifacts import MANIFEST, damaged
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
-from rewardline.data.pairs.identity import Hashes, hash_id, id_range, normalize, stable_hash, word_hashes
+from rewardline.data.pairs.identity import (
+    Hashes,
+    hash_id,
+    hash_words_of_many,
+    id_range,
+    normalize,
+    stable_hash,
+    word_hashes,
+    words_in,
+)
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
-from rewardline.data.parquet import Row, characters_of, read_array
-from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, Candidate, Message, Pair
+from rewardline.data.parquet import characters_in, read_array
+from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, PAIR_SCHEMA, Candidate, Message, Pair
 from rewardline.data.turns import INSTRUCTING
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
+_OTHER = 50  # characters of a name of a file, or of what else a row has
 _HEADER = 8 + CANDIDATE_SCHEMA.serialize().size  # of an Arrow file: its mark and schema
-_NAMES = CANDIDATE_SCHEMA.names
-_values = attrgetter(*_NAMES)
+_values = attrgetter(*CANDIDATE_SCHEMA.names)
 
 
 class CandidateWriter:
@@ -51,10 +61,10 @@ class CandidateWriter:
 
     def add(self, candidate: Candidate) -> None:
         """Append a candidate."""
+        size = len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected) + len(candidate.native or "")
         self.rows += 1
-        texts = candidate.prompt, candidate.chosen, candidate.rejected, candidate.native or ""
-        self.characters += sum(map(len, texts))
-        self._buckets.add(candidate.prompt_id, dict(zip(_NAMES, _values(candidate), strict=True)))
+        self.characters += size
+        self._buckets.add(candidate.prompt_id, _values(candidate), size + _OTHER * (2 + len(candidate.others)))
 
     def close(self) -> None:
         """Sort and write."""
@@ -68,15 +78,18 @@ class CandidateWriter:
             (self._folder / "signatures.bin").open("wb") as stream,
             (self._folder / "words.bin").open("wb") as words,
         ):
-            for rows in self._buckets.drain():
-                rows.sort(key=itemgetter(*CANDIDATE_ORDER))
+            for unsorted in self._buckets.drain():
+                rows = unsorted.take(pc.sort_indices(unsorted, [(name, "ascending") for name in CANDIDATE_ORDER]))
+                rows = rows.combine_chunks()
                 for batch in _batches(rows):
-                    writer.write_batch(pa.RecordBatch.from_pylist(batch, CANDIDATE_SCHEMA))
+                    writer.write_batch(batch)
                     rows_before.append(rows_before[-1] + len(batch))
                     ends.append(file.tell())
-                ids.append(np.array([row["prompt_id"] for row in rows], dtype=np.uint64))
-                prompts = [messages(str(rows[k]["prompt"])) for k in np.unique(ids[-1], return_index=True)[1]]
-                turns, systems = [[_words(one, system) for one in prompts] for system in (False, True)]
+                ids.append(rows["prompt_id"].to_numpy())
+                first = np.unique(ids[-1], return_index=True)[1]
+                prompts = list(map(messages, rows["prompt"].take(pa.array(first)).to_pylist()))
+                words_of = [[_words(one, system) for one in prompts] for system in (False, True)]
+                turns, systems = map(hash_words_of_many, words_of)
                 stream.write(with_contexts(signatures(turns), list(map(_context, prompts))).tobytes())
                 for both in zip(systems, turns, strict=True):
                     words.writelines(part.astype(np.uint32).tobytes() for part in both if len(part))
@@ -118,20 +131,22 @@ class CandidateReader:
 
     def between(self, low: int, high: int) -> list[Candidate]:
         """The rows with a prompt id in [low, high), in order."""
-        return self._rows([id_range(self._ids, low, high)])
+        return as_candidates(self.read(low, high))
 
     def of(self, prompts: Iterable[int]) -> list[Candidate]:
         """The rows of these prompts."""
+        return as_candidates(self.read(0, 0, prompts))
+
+    def read(self, low: int, high: int, prompts: Iterable[int] = ()) -> pa.Table:
+        """The rows with a prompt id in [low, high), in order; and those of further prompts."""
         ids = np.array(sorted(prompts), dtype=np.uint64)
         starts, ends = (np.searchsorted(self._ids, ids, side=side).tolist() for side in ("left", "right"))
-        return self._rows(zip(starts, ends, strict=True))
-
-    def _rows(self, ranges: Iterable[tuple[int, int]]) -> list[Candidate]:
-        filled = [(start, end) for start, end in ranges if start < end]
+        places = [id_range(self._ids, low, high), *zip(starts, ends, strict=True)]
+        filled = [(start, end) for start, end in places if start < end]
         if not filled:
-            return []
+            return CANDIDATE_SCHEMA.empty_table()
         with self._open() as file:
-            return [candidate for start, end in filled for candidate in self._slice(file, start, end)]
+            return pa.Table.from_batches(chain.from_iterable(self._slices(file, *place) for place in filled))
 
     def _open(self) -> BinaryIO:
         if not self._path.is_file():
@@ -142,12 +157,11 @@ class CandidateReader:
         if not is_intact:
             raise damaged(self._path, self._path.with_name(MANIFEST))
 
-    def _slice(self, file: BinaryIO, start: int, end: int) -> Iterator[Candidate]:
+    def _slices(self, file: BinaryIO, start: int, end: int) -> Iterator[pa.RecordBatch]:
         index = int(np.searchsorted(self._batches[:, 0], np.uint64(start), side="right")) - 1
         while (first := int(self._batches[index, 0])) < end:
             low, high = max(0, start - first), min(int(self._batches[index + 1, 0]), end) - first
-            for row in self._batch(file, index).slice(low, high - low).to_pylist():
-                yield Candidate(**row)
+            yield self._batch(file, index).slice(low, high - low)
             index += 1
 
     def _batch(self, file: BinaryIO, index: int) -> pa.RecordBatch:
@@ -165,6 +179,11 @@ def _frame_hash(file: BinaryIO, end: int) -> int:
     header = file.read(_HEADER)
     file.seek(end)
     return xxh3_64_intdigest(header + file.read())
+
+
+def as_candidates(rows: pa.Table) -> list[Candidate]:
+    """Rows as objects."""
+    return list(map(Candidate, *(column.to_pylist() for column in rows.columns)))
 
 
 def ranges(readers: Sequence[CandidateReader], low: int = 0, high: int = 2**64) -> Iterator[tuple[int, int]]:
@@ -197,15 +216,37 @@ def pair_of(candidate: Candidate, dataset_weight: float) -> Pair:
     )
 
 
+def pairs_of(candidates: pa.Table, dataset_weights: Mapping[str, float]) -> pa.Table:
+    """Candidates as the pairs that `pair_of` gives, by the weights of datasets, 1 for others."""
+    texts = [candidates[name].to_pylist() for name in ("prompt", "chosen", "rejected", "native")]
+    factors = [max(1.0, dataset_weights.get(name, 1.0)) for name in candidates["dataset"].to_pylist()]
+    new = {
+        "pair_id": pa.array(list(map(_pair_id, *texts)), pa.string()),
+        "prompt_id": pa.array([f"{number:016x}" for number in candidates["prompt_id"].to_pylist()], pa.string()),
+        "prompt": pa.array(list(map(messages, texts[0])), PAIR_SCHEMA.field("prompt").type),
+        "weight": pa.array(candidates["weight"].to_numpy() * np.array(factors, dtype=np.float64)),
+    }
+    columns = [new[name] if name in new else candidates[name] for name in PAIR_SCHEMA.names]
+    return pa.Table.from_arrays(columns, schema=PAIR_SCHEMA)
+
+
 def pair_id(candidate: Candidate) -> str:
     """A stable hash of the pair's content."""
-    native = () if candidate.native is None else (candidate.native,)
-    return stable_hash(candidate.prompt, candidate.chosen, candidate.rejected, *native)
+    return _pair_id(candidate.prompt, candidate.chosen, candidate.rejected, candidate.native)
+
+
+def _pair_id(prompt: str, chosen: str, rejected: str, native: str | None) -> str:
+    return stable_hash(prompt, chosen, rejected, *(() if native is None else (native,)))
+
+
+def canonical_prompt(prompt: Sequence[Message]) -> str:
+    """The canonical JSON of a prompt's roles and texts."""
+    return orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def messages(prompt: str) -> list[Message]:
     """The messages of a prompt in canonical JSON."""
-    result: list[Message] = json.loads(prompt)
+    result: list[Message] = orjson.loads(prompt)
     return result
 
 
@@ -214,9 +255,9 @@ def prompt_words(prompt: str, system: bool = False) -> Hashes:
     return word_hashes(*(turn["content"] for turn in messages(prompt) if system or turn["role"] not in INSTRUCTING))
 
 
-def _words(prompt: Sequence[Message], system: bool) -> Hashes:
-    """The word hashes of the system messages, or of all others."""
-    return word_hashes(*(turn["content"] for turn in prompt if (turn["role"] in INSTRUCTING) == system))
+def _words(prompt: Sequence[Message], system: bool) -> str:
+    """The words of the system messages, or of all others."""
+    return words_in(*(turn["content"] for turn in prompt if (turn["role"] in INSTRUCTING) == system))
 
 
 def context_id(prompt: str) -> int:
@@ -229,14 +270,13 @@ def _context(prompt: Sequence[Message]) -> int:
     return hash_id(*system) if system else 0
 
 
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    size = 0
-    for row in rows:
-        if batch and (len(batch) == _BATCH or size + characters_of(row) > _BATCH_CHARACTERS):
-            yield batch
-            batch, size = [], 0
-        batch.append(row)
-        size += characters_of(row)
-    if batch:
-        yield batch
+def _batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Record batches of at most so many rows and, but for single rows, characters."""
+    ends = np.cumsum(characters_in(rows))
+    start = 0
+    while start < len(rows):
+        before = int(ends[start - 1]) if start else 0
+        end = int(np.searchsorted(ends, before + _BATCH_CHARACTERS, side="right"))
+        end = min(max(start + 1, end), start + _BATCH)
+        yield rows.slice(start, end - start).combine_chunks().to_batches()[0]
+        start = end

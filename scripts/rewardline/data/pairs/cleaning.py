@@ -1,34 +1,47 @@
 """The cleaning of the pairs of a mixture, a shard and in it a group of similar prompts at a time."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from functools import cached_property, partial
+from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from rewardline.core.progress import progress
-from rewardline.data.pairs.candidates import CandidateReader, context_id, pair_of, prompt_words, ranges
+from rewardline.data.pairs.candidates import (
+    CandidateReader,
+    as_candidates,
+    context_id,
+    pairs_of,
+    prompt_words,
+    ranges,
+)
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
-from rewardline.data.pairs.identity import Hashes, normalize, unit_interval_hash, word_hashes
+from rewardline.data.pairs.identity import Hashes, hash_words, id_range, normalize, unit_interval_hash, words_of
 from rewardline.data.pairs.manifests import PairCounts, PromptsManifest, ShardManifest
-from rewardline.data.pairs.near_duplicates import distinct_shingles, jaccard, signatures, similarity
+from rewardline.data.pairs.near_duplicates import Signatures, distinct_shingles, jaccard, signatures, similarity
 from rewardline.data.pairs.outcomes import RowOutcomes
 from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import CleanSettings
 from rewardline.data.parquet import PartWriter, count_rows
-from rewardline.data.schema import PAIR_SCHEMA, Candidate, Pair
+from rewardline.data.schema import CANDIDATE_ORDER, PAIR_SCHEMA, Candidate, Pair
 from rewardline.data.turns import packed_inputs
 
 log = logging.getLogger(__name__)
 MOST_COMPARED = 1_000
 """Most earlier pairs of a group that a pair is compared with: keeps large groups linear."""
+FEW_COMPARED = 8
+"""Earlier pairs that are compared without an estimate first, which costs as much as some comparisons."""
 ESTIMATE_MARGIN = 0.2
 """Texts are compared exactly if their estimated similarity is at most this (four standard deviations) too low."""
+_GROUP = "group"
 FindInBenchmarks = Callable[[int, Callable[[], Hashes]], str | None]
 """`BenchmarkPrompts.find`."""
 
@@ -60,18 +73,27 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
     counts = PairCounts()
     rows = sum(reader.count(low, high) for reader in readers)
     with progress("clean", total=rows, unit="pair") as bar:
-        for group, candidates in read_groups(readers, groups, low, high):
-            cleaned = clean(candidates, groups.is_held_out(group), settings, common.caps, benchmarks.find)
-            for split, pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
-                counts.add(pairs, split)
-                for pair in pairs:
-                    writers[split].add(pair_of(pair, settings.weights[pair.dataset] if split == "train" else 1.0))
-                    outcomes.add(pair)
-            for pair, reason, detail in cleaned.rejects:
-                for file, row in pair.sources:
-                    rejects.add(pair.dataset, file, row, reason, detail)
-                outcomes.add(pair, reason)
-            bar.update(len(candidates))
+        for rows, of_group in read_groups(readers, groups, low, high):
+            pairs = as_candidates(rows)
+            place = {id(pair): number for number, pair in enumerate(pairs)}
+            kept: dict[str, list[int]] = {split: [] for split in writers}
+            starts = np.flatnonzero(np.diff(of_group, prepend=~of_group[:1]))
+            bounds = pairwise([*starts.tolist(), len(rows)])
+            for (start, end), held_out in zip(bounds, groups.are_held_out(of_group[starts]).tolist(), strict=True):
+                cleaned = clean(pairs[start:end], held_out, settings, common.caps, benchmarks.find)
+                for split, its_pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
+                    for pair in its_pairs:
+                        kept[split].append(place[id(pair)])
+                        outcomes.add(pair)
+                for pair, reason, detail in cleaned.rejects:
+                    for file, row in pair.sources:
+                        rejects.add(pair.dataset, file, row, reason, detail)
+                    outcomes.add(pair, reason)
+            for split, numbers in kept.items():
+                its_rows = rows.take(pa.array(numbers, pa.int64()))
+                counts.add_candidates(its_rows, split)
+                writers[split].add_columns(pairs_of(its_rows, settings.weights if split == "train" else {}))
+            bar.update(len(rows))
     outcomes.save(out / "rows.npy")
     parts = {split: writer.close() for split, writer in writers.items()}
     train, held_out = count_rows(parts["train"]), count_rows(parts["eval"])
@@ -82,15 +104,20 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
 
 def read_groups(
     readers: Sequence[CandidateReader], groups: PromptGroups, low: int, high: int
-) -> Iterator[tuple[int, list[Candidate]]]:
-    """The id of each group of prompts in [low, high), ascending, and all candidates of the group."""
+) -> Iterator[tuple[pa.Table, Hashes]]:
+    """All candidates of some groups of prompts whose ids are in [low, high), and the id of the group of each, sorted.
+
+    Groups come by their ids, ascending, and the candidates of each in their order.
+    """
     for start, end in ranges(readers, low, high):
         outside = groups.members_outside(start, end)
-        rows = [row for reader in readers for row in (*reader.between(start, end), *reader.of(outside))]
-        keyed = [(groups.group_of(row.prompt_id), row) for row in rows]
-        inside = sorted((item for item in keyed if start <= item[0] < end), key=lambda item: (item[0], item[1].order))
-        for group, members in groupby(inside, key=itemgetter(0)):
-            yield group, [row for _, row in members]
+        rows = pa.concat_tables([reader.read(start, end, outside) for reader in readers])
+        of_group = groups.groups_of(rows["prompt_id"].to_numpy())
+        keyed = rows.select(CANDIDATE_ORDER).append_column(_GROUP, pa.array(of_group))
+        order = pc.sort_indices(keyed, [(name, "ascending") for name in (_GROUP, *CANDIDATE_ORDER)]).to_numpy()
+        order = order[slice(*id_range(of_group[order], start, end))]
+        if len(order):
+            yield rows.take(pa.array(order)).combine_chunks(), of_group[order]
 
 
 def clean(
@@ -113,11 +140,13 @@ def clean(
     if settings.keep_all:
         result.eval = sorted(candidates, key=priority)
         return result
-    kept: list[Candidate] = []
-    for _, pairs in groupby(sorted(candidates, key=priority), key=attrgetter("prompt_id")):
-        kept += _without_conflicts(list(pairs), result)
-    if settings.near_duplicates is not None:
-        kept = _without_near_duplicates(kept, settings.near_duplicates, result)
+    kept = candidates[:1] if len(candidates) == 1 else []
+    if not kept:
+        normal = {text: normalize(text) for pair in candidates for text in (pair.chosen, pair.rejected)}
+        for _, pairs in groupby(sorted(candidates, key=priority), key=attrgetter("prompt_id")):
+            kept += _without_conflicts(list(pairs), normal, result)
+        if settings.near_duplicates is not None:
+            kept = _without_near_duplicates(kept, settings.near_duplicates, normal, result)
     kept.sort(key=attrgetter("order"))  # so that prompts that differ in case or punctuation alone do not alternate
     if held_out:
         for pair in kept:
@@ -150,14 +179,13 @@ def _why_not_sampled(pair: Candidate, settings: CleanSettings, caps: dict[str, f
     return ("over_cap", "the mixture has a cap on this dataset") if position >= cap else None
 
 
-def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidate]:
-    """Leave out equal and contradictory pairs of one prompt."""
+def _without_conflicts(pairs: list[Candidate], normal: Mapping[str, str], result: Cleaned) -> list[Candidate]:
+    """Leave out equal and contradictory pairs of one prompt; `normal` has the normalized form of each answer."""
     if len(pairs) == 1:
         return pairs
     first: dict[tuple[str, ...], Candidate] = {}
-    normalized = {text: normalize(text) for pair in pairs for text in (pair.chosen, pair.rejected)}
     for pair in pairs:
-        kept = first.setdefault(_key(pair, normalized), pair)
+        kept = first.setdefault(_key(pair, normal), pair)
         if kept is not pair:
             result.reject(pair, "duplicate", f"equal to {kept.where}")
     consistent = []
@@ -170,9 +198,9 @@ def _without_conflicts(pairs: list[Candidate], result: Cleaned) -> list[Candidat
     return consistent
 
 
-def _key(pair: Candidate, normalized: dict[str, str]) -> tuple[str, ...]:
+def _key(pair: Candidate, normal: Mapping[str, str]) -> tuple[str, ...]:
     """The key of equal pairs of a prompt: chosen and rejected, with a third entry for a tie."""
-    chosen, rejected = normalized[pair.chosen], normalized[pair.rejected]
+    chosen, rejected = normal[pair.chosen], normal[pair.rejected]
     if chosen == rejected:  # they differ only in what normalization removes
         chosen, rejected = pair.chosen, pair.rejected
     if inputs := packed_inputs(pair.native):  # with other tools, it is another pair
@@ -180,7 +208,9 @@ def _key(pair: Candidate, normalized: dict[str, str]) -> tuple[str, ...]:
     return (*sorted((chosen, rejected)), "tie") if pair.confidence == 0.5 else (chosen, rejected)
 
 
-def _without_near_duplicates(pairs: list[Candidate], threshold: float, result: Cleaned) -> list[Candidate]:
+def _without_near_duplicates(
+    pairs: list[Candidate], threshold: float, normal: Mapping[str, str], result: Cleaned
+) -> list[Candidate]:
     """Leave out a pair if an earlier one is nearly the same in prompt, chosen and rejected; both if one is reversed.
 
     A pair whose two answers are that similar to each other is kept, since the small difference is what matters; so is
@@ -188,7 +218,7 @@ def _without_near_duplicates(pairs: list[Candidate], threshold: float, result: C
     """
     if len(pairs) < 2:
         return pairs
-    comparison = _PairComparison(pairs, threshold)
+    comparison = _PairComparison(pairs, threshold, normal)
     compared: list[int] = []
     left_out: set[int] = set()
     for number, pair in enumerate(pairs):
@@ -210,38 +240,44 @@ def _without_near_duplicates(pairs: list[Candidate], threshold: float, result: C
 
 
 class _PairComparison:
-    """Compares the pairs of a group: by the signatures of their answers, and exactly where these are similar."""
+    """Compares the pairs of a group: exactly, and by the signatures of their answers where there are many."""
 
-    def __init__(self, pairs: list[Candidate], threshold: float) -> None:
-        self._pairs, self._threshold = pairs, threshold
-        answers = list(dict.fromkeys(text for pair in pairs for text in (pair.chosen, pair.rejected)))
-        self._words = {text: word_hashes(text) for text in answers}
-        self._signatures = signatures(list(self._words.values()))
+    def __init__(self, pairs: list[Candidate], threshold: float, normal: Mapping[str, str]) -> None:
+        """`normal` has the normalized form of each answer."""
+        self._pairs, self._threshold, self._normal = pairs, threshold, normal
+        self._words: dict[str, Hashes] = {}
         self._sets: dict[str, Hashes] = {}
-        index = {text: number for number, text in enumerate(answers)}
-        self._chosen = np.array([index[pair.chosen] for pair in pairs])
-        self._rejected = np.array([index[pair.rejected] for pair in pairs])
+
+    @cached_property
+    def _estimates(self) -> tuple[Signatures, npt.NDArray[np.int64]]:
+        """The signatures of the answers, and the index of chosen and rejected of each pair, int64 [2, N]."""
+        index = {text: number for number, text in enumerate(self._normal)}
+        sides = [[index[getattr(pair, side)] for pair in self._pairs] for side in ("chosen", "rejected")]
+        return signatures(list(map(self._words_of, index))), np.array(sides)
 
     def find(self, number: int, others: list[int], reverse: bool = False) -> int | None:
         """The last of the pairs `others` that is nearly the same as the pair `number`, or its reverse; None if none."""
-        if not others:
-            return None
-        likely = np.ones(len(others), dtype=bool)
-        answers = (self._rejected, self._chosen) if reverse else (self._chosen, self._rejected)
-        for answer, side in zip(answers, (self._chosen, self._rejected), strict=True):
-            shares = similarity(self._signatures[side[others]], self._signatures[answer[number]])
-            likely &= shares >= self._threshold - ESTIMATE_MARGIN
         pair = self._pairs[number]
         chosen, rejected = (pair.rejected, pair.chosen) if reverse else (pair.chosen, pair.rejected)
-        for index in reversed(np.flatnonzero(likely).tolist()):
-            other = self._pairs[others[index]]
+        are_many = len(others) > FEW_COMPARED
+        for index in reversed(self._likely(number, others, reverse) if are_many else others):
+            other = self._pairs[index]
             if (
                 self.is_similar(chosen, other.chosen)
                 and self.is_similar(rejected, other.rejected)
                 and self._same_prompt(pair, other)
+                and (are_many or self._likely(number, [index], reverse))
             ):
-                return others[index]
+                return index
         return None
+
+    def _likely(self, number: int, others: list[int], reverse: bool) -> list[int]:
+        """Those of the pairs `others` that are nearly the same by the estimate of the similarity of their answers."""
+        rows, sides = self._estimates
+        likely = np.ones(len(others), dtype=bool)
+        for side, own in zip(sides, sides[::-1] if reverse else sides, strict=True):
+            likely &= similarity(rows[side[others]], rows[own[number]]) >= self._threshold - ESTIMATE_MARGIN
+        return [others[index] for index in np.flatnonzero(likely).tolist()]
 
     def is_similar(self, first: str, second: str) -> bool:
         """Whether two texts are equal but for case, punctuation and spacing, or share most of their word pairs."""
@@ -251,7 +287,10 @@ class _PairComparison:
         small, large = sorted(map(len, sets))
         if small < self._threshold * large:
             return False
-        return jaccard(*sets) >= self._threshold or normalize(first) == normalize(second)
+        if jaccard(*sets) >= self._threshold:
+            return True
+        have_words = large and first in self._normal and second in self._normal  # equal ones would have equal sets
+        return not have_words and normalize(first) == normalize(second)
 
     def _same_prompt(self, first: Candidate, second: Candidate) -> bool:
         if packed_inputs(first.native) != packed_inputs(second.native):
@@ -260,9 +299,14 @@ class _PairComparison:
             return True
         return context_id(first.prompt) == context_id(second.prompt) and self.is_similar(first.prompt, second.prompt)
 
+    def _words_of(self, text: str) -> Hashes:
+        """The words of an answer, or of a prompt in canonical JSON."""
+        if text not in self._words:
+            normal = self._normal.get(text)
+            self._words[text] = prompt_words(text) if normal is None else hash_words(words_of(normal))
+        return self._words[text]
+
     def _shingles(self, text: str) -> Hashes:
-        """The set of shingles of an answer, or of a prompt in canonical JSON."""
         if text not in self._sets:
-            words = self._words.get(text)
-            self._sets[text] = distinct_shingles(prompt_words(text) if words is None else words)
+            self._sets[text] = distinct_shingles(self._words_of(text))
         return self._sets[text]

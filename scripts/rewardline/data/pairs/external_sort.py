@@ -1,11 +1,10 @@
 """Rows on disk in buckets by key, to sort or group data of any size in bounded memory; pyarrow sorts in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-
-from rewardline.data.parquet import Row, characters_of
 
 _ROWS, _CHARACTERS = 20_000, 48 << 20  # of a bucket
 _WAITING_ROWS, _WAITING_CHARACTERS = 10_000, 16 << 20  # in memory over all buckets
@@ -22,7 +21,8 @@ def bucket_count(rows: int, characters: int) -> int:
 class Buckets:
     """Appends rows to files by ranges of keys in [`low`, `high`); each range is read back in the order of writing.
 
-    `count` is the number of files at the start, and may be an estimate: a range that gets too large is split again.
+    A row is the values of the schema's columns. `count` is the number of files at the start, and may be an estimate: a
+    range that gets too large is split again.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, count: int, low: int = 0, high: int = 2**64) -> None:
@@ -30,24 +30,22 @@ class Buckets:
         self._folder, self._row_schema = folder, schema
         self._schema = schema.append(pa.field(_KEY, pa.uint64()))
         self._low, self._high = low, high
-        self._waiting: list[list[Row]] = [[] for _ in range(count)]
+        self._waiting: list[list[tuple[object, ...]]] = [[] for _ in range(count)]
         self._waiting_rows = self._waiting_characters = 0
         self._writers: list[pa.RecordBatchStreamWriter | None] = [None] * count
         self._sizes = [[0, 0] for _ in range(count)]
 
-    def add(self, key: int, row: Row) -> None:
-        """Append a row to the bucket of `key`; no smaller key is in a later bucket."""
-        index = (key - self._low) * len(self._waiting) // (self._high - self._low)
-        size = characters_of(row)
-        self._waiting[index].append({**row, _KEY: key})
+    def add(self, key: int, row: Sequence[object], characters: int) -> None:
+        """Append a row, with the length of its texts, to the bucket of `key`; no smaller key is in a later bucket."""
+        index = self._index(key)
+        self._waiting[index].append((*row, key))
         self._waiting_rows += 1
-        self._waiting_characters += size
-        self._sizes[index][0] += 1
-        self._sizes[index][1] += size
+        self._waiting_characters += characters
+        self._sizes[index][1] += characters
         if self._waiting_rows >= _WAITING_ROWS or self._waiting_characters >= _WAITING_CHARACTERS:
             self._flush()
 
-    def drain(self) -> Iterator[list[Row]]:
+    def drain(self) -> Iterator[pa.Table]:
         """The rows of each range, by ascending keys; nothing is left on disk after the last one."""
         self._flush()
         for writer in filter(None, self._writers):
@@ -58,30 +56,43 @@ class Buckets:
                 self._path(index).unlink()
         self._folder.rmdir()
 
-    def _read(self, index: int) -> Iterator[list[Row]]:
+    def _index(self, key: int) -> int:
+        return (key - self._low) * len(self._waiting) // (self._high - self._low)
+
+    def _read(self, index: int) -> Iterator[pa.Table]:
         low, high = (self._low + -(-(self._high - self._low) * (index + k) // len(self._waiting)) for k in (0, 1))
         count = bucket_count(*self._sizes[index])
-        if count > 2 and high - low > _LEAST_WIDTH:
-            parts = Buckets(self._folder / f"{index}", self._row_schema, count, low, high)
-            for key, row in self._rows(index):
-                parts.add(key, row)
-            yield from parts.drain()
-        else:
-            yield [row for _, row in self._rows(index)]
-
-    def _rows(self, index: int) -> Iterator[tuple[int, Row]]:
         with self._path(index).open("rb") as stream, pa.ipc.open_stream(stream) as reader:
-            for batch in reader:
-                for row in batch.to_pylist():
-                    yield row.pop(_KEY), row
+            if count > 2 and high - low > _LEAST_WIDTH:
+                parts = Buckets(self._folder / f"{index}", self._row_schema, count, low, high)
+                for batch in reader:
+                    parts._split(batch)
+                yield from parts.drain()
+            else:
+                yield reader.read_all().drop_columns(_KEY)
 
-    def _path(self, index: int) -> Path:
-        return self._folder / f"{index}.arrow"
+    def _split(self, batch: pa.RecordBatch) -> None:
+        """Append rows that are in columns."""
+        keys = np.array([self._index(key) for key in batch.column(_KEY).to_pylist()])
+        for index in np.unique(keys).tolist():
+            rows = batch.take(pa.array(np.flatnonzero(keys == index)))
+            self._sizes[index][1] += rows.nbytes
+            self._write(index, rows)
 
     def _flush(self) -> None:
         for index, rows in enumerate(self._waiting):
             if rows:
-                writer = self._writers[index] or pa.ipc.new_stream(self._path(index), self._schema, options=_OPTIONS)
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=self._schema))
-                self._writers[index], self._waiting[index] = writer, []
+                columns = zip(*rows, strict=True)
+                arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+                self._write(index, pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+                self._waiting[index] = []
         self._waiting_rows = self._waiting_characters = 0
+
+    def _write(self, index: int, rows: pa.RecordBatch) -> None:
+        writer = self._writers[index] or pa.ipc.new_stream(self._path(index), self._schema, options=_OPTIONS)
+        writer.write_batch(rows)
+        self._writers[index] = writer
+        self._sizes[index][0] += rows.num_rows
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{index}.arrow"

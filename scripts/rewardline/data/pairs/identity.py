@@ -3,8 +3,9 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,16 +16,22 @@ if TYPE_CHECKING:  # probes, and with them the report, need no Arrow
     from rewardline.data.schema import Message
 
 Hashes = npt.NDArray[np.uint64]
-_MARKS = "".join(chr(code) for code in range(0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
-# Words with their vowel signs, and the symbols that tell apart C++ and C#, or 7 + 3 and 7 - 3.
-_WORDS = re.compile(rf"[\w{re.escape(_MARKS)}]+|[-+*/<>=^~|%&@#$\u20a0-\u20cf\u2190-\u22ff]")
-_ASCII_WORDS = re.compile(r"\w+|[-+*/<>=^~|%&@#$]", re.ASCII)
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
+_SYMBOLS = b"-+*/<>=^~|%&@#$"
+"""Symbols that tell apart C++ and C#, or 7 + 3 and 7 - 3: each is a word of its own."""
+_ASCII_PARTS = "_" + _SYMBOLS.decode()
+_SPACED = bytes(
+    ord(" ") if code < 128 and not (chr(code).isalnum() or code in b"_" + _SYMBOLS) else code for code in range(256)
+)
+"""For each byte of a text in UTF-8: a space where it separates words."""
 _HYPHEN = re.compile(r"(?<![\s\d])-|-(?![\s\d])")
 _UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 UNITS = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 """Words; in scripts that are written without spaces, each character is one."""
 _SPLITMIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _UINT64_MAX = 2**64 - 1
+_TEXTS_AT_ONCE = 2_000
+_REMEMBERED_WORDS, _LONGEST_REMEMBERED = 1 << 16, 32  # words, and characters of one
 _NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -84,17 +91,53 @@ _LOOK_ALIKES = (
     ("ıȷɑɡɩℓᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ", "ijagilabcdeghijklmnoprstuvwyz"),
 )
 _FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+_LATIN = {one: latin for others, latins in _LOOK_ALIKES for one, latin in zip(others, latins, strict=True)}
 
 
 @cache
-def _folding() -> dict[int, str]:
-    """What `str.translate` folds: default-ignorable characters to nothing, digits to ASCII, look-alikes to Latin."""
-    categories = {code: unicodedata.category(chr(code)) for code in range(0x80, 0x20000)}
-    ignorable = [code for code, category in categories.items() if category == "Cf"]
-    ignorable += [*map(ord, _FILLERS), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)]
-    digits = {code: str(unicodedata.decimal(chr(code))) for code, category in categories.items() if category == "Nd"}
-    letters = {ord(one): latin for others, latins in _LOOK_ALIKES for one, latin in zip(others, latins, strict=True)}
-    return {**dict.fromkeys(ignorable, ""), **digits, **letters}
+def _folded_char(char: str) -> str:
+    """A look-alike as its Latin letter, a digit in ASCII, and nothing for what shows nothing."""
+    code, category = ord(char), unicodedata.category(char)
+    if category == "Cf" or char in _FILLERS or 0xFE00 <= code < 0xFE10 or 0xE0000 <= code < 0xE1000:
+        return ""
+    return str(unicodedata.decimal(char)) if category == "Nd" else _LATIN.get(char, char)
+
+
+@cache
+def _spaced_char(char: str) -> str:
+    """A part of a word, as vowel signs are, itself; a symbol with spaces around it, and a space for all else."""
+    if char.isalnum() or unicodedata.category(char) in ("Mn", "Mc"):
+        return char
+    return f" {char} " if "\u20a0" <= char <= "\u20cf" or "\u2190" <= char <= "\u22ff" else " "
+
+
+def _replaced(text: str, replacement: Callable[[str], str]) -> str:
+    """`text` with a replacement for each character outside ASCII: few different ones are in most texts."""
+    for char in set(_NOT_ASCII.findall(text)):
+        if (other := replacement(char)) != char:
+            text = text.replace(char, other)
+    return text
+
+
+def _folded(text: str) -> str:
+    if text.isascii():
+        return text.casefold()
+    return _replaced(unicodedata.normalize("NFKC", text).casefold(), _folded_char)
+
+
+def _spaced(folded: str) -> str:
+    """The words and symbols of a folded text, with single spaces between them."""
+    folded = _HYPHEN.sub(" ", folded) if "-" in folded else folded
+    if not folded.isascii():
+        folded = _replaced(folded, _spaced_char)
+    text = folded.encode("utf-8", "surrogatepass").translate(_SPACED)
+    if len(text) != len(text.translate(None, _SYMBOLS)):
+        for symbol in (_SYMBOLS[n : n + 1] for n in range(len(_SYMBOLS))):
+            if symbol in text:
+                text = text.replace(symbol, b" " + symbol + b" ")
+    while b"  " in text:
+        text = text.replace(b"  ", b" ")
+    return text.strip(b" ").decode("utf-8", "surrogatepass")
 
 
 def normalize(text: str) -> str:
@@ -102,9 +145,8 @@ def normalize(text: str) -> str:
 
     Characters that show nothing are left out, digits of all scripts are equal, and so are letters that look alike.
     """
-    folded = text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold().translate(_folding())
-    pattern = _ASCII_WORDS if folded.isascii() else _WORDS  # equal, and much faster
-    return " ".join(pattern.findall(_HYPHEN.sub(" ", folded) if "-" in folded else folded)) or folded.strip()
+    folded = _folded(text)
+    return _spaced(folded) or folded.strip()
 
 
 def prompt_identity(prompt: Iterable["Message"]) -> int:
@@ -112,17 +154,60 @@ def prompt_identity(prompt: Iterable["Message"]) -> int:
     return hash_id(*(part for turn in prompt for part in (turn["role"], normalize(turn["content"]))))
 
 
-def _words(text: str) -> list[str]:
-    normal = normalize(text)
+def words_of(normal: str) -> str:
+    """The words of a normalized text, with single spaces between them; see `UNITS` for what a word is."""
     if normal.isascii():
-        return normal.split() if any(map(str.isalnum, normal)) else []
-    return UNITS.findall(normal) if _WORDS.search(normal) else []
+        return normal if any(map(str.isalnum, normal)) else ""
+    is_spoken = any(char in _ASCII_PARTS or _spaced_char(char) != " " for char in normal)
+    return " ".join(UNITS.findall(normal)) if is_spoken else ""
+
+
+def words_in(*texts: str) -> str:
+    """The words of all texts, as of `words_of`."""
+    return " ".join(filter(None, (words_of(normalize(text)) for text in texts)))
+
+
+class _WordHashes(dict[str, int]):
+    """The hashes of words that came lately: most words of a text are frequent ones."""
+
+    def __missing__(self, word: str) -> int:
+        value: int = xxhash.xxh3_64_intdigest(word.encode())
+        if len(self) == _REMEMBERED_WORDS:
+            self.clear()
+        if len(word) <= _LONGEST_REMEMBERED:
+            self[word] = value
+        return value
+
+
+_word_hash = _WordHashes().__getitem__
+
+
+def hash_words(words: str) -> Hashes:
+    """The hash of each word of a result of `words_of`, uint64 [N]."""
+    each = words.split()
+    return np.fromiter(map(_word_hash, each), np.uint64, len(each))
+
+
+def hash_words_of_many(texts: Sequence[str]) -> list[Hashes]:
+    """`hash_words` of each text, where there are many: each different word is hashed once."""
+    import pyarrow as pa  # here, since probes and the report need none
+    import pyarrow.compute as pc
+
+    found: list[Hashes] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        some = [text or None for text in texts[start : start + _TEXTS_AT_ONCE]]
+        batch = pc.split_pattern(pa.array(some, pa.string()), " ")
+        words = pc.list_flatten(batch).dictionary_encode()
+        distinct = [xxhash.xxh3_64_intdigest(word.encode()) for word in words.dictionary.to_pylist()]
+        hashes = np.array(distinct, dtype=np.uint64)[words.indices.to_numpy()]
+        ends = np.cumsum(pc.fill_null(pc.list_value_length(batch), 0).to_numpy()).tolist()
+        found += [hashes[low:high] for low, high in pairwise([0, *ends])]
+    return found
 
 
 def word_hashes(*texts: str) -> Hashes:
-    """The hash of each word of the normalized texts, in order, uint64 [N]; see `UNITS` for what a word is."""
-    words = [xxhash.xxh3_64_intdigest(word.encode()) for text in texts for word in _words(text)]
-    return np.array(words, dtype=np.uint64)
+    """The hash of each word of the normalized texts, in order, uint64 [N]."""
+    return hash_words(words_in(*texts))
 
 
 def ngram_hashes(words: Hashes, n: int) -> Hashes:
@@ -130,8 +215,8 @@ def ngram_hashes(words: Hashes, n: int) -> Hashes:
     count = len(words) - n + 1
     if count < 1:
         return np.zeros(0, dtype=np.uint64)
-    result = np.zeros(count, dtype=np.uint64)
-    with np.errstate(over="ignore"):
-        for offset in range(n):
-            result = result * _NGRAM_BASE + words[offset : offset + count]
-        return result ^ (result >> np.uint64(29))
+    result = words[:count].copy()
+    for offset in range(1, n):
+        result *= _NGRAM_BASE
+        result += words[offset : offset + count]
+    return result ^ (result >> np.uint64(29))

@@ -5,17 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Self
 
+import pyarrow as pa
 from pydantic import BaseModel
 
 from rewardline.core.artifacts import Manifest
 from rewardline.data.pairs.left_out import DatasetCounts, HeldOut, PairsAccount
 from rewardline.data.parquet import PartEntry, count_rows
-from rewardline.data.schema import Candidate, Pair, RejectedRow
+from rewardline.data.schema import Pair, RejectedRow
 
 STATISTICS = "stats.json"
 """Name of the file of `MixtureStatistics`."""
 
-
+_WHITE = bytes(ord(" ") if code < 128 and chr(code).isspace() else code for code in range(256))
+_COUNTED = "prompt_id", "subset", "dataset", "chosen", "rejected", "confidence"  # columns
 REMARKS_SHOWN = 8
 """Remarks on a dataset in the final summary; its logs have all, which differ in numbers between many files."""
 
@@ -83,21 +85,39 @@ class PairCounts:
     answer_words: Counter[str] = field(default_factory=Counter)
     """Answers with fewer words than a power of two, and not fewer than the one before, by that power."""
 
-    def add(self, pairs: Sequence[Candidate] | Sequence[Pair], split: str) -> None:
+    def add(self, pairs: Sequence[Pair], split: str) -> None:
         """Count pairs; those of one prompt must be added together."""
-        if pairs:
-            self.pairs += len(pairs)
-            self.prompts[split] += len({pair.prompt_id for pair in pairs})
-        for pair in pairs:
-            self.subsets[pair.subset] += 1
-            self.datasets[pair.dataset] += 1
-            chosen, rejected = len(pair.chosen.split()), len(pair.rejected.split())
-            self.chosen_words += chosen
-            self.rejected_words += rejected
-            self.longer_wins_twice += 1 if chosen == rejected else 2 * (chosen > rejected)
-            self.soft_labels += pair.confidence < 1
-            for words in (chosen, rejected):
-                self.answer_words[str(1 << words.bit_length())] += 1
+        columns = ([getattr(pair, name) for pair in pairs] for name in _COUNTED)
+        self._add(split, *columns)
+
+    def add_candidates(self, rows: pa.Table, split: str) -> None:
+        """Count pairs that are in columns."""
+        self._add(split, *(rows[name].to_pylist() for name in _COUNTED))
+
+    def _add(
+        self,
+        split: str,
+        prompts: Sequence[str | int],
+        subsets: Sequence[str],
+        datasets: Sequence[str],
+        chosen: Sequence[str],
+        rejected: Sequence[str],
+        confidences: Sequence[float],
+    ) -> None:
+        if not prompts:
+            return
+        self.pairs += len(prompts)
+        self.prompts[split] += len(set(prompts))
+        self.subsets.update(subsets)
+        self.datasets.update(datasets)
+        self.soft_labels += sum(confidence < 1 for confidence in confidences)
+        words, of_rejected = (list(map(count_words, texts)) for texts in (chosen, rejected))
+        self.chosen_words += sum(words)
+        self.rejected_words += sum(of_rejected)
+        for one, other in zip(words, of_rejected, strict=True):
+            self.longer_wins_twice += 1 if one == other else 2 * (one > other)
+        for bits, answers in Counter(map(int.bit_length, (*words, *of_rejected))).items():
+            self.answer_words[str(1 << bits)] += answers
 
     def __add__(self, other: Self) -> Self:
         return type(self)(*(getattr(self, count.name) + getattr(other, count.name) for count in fields(self)))
@@ -193,3 +213,13 @@ def counts_of(parts: Sequence[CandidatesManifest]) -> DatasetCounts:
 def added(*counts: Mapping[str, int]) -> dict[str, int]:
     """The sums of counts, by sorted keys."""
     return dict(sorted(sum(map(Counter, counts), Counter[str]()).items()))
+
+
+def count_words(text: str) -> int:
+    """The number of words between white space, as `len(text.split())`, without making them."""
+    if not text.isascii():
+        return len(text.split())
+    spaced = text.encode().translate(_WHITE).strip()
+    while b"  " in spaced:
+        spaced = spaced.replace(b"  ", b" ")
+    return len(spaced) - len(spaced.translate(None, b" ")) + 1 if spaced else 0

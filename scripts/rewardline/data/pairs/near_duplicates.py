@@ -8,6 +8,7 @@ since its index is in memory, the bands are sorted here, one at a time, from sig
 """
 
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,22 +39,37 @@ def signatures(texts: Sequence[Hashes]) -> Signatures:
     """The signature of each text (its word hashes): uint16 [N, SIGNATURE], the low bits of each minimum."""
     result = np.full((len(texts), SIGNATURE), _EMPTY, dtype=np.uint16)
     for start in range(0, len(texts), 1_000):
-        sets = [shingles(words) for words in texts[start : start + 1_000]]
-        ends = np.cumsum([0, *map(len, sets)]).astype(np.uint64)
-        rows = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(sets), ends, SIGNATURE, _SEED).to_rows()
-        result[start : start + len(sets)] = np.array(rows, dtype=np.uint32).astype(np.uint16)
+        flat, sizes = _joined_shingles(texts[start : start + 1_000])
+        ends = np.cumsum([0, *sizes]).astype(np.uint64)
+        rows = RMinHash.digest_matrix_from_flat_token_hashes(flat, ends, SIGNATURE, _SEED).to_rows()
+        result[start : start + len(rows)] = np.array([array("I", row) for row in rows]).astype(np.uint16)
     return result
+
+
+def _joined_shingles(texts: Sequence[Hashes]) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """The results of `shingles`, one after the other, and the length of each."""
+    lengths = np.array(list(map(len, texts)))
+    words = np.concatenate(texts)
+    is_last = np.zeros(len(words), dtype=bool)
+    is_last[np.cumsum(lengths)[lengths > 0] - 1] = True
+    is_only = np.repeat(lengths == 1, lengths)
+    pairs = np.append(ngram_hashes(words, 2), words[-1:])
+    return np.where(is_only, words, pairs)[~is_last | is_only], np.where(lengths > 1, lengths - 1, lengths)
 
 
 def distinct_shingles(words: Hashes) -> Hashes:
     """The set of a text's shingles, sorted."""
-    return np.unique(shingles(words))
+    ordered = np.sort(shingles(words))  # much faster than numpy.unique
+    is_new = np.ones(len(ordered), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
+    return ordered[is_new]
 
 
 def jaccard(first: Hashes, second: Hashes) -> float:
     """The Jaccard index of two results of `distinct_shingles`; 0 when both are empty."""
-    common = len(np.intersect1d(first, second, assume_unique=True))
-    return common / max(1, len(first) + len(second) - common)
+    both = np.sort(np.concatenate([first, second]))
+    common = int(np.count_nonzero(both[1:] == both[:-1]))
+    return common / max(1, len(both) - common)
 
 
 def similarity(first: Signatures, second: Signatures) -> npt.NDArray[np.float64]:

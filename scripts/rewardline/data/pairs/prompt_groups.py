@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from rewardline.data.pairs.identity import Hashes, id_range, unit_interval_hash, unit_interval_hashes
+from rewardline.data.pairs.identity import Hashes, id_range, unit_interval_hashes
 from rewardline.data.parquet import reading
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ class PromptGroups:
         """`held_out`: ids of groups in the table. Other prompts are held out if their hash is below `eval_below`."""
         self._table, self._held_out = table, held_out
         self._seed, self._eval_below = seed, eval_below
-        self._held_out_ids = set(held_out.tolist())
         self._by_group = table[np.argsort(table[:, 1], kind="stable")]
 
     @classmethod
@@ -64,14 +63,21 @@ class PromptGroups:
         is_below = unit_interval_hashes(f"split {self._seed}", prompts) < self._eval_below
         return is_below | np.isin(prompts, self._table[np.isin(self._table[:, 1], self._held_out), 0])
 
-    def is_held_out(self, group: int) -> bool:
-        """Whether a group is held out."""
-        return group in self._held_out_ids or unit_interval_hash(f"split {self._seed}", group) < self._eval_below
+    def are_held_out(self, groups: Hashes) -> npt.NDArray[np.bool_]:
+        """Whether each of these groups is held out."""
+        is_below = unit_interval_hashes(f"split {self._seed}", groups) < self._eval_below
+        return is_below | np.isin(groups, self._held_out)
+
+    def groups_of(self, prompts: Hashes) -> Hashes:
+        """The id of each prompt's group."""
+        known, groups = np.concatenate([self._table, np.zeros((1, 2), dtype=np.uint64)]).T
+        index = np.searchsorted(known[:-1], prompts)
+        result: Hashes = np.where(known[index] == prompts, groups[index], prompts)
+        return result
 
     def group_of(self, prompt: int) -> int:
         """The id of a prompt's group."""
-        index = int(np.searchsorted(self._table[:, 0], np.uint64(prompt)))
-        return int(self._table[index, 1]) if index < len(self._table) and self._table[index, 0] == prompt else prompt
+        return int(self.groups_of(np.array([prompt], dtype=np.uint64))[0])
 
     def members_outside(self, low: int, high: int) -> list[int]:
         """The prompts outside of [low, high) that belong to a group whose id is in it."""

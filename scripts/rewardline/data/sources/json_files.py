@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rewardline.core.errors import UserError
 from rewardline.data.sources.compression import open_bytes
-from rewardline.data.sources.rows import Row, as_row, decode, decode_many, json_type, unreadable
+from rewardline.data.sources.rows import Row, as_row, decode, decode_many, json_type, plain_row, unreadable
 
 log = logging.getLogger(__name__)
 LONGEST_LINE = 32 << 20
@@ -38,6 +38,9 @@ def read_json_lines(path: Path, label: str) -> Iterator[Row]:
                 continue
             text = line.removeprefix(_BOM).strip()  # one inside is where files were joined
             if not text:
+                continue
+            if row := plain_row(number, text):
+                yield row
                 continue
             try:
                 value = decode(text.decode("utf-8"))

@@ -81,7 +81,7 @@ def store(name: str, settings: Settings, source: Source, output: Path, program: 
     `program`: the module that makes it, whose code it depends on.
     """
     origin = {"name": name, "source": source.settings, "revision": source.revision}
-    key = artifact_key(settings, source.depends_on, program, ["pyarrow"])
+    key = artifact_key(settings, source.depends_on, program, ["orjson", "pyarrow"])
     make_folder(output, key, lambda folder: source.write(folder).model_copy(update=origin), linked=source.linked)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rewardline.core.errors import UserError
-from rewardline.data.pairs import candidates
+from rewardline.data.pairs import candidates, external_sort
 from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter
 from rewardline.data.pairs.external_sort import bucket_count
 from rewardline.data.parquet import read_rows
@@ -74,6 +74,16 @@ def test_every_byte_of_the_candidates_is_verified(tmp_path: Path) -> None:
         path.with_name("manifest.json").write_bytes(manifest)
     path.write_bytes(before)
     assert len(CandidateReader(tmp_path / "c").between(0, 2**64)) == 600
+
+
+def test_a_bucket_that_gets_too_large_is_split_and_keeps_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(external_sort, "_ROWS", 50)
+    monkeypatch.setattr(external_sort, "_WAITING_ROWS", 70)
+    pairs = [numbered(k * 7919 % 900, k) for k in range(2000)]
+    reader = written(tmp_path / "c", pairs, 10)
+    assert reader.between(0, 2**64) == sorted(pairs, key=lambda pair: pair.order)
 
 
 def test_buckets_are_bounded_by_rows_and_by_text() -> None:

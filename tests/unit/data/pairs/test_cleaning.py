@@ -1,19 +1,28 @@
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby, permutations, product
+from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+import numpy as np
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from rewardline.data.pairs.candidates import pair_id
-from rewardline.data.pairs.cleaning import Cleaned, clean
+from rewardline.core.artifacts import write_manifest
+from rewardline.data.pairs.candidates import CandidateWriter, pair_id, pair_of
+from rewardline.data.pairs.cleaning import Cleaned, clean, clean_shard
+from rewardline.data.pairs.grouping import group_prompts
 from rewardline.data.pairs.identity import Hashes, unit_interval_hash
-from rewardline.data.pairs.settings import CleanSettings
-from rewardline.data.schema import Candidate, Message
+from rewardline.data.pairs.manifests import PairCounts
+from rewardline.data.pairs.prompt_groups import PromptGroups
+from rewardline.data.pairs.settings import CleanSettings, GroupSettings
+from rewardline.data.parquet import read_rows, read_typed_rows
+from rewardline.data.schema import Candidate, Message, Pair
 
-from support.pairs import candidate
+from support.pairs import candidate, candidates_manifest
 
 LONG = "the ship left the harbour early in the morning and came back with a heavy load of fish before noon"
 
@@ -196,3 +205,63 @@ def test_a_prompt_with_thousands_of_pairs_is_cleaned_in_seconds() -> None:
     result = cleaned(pairs, near_duplicates=0.8)
     assert len(result.train) + len(result.eval) + len(result.rejects) == 4000
     assert time.process_time() - started < 20
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 12), st.sampled_from("xyz"), st.sampled_from("uvwx"), st.booleans()), max_size=40
+)
+
+
+@hypothesis_settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, weight=st.sampled_from([0.5, 1.0, 3.0]), shards=st.sampled_from([1, 3]))
+def test_a_shard_holds_what_cleaning_its_groups_gives(
+    tmp_path: Path, rows: list[tuple[int, str, str, bool]], weight: float, shards: int
+) -> None:
+    """The shards are written in columns; here group by group."""
+    pairs = [
+        replace(candidate(f"{LONG} {chosen * 3} {number}", chosen, rejected, "d" if of_d else "e", row), margin=0.5)
+        for row, (number, chosen, rejected, of_d) in enumerate(rows)
+    ]
+    rules = settings(weights={"d": weight, "e": 1.0}, near_duplicates=0.8)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    manifests = []
+    for dataset in ("d", "e"):
+        (folder / dataset).mkdir()
+        writer = CandidateWriter(folder / dataset, 0, 0)
+        own = [pair for pair in pairs if pair.dataset == dataset]
+        for pair in own:
+            writer.add(pair)
+        writer.close()
+        manifests.append(candidates_manifest(folder / dataset, len(own), writer.characters))
+    shared = GroupSettings(
+        caps={}, eval_fraction=0.3, seed=1, max_reject_fraction=1, near_duplicates=0.8, decontamination=None
+    )
+    (folder / "prompts").mkdir()
+    write_manifest(folder / "prompts", group_prompts("m", shared, manifests, [], folder / "prompts"))
+    groups = PromptGroups.load(folder / "prompts")
+    expected: dict[str, list[Pair]] = {"train": [], "eval": []}
+    rejected = []
+    pairs.sort(key=lambda pair: (groups.group_of(pair.prompt_id), pair.order))
+    for group, members in groupby(pairs, key=lambda pair: groups.group_of(pair.prompt_id)):
+        held_out = bool(groups.are_held_out(np.array([group], dtype=np.uint64))[0])
+        result = clean(list(members), held_out, rules, {}, lambda *_: None)
+        expected["train"] += [pair_of(pair, rules.weights[pair.dataset]) for pair in result.train]
+        expected["eval"] += [pair_of(pair, 1.0) for pair in result.eval]
+        rejected += [(pair.row, reason, detail) for pair, reason, detail in result.rejects]
+    found: dict[str, list[Pair]] = {"train": [], "eval": []}
+    reasons_found = []
+    total = PairCounts()
+    for shard in range(shards):
+        out = folder / f"out-{shard}"
+        own_rules = rules.replace(shard=shard, shards=shards)
+        manifest = clean_shard(own_rules, folder / "prompts" / "manifest.json", manifests, out)
+        total += manifest.statistics
+        for split, of_split in found.items():
+            of_split += read_typed_rows(out / split, Pair)
+        reasons_found += [(row["row"], row["reason"], row["detail"]) for row in read_rows(out / "rejects.parquet")]
+    assert found == expected
+    assert reasons_found == rejected
+    counted = PairCounts()
+    for split, of_split in expected.items():
+        counted.add(of_split, split)
+    assert total == counted

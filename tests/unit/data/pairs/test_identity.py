@@ -1,16 +1,23 @@
+import re
+import unicodedata
+
 import numpy as np
 import pytest
-from hypothesis import given
+import xxhash
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardline.data.pairs.identity import (
+    hash_words_of_many,
     ngram_hashes,
     normalize,
     prompt_identity,
     unit_interval_hash,
     unit_interval_hashes,
     word_hashes,
+    words_in,
 )
+from rewardline.data.pairs.manifests import count_words
 from rewardline.data.schema import Message
 
 
@@ -100,7 +107,30 @@ def test_symbols_and_vowel_marks_make_another_prompt() -> None:
     assert identity("A well-known e-mail") == identity("a well known e mail")
 
 
-@given(st.text(alphabet=st.characters(max_codepoint=127)))
-def test_the_fast_way_for_ascii_is_the_same(text: str) -> None:
-    # With a word behind it, as what a hyphen means depends on its neighbours.
-    assert normalize(f"{text} x \u00e4") == f"{normalize(f'{text} x')} \u00e4"
+MARKS = "".join(chr(code) for code in range(0x1FFFF) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+PARTS = re.compile(rf"[\w{re.escape(MARKS)}]+|[-+*/<>=^~|%&@#$\u20a0-\u20cf\u2190-\u22ff]")
+HYPHEN = re.compile(r"(?<![\s\d])-|-(?![\s\d])")
+SCRIPTS = st.text(
+    st.sampled_from("aB1 _-+$.,'\t\x1c\u2019\u2014\u2026\xe9\u0301\u20ac\u2260\u3042\u8a9e\u3002\u0915\u093e\xa0")
+)
+
+
+@given(st.text(st.characters(max_codepoint=127)) | SCRIPTS)
+def test_words_and_symbols_are_those_of_the_pattern(text: str) -> None:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    expected = " ".join(PARTS.findall(HYPHEN.sub(" ", folded)))
+    assert normalize(text) == (expected or folded.strip())
+
+
+@settings(deadline=None)
+@given(st.lists(st.text() | SCRIPTS, max_size=5))
+def test_words_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    words = list(map(words_in, texts))
+    each = [[xxhash.xxh3_64_intdigest(word.encode()) for word in one.split(" ") if word] for one in words]
+    assert [one.tolist() for one in hash_words_of_many(words)] == each
+    assert [word_hashes(text).tolist() for text in texts] == each
+
+
+@given(st.text(st.characters(max_codepoint=127) | st.characters()))
+def test_words_between_white_space_are_counted_as_by_split(text: str) -> None:
+    assert count_words(text) == len(text.split())

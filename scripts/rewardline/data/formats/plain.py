@@ -1,0 +1,128 @@
+"""Rows of which most datasets consist: plain texts or messages under usual names, read in one step.
+
+A row that holds anything else is left to the readers of its format, which decide and explain; a row that is read here
+gives the same pair there.
+"""
+
+from typing import Final, Self
+
+from rewardline.data.conversation import MAX_CHARACTERS, ROLES, read_transcript, trim
+from rewardline.data.formats.chosen_rejected import SIDES
+from rewardline.data.formats.drafts import PreferencePair, RowPairs
+from rewardline.data.formats.fields import Fields, Record
+from rewardline.data.schema import Message
+from rewardline.data.sources.rows import INVALID_TEXT
+
+FORMATS: Final = ("pairs", "messages", "transcript")
+_PROMPTS: Final = ("prompt", "question", "query")
+_SPEAKERS: Final = ("Human:", "System:", "Assistant:")
+_STEERLM: Final = "<extra_id_1>"
+_MOST_SHAPES: Final = 1_000  # sets of keys that are remembered
+Split = tuple[list[Message], str, str]
+"""A prompt, the chosen and the rejected answer."""
+Keys = tuple[str | None, str, str]
+"""The keys of a prompt, if there is one, and of the two sides."""
+
+
+class PlainReader:
+    """Reads the plain rows of a format."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields, self._format = fields, fields.settings.format
+        self._keys: dict[tuple[str, ...], Keys | None] = {}
+
+    @classmethod
+    def of(cls, fields: Fields, positions: bool) -> Self | None:
+        """The reader of the rows with these fields; None if the settings ask for more than plain rows have."""
+        settings = fields.settings
+        is_plain = settings.format in FORMATS and not settings.fields and settings.min_margin is None and not positions
+        return cls(fields) if is_plain else None
+
+    def read(self, record: Record) -> RowPairs | None:
+        """The pair of a row; None for a row that is not plain."""
+        shape = tuple(record) if type(record) is dict else ()
+        if shape not in self._keys:
+            if len(self._keys) == _MOST_SHAPES:
+                self._keys.clear()
+            self._keys[shape] = self._keys_of(shape)
+        if (keys := self._keys[shape]) is None:
+            return None
+        prompt, one, two = keys
+        split: Split | None = None
+        if self._format == "transcript":
+            chosen = _turns(record[one], SIDES[0])  # without any, the format's reader says why
+            split = _split(chosen, _turns(record[two], SIDES[1])) if chosen else None
+        elif type(record[one]) is list:
+            split = _split(_messages(record[one]), _messages(record[two]))
+            if split and prompt and not _begins(split[0], _text(record[prompt])):
+                return None
+        elif prompt:
+            texts = _text(record[prompt]), _text(record[one]), _text(record[two])
+            split = ([{"role": "user", "content": texts[0]}], texts[1], texts[2]) if all(texts) else None
+        if split is None or split[1] == split[2]:
+            return None
+        return RowPairs([(PreferencePair(tuple(split[0]), split[1], split[2]), (0,))])
+
+    def _keys_of(self, shape: tuple[str, ...]) -> Keys | None:
+        """The keys of what a row with these keys has; None if it may have more, or if there is a choice."""
+        prompts, chosen, rejected = (self._fields.usual(shape, name) for name in ("prompt", *SIDES))
+        if self._format == "transcript":
+            prompts = []
+        if len(chosen) != 1 or len(rejected) != 1 or self._fields.has_attributes(shape):
+            return None
+        if prompts:
+            return (prompts[0], chosen[0], rejected[0]) if len(prompts) == 1 and prompts[0] in _PROMPTS else None
+        return None if self._format == "pairs" else (None, chosen[0], rejected[0])
+
+
+def _read(value: object) -> str:
+    """`value` as `read_text` gives it; empty if it is refused."""
+    if type(value) is not str or len(value) > MAX_CHARACTERS or "\0" in value or value.startswith(INVALID_TEXT):
+        return ""
+    if not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return ""
+    return trim(value)
+
+
+def _text(value: object) -> str:
+    """A prompt or an answer; empty if it may be more than a text, by how it begins or ends."""
+    text = _read(value)
+    is_more = text[:1] in "<[ \t" or text[-1:] == ">" or text.startswith(_SPEAKERS) or _STEERLM in text
+    return "" if is_more else text
+
+
+def _turns(value: object, name: str) -> list[Message]:
+    """The turns of a transcript."""
+    text = _read(value)
+    return read_transcript(text, name) if text else []
+
+
+def _messages(value: object) -> list[Message]:
+    """A list of messages, each with a role and a text; empty if it holds anything else."""
+    turns: list[Message] = []
+    for message in value if type(value) is list else ():
+        if type(message) is not dict or len(message) != 2:
+            return []
+        name, content = ("role", "content") if "role" in message else ("from", "value")
+        role = message.get(name)
+        if type(role) is not str or role not in ROLES or not (text := _read(message.get(content))):
+            return []
+        turns.append({"role": ROLES[role], "content": text})
+    return turns
+
+
+def _split(one: list[Message], two: list[Message]) -> Split | None:
+    """The prompt and answers of two conversations that differ in the last turn alone, which is the assistant's."""
+    if len(one) < 2 or one[:-1] != two[:-1] or len(one) != len(two) or not all(turn["content"] for turn in one):
+        return None
+    last, other, before = one[-1], two[-1], one[-2]
+    are_answers = last["role"] == other["role"] == "assistant" != before["role"]
+    return (one[:-1], last["content"], other["content"]) if are_answers and other["content"] else None
+
+
+def _begins(turns: list[Message], prompt: str) -> bool:
+    """Whether turns begin with the user's or a system message, and have a prompt of its own among them."""
+    return turns[0]["role"] not in ("assistant", "tool") and {"role": "user", "content": prompt} in turns
