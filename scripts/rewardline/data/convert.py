@@ -27,6 +27,7 @@ from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import hash_id, prompt_identity, unit_interval_hash
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
+from rewardline.data.parquet import rare_collections
 from rewardline.data.schema import Candidate, Message, RowLocation, arrow_schema
 from rewardline.data.sources.rows import parse
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
@@ -52,6 +53,7 @@ class GroupedRow(TypedDict):
     record: str
 
 
+@rare_collections()
 def convert(
     dataset: str,
     settings: ConvertSettings,

@@ -78,9 +78,7 @@ class CandidateWriter:
             (self._folder / "signatures.bin").open("wb") as stream,
             (self._folder / "words.bin").open("wb") as words,
         ):
-            for unsorted in self._buckets.drain():
-                rows = unsorted.take(pc.sort_indices(unsorted, [(name, "ascending") for name in CANDIDATE_ORDER]))
-                rows = rows.combine_chunks()
+            for rows in map(_ordered, self._buckets.drain()):
                 for batch in _batches(rows):
                     writer.write_batch(batch)
                     rows_before.append(rows_before[-1] + len(batch))
@@ -268,6 +266,10 @@ def context_id(prompt: str) -> int:
 def _context(prompt: Sequence[Message]) -> int:
     system = [normalize(turn["content"]) for turn in prompt if turn["role"] in INSTRUCTING]
     return hash_id(*system) if system else 0
+
+
+def _ordered(rows: pa.Table) -> pa.Table:
+    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in CANDIDATE_ORDER]))
 
 
 def _batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:

@@ -30,7 +30,7 @@ from rewardline.data.pairs.outcomes import RowOutcomes
 from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import CleanSettings
-from rewardline.data.parquet import PartWriter, count_rows
+from rewardline.data.parquet import PartWriter, count_rows, rare_collections
 from rewardline.data.schema import CANDIDATE_ORDER, PAIR_SCHEMA, Candidate, Pair
 from rewardline.data.turns import packed_inputs
 
@@ -60,6 +60,7 @@ class Cleaned:
         self.rejects.append((pair, reason, detail))
 
 
+@rare_collections()
 def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequence[Path], out: Path) -> ShardManifest:
     """Write the pairs of a shard to `out`; `prompts` and `candidate_paths` are manifests, all of the mixture."""
     common = PromptsManifest.read(prompts)
@@ -110,14 +111,23 @@ def read_groups(
     Groups come by their ids, ascending, and the candidates of each in their order.
     """
     for start, end in ranges(readers, low, high):
-        outside = groups.members_outside(start, end)
-        rows = pa.concat_tables([reader.read(start, end, outside) for reader in readers])
-        of_group = groups.groups_of(rows["prompt_id"].to_numpy())
-        keyed = rows.select(CANDIDATE_ORDER).append_column(_GROUP, pa.array(of_group))
-        order = pc.sort_indices(keyed, [(name, "ascending") for name in (_GROUP, *CANDIDATE_ORDER)]).to_numpy()
-        order = order[slice(*id_range(of_group[order], start, end))]
-        if len(order):
-            yield rows.take(pa.array(order)).combine_chunks(), of_group[order]
+        rows, of_group = _groups_between(readers, groups, start, end)
+        if len(rows):
+            yield rows, of_group
+        del rows  # before the next ones are read
+
+
+def _groups_between(
+    readers: Sequence[CandidateReader], groups: PromptGroups, start: int, end: int
+) -> tuple[pa.Table, Hashes]:
+    """The result of `read_groups` in a range of ids."""
+    outside = groups.members_outside(start, end)
+    rows = pa.concat_tables([reader.read(start, end, outside) for reader in readers])
+    of_group = groups.groups_of(rows["prompt_id"].to_numpy())
+    keyed = rows.select(CANDIDATE_ORDER).append_column(_GROUP, pa.array(of_group))
+    order = pc.sort_indices(keyed, [(name, "ascending") for name in (_GROUP, *CANDIDATE_ORDER)]).to_numpy()
+    order = order[slice(*id_range(of_group[order], start, end))]
+    return rows.take(pa.array(order)), of_group[order]
 
 
 def clean(
