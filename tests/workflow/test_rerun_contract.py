@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
@@ -331,6 +332,14 @@ CHANGES: Json = {
 }
 
 
+NEEDED: Json = {
+    "runs.r.training.offload": {"zero_stage": 1},
+    "runs.r.training.precision": {"zero_stage": 1},
+    "runs.r.training.early_stopping.eval_set": {"eval_sets": ["t"]},
+}
+"""Settings of the training that a change needs beside it."""
+
+
 def table() -> list[tuple[list[str], set[str]]]:
     """The rows of the table: keys or other changes, and the stages from which on all run again."""
     text = (ROOT / "docs" / "reruns.md").read_text()
@@ -339,23 +348,29 @@ def table() -> list[tuple[list[str], set[str]]]:
     return [(re.findall(r"`([^`]+)`", left), set(re.findall(r"`([^`]+)`", right))) for left, right in rows]
 
 
-def row_of(key: str) -> set[str]:
+def stages_of(key: str) -> set[str]:
+    """What the row of a key names."""
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
     assert len(found) == 1, f"{key} stands in {len(found)} rows of the table"
+    return found[0]
+
+
+def row_of(key: str) -> set[str]:
+    named = stages_of(key)
     if key.startswith("mixtures.z."):
-        return closure(found[0], without={"audit_labels"}) - NOT_AUDITED
+        return closure(named, without={"audit_labels"}) - NOT_AUDITED
     if key.startswith(MADE):
-        judged = set() if found[0] == {"relabel_pairs"} else {"audit_labels"}
-        return closure(found[0], without={"audit_labels"}) - NOT_AUDITED | judged | {"relabel_pairs"}
-    after = closure(found[0], without={"audit_labels"}) - AUDITING  # of one run, which is not that of the audit
+        judged = set() if named == {"relabel_pairs"} else {"audit_labels"}
+        return closure(named, without={"audit_labels"}) - NOT_AUDITED | judged | {"relabel_pairs"}
+    after = closure(named, without={"audit_labels"}) - AUDITING  # of one run, which is not that of the audit
     if key.startswith(("benchmarks.", "runs.")):
-        after -= {"index_joins"} - found[0]  # no dataset joins a benchmark
-    if found[0] == {"average_weights"}:  # no ensemble and no choice is made of averages
+        after -= {"index_joins"} - named  # no dataset joins a benchmark
+    if named == {"average_weights"}:  # no ensemble and no choice is made of averages
         after -= {"evaluate_ensemble", "export_ensemble", "select_model", "track"}
-    if "build_probes" in found[0]:  # no training reads probes
-        after -= {"train_rung", "halve", "train"} - found[0]
+    if "build_probes" in named:  # no training reads probes
+        after -= {"train_rung", "halve", "train"} - named
     if key.startswith("scoring."):  # no training reads what is scored
-        after &= {*found[0], "download", "download_file", "score_rows", "collect_scores", "plot", "gate"}
+        after &= {*named, "download", "download_file", "score_rows", "collect_scores", "plot", "gate"}
     if key.startswith("evaluation."):  # folds are evaluated too, and a mixture is made of that
         after |= {"tokenize", "tokenize_pairs", "train", "score_rows", "collect_scores"}
     return after
@@ -380,29 +395,78 @@ def schema_keys(node: Json, root: Json, path: str = "") -> Iterator[str]:
         yield from schema_keys(part, root, f"{path}.{name}".lstrip("."))
 
 
+def put(config: Json, place: str, value: object) -> None:
+    *parents, last = place.split(".")
+    for part in parents:
+        config = config.setdefault(part, {})
+    config[last] = value
+
+
 def changed(key: str) -> Json:
     config = copy.deepcopy(CONFIG)
-    *parents, last = key.split(".")
-    place = config
-    for part in parents:
-        place = place.setdefault(part, {})
-    place[last] = CHANGES[key]
+    put(config, key, CHANGES[key])
+    config["runs"]["r"]["training"] |= NEEDED.get(key, {})
+    last = key.rsplit(".", 1)[1]
     if key == "mixtures.c.audit":
         config["audits"]["other"] = {"mixture": "m", "run": "v", "folds": 2}
     if key in ("runs.r.model", "runs.r.training.score", "runs.r.training.normalize", "runs.r.training.precision"):
         other = config["runs"]["q"] if key == "runs.r.model" else config["runs"]["q"]["training"]
         other[last] = CHANGES[key]  # what it is averaged with must fit
-        other |= {"zero_stage": 1} if last == "precision" else {}
-    if key in ("runs.r.training.offload", "runs.r.training.precision"):
-        place["zero_stage"] = 1
-    if key == "runs.r.training.early_stopping.eval_set":
-        config["runs"]["r"]["training"]["eval_sets"] = ["t"]
+        other |= NEEDED.get(key, {})
     if key == "mixtures.m.fractions":
         config["scoring"]["c"]["run"] = "r-fraction=0.5"
     if key == "select.as":
         config["scoring"]["d"]["run"] = "other"
     if key == "benchmarks.p.probes.mixture":  # probes judge runs on the mixture that they are made of
         config["runs"]["x"]["mixture"] = CHANGES[key]
+    return config
+
+
+def keys_to_change() -> tuple[list[str], list[str]]:
+    """Those to change in the whole of `CONFIG`, of each row and kind one, and those to change in a chain each."""
+    whole: dict[tuple[str, ...], str] = {}
+    chained = []
+    for key in CHANGES:
+        kind, _, part, *_ = (*key.split("."), "")
+        in_chain = kind in ("datasets", "mixtures", "models", "scoring") or (kind, part) == ("runs", "training")
+        like = (kind, *sorted(stages_of(key))) if in_chain and not key.startswith(MADE) else (key,)
+        if whole.setdefault(like, key) != key:
+            chained.append(key)
+    return list(whole.values()), chained
+
+
+def chain(key: str, name: str, change: bool) -> Json:
+    """What a key belongs to, under a name of its own, and the least of all that comes after it."""
+    kind, source, rest = key.split(".", 2)
+    config: Json = {kind: {name: copy.deepcopy(CONFIG[kind][source])}}
+    if kind == "scoring":
+        config[kind][name]["run"] = "r"
+    elif kind == "models":
+        config["runs"] = {name: {"mixture": "n", "model": name}}
+    elif kind != "runs":
+        config["mixtures"] = {name: {"datasets": {name if kind == "datasets" else "made": 1.0}}}
+        config["models"] = {name: {"init": {**INIT, "tokenizer": {"mixture": name}}}}
+        config["runs"] = {name: {"mixture": name, "model": name}}
+    if change:
+        put(config, f"{kind}.{name}.{rest}", CHANGES[key])
+    for setting, value in NEEDED.get(key, {}).items():
+        put(config, f"runs.{name}.training.{setting}", value)
+    return config
+
+
+def chains(keys: list[str], change: bool) -> Json:
+    """A configuration of chains, named k0, k1 and so on, and what they have in common."""
+    config: Json = {
+        "datasets": {"made": CONFIG["datasets"]["made"]},
+        "mixtures": {name: {"datasets": {"made": 1.0}} for name in ("m", "n")},
+        "models": {"pathed": CONFIG["models"]["pathed"]},
+        "runs": {"r": CONFIG["runs"]["r"]},
+        "benchmarks": {"t": CONFIG["benchmarks"]["t"]},
+        "scoring": {},
+    }
+    for number, key in enumerate(keys):
+        for kind, entries in chain(key, f"k{number}", change).items():
+            config[kind] |= entries
     return config
 
 
@@ -420,16 +484,21 @@ def write_record(project: Project, etag: str) -> None:
     path.write_text(json.dumps({"versions": {ADDRESS: {"etag": etag}}}))
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("contract") / "project")
+def finished(folder: Path, config: Json) -> Project:
+    """A project all of whose results are there."""
+    project = Project(folder)
     (project.folder / "data").mkdir()
     for name in ("a.jsonl", "b.jsonl", "ids.jsonl", "test.tsv", "more.tsv", "candidates.jsonl"):
         (project.folder / "data" / name).write_text(f"{name}\n" * 3)
-    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
     write_record(project, '"first"')
     project.pretend()
     return project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return finished(tmp_path_factory.mktemp("contract") / "project", CONFIG)
 
 
 def test_every_key_of_the_schema_is_changed_here_and_stands_in_one_row() -> None:
@@ -449,11 +518,36 @@ def test_a_changed_key_runs_again_what_the_table_says(project: Project) -> None:
         return key, set(project.planned("--configfile", str(overlay)))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        plans = list(pool.map(plan, CHANGES))
+        plans = list(pool.map(plan, keys_to_change()[0]))
     of_audits = {key for key in CHANGES if key.startswith(MADE)}
     plans = [(key, found if key in of_audits else found - AUDITING) for key, found in plans]
     wrong = {key: (sorted(found), sorted(row_of(key))) for key, found in plans if found != row_of(key)}
     assert not wrong, f"found and expected: {wrong}"
+
+
+def test_a_key_changed_beside_others_runs_again_its_own_chain_as_the_table_says(tmp_path: Path) -> None:
+    """All keys at once, each in a chain of its own; what is planned is told apart by the names of files."""
+    _, keys = keys_to_change()
+    project = finished(tmp_path / "project", chains(keys, change=False))
+    overlay = project.overlay(chains(keys, change=True))
+    there: dict[str, set[str]] = defaultdict(set)
+    planned: dict[str, set[str]] = defaultdict(set)
+    for line in project.run("--cores", "2", "--summary", "--configfile", str(overlay)).stdout.splitlines():
+        if not line.startswith("results/"):
+            continue
+        path, _, rule, *_, plan = line.split("\t")
+        name = "".join(re.findall(r"\bk\d+\b", path)[:1])
+        there[name].add(rule)
+        if plan == "update pending":
+            planned[name].add(rule)
+    wrong = {}
+    for number, key in enumerate(keys):
+        found, chained = planned[f"k{number}"], there[f"k{number}"]
+        expected = row_of(key) & chained
+        if found != expected or not stages_of(key) & chained:
+            wrong[key] = (sorted(found), sorted(expected))
+    assert not wrong, f"found and expected: {wrong}"
+    assert planned[""] == {"compare", "summarize", "plot", "gate"}, "nothing that they have in common"
 
 
 def test_every_module_that_a_stage_imports_is_an_input_of_it(project: Project) -> None:
