@@ -50,7 +50,11 @@ def test_a_policy_is_trained_on_the_best_of_its_answers(
         assert best_of_n["main"](["--model", str(tmp_path / "model"), *options]) == 0
         tables.append(capsys.readouterr().out)
     assert tables[0] == tables[1], "a seed gives the same table"
-    rounds = [line.split("|")[1:-1] for line in tables[0].splitlines()[2:]]
+    by_n, rounds = ([line.split("|")[1:-1] for line in part.splitlines()[2:]] for part in tables[0].split("\n\n"))
+    assert [line[0].strip() for line in by_n] == ["1", "2", "4"]
+    rewards = [float(line[2]) for line in by_n]
+    assert rewards == sorted(set(rewards)), "more answers, better ones"
+    assert (rewards[0], rewards[-1]) == (float(rounds[0][1]), float(rounds[0][4]))
     assert [int(line[0]) for line in rounds] == [0, 1]
     for _, reward, words, right, best, *_ in rounds:
         assert float(best) > float(reward)
