@@ -1,17 +1,17 @@
 """The benchmark for a GPU runs on the CPU with tiny shapes, so that it works the first time that it is run on one."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 from support.paths import ROOT
+from support.processes import forks
 
 
 def test_the_benchmark_runs_and_writes_its_tables(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--output", str(tmp_path), "--dry-run"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = forks.run(command)
+    assert done.returncode == 0, done.stdout
     results = json.loads((tmp_path / "gpu.json").read_text())
     parts = results["parts"]
     assert not results["left_out"]

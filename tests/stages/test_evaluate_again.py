@@ -24,9 +24,9 @@ from rewardline.model.loading import load_base, save_reward_model
 from rewardline.tokens.tokenizer import load_tokenizer
 
 from support.paths import ROOT
-from support.processes.forks import Fork
+from support.processes.forks import Fork, Program
 from support.tokens import random_comparison, write_tokens
-from support.training_runs import ENVIRONMENT, Program
+from support.training_runs import ENVIRONMENT
 
 
 def write_model(folder: Path, base: Path, seed: int) -> None:

@@ -6,7 +6,6 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 
 from rewardline.tokens.store import TokenDataset
 
+from support.processes.forks import Fork
 from support.tokens import write_tokens
 from support.training_runs import (
     ENVIRONMENT,
@@ -140,7 +140,8 @@ def children_of(pid: int) -> list[int]:
 
 
 def test_death_of_one_process_ends_the_run_and_leaves_none(tmp_path: Path, tokens: Path, base: Path) -> None:
-    process = start(tmp_path, tokens, base, *TWO, max_steps=4000, epochs=1000, checkpoint_every=0)
+    options = training(**{**SHORT, "max_steps": 4000, "epochs": 1000, "eval_every": 0, "checkpoint_every": 0})
+    process = subprocess.Popen(command(tmp_path, tokens, base, options, *TWO), env=ENVIRONMENT)  # real ones, no forks
     wait_for_step(process, tmp_path, 3)
     children = children_of(process.pid)
     assert len(children) == 2
@@ -206,8 +207,9 @@ def test_a_disk_that_is_full_after_the_last_step_loses_nothing(
     tmp_path: Path, tokens: Path, base: Path, undisturbed: Result
 ) -> None:
     settings = training(**{**SHORT, "eval_every": 0, "checkpoint_every": 400})
-    _, program, *options = command(tmp_path, tokens, base, settings)
-    broken = f"""
+    python, program, *options = command(tmp_path, tokens, base, settings)
+    broken = tmp_path / "broken.py"
+    broken.write_text(f"""
 import sys
 sys.path.insert(0, {str(Path(program).parent)!r})
 sys.argv = {[program, *options]!r}
@@ -221,8 +223,8 @@ def full(*_, **__):
 
 loop.UNSAVED_SECONDS, export.save_reward_model = 0, full
 cli.run(program.main)
-"""
-    assert subprocess.run([sys.executable, "-c", broken], env=ENVIRONMENT, check=False).returncode == 1
+""")
+    assert Fork([python, str(broken)], env=ENVIRONMENT).wait() == 1
     assert "error: the model cannot be written below" in log_of(tmp_path)
     assert "Traceback" not in log_of(tmp_path)
     weights, lines = finish(tmp_path, tokens, base, checkpoint_every=400)

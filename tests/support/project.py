@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from support.paths import ROOT
-from support.processes import forks
+from support.processes import forks, jobs
 
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "PYTEST"))},
@@ -40,21 +40,17 @@ class Project:
         return project
 
     def run(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-        """`snakemake ARGUMENTS`, with stdout and stderr together."""
-        done = forks.run(["snakemake", *arguments], cwd=self.folder, env=ENVIRONMENT, timeout=timeout)
+        """`snakemake ARGUMENTS`, with stdout and stderr together; its jobs are forks too."""
+        command = ["snakemake", *arguments]
+        done = forks.run(command, cwd=self.folder, env=ENVIRONMENT, timeout=timeout, python=jobs.python())
         assert not check or done.returncode == 0, done.stdout
         return done
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str) -> forks.Program:
         """`snakemake ARGUMENTS` in the background, in a process group of its own."""
-        return subprocess.Popen(
-            ["snakemake", *arguments],
-            cwd=self.folder,
-            env=ENVIRONMENT,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        command = ["snakemake", *arguments]
+        silent = Path(os.devnull)
+        return forks.Fork(command, cwd=self.folder, env=ENVIRONMENT, output=silent, session=True, python=jobs.python())
 
     def overlay(self, config: dict[str, Any], name: str = "overlay.yaml") -> Path:
         """Write a configuration file."""
@@ -123,7 +119,7 @@ def sweep_results(project: Project) -> dict[str, bytes]:
     return {str(path.relative_to(results)): path.read_bytes() for path in files}
 
 
-def wait_for(project: Project, pattern: str, process: subprocess.Popen[bytes], seconds: float = 600.0) -> None:
+def wait_for(project: Project, pattern: str, process: forks.Program, seconds: float = 600.0) -> None:
     """Wait until a file of the results matches; fail if the process ends before, or after some time."""
     deadline = time.monotonic() + seconds
     while not any((project.folder / "results").glob(pattern)):

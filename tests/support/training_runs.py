@@ -19,11 +19,11 @@ from rewardline.training.records.run_facts import RunFacts
 from rewardline.training.settings import TrainingSettings
 
 from support.paths import SCRIPTS
-from support.processes.forks import Fork
+from support.processes import jobs
+from support.processes.forks import Fork, Program
 from support.tokens import random_comparison, write_tokens
 
 Json = dict[str, Any]
-Program = Fork | subprocess.Popen[bytes]
 Result = tuple[dict[str, torch.Tensor], list[Json]]
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 TWO = ("--processes", "2")
@@ -56,8 +56,10 @@ SIX_STEPS: Json = {
 
 
 def background(program: list[str]) -> Program:
-    """Start a training run, in a fork if it needs no GPU."""
-    return subprocess.Popen(program, env=ENVIRONMENT) if "--gpus" in program else Fork(program, env=ENVIRONMENT)
+    """Start a training run, in a fork if it needs no GPU, and so its processes."""
+    if "--gpus" in program:
+        return subprocess.Popen(program, env=ENVIRONMENT)
+    return Fork(program, env=ENVIRONMENT, python=jobs.python())
 
 
 def train(

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -112,32 +113,34 @@ def training(project: Project) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, float]:
+    """A project whose run has ended, and how many seconds that took."""
     project = Project(tmp_path_factory.mktemp("undisturbed") / "project")
+    begin = time.monotonic()
     project.run("--cores", "2", "--configfile", str(project.overlay(small())))
-    return project
+    return project, time.monotonic() - begin
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["all processes", "snakemake alone"])
 def test_killed_at_random_moments_the_same_command_gives_the_same_results(
-    tmp_path: Path, undisturbed: Project, everything: bool
+    tmp_path: Path, undisturbed: tuple[Project, float], everything: bool
 ) -> None:
     project = Project(tmp_path / "project")
     arguments = ["--cores", "2", "--configfile", str(project.overlay(small()))]
     moments = random.Random(str(everything))
     for _ in range(3):
         process = project.start(*arguments)
-        time.sleep(moments.uniform(3, 22))
+        time.sleep(moments.uniform(0.1, 0.6) * undisturbed[1])
         if everything:
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
+            with suppress(ProcessLookupError):  # it has ended
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
     project.run(*arguments)
-    found, expected = outcome(project), outcome(undisturbed)
+    found, expected = outcome(project), outcome(undisturbed[0])
     assert found.keys() == expected.keys()
     different = [name for name in found if found[name] != expected[name]]
-    assert not different, f"{different}\n{training(project)}\n{training(undisturbed)}"
+    assert not different, f"{different}\n{training(project)}\n{training(undisturbed[0])}"
 
 
 def test_second_instance_is_refused(tmp_path: Path) -> None:

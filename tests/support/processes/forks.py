@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from multiprocessing import connection, forkserver, get_context
 from pathlib import Path
 from threading import Lock
@@ -42,19 +43,24 @@ class Fork:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         output: Path | None = None,
+        session: bool = False,
+        python: Path | None = None,
     ) -> None:
-        """Start a command; its stdout and stderr go to the file `output`, or where the server's go."""
-        with mock.patch.dict(os.environ, SERVER):
-            forkserver.set_forkserver_preload(["support.processes.preloaded"])
-            forkserver.ensure_running()
+        """Start a command; its stdout and stderr go to the file `output`, or where the server's go.
+
+        With `session` it and what it starts are a session and process group of their own. `python` is what it takes for
+        the Python that runs it.
+        """
         variables = dict(os.environ if env is None else env)
         path = shutil.which(command[0], path=variables.get("PATH"))
         assert path is not None, f"there is no program {command[0]}"
         program = [*command[1:]] if path == sys.executable else [path, *command[1:]]
-        arguments = (program, cwd or Path.cwd(), variables, output)
+        arguments = (program, cwd or Path.cwd(), variables, output, session, str(python or sys.executable))
         self._process = get_context("forkserver").Process(target=_become, args=arguments)
         with _LOCK:
+            _start_server()
             self._process.start()
+        self.sentinel = self._process.sentinel
         atexit.register(self.kill)  # else the tests would wait for what a failed one has left
         self.pid = self._process.pid or 0
 
@@ -65,7 +71,7 @@ class Fork:
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, once the program has ended."""
-        connection.wait([self._process.sentinel], timeout)
+        connection.wait([self.sentinel], timeout)
         if (code := self.poll()) is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
         return code
@@ -80,16 +86,20 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
 
+Program = Fork | subprocess.Popen[bytes]
+
+
 def run(
     command: Sequence[str],
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float | None = None,
+    python: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a Python program to its end, with stdout and stderr together."""
     with tempfile.NamedTemporaryFile("r", errors="replace") as output:
-        process = Fork(command, cwd=cwd, env=env, output=Path(output.name))
+        process = Fork(command, cwd=cwd, env=env, output=Path(output.name), python=python)
         try:
             code = process.wait(timeout)
         finally:
@@ -97,8 +107,20 @@ def run(
         return subprocess.CompletedProcess([*command], code, output.read())
 
 
-def _become(program: list[str], folder: Path, environment: dict[str, str], output: Path | None) -> None:
+@cache
+def _start_server() -> None:
+    with mock.patch.dict(os.environ, SERVER):
+        forkserver.set_forkserver_preload(["support.processes.preloaded"])
+        forkserver.ensure_running()
+
+
+def _become(
+    program: list[str], folder: Path, environment: dict[str, str], output: Path | None, session: bool, python: str
+) -> None:
     """In the fork: run a program, which is a file and its arguments."""
+    sys.executable = python
+    if session:
+        os.setsid()
     if output is not None:
         descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
         for stream in (1, 2):
