@@ -11,7 +11,8 @@ A row is read as one of a dataset. It holds a `prompt` (text, a transcript or me
 `chosen_score` and `rejected_score`; a row that cannot be scored gets an `error`, and the exit code is then 1.
 
 The model is a folder, or a name on the hub, of any reward model that transformers load as a sequence classifier of one
-label; or a folder that the second step of DeepSpeed-Chat saved, with --convert-bin. Several models, or the folder of an
+label; or a folder that the second step of DeepSpeed-Chat saved, with --convert-bin. A model that was trained on the
+attributes of answers gives these too (`score_helpfulness`). Several models, or the folder of an
 ensemble, are scored together: each score then comes with mean and standard deviation over the members (`score_mean`,
 `score_std`), and --combine says how they become one.
 """

@@ -15,7 +15,7 @@ from rewardline.model.packing import attention, kernels
 from rewardline.model.packing.layout import Kernel, pinned
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Score, ScorePositions, Span
-from rewardline.training.loss import batch_sums, pair_losses
+from rewardline.training.loss import batch_loss, batch_sums, pair_losses
 
 from support.models import comparisons, random_model
 from support.tokens import random_comparison
@@ -61,7 +61,7 @@ def test_losses_do_not_wait_for_the_gpu(score: Score, span: Span | None) -> None
     torch.cuda.set_sync_debug_mode("error")
     try:
         losses = pair_losses(scores_of(output, batch), batch, values=output, margin=True, soft_labels=True)
-        batch_sums(scores_of(output, batch), losses, batch)
+        batch_sums(scores_of(output, batch), batch_loss(losses, output, batch, None), batch)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(losses).all()

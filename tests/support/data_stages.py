@@ -74,9 +74,13 @@ def build(
     shapes: dict[str, Json] | None = None,
     benchmarks: dict[str, list[Any]] | None = None,
     tables: dict[str, list[Any]] | None = None,
+    training: Json | None = None,
     **mixture: Any,
 ) -> Json:
-    """Build the pairs of the mixture `m` of rows, or of files where a row is a path; its stats.json."""
+    """Build the pairs of the mixture `m` of rows, or of files where a row is a path; its stats.json.
+
+    `training`: the settings of the run on it.
+    """
 
     def entry(name: str, rows: list[Any]) -> Json:
         files = rows if rows and isinstance(rows[0], str) else [write_rows(folder / f"{name}.jsonl", rows)]
@@ -89,7 +93,9 @@ def build(
             "benchmarks": {name: entry(name, rows) for name, rows in (benchmarks or {}).items()},
             "mixtures": {"m": {"datasets": {name: weights.get(name, 1.0) for name in data}, **mixture}},
             "models": {"x": {"path": "x"}},
-            "runs": {"r": {"mixture": "m", "model": "x", "benchmarks": list(benchmarks or {})}},
+            "runs": {
+                "r": {"mixture": "m", "model": "x", "benchmarks": list(benchmarks or {}), "training": training or {}}
+            },
         }
     )
     for name in tables or {}:

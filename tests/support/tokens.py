@@ -30,9 +30,9 @@ def write_tokens(
     write_token_manifest(folder, end_token, 64, **splits)
 
 
-def write_split(folder: Path, split: str, rows: Sequence[Comparison], **options: int) -> SplitEntry:
+def write_split(folder: Path, split: str, rows: Sequence[Comparison], **options: Any) -> SplitEntry:
     """The shards of a split; its entry in the manifest."""
-    writer = ShardWriter(folder, split, **options)
+    writer = ShardWriter(folder, split, rated=any(row.answers for row in rows), **options)
     for row in rows:
         writer.add(row)
     return writer.close()

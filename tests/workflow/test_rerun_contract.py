@@ -113,6 +113,13 @@ NOT_AUDITED = {
 }
 """Stages of sweeps, averages, ensembles, choices and scoring, none of which has a run on what an audit makes here."""
 JOINED = ("hubbed", "local", "remote", "made")
+
+
+def of_answers(**options: object) -> Json:
+    """Settings of a training that a mixture with single answers needs."""
+    return {"objective": {"type": "binary"}, **options}
+
+
 INIT = {"config": {"model_type": "llama"}, "tokenizer": {"mixture": "m"}}
 CONFIG: Json = {
     "datasets": {
@@ -120,11 +127,12 @@ CONFIG: Json = {
         "local": {"files": ["data/[a-c].jsonl"]},
         "remote": {"files": [ADDRESS]},
         "made": {"demo": {}},
+        "rated": {"files": ["data/ids.jsonl"], "ratings": {"label": "a", "other": "b"}},
         "joining": {"files": ["data/ids.jsonl"], "join": {name: {"dataset": name, "key": "id"} for name in JOINED}},
     },
     "mixtures": {
-        "m": {"datasets": {"hubbed": 1.0, "local": 1.0, "remote": 1.0, "made": 1.0, "joining": 1.0}},
-        "n": {"datasets": {"made": 1.0}},
+        "m": {"datasets": {"hubbed": 1.0, "local": 1.0, "remote": 1.0, "made": 1.0, "joining": 1.0, "rated": 1.0}},
+        "n": {"datasets": {"made": 1.0, "rated": 1.0}},
         "c": {"audit": "a"},
         "z": {"augment": "m", "other_prompts": 0.1},
     },
@@ -137,22 +145,22 @@ CONFIG: Json = {
     "runs": {
         "r": {
             **{"mixture": "m", "model": "pathed", "benchmarks": ["t"], "fail_below": {"eval": 0.5}},
-            "training": {"normalize": True},
+            "training": of_answers(normalize=True),
         },
-        "s": {"mixture": "m", "model": "ggufed", "benchmarks": ["t"]},
-        "w": {"mixture": "n", "model": "ggufed"},
-        "d": {"mixture": "c", "model": "ggufed"},
-        "b": {"mixture": "z", "model": "ggufed"},
-        "q": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "training": {"normalize": True}},
-        "u": {"mixture": "m", "model": "new", "benchmarks": ["t"]},
-        "v": {"mixture": "n", "model": "new", "benchmarks": ["t"]},
-        "x": {"mixture": "m", "model": "ggufed", "seeds": [0, 1], "benchmarks": ["p", "t"]},
+        "s": {"mixture": "m", "model": "ggufed", "benchmarks": ["t"], "training": of_answers()},
+        "w": {"mixture": "n", "model": "ggufed", "training": of_answers()},
+        "d": {"mixture": "c", "model": "ggufed", "training": of_answers()},
+        "b": {"mixture": "z", "model": "ggufed", "training": of_answers()},
+        "q": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "training": of_answers(normalize=True)},
+        "u": {"mixture": "m", "model": "new", "benchmarks": ["t"], "training": of_answers()},
+        "v": {"mixture": "n", "model": "new", "benchmarks": ["t"], "training": of_answers()},
+        "x": {"mixture": "m", "model": "ggufed", "seeds": [0, 1], "benchmarks": ["p", "t"], "training": of_answers()},
         "y": {
-            **{"mixture": "m", "model": "ggufed", "benchmarks": ["t"]},
+            **{"mixture": "m", "model": "ggufed", "benchmarks": ["t"], "training": of_answers()},
             "grid": {"training.warmup": [1, 2, 3, 4], "sample": 2},
         },
         "h": {
-            **{"mixture": "m", "benchmarks": ["t"], "fraction": 1.0},
+            **{"mixture": "m", "benchmarks": ["t"], "fraction": 1.0, "training": of_answers()},
             "grid": {
                 **{"model": ["pathed", "ggufed", "new"], "training.warmup": [1, 2]},
                 "halving": {"factor": 4, "min_steps": 5},
@@ -198,6 +206,8 @@ CHANGES: Json = {
     "datasets.local.max_pairs": 3,
     "datasets.local.values": {"first": 1, "second": 2},
     "datasets.local.attributes": {"helpfulness": 1},
+    "datasets.rated.ratings": ["label", "other", "third"],
+    "datasets.rated.scale": [0, 5],
     "datasets.joining.join": {"id": {"dataset": "made", "key": "prompt"}},
     "datasets.local.where": {"split": "train"},
     "datasets.local.separator": "|",
@@ -212,6 +222,7 @@ CHANGES: Json = {
     "benchmarks.p.probes.seed": 7,
     "mixtures.m.datasets": {
         **{"hubbed": 1.0, "local": {"weight": 0.5, "cap": 100}, "remote": 1.0, "made": 1.0, "joining": 1.0},
+        "rated": 1.0,
     },
     "mixtures.m.near_duplicates": 0.9,
     "mixtures.m.decontamination.ngram": 13,
@@ -301,6 +312,12 @@ CHANGES: Json = {
     "runs.r.training.loss": "kwise",
     "runs.r.training.score": "mean",
     "runs.r.training.normalize": "fold",
+    "runs.r.training.objective.type": "ordinal",
+    "runs.r.training.objective.rating": "other",
+    "runs.r.training.objective.attributes": ["other"],
+    "runs.r.training.objective.weights": "fit",
+    "runs.r.training.objective.pair_weight": 2.0,
+    "runs.r.training.objective.answer_weight": 2.0,
     "runs.r.training.centering": 0.1,
     "runs.r.training.length_control": True,
     "runs.r.training.label_smoothing": 0.1,
@@ -336,6 +353,8 @@ NEEDED: Json = {
     "runs.r.training.offload": {"zero_stage": 1},
     "runs.r.training.precision": {"zero_stage": 1},
     "runs.r.training.early_stopping.eval_set": {"eval_sets": ["t"]},
+    "runs.r.training.objective.attributes": {"objective.type": "regression", "objective.attributes": ["label"]},
+    "runs.r.training.objective.weights": {"objective.type": "regression", "objective.attributes": ["label"]},
 }
 """Settings of the training that a change needs beside it."""
 
@@ -404,15 +423,19 @@ def put(config: Json, place: str, value: object) -> None:
 
 def changed(key: str) -> Json:
     config = copy.deepcopy(CONFIG)
+    for setting, value in NEEDED.get(key, {}).items():
+        put(config, f"runs.r.training.{setting}", value)
     put(config, key, CHANGES[key])
-    config["runs"]["r"]["training"] |= NEEDED.get(key, {})
     last = key.rsplit(".", 1)[1]
     if key == "mixtures.c.audit":
         config["audits"]["other"] = {"mixture": "m", "run": "v", "folds": 2}
     if key in ("runs.r.model", "runs.r.training.score", "runs.r.training.normalize", "runs.r.training.precision"):
         other = config["runs"]["q"] if key == "runs.r.model" else config["runs"]["q"]["training"]
         other[last] = CHANGES[key]  # what it is averaged with must fit
-        other |= NEEDED.get(key, {})
+        for setting, value in NEEDED.get(key, {}).items():
+            put(other, setting, value)
+    if key.startswith("runs.r.training.objective."):
+        config["runs"]["q"]["training"]["objective"] = config["runs"]["r"]["training"]["objective"]
     if key == "mixtures.m.fractions":
         config["scoring"]["c"]["run"] = "r-fraction=0.5"
     if key == "select.as":
@@ -442,23 +465,25 @@ def chain(key: str, name: str, change: bool) -> Json:
     if kind == "scoring":
         config[kind][name]["run"] = "r"
     elif kind == "models":
-        config["runs"] = {name: {"mixture": "n", "model": name}}
+        config["runs"] = {name: {"mixture": "n", "model": name, "training": of_answers()}}
     elif kind != "runs":
         config["mixtures"] = {name: {"datasets": {name if kind == "datasets" else "made": 1.0}}}
         config["models"] = {name: {"init": {**INIT, "tokenizer": {"mixture": name}}}}
         config["runs"] = {name: {"mixture": name, "model": name}}
-    if change:
-        put(config, f"{kind}.{name}.{rest}", CHANGES[key])
+    if source == "rated":
+        config["runs"][name]["training"] = of_answers()
     for setting, value in NEEDED.get(key, {}).items():
         put(config, f"runs.{name}.training.{setting}", value)
+    if change:
+        put(config, f"{kind}.{name}.{rest}", CHANGES[key])
     return config
 
 
 def chains(keys: list[str], change: bool) -> Json:
     """A configuration of chains, named k0, k1 and so on, and what they have in common."""
     config: Json = {
-        "datasets": {"made": CONFIG["datasets"]["made"]},
-        "mixtures": {name: {"datasets": {"made": 1.0}} for name in ("m", "n")},
+        "datasets": {name: CONFIG["datasets"][name] for name in ("made", "rated")},
+        "mixtures": {name: {"datasets": {"made": 1.0, "rated": 1.0}} for name in ("m", "n")},
         "models": {"pathed": CONFIG["models"]["pathed"]},
         "runs": {"r": CONFIG["runs"]["r"]},
         "benchmarks": {"t": CONFIG["benchmarks"]["t"]},

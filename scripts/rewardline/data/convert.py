@@ -28,6 +28,7 @@ from rewardline.data.pairs.identity import hash_id, prompt_identity, unit_interv
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.parquet import rare_collections
+from rewardline.data.ratings import RatingSurvey
 from rewardline.data.schema import Candidate, Message, RowLocation, arrow_schema
 from rewardline.data.sources.rows import parse
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
@@ -219,6 +220,7 @@ class _Writer:
         self._rejected_pairs: Counter[str] = Counter()
         self._changed: Counter[str] = Counter()
         self._prompt = "", 0
+        self._ratings = RatingSurvey(settings.ratings, is_stated=settings.scale is not None)
 
     def close(self, format_name: str, rows: int, found: list[str]) -> CandidatesManifest:
         """Finish the files; what the manifest says of them."""
@@ -237,6 +239,7 @@ class _Writer:
             pair_rejects=dict(sorted(self._rejected_pairs.items())),
             changed=dict(sorted(self._changed.items())),
             remarks=found,
+            ratings=self._ratings.ranges(),
             reject_examples=self._rejects.close(),
         )
 
@@ -286,7 +289,9 @@ class _Writer:
                 rejected_source=pair.sources[1] or None,
                 place=pair.place,
                 native=pack(pair.prompt, (pair.chosen, pair.rejected), pair.inputs),
+                ratings=None if pair.ratings is None else [{"name": n, "value": value} for n, value in pair.ratings],
             )
+            self._ratings.add(candidate.ratings, first["file"])
             self._writer.add(candidate)
         if outside:
             reject = Reject("outside_share", f"its prompt is outside the share [{low}, {high}]")

@@ -35,6 +35,13 @@ class RowLocation(TypedDict):
     row: int
 
 
+class Rating(TypedDict):
+    """What a person or a program says of an answer by itself: the name of an attribute, and its value."""
+
+    name: str
+    value: float
+
+
 class AnswerPosition(TypedDict):
     """Where a pair's answers are in their row, for benchmarks that are scored by row.
 
@@ -54,6 +61,8 @@ class AnswerPosition(TypedDict):
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A row of a mixture's pairs: a prompt and two answers, of which `chosen` is the better one.
+
+    Or a single answer with `ratings`: then it is `chosen`, and `rejected` is empty.
 
     `pair_id` and `prompt_id` are 16 hex digits, stable hashes of the content. `margin` is how much better the chosen
     answer is, in the dataset's own unit; `confidence` the probability that it is better, in [0.5, 1]; `weight` its
@@ -78,6 +87,12 @@ class Pair:
     rejected_source: str | None
     place: AnswerPosition | None
     native: str | None = None
+    ratings: list[Rating] | None = None
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The texts of its answers."""
+        return (self.chosen, self.rejected) if self.ratings is None else (self.chosen,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,7 @@ class Candidate:
     rejected_source: str | None = None
     place: AnswerPosition | None = None
     native: str | None = None
+    ratings: list[Rating] | None = None
 
     @property
     def sources(self) -> list[tuple[str, int]]:

@@ -6,14 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rewardline.core.artifacts import MANIFEST
-from rewardline.core.files import atomic_folder
+from rewardline.core.files import atomic_folder, read_json
 from rewardline.data.pairs.left_out import PairsAccount
+from rewardline.data.parquet import PartWriter
+from rewardline.data.schema import arrow_schema
 from rewardline.evaluation.left_out import TrainedModel
+from rewardline.evaluation.metrics.ratings import RatedScores, by_rating, of_sum
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published.figures import published_figures
-from rewardline.evaluation.results import EvaluationResult
-from rewardline.evaluation.score_pairs import PairScoring, collected_comparisons, scored_comparisons, scored_pairs
-from rewardline.evaluation.scores import as_tables, read_scores, write_scores
+from rewardline.evaluation.results import NAN, EvaluationResult, Metrics, PredictedAttribute
+from rewardline.evaluation.score_pairs import (
+    PairScoring,
+    collected_comparisons,
+    scored_comparisons,
+    scored_pairs,
+    with_answers,
+)
+from rewardline.evaluation.scores import ANSWERS, RatedScore, as_tables, read_scores, write_scores
 from rewardline.evaluation.settings import EvaluateSettings
 from rewardline.scoring.parts import verified_weights
 from rewardline.tokens.store import TokenManifest
@@ -52,9 +61,17 @@ def evaluate(
             scored = scored_comparisons(
                 PairScoring(model, weights, tokens, shards, batch_tokens, remote, threads, label, processes)
             )
-        scores = out / "scores.parquet"
+        scores, split = out / "scores.parquet", TokenManifest.read(tokens / MANIFEST).splits["eval"]
+        if split.answers:
+            answers = PartWriter[RatedScore](out, arrow_schema(RatedScore), name=ANSWERS, part_rows=2**62)
+            scored = with_answers(scored, answers.add)
         write_scores(scores, as_tables(scored_pairs(scored, pairs)))
-        metrics = summarize(read_scores(scores), trained.normalization.std if trained.normalization else 1.0)
+        metrics, ratings = Metrics(n=0, accuracy=NAN), dict[str, object]()
+        if split.answers:
+            answers.close()
+            ratings = _rating_metrics(out / ANSWERS, model)
+        if split.pairs:
+            metrics = summarize(read_scores(scores), trained.normalization.std if trained.normalization else 1.0)
         figures = None
         if settings.scoring is not None:
             figures = published_figures(scores, settings.scoring, _left_out(tokens, pairs))
@@ -63,12 +80,26 @@ def evaluate(
                 **settings.model_dump(exclude={"trust_remote_code", "threads", "scoring"}),
                 **metrics.as_json(),
                 "sections": figures,
+                **ratings,
                 "normalization": trained.normalization,
                 **({} if trained.eliminated_at is None else {"eliminated_at": trained.eliminated_at}),
             }
         )
-        result.write(out / "metrics.json", [scores.name])
-    log.info("accuracy %.4f on %d pairs", metrics.accuracy, metrics.n)
+        result.write(out / "metrics.json", [scores.name, *([ANSWERS] if ratings else [])])
+    if metrics.n:
+        log.info("accuracy %.4f on %d pairs", metrics.accuracy, metrics.n)
+    for name, one in result.ratings.items():
+        log.info("%s: Spearman's rho %.3f on %d answers", name, one.spearman, one.n)
+
+
+def _rating_metrics(path: Path, model: Path) -> dict[str, object]:
+    """The metrics of single answers, by their keys in `metrics.json`."""
+    entries = read_json(model / "config.json").get("rewardline", {}).get("attributes", [])
+    attributes = [PredictedAttribute.model_validate(entry) for entry in entries]
+    answers = RatedScores.read(path)
+    total = of_sum(answers, attributes)
+    found: dict[str, object] = {"ratings": by_rating(answers, attributes)}
+    return found if total is None else {**found, "rating_sum": total}
 
 
 def _left_out(tokens: Path, pairs: Path | None) -> Counter[str]:

@@ -128,9 +128,12 @@ def entries(results: Iterable[EvaluationResult], comparisons: Iterable[Benchmark
 def leaderboards(
     results: Iterable[EvaluationResult], comparisons: Iterable[BenchmarkComparison] = ()
 ) -> list[Leaderboard]:
-    """Group the entries that can be compared; the eval splits come first, and within a leaderboard the best entry."""
+    """Group the entries that can be compared; the eval splits come first, and within a leaderboard the best entry.
+
+    Where there are single answers alone, without pairs, nothing is compared.
+    """
     groups: dict[tuple[bool, str, str], list[Entry]] = {}
-    for entry in entries(results, comparisons):
+    for entry in entries((one for one in results if one.n or not one.ratings), comparisons):
         first = entry.members[0]
         held_out = first.benchmark == HELD_OUT
         groups.setdefault((not held_out, first.benchmark, first.mixture if held_out else ""), []).append(entry)

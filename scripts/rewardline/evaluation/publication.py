@@ -64,7 +64,8 @@ class Publication:
     def results(self) -> list[EvaluationResult]:
         """The evaluations of the model, from `evals/` of its folder of results."""
         paths = [] if self._root is None else sorted((self._root / "evals" / self.facts.run).glob("*/metrics.json"))
-        results = [one for one in read_results(paths) if (one.run, one.seed) == (self.facts.run, self.facts.seed)]
+        own = (self.facts.run, self.facts.seed)
+        results = [one for one in read_results(paths) if (one.run, one.seed) == own and (one.n or not one.ratings)]
         if not results:
             log.warning("%s: no evaluations of %s were found; the card has no results", self.model, self.facts.run)
         return results

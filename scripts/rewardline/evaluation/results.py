@@ -234,6 +234,31 @@ class PublishedFigures(Result):
     curve: BestOfNCurve | None = None
 
 
+class PredictedAttribute(Result):
+    """An output of a model: the rating that it predicts, standardized by `mean` and `std`; its weight in the score."""
+
+    name: Name
+    mean: float
+    std: float
+    weight: float
+
+
+class RatingMetrics(Accuracy):
+    """How well a rating of `n` single answers is predicted; see `metrics.ratings`.
+
+    `accuracy` is over `pairs` of answers to one prompt; `mse_of_mean` is the error of always predicting the mean of the
+    training answers.
+    """
+
+    n: Count
+    accuracy: Share = NAN
+    spearman: Number = NAN
+    kendall: Number = NAN
+    mse: Number = NAN
+    mse_of_mean: Number = NAN
+    pairs: Count = 0
+
+
 class Metrics(Accuracy):
     """The metrics of scored pairs, without the identity of the run: docs/metrics.md explains each key."""
 
@@ -301,7 +326,8 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     `sections`: the figures of a published benchmark, None for others. An ensemble combines the scores of the runs
     `ensemble` by `combine`; `unscored` pairs were not scored by all of them. The weights of a model may be the mean of
     those of the runs `average`. `diverged`, `eliminated_at`: as in `run.json`. `incomplete`, which is not in the file:
-    the training of another seed has diverged.
+    the training of another seed has diverged. `ratings`: metrics of single answers by rating, `rating_sum`: those of
+    the weighted sum of attributes.
     """
 
     content = "metrics"
@@ -309,6 +335,8 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     depth = 2
 
     sections: PublishedFigures | None = None
+    ratings: dict[str, RatingMetrics] = {}
+    rating_sum: RatingMetrics | None = None
     normalization: ScoreNormalization | None = None
     ensemble: list[str] = []
     average: list[str] = []

@@ -15,7 +15,7 @@ from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
 from rewardline.data.parquet import read_rows
 from rewardline.data.schema import AnswerPosition
-from rewardline.evaluation.scores import ScoredPair
+from rewardline.evaluation.scores import RatedScore, ScoredPair
 from rewardline.scoring.parts import FinishedParts, share_of, windows
 from rewardline.scoring.settings import ScoringSettings
 from rewardline.tokens.store import Comparison, TokenDataset
@@ -89,7 +89,8 @@ class ScoredShare(Manifest):
 def scored_comparisons(job: PairScoring, share: tuple[int, int] = (0, 1)) -> "Iterator[tuple[Comparison, Scores]]":
     """Each comparison of the tokens' eval split, in their order, with the float32 [K] scores of its answers.
 
-    `share`: only the parts of job number `share[0]` (from 0) of `share[1]`, which have the same scores bit for bit.
+    Of a model with A attributes, float32 [K, 1 + A], as by `batch_scorer.score_comparisons`. `share`: only
+    the parts of job number `share[0]` (from 0) of `share[1]`, which have the same scores bit for bit.
 
     Raises:
         UserError: there are no pairs, the model cannot be loaded or gives no finite score.
@@ -99,7 +100,7 @@ def scored_comparisons(job: PairScoring, share: tuple[int, int] = (0, 1)) -> "It
     own = share_of(len(bounds), *share)
     chosen = [k for number in own for k in bounds[number]]
     score: Callable[[Sequence[Comparison]], list[Scores]] | None = None
-    with progress(job.label, total=int(data.pair_counts[chosen].sum()), unit="pair") as bar:
+    with progress(job.label, total=int(data.example_counts[chosen].sum()), unit="pair") as bar:
         for number in own:
             window = [data[k] for k in bounds[number]]
             scores = _part(parts, number, data, bounds[number])
@@ -110,7 +111,7 @@ def scored_comparisons(job: PairScoring, share: tuple[int, int] = (0, 1)) -> "It
                 scores = np.concatenate(score(window))
                 parts.save(number, scores.astype("<f4").tobytes())
             yield from _split(window, scores)
-            bar.update(sum(len(comparison.pairs) for comparison in window))
+            bar.update(sum(len(comparison.pairs) + len(comparison.answers) for comparison in window))
         if score is None:
             log.info("all %d pairs have scores: nothing that they depend on has changed", bar.total)
     if share == (0, 1):
@@ -147,7 +148,7 @@ def collected_comparisons(
 def _opened(tokens: Path, batch_tokens: int) -> tuple[TokenDataset, list[list[int]]]:
     """The comparisons of the eval split, and the indices of those of each part."""
     data = TokenDataset(tokens, "eval")
-    if not data.pairs:
+    if not data.pairs and not data.answers:
         raise UserError(f"{tokens} has no pairs to evaluate; its benchmark or eval split is empty")
     sizes = data.tokens.tolist()
     return data, list(windows(range(len(sizes)), sizes.__getitem__, batch_tokens))
@@ -156,8 +157,10 @@ def _opened(tokens: Path, batch_tokens: int) -> tuple[TokenDataset, list[list[in
 def _part(parts: FinishedParts, number: int, data: TokenDataset, window: Sequence[int]) -> "Scores | None":
     """The scores of all answers of a part, or None; of a part of other comparisons too."""
     content = parts.load(number)
-    scores = None if content is None else np.frombuffer(content, dtype="<f4")
-    return scores if scores is not None and len(scores) == data.tail_counts[window].sum() else None
+    scores, answers = None if content is None else np.frombuffer(content, dtype="<f4"), data.tail_counts[window].sum()
+    if scores is None or len(scores) == 0 or len(scores) % answers:
+        return None
+    return scores if len(scores) == answers else scores.reshape(answers, -1)
 
 
 def _split(window: Sequence[Comparison], scores: "Scores") -> "Iterator[tuple[Comparison, Scores]]":
@@ -177,6 +180,33 @@ def _scorer(job: PairScoring, data: TokenDataset) -> "Callable[[Sequence[Compari
     )
 
 
+def score_of(outputs: "Scores") -> "Scores":
+    """The scores, float32 [K], of what `scored_comparisons` gives for a comparison."""
+    return outputs if outputs.ndim == 1 else outputs[:, 0]
+
+
+def with_answers(
+    scored: "Iterable[tuple[Comparison, Scores]]", add: Callable[[RatedScore], None]
+) -> "Iterator[tuple[Comparison, Scores]]":
+    """The scored comparisons; `add` gets their single answers with ratings."""
+    for comparison, outputs in scored:
+        for answer in comparison.answers:
+            add(
+                RatedScore(
+                    answer_id=answer.answer_id,
+                    prompt_id=comparison.prompt_id,
+                    dataset=answer.dataset,
+                    subset=answer.subset,
+                    score=float(score_of(outputs)[answer.tail]),
+                    outputs=outputs[answer.tail, 1:].tolist() if outputs.ndim > 1 else [],
+                    tokens=len(comparison.prefix) + len(comparison.tails[answer.tail]),
+                    ratings=answer.ratings,
+                    weight=answer.weight,
+                )
+            )
+        yield comparison, outputs
+
+
 def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | None) -> Iterator[ScoredPair]:
     """The pairs of scored comparisons, in the order of the tokens.
 
@@ -187,7 +217,8 @@ def scored_pairs(scored: "Iterable[tuple[Comparison, Scores]]", pairs: Path | No
         UserError: a pair of the tokens is missing there.
     """
     origins = None if pairs is None else read_rows(pairs / "eval", ["pair_id", *Origin.__annotations__])
-    for number, (comparison, scores) in enumerate(scored):
+    for number, (comparison, outputs) in enumerate(scored):
+        scores = score_of(outputs)
         lengths = [len(comparison.prefix) + len(tail) for tail in comparison.tails]
         for pair in comparison.pairs:
             chosen, rejected = float(scores[pair.chosen]), float(scores[pair.rejected])

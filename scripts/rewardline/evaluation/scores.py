@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from rewardline.core.artifacts import verify
 from rewardline.core.errors import UserError, first_line, refused_by_system
-from rewardline.data.schema import AnswerPosition, arrow_schema, hash_texts
+from rewardline.data.schema import AnswerPosition, Rating, arrow_schema, hash_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,25 @@ class ScoredPair:
     place: AnswerPosition | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RatedScore:
+    """A row of `answers.parquet`: a single answer with ratings, its score, and the outputs of the model's attributes.
+
+    `outputs` are in the order of the labels of the model, empty for a model with one output.
+    """
+
+    answer_id: str
+    prompt_id: str
+    dataset: str
+    subset: str
+    score: Annotated[float, pa.float32()]
+    outputs: Annotated[list[float], pa.list_(pa.float32())]
+    tokens: Annotated[int, pa.int32()]
+    ratings: list[Rating]
+    weight: float
+
+
+ANSWERS: Final = "answers.parquet"
 SCHEMA: Final = arrow_schema(ScoredPair)
 CATEGORIES = ("subset", "chosen_source", "rejected_source")
 MEASURED = (

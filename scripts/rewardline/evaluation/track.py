@@ -15,6 +15,7 @@ from rewardline.training.settings import TrackSettings
 
 log = logging.getLogger(__name__)
 FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "loss", "length_accuracy", "n")
+RATING_FIGURES = ("spearman", "kendall", "mse", "accuracy", "n")
 
 
 def track(settings: TrackSettings, model: Path, metrics: Sequence[Path], local: Path, output: Path) -> None:
@@ -30,6 +31,10 @@ def track(settings: TrackSettings, model: Path, metrics: Sequence[Path], local: 
     values: dict[str, float] = {}
     for one in read_results(metrics):
         values |= {f"benchmark/{one.benchmark}/{name}": float(getattr(one, name)) for name in FIGURES}
+        for rating, found in one.ratings.items():
+            values |= {
+                f"benchmark/{one.benchmark}/{rating}/{name}": float(getattr(found, name)) for name in RATING_FIGURES
+            }
         if one.sections is not None:
             values[f"benchmark/{one.benchmark}/overall"] = one.sections.overall
     known = {name: value for name, value in values.items() if not math.isnan(value)}

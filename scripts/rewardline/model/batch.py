@@ -43,6 +43,9 @@ class Batch:
         strength: float32 [P], the margin as a factor: 1 where the data has none, 0 where it is negative.
         confidence: float32 [P], the probability that the label is correct.
         length_lead: float32 [P], log(tokens of the chosen answer / tokens of the rejected one).
+        rated: int64 [N], indices of the sequences of single answers with ratings.
+        ratings: float32 [N, number of names], NaN where a rating is missing.
+        rated_weight: float32 [N].
         tokens: tokens computed, without padding.
         full_tokens: tokens of the chosen and rejected sequences in full.
     """
@@ -62,6 +65,9 @@ class Batch:
     weight: Tensor
     confidence: Tensor
     length_lead: Tensor
+    rated: Tensor
+    ratings: Tensor
+    rated_weight: Tensor
     tokens: int
     full_tokens: int
 
@@ -91,10 +97,12 @@ def collate(
     pad_id: int,
     positions: ScorePositions = END,
     kernel: Kernel = "sdpa",
+    ratings: Sequence[str] = (),
 ) -> Batch:
     """The tensors of a micro batch. Where a score is read follows from lengths alone, never from a token's id.
 
-    `kernel`: what computes the attention of a packed row; for flex_attention, padding fills its last block.
+    `ratings`: names of those of single answers. `kernel`: what computes the attention of a packed row; for
+    flex_attention, padding fills its last block.
     """
     if batching == "shared_prefix":
         rows = _packed(comparisons, pad_id, positions, kernel)
@@ -103,6 +111,8 @@ def collate(
     indices, values_per_score = score_indices(comparisons, rows.bounds, positions)
     first = np.cumsum([0, *(len(c.tails) for c in comparisons)])
     pairs = [(offset, pair) for offset, c in zip(first, comparisons, strict=False) for pair in c.pairs]
+    rated = [(offset, answer) for offset, c in zip(first, comparisons, strict=False) for answer in c.answers]
+    values = [{rating["name"]: rating["value"] for rating in answer.ratings} for _, answer in rated]
     return Batch(
         input_ids=torch.from_numpy(rows.input_ids),
         position_ids=torch.from_numpy(rows.position_ids),
@@ -119,6 +129,11 @@ def collate(
         weight=torch.tensor([pair.weight for _, pair in pairs], dtype=torch.float32),
         confidence=torch.tensor([pair.confidence for _, pair in pairs], dtype=torch.float32),
         length_lead=torch.tensor([length_lead(c, pair) for c in comparisons for pair in c.pairs], dtype=torch.float32),
+        rated=torch.tensor([offset + answer.tail for offset, answer in rated], dtype=torch.long),
+        ratings=torch.tensor([one.get(name, math.nan) for one in values for name in ratings], dtype=torch.float32).view(
+            len(rated), len(ratings)
+        ),
+        rated_weight=torch.tensor([answer.weight for _, answer in rated], dtype=torch.float32),
         tokens=sum(c.tokens for c in comparisons),
         full_tokens=sum(c.full_tokens for c in comparisons),
     )

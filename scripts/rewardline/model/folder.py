@@ -31,16 +31,21 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder}: has no config.json; name the folder of a model")
 
 
-def check_labels(folder: Path) -> None:
-    """Raise `UserError` if the weights of a folder have the head of a classifier with several labels."""
+def check_labels(folder: Path, labels: int = 1) -> None:
+    """Raise `UserError` if the weights of a folder have the head of a classifier with another number of labels."""
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="numpy") as weights:
                 sizes = {name: weights.get_slice(name).get_shape()[0] for name in weights.keys() if _HEAD.search(name)}  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{path}: is damaged: {error}; copy or download it again") from error
-        if several := [size for size in sizes.values() if size != 1]:
-            raise labels_error(folder, several[0])
+        if others := [size for size in sizes.values() if size != labels]:
+            if labels != 1:
+                raise UserError(
+                    f"{folder}: has a head with {others[0]} outputs already, and training.objective has {labels} "
+                    "attributes; name its base model"
+                )
+            raise labels_error(folder, others[0])
 
 
 def labels_error(folder: Path | str, labels: int) -> UserError:

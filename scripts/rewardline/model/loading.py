@@ -1,7 +1,7 @@
 """Strict loading of base models and reward models, and saving for plain transformers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.files import read_json, write_json
 from rewardline.core.settings import JsonObject
 from rewardline.model.folder import check_folder, check_labels, check_vocabulary, labels_error
-from rewardline.model.normalization import KEY, NormalizationEntry, ScoreConfig
+from rewardline.model.normalization import KEY, AttributeEntry, NormalizationEntry, ScoreConfig, score_config
 from rewardline.model.score_positions import Score
 from rewardline.tokens.tokenizer import save_tokenizer
 
@@ -57,19 +57,20 @@ def load_base(
     dropout: float | None = None,
     trust_remote_code: bool = False,
     gathered: Gathered = lambda _: nullcontext(),
+    outputs: int = 1,
 ) -> PreTrainedModel:
     """A base model with its score head, or with a new one drawn from N(0, 1 / (hidden size + 1)) by `seed`.
 
-    Only the head may be new (initialization as in Stiennon et al. 2020, arXiv 2009.01325).
+    Only the head may be new (initialization as in Stiennon et al. 2020, arXiv 2009.01325). `outputs`: their number.
 
     Raises:
         UserError: the folder cannot be loaded, or weights are missing or unexpected.
     """
     check_folder(folder)
-    check_labels(folder)
+    check_labels(folder, outputs)
     options = {} if dropout is None else _dropout_options(folder, dropout, trust_remote_code)
     torch.manual_seed(seed)  # for an encoder's pooler, which its base model may also lack
-    model, info = _load(folder, dtype, trust_remote_code, num_labels=1, **options)
+    model, info = _load(folder, dtype, trust_remote_code, num_labels=outputs, **options)
     new = {key for key in info["missing_keys"] if any(head in f".{key}" for head in HEADS)}
     if not new:
         log.info("%s has a score head already; training continues with it", folder)
@@ -118,7 +119,7 @@ def load_reward_model(
             f"{folder}: is not a reward model: its score head ({heads[0]}) is missing. Name a trained reward model; a "
             "base model becomes one by training"
         )
-    if model.config.num_labels != 1:
+    if model.config.num_labels != max(1, len(score_config(model).get("attributes", []))):
         raise labels_error(folder, model.config.num_labels)
     _check_weights(folder, info)
     return model
@@ -176,15 +177,22 @@ def save_reward_model(
     *,
     score: Score = "end",
     normalization: NormalizationEntry | None = None,
+    attributes: Sequence[AttributeEntry] = (),
 ) -> None:
-    """Save a folder that plain transformers load: one safetensors file, one label, a padding token.
+    """Save a folder that plain transformers load: one safetensors file, a label for each output, a padding token.
 
-    Their scores are equal where `score` is `end` and no normalization is left to apply; the entry in config.json is for
-    `RewardModel`. Transformers 4.57 load it as well, see `runs_in_transformers_4`. `state`: the weights to save, None
-    for those of `model`.
+    The only label is the score, or the labels are `attributes`. The outputs are equal where `score` is `end` and no
+    normalization is left to apply; the entry in config.json is for `RewardModel`. Transformers 4.57 load it
+    as well, see `runs_in_transformers_4`. `state`: the weights to save, None for those of `model`.
     """
-    setattr(model.config, KEY, ScoreConfig(score=score, normalization=normalization))
-    model.config.num_labels = 1
+    entry = ScoreConfig(score=score, normalization=normalization)
+    if attributes:
+        entry["attributes"] = list(attributes)
+    setattr(model.config, KEY, entry)
+    model.config.num_labels = len(attributes) or 1
+    if attributes:
+        model.config.id2label = {number: attribute["name"] for number, attribute in enumerate(attributes)}
+        model.config.label2id = {name: number for number, name in model.config.id2label.items()}
     model.config.problem_type = "regression"
     model.config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder, state_dict=state, max_shard_size="1TB")

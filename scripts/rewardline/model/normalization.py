@@ -29,11 +29,24 @@ class NormalizationEntry(TypedDict):
     mean_left: float
 
 
+class AttributeEntry(TypedDict):
+    """An output of a model with several: the attribute that it predicts, standardized, and its weight in the score.
+
+    In the unit of the ratings, the prediction is `mean + std * output`.
+    """
+
+    name: str
+    mean: float
+    std: float
+    weight: float
+
+
 class ScoreConfig(TypedDict, total=False):
-    """The entry of a model's configuration about its scores."""
+    """The entry of a model's configuration about its scores; without `attributes`, its only output is the score."""
 
     score: Score
     normalization: NormalizationEntry | None
+    attributes: list[AttributeEntry]
 
 
 @dataclass(frozen=True)

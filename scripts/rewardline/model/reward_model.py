@@ -1,7 +1,7 @@
 """The reward model: a transformer with a score head, and the only code that reads its scores."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,7 +12,7 @@ from rewardline.core.errors import UserError
 from rewardline.model import neighbors, routers
 from rewardline.model.batch import Batch, Batching
 from rewardline.model.folder import usable_positions
-from rewardline.model.normalization import Normalization, score_config
+from rewardline.model.normalization import AttributeEntry, Normalization, score_config
 from rewardline.model.packing import attention, kernels
 from rewardline.model.packing.layout import Kernel, Layout
 from rewardline.model.score_positions import Score, ScorePositions, segment_means
@@ -24,9 +24,10 @@ class RewardModel(nn.Module):
     """Scores every sequence of a batch.
 
     Decoders with a linear `score` head are read at `score_positions`, which follow from lengths. Other models
-    (encoders) return a single logit themselves.
+    (encoders) return their logits themselves. The score of a model with several outputs is their weighted sum.
 
     Attributes:
+        attributes: what the outputs of a model with several are, else empty; see `set_weights`.
         batching: the batches that it takes; padded where shared prefixes are not exact for the model.
         alone_above: rows of more tokens are computed alone, since their scores would depend on the rows beside them;
             None if no row's would. Packed batches must not have two such rows, or one and others.
@@ -48,6 +49,7 @@ class RewardModel(nn.Module):
         dtype: torch.dtype | None = None,
         compares: bool = False,
         router_coefficient: float | None = 0.0,
+        attributes: Sequence[AttributeEntry] | None = None,
     ) -> None:
         """Prepare `model`.
 
@@ -55,7 +57,7 @@ class RewardModel(nn.Module):
         longest sequence, None if that is not known; `dtype`: that of the computation, None for the model's. `kernel`:
         for the attention of packed rows, see `kernels.candidates`. `compares`: a batch must have all answers of a
         comparison, as losses need them, also where their rows are computed alone. `router_coefficient`: None for that
-        of a configuration that asks for the loss.
+        of a configuration that asks for the loss. `attributes`: None for those of its configuration.
 
         Raises:
             UserError: the model does not support `score`, has fewer positions than `max_length`, or its scores depend
@@ -81,6 +83,8 @@ class RewardModel(nn.Module):
         self.score_positions = ScorePositions(score, pad_position=-1 if model.config.model_type == "opt" else None)
         entry = None if raw else config.get("normalization")
         self.normalization = Normalization(entry["mean"], entry["std"]) if entry and not entry["folded"] else None
+        self.attributes = list(config.get("attributes", [])) if attributes is None else list(attributes)
+        self.set_weights([attribute["weight"] for attribute in self.attributes])
         self.batching: Batching = batching
         self.reads_some = False
         self.kernels: tuple[Kernel, ...] = ("sdpa",)
@@ -160,6 +164,13 @@ class RewardModel(nn.Module):
         """Compute the attention of packed rows with `kernel` from now on."""
         self.model.set_attn_implementation(attention.NAMES[kernel])
 
+    def set_weights(self, weights: Sequence[float]) -> None:
+        """Take other weights of the attributes in the score."""
+        self.attributes = [
+            {**attribute, "weight": weight} for attribute, weight in zip(self.attributes, weights, strict=True)
+        ]
+        self._weights = torch.tensor(weights, dtype=torch.float32)  # no buffer, which would get the model's precision
+
     @property
     def max_tokens(self) -> int | None:
         """The most tokens of a sequence where a score needs a position after it; None for no such limit."""
@@ -167,22 +178,35 @@ class RewardModel(nn.Module):
         is_after = self.score_positions.score == "first_padding" and self.score_positions.pad_position is None
         return positions - 1 if is_after and positions is not None else None
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch, with_attributes: bool = False) -> Tensor:
         """Scores of the batch's sequences: float32 [S].
 
-        Where the batch compares tokens, the head's values at all tokens instead: float32 [rows * T]; see `scores_of`.
+        `with_attributes`: of a model with A attributes, float32 [S, 1 + A]: the score, and then these. Where the batch
+        compares tokens, the head's values at all tokens instead: float32 [rows * T]; see `scores_of`.
         """
         if self.alone_above is None or batch.layout is not None:
             states = self._batch_states(batch)
         else:
             states = self._states_by_row(batch, self.alone_above)
         if not self.is_decoder:
-            return self._normalized(states[:, 0].float())
+            return self._scores(self._outputs(states), with_attributes)
         hidden = states.flatten(0, 1)
         if batch.compared is None and batch.values_per_score is None:
-            return self._normalized(self.model.score(hidden[batch.score_indices])[:, 0].float())
-        values: Tensor = self.model.score(hidden)[:, 0].float()
-        return values if batch.compared is not None else self._normalized(_read(values, batch))
+            return self._scores(self._outputs(self.model.score(hidden[batch.score_indices])), with_attributes)
+        values = self._outputs(self.model.score(hidden))
+        return values if batch.compared is not None else self._scores(_read(values, batch), with_attributes)
+
+    def _outputs(self, values: Tensor) -> Tensor:
+        """The outputs [N, A] of the head in float32; [N] where the score is the only one."""
+        return values.float() if self.attributes else values[:, 0].float()
+
+    def _scores(self, outputs: Tensor, with_attributes: bool) -> Tensor:
+        if not self.attributes:
+            return self._normalized(outputs)
+        if self._weights.device != outputs.device:
+            self._weights = self._weights.to(outputs.device)
+        scores = self._normalized((outputs * self._weights).sum(1))
+        return torch.cat([scores[:, None], outputs], 1) if with_attributes else scores
 
     def _batch_states(self, batch: Batch) -> Tensor:
         """The states of a batch whose rows are computed together, and in training its router loss."""
@@ -201,7 +225,7 @@ class RewardModel(nn.Module):
         layout: Layout | None = None,
         router_logits: list[Tensor] | None = None,
     ) -> Tensor:
-        """The last hidden states of some rows, [rows, T, hidden size]; the logits of an encoder, [rows, 1].
+        """The last hidden states of some rows, [rows, T, hidden size]; the logits of an encoder, [rows, outputs].
 
         `router_logits`: a list for those of each layer.
         """

@@ -7,6 +7,7 @@ from rewardline.core.errors import UserError
 from rewardline.evaluation.leaderboards import nan_last
 from rewardline.evaluation.results import EvaluationResult, Rates, read_all_results
 from rewardline.evaluation.settings import HELD_OUT
+from rewardline.report.formatting import rating_table
 from rewardline.report.rendering import template
 
 SUBSETS = 40
@@ -21,7 +22,8 @@ def evaluation_card(metrics: Sequence[Path]) -> str:
         raise UserError(f"a card is about one run, but these metrics are of {', '.join(runs) or 'none'}")
     return template("evaluation_card.md.jinja").render(
         run=runs[0],
-        results=[(_title(one), one, _weakest_first(one)) for one in results],
+        results=[(_title(one), one, _weakest_first(one)) for one in results if one.n or not one.ratings],
+        ratings=rating_table(results),
         left_out=[(_title(one), one.left_out) for one in left_out],
         listed=SUBSETS,
     )

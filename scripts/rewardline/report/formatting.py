@@ -2,9 +2,10 @@
 
 import math
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rewardline.evaluation.results import Rates
+from rewardline.evaluation.results import EvaluationResult, Rates
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,28 @@ class Table:
 
     columns: list[str]
     rows: list[list[str]]
+
+
+RATING_COLUMNS = (
+    *("run", "benchmark", "rating", "answers", "Spearman", "Kendall", "MSE", "MSE of the mean"),
+    *("pairs", "accuracy", "95% interval"),
+)
+
+
+def rating_table(results: Iterable[EvaluationResult]) -> Table:
+    """How well the ratings of single answers are predicted: a row for each run, benchmark and rating.
+
+    The last row of a model with attributes is that of their weighted sum, which is its score.
+    """
+    rows = []
+    for one in results:
+        total = {} if one.rating_sum is None else {"(weighted sum)": one.rating_sum}
+        for name, rating in {**one.ratings, **total}.items():
+            numbers = [rating.spearman, rating.kendall, rating.mse, rating.mse_of_mean]
+            rates = rating.rates(rating.pairs)
+            cells = [*(decimal(number, 3) for number in numbers), count(rating.pairs), percent(rates.accuracy)]
+            rows.append([one.run, one.benchmark, name, count(rating.n), *cells, interval(rates)])
+    return Table(list(RATING_COLUMNS), rows)
 
 
 def ratio(part: float, total: float) -> float:

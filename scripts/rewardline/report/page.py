@@ -20,7 +20,7 @@ from rewardline.report.benchmarks import BenchmarkSection, benchmark_section
 from rewardline.report.examples import expected, mislabeled
 from rewardline.report.figures import CHOSEN, REJECTED, RUN_COLORS, STYLE, shade
 from rewardline.report.findings import run_descriptions
-from rewardline.report.formatting import percent, ratio
+from rewardline.report.formatting import percent, rating_table, ratio
 from rewardline.report.inputs import ReportData
 from rewardline.report.provenance import provenance, varied_settings
 from rewardline.report.rendering import template
@@ -51,6 +51,7 @@ def write_report(data: ReportData, output: Path) -> None:
     html = template("report.html.jinja").render(
         descriptions=run_descriptions(families, {run.run: run for run in facts}),
         findings=_findings(data, benchmarks),
+        ratings=rating_table(data.results),
         benchmarks=benchmarks,
         totals=[{entry.name: entry.total for entry in board.entries} for board in boards],
         families=names,
@@ -104,7 +105,7 @@ def _findings(data: ReportData, benchmarks: Sequence[BenchmarkSection]) -> list[
     rejected = {name: ratio(sum(one.rejects.values()), one.rows_in) for name, one in data.mixtures.items()}
     findings += _exceeding(rejected, MANY_REJECTED, "{} of the rows read were rejected; see Data for why.")
     truncated = {
-        name: ratio(one.truncated_pairs, sum(split.pairs for split in one.splits.values()))
+        name: ratio(one.truncated_pairs, sum(split.pairs + split.answers for split in one.splits.values()))
         for name, one in data.tokens.items()
     }
     return findings + _exceeding(truncated, MANY_TRUNCATED, "{} of the pairs lost tokens to the length limit.")

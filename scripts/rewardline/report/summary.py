@@ -20,7 +20,7 @@ from rewardline.evaluation.labels.audit_result import AuditResult
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult, Rates, left_out_lines, printable, read_all_results
 from rewardline.evaluation.settings import HELD_OUT
-from rewardline.report.formatting import decimal, display_width, interval, percent, shorten
+from rewardline.report.formatting import decimal, display_width, interval, percent, rating_table, shorten
 from rewardline.report.provenance import varied_settings
 from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.tokens.base_manifest import BaseManifest
@@ -54,8 +54,8 @@ SCREEN = 48
 ROWS_SHOWN = 12
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
 NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN, RUNGS_SHOWN, SCORED_SHOWN = 4, 4, 6, 7, 2, 3, 8
-AUDITS_SHOWN = 4
-"""Lines on noise, learning curves, choices, what became of the data, runs left out, halving, scoring, and audits."""
+AUDITS_SHOWN, RATINGS_SHOWN = 4, 8
+"""Lines on noise, learning curves, choices, the data, runs left out, halving, scoring, audits, and ratings."""
 BOARDS_SHOWN = 2
 SUBSETS_SHOWN, LEAST_SUBSETS = 12, 4
 ENTRIES_SHOWN = 4
@@ -129,7 +129,10 @@ def final_summary(
         return "\n".join(["no evaluation is up to date", *gone])
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
     said = [*gone, *_first(noise(compared, width), NOISE_SHOWN)]
-    parts = ["\n".join([_results(entries(results, compared.boards), width), *said])]
+    judged = [one for one in results if one.n or not one.ratings]
+    parts = ["\n".join([*([_results(entries(judged, compared.boards), width)] if judged else []), *said])]
+    parts += [text] if (text := _ratings(results, width)) else []
+    parts = list(filter(None, parts))
     curves = [_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error"]
     parts += ["\n".join(_first(curves, CURVES_SHOWN))] if curves else []
     left, shown = [board for board in leaderboards(results) if len(board.subsets) > 1], 0
@@ -273,6 +276,18 @@ def _results(entries: Sequence[Entry], width: int) -> str:
     if len(rows) > ROWS_SHOWN:
         notes.insert(0, f"... and {len(rows) - ROWS_SHOWN:,} more rows in the report and summary.tsv")
     return "\n".join([*_table(columns, rows[:ROWS_SHOWN], width, names=2), *notes])
+
+
+def _ratings(results: Sequence[EvaluationResult], width: int) -> str:
+    """How well the ratings of single answers are predicted; empty without any."""
+    table = rating_table(results)
+    if not table.rows:
+        return ""
+    columns = [k for k, name in enumerate(table.columns) if name not in ("95% interval", "MSE of the mean")]
+    rows = [[row[k] for k in columns] for row in table.rows]
+    lines = _table([table.columns[k] for k in columns], rows[:RATINGS_SHOWN], width, names=3)
+    more = [f"... and {len(rows) - RATINGS_SHOWN:,} more rows in the report"] if len(rows) > RATINGS_SHOWN else []
+    return "\n".join(["Ratings of single answers", *lines, *more])
 
 
 def _best_first(entry: Entry) -> tuple[bool, str, bool, float]:

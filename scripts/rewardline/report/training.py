@@ -111,7 +111,7 @@ def training_findings(run: TrainingRun) -> list[Markup]:
     loss, held_out = run.steps["loss"], run.evals["eval_loss"].dropna()
     if broken := int(loss.isna().sum()):
         findings.append(f"the loss was not a finite number at {broken:,} of {len(loss):,} steps.")
-    if _final(loss) > 0.98 * math.log(2):
+    if run.facts.training.objective is None and _final(loss) > 0.98 * math.log(2):
         findings.append(
             f"the training loss ends at {_final(loss):.3f}; random guessing has 0.693: the run has learned next to "
             "nothing."

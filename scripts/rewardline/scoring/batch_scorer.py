@@ -50,6 +50,8 @@ def score_comparisons(
 ) -> Iterator[tuple[Comparison, Scores]]:
     """Yield each comparison with the float32 [K] scores of its tails, in the order given.
 
+    Of a model with A attributes, float32 [K, 1 + A]: each score, and then its attributes.
+
     At most `batch_tokens` tokens, padding included, are computed at once, unless one prompt with one answer alone has
     more. `compute` computes batches in place of `model`.
 
@@ -100,7 +102,8 @@ def score_window(
 ) -> list[Scores]:
     """The scores of each comparison's tails, float32 [K]; see `score_comparisons`."""
     model.eval()
-    results: list[Scores] = [np.full(len(c.tails), np.nan, dtype=np.float32) for c in window]
+    shape = (1 + len(model.attributes),) if model.attributes else ()
+    results: list[Scores] = [np.full((len(c.tails), *shape), np.nan, dtype=np.float32) for c in window]
     packed = model.batching == "shared_prefix"
     extra = int(model.score_positions.score == "first_padding")
     cut = partial(_packed_parts, alone_above=model.alone_above) if packed else _padded_parts
@@ -109,11 +112,14 @@ def score_window(
 
     def batches() -> Iterator[Batch]:
         for group in groups:
-            pieces = [replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[]) for p in group]
+            pieces = [
+                replace(window[p.index], tails=window[p.index].tails[p.begin : p.end], pairs=[], answers=[])
+                for p in group
+            ]
             yield collate(pieces, model.batching, pad_id, model.score_positions)
 
     with torch.inference_mode():
-        computed = compute(batches()) if compute else [model(batch.to(device)) for batch in batches()]
+        computed = compute(batches()) if compute else [model(batch.to(device), True) for batch in batches()]
     # After the last batch is queued, so that none waits for the GPU.
     for group, tensor in zip(groups, computed, strict=True):
         scores = np.split(tensor.cpu().numpy(), np.cumsum([part.end - part.begin for part in group])[:-1])
@@ -121,7 +127,9 @@ def score_window(
             results[part.index][part.begin : part.end] = values
     for comparison, result in zip(window, results, strict=True):
         if not np.isfinite(result).all():
-            ids = ", ".join(pair.pair_id for pair in comparison.pairs[:3])
+            ids = ", ".join(pair.pair_id for pair in comparison.pairs[:3]) or ", ".join(
+                answer.answer_id for answer in comparison.answers[:3]
+            )
             raise UserError(f"the model gives {result.tolist()} to the answers of pairs {ids}: not a finite score")
     return results
 

@@ -247,5 +247,5 @@ def _partitioned(make: Callable[[], T], model_of: Callable[[T], RewardModel], dt
 def _scores(model: RewardModel, batches: Sequence[Batch]) -> list[Tensor]:
     device = local_device()
     with torch.inference_mode():
-        scores = [model(batch.to(device)) for batch in batches]
+        scores = [model(batch.to(device), True) for batch in batches]
     return [tensor.to(_CPU) for tensor in scores]

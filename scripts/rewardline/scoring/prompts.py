@@ -37,7 +37,9 @@ def pair_up(options: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
 
 
 def score_table(scorer: "AnyScorer", prompts: Sequence[tuple[str, list[str]]]) -> str:
-    """Query, answer and score in columns, the best answer to each prompt first; of an ensemble with ± the spread.
+    """Query, answer and score in columns, the best answer to each prompt first.
+
+    Of an ensemble with ± the spread; of a model with attributes with these below.
 
     Raises:
         UserError: an answer cannot be scored.
@@ -53,12 +55,20 @@ def score_table(scorer: "AnyScorer", prompts: Sequence[tuple[str, list[str]]]) -
     for (prompt, answers), scores in zip(prompts, scored, strict=True):
         if isinstance(scores, UnscorableError):
             raise UserError(f"{prompt}: {scores}")
-        spreads = (
-            [f" ±{std:.4f}" for std in scores.beside["std"]] if isinstance(scores, AnswerScores) else [""] * len(scores)
-        )
-        for answer, score, spread in sorted(zip(answers, scores, spreads, strict=True), key=lambda one: -one[1]):
-            cells = textwrap.wrap(prompt, column), textwrap.wrap(answer, column), [f"{score:>8.4f}{spread}"]
+        for answer, score, notes in sorted(zip(answers, scores, _notes(scores), strict=True), key=lambda one: -one[1]):
+            numbers = [f"{score:>8.4f}{notes[0]}", *notes[1:]]
+            cells = textwrap.wrap(prompt, column), textwrap.wrap(answer, column), numbers
             for query, text, number in zip_longest(*cells, fillvalue=""):
                 lines.append(f"{query:<{column}}  {text:<{column}}  {number}".rstrip())
             lines.append(rule)
     return "\n".join(lines)
+
+
+def _notes(scores: Sequence[float]) -> list[list[str]]:
+    """For each score, what comes after it, and what in the lines below."""
+    if not isinstance(scores, AnswerScores):
+        return [[""] for _ in scores]
+    if scores.beside.keys() == {"mean", "std"}:
+        return [[f" ±{std:.4f}"] for std in scores.beside["std"]]
+    lines = [[f"{value:>8.4f} {name}" for value in values] for name, values in scores.beside.items()]
+    return [["", *below] for below in zip(*lines, strict=True)]

@@ -19,9 +19,9 @@ from rewardline.model.normalization import KEY, score_config
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.threads import start_threads
 from rewardline.scoring import partitioned
-from rewardline.scoring.batch_scorer import score_comparisons
+from rewardline.scoring.batch_scorer import Scores, score_comparisons
 from rewardline.scoring.partitioned import Compute
-from rewardline.scoring.rows import UnscorableError, read_full_text
+from rewardline.scoring.rows import AnswerScores, UnscorableError, read_full_text
 from rewardline.tokens.encoder import ConversationEncoder, EncodedAnswers
 from rewardline.tokens.published_text import PublishedEncoder, TextEncoder
 from rewardline.tokens.store import Comparison, split_prefix
@@ -120,11 +120,12 @@ class Scorer:
         self._batch_tokens = batch_tokens
         self._compute: Compute | None = None
         self.name = model
+        self.beside = tuple(attribute["name"] for attribute in self._model.attributes)
         self.reading: dict[str, object] = {
             "tokenizers": text_tokenizer.backend_tokenizer.to_str(),
             "templates": (type(encoder), encoder.template, text_tokenizer.chat_template, encoder.end_id),
             "lengths (max_length)": encoder.max_length,
-            "heads (score)": self._model.score_positions.score,
+            "heads (score)": (self._model.score_positions.score, self.beside),
         }
         entry = None if raw else score_config(loaded).get("normalization")
         self.moments = None if entry is None else (entry["mean_left"] if entry["folded"] else 0.0, 1.0)
@@ -218,11 +219,19 @@ class Scorer:
             compute=self._compute,
         )
         try:
-            return [scores.tolist() for _, scores in scored]
+            return [self._named(outputs) for _, outputs in scored]
         except UserError:
             if len(comparisons) == 1:
                 return [UnscorableError("the model gives it a score that is not a finite number", "not_finite")]
             return [self._finite([comparison])[0] for comparison in comparisons]
+
+    def _named(self, outputs: Scores) -> list[float]:
+        """The scores; of a model with attributes an `AnswerScores`."""
+        scores: list[float] = outputs.tolist() if outputs.ndim == 1 else outputs[:, 0].tolist()
+        if not self.beside:
+            return scores
+        others = outputs[:, 1:].T.tolist()
+        return AnswerScores(scores, dict(zip(self.beside, others, strict=True)))
 
 
 def open_scorer(folder: Path, load: Callable[[], Scorer], dtype: Dtype = "auto", processes: int = 0) -> Scorer:

@@ -47,7 +47,7 @@ def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
     dropped = sum((Counter(shard.dropped) for shard in shards), Counter())
     changed = sum((Counter(shard.changed) for shard in shards), Counter())
     splits = {split: _join_split(folders, [shard.splits[split] for shard in shards], split, out) for split in SPLITS}
-    if dropped and not all(entry.pairs for entry in splits.values() if entry.pairs_in):
+    if dropped and not all(entry.pairs + entry.answers for entry in splits.values() if entry.pairs_in):
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
         raise UserError(
             f"{target}: no pairs are left as tokens: {reasons}. For answer_too_long raise max_length (now "

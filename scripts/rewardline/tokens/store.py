@@ -1,11 +1,13 @@
 """Tokenized comparisons on disk: Arrow IPC shards, read through a memory map, and a manifest.
 
-A comparison is a shared prefix of tokens, K >= 2 tails that continue it, and the pairs among the tails.
+A comparison is a shared prefix of tokens, tails that continue it, and the pairs among the tails; a tail may also be
+that of a single answer with ratings.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -19,7 +21,7 @@ from pydantic import BaseModel, Field
 from rewardline.core.artifacts import MANIFEST, Manifest, verify
 from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.hashing import digest, file_sha256
-from rewardline.data.schema import RejectedRow, arrow_schema
+from rewardline.data.schema import Rating, RejectedRow, arrow_schema
 
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
@@ -39,7 +41,7 @@ class SplitEntry(BaseModel):
     """A split in the manifest.
 
     `full_tokens`: tokens of the chosen and rejected sequences of all pairs in full; `pairs_in`: pairs before
-    tokenization.
+    tokenization, single answers with ratings included, of which there are `answers` after it.
     """
 
     comparisons: int = 0
@@ -48,6 +50,7 @@ class SplitEntry(BaseModel):
     prefix_tokens: int = 0
     full_tokens: int = 0
     pairs_in: int = 0
+    answers: int = Field(0, exclude_if=lambda answers: not answers)
     shards: list[Shard] = []
 
 
@@ -99,6 +102,18 @@ class ComparisonPair:
     weight: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class RatedAnswer:
+    """A single answer of a comparison. `tail`: index of its tail; the rest as in the pairs, whose id is its own too."""
+
+    answer_id: str
+    dataset: str
+    subset: str
+    tail: Annotated[int, pa.int32()]
+    ratings: list[Rating]
+    weight: float = 1.0
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Tokens of a prompt's answers: `prefix` int32 [P], each tail int32 [>= 1], and the pairs among the tails.
@@ -111,6 +126,7 @@ class Comparison:
     tails: list[Ids]
     pairs: list[ComparisonPair]
     answer_start: int = 0
+    answers: list[RatedAnswer] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
@@ -119,9 +135,10 @@ class Comparison:
 
     @property
     def full_tokens(self) -> int:
-        """Tokens of the chosen and rejected sequences of every pair in full."""
+        """Tokens of the chosen and rejected sequences of every pair, and of every rated answer, in full."""
         lengths = [len(self.prefix) + len(tail) for tail in self.tails]
-        return sum(lengths[pair.chosen] + lengths[pair.rejected] for pair in self.pairs)
+        pairs = sum(lengths[pair.chosen] + lengths[pair.rejected] for pair in self.pairs)
+        return pairs + sum(lengths[answer.tail] for answer in self.answers)
 
 
 def common_length(first: Ids, second: Ids) -> int:
@@ -148,26 +165,31 @@ SCHEMA = pa.schema(
         ("pairs", pa.list_(PAIR)),
     ]
 )
-_pair_values = attrgetter(*(field.name for field in PAIR))
+RATED_SCHEMA = SCHEMA.append(pa.field("answers", pa.list_(pa.struct(list(arrow_schema(RatedAnswer))))))
+"""Of shards with rated answers; those with pairs alone do without the column."""
+_pair_values = attrgetter(*(column.name for column in PAIR))
 
 
-def _batch(rows: list[Comparison]) -> pa.RecordBatch:
-    columns = [
+def _batch(rows: list[Comparison], schema: pa.Schema) -> pa.RecordBatch:
+    columns: list[list[object]] = [
         [row.prompt_id for row in rows],
         [row.answer_start for row in rows],
         [row.prefix for row in rows],
         [row.tails for row in rows],
         [[_pair_values(pair) for pair in row.pairs] for row in rows],
+        [[asdict(answer) for answer in row.answers] for row in rows],
     ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+    arrays = [pa.array(values, column.type) for values, column in zip(columns, schema, strict=False)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 class ShardWriter:
     """Writes comparisons to `{split}-{number}.arrow` files of about `tokens_per_shard` tokens each."""
 
-    def __init__(self, folder: Path, split: str, tokens_per_shard: int = 2**25) -> None:
+    def __init__(self, folder: Path, split: str, tokens_per_shard: int = 2**25, *, rated: bool = False) -> None:
+        """`rated`: whether there may be answers with ratings."""
         self._folder, self._split, self._limit = folder, split, tokens_per_shard
+        self._schema = RATED_SCHEMA if rated else SCHEMA
         self._rows: list[Comparison] = []
         self._writer: pa.RecordBatchFileWriter | None = None
         self._in_shard = 0
@@ -180,8 +202,9 @@ class ShardWriter:
         self._in_shard += row.tokens
         prefix, pairs = len(row.prefix), len(row.pairs)
         self._counts.update(
-            comparisons=1, pairs=pairs, tokens=row.tokens, prefix_tokens=prefix, full_tokens=row.full_tokens
-        )
+            comparisons=1, pairs=pairs, tokens=row.tokens, prefix_tokens=prefix, full_tokens=row.full_tokens,
+            answers=len(row.answers),
+        )  # fmt: skip
         if len(self._rows) >= BATCH or self._in_shard >= self._limit:
             self._flush()
 
@@ -189,9 +212,9 @@ class ShardWriter:
         if self._writer is None:
             path = self._folder / f"{self._split}-{len(self._sizes):05d}.arrow"
             self._sizes[path] = 0
-            self._writer = pa.ipc.new_file(path, SCHEMA)
+            self._writer = pa.ipc.new_file(path, self._schema)
         if self._rows:
-            self._writer.write_batch(_batch(self._rows))
+            self._writer.write_batch(_batch(self._rows, self._schema))
             self._sizes[next(reversed(self._sizes))] += len(self._rows)
         self._rows = []
         if self._in_shard >= self._limit:
@@ -199,14 +222,14 @@ class ShardWriter:
             self._writer, self._in_shard = None, 0
 
     def close(self, pairs_in: int | None = None) -> SplitEntry:
-        """Finish the last file. `pairs_in`: pairs before tokenization; None for as many as were written."""
+        """Finish the last file. `pairs_in`: those before tokenization; None for as many as were written."""
         if self._rows or not self._sizes:
             self._flush()
         if self._writer is not None:
             self._writer.close()
         return SplitEntry(
             **self._counts,
-            pairs_in=self._counts["pairs"] if pairs_in is None else pairs_in,
+            pairs_in=self._counts["pairs"] + self._counts["answers"] if pairs_in is None else pairs_in,
             shards=[
                 Shard(file=path.name, comparisons=size, sha256=file_sha256(path)) for path, size in self._sizes.items()
             ],
@@ -231,6 +254,8 @@ class TokenDataset:
         tail_counts: int64 [N].
         tail_lengths: int64 [sum of tail_counts].
         pair_counts: int64 [N].
+        answer_counts: int64 [N], numbers of single answers with ratings.
+        example_counts: int64 [N], of both together.
     """
 
     def __init__(self, folder: Path, split: str, fraction: float = 1.0) -> None:
@@ -252,7 +277,7 @@ class TokenDataset:
                 raise UserError(
                     f"{path} cannot be read ({first_line(error)}); delete {folder} and run again"
                 ) from error
-        self._rows: pa.Table = pa.concat_tables(tables)
+        self._rows: pa.Table = pa.concat_tables(tables, promote_options="default")
         used = self._used(fraction)
         self._places: Lengths = np.flatnonzero(used)
         if fraction < 1 and not len(self._places):
@@ -264,6 +289,12 @@ class TokenDataset:
         self.tail_counts = tail_counts[used]
         self.tail_lengths = _lengths(pc.list_flatten(self._rows["tails"]))[np.repeat(used, tail_counts)]
         self.pair_counts = _lengths(self._rows["pairs"])[used]
+        self.answer_counts: Lengths = np.zeros_like(self.pair_counts)
+        self._has_pairs = True
+        self._is_rated = "answers" in self._rows.column_names
+        if self._is_rated:
+            self.answer_counts = _lengths(self._rows["answers"])[used]
+        self.example_counts = self.pair_counts + self.answer_counts
 
     def _used(self, fraction: float) -> npt.NDArray[np.bool_]:
         if fraction == 1:
@@ -280,6 +311,20 @@ class TokenDataset:
         return int(self.pair_counts.sum())
 
     @property
+    def answers(self) -> int:
+        """The number of single answers with ratings."""
+        return int(self.answer_counts.sum())
+
+    def ratings(self) -> dict[str, npt.NDArray[np.float64]]:
+        """The values of each rating, by name: float64 [as many as there are]."""
+        if not self._is_rated:
+            return {}
+        answers = pc.list_flatten(self._rows["answers"].take(self._places))
+        ratings = pc.list_flatten(pc.struct_field(answers, "ratings"))
+        names, values = (pc.struct_field(ratings, name) for name in ("name", "value"))
+        return {name: values.filter(pc.equal(names, name)).to_numpy() for name in sorted(names.unique().to_pylist())}
+
+    @property
     def prompt_ids(self) -> pa.Array:
         """The id of each comparison's prompt: strings [N]."""
         return self._rows["prompt_id"].take(self._places).combine_chunks()
@@ -292,21 +337,30 @@ class TokenDataset:
         total: Lengths = self.prefix_lengths + tails
         return total
 
+    def without_pairs(self) -> "TokenDataset":
+        """The same comparisons, of whose examples only single answers with ratings are left."""
+        result = copy(self)
+        result.pair_counts, result.example_counts = np.zeros_like(self.pair_counts), self.answer_counts
+        result._has_pairs = False
+        return result
+
     def __getitem__(self, index: int) -> Comparison:
         index = int(self._places[index])
         tails = self._rows["tails"][index].values
+        pairs = self._rows["pairs"][index].as_py() if self._has_pairs else ()
         return Comparison(
             prompt_id=self._rows["prompt_id"][index].as_py(),
             prefix=self._rows["prefix_ids"][index].values.to_numpy(),
             tails=[tails[k].values.to_numpy() for k in range(len(tails))],
-            pairs=[ComparisonPair(**pair) for pair in self._rows["pairs"][index].as_py()],
+            pairs=[ComparisonPair(**pair) for pair in pairs],
             answer_start=self._rows["answer_start"][index].as_py(),
+            answers=self._answers(index) if self._is_rated else [],
         )
 
     def answer_lengths(self) -> "AnswerLengths":
         """How long the answers of every pair are, in order."""
         rows = self._rows.take(self._places) if len(self) < len(self._rows) else self._rows
-        pairs = pc.list_flatten(rows["pairs"])
+        pairs = pc.list_flatten(rows["pairs"])[: self.pairs]  # none in `without_pairs`
         before = self.prefix_lengths - rows["answer_start"].to_numpy()  # of the prefix, what is part of the answers
         lengths = self.tail_lengths + np.repeat(before, self.tail_counts)
         first = np.repeat(np.cumsum(self.tail_counts) - self.tail_counts, self.pair_counts)
@@ -314,16 +368,23 @@ class TokenDataset:
         shares = (pc.struct_field(pairs, name).to_numpy() for name in ("weight", "confidence"))
         return AnswerLengths(*(lengths[side] for side in sides), *shares)
 
+    def _answers(self, index: int) -> list[RatedAnswer]:
+        return [RatedAnswer(**answer) for answer in self._rows["answers"][index].as_py() or ()]
+
     def mean_weight(self, by_prompt: bool = False) -> float:
-        """The mean weight of all pairs, or of all prompts, each with the mean of its pairs; 1.0 without any."""
-        if not self.pairs:
-            return 1.0
-        pairs = self._rows["pairs"].take(self._places) if len(self) < len(self._rows) else self._rows["pairs"]
-        weights = pc.struct_field(pc.list_flatten(pairs), "weight").to_numpy()
-        shares = 1 / np.repeat(self.pair_counts, self.pair_counts) if by_prompt else np.ones(len(weights))
-        return float(np.average(weights, weights=shares))
+        """The mean weight of all pairs, or of all prompts, each with the mean of its pairs; 1.0 without any.
+
+        Single answers with ratings count as pairs do.
+        """
+        weights, shares = [], []
+        for name, counts in (("pairs", self.pair_counts), ("answers", self.answer_counts)):
+            if counts.sum():
+                rows = self._rows[name].take(self._places) if len(self) < len(self._rows) else self._rows[name]
+                weights.append(pc.struct_field(pc.list_flatten(rows), "weight").to_numpy())
+                shares.append(1 / np.repeat(self.example_counts, counts) if by_prompt else np.ones(len(weights[-1])))
+        return float(np.average(np.concatenate(weights), weights=np.concatenate(shares))) if weights else 1.0
 
 
 def _lengths(lists: pa.ChunkedArray) -> Lengths:
-    lengths: Lengths = pc.list_value_length(lists).to_numpy().astype(np.int64)
+    lengths: Lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy().astype(np.int64)
     return lengths

@@ -25,6 +25,7 @@ from rewardline.tokens.store import (
     SPLITS,
     Comparison,
     ComparisonPair,
+    RatedAnswer,
     ShardWriter,
     SplitEntry,
     TokenManifest,
@@ -49,13 +50,13 @@ class PairTokenizer:
         self.changed: Counter[str] = Counter()
         self.truncated_pairs = self.truncated_tokens = 0
 
-    def tokenize_split(self, folder: Path, split: str, pairs: int) -> SplitEntry:
-        """Write the comparisons of a split; returns its entry in the manifest.
+    def tokenize_split(self, folder: Path, split: str, pairs: int, *, rated: bool = False) -> SplitEntry:
+        """Write the comparisons of a split; returns its entry in the manifest. `rated`: some may be single answers.
 
         Raises:
             UserError: the split does not have `pairs` pairs.
         """
-        writer = ShardWriter(self._out, split)
+        writer = ShardWriter(self._out, split, rated=rated)
         read = 0
         with progress(f"tokenize {split}", total=pairs, unit="pair") as bar:
             for chunk in _chunks(folder / split):
@@ -86,17 +87,22 @@ class PairTokenizer:
         numbers = {answer: number for number, answer in enumerate(answers)}
         indices: dict[bytes, int] = {}  # of the distinct sequences, by their tokens
         kept: list[ComparisonPair] = []
+        rated: list[RatedAnswer] = []
         for pair in pairs:
-            both = numbers[pair.chosen], numbers[pair.rejected]
-            chosen, rejected = (encoded.sequences[number].tobytes() for number in both)
+            both = [numbers[answer] for answer in pair.answers]
+            chosen, rejected = ([encoded.sequences[number].tobytes() for number in both] * 2)[:2]
             if error := next((encoded.too_long[number] for number in both if number in encoded.too_long), None):
                 self._drop(pair, error.reason, str(error))
-            elif chosen == rejected:
+            elif chosen == rejected and pair.ratings is None:
                 self._drop(pair, "same_tokens", "chosen and rejected are the same tokens")
             else:
                 self.changed["answer"] += not encoded.changed.isdisjoint(both)
                 self.changed["prompt"] += encoded.prompt_changed
                 better, worse = (indices.setdefault(sequence, len(indices)) for sequence in (chosen, rejected))
+                if pair.ratings is not None:
+                    source = pair.pair_id, pair.dataset, pair.subset
+                    rated.append(RatedAnswer(*source, better, pair.ratings, pair.weight))
+                    continue
                 kept.append(
                     ComparisonPair(
                         pair.pair_id,
@@ -109,13 +115,13 @@ class PairTokenizer:
                         pair.weight,
                     )
                 )
-        if not kept:
+        if not kept and not rated:
             return None
         if encoded.truncated_tokens:
-            self.truncated_pairs += len(kept)
+            self.truncated_pairs += len(kept) + len(rated)
             self.truncated_tokens += encoded.truncated_tokens
         prefix, distinct_tails = split_prefix([np.frombuffer(sequence, np.int32) for sequence in indices])
-        return Comparison(pairs[0].prompt_id, prefix, distinct_tails, kept, encoded.answer_start)
+        return Comparison(pairs[0].prompt_id, prefix, distinct_tails, kept, encoded.answer_start, rated)
 
     def _drop(self, pair: Pair, reason: str, detail: str) -> None:
         self.dropped[reason] += 1
@@ -140,7 +146,8 @@ def _chunks(folder: Path) -> Iterator[list[_PromptPairs]]:
     )
     for (_, prompt, inputs), group in groupby(pairs, key=lambda one: (one[0].prompt_id, one[1].prompt, one[1].inputs)):
         members = list(group)
-        answers = list(dict.fromkeys(answer for _, each in members for answer in (each.chosen, each.rejected)))
+        sides = ((each.chosen, each.rejected)[: len(pair.answers)] for pair, each in members)
+        answers = list(dict.fromkeys(answer for both in sides for answer in both))
         chunk.append(_PromptPairs([pair for pair, _ in members], prompt, answers, inputs))
         characters += sum(len(turn["content"]) for turn in prompt) + sum(map(len, answers))
         characters += max(len(pair.native or "") for pair, _ in members)
@@ -174,7 +181,8 @@ def tokenize(settings: TokenizeSettings, pairs: Path, base: Path, out: Path) -> 
     )
     started = perf_counter()
     shard = PairTokenizer(encoder, out)
-    splits = {split: shard.tokenize_split(pairs, split, sizes[split]) for split in SPLITS}
+    rated = bool(counts.statistics.answers)
+    splits = {split: shard.tokenize_split(pairs, split, sizes[split], rated=rated) for split in SPLITS}
     if (exported := encoder.export_template()) is None:
         log.warning("no chat template gives plain transformers these tokens: score with score.py or serve.py only")
     changed = {part: count for part, count in sorted(shard.changed.items()) if count}

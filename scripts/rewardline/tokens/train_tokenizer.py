@@ -40,5 +40,4 @@ def train_tokenizer(folder: Path, settings: NewTokenizerSettings) -> PreTrainedT
 def _texts(folder: Path) -> Iterator[str]:
     for pair in islice(read_typed_rows(folder, Pair), MAX_PAIRS):
         yield from (f"Human: {turn['content']}\n\n" for turn in pair.prompt)
-        yield f"Assistant: {pair.chosen}"
-        yield f"Assistant: {pair.rejected}"
+        yield from (f"Assistant: {answer}" for answer in pair.answers)

@@ -19,6 +19,7 @@ from rewardline.model.packing import kernels
 from rewardline.model.packing.layout import Kernel, pinned
 from rewardline.model.reward_model import RewardModel
 from rewardline.tokens.store import Comparison, TokenDataset
+from rewardline.training.loss import Targets
 from rewardline.training.settings import TrainingSettings
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Piece:
-    """Pairs `begin` to `end` of comparison `index`: usually all of them."""
+    """Examples `begin` to `end` of comparison `index`, its pairs and then its rated answers: usually all of them."""
 
     index: int
     begin: int
@@ -37,7 +38,7 @@ class Piece:
 
     @property
     def pairs(self) -> int:
-        """How many pairs it has."""
+        """How many pairs and rated answers it has."""
         return self.end - self.begin
 
 
@@ -103,14 +104,20 @@ def _padded_micro_batches(widths: Indices, rows: Indices, pieces: Sequence[Piece
 
 
 def cut(comparison: Comparison, piece: Piece) -> Comparison:
-    """The pairs of a comparison that a piece has, with only the tails that they use."""
-    if piece.begin == 0 and piece.end == len(comparison.pairs):
+    """The pairs and rated answers of a comparison that a piece has, with only the tails that they use."""
+    count = len(comparison.pairs)
+    if piece.begin == 0 and piece.end == count + len(comparison.answers):
         return comparison
     pairs = comparison.pairs[piece.begin : piece.end]
-    used = sorted({index for pair in pairs for index in (pair.chosen, pair.rejected)})
+    answers = comparison.answers[max(0, piece.begin - count) : max(0, piece.end - count)]
+    used = sorted({index for pair in pairs for index in (pair.chosen, pair.rejected)} | {one.tail for one in answers})
     index = {old: new for new, old in enumerate(used)}
-    renumbered = [replace(pair, chosen=index[pair.chosen], rejected=index[pair.rejected]) for pair in pairs]
-    return replace(comparison, tails=[comparison.tails[old] for old in used], pairs=renumbered)
+    return replace(
+        comparison,
+        tails=[comparison.tails[old] for old in used],
+        pairs=[replace(pair, chosen=index[pair.chosen], rejected=index[pair.rejected]) for pair in pairs],
+        answers=[replace(one, tail=index[one.tail]) for one in answers],
+    )
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ class StepSampler:
     def epoch(self, number: int) -> list[list[Piece]]:
         """The steps of an epoch (0-based)."""
         visit = order(self.data, self.seed, number)
-        return steps(self.data.pair_counts, visit, self.training.pairs_per_step)
+        return steps(self.data.example_counts, visit, self.training.pairs_per_step)
 
     @cached_property
     def total_steps(self) -> int:
@@ -133,8 +140,8 @@ class StepSampler:
         Epochs differ in their number of steps where comparisons have several pairs, as their order differs.
         """
         epochs, most = self.training.epochs, self.training.max_steps or math.inf
-        if len(self.data) == self.data.pairs:
-            total = epochs * math.ceil(self.data.pairs / self.training.pairs_per_step)
+        if (self.data.example_counts == 1).all():
+            total = epochs * math.ceil(len(self.data) / self.training.pairs_per_step)
         else:
             total = 0.0
             for number in range(math.ceil(epochs)):
@@ -181,9 +188,11 @@ class MicroBatchLoader:
         device: torch.device,
         *,
         objective: bool,
+        targets: Targets | None = None,
     ) -> None:
+        """`targets`: what single answers with ratings are trained and evaluated for; None where they do not count."""
         span = training.loss if objective and training.loss in ("per_token", "per_token_published") else None
-        self.data, self.device = data, device
+        self.data, self.device, self.targets = data, device, targets
         self.by_prompt = objective and training.loss == "kwise"
         self._batching, self._pad_id, self._budget = model.batching, pad_id, training.tokens_per_micro_batch
         self._score_positions = replace(model.score_positions, span=span)
@@ -206,11 +215,11 @@ class MicroBatchLoader:
         return times
 
     def _pairs_per_unit(self, piece: Piece) -> int:
-        """How many pairs count as one unit of the mean."""
-        return int(self.data.pair_counts[piece.index]) if self.by_prompt else 1
+        """How many pairs and rated answers count as one unit of the mean."""
+        return int(self.data.example_counts[piece.index]) if self.by_prompt else 1
 
     def units(self, pieces: Sequence[Piece]) -> float:
-        """How many units the mean over some pieces is taken over: pairs, or prompts."""
+        """How many units the mean over some pieces is taken over: pairs and rated answers, or prompts."""
         return sum(piece.pairs / self._pairs_per_unit(piece) for piece in pieces)
 
     def load(self, pieces: Sequence[Piece]) -> Iterator[LoadedBatch]:
@@ -247,8 +256,10 @@ class MicroBatchLoader:
             is_real = rank() < len(real)
             group = real[rank()] if is_real else real[-1][-1:]
             comparisons = [cut(self.data[piece.index], piece) for piece in group]
-            batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self.kernel)
+            names = self.targets.names if self.targets else ()
+            batch = collate(comparisons, self._batching, self._pad_id, self._score_positions, self.kernel, names)
             if self.by_prompt:
-                shares = [self._pairs_per_unit(piece) for piece in group for _ in range(piece.pairs)]
-                batch.weight.div_(torch.tensor(shares))
+                shares = [self._pairs_per_unit(piece) for piece in group]
+                batch.weight.div_(torch.from_numpy(np.repeat(shares, [len(c.pairs) for c in comparisons])))
+                batch.rated_weight.div_(torch.from_numpy(np.repeat(shares, [len(c.answers) for c in comparisons])))
             yield batch, is_real, begin + world_size() >= len(groups)

@@ -1,6 +1,7 @@
 """Export of a trained model: the choice of its weights, and a plain Hugging Face folder."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rewardline.model import lora
 from rewardline.model.loading import DTYPES, load_base, save_reward_model
-from rewardline.model.normalization import Normalization, NormalizationEntry, normalize
+from rewardline.model.normalization import AttributeEntry, Normalization, NormalizationEntry, normalize
 from rewardline.model.reward_model import RewardModel
 from rewardline.training import engine
 from rewardline.training.early_stopping import Selection, best_file
@@ -52,10 +53,12 @@ def export_model(
     state: dict[str, Tensor],
     folder: Path,
     normalization: Normalization | None,
+    attributes: Sequence[AttributeEntry] = (),
 ) -> NormalizationEntry | None:
     """Save weights, configuration and tokenizer to `folder`; returns the normalization as config.json has it.
 
     `state`: all parameters of the trained model, adapters included; these are merged, and also saved by themselves.
+    `attributes`: the outputs of a model with several.
 
     Raises:
         OSError: a file cannot be written, as on a full disk.
@@ -64,7 +67,7 @@ def export_model(
     # A fresh model, so that what is saved does not depend on how training was distributed.
     model = load_base(
         base, tokenizer, seed=settings.seed, dtype=torch.float32 if training.lora else dtype,
-        trust_remote_code=settings.trust_remote_code,
+        trust_remote_code=settings.trust_remote_code, outputs=len(attributes) or 1,
     )  # fmt: skip
     adapters = lora.add_adapters(model, training.lora, settings.seed) if training.lora else None
     model.load_state_dict(state, strict=True)
@@ -74,7 +77,7 @@ def export_model(
         stored = normalize(model, normalization, training.normalize == "fold")
         if adapters is not None:
             lora.describe_adapters(folder / "adapter", settings.run, settings.model, stored)
-        save_reward_model(model, tokenizer, folder, score=training.score, normalization=stored)
+        save_reward_model(model, tokenizer, folder, score=training.score, normalization=stored, attributes=attributes)
     except SafetensorError as error:
         raise OSError(f"the model cannot be written below {folder.parent}: {error}") from error
     return stored

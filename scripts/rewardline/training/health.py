@@ -34,7 +34,7 @@ class Chance:
         No better means an accuracy within two standard errors of one half, or a loss within 0.001 of ln 2.
         """
         self.steps, self.pairs = self.steps + 1, self.pairs + line.pairs
-        self.correct += line.accuracy * line.pairs
+        self.correct += (line.accuracy or 0.0) * line.pairs
         self.loss += line.loss * line.pairs
         if self.steps < window or self.pairs < CHANCE_PAIRS:
             return None
@@ -65,7 +65,7 @@ class Drift:
 
     def check(self, line: StepLine) -> str | None:
         """Compare a step; a warning at the first whose mean score has drifted."""
-        mean, spread = (line.chosen_mean + line.rejected_mean) / 2, line.score_std
+        mean, spread = ((line.chosen_mean or 0.0) + (line.rejected_mean or 0.0)) / 2, line.score_std or 0.0
         if self.first is None:
             self.first = abs(mean)
         if self.warned or abs(mean) < max(self.first + FAR, SPREADS * spread):

@@ -167,7 +167,9 @@ class TrainingLoop:
             )
         except DivergedError as error:
             data = self.optimizer_step.sampler.data
-            ids = [pair.pair_id for piece in planned.pieces for pair in cut(data[piece.index], piece).pairs]
+            parts = [cut(data[piece.index], piece) for piece in planned.pieces]
+            ids = [pair.pair_id for part in parts for pair in part.pairs]
+            ids += [answer.answer_id for part in parts for answer in part.answers]
             precision = self.settings.training.precision
             message = health.divergence_message(str(error), state.step + 1, ids, precision)
             raise TrainingDivergedError(message, f"{error} at step {state.step + 1:,}") from error
@@ -180,10 +182,10 @@ class TrainingLoop:
             step=state.step,
             epoch=planned.epoch,
             loss=sums.loss,
-            accuracy=sums.correct / sums.pairs,
-            chosen_mean=sums.chosen / sums.pairs,
-            rejected_mean=sums.rejected / sums.pairs,
-            score_std=moments(2 * sums.pairs, sums.chosen + sums.rejected, sums.squares).std,
+            accuracy=sums.of_pairs(sums.correct),
+            chosen_mean=sums.of_pairs(sums.chosen),
+            rejected_mean=sums.of_pairs(sums.rejected),
+            score_std=moments(2 * sums.pairs, sums.chosen + sums.rejected, sums.squares).std if sums.pairs else None,
             learning_rate=result.learning_rate,
             grad_norm=result.gradient_norm,
             pairs=int(sums.pairs),
@@ -191,9 +193,13 @@ class TrainingLoop:
             computed_tokens=int(sums.tokens),
             tokens_per_second=round(sums.full_tokens / seconds, 1),
             router_loss=sums.router_loss / sums.weight if self.model.router_coefficient else None,
+            answers=int(sums.answers) or None,
+            answer_loss=sums.answer_loss / sums.answer_weight if sums.answer_weight else None,
         )
 
     def _check_health(self, line: StepLine) -> None:
+        if self.settings.training.objective is not None:
+            return  # guessing has another loss, and single answers hold the mean score
         warm = warmup_steps(self.settings.training, self.total_steps)
         warnings = [self.state.drift.check(line)]
         if line.step > warm:
@@ -231,8 +237,8 @@ class TrainingLoop:
 
     def _score(self, loader: MicroBatchLoader, size: int) -> SetFigures:
         sums = held_out.evaluate(self.engine, loader, held_out.sample(loader.data, size))
-        pairs = sums.pairs
-        return SetFigures(sums.loss, sums.correct / pairs, sums.chosen / pairs, sums.rejected / pairs, int(pairs))
+        accuracy, chosen, rejected = map(sums.of_pairs, (sums.correct, sums.chosen, sums.rejected))
+        return SetFigures(sums.loss, accuracy, chosen, rejected, int(sums.pairs))
 
     def _save_or_stop(self) -> None:
         training, step = self.settings.training, self.state.step

@@ -1,12 +1,12 @@
 """Settings of a training run."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from rewardline.core.settings import Flag, Integer, JsonObject, Number, Settings, Text, Unique
+from rewardline.core.settings import Entries, Flag, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.model.settings import LoraSettings
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -92,6 +92,56 @@ class LoggersSettings(Settings):
         return [name for name in type(self).model_fields if getattr(self, name) is not None]
 
 
+class ObjectiveSettings(Settings):
+    """What is learned of single answers with ratings, alone or together with pairs."""
+
+    type: Literal["binary", "ordinal", "regression"] = Field(
+        description="`binary`: cross-entropy, the score is the log odds of a good answer; `ordinal`: cross-entropy of"
+        " levels; `regression`: an output for each of the `attributes`, with mean squared error."
+    )
+    rating: Text = Field("label", description="Of `binary` and `ordinal`: name of the rating to learn.")
+    attributes: Unique[Text] = Field(
+        [], description="Of `regression`: names of the ratings to learn, each an output of the model."
+    )
+    weights: Entries[Number] | Literal["fit"] = Field(
+        {},
+        description="Of `regression`: weights of the attributes in the score, 0 where one is not named; `fit` fits them"
+        " on the training pairs by logistic regression after training. By default the score is their mean.",
+    )
+    pair_weight: Number = Field(1.0, ge=0, description="Weight of the loss of each pair.")
+    answer_weight: Number = Field(1.0, gt=0, description="Weight of the loss of each single answer.")
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Self:
+        if self.type == "regression":
+            if not self.attributes:
+                raise ValueError("regression with attributes: [helpfulness, ...]")
+            if isinstance(self.weights, dict) and (unknown := self.weights.keys() - set(self.attributes)):
+                raise ValueError(f"weights of attributes only, not of {sorted(unknown)[0]}")
+            if isinstance(self.weights, dict) and self.weights and not any(self.weights.values()):
+                raise ValueError("a weight other than 0")
+        elif self.attributes or self.weights:
+            raise ValueError(f"{self.type} with `rating` alone; attributes and weights are of regression")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The ratings that are learned."""
+        return self.attributes or [self.rating]
+
+    @property
+    def trains_pairs(self) -> bool:
+        """Whether pairs are trained on; those that weights are fitted on are not."""
+        return self.pair_weight > 0 and self.weights != "fit"
+
+    @property
+    def given_weights(self) -> list[float]:
+        """The weight of each attribute in the score, as long as none are fitted; empty without attributes."""
+        if isinstance(self.weights, dict) and self.weights:
+            return [self.weights.get(name, 0.0) for name in self.attributes]
+        return [1 / len(self.attributes) for _ in self.attributes]
+
+
 class TrainingSettings(Settings):
     """The keys of `runs.*.training`."""
 
@@ -133,6 +183,12 @@ class TrainingSettings(Settings):
     loss: Literal["pairwise", "kwise", "per_token", "per_token_published"] = Field(
         "pairwise",
         description="Training loss, see below: `pairwise`, `kwise`, `per_token` or `per_token_published`.",
+    )
+    objective: ObjectiveSettings | None = Field(
+        None,
+        exclude_if=lambda objective: objective is None,
+        description="What is learned of single answers with ratings (`format: rated`), see below: `{type: binary}`,"
+        " `{type: ordinal}` or `{type: regression, attributes: [helpfulness, ...]}`.",
     )
     score: Literal["end", "first_padding", "mean"] = Field(
         "end",

@@ -20,24 +20,26 @@ from rewardline.core.runtime import rank, world_size
 from rewardline.model import lora
 from rewardline.model.batch import Batch
 from rewardline.model.loading import DTYPES, load_base
+from rewardline.model.normalization import AttributeEntry
 from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import engine
 from rewardline.training.batching import LoadedBatch, MicroBatchLoader, Piece, StepSampler
 from rewardline.training.length_control import length_coefficient
-from rewardline.training.loss import Sums, batch_sums, pair_losses
+from rewardline.training.loss import Sums, Targets, batch_loss, batch_sums, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 from rewardline.training.schedule import learning_rate
-from rewardline.training.settings import TrainStageSettings
+from rewardline.training.settings import ObjectiveSettings, TrainStageSettings
 
 
 def build_model(
-    settings: TrainStageSettings, base: Path, max_length: int
+    settings: TrainStageSettings, base: Path, max_length: int, targets: Targets | None = None
 ) -> tuple[RewardModel, PreTrainedTokenizerFast]:
     """The base model with a score head, and adapters where the settings ask for them; and its tokenizer.
 
-    `max_length`: tokens of the longest sequence.
+    `max_length`: tokens of the longest sequence; `targets`: those of the objective, if it has any.
     """
+    attributes = attribute_entries(settings.training.objective, targets)
     tokenizer = load_tokenizer(base, settings.trust_remote_code)
     training = settings.training
     model = load_base(
@@ -49,6 +51,7 @@ def build_model(
         dropout=training.dropout,
         trust_remote_code=settings.trust_remote_code,
         gathered=partial(engine.gathered, write=True),
+        outputs=len(attributes) or 1,
     )
     if training.lora:
         lora.add_adapters(model, training.lora, settings.seed)
@@ -56,10 +59,19 @@ def build_model(
         model, training.batching, "sdpa" if training.dropout != 0 else training.attention,  # others have no dropout
         score=training.score, raw=True, max_length=max_length,
         dtype=DTYPES[training.precision], compares=True, router_coefficient=training.router_aux_loss_coef,
+        attributes=attributes,
     )  # fmt: skip
     if training.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return reward_model, tokenizer
+
+
+def attribute_entries(objective: ObjectiveSettings | None, targets: Targets | None) -> list[AttributeEntry]:
+    """The outputs of a model that learns attributes; empty for others."""
+    if objective is None or targets is None or targets.type != "regression":
+        return []
+    entries = zip(targets.names, targets.mean, targets.std, objective.given_weights, strict=True)
+    return [AttributeEntry(name=name, mean=mean, std=std, weight=weight) for name, mean, std, weight in entries]
 
 
 class DivergedError(Exception):
@@ -117,19 +129,21 @@ class OptimizerStep:
         units = self.loader.units(planned.pieces) * self._mean_weight
         local_sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self.loader.device)
         for batch, is_real in planned.batches:
-            output = self._engine(batch)
-            scores = scores_of(output, batch)
+            output = self._engine(batch) if self.loader.targets is None else self._engine(batch, True)
+            scores = output[:, 0] if output.ndim > 1 else scores_of(output, batch)
             losses = pair_losses(
                 scores, batch, values=output, soft_labels=True, label_smoothing=training.label_smoothing,
                 margin=training.margin, centering=training.centering, length_coefficient=self.length_coefficient,
             )  # fmt: skip
-            loss, router_loss = (losses * batch.weight).sum(), self._engine.module.router_loss
+            both = batch_loss(losses, output, batch, self.loader.targets)
+            loss, router_loss = both.total(batch), self._engine.module.router_loss
             if router_loss is not None:
-                loss = loss + self._engine.module.router_coefficient * router_loss * batch.weight.sum()
+                weight = batch.weight.sum() + batch.rated_weight.sum()
+                loss = loss + self._engine.module.router_coefficient * router_loss * weight
             self._engine.backward(loss * (world_size() * is_real / units))
             if is_real:
                 observe(batch)
-                local_sums += batch_sums(scores, losses, batch, router_loss)
+                local_sums += batch_sums(scores, both, batch, router_loss)
         try:
             norm = engine.update(self._engine, training.clip)
         except Exception as error:

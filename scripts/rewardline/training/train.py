@@ -33,6 +33,7 @@ from rewardline.training.batching import MicroBatchLoader
 from rewardline.training.export import export_model, take_best_weights
 from rewardline.training.halving import check_first
 from rewardline.training.loop import TrainingDivergedError, TrainingLoop
+from rewardline.training.loss import Targets, targets_of
 from rewardline.training.records import loggers
 from rewardline.training.records.log_file import read_unfinished_log
 from rewardline.training.records.run_facts import RunFacts
@@ -59,31 +60,37 @@ def train(job: TrainingJob) -> None:
     _check_device(training, device)
     config = engine.deepspeed_config(training)
     data, eval_data = TokenDataset(job.tokens, "train", settings.fraction), TokenDataset(job.tokens, "eval")
+    targets = check_examples(training, data, settings.mixture)
+    examples = data if targets is None or targets.pair_weight else data.without_pairs()
     max_length = data.manifest.max_length
     # Transformers loads weights straight into the partitions of ZeRO-3 while such an object is alive.
     partitioned = HfDeepSpeedConfig(config) if training.zero_stage == 3 else None
-    model, tokenizer = build_model(settings, job.base, max_length)
-    check_objective(model, training, max_length=max_length, eval_pairs=eval_data.pairs)
+    model, tokenizer = build_model(settings, job.base, max_length, targets)
+    check_objective(model, training, max_length=max_length, eval_pairs=eval_data.pairs + eval_data.answers)
     running = engine.create(model, training, config)
     if training.zero_stage == 3:  # before, each process had only a part of the weights
         model.check_scores(running)
     pad_id = int(tokenizer.pad_token_id)
     peak = peak_flops(device, training.precision)
-    loader = MicroBatchLoader(model, training, data, pad_id, device, objective=True)
+    loader = MicroBatchLoader(model, training, examples, pad_id, device, objective=True, targets=targets)
     sets = {EVAL: eval_data, **{name: TokenDataset(path, "eval") for name, path in job.eval_tokens.items()}}
     eval_loaders = {
-        name: MicroBatchLoader(model, training, one, pad_id, device, objective=False) for name, one in sets.items()
+        name: MicroBatchLoader(model, training, one, pad_id, device, objective=False, targets=targets)
+        for name, one in sets.items()
     }
     eval_loader = eval_loaders[EVAL]
-    with_pairs = {name: one for name, one in eval_loaders.items() if one.data.pairs}
+    with_pairs = {
+        name: one for name, one in eval_loaders.items() if one.data.pairs or (targets is not None and one.data.answers)
+    }
     step = OptimizerStep(running, settings, loader)
     loop = TrainingLoop(settings, model, running, step, with_pairs, folder, job.tracked, job.until)
     if settings.rung and settings.rung.number == 0 and settings.fraction == 1:  # small fractions may end before
         check_first(settings.rung.step, loop.total_steps)
     log.info(
-        "%s: %d pairs in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) "
+        "%s: %d pairs%s in %d comparisons, %d steps, %s batches, %s attention, %s, ZeRO %d, %d process(es) "
         "of %d thread(s) on %s",
-        settings.run, data.pairs, len(data), loop.total_steps, model.batching, model.attention,
+        settings.run, data.pairs, f" and {data.answers} rated answers" if data.answers else "", len(data),
+        loop.total_steps, model.batching, model.attention,
         training.precision, training.zero_stage, world_size(), training.threads, device,
     )  # fmt: skip
     cores, used = len(os.sched_getaffinity(0)), world_size() * training.threads
@@ -124,6 +131,12 @@ def train(job: TrainingJob) -> None:
     exported_step, normalization, weights = loop.state.step, None, None
     if diverged is None:
         exported_step = take_best_weights(model, loop.state.selection, folder, training, loop.state.step)
+        if training.objective is not None and training.objective.weights == "fit":
+            fitting = MicroBatchLoader(model, training, data, pad_id, device, objective=False, targets=targets)
+            pairs = np.flatnonzero(data.pair_counts)
+            enough = int((data.pair_counts[pairs].cumsum() < held_out.FIT_PAIRS).sum()) + 1
+            model.set_weights(held_out.fit_weights(running, fitting, pairs[:enough].tolist()))
+            log.info("weights of the attributes: %s", {each["name"]: each["weight"] for each in model.attributes})
         normalization = held_out.score_moments(running, eval_loader) if training.normalize else None
         weights = engine.full_state(model.model)
     del partitioned
@@ -137,7 +150,7 @@ def train(job: TrainingJob) -> None:
         if weights is None:
             _leave_no_weights(job.base, partial)
         else:
-            stored = export_model(settings, job.base, tokenizer, weights, partial, normalization)
+            stored = export_model(settings, job.base, tokenizer, weights, partial, normalization, model.attributes)
         shutil.copyfile(folder / "log.jsonl", partial / "log.jsonl")
         loggers.keep_curves(folder, partial)
         facts = {
@@ -146,6 +159,8 @@ def train(job: TrainingJob) -> None:
             **utilization(model, work, loop.state.tokens, max(loop.state.seconds, 1e-9), peak),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
             "normalization": stored,
+            "attributes": [dict(attribute) for attribute in model.attributes],
+            "targets": None if targets is None else targets.as_json(),
             "weights_sha256": file_sha256(partial / "model.safetensors"),
         }
         files = [path.relative_to(partial).as_posix() for path in sorted(partial.rglob("*")) if path.is_file()]
@@ -176,6 +191,31 @@ def _check_device(training: TrainingSettings, device: torch.device) -> None:
             raise UserError(f"training.attention: {training.attention} needs a GPU; use auto or sdpa")
     if training.attention == "varlen" and training.precision == "fp32":
         raise UserError("training.attention: varlen needs precision bf16 or fp16; use auto or flex")
+
+
+def check_examples(training: TrainingSettings, data: TokenDataset, mixture: str) -> Targets | None:
+    """The targets of the objective; None without one. Nothing of the mixture may be left unused.
+
+    Raises:
+        UserError: there are single answers and no objective, or ratings that do not fit it, or no pairs to fit on.
+    """
+    objective = training.objective
+    if objective is None:
+        if data.answers:
+            raise UserError(
+                f"{mixture} has {data.answers:,} single answers with ratings, which only an objective trains on: set "
+                "training.objective, as {type: binary}, or leave their datasets out of the mixture"
+            )
+        return None
+    if objective.weights == "fit" and not data.pairs:
+        raise UserError(
+            f"training.objective.weights: {mixture} has no pairs to fit weights on; give them, or add pairs"
+        )
+    ratings = data.ratings()
+    targets = targets_of(objective, ratings, mixture)
+    if others := sorted(ratings.keys() - set(targets.names)):
+        log.warning("the objective leaves out the ratings %s", ", ".join(others))
+    return targets
 
 
 def check_objective(model: RewardModel, training: TrainingSettings, *, max_length: int, eval_pairs: int) -> None:
@@ -219,6 +259,7 @@ def _facts(
         "parameters": sum(map(engine.elements, model.parameters())),
         "trained_parameters": sum(engine.elements(p) for p in model.parameters() if p.requires_grad),
         "train_pairs": data.pairs,
+        "train_answers": data.answers,
         "batching": model.batching,
         "attention": model.attention,
         "data": tokenization.pop("splits"),

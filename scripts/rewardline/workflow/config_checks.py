@@ -8,6 +8,7 @@ from pathlib import Path
 from rewardline.core.errors import nearest
 from rewardline.core.files import read_json
 from rewardline.core.settings import Settings
+from rewardline.data.formats.settings import LABEL
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
@@ -172,10 +173,37 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
             yield f"{where}.training.{key}: needs evaluations; set eval_every and the mixture's eval_fraction above 0"
         if chooser is not None:
             yield from _known(f"{where}.training.{key}", chooser, [HELD_OUT, *training.eval_sets])
+    yield from _check_objective(where, run, config)
     if training.normalize and not has_split:
         yield f"{where}.training.normalize: needs an eval split; set the mixture's eval_fraction above 0"
     if training.warmup >= 1 and training.warmup != int(training.warmup):
         yield f"{where}.training.warmup: {training.warmup} is neither a share below 1 nor an integer number of steps"
+
+
+def _check_objective(where: str, run: RunEntry, config: Config) -> Iterator[str]:
+    """Single answers have an objective that trains on them, and an objective has their ratings."""
+    objective, key = run.training.objective, f"{where}.training.objective"
+    mixture = config.mixtures.get(config.source_of(run.mixture))
+    if mixture is None or not mixture.datasets.keys() <= config.datasets.keys():
+        return
+    rated = [name for name in mixture.datasets if config.datasets[name].is_rated]
+    if objective is None:
+        if rated:
+            yield (
+                f"{key}: {rated[0]} in mixture {run.mixture} has single answers with ratings, which only an objective"
+                " trains on; set it, as {type: binary}, or leave the dataset out of the mixture"
+            )
+        return
+    if not rated:
+        yield f"{key}: mixture {run.mixture} has no single answers with ratings; give a dataset `format: rated`"
+    known = {name for one in rated for name in config.datasets[one].ratings or [LABEL]}
+    for name in objective.names if rated else ():
+        if name not in known:
+            yield f"{key}: no dataset of mixture {run.mixture} has a rating {name!r}{nearest(name, known)}"
+    if run.training.loss not in ("pairwise", "kwise"):
+        yield f"{key}: needs loss pairwise or kwise, not {run.training.loss}"
+    if objective.attributes and run.training.normalize == "fold":
+        yield f"{where}.training.normalize: fold is for models with one output; with attributes, use true"
 
 
 def _check_cells(config: Config) -> Iterator[str]:

@@ -102,6 +102,9 @@ def _difference(config: Config, first: Run, other: Run, is_average: bool) -> str
         if not _equal(settings, {key}):
             what = {"score": "heads", "normalize": "normalizations", "precision": "number formats"}[key]
             return f"{what} ({' and '.join(f'runs.{run.name}.training.{key}' for run in (first, other))})"
+    outputs = [one.objective and (one.objective.attributes, one.objective.weights) for one in settings]
+    if [bool(found and found[0]) for found in outputs] != [False, False] and outputs[0] != outputs[1]:
+        return f"attributes ({' and '.join(f'runs.{run.name}.training.objective' for run in (first, other))})"
     return None
 
 

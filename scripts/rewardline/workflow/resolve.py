@@ -203,6 +203,8 @@ def _entry(section: str, name: str, entry: object, public: Mapping[str, JsonObje
     if not isinstance(entry, Mapping) or section not in ("datasets", "benchmarks"):
         return entry
     is_benchmark = section == "benchmarks"
+    if entry.get("ratings") is not None and "format" not in entry:
+        entry = {**entry, "format": "rated"}
     for old, new in RENAMED.items() if is_benchmark else ():
         if old in entry:
             log.warning("%s.%s.%s: this key is now called %s; the old name still works", section, name, old, new)

@@ -16,7 +16,7 @@ from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.model.score_positions import Score, ScorePositions, Span
 from rewardline.scoring.batch_scorer import score_comparisons
 from rewardline.tokens.store import Comparison, ComparisonPair
-from rewardline.training.loss import Sums, batch_sums, pair_losses
+from rewardline.training.loss import Sums, batch_loss, batch_sums, pair_losses
 
 from support.families import FAMILIES
 from support.models import LONGEST, comparisons, random_model
@@ -134,7 +134,7 @@ def test_losses_read_nothing_back_from_the_device(score: Score, span: Span | Non
     options = {"margin": True, "soft_labels": True, "label_smoothing": 0.1, "centering": 0.1}
     losses = pair_losses(scores, batch, values=values, **options)  # type: ignore[arg-type]
     assert losses.shape == batch.chosen.shape
-    assert batch_sums(scores, losses, batch).shape == (len(Sums._fields),)
+    assert batch_sums(scores, batch_loss(losses, scores, batch, None), batch).shape == (len(Sums._fields),)
     torch.autograd.backward((losses * batch.weight).sum())
 
 

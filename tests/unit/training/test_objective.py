@@ -8,7 +8,7 @@ from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch, collate
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.score_positions import Score
-from rewardline.training.loss import Sums, batch_sums, pair_losses
+from rewardline.training.loss import Sums, batch_loss, batch_sums, pair_losses
 from rewardline.training.schedule import learning_rate
 from rewardline.training.train import check_objective
 
@@ -77,7 +77,7 @@ def test_what_the_model_or_the_data_cannot_give_is_refused(
 def test_ties_count_half() -> None:
     batch = batch_of(3)
     scores = torch.tensor([1.0, 0.0, 0.5, 0.5, 0.0, 1.0])
-    sums = Sums(*batch_sums(scores, pair_losses(scores, batch), batch).tolist())
+    sums = Sums(*batch_sums(scores, batch_loss(pair_losses(scores, batch), scores, batch, None), batch).tolist())
     assert (sums.correct, sums.pairs) == (1.5, 3)
     assert (sums.tokens, sums.full_tokens) == (batch.tokens, batch.full_tokens)
 

@@ -77,7 +77,9 @@ def choose(records: Sequence[Record], settings: FormatSettings, others: Sequence
     `others`: rows of its other files, which say what labels mean too (see `numbered`).
     """
     survey = Survey(records, settings, others)
-    return survey.choose() if settings.format == "auto" else survey.confirm(settings.format)
+    if settings.format == "auto" and not settings.ratings:
+        return survey.choose()
+    return survey.confirm("rated" if settings.ratings else settings.format)
 
 
 def numbered(records: Iterable[Record], settings: FormatSettings) -> list[Record]:

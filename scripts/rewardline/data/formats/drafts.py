@@ -34,6 +34,8 @@ class Draft(NamedTuple):
     """Indices of `chosen` and `rejected` in the row, and how many answers it has; see `AnswerPosition`."""
     golds: tuple[float | None, float | None] = (None, None)
     """The scores that the data gives `chosen` and `rejected`."""
+    ratings: tuple[tuple[str, float], ...] | None = None
+    """Of a single answer, which is `chosen`: its ratings by name. There is no `rejected` then."""
 
 
 Drafts = Iterator[Draft | Reject]
@@ -59,6 +61,8 @@ class PreferencePair:
     sources: tuple[str, str] = ("", "")
     place: AnswerPosition | None = None
     inputs: TemplateInputs = NO_INPUTS
+    ratings: tuple[tuple[str, float], ...] | None = None
+    """Of a single answer, which is `chosen`, beside an empty `rejected`."""
 
 
 class RowPairs(list[PreferencePair]):
@@ -135,6 +139,14 @@ class Collector:
 
     def _pair(self, draft: Draft, attributes: RowAttributes) -> tuple[PreferencePair, Rows]:
         """The pair of a draft, and its position where that tells pairs apart."""
+        if draft.ratings is not None:
+            _check_prompt(draft.prompt, [draft.chosen])
+            _check_answer("answer", draft.chosen)
+            single = PreferencePair(
+                tuple(draft.prompt), draft.chosen, "", weight=attributes.weight, subset=attributes.subset,
+                sources=draft.sources, inputs=attributes.inputs, ratings=draft.ratings,
+            )  # fmt: skip
+            return single, (*draft.positions[:1], -1)
         margin = attributes.margin if draft.margin is None or attributes.margin_counts else draft.margin
         confidence = draft.confidence if draft.confidence is not None else attributes.confidence
         confidence = 1.0 if confidence is None else confidence
@@ -183,25 +195,32 @@ class Collector:
         return RowPairs(list(self._pairs.values()), self.skipped)
 
 
-def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | None, min_margin: float | None) -> None:
+def _check_prompt(prompt: list[Message], answers: Sequence[str]) -> None:
     if not prompt:
         raise Reject("empty_prompt", "the prompt is empty")
     for n, turn in enumerate(prompt, 1):
         if not turn["content"] and turn["role"] != "tool":
             raise Reject("empty_prompt", f"turn {n} of {len(prompt)} of the prompt is empty")
-    sides = chosen, rejected
-    if prompt[-1]["role"] == "assistant" and any(turns_of(answer)[0]["role"] == "assistant" for answer in sides):
+    if prompt[-1]["role"] == "assistant" and any(turns_of(answer)[0]["role"] == "assistant" for answer in answers):
         raise Reject(
             "prompt_ends_with_assistant", "the prompt ends with an assistant turn: what do the answers answer?"
         )
-    for name, answer in zip(("chosen", "rejected"), sides, strict=True):
-        if answer and not isinstance(answer, Trajectory):
-            continue
-        turns = turns_of(answer)
-        for n, turn in enumerate(turns, 1):
-            if not turn["content"] and turn["role"] != "tool":
-                part = f"turn {n} of {len(turns)} of " if len(turns) > 1 else ""
-                raise Reject("empty_answer", f"{part}the {name} answer is empty")
+
+
+def _check_answer(name: str, answer: str) -> None:
+    if answer and not isinstance(answer, Trajectory):
+        return
+    turns = turns_of(answer)
+    for n, turn in enumerate(turns, 1):
+        if not turn["content"] and turn["role"] != "tool":
+            part = f"turn {n} of {len(turns)} of " if len(turns) > 1 else ""
+            raise Reject("empty_answer", f"{part}the {name} is empty")
+
+
+def _check(prompt: list[Message], chosen: str, rejected: str, margin: float | None, min_margin: float | None) -> None:
+    _check_prompt(prompt, (chosen, rejected))
+    for name, answer in (("chosen answer", chosen), ("rejected answer", rejected)):
+        _check_answer(name, answer)
     if chosen == rejected:
         raise Reject("identical", "the chosen and the rejected answer are the same text")
     if margin is not None and not isfinite(margin):

@@ -125,6 +125,9 @@ class Fields:
                 raise UserError(f"fields: {one} and {two} must be given together")
         for path in settings.attributes:
             steps_of(path, "attributes: ")
+        for path in settings.ratings.values():
+            for each in _paths_of(path):
+                steps_of(each, "ratings: ")
 
         self._with_attributes: dict[tuple[str, ...], bool] = {}
 
@@ -195,14 +198,15 @@ class RowFields:
         if not path:
             names, has = ", ".join(SYNONYMS.get(name, (name,))), _describe(self.record)
             raise Reject("missing_field", f"no {name}: the row has none of {names}; it has {has} (set `fields`)")
-        return self._value(path)
+        return self.value(path)
 
     def optional(self, name: str) -> object:
         """The field's value, None if the row lacks the field; a path that the user gave must exist."""
         path = self.path(name)
-        return self._value(path) if path else None
+        return self.value(path) if path else None
 
-    def _value(self, path: str) -> object:
+    def value(self, path: str) -> object:
+        """The value at a path that the user gave; rejects a row that has none."""
         if path.startswith("="):
             return _INSERTED.sub(lambda match: _inserted_text(self.record, match[1]), path[1:])
         if path.startswith("[") and path not in self.record:

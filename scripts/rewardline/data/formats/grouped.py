@@ -176,9 +176,9 @@ class LabelledAnswer(NamedTuple):
 
 def read_labelled(row: RowFields) -> GroupItem[LabelledAnswer]:
     """The answer of a row; the best come first in a group."""
-    prompt, text = _prompt_and_answer(row)
+    prompt, text = prompt_and_answer(row)
     prompt = with_system_prompt(prompt, row)
-    ratings, is_scored = _ratings(row)
+    ratings, is_scored = answer_ratings(row)
     group = row.required("group") if row.mapped("group") else None
     if group is not None and (isinstance(group, bool) or not isinstance(group, str | int)):
         raise Reject("bad_id", f"the group is {describe_type(group)}, not an id")
@@ -225,7 +225,7 @@ def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSetti
         yield Contribution(draft, (*rows[chosen], *rows[rejected]), attributes)
 
 
-def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
+def prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
     """The prompt and the answer of a row that has both, or a conversation that ends with the answer."""
     single = row.mapped("answer") or (row.present("answer") and row.present("prompt"))
     if not row.mapped("prompt") and ends_with_answer(row.record.get(row.key("prompt"))):
@@ -247,7 +247,7 @@ def _prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:
     return prompt, text
 
 
-def _ratings(row: RowFields) -> tuple[tuple[float, ...], bool]:
+def answer_ratings(row: RowFields) -> tuple[tuple[float, ...], bool]:
     """The label or the scores of an answer, and whether these are scores."""
     if row.settings.attributes:
         return (weighted_sum(row.record, row.settings.attributes, "the row"),), True

@@ -28,6 +28,7 @@ from rewardline.data.formats.grouped import Grouping, group_rows, pair_labelled,
 from rewardline.data.formats.plain import PlainReader
 from rewardline.data.formats.prompts import with_system_prompt
 from rewardline.data.formats.ranked import read_good_bad, read_graph, read_ranked
+from rewardline.data.formats.rated import read_rated
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.formats.trees import pair_siblings, read_tree, read_tree_message
 from rewardline.data.formats.two_answers import read_preferences
@@ -96,6 +97,25 @@ FORMATS: Final[dict[str, Format[Reader]]] = {
         read_judge_prompts,
         'chosen and rejected are prompts to a judge, with "###The instruction to evaluate:" (Prometheus)',
         _SIDES,
+    ),
+    "rated": Format(
+        read_rated,
+        "a prompt and one answer (or several) with a label, a score or `ratings` of each: single answers, for"
+        " `training.objective`",
+        (
+            "prompt",
+            "answer",
+            "conversation",
+            "answers",
+            "scores",
+            *SIDES,
+            "label",
+            "score",
+            "weight",
+            "subset",
+            "system",
+            *_INPUTS,
+        ),
     ),
     "tree": Format(
         read_tree,
@@ -180,6 +200,8 @@ def check(settings: FormatSettings) -> None:
     Raises:
         UserError: an unknown format or field, or a bad path.
     """
+    if (settings.ratings or settings.scale) and settings.format not in ("auto", "rated"):
+        raise UserError(f"ratings and scale are of single answers: set format: rated instead of {settings.format}")
     if settings.format == "auto":
         Fields(settings, KNOWN_FIELDS)
     elif settings.format in GROUPED:

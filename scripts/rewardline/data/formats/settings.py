@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema, field_validator, model_validator
 
 from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text
 
+LABEL: Final = "label"
+"""The name of a rating that `ratings` does not name."""
 GROUPED_FORMATS: Final = ("labelled", "votes", "tree_messages")
 """Formats whose rows are converted in groups, so that all rows of a dataset must be in one part."""
 CODED_FORMATS: Final = ("auto", "preference", "votes", "ranked")
@@ -91,8 +93,23 @@ def _check_values(values: JsonObject) -> JsonObject:
     return values
 
 
+def _by_name(value: object) -> object:
+    """A list of names as a mapping of each to itself."""
+    return {str(name): name for name in value} if isinstance(value, list) else value
+
+
+_NAMED = dict[str, FieldPath] | list[str]
+
+
 class FormatSettings(Settings):
     """How rows become pairs."""
+
+    @field_validator("scale")
+    @classmethod
+    def _is_scale(cls, scale: list[float] | None) -> list[float] | None:
+        if scale is not None and scale[0] >= scale[1]:
+            raise ValueError("the lowest value before the highest one")
+        return scale
 
     @model_validator(mode="before")
     @classmethod
@@ -147,6 +164,19 @@ class FormatSettings(Settings):
         description="Weights of an answer's attributes; the weighted sum is the score of the answer: `{helpfulness:"
         " 0.7, verbosity: -0.3}`.",
     )
+    ratings: Annotated[Entries[FieldPath], BeforeValidator(_by_name, json_schema_input_type=_NAMED)] = Field(
+        {},
+        description="With `format: rated`: names of the ratings of a single answer, with the path of each:"
+        " `{helpfulness: annotations.helpfulness}`, or a list of names that are paths: `[helpfulness, verbosity]`. An"
+        " answer may lack some of them. By default there is one, `label`: the label or the score of the row.",
+    )
+    scale: list[Number] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="With `format: rated`: lowest and highest value of the ratings, `[1, 5]`, which become 0 and 1, so"
+        " that ratings on different scales can be mixed. By default they stay as they are, and must be on one scale.",
+    )
     join: Entries[JoinSettings] = Field(
         {}, description="Ids in a row, by path, to replace by values of another dataset, see below."
     )
@@ -161,6 +191,12 @@ class FormatSettings(Settings):
         description="Subset under which the pairs are reported; by default the subset given in the row, else the name"
         " of the dataset.",
     )
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether rows are single answers with ratings instead of pairs."""
+        return self.format == "rated" or bool(self.ratings)
+
     share: list[Annotated[Number, Field(ge=0, le=1)]] = Field(
         [0, 1],
         min_length=2,

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
 from rewardline.core.artifacts import MANIFEST, damaged
+from rewardline.core.hashing import canonical
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import (
     Hashes,
@@ -40,7 +41,7 @@ from rewardline.data.pairs.identity import (
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
 from rewardline.data.parquet import characters_in, read_array
-from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, PAIR_SCHEMA, Candidate, Message, Pair
+from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, PAIR_SCHEMA, Candidate, Message, Pair, Rating
 from rewardline.data.turns import INSTRUCTING
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
@@ -211,12 +212,13 @@ def pair_of(candidate: Candidate, dataset_weight: float) -> Pair:
         rejected_source=candidate.rejected_source,
         place=candidate.place,
         native=candidate.native,
+        ratings=candidate.ratings,
     )
 
 
 def pairs_of(candidates: pa.Table, dataset_weights: Mapping[str, float]) -> pa.Table:
     """Candidates as the pairs that `pair_of` gives, by the weights of datasets, 1 for others."""
-    texts = [candidates[name].to_pylist() for name in ("prompt", "chosen", "rejected", "native")]
+    texts = [candidates[name].to_pylist() for name in ("prompt", "chosen", "rejected", "native", "ratings")]
     factors = [max(1.0, dataset_weights.get(name, 1.0)) for name in candidates["dataset"].to_pylist()]
     new = {
         "pair_id": pa.array(list(map(_pair_id, *texts)), pa.string()),
@@ -230,11 +232,12 @@ def pairs_of(candidates: pa.Table, dataset_weights: Mapping[str, float]) -> pa.T
 
 def pair_id(candidate: Candidate) -> str:
     """A stable hash of the pair's content."""
-    return _pair_id(candidate.prompt, candidate.chosen, candidate.rejected, candidate.native)
+    return _pair_id(candidate.prompt, candidate.chosen, candidate.rejected, candidate.native, candidate.ratings)
 
 
-def _pair_id(prompt: str, chosen: str, rejected: str, native: str | None) -> str:
-    return stable_hash(prompt, chosen, rejected, *(() if native is None else (native,)))
+def _pair_id(prompt: str, chosen: str, rejected: str, native: str | None, ratings: list[Rating] | None) -> str:
+    others = (*(() if native is None else (native,)), *(() if ratings is None else (canonical(ratings),)))
+    return stable_hash(prompt, chosen, rejected, *others)
 
 
 def canonical_prompt(prompt: Sequence[Message]) -> str:

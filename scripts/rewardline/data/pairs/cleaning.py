@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rewardline.core.hashing import canonical
 from rewardline.core.progress import progress
 from rewardline.data.pairs.candidates import (
     CandidateReader,
@@ -209,8 +210,13 @@ def _without_conflicts(pairs: list[Candidate], normal: Mapping[str, str], result
 
 
 def _key(pair: Candidate, normal: Mapping[str, str]) -> tuple[str, ...]:
-    """The key of equal pairs of a prompt: chosen and rejected, with a third entry for a tie."""
+    """The key of equal pairs of a prompt: chosen and rejected, with a third entry for a tie.
+
+    Of single answers, which contradict nothing, it has four entries.
+    """
     chosen, rejected = normal[pair.chosen], normal[pair.rejected]
+    if pair.ratings is not None:  # raters may disagree about an answer
+        return "answer", chosen, packed_inputs(pair.native), canonical(pair.ratings)
     if chosen == rejected:  # they differ only in what normalization removes
         chosen, rejected = pair.chosen, pair.rejected
     if inputs := packed_inputs(pair.native):  # with other tools, it is another pair
@@ -223,8 +229,8 @@ def _without_near_duplicates(
 ) -> list[Candidate]:
     """Leave out a pair if an earlier one is nearly the same in prompt, chosen and rejected; both if one is reversed.
 
-    A pair whose two answers are that similar to each other is kept, since the small difference is what matters; so is
-    a tie.
+    A pair whose two answers are that similar to each other is kept, since the small difference is what matters; so are
+    ties, and single answers.
     """
     if len(pairs) < 2:
         return pairs
@@ -232,7 +238,7 @@ def _without_near_duplicates(
     compared: list[int] = []
     left_out: set[int] = set()
     for number, pair in enumerate(pairs):
-        if pair.confidence == 0.5 or comparison.is_similar(pair.chosen, pair.rejected):
+        if pair.ratings is not None or pair.confidence == 0.5 or comparison.is_similar(pair.chosen, pair.rejected):
             continue
         recent = compared[-MOST_COMPARED:]
         if (equal := comparison.find(number, recent)) is not None:

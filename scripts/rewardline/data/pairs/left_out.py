@@ -90,11 +90,17 @@ class PairsAccount(Manifest):
     rejects: dict[str, int]
     pair_rejects: dict[str, int]
     by_dataset: dict[str, DatasetCounts]
+    answers: dict[str, int] = Field({}, exclude_if=lambda answers: not answers)
+    """How many of `train` and `eval` are single answers with ratings, by split."""
     held_out: HeldOut = HeldOut()
 
     def lines(self) -> list[str]:
         """What became of the rows, what was lost and what the settings left out, in a few lines."""
-        pairs = f"{self.train:,} training and {self.eval:,} held-out pairs" if self.train else f"{self.eval:,} pairs"
+        what = "pairs" if sum(self.answers.values()) < self.train + self.eval else "rated answers"
+        pairs = f"{self.train:,} training and {self.eval:,} held-out {what}" if self.train else f"{self.eval:,} {what}"
+        if self.answers and what == "pairs":
+            numbers = f"{self.answers.get('train', 0):,} and {self.answers.get('eval', 0):,}"
+            pairs = pairs.replace("pairs", f"pairs and rated answers ({numbers} of them rated answers)")
         split = ""
         if self.train and self.held_out.of:
             share = self.held_out.prompts / self.held_out.of
@@ -119,6 +125,7 @@ class SplitCounts(BaseModel):
 
     pairs_in: int = 0
     pairs: int = 0
+    answers: int = 0
 
 
 class TokensAccount(Manifest):
@@ -136,7 +143,7 @@ class TokensAccount(Manifest):
         if self.dropped:
             loss = Loss(self.dropped, sum(split.pairs_in for split in self.splits.values()), "pairs")
             lines.append(f"{mixture}: lost as tokens of {model} {loss}")
-        pairs = f"of {sum(split.pairs for split in self.splits.values()):,} pairs"
+        pairs = f"of {sum(split.pairs + split.answers for split in self.splits.values()):,} pairs"
         if self.truncated_pairs:
             cut = f"the prompts of {self.truncated_pairs:,} {pairs} are cut to max_length"
             lines.append(f"{mixture}: as tokens of {model}, {cut}")

@@ -6,18 +6,19 @@ from dataclasses import dataclass, field, fields
 from typing import Self
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from rewardline.core.artifacts import Manifest
 from rewardline.data.pairs.left_out import DatasetCounts, HeldOut, PairsAccount
 from rewardline.data.parquet import PartEntry, count_rows
+from rewardline.data.ratings import RatingRange
 from rewardline.data.schema import Pair, RejectedRow
 
 STATISTICS = "stats.json"
 """Name of the file of `MixtureStatistics`."""
 
 _WHITE = bytes(ord(" ") if code < 128 and chr(code).isspace() else code for code in range(256))
-_COUNTED = "prompt_id", "subset", "dataset", "chosen", "rejected", "confidence"  # columns
+_COUNTED = "prompt_id", "subset", "dataset", "chosen", "rejected", "confidence", "ratings"  # columns
 REMARKS_SHOWN = 8
 """Remarks on a dataset in the final summary; its logs have all, which differ in numbers between many files."""
 
@@ -39,6 +40,8 @@ class CandidatesManifest(Manifest):
     """Rows that lost a part, by what it is."""
     remarks: list[str]
     """What the user should know of how the first rows are read, a sentence each."""
+    ratings: dict[str, dict[str, RatingRange]] = Field({}, exclude_if=lambda ratings: not ratings)
+    """Of single answers: the values of each rating, by name and file."""
     reject_examples: list[RejectedRow]
 
 
@@ -82,6 +85,8 @@ class PairCounts:
     """By split."""
     subsets: Counter[str] = field(default_factory=Counter)
     datasets: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+    """Single answers with ratings, by split, which are no pairs."""
     answer_words: Counter[str] = field(default_factory=Counter)
     """Answers with fewer words than a power of two, and not fewer than the one before, by that power."""
 
@@ -103,14 +108,24 @@ class PairCounts:
         chosen: Sequence[str],
         rejected: Sequence[str],
         confidences: Sequence[float],
+        ratings: Sequence[object],
     ) -> None:
         if not prompts:
             return
-        self.pairs += len(prompts)
         self.prompts[split] += len(set(prompts))
         self.subsets.update(subsets)
         self.datasets.update(datasets)
         self.soft_labels += sum(confidence < 1 for confidence in confidences)
+        single = [text for text, rating in zip(chosen, ratings, strict=True) if rating is not None]
+        for bits, answers in Counter(map(int.bit_length, map(count_words, single))).items():
+            self.answer_words[str(1 << bits)] += answers
+        if single:
+            self.answers[split] += len(single)
+            chosen, rejected = (
+                [text for text, rating in zip(side, ratings, strict=True) if rating is None]
+                for side in (chosen, rejected)
+            )
+        self.pairs += len(chosen)
         words, of_rejected = (list(map(count_words, texts)) for texts in (chosen, rejected))
         self.chosen_words += sum(words)
         self.rejected_words += sum(of_rejected)
@@ -183,6 +198,7 @@ class MixtureStatistics(PairsAccount):
             soft_labels=counts.soft_labels,
             chosen_words_mean=round(counts.chosen_words / pairs, 2),
             rejected_words_mean=round(counts.rejected_words / pairs, 2),
+            answers=dict(sorted(counts.answers.items())),
             answer_words={key: counts.answer_words[key] for key in sorted(counts.answer_words, key=int)},
             longer_wins=round(counts.longer_wins_twice / 2 / pairs, 4),
             similar_prompts=similar_prompts,

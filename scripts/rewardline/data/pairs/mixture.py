@@ -20,6 +20,7 @@ from rewardline.data.pairs.outcomes import total
 from rewardline.data.pairs.rejects import join_examples, join_rejects
 from rewardline.data.pairs.settings import PairsSettings
 from rewardline.data.parquet import PartEntry, join_parts
+from rewardline.data.ratings import check_scales
 
 log = logging.getLogger(__name__)
 _ONE_PROMPT = (
@@ -72,6 +73,7 @@ def build(
                 "rejects": added(rows.left_out[dataset], converted.rejects),
             }
         )
+    check_scales([(part.dataset, part.ratings) for part in candidates])
     examples = [*(part.reject_examples for part in candidates), *(shard.reject_examples for _, shard in cleaned)]
     stats = MixtureStatistics.of(
         name,

@@ -101,10 +101,15 @@ def check_members(models: Sequence[Path], facts: Sequence[RunFacts]) -> None:
                 one.tokenization.get("chat_template") == facts[0].tokenization.get("chat_template"),
             ),
             ("heads (training.score)", one.training.score == facts[0].training.score),
+            ("attributes (training.objective)", _attributes(model) == _attributes(models[0])),
             ("normalizations (training.normalize)", one.training.normalize == facts[0].training.normalize),
         ):
             if not same:
                 raise UserError(f"{models[0]} and {model} have different {what}: the mean of their weights is no model")
+
+
+def _attributes(model: Path) -> object:
+    return read_json(model / "config.json").get(KEY, {}).get("attributes")
 
 
 def mean_weights(paths: Sequence[Path]) -> Iterator[tuple[str, Tensor]]:
@@ -143,8 +148,8 @@ def _normalized(folder: Path, tokens: Path, into_weights: bool, trust: bool) -> 
     model = RewardModel(loaded.to(device), raw=True, max_length=data.manifest.max_length)
     count, total, squares = 0, 0.0, 0.0
     comparisons = (data[index] for index in range(len(data)))
-    for _, scores in score_comparisons(model, comparisons, device=device, pad_id=int(loaded.config.pad_token_id)):
-        wide = scores.astype("float64")
+    for _, outputs in score_comparisons(model, comparisons, device=device, pad_id=int(loaded.config.pad_token_id)):
+        wide = (outputs if outputs.ndim == 1 else outputs[:, 0]).astype("float64")
         count, total, squares = count + len(wide), total + float(wide.sum()), squares + float((wide**2).sum())
     entry = normalize(loaded, moments(count, total, squares), into_weights)
     if into_weights:

@@ -55,7 +55,7 @@ def audit_labels(settings: AuditSettings, scores: Sequence[Path], pairs: Path, o
     probability, share = wrong_labels(margin)
     labels = labels.append_column("margin", pa.array(margin)).append_column("probability", pa.array(probability))
     order = np.lexsort((labels["pair_id"].to_numpy(zero_copy_only=False), -probability))
-    total = sum(1 for _ in read_rows(pairs, ["pair_id"]))
+    total = sum(row["ratings"] is None for row in read_rows(pairs, ["ratings"]))
     with atomic_folder(output) as out:
         pq.write_table(labels.take(pa.array(order)), out / LABELS, compression="zstd")
         suspects, _ = find_suspects(_preferences(labels, margin), pairs, settings.audit, settings.mixture)

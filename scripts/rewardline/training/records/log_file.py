@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 class StepLine:
     """An optimizer step: means over its pairs, and counts.
 
+    `loss`: also over its single answers with ratings, of which there are `answers` with a mean of `answer_loss`; what
+    is of pairs alone is None in a step without any.
+
     `grad_norm`: that before clipping, None where it is not known; `tokens`: those of chosen and rejected in full,
     `computed_tokens`: those without repetitions of a shared prefix; `router_loss`: None without such a loss.
     """
@@ -26,10 +29,10 @@ class StepLine:
     step: int
     epoch: float
     loss: float
-    accuracy: float
-    chosen_mean: float
-    rejected_mean: float
-    score_std: float
+    accuracy: float | None
+    chosen_mean: float | None
+    rejected_mean: float | None
+    score_std: float | None
     learning_rate: float
     grad_norm: float | None
     pairs: int
@@ -37,16 +40,18 @@ class StepLine:
     computed_tokens: int
     tokens_per_second: float
     router_loss: float | None = None
+    answers: int | None = None
+    answer_loss: float | None = None
 
 
 @dataclass(frozen=True)
 class SetFigures:
-    """Means over the pairs of an evaluation set."""
+    """Means over the pairs of an evaluation set, None where it has none; the loss also over its single answers."""
 
     loss: float
-    accuracy: float
-    chosen_mean: float
-    rejected_mean: float
+    accuracy: float | None
+    chosen_mean: float | None
+    rejected_mean: float | None
     pairs: int
 
 
@@ -131,7 +136,7 @@ class LogFile:
 
 def _text(line: LogLine) -> str:
     values = asdict(line)
-    for name in ("eval_sets", "router_loss"):
+    for name in ("eval_sets", "router_loss", "answers", "answer_loss"):
         if not values.get(name):
             values.pop(name, None)
     return json.dumps(values) + "\n"

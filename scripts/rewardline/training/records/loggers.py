@@ -118,7 +118,7 @@ class Curves:
         values: dict[str, float] = {}
         numbers = asdict(line)
         for set_name, figures in numbers.pop("eval_sets", {}).items():
-            values |= {f"eval/{set_name}/{name}": value for name, value in figures.items()}
+            values |= {f"eval/{set_name}/{name}": value for name, value in figures.items() if value is not None}
         for name, value in numbers.items():
             if name != "step" and value is not None:
                 group, short = ("eval", name[5:]) if name.startswith("eval_") else ("train", name)

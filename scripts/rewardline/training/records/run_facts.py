@@ -42,6 +42,8 @@ class RunFacts(Manifest):
         average: the runs of whose weights those of the model are the mean; `steps`, `pairs`, `tokens` and `seconds`
             are then sums over them, and all else that differs is that of the first.
         steps, exported_step: optimizer steps that were taken, and the step whose weights the model has.
+        attributes: the outputs of a model with several, as config.json has them.
+        targets: what the ratings of single answers were compared with; None without an objective.
         diverged: why and at which step training diverged, as a cell of a sweep may: the model then has no weights.
         eliminated_at: the step after which successive halving ended the training; None for a complete one.
         pairs, tokens, seconds: sums over the steps; tokens of chosen and rejected in full.
@@ -69,6 +71,9 @@ class RunFacts(Manifest):
     parameters: int
     trained_parameters: int
     train_pairs: int
+    train_answers: int = Field(0, exclude_if=lambda answers: not answers)
+    attributes: list[JsonObject] = Field([], exclude_if=lambda attributes: not attributes)
+    targets: JsonObject | None = Field(None, exclude_if=lambda targets: targets is None)
     steps: int
     exported_step: int
     diverged: str | None = None

@@ -5,6 +5,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -73,7 +74,9 @@ def damaged(row: Row, chance: random.Random) -> Any:
 
 def sound(pair: PreferencePair, ties: bool) -> None:
     assert pair.chosen == pair.chosen.strip() != pair.rejected == pair.rejected.strip()
-    assert pair.chosen and pair.rejected and pair.prompt and pair.prompt[-1]["role"] != "assistant"
+    assert pair.chosen and pair.prompt and pair.prompt[-1]["role"] != "assistant"
+    assert bool(pair.rejected) == (pair.ratings is None)
+    assert all(isfinite(value) for _, value in pair.ratings or ())
     assert all(turn["content"] for turn in pair.prompt)
     assert pair.margin is None or 0 <= pair.margin < float("inf")
     assert 0 < pair.weight < float("inf")

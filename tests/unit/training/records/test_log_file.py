@@ -20,15 +20,17 @@ def line(step: int, loss: float = 0.5) -> LogLine:
 def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
     sets = {"rb2": SetFigures(0.6, 0.75, 0.5, -0.5, 256)}
     evaluations = [EvalLine(1, 0.1, 0.7, 0.5, 0.1, 0.2, 512), EvalLine(2, 0.1, None, None, None, None, 0, sets)]
-    lines = [line(1, 0.1 + 0.2), *evaluations, line(2, float("inf"))]
+    of_answers = replace(STEP_LINE, step=3, answers=8, answer_loss=0.5, accuracy=None, pairs=0)
+    lines = [line(1, 0.1 + 0.2), *evaluations, line(2, float("inf")), of_answers]
     log = LogFile(tmp_path / "log.jsonl", 0)
     for one in lines:
         log.write(one)
     log.close()
     assert list(read_log(tmp_path / "log.jsonl")) == list(read_unfinished_log(tmp_path / "log.jsonl")) == lines
     first = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
-    assert {**first, "router_loss": None} == asdict(STEP_LINE) | {"loss": 0.1 + 0.2}
-    assert "router_loss" not in first
+    left_out = {"router_loss": None, "answers": None, "answer_loss": None}
+    assert first | left_out == asdict(STEP_LINE) | {"loss": 0.1 + 0.2}
+    assert not first.keys() & left_out.keys()
 
 
 def test_the_log_resumes_after_the_step_of_the_checkpoint(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
         normalization=NormalizationFacts(mean=0.1, std=0.3, folded=True, mean_left=1 / 3),
         continued=[Resumption(step=3, world_size=2, zero_stage=1)],
         final={"loss": 0.1 + 0.2},
+        train_answers=2,
+        targets={"type": "binary"},
+        attributes=[{"name": "a"}],
         model_flops=1e20 / 3,
     )
     write_json(tmp_path / "run.json", facts.as_json())

@@ -50,7 +50,7 @@ def build(
     rows, donor = 0, None
     for of_prompt in read_prompts(pairs, "train"):
         known, added = {pair.pair_id for pair in of_prompt}, []
-        for pair in of_prompt:
+        for pair in (one for one in of_prompt if one.ratings is None):
             for drawn in _drawn(name, settings, pair, donor):
                 rows += 1
                 if drawn.pair is not None and drawn.pair.pair_id not in known:

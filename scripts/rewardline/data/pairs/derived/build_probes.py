@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 def draw(pairs: Path, count: int, seed: int) -> Iterator[Pair]:
     """The first pair of each of `count` prompts of the eval split, drawn by the seed, in the order of the split."""
-    ids = {str(row["prompt_id"]) for row in read_rows(pairs / "eval", ["prompt_id"])}
+    rows = read_rows(pairs / "eval", ["prompt_id", "ratings"])
+    ids = {str(row["prompt_id"]) for row in rows if row["ratings"] is None}
     drawn = set(heapq.nsmallest(count, ids, key=lambda name: unit_interval_hash(f"probes {seed}", int(name, 16))))
     for pair in read_typed_rows(pairs / "eval", Pair):
-        if pair.prompt_id in drawn:
+        if pair.prompt_id in drawn and pair.ratings is None:
             drawn.remove(pair.prompt_id)
             yield pair
 

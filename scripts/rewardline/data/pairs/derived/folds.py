@@ -37,7 +37,7 @@ def build(
         sizes[fold] += 1
         if fold != settings.number:
             writer.add("train", of_prompt)
-        elif labelled := [pair for pair in of_prompt if pair.confidence > 0.5]:
+        elif labelled := [pair for pair in of_prompt if pair.confidence > 0.5 and pair.ratings is None]:
             writer.add("eval", labelled)
     few = min(range(settings.folds), key=lambda fold: sizes[fold])
     if sizes[few] < LEAST_PROMPTS:
