@@ -261,6 +261,7 @@ def test_ordinal_labels_and_pairs_train_one_score_and_a_killed_run_resumes_exact
     assert whole["score.weight"].shape[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "options"),
     [(TWO, {"zero_stage": 3}), ((), {"zero_stage": 2, "lora": {"rank": 4}}), ((), {"batching": "padded"})],
