@@ -15,7 +15,6 @@ pytestmark = pytest.mark.slurm
 MACHINES = {
     "nodes": 2,
     "tasks": 2,
-    "processes": 2,
     "mpi": "'srun'",
     "launcher": "f'srun --nodes=2 --ntasks=2 --cpus-per-task={threads} --kill-on-bad-exit=1'",
 }
@@ -35,20 +34,23 @@ def test_pipeline_gives_the_results_of_a_local_run(cluster: Cluster, local_run: 
     assert sorted(rules) == sorted(f"rule_{name}" for name in heavy)
 
 
-@pytest.mark.parametrize("zero_stage", [3, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("zero_stage", "processes"),
+    [(3, 1), pytest.param(3, 2, marks=pytest.mark.slow), pytest.param(2, 2, marks=pytest.mark.slow)],
+)
 def test_training_over_two_nodes_goes_on_when_one_of_them_fails(
-    project: ClusterProject, cluster: Cluster, zero_stage: int
+    project: ClusterProject, cluster: Cluster, zero_stage: int, processes: int
 ) -> None:
+    """With so many processes on each node."""
     run = {"mixture": "demo", "model": "tiny", "training": {"zero_stage": zero_stage, "checkpoint_every": 1}}
     project.overlay({**TINY, "runs": {"wide": run}})
     target = "results/models/wide/run.json"
     alone = Project.at(project.folder)
-    processes = ["--set-resources", "train:processes=4"]
-    alone.run(target, "--cores", "2", *processes, "--configfile", OVERLAY)
+    alone.run(target, "--cores", "2", "--set-resources", f"train:processes={2 * processes}", "--configfile", OVERLAY)
     expected = contents(project.folder / "results" / "models")
     for name in ("models", "checkpoints"):
         (project.folder / "results" / name).rename(project.folder / name)
-    project.site(**{"set-resources": {"train": MACHINES}})
+    project.site(**{"set-resources": {"train": {**MACHINES, "processes": processes}}})
     process = project.start(target, "--configfile", OVERLAY)
     project.freeze()
     cluster.stop_node("node2")
