@@ -93,10 +93,10 @@ AFTER = {
     },
     "evaluate_ensemble": {"export_ensemble", "summarize", "compare", "plot"},
     "export_ensemble": set(),
-    "average_weights": {"evaluate", "evaluation_card"},
+    "average_weights": {"score_benchmark", "evaluate", "evaluation_card"},
     "compare": {"plot"},
     "summarize": {"plot"},
-    "select_model": {"plot"},
+    "select_model": {"score_rows", "plot"},
     "evaluation_card": {"select_model"},
     "track": set(),
     "plot": {"gate"},
@@ -385,9 +385,11 @@ def row_of(key: str) -> set[str]:
     if key.startswith(("benchmarks.", "runs.")):
         after -= {"index_joins"} - named  # no dataset joins a benchmark
     if named == {"average_weights"}:  # no ensemble and no choice is made of averages
-        after -= {"evaluate_ensemble", "export_ensemble", "select_model", "track"}
+        after -= {"evaluate_ensemble", "export_ensemble", "select_model", "track", "score_rows", "collect_scores"}
     if "build_probes" in named:  # no training reads probes
         after -= {"train_rung", "halve", "train"} - named
+    if named == {"build_probes"}:  # which makes no model
+        after -= {"average_weights", "export_ensemble"}
     if key.startswith("scoring."):  # no training reads what is scored
         after &= {*named, "download", "download_file", "score_rows", "collect_scores", "plot", "gate"}
     if key.startswith("evaluation."):  # folds are evaluated too, and a mixture is made of that
