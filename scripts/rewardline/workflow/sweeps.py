@@ -85,10 +85,13 @@ def cells(name: str, grid: Grid, values: Mapping[str, Sequence[JsonValue]]) -> I
 
 
 def _cell_id(name: str, keys: Sequence[str], texts: Sequence[str]) -> str:
-    """`<name>-<key>=<value>,...` with the last part of each key, or its short name; safe as the name of a folder."""
+    """`<name>-<key>=<value>_...` with the last part of each key, or its short name; safe as the name of a folder.
+
+    It has no comma, at which Snakemake would split it where jobs run on a cluster.
+    """
     last = [key.rpartition(".")[2] for key in keys]
     labels = [SHORT.get(short, short) if last.count(short) == 1 else key for key, short in zip(keys, last, strict=True)]
-    result = f"{name}-{','.join(f'{label}={text}' for label, text in zip(labels, texts, strict=True))}"
+    result = f"{name}-{'_'.join(f'{label}={text}' for label, text in zip(labels, texts, strict=True))}"
     return result if len(result) <= LONGEST_ID else f"{result[: LONGEST_ID - 17]}-{digest(result)}"
 
 

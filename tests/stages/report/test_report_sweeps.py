@@ -32,7 +32,7 @@ CURVE = {
 def results(tmp_path: Path) -> Results:
     results = Results(tmp_path)
     for rate, loss, decay in product((1e-5, 5e-5), ("pairwise", "kwise"), (0.0, 0.1)):
-        run = f"s-lr={rate},loss={loss},weight_decay={decay}"
+        run = f"s-lr={rate}_loss={loss}_weight_decay={decay}"
         results.eval(run, subsets=())
         results.model(run, sweep="s", training={"learning_rate": rate, "loss": loss, "weight_decay": decay})
     return results

@@ -192,7 +192,7 @@ def test_final_summary_fits_on_a_screen_whatever_the_number_of_runs(tmp_path: Pa
 
 def test_all_that_a_large_sweep_has_to_say_fits_on_a_screen(tmp_path: Path) -> None:
     """100 runs on two benchmarks, half eliminated, a tenth diverged, with a choice, rungs and much lost data."""
-    names = [f"sweep-lr={k}e-05,loss=kwise,weight_decay={k % 7}" for k in range(100)]
+    names = [f"sweep-lr={k}e-05_loss=kwise_weight_decay={k % 7}" for k in range(100)]
     reason = "the loss is not finite at step 31"
     paths = []
     for k, (name, benchmark) in enumerate(product(names, ("eval", "other"))):
@@ -229,7 +229,7 @@ def test_all_that_a_large_sweep_has_to_say_fits_on_a_screen(tmp_path: Path) -> N
     ]
     height = SCREEN - sum(text.count("\n") + 2 for text in others)
     text = final_summary(paths, comparisons=tmp_path / "comparisons.json", height=height)
-    assert "sweep-lr=0e-05,loss=kwise,weight_decay=0 is left out" in " ".join(text.split())
+    assert "sweep-lr=0e-05_loss=kwise_weight_decay=0 is left out" in " ".join(text.split())
     assert len("\n\n".join([text, *others]).splitlines()) <= SCREEN + 2
     assert max(map(len, text.splitlines())) <= 100
 

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from snakemake.target_jobs import parse_target_jobs_cli_args
+from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target_jobs_cli_args
 
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import ConfigError, resolve
@@ -38,7 +40,7 @@ def test_cells_are_runs_with_their_values_and_all_seeds() -> None:
     )
     table = {run.run_id: run for run in run_table(result)}
     assert len(table) == 8
-    run = table["s-lr=5e-05,loss=kwise-seed1"]
+    run = table["s-lr=5e-05_loss=kwise-seed1"]
     training = train_settings(result, run).training
     assert (training.learning_rate, training.loss, training.epochs, run.seed) == (5e-5, "kwise", 2, 1)
     assert (run.sweep, train_settings(result, run).sweep) == ("s", "s")
@@ -48,7 +50,7 @@ def test_cells_are_runs_with_their_values_and_all_seeds() -> None:
 
 def test_the_grid_may_have_what_the_run_lacks_and_keys_within_keys() -> None:
     assert ids({"mixture": ["m", "n"], "model": ["x", "y"]}, mixture=None, model=None) == [
-        "s-mixture=m,model=x", "s-mixture=m,model=y", "s-mixture=n,model=x", "s-mixture=n,model=y",
+        "s-mixture=m_model=x", "s-mixture=m_model=y", "s-mixture=n_model=x", "s-mixture=n_model=y",
     ]  # fmt: skip
     result = config({"training.lora.rank": [4, 8], "training.lora": [{"alpha": 8}, {"alpha": 16}]})
     loras = [entry.training.lora for entry in result.runs.values()]
@@ -58,9 +60,16 @@ def test_the_grid_may_have_what_the_run_lacks_and_keys_within_keys() -> None:
 def test_names_do_not_depend_on_the_order_of_keys_or_on_added_values() -> None:
     grid = {**RATES, "training.betas": [[0.9, 0.95], [0.9, 0.99]]}
     first = ids(grid)
-    assert first[0] == "s-betas=0.9-0.95,lr=1e-05"
+    assert first[0] == "s-betas=0.9-0.95_lr=1e-05"
     assert ids(dict(reversed(grid.items()))) == first
     assert set(ids({**grid, "training.learning_rate": [1e-3, 5e-5, 1e-5]})) > set(first)
+
+
+def test_snakemake_hands_the_names_of_cells_to_jobs_on_a_cluster_as_they_are() -> None:
+    for name in ids({**RATES, "training.betas": [[0.9, 0.95]], "training.loss": ["kwise"]}, seeds=[0, 1]):
+        wildcards = {"run": name, "rung": "0"}
+        arguments = encode_target_jobs_cli_args([TargetSpec("train", wildcards)])
+        assert parse_target_jobs_cli_args(arguments) == [TargetSpec("train", wildcards)]
 
 
 def test_a_sample_is_of_the_asked_size_and_grows() -> None:
@@ -85,7 +94,7 @@ def test_fractions_of_a_mixture_make_a_sweep_of_every_run_on_it() -> None:
     result = resolve(raw)
     assert sorted(result.runs) == [
         *("other", "own", "plain-fraction=0.25", "plain-fraction=1.0"),
-        *(f"swept-fraction={share},warmup={steps}" for share in (0.25, 1.0) for steps in (1.0, 2.0)),
+        *(f"swept-fraction={share}_warmup={steps}" for share in (0.25, 1.0) for steps in (1.0, 2.0)),
     ]
     settings = {run.run_id: train_settings(result, run) for run in run_table(result)}
     assert settings["plain-fraction=0.25"].fraction == 0.25 and settings["own"].fraction == 0.5
