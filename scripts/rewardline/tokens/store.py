@@ -319,7 +319,7 @@ class TokenDataset:
         """The values of each rating, by name: float64 [as many as there are]."""
         if not self._is_rated:
             return {}
-        answers = pc.list_flatten(self._rows["answers"].take(self._places))
+        answers = pc.list_flatten(self._column("answers"))
         ratings = pc.list_flatten(pc.struct_field(answers, "ratings"))
         names, values = (pc.struct_field(ratings, name) for name in ("name", "value"))
         return {name: values.filter(pc.equal(names, name)).to_numpy() for name in sorted(names.unique().to_pylist())}
@@ -327,7 +327,7 @@ class TokenDataset:
     @property
     def prompt_ids(self) -> pa.Array:
         """The id of each comparison's prompt: strings [N]."""
-        return self._rows["prompt_id"].take(self._places).combine_chunks()
+        return self._column("prompt_id").combine_chunks()
 
     @property
     def tokens(self) -> Lengths:
@@ -359,14 +359,19 @@ class TokenDataset:
 
     def answer_lengths(self) -> "AnswerLengths":
         """How long the answers of every pair are, in order."""
-        rows = self._rows.take(self._places) if len(self) < len(self._rows) else self._rows
-        pairs = pc.list_flatten(rows["pairs"])[: self.pairs]  # none in `without_pairs`
-        before = self.prefix_lengths - rows["answer_start"].to_numpy()  # of the prefix, what is part of the answers
+        pairs = pc.list_flatten(self._column("pairs"))[: self.pairs]  # none in `without_pairs`
+        before = (
+            self.prefix_lengths - self._column("answer_start").to_numpy()
+        )  # of the prefix, what is part of the answers
         lengths = self.tail_lengths + np.repeat(before, self.tail_counts)
         first = np.repeat(np.cumsum(self.tail_counts) - self.tail_counts, self.pair_counts)
         sides = (first + pc.struct_field(pairs, side).to_numpy() for side in ("chosen", "rejected"))
         shares = (pc.struct_field(pairs, name).to_numpy() for name in ("weight", "confidence"))
         return AnswerLengths(*(lengths[side] for side in sides), *shares)
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        """A column of the comparisons that are used."""
+        return self._rows[name].take(self._places) if len(self) < len(self._rows) else self._rows[name]
 
     def _answers(self, index: int) -> list[RatedAnswer]:
         return [RatedAnswer(**answer) for answer in self._rows["answers"][index].as_py() or ()]
@@ -379,8 +384,7 @@ class TokenDataset:
         weights, shares = [], []
         for name, counts in (("pairs", self.pair_counts), ("answers", self.answer_counts)):
             if counts.sum():
-                rows = self._rows[name].take(self._places) if len(self) < len(self._rows) else self._rows[name]
-                weights.append(pc.struct_field(pc.list_flatten(rows), "weight").to_numpy())
+                weights.append(pc.struct_field(pc.list_flatten(self._column(name)), "weight").to_numpy())
                 shares.append(1 / np.repeat(self.example_counts, counts) if by_prompt else np.ones(len(weights[-1])))
         return float(np.average(np.concatenate(weights), weights=np.concatenate(shares))) if weights else 1.0
 

@@ -6,7 +6,6 @@ All processes score it together: every process must call each function.
 from collections.abc import Iterable, Iterator
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from deepspeed import DeepSpeedEngine
 from torch import Tensor
 
@@ -14,12 +13,12 @@ from rewardline.model.batch import Batch
 from rewardline.model.normalization import Normalization, moments
 from rewardline.tokens.store import TokenDataset
 from rewardline.training.batching import MicroBatchLoader, Piece
-from rewardline.training.loss import Sums, batch_loss, batch_sums, pair_losses
+from rewardline.training.loss import Sums, batch_loss, batch_sums, fit_logistic, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 
 FIT_PAIRS = 4096
 """Training pairs that weights of attributes are fitted on, about."""
-NEWTON_STEPS, TOLERANCE, RIDGE = 25, 1e-9, 1e-4
+RIDGE = 1e-4
 
 
 def sample(data: TokenDataset, pairs: int) -> range:
@@ -51,8 +50,7 @@ def score_moments(engine: DeepSpeedEngine, loader: MicroBatchLoader) -> Normaliz
 def fit_weights(engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: Iterable[int]) -> list[float]:
     """The weights of the attributes whose sum tells best which answers of some pairs are chosen.
 
-    Logistic regression of the differences of the attributes between chosen and rejected, without an intercept, by
-    Newton's method; a penalty of `RIDGE` times the sum of squares, for each pair, keeps the weights finite.
+    Logistic regression of the differences of the attributes between chosen and rejected, see `fit_logistic`.
     """
     differences, weights, confidences = [], [], []
     for output, batch in _outputs(engine, loader, comparisons):
@@ -63,25 +61,7 @@ def fit_weights(engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: 
     none = torch.zeros(0, dtype=torch.float64, device=loader.device)
     x = torch.cat([none.new_zeros(0, count), *differences])
     weight, target = torch.cat([none, *weights]), torch.cat([none, *confidences])
-    penalty = RIDGE * float(sum_over_processes(weight.sum()))
-    fitted = x.new_zeros(count)
-
-    def loss(of: Tensor) -> float:
-        z = x @ of
-        total = sum_over_processes((weight * (F.softplus(-z) + (1 - target) * z)).sum())
-        return float(total + penalty / 2 * of.square().sum())
-
-    for _ in range(NEWTON_STEPS):
-        probability = torch.sigmoid(x @ fitted)
-        gradient = x.T @ (weight * (probability - target))
-        curvature = (x * (weight * probability * (1 - probability))[:, None]).T @ x
-        gradient, curvature = sum_over_processes(gradient), sum_over_processes(curvature)
-        change = torch.linalg.solve(
-            curvature + penalty * torch.eye(count, dtype=x.dtype, device=x.device), gradient + penalty * fitted
-        )
-        while change.abs().max() > TOLERANCE and loss(fitted - change) > loss(fitted):
-            change = change / 2  # a full step may go too far where pairs are wrong by much
-        fitted = fitted - change
+    fitted = fit_logistic(x, weight, target, RIDGE, sum_over_processes)
     result: list[float] = fitted.tolist()
     return result
 

@@ -7,12 +7,12 @@ no longer left for the model to learn. This is training on the residual of a mod
 length-controlled win rates (Dubois et al. 2024, arXiv 2404.04475), with the logarithm in place of a bounded function.
 """
 
-import math
-
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from rewardline.tokens.store import TokenDataset
+from rewardline.training.loss import fit_logistic
 
 Values = npt.NDArray[np.float64]
 PRIOR = 1e-3
@@ -26,29 +26,14 @@ def length_coefficient(data: TokenDataset) -> float:
 
 
 def fit(leads: Values, weights: Values, confidences: Values) -> float:
-    """The b that minimizes the weighted mean of -p log sigmoid(b x) - (1 - p) log sigmoid(-b x), plus `PRIOR` b^2 / 2.
-
-    Newton's method in one dimension, where the function is convex; its steps are halved until the gradient shrinks.
+    """The coefficient of `fit_logistic`; 0 without any pair that counts.
 
     Args:
-        leads, weights, confidences: x, the weight and p of each pair, float64 [P].
+        leads, weights, confidences: x, the weight and the target of each pair, float64 [P].
     """
-    if not len(leads) or not weights.sum():
+    if not weights.sum():
         return 0.0
-    shares = weights / weights.sum()
-
-    def slope(b: float) -> tuple[float, float]:
-        likely = 0.5 * (1 + np.tanh(b * leads / 2))
-        first = float((shares * (likely - confidences) * leads).sum())
-        return first + PRIOR * b, float((shares * likely * (1 - likely) * leads**2).sum()) + PRIOR
-
-    b, (gradient, curvature) = 0.0, slope(0.0)
-    for _ in range(100):
-        step = gradient / curvature
-        while abs(slope(b - step)[0]) > abs(gradient):
-            step /= 2
-        b -= step
-        gradient, curvature = slope(b)
-        if math.isclose(step, 0, abs_tol=1e-12):
-            break
-    return b
+    x, weight, target = map(
+        torch.tensor, (leads[:, None], weights, confidences)
+    )  # copies, as Arrow's values are read-only
+    return float(fit_logistic(x, weight, target, PRIOR))

@@ -1,7 +1,7 @@
 """The training objective and the sums for the log, in float32 whatever the model's dtype."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ from rewardline.core.settings import JsonObject
 from rewardline.model.batch import Batch
 from rewardline.model.score_positions import ComparedTokens, segment_means
 from rewardline.training.settings import ObjectiveSettings
+
+NEWTON_STEPS, TOLERANCE = 25, 1e-9
 
 
 def pair_losses(
@@ -73,6 +75,37 @@ def _per_token(values: Tensor, compared: ComparedTokens, shift: Tensor, target: 
 def _logistic(z: Tensor, target: Tensor) -> Tensor:
     """-target log sigmoid(z) - (1 - target) log sigmoid(-z), finite for all finite z."""
     return F.softplus(-z) + (1 - target) * z
+
+
+def fit_logistic(
+    x: Tensor, weight: Tensor, target: Tensor, ridge: float, total: Callable[[Tensor], Tensor] = lambda part: part
+) -> Tensor:
+    """The coefficients b, float64 [A], of a logistic regression without an intercept, by Newton's method.
+
+    They minimize the weighted sum of -target log sigmoid(x b) - (1 - target) log sigmoid(-x b), and `ridge` / 2 times
+    the sum of squares of b for each pair, which keeps them finite.
+
+    Args:
+        x: float64 [P, A].
+        weight, target: float64 [P]; the weights are not all 0.
+        total: the sum of a tensor over all processes that have a part of the pairs.
+    """
+    penalty = ridge * float(total(weight.sum()))
+    fitted = x.new_zeros(x.shape[1])
+
+    def loss(of: Tensor) -> float:
+        return float(total((weight * _logistic(x @ of, target)).sum()) + penalty / 2 * of.square().sum())
+
+    for _ in range(NEWTON_STEPS):
+        probability = torch.sigmoid(x @ fitted)
+        gradient = total(x.T @ (weight * (probability - target)))
+        curvature = total((x * (weight * probability * (1 - probability))[:, None]).T @ x)
+        penalties = penalty * torch.eye(len(fitted), dtype=x.dtype, device=x.device)
+        change = torch.linalg.solve(curvature + penalties, gradient + penalty * fitted)
+        while change.abs().max() > TOLERANCE and loss(fitted - change) > loss(fitted):
+            change = change / 2  # a full step may go too far where pairs are wrong by much
+        fitted = fitted - change
+    return fitted
 
 
 class Targets(NamedTuple):

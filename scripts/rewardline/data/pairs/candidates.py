@@ -26,22 +26,21 @@ import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
 from rewardline.core.artifacts import MANIFEST, damaged
-from rewardline.core.hashing import canonical
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import (
     Hashes,
+    content_id,
     hash_id,
     hash_words_of_many,
     id_range,
     normalize,
-    stable_hash,
     word_hashes,
     words_in,
 )
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
 from rewardline.data.parquet import characters_in, read_array
-from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, PAIR_SCHEMA, Candidate, Message, Pair, Rating
+from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, PAIR_SCHEMA, Candidate, Message, Pair
 from rewardline.data.turns import INSTRUCTING
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
@@ -221,7 +220,7 @@ def pairs_of(candidates: pa.Table, dataset_weights: Mapping[str, float]) -> pa.T
     texts = [candidates[name].to_pylist() for name in ("prompt", "chosen", "rejected", "native", "ratings")]
     factors = [max(1.0, dataset_weights.get(name, 1.0)) for name in candidates["dataset"].to_pylist()]
     new = {
-        "pair_id": pa.array(list(map(_pair_id, *texts)), pa.string()),
+        "pair_id": pa.array(list(map(content_id, *texts)), pa.string()),
         "prompt_id": pa.array([f"{number:016x}" for number in candidates["prompt_id"].to_pylist()], pa.string()),
         "prompt": pa.array(list(map(messages, texts[0])), PAIR_SCHEMA.field("prompt").type),
         "weight": pa.array(candidates["weight"].to_numpy() * np.array(factors, dtype=np.float64)),
@@ -232,12 +231,7 @@ def pairs_of(candidates: pa.Table, dataset_weights: Mapping[str, float]) -> pa.T
 
 def pair_id(candidate: Candidate) -> str:
     """A stable hash of the pair's content."""
-    return _pair_id(candidate.prompt, candidate.chosen, candidate.rejected, candidate.native, candidate.ratings)
-
-
-def _pair_id(prompt: str, chosen: str, rejected: str, native: str | None, ratings: list[Rating] | None) -> str:
-    others = (*(() if native is None else (native,)), *(() if ratings is None else (canonical(ratings),)))
-    return stable_hash(prompt, chosen, rejected, *others)
+    return content_id(candidate.prompt, candidate.chosen, candidate.rejected, candidate.native, candidate.ratings)
 
 
 def canonical_prompt(prompt: Sequence[Message]) -> str:

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from rewardline.core.hashing import canonical
+
 if TYPE_CHECKING:  # probes, and with them the report, need no Arrow
-    from rewardline.data.schema import Message
+    from rewardline.data.schema import Message, Rating
 
 Hashes = npt.NDArray[np.uint64]
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
@@ -43,6 +45,14 @@ def stable_hash(*parts: str) -> str:
 def hash_id(*parts: str) -> int:
     """`stable_hash` as a number below 2^64."""
     return int(stable_hash(*parts), 16)
+
+
+def content_id(
+    prompt: str, chosen: str, rejected: str, native: str | None, ratings: list["Rating"] | None = None
+) -> str:
+    """The id of a pair with this content, a stable hash; `prompt` in canonical JSON."""
+    others = (*(() if native is None else (native,)), *(() if ratings is None else (canonical(ratings),)))
+    return stable_hash(prompt, chosen, rejected, *others)
 
 
 def id_range(ids: Hashes, low: int, high: int) -> tuple[int, int]:

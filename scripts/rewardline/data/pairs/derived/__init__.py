@@ -1,1 +1,1 @@
-"""Mixtures that are made of the pairs of another one: folds, mended labels, probes, further pairs."""
+"""Mixtures that are made of the pairs of another one: folds, corrected labels, probes, further pairs."""

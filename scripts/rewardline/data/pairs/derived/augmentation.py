@@ -10,17 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rewardline.core.hashing import canonical
-from rewardline.data.pairs.candidates import pair_of
-from rewardline.data.pairs.derived.build_probes import last_answer, probe
+from rewardline.data.pairs.derived.build_probes import last_answer, preferred, probe
 from rewardline.data.pairs.derived.writer import DerivedWriter, read_prompts
 from rewardline.data.pairs.identity import unit_interval_hash
 from rewardline.data.pairs.left_out import DatasetCounts
 from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, ShardManifest
 from rewardline.data.pairs.probes import hacks
 from rewardline.data.pairs.settings import AugmentSettings
-from rewardline.data.schema import Candidate, Pair
-from rewardline.data.turns import pack, unpack
+from rewardline.data.schema import Pair
+from rewardline.data.turns import unpack
 
 OTHER_PROMPTS = "other_prompts"
 SEED = 0
@@ -82,7 +80,7 @@ def _drawn(name: str, settings: AugmentSettings, pair: Pair, donor: Pair | None)
     made = {} if said is None else dict(hacks(*said, SEED))
     for kind in wanted:
         if (hack := made.get(kind)) is not None:
-            yield Drawn(kind, pair_of(probe(name, pair, kind, hack), 1.0))
+            yield Drawn(kind, probe(name, pair, kind, hack))
         elif said is None:
             yield Drawn(kind, None, "no_probe", "the answer does not end with a text of the assistant")
         else:
@@ -97,22 +95,5 @@ def _off_prompt(name: str, pair: Pair, donor: Pair | None) -> Drawn:
     """A pair that prefers the answer of `pair` to the chosen one of another prompt."""
     if donor is None or donor.chosen == pair.chosen:
         return Drawn(OTHER_PROMPTS, None, "no_probe", "there is no other prompt with another answer before it")
-    prompt, chosen, _, inputs = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)
     other = unpack(donor.prompt, donor.chosen, donor.rejected, donor.native).chosen
-    candidate = Candidate(
-        prompt_id=int(pair.prompt_id, 16),
-        prompt=canonical(pair.prompt),
-        chosen=pair.chosen,
-        rejected=other,
-        margin=None,
-        confidence=1.0,
-        weight=1.0,
-        subset=OTHER_PROMPTS,
-        dataset=name,
-        file=pair.file,
-        row=pair.row,
-        chosen_source=pair.chosen_source,
-        rejected_source=donor.chosen_source,
-        native=pack(prompt, (chosen, other), inputs),
-    )
-    return Drawn(OTHER_PROMPTS, pair_of(candidate, 1.0))
+    return Drawn(OTHER_PROMPTS, preferred(name, pair, OTHER_PROMPTS, other, donor.chosen_source))

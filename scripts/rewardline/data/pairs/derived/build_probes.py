@@ -3,19 +3,19 @@
 import heapq
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rewardline.core.errors import UserError
 from rewardline.core.hashing import canonical
-from rewardline.data.pairs.candidates import pair_of
 from rewardline.data.pairs.derived.writer import DerivedWriter
-from rewardline.data.pairs.identity import unit_interval_hash
+from rewardline.data.pairs.identity import content_id, unit_interval_hash
 from rewardline.data.pairs.left_out import DatasetCounts, HeldOut
 from rewardline.data.pairs.manifests import MixtureStatistics, ShardManifest
 from rewardline.data.pairs.probes import hacks
 from rewardline.data.pairs.settings import ProbeSettings
 from rewardline.data.parquet import read_rows, read_typed_rows
-from rewardline.data.schema import Candidate, Pair
+from rewardline.data.schema import Pair
 from rewardline.data.turns import answer_of, pack, turns_of, unpack
 
 log = logging.getLogger(__name__)
@@ -39,24 +39,29 @@ def last_answer(pair: Pair) -> tuple[str, str] | None:
     return None if last["role"] != "assistant" or "native" in last else (before[-1]["content"], last["content"])
 
 
-def probe(name: str, pair: Pair, subset: str, hack: str) -> Candidate:
-    """The candidate that prefers the answer of `pair` to a hack of its last turn."""
-    prompt, chosen, _, inputs = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)
+def probe(name: str, pair: Pair, subset: str, hack: str) -> Pair:
+    """A pair that prefers the answer of `pair` to a hack of its last turn."""
+    chosen = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native).chosen
     hacked = answer_of([*turns_of(chosen)[:-1], {"role": "assistant", "content": hack}])
-    return Candidate(
-        prompt_id=int(pair.prompt_id, 16),
-        prompt=canonical(pair.prompt),
-        chosen=pair.chosen,
-        rejected=hacked,
+    return preferred(name, pair, subset, hacked)
+
+
+def preferred(name: str, pair: Pair, subset: str, worse: str, source: str | None = None) -> Pair:
+    """A pair of dataset `name` that prefers the chosen answer of `pair` to a worse one, which comes from `source`."""
+    prompt, chosen, _, inputs = unpack(pair.prompt, pair.chosen, pair.rejected, pair.native)
+    native = pack(prompt, (chosen, worse), inputs)
+    return replace(
+        pair,
+        pair_id=content_id(canonical(pair.prompt), pair.chosen, worse, native),
+        dataset=name,
+        subset=subset,
+        rejected=worse,
         margin=None,
         confidence=1.0,
         weight=1.0,
-        subset=subset,
-        dataset=name,
-        file=pair.file,
-        row=pair.row,
-        chosen_source=pair.chosen_source,
-        native=pack(prompt, (chosen, hacked), inputs),
+        rejected_source=source,
+        place=None,
+        native=native,
     )
 
 
@@ -80,7 +85,7 @@ def build(
             continue
         for subset, hack in hacks(*said, settings.seed):
             if hack is not None:
-                probes.append(pair_of(probe(name, pair, subset, hack), 1.0))
+                probes.append(probe(name, pair, subset, hack))
             else:
                 skipped += 1
                 detail = f"{subset} would be the answer itself, which is too short for it"

@@ -8,7 +8,7 @@ from pathlib import Path
 from rewardline.core.artifacts import verify
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.derived.writer import DerivedWriter, read_prompts
-from rewardline.data.pairs.identity import hash_id, stable_hash
+from rewardline.data.pairs.identity import content_id, hash_id
 from rewardline.data.pairs.left_out import DatasetCounts
 from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, ShardManifest
 from rewardline.data.pairs.settings import RelabelSettings
@@ -100,7 +100,7 @@ def relabeled(pair: Pair, wrong: float, *, soften: bool) -> Pair:
     native = pack(prompt, (rejected, chosen), inputs)
     return replace(
         pair,
-        pair_id=stable_hash(canonical(pair.prompt), pair.rejected, pair.chosen, *filter(None, [native])),
+        pair_id=content_id(canonical(pair.prompt), pair.rejected, pair.chosen, native),
         chosen=pair.rejected,
         rejected=pair.chosen,
         chosen_source=pair.rejected_source,
