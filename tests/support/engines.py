@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import deepspeed
 import pytest
 import torch
-import torch.distributed as dist
 
 from rewardline.core import runtime
 from rewardline.model import lora
@@ -28,7 +28,7 @@ def one_process() -> Iterator[None]:
         for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "DS_ACCELERATOR"):
             patch.setenv(name, "")
         runtime.prepare(0, 1)
-        if not dist.is_initialized():
+        if not deepspeed.comm.is_initialized():  # torch may be, by another test
             start_processes()
         yield
 

@@ -25,6 +25,8 @@ SHORT, COPIES = 6, 3
 """Tokens of the short rows of a probe, and how often another row repeats one: a rush on the same experts."""
 PROBE_COST = 2e10
 """Most parameters times tokens in the long row of a probe: a second or two on two cores."""
+PROBE_AREA = 4e6
+"""Most attention weights of a layer for that row, which some models hold all at once: 16 MB, a few times over."""
 
 
 def switch_length(config: PreTrainedConfig) -> int | None:
@@ -86,7 +88,9 @@ class Probe:
         end = getattr(model.config, "eos_token_id", None)
         plain = np.array([index for index in range(min(size, 1000)) if index not in special])
         parameters = sum(int(getattr(p, "ds_numel", p.numel())) for p in model.parameters())
-        wide = (COPIES + 1) * SHORT if is_known else max(64, int(PROBE_COST / parameters))
+        heads = getattr(model.config.get_text_config(), "num_attention_heads", None) or 1
+        cheap = min(PROBE_COST / parameters, (PROBE_AREA / heads) ** 0.5)
+        wide = (COPIES + 1) * SHORT if is_known else max(64, int(cheap))
         tokens = np.random.default_rng(0).permutation(plain).astype(np.int32)
         tail = np.array([end if isinstance(end, int) and end < size else tokens[-1]], dtype=np.int32)
         short = tokens[:SHORT]

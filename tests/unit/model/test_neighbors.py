@@ -177,3 +177,13 @@ def test_batch_normalization_is_scored_and_not_trained() -> None:
 def test_a_model_whose_scores_depend_on_its_past_is_refused() -> None:
     with pytest.raises(UserError, match=r"depends on the rows be.* it"):
         RewardModel(with_layer(Counting), max_length=64)
+
+
+def test_the_rows_of_a_check_are_small_where_a_model_holds_all_attention_weights() -> None:
+    model = tiny(2**17, model_type="gemma2", head_dim=16, sliding_window=8)
+    widths: list[int] = []
+    model.base_model.register_forward_pre_hook(
+        lambda _, __, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    RewardModel(model)
+    assert 64 < max(widths) < 1100  # 16 MB of weights for each of 4 heads and rows
