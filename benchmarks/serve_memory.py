@@ -34,7 +34,7 @@ def send(url: str, number: int, letters: int) -> Counter[int]:
     """Send a request until it is not refused for lack of room; how often each status came."""
     text = "".join(Random(number).choices("abcdefghijklmnopqrstuvwxyz ", k=letters))
     body, statuses = json.dumps({"prompt": text, "answer": "yes"}).encode(), Counter[int]()
-    headers = {"Content-Type": "application/json"}
+    headers, wait = {"Content-Type": "application/json"}, 1.0
     while True:
         try:
             status = httpx.post(url, content=body, headers=headers, timeout=600).status_code
@@ -43,7 +43,8 @@ def send(url: str, number: int, letters: int) -> Counter[int]:
         statuses[status] += 1
         if status not in (429, 503):
             return statuses
-        time.sleep(1)
+        time.sleep(wait)
+        wait = min(2 * wait, 8.0)
 
 
 def main() -> None:
