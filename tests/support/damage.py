@@ -253,12 +253,14 @@ class Damage:
     def _run_again(self, program: str, options: list[str], path: Path) -> str:
         """Start a job whose declared outputs Snakemake has deleted; `equal` if they are then as before."""
         outputs = [Path(option) for name, option in pairwise(options) if name == "--output"]
-        for manifest in (folder / name for folder in outputs for name in MANIFESTS):
-            if manifest != path:
-                manifest.unlink(missing_ok=True)
+        declared = [folder / name for folder in outputs if folder.is_dir() for name in MANIFESTS]
+        for file in [*declared, *(output for output in outputs if output.is_file())]:
+            if file != path:
+                file.unlink(missing_ok=True)
         with _no_work():
             self._run(program, options)
-        for file in (file for folder in outputs for file in folder.rglob("[!.]*") if file.is_file()):
+        written = [file for output in outputs for file in (output, *output.rglob("[!.]*"))]
+        for file in (file for file in written if file.is_file()):
             if file.read_bytes() != (self._intact / file.relative_to("results")).read_bytes():
                 return "silent"
         return "equal"

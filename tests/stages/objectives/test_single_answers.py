@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from starlette.testclient import TestClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import evaluate
@@ -20,6 +21,8 @@ from rewardline.report.evaluation_card import evaluation_card
 from rewardline.report.summary import final_summary
 from rewardline.scoring.prompts import score_table
 from rewardline.scoring.rows import AnswerScores
+from rewardline.scoring.server.app import Service
+from rewardline.scoring.server.limits import Limits
 from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.store import Comparison, TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer
@@ -187,6 +190,23 @@ def test_plain_transformers_give_the_same_attributes_and_the_sum_is_the_score(tr
     card = (model_folder / "README.md").read_text()
     assert "| 1 | verbosity | -0.25 |" in card
     assert "mean squared error of helpfulness, verbosity" in card
+
+
+def test_the_server_gives_the_attributes_of_the_command_line(trained: tuple[Path, list[Json]]) -> None:
+    scorer, answers = Scorer(str(trained[0] / "out")), ["red good good", "bad long old blue"]
+    (expected,) = scorer.score([[{"role": "user", "content": "question 1"}]], [answers])
+    assert isinstance(expected, AnswerScores)
+    talk = [f"Human: question 1\n\nAssistant: {answer}" for answer in answers]
+    with TestClient(Service(scorer, Limits()).app()) as client:
+        found = client.post("/score", json={"prompt": "question 1", "answers": answers}).json()
+        pair = {"prompt": "question 1", "chosen": answers[0], "rejected": answers[1]}
+        compared = client.post("/score", json=pair).json()
+        rewards = client.post("/get_reward", json={"query": talk}).json()
+    assert found.pop("scores") == pytest.approx(list(expected), abs=1e-5)
+    assert found == {f"scores_{name}": pytest.approx(values, abs=1e-5) for name, values in expected.beside.items()}
+    for name, values in expected.beside.items():
+        assert [compared[f"{side}_score_{name}"] for side in ("chosen", "rejected")] == pytest.approx(values, abs=1e-5)
+        assert rewards["extra_logs"][f"reward_{name}"] == pytest.approx(values, abs=1e-5)
 
 
 def test_metrics_are_those_of_the_outputs(
