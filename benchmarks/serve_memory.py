@@ -30,14 +30,14 @@ def memory(process: int, key: str) -> int:
     return int(found[1]) >> 10
 
 
-def send(url: str, number: int, letters: int) -> Counter[int]:
+def send(client: httpx.Client, number: int, letters: int) -> Counter[int]:
     """Send a request until it is not refused for lack of room; how often each status came."""
     text = "".join(Random(number).choices("abcdefghijklmnopqrstuvwxyz ", k=letters))
     body, statuses = json.dumps({"prompt": text, "answer": "yes"}).encode(), Counter[int]()
     headers, wait = {"Content-Type": "application/json"}, 1.0
     while True:
         try:
-            status = httpx.post(url, content=body, headers=headers, timeout=600).status_code
+            status = client.post("/score", content=body, headers=headers).status_code
         except httpx.TransportError:  # refused while the body was being sent
             status = 429
         statuses[status] += 1
@@ -58,10 +58,11 @@ def main() -> None:
     with tempfile.NamedTemporaryFile("r") as log, subprocess.Popen([*command, "--log", log.name]) as process:
         while not (url := re.search(r"http://\S+", Path(log.name).read_text())):
             time.sleep(0.2)
-        send(f"{url[0]}/score", 0, 1000)
+        client = httpx.Client(base_url=url[0], timeout=600, limits=httpx.Limits(max_connections=None))
+        send(client, 0, 1000)
         before, start = memory(process.pid, "VmRSS"), time.monotonic()
         with ThreadPoolExecutor(args.requests) as pool:
-            sent = pool.map(lambda k: send(f"{url[0]}/score", k, args.letters), range(args.requests))
+            sent = pool.map(lambda k: send(client, k, args.letters), range(args.requests))
             statuses = dict(sum(sent, Counter[int]()))
         peak = memory(process.pid, "VmHWM")
         print(f"{before} MiB before, at most {peak} MiB; {time.monotonic() - start:.0f} s; {statuses}")
