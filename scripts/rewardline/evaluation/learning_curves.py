@@ -119,7 +119,7 @@ def _curves(
         {one.run: scores[one.run] for e in group for one in e.members},
         {one.run: one.scale if math.isfinite(one.scale) else 1.0 for e in group for one in e.members},
     )
-    name = re.sub(r"(^|[-,])fraction=[^,]*", "", group[-1].name)
+    name = re.sub(r"-fraction=[^_]*(_|$)", r"-", group[-1].name).removesuffix("-")
     pairs = [facts[entry.runs[0]].train_pairs for entry in group]
     curves = []
     for metric, by_run in (("error", errors), ("loss", losses)):

@@ -39,8 +39,9 @@ def cross_check(config: Config) -> Iterator[str]:
     sections = [config.datasets, config.mixtures, config.models, config.all_runs, config.benchmarks, config.audits]
     for section, entries in zip(SECTIONS, sections, strict=True):
         for name in entries:
-            if name not in config.cells and not re.fullmatch(NAME, name):
-                yield f"{section}.{name}: a name consists of letters, digits, '.', '_' and '-'"
+            cell = config.cells.get(name) if section == "runs" else None
+            if not re.fullmatch(NAME, written := cell.sweep if cell else name):
+                yield f"{section}.{written}: a name consists of letters, digits, '.', '_' and '-'"
     for name in config.benchmarks.keys() & {*config.datasets, *config.mixtures, HELD_OUT}:
         yield f"benchmarks.{name}: the name is taken; use one that no dataset or mixture has, and not `{HELD_OUT}`"
     for name, dataset in config.datasets.items():

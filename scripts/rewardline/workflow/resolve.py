@@ -138,6 +138,8 @@ def _expanded(config: Config, written: Mapping[Place, str]) -> tuple[Config, lis
         where, found = f"runs.{name}", len(problems)
         runs.pop(name, None)
         problems += [f"{where}: {key} is missing" for key in sweeps.missing(entry, entry.grid.values)]
+        if problem := sweeps.fractions_problem(config, name):
+            problems.append(f"{where}.{problem}")
         if problem := sweeps.count_problem(entry.grid):
             problems.append(f"{where}.grid: {problem}")
         values: dict[str, list[JsonValue]] = {}
@@ -151,7 +153,11 @@ def _expanded(config: Config, written: Mapping[Place, str]) -> tuple[Config, lis
         if len(problems) > found:
             continue
         for cell_id, chosen in sweeps.cells(name, entry.grid, values):
-            if cell_id in runs:
+            if cell_id in config.all_runs:
+                problems.append(
+                    f"{where}.grid: a cell has the run id {cell_id}, as has runs.{cell_id}; rename that run"
+                )
+            elif cell_id in cells:
                 one, other = (canonical(values) for values in (cells[cell_id].values, chosen))
                 problems.append(f"{where}.grid: {one} and {other} have the same run id {cell_id}; leave one out")
             runs[cell_id] = RunEntry.model_validate(sweeps.with_values(entry, chosen))

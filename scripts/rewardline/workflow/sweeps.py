@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 from pydantic import JsonValue
@@ -32,16 +32,32 @@ def with_fractions(config: Config) -> Iterator[tuple[str, SweepEntry]]:
     trained: dict[str, RunEntry | SweepEntry] = {**config.runs, **config.sweeps}
     for name, entry in trained.items():
         grid: JsonObject = entry.grid.as_json() if isinstance(entry, SweepEntry) else {}
-        names = grid.get("mixture")
-        mixtures = [
-            config.mixtures.get(str(mixture)) for mixture in (names if isinstance(names, list) else [entry.mixture])
-        ]
-        fractions = next((mixture.fractions for mixture in mixtures if mixture and mixture.fractions), [])
-        if fractions and "fraction" not in {*grid, *entry.model_fields_set}:
+        fractions = next(filter(None, _fractions(config, entry).values()), [])
+        if fractions:
             grid["fraction"] = list(fractions)
         if grid:
             values = {key: value for key, value in entry.as_json().items() if key != "grid"}
             yield name, SweepEntry.model_validate({**values, "grid": grid})
+
+
+def fractions_problem(config: Config, name: str) -> str | None:
+    """That the mixtures of a sweep differ in their fractions, of which its grid can have one list; None if not."""
+    shares = _fractions(config, config.all_runs[name])
+    for first, other in pairwise(shares):
+        if sorted(shares[first]) != sorted(shares[other]):
+            return f"grid.mixture: {first} and {other} differ in their fractions; make them equal, or set grid.fraction"
+    return None
+
+
+def _fractions(config: Config, entry: object) -> dict[str, list[float]]:
+    """The fractions of each mixture that a run or the cells of a sweep are on, unless the entry has its own."""
+    if not isinstance(entry, RunEntry | SweepEntry):
+        return {}
+    grid = entry.grid.values if isinstance(entry, SweepEntry) else {}
+    if "fraction" in {*grid, *entry.model_fields_set}:
+        return {}
+    names = map(str, grid.get("mixture", [entry.mixture]))
+    return {name: config.mixtures[name].fractions for name in names if name in config.mixtures}
 
 
 def missing(sweep: SweepEntry, without: Collection[str]) -> list[str]:

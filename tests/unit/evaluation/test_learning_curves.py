@@ -57,12 +57,13 @@ def test_a_law_without_noise_is_found_exactly() -> None:
     assert fit([1, 2, 3], np.array([0.1, 0.05, 0.0]), np.eye(3)) == []
 
 
-def test_runs_that_differ_in_their_fraction_alone_make_a_curve(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["", "_loss=kwise_lr=5e-05"])
+def test_runs_that_differ_in_their_fraction_alone_make_a_curve(tmp_path: Path, cell: str) -> None:
     results, scores = Results(tmp_path), {}
     rng = np.random.default_rng(0)
     rows = table(rng, 400)
     for fraction, right in ((0.25, 0.65), (0.5, 0.75), (1.0, 0.82)):
-        name = f"s-fraction={fraction}"
+        name = f"s-fraction={fraction}{cell}"
         results.eval(name)
         results.model(name, fraction=fraction, sweep="s", train_pairs=int(4000 * fraction))
         gap = np.where(np.random.default_rng(1).random(400) < right, 1.0, -1.0)
@@ -71,11 +72,13 @@ def test_runs_that_differ_in_their_fraction_alone_make_a_curve(tmp_path: Path) -
     facts = {run.run: run for run in map(RunFacts.read, tmp_path.rglob("run.json"))}
     (board,) = leaderboards(read_results(tmp_path.rglob("metrics.json")))
     error, loss = learning_curves(board, scores, facts)
-    assert (error.metric, loss.metric, error.name) == ("error", "loss", "s")
+    curve = "s" + cell.replace("_", "-", 1)
+    assert (error.metric, loss.metric, error.name) == ("error", "loss", curve)
     assert [point.pairs for point in error.points] == [1000, 2000, 4000]
     assert error.exponent > 0 and error.exponent_low <= error.exponent <= error.exponent_high
     assert (
-        "s: doubling the data, from 4,000 to 8,000 pairs, is expected to raise accuracy on eval by" in error.sentence()
+        f"{curve}: doubling the data, from 4,000 to 8,000 pairs, is expected to raise accuracy on eval by"
+        in error.sentence()
     )
-    del facts["s-fraction=0.5"]
+    del facts[f"s-fraction=0.5{cell}"]
     assert learning_curves(board, scores, facts) == []

@@ -101,6 +101,20 @@ def test_fractions_of_a_mixture_make_a_sweep_of_every_run_on_it() -> None:
     assert "fraction" not in settings["other"].as_json(), "the key of a training run on all data stays as it was"
 
 
+def test_mixtures_of_a_grid_have_the_same_fractions() -> None:
+    m, n = ({"datasets": {"d": weight}, "fractions": [0.5, 1]} for weight in (1.0, 0.5))
+    grid: dict[str, Any] = {"mixture": ["m", "n"]}
+    raw = {"datasets": {"d": {"files": ["a"]}}, "models": {"x": {"path": "o/n"}}}
+    raw["runs"] = {"s": {"model": "x", "grid": grid}}
+    assert len(resolve({**raw, "mixtures": {"m": m, "n": {**n, "fractions": [1, 0.5]}}}).runs) == 4
+    for fractions in ([], [0.25, 1]):
+        mixtures = {"m": m, "n": {**n, "fractions": fractions}}
+        with pytest.raises(ConfigError, match=r"runs.s.grid.mixture: m and n differ in their fractions; make them"):
+            resolve({**raw, "mixtures": mixtures})
+        own = {"model": "x", "grid": {**grid, "fraction": [0.1, 0.2]}}
+        assert len(resolve({**raw, "mixtures": mixtures, "runs": {"s": own}}).runs) == 4
+
+
 def test_halving_has_rungs_until_the_best_cells_are_trained_to_the_end() -> None:
     grid = {"training.warmup": list(range(1, 10)), "halving": {"factor": 3, "min_steps": 20}}
     halved = halved_sweeps(config(grid, seeds=[0, 1]))["s"]
@@ -180,6 +194,23 @@ def test_a_grid_that_cannot_be_meant_is_one_message(grid: dict[str, Any], expect
         config(grid)
     assert all(part in str(caught.value) for part in expected), str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a,b", "a=b", "a b"])
+def test_the_name_of_a_sweep_is_checked_as_that_of_a_run(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(RATES, {name: {"mixture": "m", "model": "x", "grid": RATES}})
+    assert str(caught.value) == f"runs.{name}: a name consists of letters, digits, '.', '_' and '-'"
+
+
+@pytest.mark.parametrize(
+    "other", [{"mixture": "m", "model": "x"}, {"ensemble": ["s"]}, {"mixture": "m", "model": "x", "grid": RATES}]
+)
+def test_a_cell_whose_run_id_is_the_name_of_another_entry_is_one_message(other: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(RATES, {"s-lr=1e-05": other})
+    expected = "runs.s.grid: a cell has the run id s-lr=1e-05, as has runs.s-lr=1e-05; rename that run"
+    assert str(caught.value) == expected
 
 
 def test_a_choice_is_between_all_cells_and_seeds_and_is_made_when_some_of_them_are_run() -> None:
