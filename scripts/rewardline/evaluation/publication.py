@@ -19,7 +19,8 @@ from rewardline.core.files import link_or_copy
 from rewardline.core.hub import TIMEOUT
 from rewardline.core.locks import exclusive
 from rewardline.core.settings import JsonObject
-from rewardline.evaluation.results import EvaluationResult, read_results
+from rewardline.evaluation.choices import ChosenRun
+from rewardline.evaluation.results import Accuracy, EvaluationResult, read_results
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.model.folder import check_folder
 from rewardline.training.records.run_facts import RunFacts
@@ -114,17 +115,25 @@ class Publication:
         return stated if isinstance(stated, str) else UNKNOWN
 
     def _figures(self) -> Iterator[EvalResult]:
-        """Accuracy with its 95% interval on each benchmark, and the overall score of a published one."""
+        """Accuracy with its 95% interval on each benchmark, and the overall score of a published one.
+
+        Where `select` has chosen the model, those on the pairs that did not choose it.
+        """
+        path = self.model / "selection.json"
+        choice = ChosenRun.read(path) if path.is_file() else None
         for one in self.results:
             held_out = one.benchmark == HELD_OUT
             name, place = (None, {}) if held_out else self._hub_dataset(one.benchmark)
             title = f"held-out split of {one.mixture}" if held_out else one.benchmark
+            has_chosen = choice is not None and choice.benchmark == one.benchmark
+            judged: Accuracy = choice.reported_on if choice is not None and has_chosen else one
+            title += ", pairs that did not choose the model" * has_chosen
             figures = {
-                "accuracy": ("Pairwise accuracy", one.accuracy),
-                "accuracy_low": ("Lower bound of the 95% interval of the accuracy", one.accuracy_low),
-                "accuracy_high": ("Upper bound of the 95% interval of the accuracy", one.accuracy_high),
+                "accuracy": ("Pairwise accuracy", judged.accuracy),
+                "accuracy_low": ("Lower bound of the 95% interval of the accuracy", judged.accuracy_low),
+                "accuracy_high": ("Upper bound of the 95% interval of the accuracy", judged.accuracy_high),
             }
-            if one.sections is not None:
+            if one.sections is not None and not has_chosen:
                 figures["overall"] = (f"Overall score ({one.sections.arithmetic})", one.sections.overall)
             for kind, (label, value) in figures.items():
                 if value == value:  # not NaN
@@ -146,8 +155,9 @@ class Publication:
         Raises:
             UserError: the metadata cannot be read back as it was written.
         """
+        run = self.facts.run  # first of all, as this checks the folder
         text = (self.model / "README.md").read_text(encoding="utf-8")
-        card = ModelCard(text.replace(f'from_pretrained("{self.facts.run}")', f'from_pretrained("{self.repo}")'))
+        card = ModelCard(text.replace(f'from_pretrained("{run}")', f'from_pretrained("{self.repo}")'))
         base, datasets = self._base_model(), self._datasets()
         card.data.license = self._license(base)
         if base is not None:

@@ -24,6 +24,7 @@ from transformers import AutoModelForSequenceClassification
 import publish
 from rewardline.core.artifacts import verify_model, write_sealed
 from rewardline.core.errors import UserError
+from rewardline.evaluation.choices import ChosenRun
 from rewardline.training.records.model_card import model_card
 
 from support.paths import SCRIPTS
@@ -296,6 +297,21 @@ def test_what_a_person_states_wins_and_a_chosen_model_is_found_under_the_name_of
     assert data.eval_results
 
 
+def test_a_chosen_model_is_published_with_its_accuracy_on_the_pairs_that_did_not_choose_it(
+    model: Path, hub: ModelHub
+) -> None:
+    first, second = ({"n": 9, "accuracy": a, "accuracy_low": a - 0.1, "accuracy_high": a + 0.1} for a in (0.8, 0.6))
+    names = {"name": "best", "benchmark": "eval", "mixture": "m", "best": "r", "run": "r"}
+    choice = ChosenRun.model_validate({**names, "chosen_on": first, "reported_on": second, "standings": []})
+    choice.write(model / "selection.json")
+    call(model)
+    data = ModelCard(hub.repos["me/judge"]["README.md"].decode()).data
+    figures = {(one.dataset_name, one.metric_type): one.metric_value for one in data.eval_results}
+    title = "held-out split of m, pairs that did not choose the model"
+    assert [figures[title, f"accuracy{end}"] for end in ("", "_low", "_high")] == [0.6, 0.5, 0.7]
+    assert ("harmless", "accuracy") in figures and ("held-out split of m", "accuracy") not in figures
+
+
 def test_a_model_without_its_results_is_published_with_a_card_that_claims_none(
     model: Path, hub: ModelHub, tmp_path: Path
 ) -> None:
@@ -454,7 +470,10 @@ def lose_record(model: Path) -> None:
     (model / "run.json").unlink()
 
 
-@pytest.mark.parametrize(("harm", "message"), [(damage, "is damaged"), (lose_record, "has no run.json")])
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [(damage, "is damaged"), (lose_record, "has no run.json"), (shutil.rmtree, "has no config.json")],
+)
 def test_a_model_that_is_not_whole_is_not_published(
     model: Path, hub: ModelHub, harm: Callable[[Path], Any], message: str
 ) -> None:
