@@ -93,6 +93,8 @@ def check_folders():
     """Raise a `WorkflowError` for folders in which snakemake and the stages cannot work."""
     if set("{}") & set(str(ROOT)):
         raise WorkflowError(f"{ROOT} has braces in its name, which snakemake reads as wildcards; rename the folder")
+    if shlex.quote(RESULTS) != RESULTS:
+        raise WorkflowError(f"prefix: {RESULTS} cannot stand in a command; leave out spaces and signs that shells read")
     parts = [Path(name) for name in (".snakemake", RESULTS)]
     for folder in dict.fromkeys(path if path.exists() else Path(".") for path in parts):
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -118,6 +118,13 @@ def test_results_stand_under_the_prefix_and_nothing_else_is_moved(
     assert {path.name for path in (project.folder / "judge").iterdir()} == {"results"}
 
 
+def test_a_prefix_that_a_shell_would_split_is_one_message(sources: Path, tmp_path: Path) -> None:
+    module = f"module rm:\n    snakefile: {str(sources / 'Snakefile')!r}\n    prefix: 'my work'\n\n"
+    (tmp_path / "Snakefile").write_text(f"{module}use rule * from rm as rm_*\n")
+    done = Project.at(tmp_path).run("--cores", "1", "--dry-run", check=False)
+    assert done.returncode == 1 and "prefix: my work/results cannot stand in a command; leave out" in done.stdout
+
+
 def test_the_place_of_the_catalog_and_another_folder_run_the_same_jobs(sources: Path, tmp_path: Path) -> None:
     project = Project.at(sources)
     command = ("--cores", "2", "--dry-run", "--directory", str(tmp_path))

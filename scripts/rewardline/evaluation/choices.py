@@ -68,12 +68,10 @@ class ChosenRun(ResultFile):
         """The choice in words: who was chosen, how good it is, and who is within its noise."""
         seed = f", of which {self.run} is the best seed" if self.run != self.best else ""
         others, noise = len(self.standings) - 1, self.within_noise
-        among = (
-            f"the best of {others + 1} runs"
-            if others or not (self.eliminated or self.diverged)
-            else "the only run left"
-        )
+        among = f"the best of {others + 1} runs" if others else "the only run left"
         first = f"{self.best} is {among} on {self.judged_on}{seed}."
+        if not (others or self.eliminated or self.diverged):
+            first = f"{self.run} is the best seed of {self.best} on {self.judged_on}."
         if self.eliminated:
             whose = "its" if len(self.eliminated) == 1 else "their"
             first += f" Successive halving had eliminated {len(self.eliminated):,} before the end of {whose} training."

@@ -74,6 +74,13 @@ def test_runs_with_equal_scores_are_a_tie_that_the_name_decides() -> None:
     assert found.best == "r0-seed0" and found.within_noise == ["r1-seed0", "r2-seed0"]
 
 
+def test_of_a_single_run_the_best_seed_is_chosen() -> None:
+    correct = np.random.default_rng(0).random((1, 3, 200)) < np.array([0.6, 0.9, 0.7])[:, None]
+    found = choice(correct)
+    assert (found.best, found.run, found.differences) == ("r0", "r0-seed1", [])
+    assert found.sentences()[0] == "r0-seed1 is the best seed of r0 on the held-out split of m."
+
+
 def run(root: Path, scores: dict[str, Path]) -> int:
     metrics = [str(root / "evals" / name / "eval" / "metrics.json") for name in scores]
     return select_model.main(
