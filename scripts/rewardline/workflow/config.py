@@ -135,6 +135,14 @@ class Grid(Settings):
         " best, and so on; see below.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_dotted_keys(cls, data: object) -> object:
+        for key, value in data.items() if isinstance(data, Mapping) else ():
+            if key not in cls.model_fields and isinstance(value, Mapping) and value:
+                raise ValueError(f"keys with dots that have lists of values: {key}.{next(iter(value))}: [...]")
+        return data
+
     @model_validator(mode="after")
     def _has_keys(self) -> Self:
         if not self.__pydantic_extra__:

@@ -146,8 +146,9 @@ def same_training(config: Config, sweep: str, names: Iterable[str]) -> Iterator[
     for name in names:
         entry = config.runs[name]
         training = entry.training.model_dump(mode="json", exclude=NO_EFFECT | ROUNDING)
+        training["eval_sets"] = {name: entry.training.eval_sets.get(name) for name in entry.training.chosen_by}
         if not (entry.training.keep_best or entry.training.early_stopping):
-            del training["eval_every"], training["eval_sets"]
+            del training["eval_every"]
         parts = [config.mixtures[entry.mixture], config.models[entry.model]]
         first = seen.setdefault(canonical([training, entry.fraction, *(part.as_json() for part in parts)]), name)
         one, other = (config.cells[cell].values for cell in (first, name))

@@ -148,6 +148,10 @@ def test_long_values_have_short_names() -> None:
         ({}, ["runs.s.grid", "lists of values by key"]),
         ({"learning_rate": [1, 2]}, ["runs.s.grid.learning_rate: unknown key", "training.learning_rate?"]),
         ({"training.lora.rnk": [1, 2]}, ["runs.s.grid.training.lora.rnk: unknown key", "rank?"]),
+        (
+            {"training": {"warmup": [1, 2]}},
+            ["runs.s.grid: {'training'", "expected keys with dots", "training.warmup: [...]"],
+        ),
         ({"training.learning_rate": 1e-5}, ["runs.s.grid.training.learning_rate: 1e-05", "list"]),
         ({"training.loss": ["kwise", "kwis"]}, ["runs.s.grid.training.loss: 'kwis'", "did you mean kwise?"]),
         ({"training.warmup": [1, 2, -1]}, ["runs.s.grid.training.warmup: -1", "greater than or equal to 0"]),
@@ -194,6 +198,33 @@ def test_a_grid_that_cannot_be_meant_is_one_message(grid: dict[str, Any], expect
         config(grid)
     assert all(part in str(caught.value) for part in expected), str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("best", "sets", "problem"),
+    [
+        ("t", [{"t": 9, "u": 9}, {"t": 8}], None),
+        ("t", [{"t": 9, "u": 9}, {"t": 9}], "runs.s.grid: training.eval_sets changes nothing"),
+        (True, [{"t": 9}, {"t": 8}], "runs.s.grid: training.eval_sets changes nothing"),
+        ("u", [{"t": 9}, {"u": 8}], "runs.s.training.keep_best: 'u' is not defined"),
+    ],
+)
+def test_of_eval_sets_the_one_that_keeps_the_best_weights_counts(
+    best: bool | str, sets: list[dict[str, int]], problem: str | None
+) -> None:
+    run = {"mixture": "m", "model": "x", "benchmarks": ["t", "u"], "training": {"keep_best": best}}
+    raw = {
+        "datasets": {"d": {"files": ["a"]}},
+        "mixtures": {"m": {"datasets": {"d": 1.0}}},
+        "models": {"x": {"path": "o/n"}},
+        "benchmarks": {name: {"files": ["b"]} for name in "tu"},
+        "runs": {"s": {**run, "grid": {"training.eval_sets": sets}}},
+    }
+    if problem is None:
+        assert len(resolve(raw).runs) == 2
+        return
+    with pytest.raises(ConfigError, match=problem):
+        resolve(raw)
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "a,b", "a=b", "a b"])
