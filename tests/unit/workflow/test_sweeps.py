@@ -9,7 +9,7 @@ from snakemake_interface_executor_plugins.utils import TargetSpec, encode_target
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import ConfigError, resolve
 from rewardline.workflow.runs import choice_table, ensemble_table, halved_sweeps, run_table
-from rewardline.workflow.settings import rung_settings, select_settings, train_settings
+from rewardline.workflow.settings import group_settings, rung_settings, select_settings, train_settings
 
 RATES = {"training.learning_rate": ["1e-5", 5e-5]}
 
@@ -251,6 +251,22 @@ def test_a_choice_is_between_all_cells_and_seeds_and_is_made_when_some_of_them_a
     assert {run.run_id for run in run_table(result, {"t"})} == set(choice.runs)
     assert choice_table(result, {"other"}) == []
     assert select_settings(result, choice).share == 0.5
+
+
+def test_a_select_fraction_is_held_out_too_and_is_the_part_that_chooses() -> None:
+    own = {"mixture": "m", "model": "x", "grid": {**RATES, "halving": {"factor": 2, "min_steps": 5}}}
+    raw = {
+        "datasets": {"d": {"files": ["a"]}},
+        "mixtures": {"m": {"datasets": {"d": 1.0}, "eval_fraction": 0.06, "select_fraction": 0.03}},
+        "models": {"x": {"path": "o/n"}},
+        "runs": {"s": own},
+        "select": {"from": "s", "as": "best"},
+    }
+    result = resolve(raw)
+    assert group_settings(result, "m").eval_fraction == pytest.approx(0.09)
+    rung = rung_settings(result, run_table(result)[0], halved_sweeps(result)["s"], 0).rung
+    assert rung is not None and rung.share == pytest.approx(1 / 3)
+    assert select_settings(result, choice_table(result)[0]).share == rung.share
 
 
 @pytest.mark.parametrize(
