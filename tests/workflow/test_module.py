@@ -142,6 +142,17 @@ def test_the_place_of_the_catalog_and_another_folder_run_the_same_jobs(sources: 
     assert "there is no" not in project.run(*command).stdout
 
 
+def test_as_snakedeploy_deploys_it_all_is_made_without_a_target(sources: Path, tmp_path: Path) -> None:
+    module = f"module rewardline:\n    snakefile: {str(sources / 'workflow' / 'Snakefile')!r}\n    config: config\n"
+    for name, text in {
+        "workflow/Snakefile": f'configfile: "config/config.yaml"\n\n{module}\nuse rule * from rewardline\n',
+        "config/config.yaml": yaml.safe_dump(small()),
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    assert Project.at(tmp_path).planned().keys() >= {"train", "evaluate", "plot"}
+
+
 def test_the_catalog_and_pixi_install_the_tested_versions() -> None:
     catalog = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())
     assert catalog["usage"]["software-stack-deployment"]["conda"] is True
