@@ -117,12 +117,16 @@ class LearningCurve(Result):
         """What doubling the data is expected to bring, in words."""
         last = self.points[-1].pairs
         doubled = self.at(2 * last)
-        what = f"raise accuracy on {self.benchmark} by {100 * self.gain:.1f} points"
-        bounds, reached = (f"{100 * self.gain_low:.1f} to {100 * self.gain_high:.1f}", f"{100 * (1 - doubled):.1f}%")
+        gain, low, high = self.gain, self.gain_low, self.gain_high
+        if gain < 0:
+            gain, low, high = -gain, -high, -low
+        verb = "raise" if (self.metric == "error") == (self.gain >= 0) else "lower"
+        what = f"{verb} accuracy on {self.benchmark} by {100 * gain:.1f} points"
+        bounds, reached = (f"{100 * low:.1f} to {100 * high:.1f}", f"{100 * (1 - doubled):.1f}%")
         if self.metric == "loss":
-            what = f"lower the loss on {self.benchmark} by {self.gain:.3f}"
-            bounds, reached = f"{self.gain_low:.3f} to {self.gain_high:.3f}", f"{doubled:.3f}"
-        if self.gain_low <= 0:
+            what = f"{verb} the loss on {self.benchmark} by {gain:.3f}"
+            bounds, reached = f"{low:.3f} to {high:.3f}", f"{doubled:.3f}"
+        if low <= 0:
             what += ", which may be nothing"
         return (
             f"{self.name}: doubling the data, from {last:,} to {2 * last:,} pairs, is expected to {what}"

@@ -59,9 +59,10 @@ class PowerLaw:
 def fit(pairs: Sequence[int], values: Floats, covariance: Floats) -> list[PowerLaw]:
     """The laws, one for each floor that the data does not exclude, of `values` [k] with this covariance [k, k].
 
-    The first has the floor 0, or the best one if that is excluded. None for fewer than three values, or one of 0.
+    The first has the floor 0, or the best one if that is excluded. None for fewer than three numbers of pairs, or a
+    value of 0.
     """
-    if len(values) < LEAST_POINTS or not (values > 0).all():
+    if len(set(pairs)) < LEAST_POINTS or not (values > 0).all():
         return []
     design = np.stack([np.ones(len(values)), -np.log(np.asarray(pairs, dtype=np.float64))], axis=1)
     noise = covariance + np.eye(len(values)) * 1e-9 * max(float(np.trace(covariance)), 1e-9)

@@ -98,7 +98,9 @@ def curve_sections(curves: Sequence[LearningCurve]) -> list[CurveSection]:
         CurveSection(
             figures.learning_curve(f"learning-curve-{number}", curve),
             curve.sentence(),
-            f"{'Error' if curve.metric == 'error' else 'Loss'} falls as pairs^\N{MINUS SIGN}{curve.exponent:.2f}"
+            f"{'Error' if curve.metric == 'error' else 'Loss'}"
+            + (" falls as pairs^\N{MINUS SIGN}" if curve.exponent >= 0 else " rises as pairs^")
+            + f"{abs(curve.exponent):.2f}"
             f" (95% interval of the exponent {curve.exponent_low:.2f} to {curve.exponent_high:.2f})"
             + (f", down to {curve.floor:.3f}" if curve.floor else ""),
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from rewardline.evaluation.comparisons import LearningCurve
 from rewardline.evaluation.leaderboards import leaderboards
 from rewardline.evaluation.learning_curves import PowerLaw, fit, learning_curves
 from rewardline.evaluation.results import read_results
@@ -54,6 +55,7 @@ def test_a_law_without_noise_is_found_exactly() -> None:
     gain, low, high = found.gain(1600)
     assert low <= gain <= high and gain == pytest.approx(3 * (1600**-0.5 - 3200**-0.5), rel=0.05)
     assert fit([1, 2], np.ones(2), np.eye(2)) == []
+    assert fit([2, 2, 2], np.array([0.3, 0.2, 0.1]), np.eye(3)) == []
     assert fit([1, 2, 3], np.array([0.1, 0.05, 0.0]), np.eye(3)) == []
 
 
@@ -82,3 +84,23 @@ def test_runs_that_differ_in_their_fraction_alone_make_a_curve(tmp_path: Path, c
     )
     del facts[f"s-fraction=0.5{cell}"]
     assert learning_curves(board, scores, facts) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "gain", "expected"),
+    [
+        ("error", (0.02, 0.01, 0.03), "raise accuracy on eval by 2.0 points (95% interval 1.0 to 3.0)"),
+        ("error", (0.02, -0.01, 0.03), "by 2.0 points, which may be nothing (95% interval -1.0 to 3.0)"),
+        ("error", (-0.02, -0.03, -0.01), "lower accuracy on eval by 2.0 points (95% interval 1.0 to 3.0)"),
+        ("loss", (0.02, 0.01, 0.03), "lower the loss on eval by 0.020 (95% interval 0.010 to 0.030)"),
+        ("loss", (-0.02, -0.03, 0.01), "raise the loss on eval by 0.020, which may be nothing (95% interval -0.010 to"),
+    ],
+)
+def test_what_doubling_brings_is_told_in_words_whichever_way(
+    metric: str, gain: tuple[float, float, float], expected: str
+) -> None:
+    point = {"fraction": 1, "pairs": 100, "runs": ["s"], "value": 0.3, "low": 0.2, "high": 0.4}
+    law = dict.fromkeys(("exponent", "exponent_low", "exponent_high", "scale", "floor"), 0.1)
+    names = {"name": "s", "benchmark": "eval", "mixture": "m", "metric": metric}
+    gains = dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
+    assert expected in LearningCurve.model_validate({**names, **law, **gains, "points": [point]}).sentence()
