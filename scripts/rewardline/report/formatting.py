@@ -1,8 +1,9 @@
 """Numbers, intervals and names as text. Imports nothing slow."""
 
 import math
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rewardline.evaluation.results import EvaluationResult, Rates
@@ -109,3 +110,21 @@ def shorten(text: str, width: int) -> str:
     while display_width(end) > (width - 1) // 2:
         end = end[1:]
     return f"{start}\N{HORIZONTAL ELLIPSIS}{end}"
+
+
+def abbreviated(names: Sequence[str], width: int) -> list[str]:
+    """Names in at most `width` columns, such that different ones stay different wherever possible.
+
+    Those of the cells of a sweep lose what all of them begin with, then their keys, before any loses its middle.
+    """
+    different = len(set(names))
+    keys = [found.end() for found in re.finditer(r"[-_](?=[A-Za-z][\w.]*=)", names[0])] if different > 1 else []
+    common = max((end for end in keys if all(name.startswith(names[0][:end]) for name in names)), default=0)
+    ends = [f"\N{HORIZONTAL ELLIPSIS}{name[common:]}" if common else name for name in names]
+    values = [re.sub(r"(?<=[-_\N{HORIZONTAL ELLIPSIS}])[A-Za-z][\w.]*?=", "", name) for name in ends]
+    choices = [list(names), ends, values]
+    for found in choices:
+        if max(map(display_width, found), default=0) <= width and len(set(found)) == different:
+            return found
+    shortened = [[shorten(name, width) for name in found] for found in choices]
+    return next((found for found in shortened if len(set(found)) == different), shortened[0])

@@ -20,7 +20,7 @@ from rewardline.evaluation.labels.audit_result import AuditResult
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, entries, leaderboards
 from rewardline.evaluation.results import EvaluationResult, Rates, left_out_lines, printable, read_all_results
 from rewardline.evaluation.settings import HELD_OUT
-from rewardline.report.formatting import decimal, display_width, interval, percent, rating_table, shorten
+from rewardline.report.formatting import abbreviated, decimal, display_width, interval, percent, rating_table, shorten
 from rewardline.report.provenance import varied_settings
 from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.tokens.base_manifest import BaseManifest
@@ -58,7 +58,8 @@ AUDITS_SHOWN, RATINGS_SHOWN = 4, 8
 """Lines on noise, learning curves, choices, the data, runs left out, halving, scoring, audits, and ratings."""
 BOARDS_SHOWN = 2
 SUBSETS_SHOWN, LEAST_SUBSETS = 12, 4
-ENTRIES_SHOWN = 4
+PLACES = "best", "2nd", "3rd", "4th"
+ENTRIES_SHOWN = len(PLACES)
 MARK = " *"
 """The end of the names of runs that do not compete with others."""
 NAMED = 3
@@ -257,7 +258,7 @@ def _results(entries: Sequence[Entry], width: int) -> str:
     columns = ["run", "benchmark", "pairs", "accuracy", "95% interval", "length only", "chosen", "rejected"]
     notes = ["length only: how often the longer answer is the chosen one; a model must do better than that"]
     rows = []
-    is_long = sum(len(entry.members) for entry in entries) > ROWS_SHOWN
+    is_long = sum(len(entry.members) + (len(entry.members) > 1) for entry in entries) > ROWS_SHOWN
     for entry in sorted(entries, key=_best_first) if is_long else entries:
         for one in entry.members if not is_long or len(entry.members) == 1 else ():
             means = (one.chosen_mean, one.rejected_mean)
@@ -275,6 +276,8 @@ def _results(entries: Sequence[Entry], width: int) -> str:
         notes.append(f"{MARK.strip()}: eliminated by successive halving, or the training of a seed has diverged")
     if len(rows) > ROWS_SHOWN:
         notes.insert(0, f"... and {len(rows) - ROWS_SHOWN:,} more rows in the report and summary.tsv")
+    if display_width("  ".join(columns)) + max(display_width(row[0]) for row in rows[:ROWS_SHOWN]) > width:
+        columns, rows = columns[:-2], [row[:-2] for row in rows]  # names of cells say more than mean scores
     return "\n".join([*_table(columns, rows[:ROWS_SHOWN], width, names=2), *notes])
 
 
@@ -308,7 +311,9 @@ def _by_subset(board: Leaderboard, width: int, most: int) -> str:
         rates = [entry.by_subset.get(name) for entry in shown]
         accuracies = [percent(one.accuracy) if one else "-" for one in rates]
         rows.append([name, f"{known.n:,}", *accuracies, percent(known.length)])
-    names = ["accuracy"] if len(shown) == 1 else [shorten(entry.name, 14) for entry in shown]
+    names = ["accuracy"] if len(shown) == 1 else abbreviated([entry.name for entry in shown], 14)
+    if len(set(names)) < len(names):
+        names = list(PLACES[: len(names)])
     lines = [f"Accuracy by subset, {board.title}, weakest first"]
     lines += _table(["subset", "pairs", *names, "length only"], rows, width, names=1)
     if len(subsets) > most:
@@ -323,8 +328,9 @@ def _table(columns: list[str], rows: list[list[str]], width: int, names: int) ->
     widths = [max(map(display_width, cells)) for cells in zip(columns, *rows, strict=True)]
     while sum(widths) + 2 * len(widths) - 2 > width and max(widths[:names]) > 12:
         widths[widths.index(max(widths[:names]))] -= 1
-    lines = []
-    for row in [columns, *rows]:
+    lines, texts = [], [abbreviated([row[k] for row in rows], widths[k]) for k in range(names)]
+    widths[:names] = [max(map(display_width, [columns[k], *texts[k]])) for k in range(names)]
+    for row in [columns, *([*first, *row[names:]] for *first, row in zip(*texts, rows, strict=True))]:
         cells = []
         for k, (text, size) in enumerate(zip(row, widths, strict=True)):
             cell = shorten(text, size)

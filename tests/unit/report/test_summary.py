@@ -276,6 +276,26 @@ def test_final_summary_fits_its_width_and_names_cannot_steer_the_terminal(tmp_pa
     assert all(len(line) <= 100 for line in shown(metrics(tmp_path)).splitlines())
 
 
+@pytest.mark.parametrize("decay", ["", "_weight_decay=0.125"])
+def test_the_settings_of_a_sweep_are_told_apart_and_the_best_are_shown(tmp_path: Path, decay: str) -> None:
+    """The 12 runs of four settings, whose names are too long for the table beside all numbers."""
+    subsets = {"first": subset(0.5), "second": subset(0.6)}
+    rates, losses = ("2e-05", "5e-05"), ("pairwise", "per_token_published")
+    names = [f"sweep-epochs=2.0_lr={rate}_loss={loss}{decay}" for rate, loss in product(rates, losses)]
+    paths = [
+        metrics(tmp_path, f"{name}-seed{seed}", seed=seed, accuracy=0.6 + k / 50, by_subset=subsets)
+        for k, name in enumerate(names)
+        for seed in range(3)
+    ]
+    table, by_subset = shown(*paths).split("\n\n")[:2]
+    rows = table.splitlines()[1:5]
+    assert len({row.split()[0] for row in rows}) == 4 and all(len(row) <= 100 for row in rows)
+    assert all("3 seeds" in row for row in rows) and "66.0%" in rows[0]
+    if not decay:
+        assert rows[0].startswith("…lr=5e-05_loss=per_token_published, 3 seeds  eval")
+    assert len(set(by_subset.splitlines()[1].split()[2:6])) == 4
+
+
 def test_subsets_that_look_the_same_stay_apart(tmp_path: Path) -> None:
     path = metrics(tmp_path, by_subset={"a\x00": subset(0.1), "a\x01": subset(0.2)})
     (found,) = read_results([path])
