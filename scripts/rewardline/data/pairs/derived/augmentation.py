@@ -41,6 +41,7 @@ def build(
     """Write the mixture to `shard` and `out`; `pairs`: the folder of the pairs of the mixture that it augments.
 
     The new pairs are those of a dataset with the name of the mixture; their subset is `other_prompts` or the probe's.
+    Nothing is made of rated single answers, which stay as they are.
     """
     before = MixtureStatistics.read(pairs / STATISTICS)
     writer = DerivedWriter(shard, out)
@@ -48,7 +49,8 @@ def build(
     rows, donor = 0, None
     for of_prompt in read_prompts(pairs, "train"):
         known, added = {pair.pair_id for pair in of_prompt}, []
-        for pair in (one for one in of_prompt if one.ratings is None):
+        compared = [pair for pair in of_prompt if pair.ratings is None]
+        for pair in compared:
             for drawn in _drawn(name, settings, pair, donor):
                 rows += 1
                 if drawn.pair is not None and drawn.pair.pair_id not in known:
@@ -60,7 +62,7 @@ def build(
                 detail = f"{drawn.subset}: {drawn.detail or 'the pair is there already'}"
                 writer.rejects.add(name, pair.file, pair.row, reason, detail)
         writer.add("train", [*of_prompt, *added])
-        donor = of_prompt[0]
+        donor = next(iter(compared), donor)  # of the last prompt that has a chosen answer
     for of_prompt in read_prompts(pairs, "eval"):
         writer.add("eval", of_prompt)
     counts = DatasetCounts(

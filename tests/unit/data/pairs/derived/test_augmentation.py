@@ -98,6 +98,22 @@ def test_which_pairs_are_added_does_not_depend_on_other_shares(source: Path, tmp
     assert small < large and small < both
 
 
+def test_answers_of_other_prompts_are_chosen_ones_and_never_rated_ones(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"Is {k * 7919} prime?", "chosen": f"Chosen {k}.", "rejected": f"Bad {k}."} for k in range(60)]
+    rated = [
+        {"prompt": pairs[k]["prompt"] if k % 2 else f"And is {k * 104729} odd?", "answer": f"Rated {k}.", "rating": k % 2}
+        for k in range(60)
+    ]
+    objective = {"objective": {"type": "binary"}}
+    shapes = {"r": {"format": "rated"}}
+    build(tmp_path, {"d": pairs, "r": rated}, shapes, training=objective, eval_fraction=0.1)
+    before = list(read_rows(tmp_path / "pairs" / "m" / "train"))
+    found, _ = augmented(tmp_path / "pairs" / "m", tmp_path / "out", other_prompts=1.0)
+    assert [row for row in found["train"] if row["dataset"] != "robust"] == before
+    texts = [said(row, "rejected") for row in found["train"] if row["dataset"] == "robust"]
+    assert len(texts) > 40 and all(text.startswith("Chosen ") for text in texts)
+
+
 def test_probes_have_the_names_that_settings_know() -> None:
     assert set(PROBES) == set(get_args(ProbeName))
 
