@@ -11,7 +11,7 @@ from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.data.parquet import PartWriter
 from rewardline.data.schema import arrow_schema
 from rewardline.evaluation.left_out import TrainedModel
-from rewardline.evaluation.metrics.ratings import RatedScores, by_rating, of_sum
+from rewardline.evaluation.metrics.ratings import rating_figures
 from rewardline.evaluation.metrics.summarize import summarize
 from rewardline.evaluation.published.figures import published_figures
 from rewardline.evaluation.results import NAN, EvaluationResult, Metrics, PredictedAttribute
@@ -69,7 +69,8 @@ def evaluate(
         metrics, ratings = Metrics(n=0, accuracy=NAN), dict[str, object]()
         if split.answers:
             answers.close()
-            ratings = _rating_metrics(out / ANSWERS, model)
+            entries = read_json(model / "config.json").get("rewardline", {}).get("attributes", [])
+            ratings = rating_figures(out / ANSWERS, [PredictedAttribute.model_validate(entry) for entry in entries])
         if split.pairs:
             metrics = summarize(read_scores(scores), trained.normalization.std if trained.normalization else 1.0)
         figures = None
@@ -90,16 +91,6 @@ def evaluate(
         log.info("accuracy %.4f on %d pairs", metrics.accuracy, metrics.n)
     for name, one in result.ratings.items():
         log.info("%s: Spearman's rho %.3f on %d answers", name, one.spearman, one.n)
-
-
-def _rating_metrics(path: Path, model: Path) -> dict[str, object]:
-    """The metrics of single answers, by their keys in `metrics.json`."""
-    entries = read_json(model / "config.json").get("rewardline", {}).get("attributes", [])
-    attributes = [PredictedAttribute.model_validate(entry) for entry in entries]
-    answers = RatedScores.read(path)
-    total = of_sum(answers, attributes)
-    found: dict[str, object] = {"ratings": by_rating(answers, attributes)}
-    return found if total is None else {**found, "rating_sum": total}
 
 
 def _left_out(tokens: Path, pairs: Path | None) -> Counter[str]:

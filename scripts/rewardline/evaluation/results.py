@@ -327,7 +327,7 @@ class EvaluationResult(ResultFile, Metrics, Identity):
     `ensemble` by `combine`; `unscored` pairs were not scored by all of them. The weights of a model may be the mean of
     those of the runs `average`. `diverged`, `eliminated_at`: as in `run.json`. `incomplete`, which is not in the file:
     the training of another seed has diverged. `ratings`: metrics of single answers by rating, `rating_sum`: those of
-    the weighted sum of attributes.
+    the weighted sum of `attributes`, which the outputs of the model are.
     """
 
     content = "metrics"
@@ -336,6 +336,7 @@ class EvaluationResult(ResultFile, Metrics, Identity):
 
     sections: PublishedFigures | None = None
     ratings: dict[str, RatingMetrics] = {}
+    attributes: list[PredictedAttribute] = []
     rating_sum: RatingMetrics | None = None
     normalization: ScoreNormalization | None = None
     ensemble: list[str] = []

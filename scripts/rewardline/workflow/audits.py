@@ -17,6 +17,8 @@ def check_audits(config: Config) -> Iterator[str]:
             continue
         if config.source_of(entry.mixture) != entry.mixture:
             yield f"{where}.mixture: {entry.mixture} is made of another mixture; audit that one"
+        if (reason := config.unpaired(entry.mixture)) is not None:
+            yield f"{where}.mixture: {reason} whose labels could be judged; name another mixture"
         if entry.run not in config.runs or entry.run in config.cells:
             others = {*config.all_runs, *(cell.sweep for cell in config.cells.values())}
             what = "not a training run" if entry.run in others else "not defined"

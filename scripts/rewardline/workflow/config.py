@@ -355,6 +355,15 @@ class Config(Settings):
             return self.audits[entry.audit].mixture
         return mixture if entry is None or entry.augment is None else entry.augment
 
+    def unpaired(self, name: str) -> str | None:
+        """Why no accuracy is known on a mixture's eval split or a benchmark, in words; None where there are pairs."""
+        mixture = self.mixtures.get(self.source_of(name))
+        names = [name] if mixture is None else list(mixture.datasets)
+        entries = [self.benchmarks.get(one) if mixture is None else self.datasets.get(one) for one in names]
+        if any(entry is None or not entry.is_rated for entry in entries):
+            return None
+        return f"{name} has rated single answers only, and no pairs"
+
     @property
     def cells(self) -> dict[str, Cell]:
         """The cells of all sweeps, by the name of their run."""

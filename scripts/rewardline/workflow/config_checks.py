@@ -13,7 +13,7 @@ from rewardline.evaluation.settings import HELD_OUT
 from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
-from rewardline.workflow.members import check_members
+from rewardline.workflow.members import check_members, without_accuracy
 from rewardline.workflow.members import not_defined as _known
 from rewardline.workflow.runs import (
     Run,
@@ -58,6 +58,8 @@ def cross_check(config: Config) -> Iterator[str]:
             yield f"mixtures.{name}.{adds[0]}: has an effect with `augment` only, the name of a mixture to add pairs to"
         elif mixture.augment is not None and not adds:
             yield f"mixtures.{name}.augment: adds nothing; give `other_prompts` or `hacks` a share"
+        elif mixture.augment is not None and (reason := config.unpaired(name)) is not None:
+            yield f"mixtures.{name}.augment: {reason} to add others to; name another mixture"
         elif mixture.augment is not None and name in config.datasets:
             yield f"mixtures.{name}: a dataset has the name, which that of the new pairs would be; rename one"
     yield from _check_probes(config)
@@ -137,6 +139,7 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
     has_split = run.mixture not in config.mixtures or config.mixtures[run.mixture].eval_fraction > 0
     for benchmark in run.fail_below:
         yield from _known(f"{where}.fail_below", benchmark, [HELD_OUT] * has_split + run.benchmarks)
+        yield from without_accuracy(f"{where}.fail_below", config, benchmark, run.mixture)
     if not has_split and not run.benchmarks:
         yield f"{where}: there is nothing to evaluate it on; name a benchmark, or set the mixture's eval_fraction > 0"
     training = run.training
@@ -242,6 +245,8 @@ def _check_halving(config: Config) -> Iterator[str]:
             )
         elif mixtures[0] in config.mixtures and not config.mixtures[mixtures[0]].eval_fraction:
             yield f"{where}.halving: needs an eval split to choose by; set the mixture's eval_fraction above 0"
+        else:
+            yield from without_accuracy(f"{where}.halving", config, HELD_OUT, mixtures[0])
         if len(set(map(len, halved.cells.values()))) > 1:
             yield f"{where}.halving: the cells of a sample have different fractions of the data; remove sample"
 
@@ -255,6 +260,8 @@ def _check_probes(config: Config) -> Iterator[str]:
         yield from _known(f"{where}.mixture", mixture, config.mixtures)
         if mixture in config.mixtures and config.mixtures[mixture].eval_fraction == 0:
             yield f"{where}.mixture: {mixture!r} holds nothing out; set its eval_fraction above 0"
+        if (reason := config.unpaired(mixture)) is not None:
+            yield f"{where}.mixture: {reason} to make probes of; name another mixture"
         if entry.scoring is not None:
             yield f"benchmarks.{name}.scoring: {entry.scoring!r} is of a published benchmark, not of probes"
         for run_name, run in config.runs.items():
@@ -300,6 +307,8 @@ def _check_choices(config: Config) -> Iterator[str]:
                 f"{where}.by: the runs are on {' and '.join(mixtures)}, each with an eval split of its own; name"
                 " a benchmark that all runs are evaluated on"
             )
+        elif mixtures:
+            yield from without_accuracy(f"{where}.by", config, entry.by, mixtures[0])
 
 
 def _check_scoring(config: Config) -> Iterator[str]:

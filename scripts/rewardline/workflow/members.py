@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rewardline.core.errors import nearest
 from rewardline.core.hashing import file_sha256
+from rewardline.evaluation.settings import HELD_OUT
 from rewardline.model.settings import BaseModelSettings
 from rewardline.tokens.settings import EncodingSettings
 from rewardline.training.settings import TrainingSettings
@@ -65,7 +66,9 @@ def _check_names(config: Config, name: str, known: Iterable[str]) -> Iterator[st
 def _check_judged(config: Config, made: Run) -> Iterator[str]:
     judged = evaluated_on(config, made)
     for benchmark in config.all_runs[made.name].fail_below:
-        yield from not_defined(f"runs.{made.run_id}.fail_below", benchmark, judged)
+        where = f"runs.{made.run_id}.fail_below"
+        yield from not_defined(where, benchmark, judged)
+        yield from without_accuracy(where, config, benchmark, made.mixture)
     if not judged:
         yield (
             f"runs.{made.run_id}: its members have no eval split in common; name a benchmark that all are evaluated on"
@@ -123,6 +126,13 @@ def _same_tokenizer(first: ModelEntry, other: ModelEntry) -> bool:
     if all(model.path and file.is_file() for model, file in zip((first, other), files, strict=True)):
         return file_sha256(files[0]) == file_sha256(files[1])
     return _equal([first, other], set(BaseModelSettings.model_fields) - {*LOADED})
+
+
+def without_accuracy(where: str, config: Config, benchmark: str, mixture: str) -> Iterator[str]:
+    """A message if no accuracy is known on a benchmark, or on the eval split of `mixture`, which runs are judged by."""
+    reason = config.unpaired(mixture if benchmark == HELD_OUT else benchmark)
+    if reason is not None:
+        yield f"{where}: {reason}, so that there is no accuracy; name a benchmark with pairs"
 
 
 def not_defined(where: str, name: str, entries: Iterable[str]) -> Iterator[str]:

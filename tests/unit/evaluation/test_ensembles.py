@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from scipy.stats import spearmanr
 
 import evaluate_ensemble
 from rewardline.core.errors import UserError
+from rewardline.data.schema import arrow_schema
+from rewardline.evaluation.scores import ANSWERS, RatedScore, write_scores
 from rewardline.workflow import settings as stages
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import ConfigError, resolve
@@ -137,6 +142,55 @@ def test_a_published_benchmark_says_what_any_member_left_out(tmp_path: Path) -> 
     assert metrics["sections"]["left_out"] == {"answer_too_long": 5, "same": 1}
     assert metrics["sections"]["sections"]["mmlu-pro"] == {"score": pytest.approx(metrics["accuracy"]), "n": 18}
     assert metrics["unscored"] == 2
+
+
+def rated_member(folder: Path, attribute: Json, scores: Any, outputs: Any, ids: list[int], n: int = 0) -> None:
+    """The evaluation of a model with one attribute on rated answers, and on pairs if they are there."""
+    rows = [
+        {"answer_id": f"a{k}", "prompt_id": f"p{k // 2}", "dataset": "d", "subset": "s", "score": scores[k]}
+        | {"outputs": [outputs[k]], "tokens": 9, "ratings": [{"name": "quality", "value": float(k % 5)}], "weight": 1.0}
+        for k in ids
+    ]
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, arrow_schema(RatedScore)), folder / ANSWERS)
+    if not n:
+        write_scores(folder / "scores.parquet", ())
+    own = {**JUDGED, "run": folder.name, "n": n, "accuracy": None, "ratings": {"quality": {"n": len(rows)}}}
+    (folder / "metrics.json").write_text(json.dumps({**own, "scale": 1.0, "attributes": [attribute]}))
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_rated_answers_are_scored_by_all_members_and_predicted_by_their_mean(tmp_path: Path, pairs: bool) -> None:
+    rng = np.random.default_rng(3)
+    scores, outputs = rng.normal(size=(2, 40)) * [[3.0], [0.1]] + [[5.0], [-2.0]], rng.normal(size=(2, 40))
+    units = [
+        {"name": "quality", "mean": 2.0, "std": 1.5, "weight": 1.0},
+        {"name": "quality", "mean": 1.0, "std": 0.5, "weight": 0.5},
+    ]
+    orders, standards = [list(range(38)), list(range(39, -1, -1))], []
+    for number, name in enumerate("ab"):
+        rated_member(tmp_path / name, units[number], scores[number], outputs[number], orders[number], 50 * pairs)
+        stored_pairs = table(np.random.default_rng(number), 50)
+        if pairs:
+            stored(stored_pairs, tmp_path / name)
+        of_pairs = stored_pairs[["chosen_score", "rejected_score"]].to_numpy(np.float64)
+        standards.append(of_pairs if pairs else scores[number, :38])
+    settings = {**SETTINGS, "ensemble": ["a", "b"], "combine": "mean", "variance_weight": 0.5}
+    folders = ["--members", str(tmp_path / "a"), str(tmp_path / "b"), "--output", str(tmp_path / "e")]
+    assert evaluate_ensemble.main(["--settings", json.dumps(settings), *folders]) == 0
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert (metrics["n"], metrics["unscored"]) == (50 * pairs, 2)
+    assert metrics["standards"]["a"]["std"] == pytest.approx(standards[0].std(), rel=1e-5)
+    expected = np.mean([(scores[k, :38] - standards[k].mean()) / standards[k].std() for k in (0, 1)], axis=0)
+    found = pd.read_parquet(tmp_path / "e" / ANSWERS).set_index("answer_id")
+    assert list(found.index) == [f"a{k}" for k in range(38)]
+    assert found.score.to_numpy() == pytest.approx(expected, abs=1e-5)
+    predicted = np.mean([units[k]["mean"] + units[k]["std"] * outputs[k, :38] for k in (0, 1)], axis=0)
+    ratings = np.arange(38) % 5
+    quality = metrics["ratings"]["quality"]
+    assert (quality["n"], quality["mse"]) == (38, pytest.approx(np.mean((predicted - ratings) ** 2), rel=1e-4))
+    assert quality["spearman"] == pytest.approx(spearmanr(predicted, ratings).statistic, rel=1e-4)
+    assert metrics["rating_sum"]["spearman"] == pytest.approx(spearmanr(expected, ratings).statistic, rel=1e-4)
 
 
 CONFIG = """

@@ -255,6 +255,41 @@ def test_mistakes_in_what_is_scored_are_named(section: dict[str, Any], expected:
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"select": {"from": ["s"], "as": "best"}}, "select.best.by: m has rated single answers only, and no pairs"),
+        ({"select": {"from": ["s"], "by": "t", "as": "best"}}, "select.best.by: t has rated single answers only"),
+        ({"audits": {"a": {"mixture": "m", "run": "r"}}}, "audits.a.mixture: m has rated single answers only"),
+        ({"benchmarks": {"p": {"probes": {"mixture": "m"}}}}, "benchmarks.p.probes.mixture: m has rated"),
+        ({"mixtures": {"n": {"augment": "m", "other_prompts": 0.1}}}, "mixtures.n.augment: n has rated single"),
+        ({"runs": {"f": {"fail_below": {"eval": 0.6}}}}, "runs.f.fail_below: m has rated single answers only"),
+        ({"runs": {"f": {"fail_below": {"t": 0.6}}}}, "runs.f.fail_below: t has rated single answers only"),
+        (
+            {"runs": {"f": {"grid": {"training.learning_rate": [1e-4, 1e-5, 1e-6], "halving": {"min_steps": 9}}}}},
+            "runs.f.grid.halving: m has rated single answers only",
+        ),
+        ({"select": {"from": ["s"], "by": "u", "as": "best"}}, ""),
+    ],
+)
+def test_nothing_is_judged_by_an_accuracy_where_there_are_no_pairs(section: dict[str, Any], expected: str) -> None:
+    config = base()
+    config["datasets"]["d"] = {"files": ["d.jsonl"], "format": "rated"}
+    config["benchmarks"] = {"t": {"files": ["t.jsonl"], "ratings": ["quality"]}, "u": {"files": ["u.jsonl"]}}
+    config["runs"]["r"] |= {"benchmarks": ["t", "u"], "training": {"objective": {"type": "binary"}}}
+    config["runs"]["s"] = {**config["runs"]["r"], "seeds": [0, 1]}
+    for name, entries in section.items():
+        if name == "runs":
+            entries = {"f": {**config["runs"]["r"], **entries["f"]}}
+        config[name] = entries if name == "select" else {**config.get(name, {}), **entries}
+    try:
+        resolve(config)
+    except ConfigError as error:
+        assert expected and expected in str(error)
+    else:
+        assert not expected
+
+
 def test_what_scores_may_be_a_run_a_run_id_or_a_choice() -> None:
     config = base()
     config["runs"]["s"] = {**config["runs"]["r"], "seeds": [0, 1]}

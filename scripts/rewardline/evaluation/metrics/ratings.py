@@ -47,6 +47,18 @@ class RatedScores:
         )
 
 
+def rating_figures(path: Path, attributes: Sequence[PredictedAttribute]) -> dict[str, object]:
+    """The metrics of the single answers in a file, by their keys in `metrics.json`; `attributes`: of the outputs."""
+    answers = RatedScores.read(path)
+    total = of_sum(answers, attributes)
+    found: dict[str, object] = {"ratings": by_rating(answers, attributes)}
+    return (
+        found
+        | ({"attributes": list(attributes)} if attributes else {})
+        | ({} if total is None else {"rating_sum": total})
+    )
+
+
 def by_rating(answers: RatedScores, attributes: Sequence[PredictedAttribute]) -> dict[str, RatingMetrics]:
     """The metrics of each rating; against the attribute of its name, or the score where the model has none."""
     numbers = {attribute.name: number for number, attribute in enumerate(attributes)}

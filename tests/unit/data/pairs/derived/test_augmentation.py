@@ -100,10 +100,8 @@ def test_which_pairs_are_added_does_not_depend_on_other_shares(source: Path, tmp
 
 def test_answers_of_other_prompts_are_chosen_ones_and_never_rated_ones(tmp_path: Path) -> None:
     pairs = [{"prompt": f"Is {k * 7919} prime?", "chosen": f"Chosen {k}.", "rejected": f"Bad {k}."} for k in range(60)]
-    rated = [
-        {"prompt": pairs[k]["prompt"] if k % 2 else f"And is {k * 104729} odd?", "answer": f"Rated {k}.", "rating": k % 2}
-        for k in range(60)
-    ]
+    prompts = [pair["prompt"] if k % 2 else f"And is {k * 104729} odd?" for k, pair in enumerate(pairs)]
+    rated = [{"prompt": prompt, "answer": f"Rated {k}.", "rating": k % 2} for k, prompt in enumerate(prompts)]
     objective = {"objective": {"type": "binary"}}
     shapes = {"r": {"format": "rated"}}
     build(tmp_path, {"d": pairs, "r": rated}, shapes, training=objective, eval_fraction=0.1)
