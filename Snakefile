@@ -80,6 +80,7 @@ rule all:
         scores=evaluations("scores.parquet"),
         selections=selections(),
         scored=scored(),
+        to_label=[f"results/to_label/{name}.jsonl" for name in LABELING],
         gate=["results/gate.json"] if LIMITS else [],
     localrule: True
 

@@ -34,6 +34,7 @@ from rewardline.workflow.config import (
     ScoringEntry,
     SelectEntry,
     SweepEntry,
+    ToLabelEntry,
 )
 
 SCHEMA = ROOT / "config" / "schema.yaml"
@@ -48,6 +49,7 @@ TABLES: dict[str, tuple[type[BaseModel], ...]] = {
     "benchmarks": (BenchmarkEntry,),
     "audits": (AuditEntry,),
     "scoring": (ScoringEntry,),
+    "to_label": (ToLabelEntry,),
     "evaluation": (EvaluationEntry,),
     "select": (SelectEntry,),
 }

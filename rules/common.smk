@@ -135,7 +135,7 @@ def record_of_remote_files(name, entry):
 
 def read_sources():
     """The names of the datasets and benchmarks that are read, for runs or for scoring jobs."""
-    reserved = {name for scoring in SCORING for name in runs.reserved_benchmarks(CONFIG, scoring)}
+    reserved = {name for scored in (*SCORING, *LABELING) for name in runs.reserved_benchmarks(CONFIG, scored)}
     joined = {name for benchmark in reserved for name in runs.joined_sources(CONFIG, benchmark)}
     return sorted({*runs.used_sources(CONFIG, RUNS.values()), *reserved, *joined})
 
@@ -143,8 +143,9 @@ def read_sources():
 def find_files():
     """The files of every dataset that the runs use, the versions of those from elsewhere, and local files of models."""
     files, versions, problems = {}, {}, []
-    for name in [*read_sources(), *SCORING]:
-        sections = {"datasets": CONFIG.datasets, "benchmarks": CONFIG.benchmarks, "scoring": CONFIG.scoring}
+    kinds = ("datasets", "benchmarks", "scoring", "to_label")
+    for name in [*read_sources(), *SCORING, *LABELING]:
+        sections = {kind: getattr(CONFIG, kind) for kind in kinds}
         section, entry = next((section, entries[name]) for section, entries in sections.items() if name in entries)
         try:
             known, warning = record_of_remote_files(name, entry)
@@ -154,7 +155,7 @@ def find_files():
             check_pins(entry.sha256, files[name])
         except UserError as error:
             problems.append(f"{section}.{name}.files: {error}")
-        if section == "scoring":
+        if section in ("scoring", "to_label"):
             continue
         try:
             check(entry)
@@ -192,6 +193,9 @@ CLEANED = [name for name, entry in CONFIG.mixtures.items() if entry.audit is not
 HALVED = runs.halved_sweeps(CONFIG)
 CHOICES = {choice.name: choice for choice in runs.choice_table(CONFIG, SELECTED)}
 SCORING = runs.scoring_table(CONFIG, SELECTED)
+LABELING = runs.labeling_table(CONFIG, SELECTED)
+# What scores which rows, by the place of the scores: of each member of a choice of pairs to label there are some.
+SCORED = SCORING | {f"{job.name}/{one.run}": one for job in LABELING.values() for one in job.members}
 PROBES = [name for name, entry in CONFIG.benchmarks.items() if entry.probes is not None]
 FILES, VERSIONS, MODEL_FILES = find_files()
 
@@ -219,6 +223,8 @@ wildcard_constraints:
     average=one_of(AVERAGES),
     choice=one_of(CHOICES),
     scoring=one_of(SCORING),
+    scored=one_of(SCORED),
+    pool=one_of(LABELING),
     benchmark=one_of([*CONFIG.benchmarks, HELD_OUT]),
 
 

@@ -241,25 +241,39 @@ def selections(name="selection.json"):
     return [f"results/models/{choice}/{name}" for choice in CHOICES]
 
 
+def shards_scored(place, entry):
+    """The shards of the scores at a place, of the rows of an entry of the configuration."""
+    return [f"results/shards/scored/{place}/{shard}/manifest.json" for shard in range(entry.shards)]
+
+
 def scored_shards(wildcards):
     """The shards of the scores of a scoring job."""
-    count = CONFIG.scoring[wildcards.scoring].shards
-    return [f"results/shards/scored/{wildcards.scoring}/{shard}/manifest.json" for shard in range(count)]
+    return shards_scored(wildcards.scoring, CONFIG.scoring[wildcards.scoring])
+
+
+def member_shards(wildcards):
+    """The shards of the scores of pairs to choose from: those of each model in order."""
+    places = [f"{wildcards.pool}/{member.run}" for member in LABELING[wildcards.pool].members]
+    return [path for place in places for path in shards_scored(place, CONFIG.to_label[wildcards.pool])]
 
 
 def reserved_prompts(wildcards):
     """The candidates of benchmarks, and the held-out pairs, of whose prompts no pairs for training are made."""
-    if CONFIG.scoring[wildcards.scoring].pairs is None:
+    name = wildcards[0]
+    if name in SCORING and CONFIG.scoring[name].pairs is None:
         return {}
     return {
-        "benchmarks": candidate_manifests(runs.reserved_benchmarks(CONFIG, wildcards.scoring)),
-        "held_out": [f"results/pairs/{mixture}/stats.json" for mixture in SCORING[wildcards.scoring].mixtures],
+        "benchmarks": candidate_manifests(runs.reserved_benchmarks(CONFIG, name)),
+        "held_out": [f"results/pairs/{mixture}/stats.json" for mixture in {**SCORING, **LABELING}[name].mixtures],
     }
 
 
 def scored():
-    """The manifests of all scoring jobs."""
-    return [f"results/scores/{name}/manifest.json" for name in SCORING]
+    """The manifests of all scoring jobs, and of all choices of pairs to label."""
+    return [
+        *(f"results/scores/{name}/manifest.json" for name in SCORING),
+        *(f"results/to_label/{name}/manifest.json" for name in LABELING),
+    ]
 
 
 def gated_metrics():
@@ -328,11 +342,12 @@ def artifacts():
     paths += used_rungs()
     for run in table:
         paths += [f"{Path(rung).with_suffix('')}/{run.run_id}.json" for rung in rung_files(run.sweep)]
-    for name in [*read_sources(), *SCORING]:
+    for name in [*read_sources(), *SCORING, *LABELING]:
         paths += [*data_manifests([name]), *part_manifests(name), *fetched_manifests(name)]
     for name in SCORING:
-        job = SimpleNamespace(scoring=name)
-        paths += [*scored_shards(job), *reserved_prompts(job).get("benchmarks", [])]
+        paths += [*scored_shards(SimpleNamespace(scoring=name)), *reserved_prompts([name]).get("benchmarks", [])]
+    for name in LABELING:
+        paths += [*member_shards(SimpleNamespace(pool=name)), *reserved_prompts([name])["benchmarks"]]
     for name in mixtures:
         paths += [f"results/pairs/{name}/stats.json", *pair_shards(SimpleNamespace(mixture=name))]
         if name not in PROBES and CONFIG.source_of(name) == name:
@@ -357,7 +372,7 @@ def all_cores():
 
 def scoring_threads(wildcards):
     """The cores to reserve for a scoring job, as for the training of the model."""
-    return stage_settings.threads(CONFIG, SCORING[wildcards.scoring].trained)
+    return stage_settings.threads(CONFIG, SCORED[wildcards.scored].trained)
 
 
 def train_threads(wildcards):

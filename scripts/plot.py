@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("--suspects", type=Path, help="suspects.parquet: pairs that may be mislabeled")
     arguments.add_argument("--comparisons", type=Path, help="comparisons.json: differences between runs")
     arguments.add_argument("--selections", type=Path, nargs="*", default=[], help="selection.json of each choice")
-    arguments.add_argument("--scored", type=Path, nargs="*", default=[], help="manifest.json of each scoring job")
+    arguments.add_argument("--scored", type=Path, nargs="*", default=[], help="manifest.json of scored and chosen rows")
     arguments.add_argument("--summary", type=Path, help="summary.tsv, which must be that of the metrics")
     arguments.add_argument("--output", type=Path, required=True, help="the page to write")
     options = arguments.start(argv)

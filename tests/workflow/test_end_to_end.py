@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import random
 import re
@@ -18,8 +19,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rewardline.data.demo.generator import generate
 from rewardline.data.parquet import read_rows
 from rewardline.data.turns import SPEAKERS
+from rewardline.scoring.text_scorer import Scorer
 
 from support.damage import Damage, Kind, is_noticed
 from support.paths import ROOT
@@ -103,6 +106,29 @@ def test_an_average_of_the_seeds_is_one_of_the_models(finished: tuple[Project, s
         torch.testing.assert_close(mean, (weights[0][name].double() + weights[1][name]).div(2).float(), rtol=0, atol=0)
     added.unlink()
     shutil.rmtree(project.folder / "results/models/both")
+
+
+def test_pairs_to_label_are_those_that_the_seeds_disagree_about(finished: tuple[Project, str]) -> None:
+    project, _ = finished
+    rows = [{"prompt": row["prompt"], "answers": [row["rejected"], row["chosen"]]} for row in generate(150, 9)]
+    (project.folder / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    added = project.overlay({"to_label": {"next": {"files": ["pool.jsonl"], "runs": "demo", "number": 20}}})
+    text = project.run("--cores", "2", "--configfile", str(added), "--", "results/to_label/next.jsonl").stdout
+    assert re.search(r"^next: 20 of \d+ pairs .* are to be labeled, by disagreement of 2 models", text, re.MULTILINE)
+    lines = [json.loads(line) for line in (project.folder / "results/to_label/next.jsonl").read_text().splitlines()]
+    assert len(lines) == 20 and sorted((line["acquisition"] for line in lines), reverse=True) == [
+        line["acquisition"] for line in lines
+    ]
+    for seed in ("demo-seed0", "demo-seed1"):
+        scorer = Scorer(str(project.folder / "results" / "models" / seed))
+        scores = scorer.score(
+            [line["prompt"] for line in lines], [[line["answer_a"], line["answer_b"]] for line in lines]
+        )
+        for line, (first, second) in zip(lines, scores, strict=True):
+            assert line["probabilities"][seed] == pytest.approx(1 / (1 + math.exp(second - first)), abs=1e-5)
+    added.unlink()
+    for name in ("to_label", "data/next", "shards/scored", "shards/data/next"):
+        shutil.rmtree(project.folder / "results" / name)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ STAGES = {
     "average_weights": "average_weights.py",
     "score_rows": "score_rows.py",
     "collect_scores": "collect_scores.py",
+    "choose_pairs": "choose_pairs.py",
     "compare": "compare.py",
     "summarize": "summarize.py",
     "select_model": "select_model.py",
@@ -60,15 +61,15 @@ STAGES = {
 AFTER = {
     "fetch_file": {"download_file"},
     "download_file": {"download", "convert_rows"},
-    "download": {"score_rows", "collect_scores", "index_joins", "convert_rows", "build_pairs"},
+    "download": {"score_rows", "collect_scores", "choose_pairs", "index_joins", "convert_rows", "build_pairs"},
     "generate_demo": {"index_joins", "convert_rows", "build_pairs"},
     "index_joins": {"convert_rows"},
-    "convert_rows": {"group_prompts", "collect_scores"},
+    "convert_rows": {"group_prompts", "collect_scores", "choose_pairs"},
     "group_prompts": {"clean_pairs", "build_pairs", "split_fold"},
     "clean_pairs": {"build_pairs", "tokenize_pairs"},
     "build_pairs": {
         *("base_model", "build_probes", "split_fold", "relabel_pairs", "audit_labels", "tokenize", "compare", "plot"),
-        *("collect_scores", "augment_pairs"),
+        *("collect_scores", "choose_pairs", "augment_pairs"),
     },
     "augment_pairs": {"tokenize_pairs", "tokenize", "compare", "plot"},
     "split_fold": {"tokenize_pairs", "tokenize"},
@@ -81,12 +82,13 @@ AFTER = {
     "train_rung": {"halve"},
     "halve": {"train_rung", "train"},
     "train": {
-        *("score_rows", "score_benchmark"),
+        *("score_rows", "score_benchmark", "choose_pairs"),
         *("evaluate", "export_ensemble", "average_weights", "evaluation_card", "summarize", "compare", "track", "plot"),
     },
     "score_benchmark": {"evaluate"},
-    "score_rows": {"collect_scores"},
+    "score_rows": {"collect_scores", "choose_pairs"},
     "collect_scores": {"plot"},
+    "choose_pairs": {"plot"},
     "evaluate": {
         *("evaluate_ensemble", "audit_labels", "select_model", "summarize", "compare", "evaluation_card", "track"),
         "plot",
@@ -96,7 +98,7 @@ AFTER = {
     "average_weights": {"score_benchmark", "evaluate", "evaluation_card"},
     "compare": {"plot"},
     "summarize": {"plot"},
-    "select_model": {"score_rows", "plot"},
+    "select_model": {"score_rows", "choose_pairs", "plot"},
     "evaluation_card": {"select_model"},
     "track": set(),
     "plot": {"gate"},
@@ -109,7 +111,7 @@ MADE = ("audits.", "mixtures.c.", "mixtures.z.")
 """The keys of these."""
 NOT_AUDITED = {
     *("train_rung", "halve", "average_weights", "evaluate_ensemble", "export_ensemble", "select_model"),
-    *("score_rows", "collect_scores"),
+    *("score_rows", "collect_scores", "choose_pairs"),
 }
 """Stages of sweeps, averages, ensembles, choices and scoring, none of which has a run on what an audit makes here."""
 JOINED = ("hubbed", "local", "remote", "made")
@@ -182,6 +184,10 @@ CONFIG: Json = {
     "scoring": {
         "c": {"files": ["data/candidates.jsonl"], "run": "r", "shards": 2, "pairs": {}},
         "d": {"hub": "a/b", "revision": "c", "run": "best"},
+    },
+    "to_label": {
+        "o": {"files": ["data/unlabeled.jsonl"], "runs": ["r", "best"], "shards": 2},
+        "l": {"hub": "a/b", "revision": "c", "runs": "best"},
     },
     "evaluation": {"shards": 2},
     "select": {"from": ["r", "s", "u", "x", "y", "h"], "by": "t", "as": "best"},
@@ -282,6 +288,21 @@ CHANGES: Json = {
     "scoring.c.pairs.min_margin": 1,
     "scoring.c.pairs.max_pairs": 3,
     "scoring.c.max_reject_fraction": 0.5,
+    "to_label.o.files": ["data/more.tsv"],
+    "to_label.o.columns": ["a", "b"],
+    "to_label.o.sha256": {"data/unlabeled.jsonl": "0" * 64},
+    "to_label.l.hub": "owner/other",
+    "to_label.l.revision": "v2",
+    "to_label.l.config": "other",
+    "to_label.l.split": "test",
+    "to_label.l.data_files": ["x.parquet"],
+    "to_label.l.data_dir": "data",
+    "to_label.o.runs": ["q", "r"],
+    "to_label.o.shards": 3,
+    "to_label.o.by": "uncertainty",
+    "to_label.o.number": 7,
+    "to_label.o.per_prompt": 7,
+    "to_label.o.max_reject_fraction": 0.5,
     "evaluation.shards": 3,
     "select.from": ["r", "u"],
     "select.by": "eval",
@@ -386,14 +407,16 @@ def row_of(key: str) -> set[str]:
         after -= {"index_joins"} - named  # no dataset joins a benchmark
     if named == {"average_weights"}:  # no ensemble and no choice is made of averages
         after -= {"evaluate_ensemble", "export_ensemble", "select_model", "track", "score_rows", "collect_scores"}
+        after -= {"choose_pairs"}
     if "build_probes" in named:  # no training reads probes
         after -= {"train_rung", "halve", "train"} - named
     if named == {"build_probes"}:  # which makes no model
         after -= {"average_weights", "export_ensemble"}
-    if key.startswith("scoring."):  # no training reads what is scored
-        after &= {*named, "download", "download_file", "score_rows", "collect_scores", "plot", "gate"}
+    if key.startswith(("scoring.", "to_label.")):  # no training reads what is scored
+        last = "choose_pairs" if key.startswith("to_label.") else "collect_scores"
+        after &= {*named, "download", "download_file", "score_rows", last, "plot", "gate"}
     if key.startswith("evaluation."):  # folds are evaluated too, and a mixture is made of that
-        after |= {"tokenize", "tokenize_pairs", "train", "score_rows", "collect_scores"}
+        after |= {"tokenize", "tokenize_pairs", "train", "score_rows", "collect_scores", "choose_pairs"}
     return after
 
 
@@ -441,7 +464,8 @@ def changed(key: str) -> Json:
     if key == "mixtures.m.fractions":
         config["scoring"]["c"]["run"] = "r-fraction=0.5"
     if key == "select.as":
-        config["scoring"]["d"]["run"] = "other"
+        config["scoring"]["d"]["run"] = config["to_label"]["l"]["runs"] = "other"
+        config["to_label"]["o"]["runs"] = ["r", "other"]
     if key == "benchmarks.p.probes.mixture":  # probes judge runs on the mixture that they are made of
         config["runs"]["x"]["mixture"] = CHANGES[key]
     return config
@@ -453,7 +477,10 @@ def keys_to_change() -> tuple[list[str], list[str]]:
     chained = []
     for key in CHANGES:
         kind, _, part, *_ = (*key.split("."), "")
-        in_chain = kind in ("datasets", "mixtures", "models", "scoring") or (kind, part) == ("runs", "training")
+        in_chain = kind in ("datasets", "mixtures", "models", "scoring", "to_label") or (kind, part) == (
+            "runs",
+            "training",
+        )
         like = (kind, *sorted(stages_of(key))) if in_chain and not key.startswith(MADE) else (key,)
         if whole.setdefault(like, key) != key:
             chained.append(key)
@@ -466,6 +493,8 @@ def chain(key: str, name: str, change: bool) -> Json:
     config: Json = {kind: {name: copy.deepcopy(CONFIG[kind][source])}}
     if kind == "scoring":
         config[kind][name]["run"] = "r"
+    elif kind == "to_label":
+        config[kind][name]["runs"] = "r"
     elif kind == "models":
         config["runs"] = {name: {"mixture": "n", "model": name, "training": of_answers()}}
     elif kind != "runs":
@@ -490,6 +519,7 @@ def chains(keys: list[str], change: bool) -> Json:
         "runs": {"r": CONFIG["runs"]["r"]},
         "benchmarks": {"t": CONFIG["benchmarks"]["t"]},
         "scoring": {},
+        "to_label": {},
     }
     for number, key in enumerate(keys):
         for kind, entries in chain(key, f"k{number}", change).items():
@@ -515,7 +545,7 @@ def finished(folder: Path, config: Json) -> Project:
     """A project all of whose results are there."""
     project = Project(folder)
     (project.folder / "data").mkdir()
-    for name in ("a.jsonl", "b.jsonl", "ids.jsonl", "test.tsv", "more.tsv", "candidates.jsonl"):
+    for name in ("a.jsonl", "b.jsonl", "ids.jsonl", "test.tsv", "more.tsv", "candidates.jsonl", "unlabeled.jsonl"):
         (project.folder / "data" / name).write_text(f"{name}\n" * 3)
     (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
     write_record(project, '"first"')

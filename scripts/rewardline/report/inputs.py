@@ -16,7 +16,7 @@ from rewardline.evaluation.labels.audit_result import AuditResult
 from rewardline.evaluation.labels.suspects import SUSPECTS, Suspect, read_suspects
 from rewardline.evaluation.leaderboards import Leaderboard
 from rewardline.evaluation.results import EvaluationResult, left_out_lines, read_all_results
-from rewardline.scoring.manifests import ScoredAnswers
+from rewardline.scoring.manifests import PairsToLabel, ScoredAnswers, read_account
 from rewardline.tokens.store import TokenManifest
 from rewardline.training.records.log_file import EvalLine, SetFigures, StepLine, read_log
 from rewardline.training.records.run_facts import RunFacts
@@ -82,7 +82,7 @@ class ReportData:
     choices: list[ChosenRun]
     curves: list[LearningCurve]
     audits: list[tuple[AuditResult, list[Suspect]]]
-    scored: list[ScoredAnswers]
+    scored: list[ScoredAnswers | PairsToLabel]
 
     @property
     def probes(self) -> set[str]:
@@ -142,5 +142,5 @@ def read_inputs(
         suspects=[one for one in read_suspects(suspects) if one.runs > 1] if suspects else [],
         audits=[(AuditResult.read(path), read_suspects(path.with_name(SUSPECTS))) for path in audits],
         choices=[ChosenRun.read(path) for path in selections],
-        scored=[ScoredAnswers.read(path) for path in scored],
+        scored=[read_account(path) for path in scored],
     )

@@ -22,7 +22,7 @@ from rewardline.evaluation.results import EvaluationResult, Rates, left_out_line
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.report.formatting import abbreviated, decimal, display_width, interval, percent, rating_table, shorten
 from rewardline.report.provenance import varied_settings
-from rewardline.scoring.manifests import ScoredAnswers
+from rewardline.scoring.manifests import read_account
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.training.halving import Rung
 from rewardline.training.records.run_facts import RunFacts
@@ -166,8 +166,8 @@ def choices(selections: Sequence[Path], width: int = 100) -> str:
 
 
 def scored(manifests: Sequence[Path], width: int = 100) -> str:
-    """What was scored, lost and left out, as lines; `manifests` are of scoring jobs."""
-    lines = [line for path in manifests for line in ScoredAnswers.read(path).lines()]
+    """What was scored, chosen to be labeled, lost and left out, as lines; `manifests` are of such jobs."""
+    lines = [line for path in manifests for line in read_account(path).lines()]
     return "\n".join(_first([_wrapped(line, width) for line in lines], SCORED_SHOWN))
 
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, combinations, groupby, islice
+from itertools import chain, combinations, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Annotated
@@ -25,12 +25,13 @@ from rewardline.data.pairs.reserved_prompts import PromptFolder, ReservedPrompts
 from rewardline.data.parquet import PartWriter, characters_of, read_typed_rows
 from rewardline.data.schema import Message, arrow_schema
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
-from rewardline.data.turns import pack, packed_inputs
+from rewardline.data.turns import pack
 from rewardline.data.typed_rows import ROWS_AT_ONCE, TypedColumns, record_of
 from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.scoring.results import RowScores, ScoredRows
 from rewardline.scoring.rows import PromptAnswers, parse_row
 from rewardline.scoring.stage_settings import CollectSettings, NextPairs
+from rewardline.scoring.stored_answers import StoredAnswer, by_prompt, without_pair
 
 SCORES, BEST, PAIRS = "scores.parquet", "best.parquet", "pairs.parquet"
 _ONE_FILE = 2**62  # rows
@@ -69,26 +70,10 @@ class NextPair:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """An answer on disk until those of its prompt, whose hash is `key`, are together; `number` is its place in all.
+class CandidateAnswer(StoredAnswer):
+    """An answer with its score."""
 
-    `native`: what the texts do not say, see `pack`; empty if they say it all.
-    """
-
-    key: Annotated[int, pa.uint64()]
-    number: int
-    prompt: str
-    answer: str
     score: Annotated[float, pa.float32()]
-    file: str
-    row: int
-    position: Annotated[int, pa.int32()]
-    native: str
-
-    @property
-    def asked(self) -> tuple[int, str, str]:
-        """Equal for the answers to one prompt: it is another with other tools."""
-        return self.key, self.prompt, packed_inputs(self.native or None)
 
 
 def collect(
@@ -159,7 +144,7 @@ class _Collection:
         self._without: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
         self._rejects = RejectWriter(out)
-        self._buckets = Buckets(out / ".sort", arrow_schema(StoredAnswer), bucket_count(rows, 2_000 * rows))
+        self._buckets = Buckets(out / ".sort", arrow_schema(CandidateAnswer), bucket_count(rows, 2_000 * rows))
         self._prompts = PromptFolder(out / ".prompts", settings.name, rows) if settings.pairs else None
         self._reserved: ReservedPrompts
         self._answers = 0
@@ -197,7 +182,7 @@ class _Collection:
             self._prompts.add(prompt_identity(parsed.prompt), prompt)
         for position, (answer, score) in enumerate(zip(parsed.answers, scored.scores, strict=True)):
             native = pack(parsed.prompt, (answer, answer), parsed.inputs) or ""
-            found = key, self._answers, prompt, answer, score, row.file, row.row, position, native
+            found = key, self._answers, prompt, answer, row.file, row.row, position, native, score
             self._buckets.add(key, found, characters_of(found))
             self._answers += 1
         return dict(parsed.named(scored.scores))
@@ -210,10 +195,11 @@ class _Collection:
         if self._prompts is not None:
             rules = settings.near_duplicates, settings.decontamination
             self._reserved = ReservedPrompts(self._prompts, benchmarks, held_out, *rules)
+            self._reserved.close()
             pairs = PartWriter[NextPair](self._out, arrow_schema(NextPair), name=PAIRS, part_rows=_ONE_FILE)
         prompts = distinct = made = 0
         total = best_total = 0.0
-        for answers in self._by_prompt():
+        for answers in by_prompt(self._buckets.drain(), CandidateAnswer):
             first = max(answers, key=attrgetter("score"))  # the first of several
             mean = math.fsum(one.score for one in answers) / len(answers)
             turns: list[Message] = json.loads(first.prompt)
@@ -251,27 +237,15 @@ class _Collection:
             pairs_left_out={reason: count for reason, count in sorted(self._left_out.items()) if count},
         )
 
-    def _by_prompt(self) -> Iterator[list[StoredAnswer]]:
-        """The distinct answers to each prompt, in the order of the rows; prompts in the order of their hashes."""
-        for rows in self._buckets.drain():
-            columns = (column.to_pylist() for column in rows.columns)
-            found = sorted(map(StoredAnswer, *columns), key=attrgetter("asked", "number"))
-            for _, answers in groupby(found, key=attrgetter("asked")):
-                distinct: dict[tuple[str, str], StoredAnswer] = {}
-                for answer in answers:
-                    distinct.setdefault((answer.answer, answer.native), answer)
-                yield list(distinct.values())
-
-    def _pairs(self, prompt_id: int, answers: list[StoredAnswer]) -> Sequence[tuple[StoredAnswer, StoredAnswer]]:
+    def _pairs(
+        self, prompt_id: int, answers: list[CandidateAnswer]
+    ) -> Sequence[tuple[CandidateAnswer, CandidateAnswer]]:
         """The pairs that a prompt gives, those of the largest difference first; the reason is counted if none."""
         rule = self._settings.pairs or NextPairs()
-        reason, detail = "one_answer", "there is only one answer to its prompt"
-        kept: Sequence[tuple[StoredAnswer, StoredAnswer]] = ()
-        if found := self._reserved.find(prompt_id, answers[0].prompt):
+        kept: Sequence[tuple[CandidateAnswer, CandidateAnswer]] = ()
+        if found := without_pair(self._reserved, prompt_id, answers):
             reason, detail = found
-        elif any(one.native for one in answers):
-            reason, detail = "several_turns", "its prompt or an answer has tools or turns that the texts do not say"
-        elif len(answers) > 1:
+        else:
             ranked = sorted(answers, key=lambda one: (-one.score, one.number))
             possible = [(ranked[0], ranked[-1])] if rule.pairing == "best_worst" else list(combinations(ranked, 2))
             unequal = [pair for pair in possible if _margin(pair) > 0]
@@ -290,5 +264,5 @@ class _Collection:
         return kept
 
 
-def _margin(pair: tuple[StoredAnswer, StoredAnswer]) -> float:
+def _margin(pair: tuple[CandidateAnswer, CandidateAnswer]) -> float:
     return pair[0].score - pair[1].score

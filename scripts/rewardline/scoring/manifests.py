@@ -1,5 +1,7 @@
 """What was scored, and what became of it; Snakemake's own process shows it, so that this imports nothing slow."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from rewardline.core.artifacts import Manifest
@@ -49,3 +51,44 @@ class ScoredAnswers(Manifest):
     def _no_pairs(self) -> str:
         named = {"prompts without one": self.without_pair, "left out": self.pairs_left_out}
         return "".join(f"; {what}: {listed(counts)}" for what, counts in named.items() if any(counts.values()))
+
+
+class PairsToLabel(Manifest):
+    """The manifest of pairs that are to be labeled.
+
+    `rows`, of which those that a model of `runs` cannot score are in `rejects`, by reason; `cut`: the most prompts that
+    lost their beginning, to fit into a model; `changed`: rows that lost a part, by what it is; `without_pair`: prompts
+    that give no pair, by reason; `left_out`: pairs that were not chosen, by reason.
+    """
+
+    name: str
+    runs: list[str]
+    by: str
+    rows: int
+    rejects: dict[str, int]
+    answers: int
+    prompts: int
+    cut: int
+    changed: dict[str, int]
+    pairs: int
+    without_pair: dict[str, int]
+    left_out: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """What was chosen, lost and left out, in a few lines."""
+        models = self.runs[0] if len(self.runs) == 1 else f"{len(self.runs)} models"
+        of = f"{self.pairs + sum(self.left_out.values()):,} pairs of answers to {self.prompts:,} prompts"
+        line = f"{self.name}: {self.pairs:,} of {of} are to be labeled, by {self.by} of {models}"
+        for what, counts in (("prompts without one", self.without_pair), ("left out", self.left_out)):
+            line += f"; {what}: {listed(counts)}" if any(counts.values()) else ""
+        lines = [line]
+        if any(self.rejects.values()):
+            lines.append(f"{self.name}: lost {Loss(self.rejects, self.rows, 'rows')}")
+        if self.cut:
+            lines.append(f"{self.name}: {self.cut:,} prompts are cut to the length of the model")
+        return lines + [f"{self.name}: {what} in {count:,} rows" for what, count in self.changed.items()]
+
+
+def read_account(path: Path) -> ScoredAnswers | PairsToLabel:
+    """The manifest in `results/scores/<name>/` or `results/to_label/<name>/`."""
+    return (PairsToLabel if path.parent.parent.name == "to_label" else ScoredAnswers).read(path)

@@ -84,9 +84,11 @@ def verified_weights(model: Path) -> str:
     """The SHA-256 of the weights of a trained model, after all its files are verified.
 
     Raises:
-        UserError: a file is missing or damaged, or the weights are not those that were trained.
+        UserError: a file is missing or damaged, the weights are not those that were trained, or there are none.
     """
     run = read_manifest(model / "run.json")
+    if isinstance(run, dict) and run.get("diverged"):
+        raise UserError(f"{model} has no weights, as its training has diverged ({run['diverged']}); name another run")
     weights = run.get("weights_sha256") if isinstance(run, dict) else None
     if not isinstance(weights, str):
         raise UserError(f"{model}/run.json does not hold a training run: 'weights_sha256' is missing; train it again")

@@ -7,6 +7,9 @@ from pydantic import Field
 from rewardline.core.settings import Integer, Number, Settings, Text
 from rewardline.data.pairs.settings import Decontamination
 
+Criterion = Literal["disagreement", "uncertainty"]
+"""What makes a label worth asking for, see `to_label.acquisition`."""
+
 
 class NextPairs(Settings):
     """Which pairs are made of the scored answers to a prompt."""
@@ -47,6 +50,28 @@ class RowsSettings(Settings):
     threads: Integer = 1
     shard: Integer = 0
     shards: Integer = 1
+
+
+class LabelOptions(Settings):
+    """Which pairs are to be labeled."""
+
+    number: Integer = Field(100, ge=1, description="Number of pairs to choose.")
+    per_prompt: Integer = Field(
+        1, ge=1, description="Maximum number of pairs of a prompt, or of prompts that are nearly the same together."
+    )
+    max_reject_fraction: Number = Field(
+        0.2, ge=0, le=1, description="Maximum share of the rows without a score; with more, the stage fails."
+    )
+
+
+class ChooseSettings(LabelOptions):
+    """What the choice of pairs depends on; `runs` are the models that score them, the rest as in `CollectSettings`."""
+
+    name: str
+    runs: list[str]
+    by: Criterion
+    near_duplicates: Number | None = None
+    decontamination: Decontamination | None = None
 
 
 class CollectSettings(ScoringOptions):

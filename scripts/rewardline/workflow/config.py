@@ -14,7 +14,7 @@ from rewardline.evaluation.published.registry import BenchmarkScoring
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.model.settings import BaseModelSettings
 from rewardline.scoring.settings import CombineSettings
-from rewardline.scoring.stage_settings import ScoringOptions
+from rewardline.scoring.stage_settings import Criterion, LabelOptions, ScoringOptions
 from rewardline.tokens.settings import EncodingSettings
 from rewardline.training.settings import TrainingSettings
 
@@ -265,6 +265,29 @@ class ScoringEntry(ScoringOptions, SourceSettings):
     )
 
 
+class ToLabelEntry(LabelOptions, SourceSettings):
+    """Prompts with several answers of which pairs are to be labeled: a source, and the models that choose."""
+
+    runs: Annotated[
+        Unique[Text],
+        Field(min_length=1),
+        BeforeValidator(_listed, json_schema_input_type=Text | Unique[Text]),
+    ] = Field(
+        description="Names of the models that choose: of runs (all their seeds), run ids, ensembles (all members),"
+        " averages, or choices of `select`."
+    )
+    by: Criterion | None = Field(
+        None,
+        description="What makes a label worth asking for: `disagreement` between the models, or `uncertainty` of their"
+        " mean probability. `null`: disagreement of several models, uncertainty of one.",
+    )
+    shards: Integer = Field(
+        1,
+        ge=1,
+        description="Number of parallel jobs that score the rows with each model; the scores do not depend on it.",
+    )
+
+
 class EvaluationEntry(Settings):
     """How evaluations are computed."""
 
@@ -305,6 +328,9 @@ class Config(Settings):
     )
     scoring: Entries[ScoringEntry] = Field(
         {}, description="Prompts with answers to score with a trained model; each entry has one source."
+    )
+    to_label: Entries[ToLabelEntry] = Field(
+        {}, description="Prompts with answers to choose pairs from that are to be labeled; each entry has one source."
     )
     evaluation: EvaluationEntry = Field(EvaluationEntry(), description="How evaluations are computed.")
     select: Annotated[

@@ -9,6 +9,7 @@ from rewardline.core.errors import nearest
 from rewardline.core.files import read_json
 from rewardline.core.settings import Settings
 from rewardline.data.formats.settings import LABEL
+from rewardline.data.sources.settings import SourceSettings
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
@@ -19,10 +20,12 @@ from rewardline.workflow.runs import (
     Run,
     average_table,
     choice_table,
+    choosing,
     evaluated_on,
     halved_sweeps,
     run_table,
     runs_named,
+    scorers,
 )
 from rewardline.workflow.sweeps import same_training
 
@@ -83,6 +86,7 @@ def cross_check(config: Config) -> Iterator[str]:
     yield from check_members(config)
     yield from _check_choices(config)
     yield from _check_scoring(config)
+    yield from _check_to_label(config)
     if not isinstance(config.evaluation.shards, int):
         for name in config.evaluation.shards:
             yield from _known("evaluation.shards", name, [HELD_OUT, *config.benchmarks])
@@ -317,13 +321,7 @@ def _check_scoring(config: Config) -> Iterator[str]:
     known = {run.run_id for run in (*runs, *average_table(config))} | {one.name for one in choice_table(config)}
     for name, entry in config.scoring.items():
         where = f"scoring.{name}"
-        if not re.fullmatch(NAME, name):
-            yield f"{where}: a name consists of letters, digits, '.', '_' and '-'"
-        if name in {*config.datasets, *config.benchmarks}:
-            yield f"{where}: the name is taken; use one that no dataset and no benchmark has"
-        yield from _one_source(where, entry, SCORED_SOURCES)
-        if entry.hub is not None and entry.revision is None:
-            yield f"{where}: a hub dataset needs `revision`, the commit to read"
+        yield from _check_scored(where, name, entry, {*config.datasets, *config.benchmarks}, "dataset and no benchmark")
         seeds = [run.run_id for run in runs if run.name == entry.run]
         if entry.run in config.ensembles:
             yield f"{where}.run: {entry.run!r} is an ensemble, which has no model; name one of its members"
@@ -333,6 +331,39 @@ def _check_scoring(config: Config) -> Iterator[str]:
             yield f"{where}.run: {entry.run!r} has several cells; name one of {', '.join(cells)}, or a choice"
         elif not seeds:
             yield from _known(f"{where}.run", entry.run, sorted(known))
+
+
+def _check_to_label(config: Config) -> Iterator[str]:
+    """What is to be labeled has a name of its own and one source, and models choose it that know what they do not."""
+    known = scorers(config)
+    names = {*known, *config.runs, *config.ensembles, *(cell.sweep for cell in config.cells.values())}
+    halved = {run for sweep in halved_sweeps(config).values() for run in sweep.runs}
+    for name, entry in config.to_label.items():
+        where = f"to_label.{name}"
+        taken = {*config.datasets, *config.benchmarks, *config.scoring}
+        yield from _check_scored(where, name, entry, taken, "dataset, benchmark or entry of `scoring`")
+        if unknown := [one for one in entry.runs if one not in names]:
+            yield from _known(f"{where}.runs", unknown[0], sorted(names))
+            continue
+        models = choosing(config, entry.runs)
+        if ended := sorted(halved & set(models)):
+            yield f"{where}.runs: halving may end the training of {ended[0]}; name other runs, or a choice of `select`"
+        if entry.by == "disagreement" and len(models) == 1:
+            yield (
+                f"{where}.by: disagreement needs two or more models, and runs has {models[0]} only; name more, give it"
+                " more seeds, or set by: uncertainty"
+            )
+
+
+def _check_scored(where: str, name: str, entry: SourceSettings, taken: set[str], kinds: str) -> Iterator[str]:
+    """Rows that models score have a name of their own and one source; `kinds`: what has the names `taken`, in words."""
+    if not re.fullmatch(NAME, name):
+        yield f"{where}: a name consists of letters, digits, '.', '_' and '-'"
+    if name in taken:
+        yield f"{where}: the name is taken; use one that no {kinds} has"
+    yield from _one_source(where, entry, SCORED_SOURCES)
+    if entry.hub is not None and entry.revision is None:
+        yield f"{where}: a hub dataset needs `revision`, the commit to read"
 
 
 def _one_source(where: str, entry: Settings, known: Sequence[str]) -> Iterator[str]:

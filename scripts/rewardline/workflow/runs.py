@@ -57,6 +57,15 @@ class ScoringJob(Settings):
     run: str
     trained: Run
     mixtures: tuple[str, ...]
+    shards: int
+
+
+class LabelingJob(Settings):
+    """The choice of pairs to label, by the scores of `members`; `mixtures`: what these may be trained on."""
+
+    name: str
+    members: tuple[ScoringJob, ...]
+    mixtures: tuple[str, ...]
 
 
 class HalvedSweep(Settings):
@@ -166,19 +175,50 @@ def choice_table(config: Config, selected: set[str] | None = None) -> list[RunCh
     return result
 
 
-def scoring_table(config: Config, selected: set[str] | None = None) -> dict[str, ScoringJob]:
-    """All scoring jobs, by name; if `selected` is given, those by these runs, or by choices between them."""
+def scorers(config: Config, selected: set[str] | None = None) -> dict[str, list[Run]]:
+    """What can score rows: a run id, the name of a run with one seed, an average or a choice; the runs that it may be.
+
+    If `selected` is given, of these runs.
+    """
     table = {run.run_id: run for run in run_table(config, selected)}
     choices = {choice.name: [table[one] for one in choice.runs] for choice in choice_table(config, selected)}
     single = {run.name: run for run in table.values() if run.run_id == run.name}
     averages = {average.run_id: average for average in average_table(config, selected)}
-    known = {name: [run] for name, run in {**table, **single, **averages}.items()} | choices
+    return {name: [run] for name, run in {**table, **single, **averages}.items()} | choices
+
+
+def scoring_table(config: Config, selected: set[str] | None = None) -> dict[str, ScoringJob]:
+    """All scoring jobs, by name; if `selected` is given, those by these runs, or by choices between them."""
+    known = scorers(config, selected)
+    return {
+        name: _job(name, entry.run, known[entry.run], entry.shards)
+        for name, entry in sorted(config.scoring.items())
+        if entry.run in known
+    }
+
+
+def labeling_table(config: Config, selected: set[str] | None = None) -> dict[str, LabelingJob]:
+    """All choices of pairs to label, by name; if `selected` is given, those by models that are made of these runs."""
+    known = scorers(config, selected)
     jobs = {}
-    for name, entry in sorted(config.scoring.items()):
-        if among := known.get(entry.run):
-            mixtures = tuple(sorted({mixture for run in among for mixture in run.mixture.split("+")}))
-            jobs[name] = ScoringJob(name=name, run=entry.run, trained=among[0], mixtures=mixtures)
+    for name, entry in sorted(config.to_label.items()):
+        names = choosing(config, entry.runs)
+        if names and known.keys() >= set(names):
+            members = tuple(_job(name, one, known[one], entry.shards) for one in names)
+            mixtures = tuple(sorted({mixture for one in members for mixture in one.mixtures}))
+            jobs[name] = LabelingJob(name=name, members=members, mixtures=mixtures)
     return jobs
+
+
+def choosing(config: Config, names: Iterable[str]) -> list[str]:
+    """The models that are meant by names of runs, ensembles, averages and choices; these each by one name."""
+    found = [members_of(config, name) if name in config.ensembles else runs_named(config, [name]) for name in names]
+    return list(dict.fromkeys(one for name, ids in zip(names, found, strict=True) for one in ids or [name]))
+
+
+def _job(name: str, model: str, among: list[Run], shards: int) -> ScoringJob:
+    mixtures = tuple(sorted({mixture for run in among for mixture in run.mixture.split("+")}))
+    return ScoringJob(name=name, run=model, trained=among[0], mixtures=mixtures, shards=shards)
 
 
 def runs_named(config: Config, names: Iterable[str]) -> list[str]:
@@ -205,16 +245,16 @@ def sources(config: Config) -> dict[str, DatasetEntry]:
 
 
 def stored_sources(config: Config) -> dict[str, SourceSettings]:
-    """All that is read, by name: the sources of datasets, benchmarks and scoring jobs."""
-    return {**config.scoring, **sources(config)}
+    """All that is read, by name: the sources of datasets and benchmarks, and of what is scored."""
+    return {**config.scoring, **config.to_label, **sources(config)}
 
 
 def reserved_benchmarks(config: Config, name: str) -> list[str]:
-    """The benchmarks, except probes, of all runs and averages, of whose prompts a scoring job makes no pairs.
+    """The benchmarks, except probes, of all runs and averages, of whose prompts no pairs are made of what is scored.
 
-    None if it makes no pairs at all.
+    None if no pairs are made at all.
     """
-    if config.scoring[name].pairs is None:
+    if name in config.scoring and config.scoring[name].pairs is None:
         return []
     judged = [*config.runs.values(), *config.averages.values()]
     names = {benchmark for one in judged for benchmark in one.benchmarks}

@@ -33,7 +33,7 @@ from rewardline.evaluation.settings import (
 )
 from rewardline.model.folder import check_folder
 from rewardline.model.settings import BaseModelSettings, BaseModelStageSettings
-from rewardline.scoring.stage_settings import CollectSettings, RowsSettings
+from rewardline.scoring.stage_settings import ChooseSettings, CollectSettings, RowsSettings
 from rewardline.tokens.settings import JoinTokensSettings, TokenizeSettings, tokenizer_files
 from rewardline.training.halving import HalvingSettings
 from rewardline.training.settings import RungSettings, TrackSettings, TrainStageSettings
@@ -42,6 +42,7 @@ from rewardline.workflow.runs import (
     Average,
     Ensemble,
     HalvedSweep,
+    LabelingJob,
     Run,
     RunChoice,
     ScoringJob,
@@ -252,24 +253,34 @@ def share_settings(config: Config, run: Run, benchmark: str, shard: int) -> Shar
 
 
 def rows_settings(config: Config, job: ScoringJob, shard: int) -> RowsSettings:
-    """What the scores of a shard of a scoring job depend on."""
+    """What the scores of a shard of the rows depend on."""
     return RowsSettings(
         name=job.name,
         trust_remote_code=config.models[job.trained.model].trust_remote_code,
         threads=threads(config, job.trained),
         shard=shard,
-        shards=config.scoring[job.name].shards,
+        shards=job.shards,
     )
 
 
 def collect_settings(config: Config, job: ScoringJob) -> CollectSettings:
     """What the collected scores of a scoring job depend on; without pairs, they do not depend on a mixture."""
     entry = config.scoring[job.name]
-    rules: dict[str, object] = {}
-    if entry.pairs is not None:
-        mixture = config.mixtures[config.source_of(job.mixtures[0])]
-        rules = {"near_duplicates": mixture.near_duplicates, "decontamination": mixture.decontamination}
+    rules = {} if entry.pairs is None else _comparison(config, job.mixtures[0])
     return entry.narrow(CollectSettings, name=job.name, run=job.run, **rules)
+
+
+def choose_settings(config: Config, job: LabelingJob) -> ChooseSettings:
+    """What the choice of pairs to label depends on, beside the scores."""
+    entry, runs = config.to_label[job.name], [member.run for member in job.members]
+    by = entry.by or ("disagreement" if len(runs) > 1 else "uncertainty")
+    return entry.narrow(ChooseSettings, name=job.name, runs=runs, by=by, **_comparison(config, job.mixtures[0]))
+
+
+def _comparison(config: Config, mixture: str) -> dict[str, object]:
+    """How prompts are compared with those of benchmarks and with each other: as in a mixture."""
+    entry = config.mixtures[config.source_of(mixture)]
+    return {"near_duplicates": entry.near_duplicates, "decontamination": entry.decontamination}
 
 
 def threads(config: Config, run: Run) -> int:

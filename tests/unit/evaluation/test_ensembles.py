@@ -163,7 +163,7 @@ def rated_member(folder: Path, attribute: Json, scores: Any, outputs: Any, ids: 
 def test_rated_answers_are_scored_by_all_members_and_predicted_by_their_mean(tmp_path: Path, pairs: bool) -> None:
     rng = np.random.default_rng(3)
     scores, outputs = rng.normal(size=(2, 40)) * [[3.0], [0.1]] + [[5.0], [-2.0]], rng.normal(size=(2, 40))
-    units = [
+    units: list[Json] = [
         {"name": "quality", "mean": 2.0, "std": 1.5, "weight": 1.0},
         {"name": "quality", "mean": 1.0, "std": 0.5, "weight": 0.5},
     ]

@@ -49,16 +49,9 @@ def group_prompts(
     of_benchmarks = [(CandidatesManifest.read(path).dataset, path.parent) for path in benchmarks]
     ids = np.concatenate([read_array(folder / "prompts.npy", np.uint64) for folder in folders])
     prompts = np.unique(ids)
-    table: npt.NDArray[np.uint64] = np.zeros((0, 2), dtype=np.uint64)
+    table, templated = similar_prompts(name, ids, folders, settings.near_duplicates)
     close: list[tuple[int, str]] = []
-    templated = 0
     if settings.near_duplicates is not None:
-        with ExitStack() as stack:
-            table = groups(ids, _signature_files(folders, stack), settings.near_duplicates)
-        table, templated = without_templates(name, table, len(prompts))
-        links = copies(ids, WordFiles(folders), settings.near_duplicates)
-        table, more = without_templates(name, joined(table, links), len(prompts))
-        templated += more
         close = near_benchmarks(ids, folders, of_benchmarks, settings.near_duplicates)
     split = PromptGroups.split(name, settings.eval_fraction, settings.seed, prompts, table)
     split.save(out)
@@ -86,6 +79,21 @@ def group_prompts(
             for folder, manifest in zip(folders, manifests, strict=True)
         ],
     )
+
+
+def similar_prompts(
+    name: str, ids: Hashes, folders: Sequence[Path], threshold: float | None
+) -> tuple[npt.NDArray[np.uint64], int]:
+    """The table of `PromptGroups` for prompts (`ids`, in `folders`), and the number of those from a template."""
+    if threshold is None or not len(ids):
+        return np.zeros((0, 2), dtype=np.uint64), 0
+    count = len(np.unique(ids))
+    with ExitStack() as stack:
+        table = groups(ids, _signature_files(folders, stack), threshold)
+    table, templated = without_templates(name, table, count)
+    links = copies(ids, WordFiles(list(folders)), threshold)
+    table, more = without_templates(name, joined(table, links), count)
+    return table, templated + more
 
 
 def check_rejects(name: str, manifests: Sequence[CandidatesManifest], limit: float) -> None:

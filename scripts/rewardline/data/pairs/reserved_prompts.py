@@ -1,4 +1,7 @@
-"""Prompts of which no new training pair may be made: those of benchmarks, and those that a mixture holds out."""
+"""Prompts of which no new training pair may be made: those of benchmarks, and those that a mixture holds out.
+
+Also which prompts are nearly the same.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from rewardline.core.artifacts import write_manifest
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.candidates import CandidateWriter, prompt_words
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
-from rewardline.data.pairs.grouping import benchmark_prompts, near_benchmarks
+from rewardline.data.pairs.grouping import benchmark_prompts, near_benchmarks, similar_prompts
 from rewardline.data.pairs.identity import prompt_identity
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.settings import Decontamination
@@ -27,21 +30,21 @@ class PromptFolder:
     def __init__(self, folder: Path, name: str, rows: int) -> None:
         """`rows` is an estimate of their number."""
         folder.mkdir(parents=True)
-        self.path, self._name = folder, name
+        self.path, self.name = folder, name
         self._writer = CandidateWriter(folder, rows, 500 * rows)
         self._last = ""
 
     def add(self, prompt_id: int, prompt: str) -> None:
         """Add a prompt, in canonical JSON; nothing for the one that was added last."""
         if prompt != self._last:
-            self._writer.add(Candidate(prompt_id, prompt, "", "", None, 1.0, 1.0, "", self._name, "", 0))
+            self._writer.add(Candidate(prompt_id, prompt, "", "", None, 1.0, 1.0, "", self.name, "", 0))
             self._last = prompt
 
     def close(self) -> None:
         """Sort and write."""
         self._writer.close()
         manifest = CandidatesManifest(
-            dataset=self._name,
+            dataset=self.name,
             format="",
             rows_in=self._writer.rows,
             candidates=self._writer.rows,
@@ -69,7 +72,7 @@ class ReservedPrompts:
         """Compare prompts, which are closed here, with those of benchmarks and of held-out pairs.
 
         `benchmarks`: manifests of their candidates; `held_out`: folders of pairs. The rest is as in a mixture, which
-        compares its prompts with benchmarks by n-grams too, and with each other not.
+        compares its prompts with benchmarks by n-grams too.
         """
         prompts.close()
         folders = [(CandidatesManifest.read(path).dataset, path.parent) for path in benchmarks]
@@ -93,7 +96,16 @@ class ReservedPrompts:
             )
             for reason, places, words in (("in_benchmark", folders, ngram), ("held_out", own, None))
         }
-        shutil.rmtree(prompts.path)
+        self._ids, self._prompts, self._near_duplicates = ids, prompts, near_duplicates
+
+    def similar(self) -> dict[int, int]:
+        """The group of each prompt that is nearly the same as another one."""
+        table, _ = similar_prompts(self._prompts.name, self._ids, [self._prompts.path], self._near_duplicates)
+        return dict(table.tolist())
+
+    def close(self) -> None:
+        """Delete the folder of the prompts."""
+        shutil.rmtree(self._prompts.path)
 
     def find(self, prompt_id: int, prompt: str) -> tuple[str, str] | None:
         """The reason, as a code and as a sentence, why no pair may have a prompt, in canonical JSON; or None."""

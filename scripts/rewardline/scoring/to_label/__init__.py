@@ -1,0 +1,1 @@
+"""What to label next: the pairs of answers whose label would teach a reward model most."""
