@@ -38,7 +38,7 @@ _REMOVED: Final = {"run.json": "README.md"}
 class Manifest(BaseModel):
     """Base of the manifests of stages; unknown keys of a file are ignored."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
     xxh3: dict[str, str] = Field({}, exclude=True)
     """Hash of each file, by its path in the folder; `write_sealed` computes them."""
 

@@ -6,6 +6,7 @@ the packages that hold them, and of the templates that these modules use.
 
 import ast
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,13 @@ from pathlib import Path
 PACKAGE = "rewardline"
 TEMPLATES = "templates"
 """Name of a folder whose files count for the modules beside it that name it."""
+_NAMES_TEMPLATES = re.compile(f"""["']{TEMPLATES}["']""")
+_IMPORT = re.compile(
+    rf"^[ \t]*(from {PACKAGE}[\w.]* import (?:\([^()#]*\)|[\w, ]+)|import {PACKAGE}[\w. ]*)(?:#.*)?$", re.M
+)
+_FOR_TYPE_CHECKERS = re.compile(r"^if (?:typing\.)?TYPE_CHECKING:\n(?:[ \t].*\n|\n)*", re.M)
+_OTHER_CONDITION = re.compile(r"if .*TYPE_CHECKING")
+_RELATIVE = re.compile(r"^[ \t]*from[ \t]*\.", re.M)
 
 
 class ImportStatementError(Exception):
@@ -65,14 +73,30 @@ def _used_files(path: Path, root: Path) -> tuple[Path, ...]:
     if path.suffix != ".py":
         return ()
     text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text, filename=str(path))
-    modules = [module for node in _statements(tree.body) for module in _imported_modules(node, path, root)]
-    packages = {parent for module in modules for parent in module.relative_to(root).parents[:-1]}
-    files = [*modules, *(root / package / "__init__.py" for package in packages)]
-    if TEMPLATES in text and any(isinstance(node, ast.Constant) and node.value == TEMPLATES for node in ast.walk(tree)):
+    files = [file for node in _imports(text, path) for file in _imported_files(node, path, root)]
+    if _NAMES_TEMPLATES.search(text):
         templates = (path.parent / TEMPLATES).rglob("*")
         files += [file for file in templates if file.is_file() and "__pycache__" not in file.parts]
-    return tuple(files)
+    return tuple(dict.fromkeys(files))
+
+
+def _imports(text: str, path: Path) -> Iterable[ast.AST]:
+    """The statements of a module among which are all that import from the package.
+
+    To parse all modules takes half a second of each start. So only those lines are parsed that are imports of the
+    package, if nothing else could be one.
+    """
+    read = _FOR_TYPE_CHECKERS.sub(lambda block: "\n" * block[0].count("\n"), text) if "TYPE_CHECKING" in text else text
+    mentions = [line for line in read.split("\n") if PACKAGE in line and ("import" in line or "from" in line)]
+    found = list(_IMPORT.finditer(read))
+    unclear = "\\\n" in read or _OTHER_CONDITION.search(read) or _RELATIVE.search(read)
+    if len(found) == len(mentions) and not unclear and not any(read.count('"""', 0, one.start()) % 2 for one in found):
+        lines = [""] * (read.count("\n") + 1)
+        for one in found:
+            row = read.count("\n", 0, one.start())
+            lines[row : row + one[1].count("\n") + 1] = one[1].split("\n")
+        text = "\n".join(lines)
+    return _statements(ast.parse(text, filename=str(path)).body)
 
 
 def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
@@ -86,8 +110,8 @@ def _statements(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
                 yield from _statements(getattr(node, name, ()))
 
 
-def _imported_modules(node: ast.AST, path: Path, root: Path) -> Iterator[Path]:
-    """The modules of the package that an import statement names."""
+def _imported_files(node: ast.AST, path: Path, root: Path) -> Iterator[Path]:
+    """The modules of the package that an import statement names, and the `__init__.py` of their packages."""
     if isinstance(node, ast.Import):
         choices = [[alias.name] for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.level:
@@ -98,8 +122,16 @@ def _imported_modules(node: ast.AST, path: Path, root: Path) -> Iterator[Path]:
         return
     for names in choices:
         if names[0].partition(".")[0] == PACKAGE:
-            paths = (root.joinpath(*name.split(".")).with_suffix(".py") for name in names)
-            module = next((file for file in paths if file.is_file()), None)
-            if module is None:
+            files = next(filter(None, (_module_files(name, root) for name in names)), None)
+            if files is None:
                 raise ImportStatementError(f"{path}:{node.lineno}: imports a package; import the module that is used")
-            yield module
+            yield from files
+
+
+@cache
+def _module_files(name: str, root: Path) -> tuple[Path, ...]:
+    """A module and the `__init__.py` of its packages; none for a package, and for a name in a module."""
+    parts = name.split(".")
+    path = root.joinpath(*parts).with_suffix(".py")
+    packages = (root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts)))
+    return (path, *packages) if path.is_file() else ()

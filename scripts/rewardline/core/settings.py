@@ -59,7 +59,7 @@ Unique = Annotated[list[T], AfterValidator(_no_repetitions), Field(json_schema_e
 class Settings(BaseModel):
     """Settings of a stage, or a part of them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -56,7 +56,7 @@ Share = Annotated[Number, AfterValidator(_share)]
 class Result(BaseModel):
     """A part of a file of results: typed strictly, frozen; unknown keys are ignored."""
 
-    model_config = ConfigDict(strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(strict=True, frozen=True, populate_by_name=True, defer_build=True)
 
     def as_json(self) -> JsonObject:
         """The keys that were given, as JSON values."""

@@ -43,7 +43,7 @@ class ConfigError(Exception):
 
 def load_public_datasets(path: Path) -> dict[str, JsonObject]:
     """Keys of the entries of public datasets, by name on the hub."""
-    datasets: dict[str, JsonObject] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    datasets: dict[str, JsonObject] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     return datasets
 
 

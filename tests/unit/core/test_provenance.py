@@ -1,7 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
+from rewardline.core import provenance
 from rewardline.core.provenance import ImportStatementError, code_digest, program_files
 
 from support.paths import SCRIPTS
@@ -67,6 +69,40 @@ def test_imports_for_type_checkers_alone_do_not_count(tmp_path: Path) -> None:
     assert names(tmp_path, "stage.py") == {"stage.py", "rewardline/__init__.py", "rewardline/b.py"}
 
 
+@pytest.mark.parametrize(
+    ("text", "used"),
+    [
+        ("from rewardline.a import (\n    x,\n    y,\n)  # both\n", "a"),
+        ("from rewardline.a import (\n    x,  # (first)\n)\n", "a"),
+        ("from rewardline.a import x; import rewardline.b\n", "ab"),
+        ("import os, rewardline.a\nimport rewardline.b as c, rewardline.a\n", "ab"),
+        ("from rewardline import a, \\\n    b\n", "ab"),
+        ("if __name__: from rewardline import a\n", "a"),
+        ("import\\\n  rewardline.a\nfrom rewardline import b\n", "ab"),
+        ("try:\n    import rewardline.a\nexcept ImportError:\n\tfrom rewardline import b\n", "ab"),
+        ('"""Usage:\n\n    from rewardline import a\n"""\nfrom rewardline import b\n', "b"),
+        ('"""Comes from rewardline; import it."""\nfrom rewardline import b\nx = "from rewardline import a"\n', "b"),
+        ("# import rewardline.a\nfrom rewardline import b  # not a\n", "b"),
+        ("import typing\nif typing.TYPE_CHECKING:\n    import rewardline.a\n\nfrom rewardline import b\n", "b"),
+        ("def f():\n    if TYPE_CHECKING:\n        import rewardline.a\n    from rewardline import b\n", "b"),
+        ("if not TYPE_CHECKING:\n    import rewardline.a\n", "a"),
+        ("import rewardline_other\nfrom rewardline2.a import x\nimport rewardline.a\n", "a"),
+    ],
+)
+def test_imports_are_found_however_they_are_written(tmp_path: Path, text: str, used: str) -> None:
+    write(tmp_path, {**PACKAGES, "stage.py": text, "rewardline/a.py": "", "rewardline/b.py": ""})
+    expected = {"stage.py", "rewardline/__init__.py", *(f"rewardline/{name}.py" for name in used)}
+    assert names(tmp_path, "stage.py") == expected
+
+
+def test_imports_are_those_of_completely_parsed_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Usually, only the lines with imports are parsed."""
+    paths = sorted(SCRIPTS.rglob("*.py"))
+    found = [provenance._used_files.__wrapped__(path, SCRIPTS) for path in paths]
+    monkeypatch.setattr(provenance, "_IMPORT", re.compile("(?!)"))
+    assert found == [provenance._used_files.__wrapped__(path, SCRIPTS) for path in paths]
+
+
 @pytest.mark.parametrize("statement", ["from . import a", "from .a import x", "from .. import a"])
 def test_relative_imports_are_refused(tmp_path: Path, statement: str) -> None:
     write(tmp_path, {**PACKAGES, "rewardline/low/a.py": "", "rewardline/low/b.py": f"\n{statement}\n"})
@@ -76,8 +112,8 @@ def test_relative_imports_are_refused(tmp_path: Path, statement: str) -> None:
 
 @pytest.mark.parametrize("statement", ["import rewardline.low", "from rewardline import low"])
 def test_a_package_imported_in_place_of_a_module_is_refused(tmp_path: Path, statement: str) -> None:
-    write(tmp_path, {**PACKAGES, "rewardline/low/a.py": "", "stage.py": f"{statement}\nlow.a.x\n"})
-    with pytest.raises(ImportStatementError, match=r"stage\.py:1: imports a package"):
+    write(tmp_path, {**PACKAGES, "rewardline/low/a.py": "", "stage.py": f"import os\n\n{statement}\nlow.a.x\n"})
+    with pytest.raises(ImportStatementError, match=r"stage\.py:3: imports a package"):
         program_files(tmp_path / "stage.py")
 
 
