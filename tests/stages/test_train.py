@@ -114,6 +114,7 @@ def test_first_loss_is_that_of_a_plain_loop(tokens: Path, base: Path, reference:
         ({"batching": "padded"}, (), 1e-4),
         ({"tokens_per_micro_batch": 10_000}, (), 1e-4),
         ({"gradient_checkpointing": True}, (), 0.0),
+        pytest.param({"compile": True, "gradient_checkpointing": True}, (), 1e-4, marks=pytest.mark.slow),
         ({"zero_stage": 2, "offload": "optimizer"}, (), 1e-5),
         ({"zero_stage": 3, "offload": "all"}, (), 1e-5),
         ({"zero_stage": 0}, ("--processes", "2"), 1e-4),

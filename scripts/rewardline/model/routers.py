@@ -20,7 +20,7 @@ def coefficient(model: PreTrainedModel, given: float | None) -> float:
         UserError: one is given, and the model has no routers whose logits transformers record.
     """
     config = model.config
-    is_recorded = "router_logits" in (getattr(model, "_can_record_outputs", None) or {}) and _experts(config) > 0
+    is_recorded = "router_logits" in (getattr(model, "_can_record_outputs", None) or {}) and experts(config) > 0
     if given is None and getattr(config, "output_router_logits", False):
         given = getattr(config, "router_aux_loss_coef", None)
         if given and not is_recorded:
@@ -40,9 +40,10 @@ def balance_loss(logits: Sequence[Tensor], config: PreTrainedConfig, batch: Batc
     from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func  # which takes time
 
     weights = batch.attention_mask if batch.layout is None else batch.layout.multiplicity
-    loss: Tensor = load_balancing_loss_func(tuple(logits), _experts(config), config.num_experts_per_tok, weights)
+    loss: Tensor = load_balancing_loss_func(tuple(logits), experts(config), config.num_experts_per_tok, weights)
     return torch.as_tensor(loss)
 
 
-def _experts(config: PreTrainedConfig) -> int:
+def experts(config: PreTrainedConfig) -> int:
+    """The number of experts of a layer; 0 for a model without."""
     return getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None) or 0

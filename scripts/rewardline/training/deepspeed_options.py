@@ -20,6 +20,8 @@ OWNED = {
     "activation_checkpointing": "gradient_checkpointing",
     "bf16.enabled": "precision",
     "bfloat16": "precision",
+    "bf16.bf16_master_weights_and_grads": "state_precision",
+    "bf16.bf16_optimizer_states": "state_precision",
     "fp16.enabled": "precision",
     "torch_autocast": "precision",
     "zero_optimization.stage": "zero_stage",
@@ -38,13 +40,16 @@ _ADAM = "needs an optimizer of DeepSpeed's own; training uses that of PyTorch"
 REFUSED = {
     "aio": _NVME,
     "autotuning": "is read by DeepSpeed's launcher alone",
+    "bf16.immediate_grad_update": "is of an optimizer that DeepSpeed takes with fp32 gradients and ZeRO 1 only",
     "checkpoint": _CHECKPOINTS,
-    "compile": "has no effect without DeepSpeed's DeepCompile, which does not support packed rows",
+    "compile": "is DeepSpeed's DeepCompile, which does not support packed rows; see training.compile",
     "data_efficiency": _BATCHES,
     "dataloader_drop_last": _BATCHES,
     "datastates_ckpt": _CHECKPOINTS,
     "disable_allgather": "DeepSpeed reads it and does not use it",
     "expert_parallel": _PARALLEL,
+    "fp16.auto_cast": "casts inputs, which are token ids here",
+    "fp16.fp16_master_weights_and_grads": _ADAM,
     "gradient_allreduce_op": "the gradient is that of the mean over pairs, whatever the number of processes",
     "hybrid_engine": "generates text, as reinforcement learning needs it",
     "pipeline": _PARALLEL,
@@ -90,17 +95,21 @@ ZERO_STAGES: dict[str, tuple[int, ...]] = {
 }
 """Keys of `zero_optimization`, and the ZeRO stages that use them."""
 SECTIONS = {
+    "fp16": (
+        *("loss_scale", "initial_scale_power", "loss_scale_window", "hysteresis", "consecutive_hysteresis"),
+        "min_loss_scale",
+    ),
     "data_types": ("grad_accum_dtype", "param_dtype", "buffer_dtype", "keep_in_fp32_modules"),
     "flops_profiler": (
         *("enabled", "recompute_fwd_factor", "profile_step", "module_depth", "top_modules", "detailed", "output_file"),
     ),
     "timers": ("throughput",),
 }
-"""Keys of the sections in which DeepSpeed itself ignores unknown ones."""
+"""Keys of the sections in which DeepSpeed itself ignores unknown ones, or has others without effect."""
 FREE = frozenset(
     {
         "bf16", "comet", "comms_logger", "communication_data_type", "csv_monitor", "disable_python_gc", "dump_state",
-        "fp16", "gradient_predivide_factor", "log_level", "memory_breakdown", "prescale_gradients", "steps_per_print",
+        "gradient_predivide_factor", "log_level", "memory_breakdown", "prescale_gradients", "steps_per_print",
         "tensorboard", "wall_clock_breakdown", "wandb", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
         "zero_optimization", *SECTIONS,
     }
@@ -109,6 +118,7 @@ FREE = frozenset(
 NEEDED = {
     "bf16": ("precision", ("bf16",)),
     "fp16": ("precision", ("fp16",)),
+    "bf16.check_grad_overflow": ("zero_stage", (1, 2)),
     "zero_optimization.offload_optimizer": ("offload", ("optimizer", "all")),
     "zero_optimization.offload_param": ("offload", ("all",)),
     **{f"zero_optimization.{key}": ("zero_stage", stages) for key, stages in ZERO_STAGES.items()},

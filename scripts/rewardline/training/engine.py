@@ -44,7 +44,9 @@ def deepspeed_config(training: TrainingSettings) -> JsonObject:
         "steps_per_print": 10**9,
     }
     if training.precision != "fp32":
-        config[training.precision] = {"enabled": True}
+        in_bf16 = training.state_precision == "bf16"
+        state: JsonObject = {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True} if in_bf16 else {}
+        config[training.precision] = {"enabled": True, **state}
     merged = _merge(config, training.deepspeed, "")
     with _refusals(training):
         DeepSpeedConfig(merged)

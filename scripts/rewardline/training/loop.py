@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from rewardline.core import runtime
 from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
+from rewardline.model.layers import compilation
 from rewardline.model.normalization import moments
 from rewardline.model.packing.layout import Kernel
 from rewardline.model.reward_model import RewardModel
@@ -103,8 +104,9 @@ class TrainingLoop:
         if is_first:
             self._loggers = loggers.start(training.loggers, self.tracked, done)
         self._choose_kernel()
-        self._saved_at = time.monotonic()
         self.engine.train()
+        self._check_compiled_layers()
+        self._saved_at = time.monotonic()
         with progress(self.settings.run, self.last_step, "step", done, hidden=not is_first) as bar:
             for planned in self.optimizer_step.steps(done):
                 if self.state.step >= self.last_step:
@@ -158,6 +160,23 @@ class TrainingLoop:
             ", ".join(f"{kernel} {1e3 * seconds:.1f} ms" for kernel, seconds in times.items()), fastest,
         )  # fmt: skip
         return fastest
+
+    def _check_compiled_layers(self) -> None:
+        """Compute compiled layers as plain ones from now on, where they fail or give something else."""
+        if not compilation.is_compiled(self.model.model):
+            return
+        begin, step = time.monotonic(), self.optimizer_step
+        batch, _ = next(step.loader.load(next(step.sampler.steps(0))[1]))
+        problem = compilation.problem(self.model, batch)
+        (differs,) = on_any(problem is not None, device=self.engine.device)
+        if not differs:
+            log.info("layers are compiled, in %.0f s", time.monotonic() - begin)
+            return
+        reason = problem or "they fail in another process"
+        if self.settings.training.compile != "auto":
+            raise UserError(f"training.compile: layers cannot be compiled here: {reason}; set it to auto or false")
+        log.warning("layers are not compiled: %s", reason)
+        compilation.undo(self.model.model)
 
     def _take_step(self, planned: PlannedStep) -> StepLine:
         begin, state = time.perf_counter(), self.state

@@ -17,7 +17,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class Fragment:
     """Elements of a flattened parameter from `start` on that this process keeps.
 
-    `tensors` has views of the engine's own memory, float32 [elements]: `weight` and the moments of Adam.
+    `tensors` has views of the engine's own memory, float32 (or bf16 with `state_precision: bf16`) [elements]: `weight`
+    and the moments of Adam.
     """
 
     name: str

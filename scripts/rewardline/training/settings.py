@@ -11,7 +11,8 @@ from rewardline.model.settings import LoraSettings
 
 Precision = Literal["fp32", "bf16", "fp16"]
 ROUNDING = {
-    *("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch", "batching", "attention", "threads"),
+    *("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch"),
+    *("batching", "attention", "compile", "threads"),
 }
 """Keys of `training` that change weights by rounding alone: a run resumes when they have changed."""
 NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
@@ -227,6 +228,11 @@ class TrainingSettings(Settings):
         " of the pair by it, see below; a pair without a margin counts as 0, or once.",
     )
     precision: Precision = Field("fp32", description="Number format of the computation: `fp32`, `bf16` or `fp16`.")
+    state_precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="Number format of the master weights, of accumulated gradients and of AdamW's moments. `bf16`, with"
+        " `precision: bf16`, saves half of their memory, and rounds away small changes of weights, see below.",
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         0,
         description="DeepSpeed's ZeRO stage: what is partitioned across processes. 0: nothing, 1: optimizer state,"
@@ -237,8 +243,17 @@ class TrainingSettings(Settings):
         description="State kept in CPU memory instead of GPU memory: that of the `optimizer`, or `all` (with the"
         " parameters; ZeRO stage 3).",
     )
-    gradient_checkpointing: Flag = Field(
-        False, description="Recompute activations in the backward pass instead of storing them."
+    gradient_checkpointing: Literal[False, True, "selective", "offload"] = Field(
+        False,
+        description="Recompute activations in the backward pass instead of storing them: `true`, all within a layer;"
+        " `selective`, all but the outputs of attention and of matrix products that are no wider than their input, for"
+        " less time and more memory; `offload`, all, and on a GPU the inputs of layers are kept in CPU memory.",
+    )
+    compile: Literal["auto", False, True] = Field(
+        "auto",
+        description="Compile the layers of the model with torch.compile, the attention of packed sequences excepted:"
+        " `true`, `false`, or `auto`, on a GPU if nothing is in the way. At the start they are compared with plain"
+        " layers on the first micro batch; `auto` leaves them plain if they fail, and the log says why.",
     )
     lora: LoraSettings | None = Field(
         None,
@@ -302,6 +317,11 @@ class TrainingSettings(Settings):
         " are logged. A setting that one of the keys above controls, or that has no effect, is an error that names the"
         " key and the reason.",
     )
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _is_on_or_off(cls, value: object) -> object:
+        return {"on": True, "off": False}.get(value, value) if isinstance(value, str) else value
 
     @field_validator("keep_best", mode="before")
     @classmethod

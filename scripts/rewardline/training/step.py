@@ -4,6 +4,7 @@ The key of a training run covers the code of this module, of `held_out`, of `exp
 `reuse`). What decides how weights change belongs there; `train` and `loop`, which the key does not cover, only call it.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from deepspeed import DeepSpeedEngine
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from rewardline.core.errors import UserError
 from rewardline.core.runtime import rank, world_size
 from rewardline.model import lora
 from rewardline.model.batch import Batch
+from rewardline.model.layers import checkpointing, compilation
 from rewardline.model.loading import DTYPES, load_base
 from rewardline.model.normalization import AttributeEntry
 from rewardline.model.reward_model import RewardModel, scores_of
@@ -29,7 +32,9 @@ from rewardline.training.length_control import length_coefficient
 from rewardline.training.loss import Sums, Targets, batch_loss, batch_sums, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 from rewardline.training.schedule import learning_rate
-from rewardline.training.settings import ObjectiveSettings, TrainStageSettings
+from rewardline.training.settings import ObjectiveSettings, TrainingSettings, TrainStageSettings
+
+log = logging.getLogger(__name__)
 
 
 def build_model(
@@ -62,8 +67,28 @@ def build_model(
         attributes=attributes,
     )  # fmt: skip
     if training.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        checkpointing.enable(model, training.gradient_checkpointing)
+    if compiles(training, model):
+        compilation.compile_layers(model)
     return reward_model, tokenizer
+
+
+def compiles(training: TrainingSettings, model: PreTrainedModel) -> bool:
+    """Whether the layers of a model are compiled.
+
+    Raises:
+        UserError: they are to be, and cannot.
+    """
+    if not training.compile or (training.compile == "auto" and not torch.cuda.is_available()):
+        return False
+    reason = compilation.unsupported_reason(model)
+    if training.gradient_checkpointing == "selective":
+        reason = "selective checkpointing looks at the single operators of a layer"
+    if reason is not None and training.compile == "auto":
+        log.info("layers are not compiled: %s", reason)
+    elif reason is not None:
+        raise UserError(f"training.compile: {reason}; set it to auto or false")
+    return reason is None
 
 
 def attribute_entries(objective: ObjectiveSettings | None, targets: Targets | None) -> list[AttributeEntry]:

@@ -154,6 +154,8 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
             f"{where}.training.zero_stage: 0 is not allowed with precision {training.precision}, where DeepSpeed's "
             "stage 0 takes a step on zero gradients; expected 1, 2 or 3"
         )
+    if training.state_precision == "bf16" and (training.precision != "bf16" or training.offload != "none"):
+        yield f"{where}.training.state_precision: bf16 needs precision bf16 and offload none"
     types = training.deepspeed.get("data_types")
     if training.zero_stage == 1 and training.precision == "bf16" and types:
         yield (

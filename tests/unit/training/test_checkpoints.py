@@ -36,6 +36,8 @@ WAYS: list[Json] = [
     {"zero_stage": 2, "precision": "bf16"},
     {"zero_stage": 3, "precision": "bf16"},
     {"zero_stage": 2, "precision": "bf16", "deepspeed": {"data_types": {"grad_accum_dtype": "fp32"}}},
+    {"zero_stage": 1, "precision": "bf16", "state_precision": "bf16"},
+    {"zero_stage": 3, "precision": "bf16", "state_precision": "bf16"},
     {"zero_stage": 0, "lora": {"rank": 4}},
     {"zero_stage": 2, "lora": {"rank": 4}},
     {"zero_stage": 3, "lora": {"rank": 4}},
@@ -64,6 +66,26 @@ def state_of(running: Any) -> dict[str, torch.Tensor]:
         for part in optimizer_state.fragments(running)
         for kind, tensor in part.tensors.items()
     }
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_state_in_bf16_takes_half_of_the_memory_and_follows_that_in_fp32(stage: int) -> None:
+    sizes, found = {}, {}
+    for state in ("fp32", "bf16"):
+        running = new_engine(
+            training_settings(learning_rate=1e-2, zero_stage=stage, precision="bf16", state_precision=state)
+        )
+        start = weights(running)
+        steps(running, 0, 4)
+        parts = state_of(running)
+        sizes[state] = sum(tensor.nbytes for tensor in parts.values())
+        found[state] = torch.cat([(weights(running)[name] - start[name]).flatten().float() for name in start])
+        assert {tensor.dtype for tensor in parts.values()} == {
+            getattr(torch, {"fp32": "float32"}.get(state, "bfloat16"))
+        }
+    assert sizes["fp32"] == 2 * sizes["bf16"]
+    assert found["fp32"].norm() > 0
+    assert (found["bf16"] - found["fp32"]).norm() < 0.2 * found["fp32"].norm()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

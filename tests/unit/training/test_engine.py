@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS, DeepSpeedConfig
+from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP16Config
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig
 from pydantic import BaseModel
@@ -59,7 +60,7 @@ def test_own_settings_are_merged_and_what_they_replace_is_said(
     monkeypatch.setattr(log, "propagate", True)
     own = {
         "zero_optimization": {"overlap_comm": True, "offload_optimizer": {"pin_memory": False}},
-        "bf16": {"immediate_grad_update": True},
+        "bf16": {"check_grad_overflow": False},
         "steps_per_print": 5,
         "wall_clock_breakdown": True,
     }
@@ -68,7 +69,7 @@ def test_own_settings_are_merged_and_what_they_replace_is_said(
     assert config["zero_optimization"] == {
         "stage": 2, "overlap_comm": True, "offload_optimizer": {"device": "cpu", "pin_memory": False},
     }  # fmt: skip
-    assert config["bf16"] == {"enabled": True, "immediate_grad_update": True}
+    assert config["bf16"] == {"enabled": True, "check_grad_overflow": False}
     assert (config["steps_per_print"], config["wall_clock_breakdown"], config["gradient_clipping"]) == (5, True, 0.5)
     messages = {record.getMessage() for record in caplog.records}
     assert messages == {"training.deepspeed.steps_per_print: 5 replaces 1000000000"}
@@ -93,12 +94,14 @@ def test_own_settings_are_merged_and_what_they_replace_is_said(
         ({"torch_autocast": {"enabled": True}}, "none", "torch_autocast: is decided by training.precision"),
         ({"zero_optimizatoin": {}}, "none", "no effect here; did you mean zero_optimization?"),
         ({"activation_checkpointing": {"cpu_checkpointing": True}}, "none", "by training.gradient_checkpointing"),
-        ({"compile": {"deepcompile": True}}, "none", "compile: has no effect without DeepSpeed's DeepCompile"),
+        ({"compile": {"deepcompile": True}}, "none", "compile: is DeepSpeed's DeepCompile"),
         ({"checkpoint": {"load_universal": True}}, "none", "checkpoint: checkpoints and exports are not DeepSpeed's"),
         ({"tensor_parallel": {"autotp_size": 2}}, "none", "tensor_parallel: only data parallelism"),
         ({"zero_optimization": {"round_robin_gradients": True}}, "none", "training.zero_stage 3; expected 1 or 2"),
         ({"zero_optimization": {"stage3_max_live_parameters": 1000}}, "none", None),
-        ({"bf16": {"immediate_grad_update": True}}, "none", "training.precision fp16; expected bf16"),
+        ({"bf16": {"check_grad_overflow": False}}, "none", "training.precision fp16; expected bf16"),
+        ({"fp16": {"auto_cast": True}}, "none", "fp16.auto_cast: casts inputs"),
+        ({"fp16": {"loss_scale": 128.0, "hysteresis": 1}}, "none", None),
         ({"data_types": {"grad_acum_dtype": "fp32"}}, "none", "did you mean grad_accum_dtype?"),
         ({"timers": {"throughput": {"enabled": False}}}, "none", None),
     ],
@@ -180,6 +183,7 @@ def test_every_key_that_deepspeed_reads_works_or_is_refused_with_a_reason() -> N
     DeepSpeedConfig(Asked(content | {name: Asked({}, asked, f"{name}.") for name in options.SECTIONS}, asked))
     read = asked - set(_REMOVED_TOP_LEVEL_CONFIG_KEYS)
     assert "zero_optimization" in read and "data_types.param_dtype" in read
+    read |= keys_of(DeepSpeedBF16Config, "bf16.") | keys_of(DeepSpeedFP16Config, "fp16.")
     read |= keys_of(DeepSpeedZeroConfig, "zero_optimization.")
     read |= keys_of(DeepSpeedZeroOffloadOptimizerConfig, "zero_optimization.offload_optimizer.")
     read |= keys_of(DeepSpeedZeroOffloadParamConfig, "zero_optimization.offload_param.")
@@ -192,5 +196,5 @@ def test_every_key_that_deepspeed_reads_works_or_is_refused_with_a_reason() -> N
         {f"zero_optimization.offload_{kind}.pin_memory" for kind in ("optimizer", "param")},
     ]
     assert not {name for name in read if sum(name in table for table in tables) != 1}
-    assert set(options.OWNED) | set(options.FREE) <= read | {"bf16.enabled", "fp16.enabled"}
+    assert set(options.OWNED) | set(options.FREE) <= read
     assert {f"zero_optimization.{key}" for key in options.ZERO_STAGES} <= read

@@ -60,6 +60,12 @@ def plain_implementation(model: PreTrainedModel) -> str:
     return "sdpa" if model._supports_sdpa else "eager"
 
 
+def layers_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers of a model; none where they are not in a list."""
+    lists = (module for module in model.base_model.modules() if isinstance(module, nn.ModuleList))
+    return next((list(layers) for layers in lists if len(layers) == model.config.num_hidden_layers), [])
+
+
 def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa", complete: bool = False) -> bool:
     """Make `model` take packed rows, with their `layout`, and compute its last layer only at the rows that are read.
 
@@ -68,8 +74,7 @@ def use_shared_prefix(model: PreTrainedModel, kernel: Kernel = "sdpa", complete:
     model.set_attn_implementation(NAMES[kernel])
     # It looks for padding in packed rows, and would make a GPU wait in each forward pass.
     model.base_model.warn_if_padding_and_no_attention_mask = _no_warning
-    layers = [m for m in model.base_model.modules() if isinstance(m, nn.ModuleList)]
-    last = next(m for m in layers if len(m) == model.config.num_hidden_layers)[-1]
+    last = layers_of(model)[-1]
     # ZeRO-3 keeps state in every module that runs, and the last layer runs a copy of one.
     if complete or any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         vars(last).pop("forward", None)  # of another reward model
