@@ -187,6 +187,22 @@ class Benchmark:
 
     def resume(self) -> Iterator[Json]:
         """Weights after a checkpoint and a resume against those of a run without."""
+        from rewardline.model import determinism
+
+        for deterministic in (False, True):
+            determinism.start(deterministic, self.device)
+            for kernel in ("sdpa",) if self.dry else ("sdpa", "flex", "varlen"):
+                row: Json = {"deterministic": deterministic, "attention": kernel}
+                try:
+                    difference = self.resumed(kernel)
+                except RuntimeError as error:  # such as an operator without a deterministic kernel
+                    yield {**row, "error": str(error).splitlines()[0]}
+                else:
+                    yield {**row, "bit-equal": difference == 0, "largest difference of a weight": difference}
+        determinism.start(False, self.device)
+
+    def resumed(self, kernel: str) -> float:
+        """The largest difference of a weight between a resumed training run and one that was not interrupted."""
         import torch
 
         from rewardline.training import checkpoints, engine
@@ -194,7 +210,8 @@ class Benchmark:
         found = []
         with tempfile.TemporaryDirectory() as folder:
             for resumes in (False, True):
-                with self.training(SHAPES["tiny"], {"pairs_per_step": 16}, 4) as (running, step, _):
+                options = {"pairs_per_step": 16, "attention": kernel}
+                with self.training(SHAPES["tiny"], options, 4) as (running, step, _):
                     done = 2 if resumes else 0
                     if resumes:
                         checkpoints.restore(running, Path(folder))
@@ -203,17 +220,39 @@ class Benchmark:
                         if number == 1 and not resumes:
                             checkpoints.save(running, Path(folder), 2, {})
                     found.append(torch.cat([w.flatten().float() for w in engine.full_state(running.module).values()]))
-        difference = (found[0] - found[1]).abs().max().item()
-        yield {"bit-equal": difference == 0, "largest difference of a weight": difference}
+        return float((found[0] - found[1]).abs().max())
+
+    def compiled_layers(self) -> Iterator[Json]:
+        """Compiled layers against plain ones: whether they are equal, seconds to compile them, and how many graphs."""
+        from rewardline.model.layers import compilation
+        from rewardline.model.packing import flex
+
+        for name in ("SmolLM2-135M", "Llama 1B"):
+            shape, options = TRAININGS[name]
+            with self.training(shape, {**options, "attention": "sdpa"}, 1) as (_, step, model):
+                begin, before = time.monotonic(), flex.compilations()
+                compilation.compile_layers(model.model.train(), "eager" if self.dry else "inductor")
+                batch, _ = next(step.loader.load(next(step.sampler.steps(0))[1]))
+                yield {
+                    "model": name,
+                    "problem": compilation.problem(model, batch) or "none",
+                    "seconds": round(time.monotonic() - begin, 1),
+                    "graphs": flex.compilations() - before,
+                }
 
     def training_runs(self) -> Iterator[Json]:
-        """Tokens per second and utilization of each shape, with each attention kernel's time."""
+        """Tokens per second and utilization of each shape, plain and compiled, with each attention kernel's time."""
         import torch
 
+        from rewardline.model.layers import compilation
         from rewardline.training.records.throughput import Counts, Work, peak_flops, utilization
 
-        for name, (shape, options) in TRAININGS.items():
+        variants = (False,) if self.dry else (False, True)
+        for name, compiles in [(name, compiles) for compiles in variants for name in TRAININGS]:
+            shape, options = TRAININGS[name]
             with self.training(shape, options, STEPS) as (_, step, model):
+                if compiles:
+                    compilation.compile_layers(model.model)
                 times = step.loader.kernel_times(next(step.sampler.steps(0))[1])
                 model.use_kernel(min(times, key=times.__getitem__))
                 if not self.dry:
@@ -229,6 +268,7 @@ class Benchmark:
                 facts = utilization(model, work.total(), int(tokens), seconds, peak_flops(self.device, precision))
                 yield {
                     "model": name,
+                    "layers": "compiled" if compiles else "plain",
                     "attention": model.kernel,
                     **{f"{kernel} in a layer, ms": round(1e3 * value, 2) for kernel, value in times.items()},
                     "real tokens/s": round(tokens / seconds),
@@ -310,7 +350,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=460, help="time for all parts")
     parser.add_argument("--dry-run", action="store_true", help="tiny shapes on the CPU")
     args = parser.parse_args()
-    runtime.prepare(0 if args.dry_run else 1, 1)
+    runtime.prepare(0 if args.dry_run else 1, 1, deterministic=True)  # which alone slows nothing down
     from rewardline.model.processes import local_device, start_processes
 
     start_processes()
@@ -320,6 +360,7 @@ def main() -> None:
     benchmark.part("Packed rows against padded ones", benchmark.kernels_equal_padded_rows, 30)
     benchmark.part("Resume", benchmark.resume, 30)
     benchmark.part("Training", benchmark.training_runs, 60)
+    benchmark.part("Compiled layers", benchmark.compiled_layers, 60)
     benchmark.part("Scoring", benchmark.scoring, 30)
     benchmark.part("Time shares", benchmark.time_shares, 30)
 

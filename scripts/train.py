@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     processes = args.gpus or args.processes
 
     def train_here() -> None:
-        runtime.prepare(args.gpus, args.settings.training.threads)
+        training = args.settings.training
+        runtime.prepare(args.gpus, training.threads, deterministic=training.deterministic)
         from rewardline.training.train import train  # only now, as torch and deepspeed read the environment
 
         train(job)

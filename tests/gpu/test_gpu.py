@@ -95,6 +95,36 @@ def test_rows_of_many_lengths_do_not_compile_anew() -> None:
     assert compiled[-1] == compiled[8], "rows of the second half are like those of the first"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": "sdpa"},
+        {"attention": "flex", "gradient_checkpointing": "selective"},
+        {"attention": "varlen", "precision": "bf16", "zero_stage": 1},
+        {"attention": "auto", "precision": "bf16", "zero_stage": 2, "gradient_checkpointing": "offload"},
+    ],
+)
+def test_a_deterministic_training_resumes_bit_for_bit(
+    tmp_path: Path, tokens: Path, base: Path, options: dict[str, Any]
+) -> None:
+    gpu = ("--gpus", "1")
+    options = {**options, "deterministic": True}
+    whole, _ = finish(tmp_path / "whole", tokens, base, *gpu, **options)
+    stopped = tmp_path / "stopped"
+    assert stop_at_step(start(stopped, tokens, base, *gpu, **options), stopped, 6, signal.SIGKILL) == -signal.SIGKILL
+    weights, _ = finish(stopped, tokens, base, *gpu, **options)
+    assert largest_difference(weights, whole) == 0
+    assert "bit for bit" in (stopped / "log").read_text()
+
+
+def test_compiled_layers_train_as_plain_ones(tmp_path: Path, tokens: Path, base: Path) -> None:
+    weights, lines = train(tmp_path / "compiled", tokens, base, "--gpus", "1", compile=True)
+    expected, plain = train(tmp_path / "plain", tokens, base, "--gpus", "1", compile=False)
+    assert losses(lines) == pytest.approx(losses(plain), abs=1e-4)
+    assert largest_difference(weights, expected) < 1e-2
+    assert "layers are compiled" in (tmp_path / "compiled" / "log").read_text()
+
+
 @pytest.mark.parametrize("options", [{"zero_stage": 1}, {"zero_stage": 2, "offload": "optimizer"}, {"zero_stage": 3}])
 def test_a_training_in_bf16_follows_that_in_fp32_and_resumes(
     tmp_path: Path, tokens: Path, base: Path, options: dict[str, Any]

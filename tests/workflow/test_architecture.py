@@ -52,7 +52,7 @@ MOST_MODULES = {
     "summarize.py": 28,
     "tokenize_pairs.py": 27,
     "track.py": 20,
-    "train.py": 65,
+    "train.py": 66,
 }
 """How many modules of the library each program may import, directly or not: a new import cannot widen it unnoticed."""
 

@@ -350,6 +350,7 @@ CHANGES: Json = {
     "runs.r.training.offload": "optimizer",
     "runs.r.training.gradient_checkpointing": True,
     "runs.r.training.compile": True,
+    "runs.r.training.deterministic": True,
     "runs.r.training.lora": {},
     "runs.r.training.lora.rank": 7,
     "runs.r.training.lora.alpha": 7,

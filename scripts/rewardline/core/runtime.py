@@ -55,8 +55,11 @@ def free_port() -> int:
             return port
 
 
-def prepare(gpus: int, threads: int) -> None:
-    """Set the environment that torch and deepspeed read when they are imported."""
+def prepare(gpus: int, threads: int, *, deterministic: bool = False) -> None:
+    """Set the environment that torch and deepspeed read when they are imported.
+
+    `deterministic`: give each of cuBLAS's streams a workspace of its own, so that sums have one order.
+    """
     if not is_worker():
         ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
         os.environ.update(ranks, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
@@ -65,6 +68,8 @@ def prepare(gpus: int, threads: int) -> None:
     quiet(threads)
     if gpus:
         os.environ["DS_ACCELERATOR"] = "cuda"  # whatever the shell has set
+        if deterministic:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     with suppress(AttributeError):  # another C library than glibc
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_NO_TRIM, -1)  # keep freed memory: to map it again takes a fifth of a step's time

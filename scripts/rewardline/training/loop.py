@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from rewardline.core import runtime
 from rewardline.core.errors import UserError
 from rewardline.core.progress import progress
+from rewardline.model import determinism
 from rewardline.model.layers import compilation
 from rewardline.model.normalization import moments
 from rewardline.model.packing.layout import Kernel
@@ -145,7 +146,7 @@ class TrainingLoop:
         kernel = model.kernels[0]
         if state.kernel in model.kernels:
             kernel = state.kernel
-        elif len(model.kernels) > 1:
+        elif len(model.kernels) > 1 and not self.settings.training.deterministic:
             kernel = run_on_first(self._fastest_kernel)
         state.kernel = kernel
         if model.batching == "shared_prefix":
@@ -181,9 +182,10 @@ class TrainingLoop:
     def _take_step(self, planned: PlannedStep) -> StepLine:
         begin, state = time.perf_counter(), self.state
         try:
-            result = self.optimizer_step.take(
-                state.step, planned, lambda batch: self.work.add(batch, self.model.reads_some)
-            )
+            with determinism.explained():
+                result = self.optimizer_step.take(
+                    state.step, planned, lambda batch: self.work.add(batch, self.model.reads_some)
+                )
         except DivergedError as error:
             data = self.optimizer_step.sampler.data
             parts = [cut(data[piece.index], piece) for piece in planned.pieces]

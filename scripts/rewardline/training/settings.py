@@ -12,7 +12,7 @@ from rewardline.model.settings import LoraSettings
 Precision = Literal["fp32", "bf16", "fp16"]
 ROUNDING = {
     *("zero_stage", "offload", "gradient_checkpointing", "tokens_per_micro_batch"),
-    *("batching", "attention", "compile", "threads"),
+    *("batching", "attention", "compile", "deterministic", "threads"),
 }
 """Keys of `training` that change weights by rounding alone: a run resumes when they have changed."""
 NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
@@ -255,6 +255,12 @@ class TrainingSettings(Settings):
         " `true`, `false`, or `auto`, on a GPU if nothing is in the way. At the start they are compared with plain"
         " layers on the first micro batch; `auto` leaves them plain if they fail, and the log says why.",
     )
+    deterministic: Flag = Field(
+        False,
+        description="Take deterministic kernels alone on a GPU, so that a resumed or repeated training run has the"
+        " same weights bit for bit. It costs time: no attention is measured for `auto`, and layers are not compiled. On"
+        " a CPU runs are always so.",
+    )
     lora: LoraSettings | None = Field(
         None,
         description="Train low-rank adapters and the score head, and merge them on export: `rank` (16), `alpha` (32),"
@@ -338,6 +344,17 @@ class TrainingSettings(Settings):
         if len(set(map(str, value))) < len(value):
             raise ValueError("a list without repetitions, or a mapping")
         return dict.fromkeys(map(str, value), EVAL_PAIRS)
+
+    @property
+    def plain_layers(self) -> str | None:
+        """Why layers cannot be compiled with these settings; None if they can."""
+        if self.zero_stage == 3:
+            return "ZeRO-3 gathers weights while a layer is computed"
+        if self.deterministic:
+            return "their kernels are tuned to the first rows, which training.deterministic excludes"
+        if self.gradient_checkpointing == "selective":
+            return "selective checkpointing looks at the single operators of a layer"
+        return None
 
     @property
     def evaluated_pairs(self) -> dict[str, int]:

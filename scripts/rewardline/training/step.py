@@ -81,9 +81,7 @@ def compiles(training: TrainingSettings, model: PreTrainedModel) -> bool:
     """
     if not training.compile or (training.compile == "auto" and not torch.cuda.is_available()):
         return False
-    reason = compilation.unsupported_reason(model)
-    if training.gradient_checkpointing == "selective":
-        reason = "selective checkpointing looks at the single operators of a layer"
+    reason = training.plain_layers or compilation.unsupported_reason(model)
     if reason is not None and training.compile == "auto":
         log.info("layers are not compiled: %s", reason)
     elif reason is not None:

@@ -21,6 +21,7 @@ from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
 from rewardline.data.pairs.identity import chooses
 from rewardline.data.schema import hash_texts
+from rewardline.model import determinism
 from rewardline.model.loading import runs_in_transformers_4
 from rewardline.model.packing import flex
 from rewardline.model.processes import local_device, start_processes
@@ -58,6 +59,7 @@ def train(job: TrainingJob) -> None:
     start_processes()
     device = local_device()
     _check_device(training, device)
+    determinism.start(training.deterministic, device)
     config = engine.deepspeed_config(training)
     data, eval_data = TokenDataset(job.tokens, "train", settings.fraction), TokenDataset(job.tokens, "eval")
     targets = check_examples(training, data, settings.mixture)

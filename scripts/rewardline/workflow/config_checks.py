@@ -164,6 +164,8 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
         )
     if training.attention == "varlen" and training.precision == "fp32":
         yield f"{where}.training.attention: varlen needs precision bf16 or fp16; expected auto, flex or sdpa"
+    if training.compile is True and training.plain_layers:
+        yield f"{where}.training.compile: {training.plain_layers}; expected auto or false"
     if training.offload != "none" and training.zero_stage == 0:
         yield f"{where}.training.offload: {training.offload!r} needs zero_stage 1, 2 or 3"
     if training.offload == "all" and training.zero_stage != 3:

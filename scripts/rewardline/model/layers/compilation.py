@@ -28,8 +28,6 @@ TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
 
 def unsupported_reason(model: PreTrainedModel) -> str | None:
     """Why a model's layers are not compiled; None if they are."""
-    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
-        return "ZeRO-3 gathers weights while a layer is computed"
     if experts(model.config):
         return "which experts a token takes is decided while a layer is computed"
     if not layers_of(model):
