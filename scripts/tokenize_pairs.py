@@ -15,6 +15,7 @@ from rewardline.core.artifacts import MANIFEST, artifact_key, input_hashes, make
 from rewardline.core.cli import StageParser, run
 from rewardline.tokens.base_manifest import BaseManifest
 from rewardline.tokens.settings import TokenizeSettings
+from rewardline.tokens.without_torch import hide_torch
 
 if TYPE_CHECKING:
     from rewardline.tokens.store import TokenManifest
@@ -38,6 +39,8 @@ def main(argv: list[str] | None = None) -> int:
     def build(out: Path) -> "TokenManifest":
         threads = {"RAYON_NUM_THREADS": str(args.threads), "TOKENIZERS_PARALLELISM": str(args.threads > 1).lower()}
         os.environ.update(threads)
+        if not args.settings.trust_remote_code:
+            hide_torch()
         from rewardline.tokens.tokenize_pairs import tokenize  # takes a second
 
         return tokenize(args.settings, args.pairs, args.base, out)
