@@ -6,7 +6,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -22,7 +22,8 @@ _DELIMITERS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _FIELD_LIMIT = 32 << 20  # characters of a field; also how far a quote that is never closed can reach
 _LONGEST_LITERAL = 1 << 20  # characters of a cell that Python's parser reads
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)  # Excel's first line
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?\1*', re.IGNORECASE)  # Excel's first line, also as it saves it again
+_QUOTE_AFTER_SPACE = re.compile(r' +"')
 _PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 Parser = Callable[[str], object]
 
@@ -43,8 +44,10 @@ def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> 
     if spaced and not isinstance(header, str):
         header = [name.strip() for name in header]
     repeated = sorted({name for name in header if header.count(name) > 1})
-    if isinstance(header, str) or repeated or as_row(0, dict.fromkeys(header)).error:
-        reason = header if isinstance(header, str) else f"{repeated} occur twice" if repeated else "they are not UTF-8"
+    if not isinstance(header, str) and as_row(0, dict.fromkeys(header)).error:
+        raise UserError(f"{label}: the names of its columns are not UTF-8. Convert it, as with iconv")
+    if isinstance(header, str) or repeated:
+        reason = header if isinstance(header, str) else f"{repeated} occur twice"
         where = "`columns` must name them" if columns else "its first line must hold the names of the columns"
         raise UserError(f"{label}: {where}, but {reason}. Fix that line, or set `columns` if the file has no such line")
     if not columns and (cell := _data_in(header)):
@@ -54,17 +57,21 @@ def read_table(path: Path, label: str, columns: Sequence[str] | None = None) -> 
         )
     quotes = ", quotes as plain characters" if quoting == csv.QUOTE_NONE else ""
     names = f"{'`columns` names' if columns else 'its first line names'} the columns: {', '.join(header)[:200]}"
-    log.info("%s: separated by %s%s; %s", label, _DELIMITERS[delimiter], quotes, names)
+    log.info("%s: separated by %s%s; %s", label, _DELIMITERS.get(delimiter, delimiter), quotes, names)
     first = list(islice(records, _SAMPLED))
     parsers = _parsers(header, [fields for _, fields in first if isinstance(fields, list)], label)
+    own, order = _as_names(header), list(range(len(header)))
     for number, (line, fields) in enumerate(chain(first, records), 1):
         if isinstance(fields, str):
             yield unreadable(number, fields)
-        elif len(header) > 1 and [field.lstrip("\ufeff") for field in fields] == list(header):
-            yield unreadable(number, f"line {line}: repeats the names of the columns")
         elif len(fields) != len(header):
             yield unreadable(number, f"line {line}: {len(fields)} fields instead of {len(header)}")
+        elif fields[0].strip("\ufeff ").lower() in own and (found := _order(fields, own)):
+            order = found
+            other = "" if order == sorted(order) else ", in another order, which the lines after it have"
+            yield unreadable(number, f"line {line}: repeats the names of the columns{other}")
         else:
+            fields = [fields[index] for index in order]
             row: Record = dict(zip(header, fields, strict=True))
             for name, (index, parse) in parsers.items():
                 row[name] = _parsed(fields[index], parse)
@@ -80,6 +87,23 @@ def _data_in(header: Sequence[str]) -> str:
     sentences += [name for name in header if len(name.split()) > 12]
     numbers = [name for name in header if _NUMBER.fullmatch(name.strip())]
     return sentences[0] if sentences and 2 * len({*sentences, *numbers}) > len(header) else ""
+
+
+def _as_names(cells: Iterable[str]) -> list[str]:
+    """Cells as names of columns, in which spaces around them and case do not count."""
+    return [cell.strip("\ufeff ").lower() for cell in cells]
+
+
+def _order(fields: Sequence[str], names: Sequence[str]) -> list[int] | None:
+    """Where each column's name is in a line that repeats the names of several columns; None for another line.
+
+    Names of one letter, which may be answers to a multiple choice, count only in their own order.
+    """
+    found = _as_names(fields)
+    is_other = found != names and (min(map(len, names)) < 2 or sorted(found) != sorted(names))
+    if len(names) < 2 or is_other or len(set(names)) < len(names):
+        return None
+    return [found.index(name) for name in names]
 
 
 class _Lines:
@@ -148,7 +172,7 @@ def _delimiter(path: Path, count: int | None = None) -> str:
     widths = {}
     with open_bytes(path) as stream:
         stated = _SEPARATOR.fullmatch(stream.readline(80).decode("utf-8-sig", "replace").strip("\r\n"))
-    if stated and stated[1] in _DELIMITERS:
+    if stated:
         return stated[1]
     for delimiter in _DELIMITERS:
         _, header = next(_records(path, delimiter, csv.QUOTE_MINIMAL), (0, ""))
@@ -157,9 +181,12 @@ def _delimiter(path: Path, count: int | None = None) -> str:
 
 
 def _has_spaces_after(path: Path, delimiter: str) -> bool:
-    """Whether a space follows each delimiter of the first line."""
+    """Whether a space follows each delimiter of the first line, or stands before a quote in one of the next lines."""
     _, header = next(_records(path, delimiter, csv.QUOTE_NONE), (0, ""))
-    return len(header) > 1 and isinstance(header, list) and all(name.startswith(" ") for name in header[1:])
+    if len(header) > 1 and isinstance(header, list) and all(name.startswith(" ") for name in header[1:]):
+        return True
+    first = islice(_records(path, delimiter, csv.QUOTE_MINIMAL), _SAMPLED)
+    return any(isinstance(fields, list) and any(map(_QUOTE_AFTER_SPACE.match, fields[1:])) for _, fields in first)
 
 
 def _quoting(path: Path) -> int:

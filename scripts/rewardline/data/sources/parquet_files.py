@@ -12,6 +12,7 @@ from rewardline.data.sources.rows import Record, Row, as_row, unreadable
 
 _BATCH_ROWS = 500  # in memory as Python objects
 _TEMPLATE_INPUTS = ("tools", "chat_template_kwargs")
+_SHORT = re.compile(r"\bfloat\b")
 _FILLED = re.compile(r"\b(tools|tool_calls|chat_template_kwargs): (large_)?(list|struct)")
 
 
@@ -40,13 +41,41 @@ def open_parquet(path: Path, label: str) -> pq.ParquetFile:
 def values_of(batch: pa.RecordBatch) -> list[Record | Row]:
     """The rows of a batch; for one that cannot be read (text that is not UTF-8, a date after 9999) a `Row` says why."""
     try:
-        values: list[dict[str, object]] = batch.to_pylist()
+        values: list[dict[str, object]] = _in_few_digits(batch).to_pylist()
         is_filled = _FILLED.search(str(batch.schema)) is not None
         return [_without_filling(value) if is_filled else value for value in values]
     except (ValueError, OverflowError) as error:
         if batch.num_rows == 1:
             return [unreadable(0, f"a value that cannot be read: {error}")]
         return [value for index in range(batch.num_rows) for value in values_of(batch.slice(index, 1))]
+
+
+def _in_few_digits(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose numbers of single precision are those of the fewest digits that they stand for: 0.3 is 0.3.
+
+    Their own value is 0.300000012, which would be another number than the 0.3 of a text, of JSON or of a setting.
+    """
+    if not _SHORT.search(str(batch.schema)):
+        return batch
+    columns = []
+    for column in batch.columns:
+        as_text, as_double = _with(column.type, pa.string()), _with(column.type, pa.float64())
+        columns.append(column if as_text == column.type else column.cast(as_text).cast(as_double))
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def _with(kind: pa.DataType, number: pa.DataType) -> pa.DataType:
+    """A type with `number` in place of numbers of single precision."""
+    if pa.types.is_float32(kind):
+        return number
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_with(field.type, number)) for field in kind])
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_with(kind.value_type, number), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = kind.value_field.with_type(_with(kind.value_type, number))
+        return pa.large_list(item) if pa.types.is_large_list(kind) else pa.list_(item)
+    return kind
 
 
 def _without_filling(value: Record) -> Record:

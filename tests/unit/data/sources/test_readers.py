@@ -434,7 +434,13 @@ EXPORTS = {
     "BOM inside a table": ("a.csv", "\ufeff" + TABLE.format(",").replace("Name 1", "\ufeffName 1")),
     "sep=": ("a.csv", "sep=;\n" + TABLE.format(";")),
     "BOM and sep=": ("a.csv", '\ufeff"sep=;"\r\n' + TABLE.format(";")),
+    "sep= saved again": ("a.csv", "sep=;;;\n" + TABLE.format(";")),
+    "sep= with a character of its own": ("a.csv", "sep=^\n" + TABLE.format("^")),
     "spaces after commas": ("a.csv", TABLE.format(", ")),
+    "spaces after the commas of some rows": (
+        "a.csv",
+        TABLE.format(",").replace('0.,"', '0., "').replace('2.,"', '2.,  "'),
+    ),
     "spaces after semicolons": ("a.csv", TABLE.format("; ")),
     "bars": ("a.csv", TABLE.format("|")),
 }
@@ -445,6 +451,27 @@ def test_what_spreadsheets_and_scripts_export_is_read(tmp_path: Path, name: str,
     path = tmp_path / name
     path.write_bytes(text.encode())
     assert values(path) == PAIRS
+
+
+@pytest.mark.parametrize(
+    "other", ["PROMPT, Chosen ,rejected", "\ufeffprompt,chosen,rejected", "rejected,chosen,prompt"]
+)
+def test_names_of_columns_may_come_again_in_another_way(tmp_path: Path, other: str) -> None:
+    path = tmp_path / "a.csv"
+    names = [name.strip("\ufeff ").lower() for name in other.split(",")]
+    others = "".join(",".join(f'"{row[name]}"' for name in names) + "\n" for row in PAIRS)
+    path.write_text(TABLE.format(",") + f"{other}\n{others}")
+    rows = read(path)
+    assert [row.value for row in rows if row.error is None] == [*PAIRS, *PAIRS]
+    (error,) = (row.error for row in rows if row.error)
+    assert error.startswith("line 5: repeats the names of the columns")
+    assert ("in another order" in error) == (names[0] == "rejected")
+
+
+def test_answers_of_a_multiple_choice_are_no_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("A,B\nB,A\nb,a\n")
+    assert values(path) == [{"A": "B", "B": "A"}, {"A": "b", "B": "a"}]
 
 
 def test_lines_of_json_stay_lines(tmp_path: Path) -> None:
@@ -465,6 +492,20 @@ def test_a_table_without_a_header_asks_for_its_columns(tmp_path: Path, first: st
     assert len(list(readers.read(path, columns=["prompt", "chosen", "rejected"]))) == 4
     path.write_text("Timestamp,Which answer is better?,Rater\n" + "today,the first,5\n")
     assert len(read(path)) == 1
+
+
+def test_numbers_of_single_precision_are_those_that_were_meant(tmp_path: Path) -> None:
+    single = pa.float32()
+    columns = {
+        "flat": pa.array([0.3, None, 1e-20], single),
+        "list": pa.array([[0.1, None], None, []], pa.large_list(single)),
+        "float": pa.array([{"x": [0.9], "y": "b"}] * 3, pa.struct([("x", pa.list_(single, 1)), ("y", pa.string())])),
+        "double": [0.1 + 0.2] * 3,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    first, second, third = values(tmp_path / "a.parquet")
+    assert first == {"flat": 0.3, "list": [0.1, None], "float": {"x": [0.9], "y": "b"}, "double": 0.1 + 0.2}
+    assert (second["flat"], second["list"], third["flat"], third["list"]) == (None, None, 1e-20, [])
 
 
 def test_what_parquet_fills_in_is_not_given_to_chat_templates(tmp_path: Path) -> None:
