@@ -7,7 +7,17 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from rewardline.data.conversation import Reject, read_text
-from rewardline.data.formats.fields import RowFields, difference, is_empty, label_text, read_number
+from rewardline.data.formats.fields import (
+    DIGITS,
+    RowFields,
+    difference,
+    is_empty,
+    label_text,
+    mean,
+    read_difference,
+    read_number,
+    read_ratings,
+)
 from rewardline.data.formats.prompts import read_inputs
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import AnswerPosition, Message
@@ -241,14 +251,14 @@ def read_attributes(row: RowFields) -> RowAttributes:
     margin, ignored = None, ""
     if mapped or not is_empty(value):
         try:
-            margin = read_number(value, "margin")
+            margin = read_difference(value, "margin")
         except Reject:
             if mapped or isinstance(value, float):  # else it merely has that name
                 raise
             ignored = "margin ignored, as it is not a number,"
     inputs, unread = read_inputs(row)
     if margin is None and row.mapped("chosen_score"):
-        high, low = (read_number(row.required(name), name) for name in ("chosen_score", "rejected_score"))
+        high, low = (mean(read_ratings(row.required(name), name)) for name in ("chosen_score", "rejected_score"))
         margin = difference(high, low)
     return RowAttributes(
         margin,
@@ -288,13 +298,18 @@ def read_confidence(row: RowFields) -> float | None:
         confidence = read_number(row.required("confidence"), "confidence")
         if not 0 <= confidence <= 1:
             raise Reject("bad_number", f"the confidence is {confidence:g} but must be a share between 0 and 1")
-        return confidence
+        return _exact_tie(confidence)
     if row.mapped("odds"):
         odds = read_number(row.required("odds"), "odds")
         if odds < 0:
             raise Reject("bad_number", f"the odds are {odds:g} but must be 0 or more")
-        return odds / (1 + odds)
+        return _exact_tie(odds / (1 + odds))
     return None
+
+
+def _exact_tie(confidence: float) -> float:
+    """A confidence, 0.5 where it differs from that only by a rounding error."""
+    return 0.5 if round(confidence, DIGITS) == 0.5 else confidence
 
 
 def read_source(row: RowFields, name: str) -> str:

@@ -93,6 +93,8 @@ _POINT_GROUPED: Final = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+")
 _COMMA_GROUPED: Final = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+")
 _FULL_STARS: Final = "\u2605\u2b50"
 _STARS: Final = re.compile("(?=.*[\u2605\u2b50\u2606])[\u2605\u2b50\u2606\xbd\ufe0f\\s]+")  # full, empty and half ones
+DIGITS: Final = 12
+"""Of a score or a share; others are errors of whoever computed it."""
 _DECIMAL: Final = re.compile(r"([+-]?[0-9]+)\.([0-9]*)")
 
 
@@ -381,8 +383,14 @@ def _plain_number(text: str) -> float:
 
 
 def _rounded(number: float) -> float:
-    """A score of 15 digits, all that a double holds for certain: 0.1 + 0.2, whoever computed it, ties with 0.3."""
-    return float(f"{number:.15g}")
+    """A score of 12 digits, or an integer: 0.1 + 0.2, and 100 times 0.1, whoever added them up, tie with 0.3 and 10."""
+    return number if number.is_integer() else float(f"{number:.{DIGITS}g}")
+
+
+def read_difference(value: object, what: str) -> float:
+    """A finite number that says by how much an answer is better; 0 for one so small that rounding errors give it."""
+    number = read_number(value, what)
+    return 0.0 if abs(number) < 10.0**-DIGITS else number
 
 
 def read_ratings(value: object, what: str) -> tuple[float, ...]:

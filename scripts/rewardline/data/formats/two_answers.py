@@ -17,6 +17,7 @@ from rewardline.data.formats.fields import (
     is_number,
     label_text,
     mean,
+    read_difference,
     read_number,
     read_ratings,
 )
@@ -260,7 +261,7 @@ def read_preference(label: object, key: str, names: tuple[str, str], row: RowFie
     coded = bool(values) and values.keys() <= {"first", "second", "tie"}
     signed = values.get("signed") if values else _SIGNED.get((key, names[0]))
     if signed:
-        return Preference.of_lead(read_number(label, "the preference") * (1.0 if signed == "first" else -1.0))
+        return Preference.of_lead(read_difference(label, "the preference") * (1.0 if signed == "first" else -1.0))
     text = label_text(label)
     if coded:
         if text in row.sides:

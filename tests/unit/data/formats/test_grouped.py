@@ -13,7 +13,7 @@ from rewardline.data.formats.grouped import GroupReject
 from rewardline.data.formats.registry import GROUPED, check, converter, grouping
 from rewardline.data.formats.settings import GROUPED_FORMATS, FormatSettings
 
-from support.formats import detect
+from support.formats import detect, read
 from support.shapes import Row, assistant, user
 
 
@@ -180,6 +180,32 @@ def test_scores_that_differ_in_their_last_bits_are_ties() -> None:
             converter(FormatSettings(format=name))(row)
     (pair,) = converter(FormatSettings(format="preference", min_margin=0.1))(apart | {"score_b": 0.2})
     assert pair.margin == 0.1
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings"),
+    [
+        ({"score_a": sum([0.1] * 100), "score_b": 10}, {}),
+        ({"score_a": -0.1 - 0.2, "score_b": -0.3}, {}),
+        ({"strength": 0.3 - (0.1 + 0.2)}, {"fields": {"strength": "strength"}}),
+        ({"share": 0.5 + 1e-15}, {"format": "preference", "fields": {"confidence": "share"}}),
+        ({"ratio": 1 + 1e-15}, {"format": "preference", "fields": {"odds": "ratio"}}),
+    ],
+)
+def test_what_differs_by_rounding_errors_is_a_tie(columns: Row, settings: dict[str, Any]) -> None:
+    row = {"prompt": "Say it.", "answer_a": "It is.", "answer_b": "Yes.", **columns}
+    (pair,) = read([row], ties="keep", **settings)
+    assert pair.confidence == 0.5
+    for large in (1_700_000_000_001, 0.1234567891):  # digits that were meant
+        scores = {"score_a": large, "score_b": large - 1 if large > 1 else 0.1234567892}
+        assert read([{"prompt": "Say it.", "answer_a": "It is.", "answer_b": "Yes.", **scores}])[0].confidence == 1
+
+
+def test_a_margin_that_is_a_rounding_error_is_none() -> None:
+    row = {"prompt": "Say it.", "chosen": "It is.", "rejected": "Yes.", "margin": 0.3 - (0.1 + 0.2)}
+    assert [pair.margin for pair in read([row])] == [0]
+    scored = {**row, "margin": None, "high": 0.1 + 0.2, "low": 0.3}
+    assert [pair.margin for pair in read([scored], fields={"chosen_score": "high", "rejected_score": "low"})] == [0]
 
 
 def test_equal_sums_of_weighted_votes_are_a_tie() -> None:
