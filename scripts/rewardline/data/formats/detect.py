@@ -97,13 +97,13 @@ def numbered(records: Iterable[Record], settings: FormatSettings) -> list[Record
     return list(found.values())
 
 
-def match(row: RowFields, first: int | None, running: Collection[str] = ()) -> list[Match]:
+def match(row: RowFields, first: int | None, running: Collection[str] = (), is_prompted: bool = False) -> list[Match]:
     """The formats that a row may have; the first of these checks that finds any decides.
 
     `first` is the number of the first of several answers, if the rows state it; `running` are the keys that number the
-    rows.
+    rows. `is_prompted`: take it that there is a prompt, for a row without one.
     """
-    has_prompt = row.present("prompt") and _is_readable(row, "prompt")
+    has_prompt = is_prompted or (row.present("prompt") and _is_readable(row, "prompt"))
     checks = (
         _match_trees(row),
         _match_sides(row, has_prompt, first),
@@ -418,7 +418,15 @@ class Survey:
             self._first = ranked.first_number(rows, _keys_of_sides(rows))
         self._rows = _rows(records, settings.replace(values=self._values))
         running = _running_keys(records)
-        self.matches = [[self._with_ask(each) for each in match(row, self._first, running)] for row in self._rows]
+        self.matches = [self._matches(row, running) for row in self._rows]
+
+    def _matches(self, row: RowFields, running: Collection[str]) -> list[Match]:
+        """The formats that a row may have, or would have with a prompt."""
+        if found := [self._with_ask(each) for each in match(row, self._first, running)]:
+            return found
+        ask = _ASK_PROMPT if _is_readable(row, "prompt") else _ask_which(row, "prompt")
+        prompted = [self._with_ask(each) for each in match(row, self._first, running, is_prompted=True)]
+        return [each._replace(ask=" and ".join(filter(None, (each.ask, ask)))) for each in prompted]
 
     def _with_ask(self, match: Match) -> Match:
         """A match, with what the user has to set where the labels of all rows are not clear, and what they are."""

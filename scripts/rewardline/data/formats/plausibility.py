@@ -7,6 +7,8 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from rewardline.data.conversation import (
@@ -21,7 +23,7 @@ from rewardline.data.conversation import (
 from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, label_text, number_form, steps_of
-from rewardline.data.formats.grouped import GroupReject
+from rewardline.data.formats.grouped import GroupReject, answer_ratings
 from rewardline.data.formats.ranked import answer_columns
 from rewardline.data.formats.registry import FIELDS, GROUPED, KNOWN_FIELDS, converter, grouping
 from rewardline.data.formats.settings import FormatSettings
@@ -34,6 +36,8 @@ _ENOUGH: Final = 3
 _LONGEST_NAME: Final = 40
 _ID: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z_])[\w.:/#@+-]{3,}|[0-9]{4,}|\w+([_/-]\w+)+|[0-9a-fA-F]{12,}")
 """A word as ids and names of models are: letters with digits, parts joined by hyphens, long numbers."""
+_VERSION: Final = re.compile(r"(?=.*[0-9])(([^\W_a-z]|[a-z]*[0-9])[\w.:/-]*( |$)){1,5}(\([^()]*\))?")
+"""A few words, none of which begins as those of a sentence do, with a number among them: the name of a version."""
 _STEP: Final = re.compile(
     r"\W*(step|first|second|third|then|next|so|now|thus|hence|finally|therefore|the answer)\b|\d+[.):]", re.I
 )
@@ -48,6 +52,9 @@ _MESSAGE_KEYS: Final = (
 _WRITERS: Final = re.compile(
     r"model|system|source|author|annotator|rater|worker|user|policy|generator|seed|name|id$", re.I
 )
+_RATERS: Final = re.compile(r"rater|annotator|worker|judge|evaluator|labell?er|user|coder", re.I)
+_OTHER_SCALE: Final = 5
+"""How many times as high as another rater's the scores of a rater are who is not just more lenient."""
 _OF_A_SIDE: Final = re.compile(r"(?<![a-z0-9])(a|b|1|2|chosen|rejected|first|second)(?![a-z0-9])")
 _MARKERS: Final = re.compile(
     r"<[|\uff5c][\w\u2581]{2,40}[|\uff5c]>|</?(start_of_turn|end_of_turn|user|assistant|system)>"
@@ -97,6 +104,7 @@ def doubt(rows: Sequence[RowFields], settings: FormatSettings) -> str:
         _several_forms(rows, settings)
         or (_steps(rows) if settings.format == "good_bad" else "")
         or _names(rows, reading.pairs, settings)
+        or (_scales(rows, settings) if settings.format == "labelled" and "group" not in settings.fields else "")
         or _missed_question(rows, reading.pairs)
         or _several_turns(rows, reading, settings)
     )
@@ -116,6 +124,26 @@ def _several_forms(rows: Sequence[RowFields], settings: FormatSettings) -> str:
         paths = " and ".join(dict.fromkeys(path for path, _ in found))
         several.append(f"{paths} ({', '.join(text for _, text in found)})")
     return f"numbers are written in several ways in {', '.join(several)}: write each column in one" if several else ""
+
+
+def _scales(rows: Sequence[RowFields], settings: FormatSettings) -> str:
+    """Which raters have scores on scales of their own, such as 1 to 5 and 0 to 100: their mean says nothing."""
+    for key in _keys([row.record for row in rows]):
+        if not _RATERS.search(key) or key in settings.fields.values():
+            continue
+        found: dict[str, list[float]] = defaultdict(list)
+        for row in rows:
+            with suppress(Reject):
+                found[label_text(row.record.get(key))] += answer_ratings(row)[0]
+        ranges = sorted((max(scores), min(scores), rater) for rater, scores in found.items() if len(scores) >= _ENOUGH)
+        for (most, least, rater), (other_most, other_least, other) in pairwise(ranges):
+            if least >= 0 and other_least > most and other_most > _OTHER_SCALE * most:
+                return (
+                    f"{key} {rater} gives scores from {least:g} to {most:g}, {other} from {other_least:g} to "
+                    f"{other_most:g}: bring them to one scale, or compare the scores of each on their own with "
+                    f"fields: {{group: {key}}}"
+                )
+    return ""
 
 
 def _scalars(value: object, path: str = "") -> Iterator[tuple[str, int | float | str]]:
@@ -138,7 +166,8 @@ def are_ids(texts: Iterable[str]) -> bool:
 def names_systems(rows: Sequence[RowFields]) -> list[str]:
     """The values of a column `system` that hold names of systems, not system prompts; empty if they may be prompts.
 
-    Names are words like ids, several single words, or short and different for the answers to one prompt.
+    Names are words like ids, several single words, names with a version (Claude 2, GPT-4 (March)), or short and
+    different for the answers to one prompt.
     """
     values: dict[str, None] = {}
     by_prompt: dict[str, set[str]] = defaultdict(set)
@@ -150,8 +179,9 @@ def names_systems(rows: Sequence[RowFields]) -> list[str]:
             by_prompt[repr([row.record.get(prompt) for prompt in prompts])].add(text)
     are_words = all(len(text.split()) == 1 for text in values)
     are_short = all(len(text) <= _LONGEST_NAME and text[-1] not in ".!?:" for text in values)
+    are_versions = are_short and all(_VERSION.fullmatch(text) and not text.isupper() for text in values)
     differ = any(len(systems) > 1 for systems in by_prompt.values())
-    if are_ids(values) or (are_words and len(values) > 1) or (are_short and differ):
+    if are_ids(values) or (are_words and len(values) > 1) or are_versions or (are_short and differ):
         return list(values)
     return []
 
@@ -225,10 +255,11 @@ def unread_texts(records: Sequence[Record], settings: FormatSettings) -> list[st
 
 
 def votes_disagree(rows: Sequence[RowFields], settings: FormatSettings) -> bool:
-    """Whether most rows are votes of several people on the same two answers, who do not all agree."""
+    """Whether most rows are votes of several people on the same two answers, who do not all agree; some may tie."""
     winners: dict[tuple[str, frozenset[str]], list[str]] = defaultdict(list)
-    for pair in read_first([row.record for row in rows], settings).pairs:
-        winners[repr(pair.prompt), frozenset((pair.chosen, pair.rejected))].append(pair.chosen)
+    for pair in read_first([row.record for row in rows], settings.replace(ties="keep")).pairs:
+        answers = frozenset((pair.chosen, pair.rejected))
+        winners[repr(pair.prompt), answers].append("" if pair.confidence == 0.5 else pair.chosen)
     repeated = [chosen for chosen in winners.values() if len(chosen) > 1]
     return 2 * sum(map(len, repeated)) > len(rows) and any(len(set(chosen)) > 1 for chosen in repeated)
 

@@ -103,7 +103,9 @@ def test_names_of_columns_are_led_to_the_columns() -> None:
 # System prompts
 
 
-@pytest.mark.parametrize("names", [["online-A", "online-B"], ["alpha", "beta"], ["GPT 4", "Claude 2"], ["model-1"]])
+@pytest.mark.parametrize(
+    "names", [["online-A", "online-B"], ["alpha", "beta"], ["GPT 4", "Claude 2"], ["model-1"], ["GPT-4 (March 2024)"]]
+)
 def test_names_of_systems_are_no_system_prompts(names: list[str]) -> None:
     records = [
         {"source": q, "target": text, "system": names[n % len(names)], "score": 4 - n}
@@ -115,11 +117,21 @@ def test_names_of_systems_are_no_system_prompts(names: list[str]) -> None:
         pairs = read(records, fields=fields, **settings)
         assert [pair.chosen for pair in pairs] == GOOD and all(len(pair.prompt) == 1 for pair in pairs)
         assert names[0] in said(records, fields=fields, **settings)
-    pairs_of_rows = read(rows(prompt=Q, system=["gpt-4"], chosen=GOOD, rejected=BAD))
-    assert all(turn["role"] == "user" for pair in pairs_of_rows for turn in pair.prompt)
+    for system in (["gpt-4"], ["Claude 2", "Llama 3 70B Instruct"], ["o1 (high)", "GPT-4 (March 2024)"]):
+        pairs_of_rows = read(rows(prompt=Q, system=system, chosen=GOOD, rejected=BAD))
+        assert all(turn["role"] == "user" for pair in pairs_of_rows for turn in pair.prompt)
 
 
-@pytest.mark.parametrize("system", [["Be brief."], ["You are a pirate.", "You are a poet."], ["S"], ["", "Be kind!"]])
+@pytest.mark.parametrize(
+    "system",
+    [
+        ["Be brief."],
+        ["You are a pirate.", "You are a poet."],
+        ["S"],
+        ["", "Be kind!"],
+        ["Answer in 3 words", "USE 2 LINES"],
+    ],
+)
 def test_system_prompts_stay(system: list[str]) -> None:
     pairs = read(rows(prompt=Q, system=system, chosen=GOOD, rejected=BAD))
     assert [pair.prompt[0]["content"] for pair in pairs if pair.prompt[0]["role"] == "system"] == [
@@ -247,6 +259,30 @@ def test_lists_of_ratings_are_offered_as_scores() -> None:
     assert len(read(records, fields={"score": "marks"})) == 15
 
 
+# Rows without a prompt
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"answer_a": GOOD, "answer_b": BAD, "winner": ["a"]},
+        {"answer_a": GOOD, "answer_b": BAD, "score_a": [2], "score_b": [1]},
+        {"responses": [[one, two] for one, two in zip(GOOD, BAD, strict=True)], "scores": [[2, 1]]},
+        {"chosen": GOOD, "rejected": BAD},
+    ],
+)
+def test_rows_that_lack_only_a_prompt_ask_for_it(columns: dict[str, list[Any]]) -> None:
+    assert 'fields: {prompt: "=..."}' in asked_for(rows(**columns))
+    assert chosen_texts(rows(**columns), fields={"prompt": "=Which is true?"}) == GOOD
+    both = rows(context=["A story."], question=Q, **columns)
+    assert 'fields: {prompt: "={context}\\n{question}"}' in asked_for(both)
+
+
+def test_a_prompt_and_a_code_are_asked_for_together() -> None:
+    message = asked_for(rows(answer_a=GOOD, answer_b=BAD, winner=[0, 1]))
+    assert "for what winner holds (0, 1) and fields: {prompt: ...}" in message
+
+
 # Several rows of one pair
 
 
@@ -263,6 +299,24 @@ def test_votes_in_rows_of_their_own() -> None:
     assert "`format: votes`" in said(once, fields={"preference": "better"})
     contradicting = [{"prompt": Q[0], "chosen": a, "rejected": b} for a, b in ((GOOD[0], BAD[0]), (BAD[0], GOOD[0]))]
     assert "`format: votes`" in said(contradicting)
+    with_ties = [{**votes[0], "better": label} for label in ("answer1", "answer1", "tie")]
+    assert [pair.confidence for pair in read(with_ties, fields={"preference": "better"})] == [pytest.approx(5 / 6)]
+
+
+def test_raters_with_scales_of_their_own_are_not_averaged() -> None:
+    def rated(good: tuple[int, int], bad: tuple[int, int]) -> list[Row]:
+        return [
+            {"prompt": q, "response": text, "annotator": name, "score": score}
+            for q, one, two in zip(Q, GOOD, BAD, strict=True)
+            for text, scores in ((one, good), (two, bad))
+            for name, score in zip(("r1", "r2"), scores, strict=True)
+        ]
+
+    message = asked_for(rated((5, 60), (3, 90)), fields={"score": "score"})
+    assert "annotator r1 gives scores from 3 to 5, r2 from 60 to 90" in message and "{group: annotator}" in message
+    apart = read(rated((5, 60), (3, 90)), fields={"score": "score", "group": "annotator"})
+    assert sorted(pair.chosen for pair in apart) == sorted(GOOD + BAD)
+    assert len(read(rated((2, 5), (1, 4)), fields={"score": "score"})) == 6, "who is lenient is on the same scale"
 
 
 def test_answers_that_differ_in_kind_are_pointed_out() -> None:
