@@ -23,6 +23,7 @@ _FIELD_LIMIT = 32 << 20  # characters of a field; also how far a quote that is n
 _LONGEST_LITERAL = 1 << 20  # characters of a cell that Python's parser reads
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 _SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?\1*', re.IGNORECASE)  # Excel's first line, also as it saves it again
+_MISSING = frozenset({"nan", "NaN", "NA", "N/A", "n/a", "<NA>", "#N/A", "None", "NULL", "null"})  # as pandas reads them
 _QUOTE_AFTER_SPACE = re.compile(r' +"')
 _PARSE_ERRORS = (ValueError, SyntaxError, RecursionError, MemoryError)
 Parser = Callable[[str], object]
@@ -208,13 +209,15 @@ def _quoting(path: Path) -> int:
 
 
 def _parsers(header: Sequence[str], rows: list[list[str]], label: str) -> dict[str, tuple[int, Parser]]:
-    """By column name: its index and the parser of its cells, if those of the first rows hold lists or objects."""
+    """By column name: its index and the parser of its cells, if the first rows hold lists, objects or texts."""
     columns = zip(*(fields for fields in rows if len(fields) == len(header)), strict=True)
     parsers = {}
     for index, (name, cells) in enumerate(zip(header, columns, strict=False)):
         if parser := _parser(cells):
             log.info("%s: the cells of %s are read as %s", label, name, parser[1])
             parsers[name] = index, parser[0]
+        elif _are_texts(cells):
+            parsers[name] = index, _without_missing
     return parsers
 
 
@@ -231,6 +234,16 @@ def _parser(cells: Sequence[str]) -> tuple[Parser, str] | None:
         except _PARSE_ERRORS:
             continue
     return None
+
+
+def _are_texts(cells: Sequence[str]) -> bool:
+    """Whether most cells hold several words, so that one with `nan` alone is a missing one, and no label or answer."""
+    filled = [cell for cell in cells if cell.strip() and cell.strip() not in _MISSING]
+    return 2 * sum(len(cell.split()) > 2 for cell in filled) > len(filled) or (not filled and any(cells))
+
+
+def _without_missing(cell: str) -> object:
+    return None if cell.strip() in _MISSING else cell
 
 
 def _parsed(cell: str, parse: Parser) -> object:

@@ -468,6 +468,16 @@ def test_names_of_columns_may_come_again_in_another_way(tmp_path: Path, other: s
     assert ("in another order" in error) == (names[0] == "rejected")
 
 
+@pytest.mark.parametrize("missing", ["nan", "NA", "None", " <NA> "])
+def test_a_missing_text_in_a_table_is_null(tmp_path: Path, missing: str) -> None:
+    path = tmp_path / "a.csv"
+    texts = ["It is red.", missing, "It is green, I think."]
+    path.write_text("text,label,none\n" + "".join(f'"{text}",{missing},{missing}\n' for text in texts) + '"None",a,\n')
+    assert [row["text"] for row in values(path)] == [texts[0], None, texts[2], None]
+    assert [row["label"] for row in values(path)] == [missing, missing, missing, "a"], "which may be a label"
+    assert [row["none"] for row in values(path)] == [None, None, None, ""]
+
+
 def test_answers_of_a_multiple_choice_are_no_names(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("A,B\nB,A\nb,a\n")
