@@ -30,6 +30,7 @@ PROMPT_KEYS: Final = ("full_text", "text", "content", "question", "prompt")
 _MESSAGES_AS_TEXT: Final = re.compile(r"""\[\s*\{\s*["'](role|from|content|value)["']\s*:""")
 INDENTATIONS: Final = ("    ", "\t")
 """The beginnings of a line that is code, which `trim` keeps."""
+_NO_ANSWER: Final = re.compile(r"(<think>\s*</think>)?")  # what a rendered prompt ends with, also without thinking
 _MARKER: Final = re.compile(r"\s*Assistant:")
 _FIRST_TURN: Final = re.compile(r"\s*(System|Human|Assistant):")
 _TURN: Final = re.compile(r"\n\n(Human|Assistant):")
@@ -202,7 +203,7 @@ def read_prompt(value: object, what: str = "the prompt", continued: bool = False
         return [{"role": "user", "content": read_text(only_text(value, PROMPT_KEYS, what), what)}]
     if isinstance(value, list | dict):
         turns = read_messages(value, what) if isinstance(value, list) else [read_message(value, what)]
-        if templated and turns and turns[-1] == {"role": "assistant", "content": ""}:
+        if templated and turns and turns[-1]["role"] == "assistant" and _NO_ANSWER.fullmatch(turns[-1]["content"]):
             turns.pop()
     elif "<extra_id_1>Assistant\n" in (text := read_text(value, what)):
         turns = _steerlm_turns(text)

@@ -8,15 +8,13 @@ from typing import NamedTuple
 
 from rewardline.data.conversation import Reject, read_text
 from rewardline.data.formats.fields import (
-    DIGITS,
     RowFields,
     difference,
     is_empty,
     label_text,
-    mean,
     read_difference,
     read_number,
-    read_ratings,
+    without_error,
 )
 from rewardline.data.formats.prompts import read_inputs
 from rewardline.data.formats.settings import FormatSettings
@@ -258,8 +256,8 @@ def read_attributes(row: RowFields) -> RowAttributes:
             ignored = "margin ignored, as it is not a number,"
     inputs, unread = read_inputs(row)
     if margin is None and row.mapped("chosen_score"):
-        high, low = (mean(read_ratings(row.required(name), name)) for name in ("chosen_score", "rejected_score"))
-        margin = difference(high, low)
+        high, low = (read_number(row.required(name), name) for name in ("chosen_score", "rejected_score"))
+        margin = without_error(difference(high, low))
     return RowAttributes(
         margin,
         mapped,
@@ -309,7 +307,7 @@ def read_confidence(row: RowFields) -> float | None:
 
 def _exact_tie(confidence: float) -> float:
     """A confidence, 0.5 where it differs from that only by a rounding error."""
-    return 0.5 if round(confidence, DIGITS) == 0.5 else confidence
+    return confidence if without_error(confidence - 0.5) else 0.5
 
 
 def read_source(row: RowFields, name: str) -> str:

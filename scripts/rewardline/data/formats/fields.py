@@ -388,8 +388,12 @@ def _rounded(number: float) -> float:
 
 
 def read_difference(value: object, what: str) -> float:
-    """A finite number that says by how much an answer is better; 0 for one so small that rounding errors give it."""
-    number = read_number(value, what)
+    """A finite number that says by how much an answer is better, without what may be a rounding error alone."""
+    return without_error(read_number(value, what))
+
+
+def without_error(number: float) -> float:
+    """A difference, 0 if it is so small that rounding errors give it."""
     return 0.0 if abs(number) < 10.0**-DIGITS else number
 
 

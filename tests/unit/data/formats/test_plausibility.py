@@ -447,6 +447,12 @@ def test_rendered_templates_become_messages_again(template: str, end: str) -> No
         assert "markers" not in said(records)
 
 
+def test_a_rendered_prompt_may_leave_thinking_out() -> None:
+    prompts = [f"{CHATML.format(q)}<think>\n\n</think>\n\n" for q in Q]
+    pairs = read(rows(prompt=prompts, chosen=GOOD, rejected=BAD))
+    assert [[turn["content"] for turn in pair.prompt] for pair in pairs] == [["Be brief.", q] for q in Q]
+
+
 def test_markers_that_stay_are_pointed_out() -> None:
     for prompt in (
         "### Instruction:\n{}\n\n### Response:\n",
