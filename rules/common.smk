@@ -85,6 +85,8 @@ from rewardline.workflow.config_checks import check_start
 from rewardline.workflow.config_files import RepeatedKeyError, with_written_keys, written_text
 from rewardline.workflow.resolve import ConfigError, load_public_datasets, resolve
 
+print_anything()
+
 # Stages run in the environment of this process, unless snakemake activates another.
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
 

@@ -5,7 +5,6 @@ import signal
 import time
 
 STARTED, STOPS, MOST_FAILURES = [], [], 3
-print_anything()
 
 # Jobs on a cluster get the GPUs that its profile requests, not those of the login host or of the node of a job.
 ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
@@ -24,7 +23,8 @@ def show_jobs_as_lines():
         return
     for handler in logger.handlers:
         if handler.get_name() == "DefaultStreamHandler":  # and not a logger that the user has chosen
-            lines = terminal.JobLines(handler.formatter, settings.dryrun, terminal=not handler.nocolor)
+            on_terminal = not handler.nocolor
+            lines = terminal.JobLines(handler.formatter, settings.dryrun, on_terminal, lambda: bool(STOPS))
             handler.setFormatter(lines)
             handler.addFilter(lines)
 
@@ -99,7 +99,18 @@ def note_stops():
     for number in (signal.SIGINT, signal.SIGTERM):
         act = signal.getsignal(number)
         if callable(act):
-            signal.signal(number, lambda *received, act=act: (STOPS.append(received[0]), act(*received)))
+            signal.signal(number, lambda *received, act=act: stop(act, *received))
+
+
+def stop(act, number, frame):
+    """Stop on a first signal; a second Ctrl-C would break off what snakemake does then, and is for the jobs alone."""
+    STOPS.append(number)
+    if STOPS.count(signal.SIGINT) < 2 or number != signal.SIGINT:
+        act(number, frame)
+    elif STOPS.count(signal.SIGINT) > 2:
+        os._exit(130)
+    else:
+        logger.warning("waiting for the jobs to end; Ctrl-C once more leaves at once")
 
 
 def current(paths):

@@ -1,7 +1,11 @@
 """A benchmark that fails does not throw away the results of the others."""
 
 import json
+import os
+import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,42 @@ def test_a_home_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch
     (project.folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     monkeypatch.setitem(ENVIRONMENT, "HOME", "/proc/none")
     assert "generate_demo" in project.run("--cores", "1", "--dry-run", "results/data/made/manifest.json").stdout
+
+
+def test_a_terminal_without_unicode_shows_mistakes_with_escapes(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    overlay = project.overlay(
+        {"datasets": {"x": {"files": ["d\u00e9j\u00e0.jsonl"]}}, "mixtures": {"demo": {"datasets": {"x": 1}}}}
+    )
+    command = ["snakemake", "--cores", "1", "--dry-run", "--configfile", str(overlay)]
+    ascii_only = {**ENVIRONMENT, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command, cwd=project.folder, env=ascii_only, stdout=-1, stderr=-2, text=True, check=False, timeout=60
+    )
+    assert "datasets.x.files: d\\xe9j\\xe0.jsonl does not exist" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_second_ctrl_c_leaves_the_jobs_time_to_end(tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    overlay = project.overlay({**CONFIG, "datasets": {"made": {"demo": {"pairs": 3_000_000}}}})
+    target = "results/data/made/manifest.json"
+    command = ["snakemake", target, "--cores", "1", "--configfile", str(overlay)]
+    with subprocess.Popen(
+        command, cwd=project.folder, env=ENVIRONMENT, stdout=-1, stderr=-2, text=True, start_new_session=True
+    ) as process:
+        log = project.folder / "results/logs/generate_demo/made.log"
+        deadline = time.monotonic() + 60
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        text, _ = process.communicate(timeout=60)
+    assert re.search(r"stopped .* generate_demo  Generating made", text), text
+    assert "waiting for the jobs to end; Ctrl-C once more leaves at once" in text
+    assert text.count("stopped on request\nThe same command resumes where this one stopped.") == 1
+    assert not re.search(r"failed|Traceback|Error", text), text
 
 
 def test_a_lack_of_memory_that_snakemake_would_not_survive_is_one_message(tmp_path: Path) -> None:

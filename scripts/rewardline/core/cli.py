@@ -137,6 +137,8 @@ def run(main: Callable[[list[str] | None], int]) -> NoReturn:
 
 
 def _show_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
     if (message := _message(error)) is None:
         sys.__excepthook__(kind, error, traceback)
     else:

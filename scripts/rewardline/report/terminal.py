@@ -3,11 +3,12 @@
 import logging
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rewardline.report.formatting import duration
-from rewardline.report.summary import failure_message
+from rewardline.report.summary import failure_message, stop_message
 
 TARGETS = ("all", "show")
 """Rules that only collect files; they are not shown."""
@@ -32,11 +33,18 @@ class JobLines(logging.Formatter):
 
     They read the events of Snakemake's interface for loggers: RUN_INFO (jobs of each rule), JOB_INFO, JOB_FINISHED and
     JOB_ERROR. On a `terminal`, a line replaces the progress bar of a running job; elsewhere lines suit a log file.
+    `stopped`: whether a person or a cluster has stopped the workflow, of which no job then is a failure.
     """
 
-    def __init__(self, other: logging.Formatter, dryrun: bool = False, terminal: bool = False) -> None:
+    def __init__(
+        self,
+        other: logging.Formatter,
+        dryrun: bool = False,
+        terminal: bool = False,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__()
-        self._other, self._dryrun = other, dryrun
+        self._other, self._dryrun, self._stopped = other, dryrun, stopped
         self._start = "\r\033[K" if terminal else ""
         self._planned: Counter[str] = Counter()
         self._finished: Counter[str] = Counter()
@@ -59,6 +67,8 @@ class JobLines(logging.Formatter):
             return self._dryrun and facts["rule_name"] not in TARGETS
         elif event == "job_finished" and (job := self._jobs.get(facts["job_id"])):
             return job.rule not in TARGETS
+        if event == "error" and self._stopped():
+            return False  # that a signal has ended a job
         return event not in ("job_started", "progress", "resources_info") and not record.getMessage().startswith(NOISE)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -78,7 +88,10 @@ class JobLines(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         if event == "job_error":
             logs = [path for path in map(Path, facts["log"]) if _is_newer(path, job.started)]
-            reason = [text for path in logs for text in failure_message(path) or _last_lines(path)]
+            reason = [text for path in logs for text in failure_message(path)]
+            if self._stopped() and not reason:
+                return f"{clock}  stopped {line} {''.join(map(stop_message, logs))}".rstrip()
+            reason = reason or [text for path in logs for text in _last_lines(path)]
             if not reason:
                 return f"{clock}  failed\n{self._other.format(record)}"
             # A cluster says in the message how the job ended, such as NODE_FAIL.

@@ -100,6 +100,22 @@ def test_a_failed_job_says_why_at_once_and_counts_when_its_retry_has_ended(tmp_p
     assert "1/1" in terminal.shown[-1] and "2.0 s" in terminal.shown[-1]
 
 
+def test_a_job_that_is_stopped_on_request_is_no_failure(tmp_path: Path) -> None:
+    saved, broken = tmp_path / "saved.log", tmp_path / "broken.log"
+    saved.write_text("12:00:00 read\n12:00:01 stopped on request at step 48 of 240, checkpoint saved\n")
+    broken.write_text("12:00:01 error: rows.jsonl, row 3: no answer\n")
+    terminal = Terminal(stopped=lambda: True)
+    terminal.plan(train=3)
+    for log in (saved, tmp_path / "none.log", broken):
+        terminal.begin(0, 1, "train", "Training a")
+        terminal.log(9, "error", "CalledProcessError: died with SIGINT")
+        terminal.log(9, "job_error", "Error", jobid=1, rule_name="train", rule_msg="", log=[str(log)], aux={})
+    stopped, at_once, failed = terminal.shown[1:]
+    assert stopped.endswith("stopped         9.0 s  train  Training a at step 48 of 240, checkpoint saved")
+    assert at_once.endswith("stopped         9.0 s  train  Training a")
+    assert "failed" in failed and failed.endswith("row 3: no answer")
+
+
 def test_what_is_not_known_is_left_to_snakemake() -> None:
     terminal = Terminal()
     terminal.end(1, 7)
