@@ -89,7 +89,7 @@ class EvaluatedEntry(Settings):
 class TrainedEntry(EvaluatedEntry):
     """What training runs and sweeps have in common."""
 
-    seeds: Unique[Annotated[Integer, Field(ge=0)]] = Field(
+    seeds: Unique[Annotated[Integer, Field(ge=0, lt=2**63)]] = Field(
         [0],
         min_length=1,
         description="Each seed is a training run of its own, with the run id `<run>-seed<seed>`; a single seed has the"

@@ -24,14 +24,15 @@ class WrittenText(NamedTuple):
 
 
 class RepeatedKeyError(Exception):
-    """A key that a file gives twice, of which YAML takes the last without a word."""
+    """A key given twice, of which YAML takes the last without a word, or a value that is a part of itself."""
 
 
 def written_text(paths: Iterable[Path]) -> WrittenText:
     """What is written in configuration files; the last file counts.
 
     Raises:
-        RepeatedKeyError: a mapping has two keys that are equal as YAML reads them, or as they are written (1 and "1").
+        RepeatedKeyError: a mapping has two keys that are equal as YAML reads them, or as they are written (1 and "1"),
+            or an alias stands inside of what it repeats.
     """
     result = WrittenText({}, {})
     for path in paths:
@@ -44,10 +45,22 @@ def written_text(paths: Iterable[Path]) -> WrittenText:
             root = loader.get_single_node()
             top = root.value if isinstance(root, yaml.MappingNode) else []
             if all(key.value != _YTE for key, _ in top):  # a template, whose text is not that of the configuration
+                _refuse_cycles(root, path, ())
                 _read(loader, root, path, (), (), result)
         finally:
             loader.dispose()
     return result
+
+
+def _refuse_cycles(node: yaml.Node | None, file: Path, above: tuple[yaml.Node, ...]) -> None:
+    parts = node.value if isinstance(node, yaml.SequenceNode) else [item for _, item in _entries(node)]
+    if node is None or not parts:
+        return
+    if any(node is each for each in above):
+        line = above[-1].start_mark.line + 1
+        raise RepeatedKeyError(f"{file.name}, line {line}: an alias stands inside of what it repeats; remove it")
+    for part in parts:
+        _refuse_cycles(part, file, (*above, node))
 
 
 def _read(

@@ -101,6 +101,7 @@ def test_name_that_yaml_reads_as_a_number_is_a_name() -> None:
         ("runs.r.training.score", "last", ["runs.r.training.score", "'last'", "first_padding"]),
         ("runs.r.training.normalize", "folded", ["runs.r.training.normalize", "fold"]),
         ("runs.r.seeds", [1, 1], ["runs.r.seeds", "repetition"]),
+        ("runs.r.seeds", [2**64], ["runs.r.seeds.0", "less than"]),
         ("runs.r.fail_below", {"evil": 0.9}, ["runs.r.fail_below", "'evil'", "did you mean eval?"]),
         ("runs.r.fail_below", {"eval": 90}, ["runs.r.fail_below.eval", "90", "less than or equal to 1"]),
         ("runs.r", {"mixture": "m"}, ["runs.r", "model", "missing"]),

@@ -112,11 +112,15 @@ class Fields:
         """`known` are the fields that the format has.
 
         Raises:
-            UserError: a field that the format lacks, or a bad path.
+            UserError: a field that the format lacks, a bad path, or a label that `values` gives two meanings.
         """
         self.settings, self.paths = settings, settings.fields
-        self.sides = {label: side for side, labels in settings.values.items() for label in label_texts(labels)}
+        self.sides: dict[str, str] = {}
         """By the text of a label, which of the settings' `values` it is: first, second, tie, good or bad."""
+        for side, labels in settings.values.items():
+            for label in label_texts(labels):
+                if self.sides.setdefault(label, side) != side:
+                    raise UserError(f"values: {label} stands for {self.sides[label]} and for {side}; keep one")
         for name, path in self.paths.items():
             if name not in known:
                 raise UserError(f"fields: this format has no field {name!r}{nearest(name, known)}")

@@ -328,6 +328,7 @@ def test_a_confidence_below_a_half_swaps_the_pair() -> None:
         ({"values": {"left": 1}}, "first, second and tie"),
         ({"values": {"signed": "up"}}, "first or second"),
         ({"values": {"start": 2}}, "0 or 1"),
+        ({"values": {"first": 1, "second": ["2", 1.0]}}, "1 stands for first and for second"),
         ({"attributes": {"a": "much"}}, "a number"),
         ({"separater": ";"}, "separater"),
     ],
