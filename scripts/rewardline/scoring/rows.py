@@ -17,7 +17,7 @@ from rewardline.data.conversation import (
     unwrap_messages,
 )
 from rewardline.data.formats.fields import SYNONYMS, Fields
-from rewardline.data.formats.prompts import explicit_prompt, read_inputs, split_sides, with_system_prompt
+from rewardline.data.formats.prompts import explicit_prompt, is_name, read_inputs, split_sides, with_system_prompt
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.turns import NO_INPUTS, TemplateInputs
 from rewardline.tokens.templates import Prompt
@@ -172,10 +172,15 @@ def _parsed(row: Mapping[str, object]) -> PromptAnswers:
         prompt, answers = split_sides(prompt, values, labels)
     else:
         answers = [read_answer(value, label) for value, label in zip(values, labels, strict=True)]
-    prompt = with_system_prompt(prompt or [], fields)
-    if not any(turn["content"] for turn in prompt):
+    system, ignored = fields.optional("system"), ""
+    if isinstance(system, str) and is_name(system.strip()):  # which training leaves out too
+        ignored = f"{fields.path('system')} ignored, as it is a name and no system prompt,"
+    else:
+        prompt = with_system_prompt(prompt or [], fields)
+    if not prompt or not any(turn["content"] for turn in prompt):
         raise Reject("empty_prompt", "has no `prompt`, or an empty one; it must be a text or a list of messages")
-    return PromptAnswers(prompt, answers, names, *read_inputs(fields))
+    inputs, unread = read_inputs(fields)
+    return PromptAnswers(prompt, answers, names, inputs, ignored or unread)
 
 
 def _with_one_prompt(row: Mapping[str, object]) -> dict[str, object]:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewardline.data.conversation import Reject, trim
+from rewardline.data.formats.detect import choose
 from rewardline.data.formats.registry import converter
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.scoring.rows import UnscorableError, parse_row, read_full_text, score_names
@@ -129,6 +130,16 @@ def test_the_text_of_a_plain_conversation_is_read_as_that_conversation(texts: li
     assert again is not None
     assert again[:2] == read[:2]
     assert read_full_text("Is it so?") is None
+
+
+@pytest.mark.parametrize("name", ["gpt-4", "online-A", "Claude 2", "Be brief."])
+def test_a_name_of_a_system_is_left_out_as_in_training(name: str) -> None:
+    row = {"prompt": "Which is the number?", "system": name, "chosen": "It is one.", "rejected": "It is 2, or 3."}
+    settings, _ = choose([row] * 3, FormatSettings())
+    assert settings is not None
+    ((pair,), parsed) = converter(settings)(row), parse_row(row)
+    assert list(pair.prompt) == parsed.prompt
+    assert bool(parsed.ignored) == (len(parsed.prompt) == 1) == (name != "Be brief.")
 
 
 def test_prompts_and_answers_may_have_the_names_that_datasets_give_them() -> None:

@@ -6,7 +6,7 @@ The names of columns decide on a format; what the columns hold confirms it, or m
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -24,6 +24,7 @@ from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import PreferencePair
 from rewardline.data.formats.fields import SYNONYMS, Fields, Record, RowFields, label_text, number_form, steps_of
 from rewardline.data.formats.grouped import GroupReject, answer_ratings
+from rewardline.data.formats.prompts import LONGEST_NAME, are_ids, is_name
 from rewardline.data.formats.ranked import answer_columns
 from rewardline.data.formats.registry import FIELDS, GROUPED, KNOWN_FIELDS, converter, grouping
 from rewardline.data.formats.settings import FormatSettings
@@ -33,11 +34,6 @@ from rewardline.data.turns import Trajectory
 
 _ENOUGH: Final = 3
 """How many different prompts or answers show what a column holds."""
-_LONGEST_NAME: Final = 40
-_ID: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z_])[\w.:/#@+-]{3,}|[0-9]{4,}|\w+([_/-]\w+)+|[0-9a-fA-F]{12,}")
-"""A word as ids and names of models are: letters with digits, parts joined by hyphens, long numbers."""
-_VERSION: Final = re.compile(r"(?=.*[0-9])(([^\W_a-z]|[a-z]*[0-9])[\w.:/-]*( |$)){1,5}(\([^()]*\))?")
-"""A few words, none of which begins as those of a sentence do, with a number among them: the name of a version."""
 _STEP: Final = re.compile(
     r"\W*(step|first|second|third|then|next|so|now|thus|hence|finally|therefore|the answer)\b|\d+[.):]", re.I
 )
@@ -158,11 +154,6 @@ def _scalars(value: object, path: str = "") -> Iterator[tuple[str, int | float |
         yield path, value
 
 
-def are_ids(texts: Iterable[str]) -> bool:
-    """Whether all texts are words as ids and names of models are."""
-    return all(_ID.fullmatch(text) for text in texts)
-
-
 def names_systems(rows: Sequence[RowFields]) -> list[str]:
     """The values of a column `system` that hold names of systems, not system prompts; empty if they may be prompts.
 
@@ -178,10 +169,9 @@ def names_systems(rows: Sequence[RowFields]) -> list[str]:
             prompts = row.candidates("prompt") if not row.mapped("prompt") else [row.path("prompt")]
             by_prompt[repr([row.record.get(prompt) for prompt in prompts])].add(text)
     are_words = all(len(text.split()) == 1 for text in values)
-    are_short = all(len(text) <= _LONGEST_NAME and text[-1] not in ".!?:" for text in values)
-    are_versions = are_short and all(_VERSION.fullmatch(text) and not text.isupper() for text in values)
+    are_short = all(len(text) <= LONGEST_NAME and text[-1] not in ".!?:" for text in values)
     differ = any(len(systems) > 1 for systems in by_prompt.values())
-    if are_ids(values) or (are_words and len(values) > 1) or are_versions or (are_short and differ):
+    if all(map(is_name, values)) or (are_words and len(values) > 1) or (are_short and differ):
         return list(values)
     return []
 
@@ -269,7 +259,7 @@ def _names(rows: Sequence[RowFields], pairs: Sequence[PreferencePair], settings:
     chosen, rejected = ({getattr(pair, side) for pair in pairs} for side in SIDES)
     texts = sorted(chosen | rejected)
     prompts = {pair.prompt[-1]["content"] for pair in pairs}
-    shown = ", ".join(text[:_LONGEST_NAME] for text in texts[:4])
+    shown = ", ".join(text[:LONGEST_NAME] for text in texts[:4])
     keys = [key for row in rows for key in row.keys]
     columns = {text: next((key for key in keys if key != text and text in _parts(key)), "") for text in texts[:9]}
     if pairs and len(texts) < 9 and all(columns.values()) and all(len(text) > 1 for text in texts):
@@ -285,7 +275,7 @@ def _names(rows: Sequence[RowFields], pairs: Sequence[PreferencePair], settings:
     )
     if len(texts) >= _ENOUGH and are_ids(texts):
         return f"its answers look like ids or names ({shown}): set {way}"
-    is_short = all(1 < len(text) <= _LONGEST_NAME for text in texts)  # one letter is an answer to a multiple choice
+    is_short = all(1 < len(text) <= LONGEST_NAME for text in texts)  # one letter is an answer to a multiple choice
     if (
         len(prompts) >= _ENOUGH
         and is_short
@@ -319,7 +309,7 @@ def _steps(rows: Sequence[RowFields]) -> str:
     if not both or not (are_steps or good in SYNONYMS["chosen"] or rows[0].mapped("chosen")):
         return ""
     return (
-        f"{good} and {bad} are lists ({both[0][0][0][:_LONGEST_NAME]!r}, ...): set format: good_bad and fields: "
+        f"{good} and {bad} are lists ({both[0][0][0][:LONGEST_NAME]!r}, ...): set format: good_bad and fields: "
         f'{{good: {good}, bad: {bad}}} if they are lists of answers; or fields: {{chosen: "={{{good}}}", rejected: '
         f'"={{{bad}}}"}} if they are the steps of one answer each, which joins them with line breaks'
     )
@@ -378,7 +368,7 @@ def _separable(records: Sequence[Record], settings: FormatSettings) -> list[str]
         labels = {label_text(value) for value in values}
         if key in used or _WRITERS.search(key) or not all(isinstance(value, str) and value for value in values):
             continue
-        if not 2 <= len(labels) <= max(2, len(records) // 3) or any(len(label) > _LONGEST_NAME for label in labels):
+        if not 2 <= len(labels) <= max(2, len(records) // 3) or any(len(label) > LONGEST_NAME for label in labels):
             continue
         groups: dict[str, set[str]] = defaultdict(set)
         for record in records:

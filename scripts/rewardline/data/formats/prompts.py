@@ -1,8 +1,10 @@
 """The prompt of a row with what a chat template gets besides it, and the split of complete conversations."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import Final
 
 from rewardline.core.template_variables import RESERVED
 from rewardline.data.conversation import (
@@ -22,6 +24,24 @@ from rewardline.data.conversation import (
 from rewardline.data.formats.fields import EMPTY, RowFields, is_history
 from rewardline.data.schema import Message
 from rewardline.data.turns import INSTRUCTING, NO_INPUTS, TemplateInputs, answer_of, turns_of
+
+LONGEST_NAME: Final = 40
+"""Characters of the name of a system."""
+_ID: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z_])[\w.:/#@+-]{3,}|[0-9]{4,}|\w+([_/-]\w+)+|[0-9a-fA-F]{12,}")
+"""A word as ids and names of models are: letters with digits, parts joined by hyphens, long numbers."""
+_VERSION: Final = re.compile(r"(?=.*[0-9])(([^\W_a-z]|[a-z]*[0-9])[\w.:/-]*( |$)){1,5}(\([^()]*\))?")
+"""A few words, none of which begins as those of a sentence do, with a number among them: the name of a version."""
+
+
+def are_ids(texts: Iterable[str]) -> bool:
+    """Whether all texts are words as ids and names of models are."""
+    return all(_ID.fullmatch(text) for text in texts)
+
+
+def is_name(text: str) -> bool:
+    """Whether a text by itself is the id of a system, or its name with a version, and no system prompt."""
+    is_version = len(text) <= LONGEST_NAME and not text.isupper() and text[-1:] not in (*".!?:",)
+    return are_ids([text]) or (is_version and _VERSION.fullmatch(text) is not None)
 
 
 def explicit_prompt(row: RowFields, sides: Sequence[object] = ()) -> list[Message] | None:
