@@ -84,7 +84,7 @@ MATH: list[Json] = [
         "problem_id": problem,
     }
     for problem in (1, 2)
-    for answer in (3, 2, 4)
+    for answer in (0, problem + 1, 0)  # a wrong one twice
 ]
 ARENA: list[Json] = [
     {"prompt": "Q", "response_1": "a", "response_2": "b", "model_a": "x", "model_b": "y", "winner": winner}
@@ -115,7 +115,7 @@ GRAPH: list[Json] = [
         "id": 2,
         "instruction_type": "Multi_Turn",
         "messages": [{"role": "user", "content": "Q"}],
-        "responses": [{"response": f"answer {k}"} for k in range(3)],
+        "responses": [{"response": f"answer {k}"} for k in range(4)],  # the last one is better or worse than none
         "preference_graph": [
             {"chosen": {"response_id": 1}, "rejected": {"response_id": 0}},
             {"chosen": {"response_id": 1}, "rejected": {"response_id": 2}},
@@ -166,6 +166,17 @@ RATED: list[Json] = [
 ]
 RANKED: list[Json] = [
     {"instruction": "Q", "completions": [{"response": f"{k}", "score": score} for k, score in enumerate([3, 5, 1, 5])]},
+    {
+        "source": "sharegpt",
+        "instruction": "R",
+        "models": ["x", "y"],
+        "completions": [
+            {"response": model, "model": model, "overall_score": 7.5, "fine-grained_score": score, "critique": "Hm."}
+            for model, score in [("x", 4.25), ("y", 4.5)]
+        ],
+        "correct_answers": ["None"],
+        "incorrect_answers": ["None"],
+    },
 ]
 ROWS = {
     "rewardbench": V1,
@@ -191,7 +202,7 @@ PAIRS = {
     "if_rewardbench": [2, 2],
     "llmbar": [1, 1],
     "helpsteer": [4, 3],
-    "ultrafeedback": [5],
+    "ultrafeedback": [5, 1],
 }
 """How many pairs each row, or group of rows, gives that gives any."""
 LEFT_OUT: dict[str, Json] = {

@@ -13,6 +13,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from rewardline.data.conversation import Reject, describe_type, ends_with_answer, read_answer, read_messages
@@ -189,40 +190,51 @@ def read_labelled(row: RowFields) -> GroupItem[LabelledAnswer]:
     )
 
 
-def pair_labelled(items: list[tuple[int, LabelledAnswer]], settings: FormatSettings) -> Iterator[Contribution]:
-    """Each better answer with each worse one, by the mean of the labels or scores that rows give an answer."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    ratings: dict[str, list[float]] = defaultdict(list)
-    subsets: dict[str, str] = {}
+def pair_labelled(
+    items: list[tuple[int, LabelledAnswer]], settings: FormatSettings, by_row: bool = False
+) -> Iterator[Contribution]:
+    """Each better answer with each worse one, by the mean of the labels or scores that rows give an answer.
+
+    `by_row`: every row is an answer of its own, whatever its text.
+    """
+    rows: dict[tuple[str, int], list[int]] = defaultdict(list)
+    ratings: dict[tuple[str, int], list[float]] = defaultdict(list)
+    subsets: dict[tuple[str, int], str] = {}
     for index, item in items:
-        rows[item.text].append(index)
-        ratings[item.text] += item.ratings
-        subsets.setdefault(item.text, item.subset)
-    texts, numbers = list(ratings), {text: n for n, text in enumerate(sorted(rows, key=lambda text: min(rows[text])))}
+        key = item.text, index if by_row else 0
+        rows[key].append(index)
+        ratings[key] += item.ratings
+        subsets.setdefault(key, item.subset)
+    answers, numbers = list(ratings), {key: n for n, key in enumerate(sorted(rows, key=lambda key: min(rows[key])))}
     is_scored = any(item.is_scored for _, item in items)
-    levels = [mean(ratings[text]) for text in texts]
-    if texts and len(set(levels)) == 1 and (not is_scored or len(texts) == 1):
-        side = "one answer" if len(texts) == 1 else "answers of one label"
-        all_rows = tuple(index for text in texts for index in rows[text])
+    levels = [mean(ratings[key]) for key in answers]
+    if answers and len(set(levels)) == 1 and (not is_scored or len(answers) == 1):
+        side = "one answer" if len(answers) == 1 else "answers of one label"
+        all_rows = tuple(index for key in answers for index in rows[key])
         yield Contribution(Reject("one_sided", f"the prompt has only {side}"), all_rows)
         return
     prompt = items[0][1].prompt if items else []
     for better, worse, margin, confidence in ranked_pairs(levels, settings):
         if confidence is not None and not is_scored:
             continue  # answers of one label are no tie
-        chosen, rejected = texts[better], texts[worse]
+        chosen, rejected = answers[better], answers[worse]
         confidence = lead_confidence(ratings[chosen], ratings[rejected]) if confidence is None else confidence
         draft = Draft(
             prompt,
-            chosen,
-            rejected,
+            chosen[0],
+            rejected[0],
             margin if is_scored else None,
             confidence,
-            positions=(numbers[chosen], numbers[rejected], len(texts)),
+            positions=(numbers[chosen], numbers[rejected], len(answers)),
             golds=(levels[better], levels[worse]),
         )
         attributes = RowAttributes(subset=subsets[chosen], inputs=items[0][1].inputs)
         yield Contribution(draft, (*rows[chosen], *rows[rejected]), attributes)
+
+
+def group_labelled(fields: Fields, positions: bool) -> Grouping:
+    """The grouping of `labelled`; in a benchmark that is scored by row (`positions`), equal answers stay apart."""
+    return group_rows(read_labelled, partial(pair_labelled, by_row=positions), fields, positions)
 
 
 def prompt_and_answer(row: RowFields) -> tuple[list[Message], str]:

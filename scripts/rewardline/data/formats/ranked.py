@@ -268,6 +268,7 @@ def read_ranked(row: RowFields) -> Drafts:
         scores = [weighted_sum(item, row.settings.attributes, f"answer {n}") for n, item in enumerate(items, 1)]
     elif scores is None and ranks is None:
         scores, ranks = column(items, SCORE_KEYS), column(items, RANK_KEYS)
+        scores = scores or column(items, row.settings.more_score_keys)
     values: list[float | Reject]
     best = None
     if scores is not None or ranks is not None:
@@ -392,20 +393,23 @@ def read_graph(row: RowFields) -> Drafts:
         raise Reject("not_list", f"{name} is {describe_type(value)}, not a list")
     check_count(len(answers))
     sources = _sources(row, answers)
-    texts: dict[int, str] = {}
+    edges: list[tuple[int, int]] = []
     for n, preference in enumerate(preferences, 1):
         if not isinstance(preference, dict):
             raise Reject("bad_preference", f"item {n} of preferences is {describe_type(preference)}, not an object")
-        sides = (_node(preference.get(side), answers, f"{side} of preference {n}") for side in ("chosen", "rejected"))
-        better, worse = sides
-        for index in (better, worse):
-            texts[index] = texts.get(index) or read_answer(answers[index], f"item {index + 1} of answers")
+        better, worse = (
+            _node(preference.get(side), answers, f"{side} of preference {n}") for side in ("chosen", "rejected")
+        )
+        edges.append((better, worse))
+    named = {index for edge in edges for index in edge}  # others have no part in the graph
+    texts = {index: read_answer(answers[index], f"item {index + 1} of answers") for index in sorted(named)}
+    for better, worse in edges:
         yield Draft(
             prompt,
             texts[better],
             texts[worse],
             sources=(sources[better], sources[worse]),
-            positions=(better, worse, len(answers)),
+            positions=(better, worse, len(named)),
         )
 
 

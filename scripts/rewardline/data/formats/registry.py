@@ -24,7 +24,7 @@ from rewardline.data.formats.chosen_rejected import (
 )
 from rewardline.data.formats.drafts import Collector, Draft, Drafts, RowPairs, read_attributes
 from rewardline.data.formats.fields import Fields, Record, RowFields
-from rewardline.data.formats.grouped import Grouping, group_rows, pair_labelled, pair_votes, read_labelled, read_vote
+from rewardline.data.formats.grouped import Grouping, group_labelled, group_rows, pair_votes, read_vote
 from rewardline.data.formats.plain import PlainReader
 from rewardline.data.formats.prompts import with_system_prompt
 from rewardline.data.formats.ranked import read_good_bad, read_graph, read_ranked
@@ -125,7 +125,7 @@ FORMATS: Final[dict[str, Format[Reader]]] = {
 }
 GROUPED: Final[dict[str, Format[GroupReader]]] = {
     "labelled": Format(
-        partial(group_rows, read_labelled, pair_labelled),
+        group_labelled,
         "a prompt and one answer (or a conversation that ends with it) with a label, good or bad, or a score (KTO);"
         " rows are grouped by prompt",
         ("prompt", "system", "answer", "conversation", "label", "score", "group", "subset", *_INPUTS),

@@ -31,6 +31,8 @@ class BenchmarkRows(Settings):
     items: dict[str, tuple[Text, Text]] = Field({})
     answers: Integer | None = None
     answers_as: Text = ""
+    score_keys: tuple[Text, ...] = ()
+    """Keys that may hold the score of an answer, besides the usual ones."""
     each_attribute: bool = False
     """Whether there is a ranking by each of the `attributes`, instead of one by their weighted sum."""
 
@@ -193,6 +195,11 @@ class FormatSettings(Settings):
     )
 
     @property
+    def more_score_keys(self) -> tuple[str, ...]:
+        """Keys that may hold the score of one of several answers, besides the usual ones."""
+        return ()
+
+    @property
     def is_rated(self) -> bool:
         """Whether rows are single answers with ratings instead of pairs."""
         return self.format == "rated" or bool(self.ratings)
@@ -221,3 +228,8 @@ class ConvertSettings(FormatSettings):
     part: Integer = 0
     parts: Integer = 1
     """Which part of the dataset's row files is converted: number `part` (from 0) of `parts`."""
+
+    @property
+    def more_score_keys(self) -> tuple[str, ...]:
+        """Those of the published benchmark."""
+        return self.benchmark.score_keys if self.benchmark else ()

@@ -25,7 +25,7 @@ class UltraFeedback(Benchmark):
     license = "MIT"
     source = "[openbmb/UltraFeedback](https://huggingface.co/datasets/openbmb/UltraFeedback), arXiv 2310.01377"
     reading: ClassVar[JsonObject] = {"format": "ranked"}
-    shape = BenchmarkRows(name=name)
+    shape = BenchmarkRows(name=name, score_keys=("fine-grained_score",))  # `overall_score` is another, which has errors
 
     def measure(self, rows: Sequence[ScoredRow]) -> Measured:
         """The three figures."""
