@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from rewardline.core.errors import UserError
+from rewardline.core.files import read_json
 from rewardline.tokens.settings import stated_positions
 
 if TYPE_CHECKING:  # the workflow checks folders too, and needs no torch
@@ -46,6 +47,18 @@ def check_labels(folder: Path, labels: int = 1) -> None:
                     "attributes; name its base model"
                 )
             raise labels_error(folder, others[0])
+
+
+def weight_shapes(folder: Path) -> dict[str, list[int]]:
+    """The shape of each weight in the safetensors of a folder, by name, without reading the weights."""
+    index, names = folder / "model.safetensors.index.json", ["model.safetensors"]
+    if index.is_file() and not (folder / names[0]).is_file():
+        names = sorted(set(read_json(index)["weight_map"].values()))
+    shapes: dict[str, list[int]] = {}
+    for name in names:
+        with safe_open(folder / name, framework="numpy") as weights:
+            shapes |= {key: weights.get_slice(key).get_shape() for key in weights.keys()}  # noqa: SIM118
+    return shapes
 
 
 def labels_error(folder: Path | str, labels: int) -> UserError:

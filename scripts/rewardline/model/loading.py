@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.integrations import deepspeed as zero3
 from transformers.utils import logging as transformers_logging
 
 from rewardline.core.errors import UserError, first_line, refused_by_system
 from rewardline.core.files import read_json, write_json
 from rewardline.core.settings import JsonObject
-from rewardline.model.folder import check_folder, check_labels, check_vocabulary, labels_error
+from rewardline.model.folder import check_folder, check_labels, check_vocabulary, labels_error, weight_shapes
 from rewardline.model.normalization import KEY, AttributeEntry, NormalizationEntry, ScoreConfig, score_config
 from rewardline.model.score_positions import Score
 from rewardline.tokens.tokenizer import save_tokenizer
@@ -132,6 +133,8 @@ def _load(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
+        is_partitioned = zero3.is_deepspeed_zero3_enabled()
+        unexpected = _unexpected_weights(Path(folder), trust, options.get("num_labels")) if is_partitioned else set()
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(folder),
             dtype=dtype,
@@ -145,7 +148,30 @@ def _load(
         raise UserError(f"{folder}: cannot be loaded as a reward model: {first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
-    return model, info
+    return model, {**info, "unexpected_keys": info["unexpected_keys"] | unexpected}
+
+
+def _unexpected_weights(folder: Path, trust: bool, num_labels: object) -> set[str]:
+    """The names of weights in a folder that the model does not have, which transformers do not report with ZeRO-3.
+
+    Weights of another shape are an error in all processes. Neither they nor the model take memory here.
+    """
+    active = zero3._hf_deepspeed_config_weak_ref()
+    zero3.unset_hf_deepspeed_config()
+    try:
+        labels = {} if num_labels is None else {"num_labels": num_labels}
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust, **labels)
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust)
+        shapes = weight_shapes(folder)
+        weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+        with torch.random.fork_rng(devices=()):  # a missing head is drawn
+            _, info = type(model).from_pretrained(
+                None, config=config, state_dict=weights, device_map="meta", output_loading_info=True
+            )
+    finally:
+        zero3.set_hf_deepspeed_config(active)
+    return set(info["unexpected_keys"])
 
 
 def _check_weights(folder: Path | str, info: LoadingInfo) -> None:

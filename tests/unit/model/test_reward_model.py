@@ -2,6 +2,7 @@ import copy
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
+from transformers.integrations import HfDeepSpeedConfig
 
 from rewardline.core.errors import UserError
 from rewardline.model.batch import collate
@@ -281,6 +283,23 @@ def test_loading_is_strict(tmp_path: Path, base_models: Callable[..., Path], cha
         (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match=message):
         load_reward_model(folder)
+
+
+@pytest.mark.usefixtures("one_process")
+def test_weights_that_are_left_over_are_noticed_with_zero_3(tmp_path: Path, base_models: Callable[..., Path]) -> None:
+    base, folder = base_models("llama"), tmp_path / "m"
+    tokenizer = load_tokenizer(base)
+    save_reward_model(load_base(base, tokenizer, seed=3), tokenizer, folder)
+    partitioned = HfDeepSpeedConfig({"train_micro_batch_size_per_gpu": 1, "zero_optimization": {"stage": 3}})
+    assert hasattr(load_base(base, tokenizer, seed=3).model.norm.weight, "ds_id")
+    assert hasattr(load_reward_model(folder).model.norm.weight, "ds_id")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.7.mlp.up_proj.weight"] = torch.zeros(2)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for load in (load_reward_model, partial(load_base, tokenizer=tokenizer, seed=0)):
+        with pytest.raises(UserError, match="1 weights are left over"):
+            load(folder)
+    del partitioned
 
 
 def test_base_model_with_missing_weights_is_refused(tmp_path: Path, base_models: Callable[..., Path]) -> None:
