@@ -44,7 +44,7 @@ def track(settings: TrackSettings, model: Path, metrics: Sequence[Path], local: 
     loggers.check(settings.loggers)
     done = []
     for name, curves in loggers.open_trackers(settings.loggers, run):
-        curves.sum_up(known, facts.exported_step)
+        curves.sum_up(known, facts.exported_step or facts.steps)
         curves.close()
         if curves.failure is not None:
             raise UserError(f"training.loggers.{name}: failed ({curves.failure}); the same command tries again")

@@ -158,6 +158,7 @@ def test_an_average_is_a_plain_model_with_the_mean_of_the_weights(models: dict[s
         assert found == pytest.approx([loaded(torch.tensor([ids])).logits[0, 0].item()], abs=1e-5)
     card, facts = (output / "README.md").read_text(), json.loads((output / "run.json").read_text())
     assert "the mean of those of a, b" in card and facts["average"] == ["a", "b"] and facts["seed"] is None
+    assert facts["exported_step"] is None, "its weights are of no step"
 
 
 def test_an_average_is_normalized_by_its_own_scores(

@@ -76,6 +76,7 @@ def average_weights(settings: AverageSettings, models: Sequence[Path], tokens: P
                 "average": names,
                 "train_pairs": max(one.train_pairs for one in facts),
                 **{name: sum(getattr(one, name) for one in facts) for name in ("steps", "pairs", "tokens", "seconds")},
+                "exported_step": None,
                 "computed_tokens": sum(one.computed_tokens for one in facts),
                 "continued": [],
                 "final": {},

@@ -41,7 +41,8 @@ class RunFacts(Manifest):
         parameters, trained_parameters: numbers of weights.
         average: the runs of whose weights those of the model are the mean; `steps`, `pairs`, `tokens` and `seconds`
             are then sums over them, and all else that differs is that of the first.
-        steps, exported_step: optimizer steps that were taken, and the step whose weights the model has.
+        steps, exported_step: optimizer steps that were taken, and the step whose weights the model has; None for an
+            average, which has those of no step.
         attributes: the outputs of a model with several, as config.json has them.
         targets: what the ratings of single answers were compared with; None without an objective.
         diverged: why and at which step training diverged, as a cell of a sweep may: the model then has no weights.
@@ -75,7 +76,7 @@ class RunFacts(Manifest):
     attributes: list[JsonObject] = Field([], exclude_if=lambda attributes: not attributes)
     targets: JsonObject | None = Field(None, exclude_if=lambda targets: targets is None)
     steps: int
-    exported_step: int
+    exported_step: int | None
     diverged: str | None = None
     eliminated_at: int | None = None
     continued: list[Resumption]
