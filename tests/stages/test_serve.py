@@ -28,6 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import serve
 from rewardline.core.errors import UserError
+from rewardline.scoring.rows import columns, parse_row
 from rewardline.scoring.server.listener import bind, listen
 from rewardline.scoring.text_scorer import Scorer
 
@@ -475,6 +476,13 @@ def test_trl_trains_a_policy_on_the_rewards_of_the_server(
     for prompt, completion, value in zip(prompts, completions, rewards, strict=True):
         is_text = "\0" not in completion and completion.strip()
         assert value == (pytest.approx(server.expected(prompt, [completion])[0], abs=1e-5) if is_text else None)
+    call = {"function": {"name": "add", "arguments": {"a": 3}}}
+    turns: list[Json] = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "7"}]
+    row = {"prompt": QUESTION, "answer": [*turns, {"role": "assistant", "content": "They are 7."}]}
+    (value,) = client["reward"]([row["prompt"]], [row["answer"]])
+    (scores,) = server.scorer.score(*columns([parse_row(row)]))
+    assert isinstance(scores, list) and value == pytest.approx(scores[0], abs=1e-5)
+    assert value != pytest.approx(server.expected(QUESTION, ["They are 7."])[0], abs=1e-3), "all turns count"
 
 
 def test_a_sigterm_lets_requests_end_and_is_no_failure(server: Server) -> None:
