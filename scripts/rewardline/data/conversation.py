@@ -102,8 +102,9 @@ def read_message(value: object, what: str) -> Message:
     content = next((value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None), None)
     if isinstance(content, list):
         content = "".join(_read_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
-    calls = value.get("tool_calls") or ([{"function": value["function_call"]}] if value.get("function_call") else [])
-    calls = calls if isinstance(calls, list) else [calls]
+    calls = from_json(value.get("tool_calls"))
+    calls = calls or ([{"function": from_json(value["function_call"])}] if value.get("function_call") else [])
+    calls = list(map(from_json, calls)) if isinstance(calls, list) else [calls]
     texts = [_call_text(call, f"a tool call of {what}") for call in calls]
     reasons = _texts_of(value, REASONING, what) if role == "assistant" else {}
     other = _texts_of(value, TOOL_KEYS, what) if role == "tool" else {}
@@ -134,12 +135,18 @@ def _call_text(value: object, what: str) -> str:
     call = value.get("function", value) if isinstance(value, dict) else None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         raise Reject("not_messages", f"{what} has no name")
-    arguments = call.get("arguments")
-    if isinstance(arguments, str):
-        with suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
+    arguments = from_json(call.get("arguments"))
     text = json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False)
     return f"<tool_call>\n{read_text(text, what)}\n</tool_call>"
+
+
+def from_json(value: object) -> object:
+    """A value, or that of its JSON, as columns of text have it."""
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            parsed: object = json.loads(value)
+            return parsed
+    return value
 
 
 def _read_part(value: object, what: str) -> str:

@@ -143,6 +143,9 @@ _READ_MESSAGES = """ #}
 {%- set calls = message['tool_calls'] or [] %}
 {%- if message['function_call'] and not calls %}{% set calls = [{'function': message['function_call']}] %}{% endif %}
 {%- set calls = [calls] if calls is mapping else calls %}
+{%- if calls is string or calls | select('string') | list %}
+{{- raise_exception('tool_calls that are text, not a list of objects') }}
+{%- endif %}
 {%- set read.thought = '' %}
 {%- for key in REASONING if role == 'assistant' and not read.thought and message[key] is string %}
 {%- set read.thought = trimmed(message[key]) %}

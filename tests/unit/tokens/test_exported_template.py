@@ -75,6 +75,9 @@ def test_tool_calls_are_text_at_every_door(doors: Callable[..., Doors], name: st
     as_text = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]}
     with pytest.raises(Exception, match="arguments of a tool call that are text"):
         doors(name).plain.apply_chat_template([as_text])
+    for text in ("[]", ["{}"]):
+        with pytest.raises(Exception, match="tool_calls that are text"):
+            doors(name).plain.apply_chat_template([{"role": "assistant", "content": "", "tool_calls": text}])
 
 
 @pytest.mark.parametrize("name", ["plain", "qwen2_5"])

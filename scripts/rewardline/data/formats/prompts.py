@@ -1,9 +1,7 @@
 """The prompt of a row with what a chat template gets besides it, and the split of complete conversations."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from typing import Final
 
 from rewardline.core.template_variables import RESERVED
@@ -11,6 +9,7 @@ from rewardline.data.conversation import (
     Reject,
     describe_type,
     ends_with_answer,
+    from_json,
     is_conversation,
     is_transcript,
     read_answer,
@@ -101,10 +100,10 @@ def read_inputs(row: RowFields) -> tuple[TemplateInputs, str]:
     if not row.present("tools") and not row.present("chat_template_kwargs"):
         return NO_INPUTS, ""
     elsewhere = [path for name, path in row.settings.fields.items() if name != "tools"]  # tools as the system prompt
-    tools = None if row.path("tools") in elsewhere else _parsed(row.optional("tools"))
-    variables = _parsed(row.optional("chat_template_kwargs"))
+    tools = None if row.path("tools") in elsewhere else from_json(row.optional("tools"))
+    variables = from_json(row.optional("chat_template_kwargs"))
     if isinstance(tools, list):
-        tools = [_parsed(tool) for tool in tools]
+        tools = [from_json(tool) for tool in tools]
     are_tools = isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)
     ignored = ""
     for name, value, is_read, kind in (
@@ -121,15 +120,6 @@ def read_inputs(row: RowFields) -> tuple[TemplateInputs, str]:
             "bad_chat_template_kwargs", f"chat_template_kwargs has {', '.join(sorted(taken))}, which is set here"
         )
     return TemplateInputs(tools if are_tools and isinstance(tools, list) else (), found), ignored
-
-
-def _parsed(value: object) -> object:
-    """A value, or that of its JSON, as columns of text have it."""
-    if isinstance(value, str):
-        with suppress(ValueError, RecursionError):
-            parsed: object = json.loads(value)
-            return parsed
-    return value
 
 
 def split_sides(

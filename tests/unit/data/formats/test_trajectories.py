@@ -81,6 +81,21 @@ def test_a_call_keeps_what_its_row_has() -> None:
     assert reason("messages", {"prompt": "Q", "chosen": [{**CALLS, "tool_calls": [{}]}], "rejected": "4"})
 
 
+@pytest.mark.parametrize("calls", [json.dumps([CALL]), json.dumps(CALL), [json.dumps(CALL)], CALL])
+def test_calls_may_be_json(calls: object) -> None:
+    called = {**CALLS, "tool_calls": calls}
+    row = {"chosen": [user("Q"), called, RESULT, assistant("3")], "rejected": [user("Q"), assistant("4")]}
+    turns = turns_of(one("messages", row).chosen)
+    assert (turns[0]["content"], turns[0].get("native")) == (CALL_TEXT, {"tool_calls": [CALL]})
+    assert turns_of(parse_row(row).answers[0]) == turns
+    old = {"role": "assistant", "content": None, "function_call": json.dumps(CALL["function"])}
+    prompt = parse_row({"prompt": [user("Q"), old, RESULT], "answer": "3"}).prompt
+    assert (prompt[1]["content"], prompt[1].get("native")) == (
+        CALL_TEXT,
+        {"tool_calls": [{"function": CALL["function"]}]},
+    )
+
+
 @pytest.mark.parametrize("value", [TOOLS, json.dumps(TOOLS), [json.dumps(tool) for tool in TOOLS]])
 def test_tools_are_objects_or_json(value: object) -> None:
     row: Row = {"prompt": "Q", "chosen": "A", "rejected": "B", "tools": value}
