@@ -51,11 +51,12 @@ class Repeat:
         self._folder, self._options, self._rng = folder / f"{number}", options, random.Random(number)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._seed = 100 + number
-        judged = {json.dumps(row["prompt"]) for row in generate(options.test, TEST_SEED)}
-        rows: list[Json] = [
-            row for row in generate(options.pool, self._seed) if json.dumps(row["prompt"]) not in judged
-        ]
-        self._pool = {key_of(row["prompt"], row["chosen"], row["rejected"]): row for row in rows}
+        seen = {json.dumps(row["prompt"]) for row in generate(options.test, TEST_SEED)}
+        self._pool: dict[str, Json] = {}
+        for row in generate(options.pool, self._seed):
+            if (prompt := json.dumps(row["prompt"])) not in seen:  # once, as the labels of other pairs are not known
+                seen.add(prompt)
+                self._pool[key_of(row["prompt"], str(row["chosen"]), str(row["rejected"]))] = dict(row)
         shown = []
         for row in self._pool.values():
             answers = [row["chosen"], row["rejected"]]
@@ -114,7 +115,9 @@ class Repeat:
         path = self._folder / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(self._folder)]
-        command += ["--cores", "2", "--quiet", "all", "--configfile", str(path)]
+        command += ["--cores", "2", "--quiet", "all", "--configfile", str(path), "--"]
+        command += [f"results/to_label/{name}.jsonl" for name in config.get("to_label", {})]
+        command += [str(self._metrics(name, seed)) for name in arms for seed in recipe["seeds"]]
         subprocess.run(command, check=True, stdout=sys.stderr)
 
     def _label(self, number: int) -> None:
@@ -126,10 +129,13 @@ class Repeat:
         self._labeled["chosen"] += asked
         self._labeled["random"] += self._rng.sample(left, len(asked))
 
+    @staticmethod
+    def _metrics(name: str, seed: int) -> Path:
+        return Path("results", "evals", f"{name}-seed{seed}", "test", "metrics.json")
+
     def _accuracy(self, name: str) -> float:
         """The mean over the models of a run."""
-        folders = [self._folder / "results" / "evals" / f"{name}-seed{seed}" for seed in range(self._options.members)]
-        files = [path / "test" / "metrics.json" for path in folders]
+        files = [self._folder / self._metrics(name, seed) for seed in range(self._options.members)]
         return float(np.mean([json.loads(path.read_text())["accuracy"] for path in files]))
 
 
@@ -154,7 +160,7 @@ def main() -> int:
     options.add_argument("--pool", type=int, default=6_000, help="pairs to choose from")
     options.add_argument("--first", type=int, default=1_000, help="labels drawn at random before anything is chosen")
     options.add_argument("--labels", type=int, default=500, help="labels of a round")
-    options.add_argument("--rounds", type=int, default=4)
+    options.add_argument("--rounds", type=int, default=2)
     options.add_argument("--members", type=int, default=2, help="models that choose, seeds of one run; two or more")
     options.add_argument("--by", choices=("disagreement", "uncertainty"), default="disagreement")
     options.add_argument("--test", type=int, default=2_000, help="pairs to judge by")
