@@ -1,6 +1,6 @@
 """How many labels an accuracy takes if the pairs to label are chosen, and if they are drawn at random, on the demo.
 
-    python benchmarks/labels.py --folder /tmp/labels
+    python benchmarks/labels/to_label.py --folder /tmp/labels
 
 Each repeat has pairs of the demo of its own. All models are the default one. A few models (seeds) are trained on the
 first labels, `to_label` chooses the next pairs by them, the demo's generator labels these, models are trained on all
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.data.demo.generator import generate

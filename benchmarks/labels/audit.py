@@ -1,6 +1,6 @@
 """What an audit of labels finds and wins back: labels of the demo, flipped at random.
 
-    python benchmarks/audit.py --folder /tmp/audit
+    python benchmarks/labels/audit.py --folder /tmp/audit
 
 For each share of flipped labels, trains the default model on the demo's pairs as they are, without the labels that the
 audit takes for wrong, with these flipped and softened, and without as many pairs drawn at random; with each of the
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.data.demo.generator import generate

@@ -1,6 +1,6 @@
 """How many wrong labels `suspects.parquet` finds, and how well it says so: labels of the demo, flipped at random.
 
-    python benchmarks/suspects.py --folder /tmp/suspects
+    python benchmarks/labels/suspects.py --folder /tmp/suspects
 
 For each share of flipped labels, in training and held-out pairs alike, the default run with two seeds is trained on the
 demo's pairs. Prints a Markdown table: what was to be expected of the pairs listed, by their probabilities, and what is
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.data.demo.generator import generate
