@@ -89,7 +89,7 @@ class Repeat:
             arm = name.partition("-")[0]
             write_rows(self._folder / f"{name}.jsonl", [self._pool[key] for key in self._labeled[arm]])
         alike = {"eval_fraction": 0.0, "near_duplicates": None, "decontamination": None}  # no label is lost
-        recipe = {"model": "tiny", "benchmarks": ["test"], "seeds": list(range(self._options.members))}
+        recipe: Json = {"model": "tiny", "benchmarks": ["test"], "seeds": list(range(self._options.members))}
         config: Json = {
             "datasets": {
                 "text": {"demo": {"pairs": self._options.pool, "seed": self._seed}},

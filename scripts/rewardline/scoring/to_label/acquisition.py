@@ -26,7 +26,8 @@ def disagreement(members: Floats) -> Floats:
     BALD (Houlsby et al. 2011, arXiv 1112.5745): the entropy of the mean probability minus the mean entropy. 0 if all
     members agree, however unsure they are, as about a label that is noise; at most log 2.
     """
-    return np.maximum(_entropy(members.mean(axis=0)) - _entropy(members).mean(axis=0), 0.0)
+    found: Floats = np.maximum(_entropy(members.mean(axis=0)) - _entropy(members).mean(axis=0), 0.0)
+    return found
 
 
 def uncertainty(members: Floats) -> Floats:
