@@ -166,15 +166,22 @@ class TrainingLoop:
         """Compute compiled layers as plain ones from now on, where they fail or give something else."""
         if not compilation.is_compiled(self.model.model):
             return
-        begin, step = time.monotonic(), self.optimizer_step
-        batch, _ = next(step.loader.load(next(step.sampler.steps(0))[1]))
-        problem = compilation.problem(self.model, batch)
+        begin, step, is_auto = time.monotonic(), self.optimizer_step, self.settings.training.compile == "auto"
+        batches = [batch for batch, _ in step.loader.load(next(step.sampler.steps(0))[1])]
+        tokens = sum(batch.tokens for batch in batches) * runtime.world_size() * self.total_steps
+        work = 6 * tokens * sum(map(engine.elements, self.model.parameters()))
+        (is_short,) = on_any(is_auto and work < compilation.WORTHWHILE, device=self.engine.device)
+        if is_short:
+            log.info("layers are not compiled, as the training run is short; training.compile: true does it")
+            compilation.undo(self.model.model)
+            return
+        problem = compilation.problem(self.model, batches[0])
         (differs,) = on_any(problem is not None, device=self.engine.device)
         if not differs:
             log.info("layers are compiled, in %.0f s", time.monotonic() - begin)
             return
         reason = problem or "they fail in another process"
-        if self.settings.training.compile != "auto":
+        if not is_auto:
             raise UserError(f"training.compile: layers cannot be compiled here: {reason}; set it to auto or false")
         log.warning("layers are not compiled: %s", reason)
         compilation.undo(self.model.model)

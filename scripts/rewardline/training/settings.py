@@ -252,8 +252,9 @@ class TrainingSettings(Settings):
     compile: Literal["auto", False, True] = Field(
         "auto",
         description="Compile the layers of the model with torch.compile, the attention of packed sequences excepted:"
-        " `true`, `false`, or `auto`, on a GPU if nothing is in the way. At the start they are compared with plain"
-        " layers on the first micro batch; `auto` leaves them plain if they fail, and the log says why.",
+        " `true`, `false`, or `auto`, on a GPU if nothing is in the way and training takes minutes. At the start they"
+        " are compared with plain layers on the first micro batch; `auto` leaves them plain if they fail, and the log"
+        " says why.",
     )
     deterministic: Flag = Field(
         False,

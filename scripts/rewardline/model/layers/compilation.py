@@ -22,6 +22,8 @@ from rewardline.model.reward_model import RewardModel
 from rewardline.model.routers import experts
 
 log = logging.getLogger(__name__)
+WORTHWHILE = 1e17
+"""Floating-point operations of a training run from which on compilation, a minute, is made up for on a GPU."""
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
 """How much scores and gradients may differ from those of plain layers, relative to their norm."""
 
