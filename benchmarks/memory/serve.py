@@ -1,6 +1,6 @@
 """Memory of the server under a burst of large requests.
 
-    python benchmarks/serve_memory.py --model results/models/demo-seed0 --requests 120
+    python benchmarks/memory/serve.py --model results/models/demo-seed0 --requests 120
 
 Starts `serve.py` on a free port, sends requests of a million letters all at once, repeats those that are refused for
 lack of room, and prints the resident memory before the burst and its peak, and how requests were answered.
@@ -20,7 +20,7 @@ from random import Random
 
 import httpx
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def memory(process: int, key: str) -> int:

@@ -1,6 +1,6 @@
 """Memory that scripts/evaluate.py needs for many pairs.
 
-    python benchmarks/evaluate_memory.py --pairs 50000 200000
+    python benchmarks/memory/evaluate.py --pairs 50000 200000
 
 The input is random tokens, two answers per prompt, and a random Llama so small that its own cost is negligible. Prints
 the peak resident memory of the complete stage, metrics included, and its rate.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from rewardline.core.files import write_json

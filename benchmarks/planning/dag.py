@@ -1,6 +1,6 @@
 """Time and memory that Snakemake needs to plan a mixture, by its number of shards.
 
-    python benchmarks/dag.py [--shards 100 300 1000 3000 10000]
+    python benchmarks/planning/dag.py [--shards 100 300 1000 3000 10000]
 
 Each size is a dry-run of the complete pipeline with a dataset in that many parts and a mixture in that many shards, so
 three jobs per shard. Prints a line of JSON for each size: jobs, seconds, CPU seconds, and peak memory in MB.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def overlay(shards: int) -> dict[str, object]:
