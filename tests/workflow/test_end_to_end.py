@@ -124,7 +124,9 @@ def test_pairs_to_label_are_those_that_the_seeds_disagree_about(finished: tuple[
         scores = scorer.score(
             [line["prompt"] for line in lines], [[line["answer_a"], line["answer_b"]] for line in lines]
         )
-        for line, (first, second) in zip(lines, scores, strict=True):
+        for line, pair in zip(lines, scores, strict=True):
+            assert isinstance(pair, list)
+            first, second = pair
             assert line["probabilities"][seed] == pytest.approx(1 / (1 + math.exp(second - first)), abs=1e-5)
     added.unlink()
     for name in ("to_label", "data/next", "shards/scored", "shards/data/next"):
