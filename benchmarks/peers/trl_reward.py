@@ -1,4 +1,7 @@
-"""TRL's RewardTrainer, for the pairs of benchmarks/train.py: python trl_reward.py JOB.json"""
+"""TRL's RewardTrainer, for the pairs of benchmarks/train.py and benchmarks/quality: python trl_reward.py JOB.json
+
+After an interruption, the same command continues from the last checkpoint, if the job has `save_steps`.
+"""
 
 import json
 import sys
@@ -8,6 +11,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
+from transformers.trainer_utils import get_last_checkpoint
 from trl import RewardConfig, RewardTrainer
 
 
@@ -54,14 +58,16 @@ def main() -> None:
         max_steps=job["steps"],
         max_length=job["max_length"],
         learning_rate=job["learning_rate"],
-        lr_scheduler_type="linear",
-        warmup_steps=0,
-        weight_decay=0.0,
+        lr_scheduler_type=job.get("schedule", "linear"),
+        warmup_steps=job.get("warmup_steps", 0),
+        weight_decay=job.get("weight_decay", 0.0),
         adam_beta2=0.95,
         max_grad_norm=1.0,
         optim="adamw_torch_fused",
         train_sampling_strategy="sequential",
-        save_strategy="no",
+        save_strategy="steps" if job.get("save_steps") else "no",
+        save_steps=job.get("save_steps", 500),
+        save_total_limit=1,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -71,7 +77,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(job["base"])
     trainer = Recorded(model=job["base"], args=config, train_dataset=data, processing_class=tokenizer)
     trainer.log_path = out / "log.jsonl"
-    trainer.train()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if job.get("save_steps") else None)
     trainer._flush()
     trainer.save_model(str(out / "model"))
 
