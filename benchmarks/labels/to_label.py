@@ -6,8 +6,8 @@ Each repeat has pairs of the demo of its own. All models are the default one. A 
 first labels, `to_label` chooses the next pairs by them, the demo's generator labels these, models are trained on all
 labels from the start, and so on; beside it, the same number of pairs is drawn at random. Both begin with the same
 labels and are judged by the same pairs with other prompts. Prints Markdown tables: the mean accuracy of the models by
-number of labels, and how many labels reach what drawing at random reaches with all of them. Within 15 minutes on two
-cores; finished runs in the folder are used again.
+number of labels, and how many labels reach what drawing at random reaches with all of them. Meant for a quarter of an
+hour on two idle cores; finished runs in the folder are used again.
 """
 
 import argparse
