@@ -15,23 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rewardline.core.errors import UserError
-from rewardline.core.hashing import canonical
 from rewardline.core.progress import progress
-from rewardline.data.pairs import left_out
-from rewardline.data.pairs.external_sort import Buckets, bucket_count
-from rewardline.data.pairs.identity import hash_id, prompt_identity
-from rewardline.data.pairs.rejects import RejectWriter
-from rewardline.data.pairs.reserved_prompts import PromptFolder, ReservedPrompts
-from rewardline.data.parquet import PartWriter, characters_of, read_typed_rows
+from rewardline.data.pairs.identity import prompt_identity
+from rewardline.data.pairs.reserved_prompts import ReservedPrompts
+from rewardline.data.parquet import PartWriter, read_typed_rows
 from rewardline.data.schema import Message, arrow_schema
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
-from rewardline.data.turns import pack
 from rewardline.data.typed_rows import ROWS_AT_ONCE, TypedColumns, record_of
 from rewardline.scoring.manifests import ScoredAnswers
 from rewardline.scoring.results import RowScores, ScoredRows
 from rewardline.scoring.rows import PromptAnswers, parse_row
 from rewardline.scoring.stage_settings import CollectSettings, NextPairs
-from rewardline.scoring.stored_answers import StoredAnswer, by_prompt, without_pair
+from rewardline.scoring.stored_answers import AnswerStore, StoredAnswer, without_pair
 
 SCORES, BEST, PAIRS = "scores.parquet", "best.parquet", "pairs.parquet"
 _ONE_FILE = 2**62  # rows
@@ -139,15 +134,11 @@ class _Collection:
     def __init__(self, settings: CollectSettings, rows: int, out: Path) -> None:
         self.rows = rows
         self._settings, self._out = settings, out
-        self._rejected: Counter[str] = Counter()
-        self._changed: Counter[str] = Counter()
         self._without: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
-        self._rejects = RejectWriter(out)
-        self._buckets = Buckets(out / ".sort", arrow_schema(CandidateAnswer), bucket_count(rows, 2_000 * rows))
-        self._prompts = PromptFolder(out / ".prompts", settings.name, rows) if settings.pairs else None
+        has_pairs = settings.pairs is not None
+        self._store = AnswerStore(settings.name, CandidateAnswer, rows, out, has_pairs=has_pairs)
         self._reserved: ReservedPrompts
-        self._answers = 0
 
     def add(
         self,
@@ -169,22 +160,9 @@ class _Collection:
     def _scored(self, row: StoredRow, record: dict[str, object], scored: RowScores) -> dict[str, object]:
         """The new columns of a row; its answers are kept."""
         if scored.scores is None:
-            reason, detail = scored.reason or "", scored.detail or ""
-            self._rejected[reason] += 1
-            self._rejects.add(self._settings.name, row.file, row.row, reason, detail)
-            return {"error": detail}
+            return {"error": self._store.reject(row, scored)}
         parsed: PromptAnswers = parse_row(record)
-        if parsed.ignored:
-            self._changed[parsed.ignored] += 1
-        prompt = canonical([dict(turn) for turn in parsed.prompt])
-        key = hash_id(prompt)
-        if self._prompts is not None:
-            self._prompts.add(prompt_identity(parsed.prompt), prompt)
-        for position, (answer, score) in enumerate(zip(parsed.answers, scored.scores, strict=True)):
-            native = pack(parsed.prompt, (answer, answer), parsed.inputs) or ""
-            found = key, self._answers, prompt, answer, row.file, row.row, position, native, score
-            self._buckets.add(key, found, characters_of(found))
-            self._answers += 1
+        self._store.add(row, parsed, scored.scores)
         return dict(parsed.named(scored.scores))
 
     def finish(self, benchmarks: Sequence[Path], held_out: Sequence[Path], cut: int) -> ScoredAnswers:
@@ -192,14 +170,14 @@ class _Collection:
         settings = self._settings
         best = PartWriter[BestAnswer](self._out, arrow_schema(BestAnswer), name=BEST, part_rows=_ONE_FILE)
         pairs = None
-        if self._prompts is not None:
+        if self._store.prompts is not None:
             rules = settings.near_duplicates, settings.decontamination
-            self._reserved = ReservedPrompts(self._prompts, benchmarks, held_out, *rules)
+            self._reserved = ReservedPrompts(self._store.prompts, benchmarks, held_out, *rules)
             self._reserved.close()
             pairs = PartWriter[NextPair](self._out, arrow_schema(NextPair), name=PAIRS, part_rows=_ONE_FILE)
         prompts = distinct = made = 0
         total = best_total = 0.0
-        for answers in by_prompt(self._buckets.drain(), CandidateAnswer):
+        for answers in self._store.by_prompt():
             first = max(answers, key=attrgetter("score"))  # the first of several
             mean = math.fsum(one.score for one in answers) / len(answers)
             turns: list[Message] = json.loads(first.prompt)
@@ -217,19 +195,16 @@ class _Collection:
         best.close()
         if pairs is not None:
             pairs.close()
-        examples = [f"{one.file}:{one.row}: {one.reason}: {one.detail}" for one in self._rejects.close()]
-        lost = left_out.Loss(self._rejected, self.rows, "rows have no score")
-        where, remedy = f"scoring.{settings.name}", "Fix the rows"
-        left_out.check(where, settings.name, [lost], settings.max_reject_fraction, examples, remedy)
+        self._store.close("scoring", settings.max_reject_fraction)
         return ScoredAnswers(
             name=settings.name,
             run=settings.run,
             rows=self.rows,
-            rejects=dict(sorted(self._rejected.items())),
-            answers=self._answers,
+            rejects=dict(sorted(self._store.rejected.items())),
+            answers=self._store.answers,
             prompts=prompts,
             cut=cut,
-            changed=dict(sorted(self._changed.items())),
+            changed=dict(sorted(self._store.changed.items())),
             score_mean=total / distinct if distinct else None,
             best_mean=best_total / prompts if prompts else None,
             pairs=None if pairs is None else made,
@@ -260,7 +235,7 @@ class _Collection:
         if not kept:
             self._without[reason] += 1
             first = answers[0]
-            self._rejects.add(self._settings.name, first.file, first.row, reason, detail)
+            self._store.rejects.add(self._settings.name, first.file, first.row, reason, detail)
         return kept
 
 

@@ -13,23 +13,18 @@ import numpy as np
 import pyarrow as pa
 
 from rewardline.core.artifacts import read_manifest
-from rewardline.core.hashing import canonical
 from rewardline.core.progress import progress
-from rewardline.data.pairs import left_out
-from rewardline.data.pairs.external_sort import Buckets, bucket_count
-from rewardline.data.pairs.identity import Hashes, content_id, hash_id, id_range, prompt_identity
-from rewardline.data.pairs.rejects import RejectWriter
-from rewardline.data.pairs.reserved_prompts import PromptFolder, ReservedPrompts
-from rewardline.data.parquet import characters_of, read_rows, read_typed_rows
-from rewardline.data.schema import Message, arrow_schema
+from rewardline.data.pairs.identity import Hashes, content_id, id_range, prompt_identity
+from rewardline.data.pairs.reserved_prompts import ReservedPrompts
+from rewardline.data.parquet import read_rows, read_typed_rows
+from rewardline.data.schema import Message
 from rewardline.data.stored_rows import StoredDataset, StoredRow, read_stored_rows
-from rewardline.data.turns import pack
 from rewardline.data.typed_rows import record_of
 from rewardline.scoring.manifests import PairsToLabel
 from rewardline.scoring.results import RowScores, ScoredRows
 from rewardline.scoring.rows import parse_row
 from rewardline.scoring.stage_settings import ChooseSettings
-from rewardline.scoring.stored_answers import StoredAnswer, by_prompt, without_pair
+from rewardline.scoring.stored_answers import AnswerStore, StoredAnswer, without_pair
 from rewardline.scoring.to_label.acquisition import CRITERIA, Floats, probabilities
 
 log = logging.getLogger(__name__)
@@ -98,42 +93,28 @@ class _Choice:
     def __init__(self, settings: ChooseSettings, rows: int, out: Path) -> None:
         self.rows = rows
         self._settings, self._out = settings, out
-        self._rejected, self._changed = Counter[str](), Counter[str]()
         self._without, self._left_out = Counter[str](), Counter[str]()
-        self._rejects = RejectWriter(out)
-        self._buckets = Buckets(out / ".sort", arrow_schema(MemberAnswer), bucket_count(rows, 2_000 * rows))
-        self._prompts = PromptFolder(out / ".prompts", settings.name, rows)
-        self._answers = 0
+        self._store = AnswerStore(settings.name, MemberAnswer, rows, out)
 
     def add(self, row: StoredRow, scores: Sequence[RowScores]) -> None:
         """A row with what each member says of it."""
         if (lost := next((one for one in scores if one.scores is None), None)) is not None:
-            self._rejected[lost.reason or ""] += 1
-            self._rejects.add(self._settings.name, row.file, row.row, lost.reason or "", lost.detail or "")
+            self._store.reject(row, lost)
             return
-        parsed = parse_row(record_of(row))
-        if parsed.ignored:
-            self._changed[parsed.ignored] += 1
-        prompt = canonical([dict(turn) for turn in parsed.prompt])
-        key = hash_id(prompt)
-        self._prompts.add(prompt_identity(parsed.prompt), prompt)
         by_answer = zip(*(one.scores or () for one in scores), strict=True)
-        for position, (answer, values) in enumerate(zip(parsed.answers, by_answer, strict=True)):
-            native = pack(parsed.prompt, (answer, answer), parsed.inputs) or ""
-            found = key, self._answers, prompt, answer, row.file, row.row, position, native, list(values)
-            self._buckets.add(key, found, characters_of(found))
-            self._answers += 1
+        self._store.add(row, parse_row(record_of(row)), map(list, by_answer))
 
     def finish(self, scales: Floats, benchmarks: Sequence[Path], pairs: Sequence[Path], cut: int) -> PairsToLabel:
         """Write the chosen pairs; the manifest."""
         settings = self._settings
         held_out = [folder / "eval" for folder in pairs]
         rules = settings.near_duplicates, settings.decontamination
-        reserved = ReservedPrompts(self._prompts, benchmarks, held_out, *rules)
+        assert self._store.prompts is not None
+        reserved = ReservedPrompts(self._store.prompts, benchmarks, held_out, *rules)
         groups, labeled = reserved.similar(), _ids_of([folder / "train" for folder in pairs])
         reserved.close()
         best, prompts = _Best(settings.number, settings.per_prompt, self._left_out), 0
-        for answers in by_prompt(self._buckets.drain(), MemberAnswer):
+        for answers in self._store.by_prompt():
             prompts += 1
             turns: list[Message] = json.loads(answers[0].prompt)
             prompt_id = prompt_identity(turns)
@@ -150,24 +131,21 @@ class _Choice:
                     reason = "labeled", "all pairs of its answers are among the training pairs"
             if reason is not None:
                 self._without[reason[0]] += 1
-                self._rejects.add(settings.name, answers[0].file, answers[0].row, *reason)
+                self._store.rejects.add(settings.name, answers[0].file, answers[0].row, *reason)
         chosen = best.take()
         _write(self._out / PAIRS, chosen, settings.runs)
-        examples = [f"{one.file}:{one.row}: {one.reason}: {one.detail}" for one in self._rejects.close()]
-        lost = left_out.Loss(self._rejected, self.rows, "rows have no score")
-        where, remedy = f"to_label.{settings.name}", "Fix the rows"
-        left_out.check(where, settings.name, [lost], settings.max_reject_fraction, examples, remedy)
+        self._store.close("to_label", settings.max_reject_fraction)
         log.info("%d pairs of %d prompts", len(chosen), prompts)
         return PairsToLabel(
             name=settings.name,
             runs=settings.runs,
             by=settings.by,
             rows=self.rows,
-            rejects=dict(sorted(self._rejected.items())),
-            answers=self._answers,
+            rejects=dict(sorted(self._store.rejected.items())),
+            answers=self._store.answers,
             prompts=prompts,
             cut=cut,
-            changed=dict(sorted(self._changed.items())),
+            changed=dict(sorted(self._store.changed.items())),
             pairs=len(chosen),
             without_pair=dict(sorted(self._without.items())),
             left_out={reason: count for reason, count in sorted(self._left_out.items()) if count},
