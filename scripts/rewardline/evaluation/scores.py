@@ -127,7 +127,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def read_ids(path: Path, column: str) -> Ids:
-    """`hash_texts` of `pair_id` or `prompt_id`, uint64 [n]; raises as `read_batches`."""
+    """`hash_texts` of a column of ids, such as `pair_id`, uint64 [n]; raises as `read_batches`."""
     return np.concatenate([hash_texts(batch.column(0)) for batch in read_batches(path, (column,))])
 
 

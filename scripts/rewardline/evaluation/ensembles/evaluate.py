@@ -26,6 +26,7 @@ from rewardline.evaluation.scores import (
     SCHEMA,
     Ids,
     read_batches,
+    read_ids,
     read_pair_scores,
     read_scores,
     write_scores,
@@ -90,7 +91,9 @@ def evaluate_ensemble(
         else:
             write_scores(scores, ())
         if rated:
-            combined = combine(dict(zip(results, rated, strict=True)), settings, standards, read_answer_scores)
+            combined = combine(
+                dict(zip(results, rated, strict=True)), settings, standards, read_answer_scores, "answer_id"
+            )
             standards, unscored = combined.standards, unscored + combined.unscored
             pq.write_table(combined_answers(rated, combined.ids, combined.scores), out / ANSWERS, compression="zstd")
             figures |= rating_figures(out / ANSWERS, mean_attributes(list(rated.values())))
@@ -119,6 +122,7 @@ def combine(
     settings: CombineSettings,
     known_standards: Mapping[str, Standard] | None = None,
     read: Callable[[Path], tuple[Ids, npt.NDArray[np.float32]]] = read_pair_scores,
+    id_column: str = "pair_id",
 ) -> CombinedScores:
     """Combine the scores in a file of each member, ids and scores of which `read` gives; see `Combination`.
 
@@ -126,12 +130,10 @@ def combine(
     standardized first: minus their mean, divided by their standard deviation, over all answers in common,
     unless those of another benchmark are known. Labels are not used.
     """
-    common = known = None
-    for path in members.values():
-        member_ids = np.unique(read(path)[0])
-        common = member_ids if common is None else np.intersect1d(common, member_ids)
-        known = member_ids if known is None else np.union1d(known, member_ids)
-    assert common is not None and known is not None
+    ids = [np.unique(read_ids(path, id_column)) for path in members.values()]
+    common, known = ids[0], ids[0]
+    for member_ids in ids[1:]:
+        common, known = np.intersect1d(common, member_ids), np.union1d(known, member_ids)
     if not len(common):
         paths = ", ".join(map(str, members.values()))
         raise UserError(f"{paths} have no pair in common, so that nothing can be combined; evaluate them anew")
