@@ -40,6 +40,6 @@ def explained() -> Iterator[None]:
         if not found:
             raise
         raise UserError(
-            f"training.deterministic: {name} has no deterministic kernel on this GPU; set it to false: the run goes on "
-            "from its checkpoint, and agrees up to rounding"
+            f"training.deterministic: {name} has no deterministic kernel on this GPU; set it to false: the run "
+            "resumes from its checkpoint, and agrees up to rounding"
         ) from error
