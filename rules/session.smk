@@ -129,24 +129,24 @@ def final_summary():
     if sum(map(len, models)) > 160:
         models = [f"{RESULTS}/models, {len(models):,} of them"]
     places = [("report", list(map(str, current(["results/report.html"])))), ("models", models)]
-    texts = ["\n".join(f"{name}  {' '.join(paths)}" for name, paths in places if paths)]
+    others = []
     for part in (
-        lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
-        lambda: summary.audits(current(audits())),
-        lambda: summary.scored(current(scored())),
-        lambda: summary.choices(current(selections())),
         lambda: summary.halvings(current(used_rungs())),
-        lambda: summary.final_summary(
-            current(evaluations("metrics.json")),
-            comparisons=comparisons,
-            height=summary.SCREEN - sum(text.count("\n") + 2 for text in texts),
-        ),
+        lambda: summary.choices(current(selections())),
+        lambda: summary.scored(current(scored())),
+        lambda: summary.audits(current(audits())),
+        lambda: summary.account(current(pair_statistics()), current(token_manifests()), current(base_manifests())),
     ):
         try:
-            texts.insert(0, part())
+            others.append(part())
         except UserError as error:
-            texts.insert(0, f"no summary: {error}")
-    return "\n" + "\n\n".join(filter(None, texts)) + "\n"
+            others.append(f"no summary: {error}")
+    others.append("\n".join(f"{name}  {' '.join(paths)}" for name, paths in places if paths))
+    try:
+        text = summary.final_summary(current(evaluations("metrics.json")), comparisons=comparisons, others=others)
+    except UserError as error:
+        text = "\n\n".join(filter(None, [f"no summary: {error}", *others]))
+    return f"\n{text}\n"
 
 
 def failure_summary():

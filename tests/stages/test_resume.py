@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from rewardline.data.pairs.identity import chooses
+from rewardline.data.schema import hash_texts
 from rewardline.tokens.store import TokenDataset
 
 from support.processes.forks import Fork
@@ -161,6 +163,9 @@ def test_best_weights_are_exported_and_stopping_early_survives_a_kill(tmp_path: 
     evals = {line["step"]: line["eval_loss"] for line in lines if "eval_loss" in line}
     best, last = min(evals, key=lambda step: evals[step]), max(evals)
     assert last == best + 3 * 2 < 200, "it stopped when three evaluations in a row were no better"
+    data = TokenDataset(tokens, "eval")
+    choosing = data.pair_counts[chooses(hash_texts(data.prompt_ids), 0.5)]
+    assert {line["eval_pairs"] for line in lines if "eval_loss" in line} == {choosing.sum()} != {data.pairs}
     facts = json.loads((tmp_path / "complete" / "out" / "run.json").read_text())
     assert (facts["exported_step"], facts["steps"], facts["final"]["eval_loss"]) == (best, last, evals[best])
     assert f"the weights of step {best}" in log_of(tmp_path / "complete")

@@ -43,6 +43,7 @@ def training(**changes: Any) -> Json:
 
 def command(folder: Path, tokens: Path, base: Path, options: Json, *more: str, scripts: Path = SCRIPTS) -> list[str]:
     settings = {"run": "r", "mixture": "m", "model": "x", "seed": 1, "trust_remote_code": False, "training": options}
+    settings["choosing"] = dict.fromkeys(training_settings(**options).deciding_sets, 0.5)
     folders = {"--tokens": tokens, "--base": base, "--output": folder / "out", "--checkpoints": folder / "checkpoints"}
     parts = [str(part) for option in folders.items() for part in option]
     program = [sys.executable, str(scripts / "train.py"), "--settings", json.dumps(settings)]

@@ -50,7 +50,10 @@ RUN_COLUMNS = (
 """The first columns of `runs.tsv`."""
 
 SCREEN = 48
-"""Lines that the final summary takes at most; what was lost or failed is shown in full before subsets are."""
+"""Lines that the final summary takes at most; what was lost or failed is shown before subsets are."""
+LEAST = 2
+"""Lines that are left of each block when there is much to say: the first, and how many more there are."""
+MORE = re.compile(r"\.\.\. and ([\d,]+) more (lines|rows) in the report")
 ROWS_SHOWN = 12
 """Rows of the table of results; with more, seeds have their mean alone, and the best of each benchmark come first."""
 NOISE_SHOWN, CURVES_SHOWN, CHOICES_SHOWN, ACCOUNT_SHOWN, LEFT_OUT_SHOWN, RUNGS_SHOWN, SCORED_SHOWN = 4, 4, 6, 7, 2, 3, 8
@@ -117,29 +120,35 @@ def _tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def final_summary(
-    metrics: Sequence[Path], width: int = 100, comparisons: Path | None = None, height: int = SCREEN
+    metrics: Sequence[Path],
+    width: int = 100,
+    comparisons: Path | None = None,
+    height: int = SCREEN,
+    others: Sequence[str] = (),
 ) -> str:
-    """A table of all results, then the accuracy by subset on each benchmark; a sentence if there are none.
+    """A table of all results, the accuracy by subset on each benchmark, and what else there is to say, in `others`.
 
     `comparisons` says which differences are within noise. Plain text without color; lines fit `width` columns as long
-    as the numbers leave room for the names. Subsets take what is left of `height` lines.
+    as the numbers leave room for the names. Long blocks after the table are cut until all fit `height` lines; subsets
+    take what is left.
     """
     results, left_out = read_all_results(metrics)
     gone = _first([_wrapped(line, width) for line in left_out_lines(left_out)], LEFT_OUT_SHOWN)
     if not results:
-        return "\n".join(["no evaluation is up to date", *gone])
+        return "\n\n".join(_cut(["\n".join(["no evaluation is up to date", *gone]), *filter(None, others)], height))
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
     said = [*gone, *_first(noise(compared, width), NOISE_SHOWN)]
     judged = [one for one in results if one.n or not one.ratings]
     parts = ["\n".join([*([_results(entries(judged, compared.boards), width)] if judged else []), *said])]
     parts += [text] if (text := _ratings(results, width)) else []
-    parts = list(filter(None, parts))
     curves = [_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error"]
     parts += ["\n".join(_first(curves, CURVES_SHOWN))] if curves else []
+    first, last = len(parts), _cut([*parts, *filter(None, others)], height)
+    parts, last = last[:first], last[first:]
     left, shown = [board for board in leaderboards(results) if len(board.subsets) > 1], 0
     while left and shown < BOARDS_SHOWN:
         # Lines besides those of subsets: blank ones, title, columns, what is left out here and of other benchmarks.
-        room = height - sum(part.count("\n") + 2 for part in parts) - 6
+        room = height - sum(part.count("\n") + 2 for part in (*parts, *last)) - 6
         if room < min(LEAST_SUBSETS, len(left[0].subsets)):
             break
         parts.append(_by_subset(left.pop(0), width, min(room, SUBSETS_SHOWN)))
@@ -147,7 +156,20 @@ def final_summary(
     if left:
         more, benchmarks = "more " if shown else "", "benchmarks" if len(left) > 1 else "benchmark"
         parts.append(f"accuracy by subset on {len(left):,} {more}{benchmarks} is in the report")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *last])
+
+
+def _cut(blocks: Sequence[str], height: int) -> list[str]:
+    """Blocks of lines, of which the longest but the first are cut until all fit `height` lines, blank ones between."""
+    lines = [block.split("\n") for block in blocks]
+    while sum(len(block) + 1 for block in lines) > height:
+        longest = max(lines[1:], key=len, default=[])
+        if len(longest) <= LEAST:
+            break
+        found = MORE.fullmatch(longest[-1])
+        count, kind = (int(found[1].replace(",", "")) + 1, found[2]) if found else (2, "lines")
+        longest[-2:] = [f"... and {count:,} more {kind} in the report"]
+    return ["\n".join(block) for block in lines]
 
 
 def _first(texts: Sequence[str], shown: int) -> list[str]:

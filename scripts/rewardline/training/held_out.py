@@ -3,12 +3,15 @@
 All processes score it together: every process must call each function.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 from deepspeed import DeepSpeedEngine
 from torch import Tensor
 
+from rewardline.data.pairs.identity import chooses
+from rewardline.data.schema import hash_texts
 from rewardline.model.batch import Batch
 from rewardline.model.normalization import Normalization, moments
 from rewardline.tokens.store import TokenDataset
@@ -21,11 +24,18 @@ FIT_PAIRS = 4096
 RIDGE = 1e-4
 
 
-def sample(data: TokenDataset, pairs: int) -> range:
+def sample(data: TokenDataset, pairs: int, share: float = 1.0) -> Sequence[int]:
     """The first comparisons with at least this many pairs or rated answers: their order is that of a hash of their
-    prompt."""
-    enough = int((data.example_counts.cumsum() < pairs).sum()) + 1
-    return range(min(enough, len(data)))
+    prompt.
+
+    `share`: that of the prompts which choose runs, to which it is limited; all count where none of them chooses.
+    """
+    indices = np.arange(len(data))
+    if share < 1 and (chosen := chooses(hash_texts(data.prompt_ids), share)).any():
+        indices = indices[chosen]
+    enough = int((data.example_counts[indices].cumsum() < pairs).sum()) + 1
+    found: list[int] = indices[:enough].tolist()
+    return found
 
 
 def evaluate(engine: DeepSpeedEngine, loader: MicroBatchLoader, comparisons: Iterable[int]) -> Sums:

@@ -239,7 +239,10 @@ class TrainingLoop:
         """Score the evaluation sets, and keep the weights if they are the best so far and needed."""
         training, step, selection = self.settings.training, self.state.step, self.state.selection
         sizes = training.evaluated_pairs
-        figures = {name: self._score(loader, sizes[name]) for name, loader in self.eval_loaders.items()}
+        shares = self.settings.choosing
+        figures = {
+            name: self._score(loader, sizes[name], shares.get(name, 1.0)) for name, loader in self.eval_loaders.items()
+        }
         if not figures:
             return
         own, others = figures.get(EVAL), {name: one for name, one in figures.items() if name != EVAL}
@@ -263,8 +266,8 @@ class TrainingLoop:
             if sha256 is not None:
                 selection.best_loss, selection.best_step, selection.best_sha256 = best.loss, step, sha256
 
-    def _score(self, loader: MicroBatchLoader, size: int) -> SetFigures:
-        sums = held_out.evaluate(self.engine, loader, held_out.sample(loader.data, size))
+    def _score(self, loader: MicroBatchLoader, size: int, share: float) -> SetFigures:
+        sums = held_out.evaluate(self.engine, loader, held_out.sample(loader.data, size, share))
         accuracy, chosen, rejected = map(sums.of_pairs, (sums.correct, sums.chosen, sums.rejected))
         return SetFigures(sums.loss, accuracy, chosen, rejected, int(sums.pairs))
 

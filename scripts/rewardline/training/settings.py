@@ -368,10 +368,15 @@ class TrainingSettings(Settings):
         return EVAL if self.keep_best is True else self.keep_best or None
 
     @property
-    def chosen_by(self) -> list[str]:
-        """The benchmarks whose pairs decide which weights are exported."""
+    def deciding_sets(self) -> list[str]:
+        """The evaluation sets that decide which weights are exported."""
         stopping = self.early_stopping and self.early_stopping.eval_set
-        return sorted({name for name in (self.best_by, stopping) if name} - {EVAL})
+        return sorted({name for name in (self.best_by, stopping) if name})
+
+    @property
+    def chosen_by(self) -> list[str]:
+        """The benchmarks among `deciding_sets`."""
+        return [name for name in self.deciding_sets if name != EVAL]
 
 
 class TrackSettings(Settings):
@@ -401,6 +406,9 @@ class TrainStageSettings(Settings):
     seed: Integer
     fraction: Number = Field(1.0, exclude_if=lambda share: share == 1)
     """The share of the training prompts, by their hash."""
+    choosing: dict[str, Number] = Field({}, exclude_if=lambda shares: not shares)
+    """The share of the prompts, by evaluation set, that `keep_best` and `early_stopping` look at: those by which
+    `select` chooses runs, so that it can report their accuracy on others."""
     training: TrainingSettings
     trust_remote_code: bool = False
     rung: RungSettings | None = Field(None, exclude_if=lambda rung: rung is None)

@@ -245,6 +245,10 @@ def _explain(error: ErrorDetails) -> str:
     if kind == "literal_error":
         choices = [choice.strip("'") for choice in re.split(", | or ", error["ctx"]["expected"])]
         expected = f"expected one of {', '.join(choices)}{nearest(value, choices) if isinstance(value, str) else ''}"
+    if kind == "string_type":
+        expected = f"write it in quotes, '{value}'" if isinstance(value, int | float) else "expected a text"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        expected = "expected a mapping, `key: value`"
     return f"{where}: {value!r} is not allowed; {expected}"
 
 

@@ -213,7 +213,8 @@ def train_settings(config: Config, run: Run, rung: RungSettings | None = None) -
     """What a training run depends on, or that to a rung."""
     remote = config.models[run.model].trust_remote_code
     entry = config.runs[run.name]
-    values = {"fraction": entry.fraction, "training": entry.training, "rung": rung}
+    choosing = {name: choosing_share(config, run.mixture, name) for name in entry.training.deciding_sets}
+    values = {"fraction": entry.fraction, "choosing": choosing, "training": entry.training, "rung": rung}
     return run.narrow(TrainStageSettings, run=run.run_id, trust_remote_code=remote, **values)
 
 
@@ -224,7 +225,7 @@ def eval_sets(config: Config, run: Run) -> list[str]:
 
 def rung_settings(config: Config, run: Run, sweep: HalvedSweep, number: int) -> TrainStageSettings:
     """What the training of a run to a rung of its sweep depends on."""
-    share = config.mixtures[run.mixture].choosing
+    share = choosing_share(config, run.mixture, HELD_OUT)
     return train_settings(config, run, RungSettings(number=number, step=sweep.steps[number], share=share))
 
 
@@ -307,8 +308,12 @@ def ensemble_settings(config: Config, ensemble: Ensemble, benchmark: str) -> Ens
 
 def select_settings(config: Config, choice: RunChoice) -> SelectSettings:
     """What the choice of a run depends on."""
-    share = config.mixtures[choice.mixture].choosing if choice.benchmark == HELD_OUT else 0.5
-    return choice.narrow(SelectSettings, share=share)
+    return choice.narrow(SelectSettings, share=choosing_share(config, choice.mixture, choice.benchmark))
+
+
+def choosing_share(config: Config, mixture: str, benchmark: str) -> float:
+    """The share of the prompts of a benchmark, or of a mixture's eval split, by which runs are chosen."""
+    return config.mixtures[mixture].choosing if benchmark == HELD_OUT else 0.5
 
 
 def _scoring(config: Config, name: str) -> str | None:

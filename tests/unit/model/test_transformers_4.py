@@ -92,7 +92,7 @@ CONVERSATIONS: list[list[Json]] = [
 def transformers_4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with transformers 4.57 and the packages that it needs in other versions than are installed."""
     folder = tmp_path_factory.mktemp("transformers-4")
-    options = ["--no-deps", "--no-compile", "--disable-pip-version-check", "--quiet", "--target", folder]
+    options = ["--no-deps", "--no-compile", "--disable-pip-version-check", "--quiet", "--target", str(folder)]
     installed = subprocess.run(
         [sys.executable, "-m", "pip", "install", *options, *PACKAGES], capture_output=True, text=True, check=False
     )

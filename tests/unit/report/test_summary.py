@@ -224,14 +224,21 @@ def test_all_that_a_large_sweep_has_to_say_fits_on_a_screen(tmp_path: Path) -> N
     others = [
         choices([tmp_path / "selection.json"]),
         halvings(rungs),
-        "a line on the data\n" * 7 + "more",
+        "",
+        "an audit of labels\n" * 4 + "... and 1,999 more lines in the report",
+        "a line on the data\n" * 7 + "... and 5 more lines in the report",
         "report\nmodels",
     ]
-    height = SCREEN - sum(text.count("\n") + 2 for text in others)
-    text = final_summary(paths, comparisons=tmp_path / "comparisons.json", height=height)
+    text = final_summary(paths, comparisons=tmp_path / "comparisons.json", others=others)
     assert "sweep-lr=0e-05_loss=kwise_weight_decay=0 is left out" in " ".join(text.split())
-    assert len("\n\n".join([text, *others]).splitlines()) <= SCREEN + 2
+    assert len(text.splitlines()) <= SCREEN
     assert max(map(len, text.splitlines())) <= 100
+    blocks = text.split("\n\n")
+    assert blocks[-1] == others[-1]
+    first, last = blocks[-2].splitlines()[0], blocks[-2].splitlines()[-1]
+    assert first == "a line on the data", "something of each block is left"
+    cut = len(others[-2].splitlines()) - len(blocks[-2].splitlines())
+    assert cut > 0 and last == f"... and {5 + cut} more lines in the report", "and all that is not shown is counted"
 
 
 def test_audits_say_what_they_found_and_what_was_not_judged(tmp_path: Path) -> None:

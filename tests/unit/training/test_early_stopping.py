@@ -3,15 +3,21 @@
 import math
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
+from rewardline.data.pairs.identity import chooses
+from rewardline.data.schema import hash_texts
+from rewardline.tokens.store import TokenDataset
 from rewardline.training.early_stopping import (
     Selection,
     best_file,
     evaluation_is_due,
     keep_weights,
 )
+from rewardline.training.held_out import sample
 
 from support.training_runs import training_settings
 
@@ -50,3 +56,16 @@ def test_weights_that_are_needed_stay_and_others_go(tmp_path: Path) -> None:
     assert not selection.is_kept(tmp_path)
     path.unlink()
     assert not selection.is_kept(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
+def test_what_decides_is_a_sample_of_the_prompts_that_choose(tokens: Path, share: float) -> None:
+    data = TokenDataset(tokens, "train")
+    choosing = np.flatnonzero(chooses(hash_texts(data.prompt_ids), share)).tolist()
+    assert 0 < len(choosing) <= len(data)
+    found = sample(data, 5, share)
+    assert found == choosing[: len(found)], "the first ones, whatever the run"
+    pairs = data.pair_counts[found]
+    assert pairs.sum() >= 5 > pairs[:-1].sum()
+    assert sample(data, 10**9, share) == choosing
+    assert sample(data, 10**9, 1e-9) == list(range(len(data))), "where none chooses, all count"

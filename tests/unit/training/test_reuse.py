@@ -40,7 +40,10 @@ def test_the_key_covers_exactly_what_changes_weights() -> None:
         *("processes/__init__.py", "processes/collectives.py"),
     }
     assert {name.partition("/")[0] for name in names} == {"__init__.py", "data", "model", "tokens", "training"}
-    assert {name for name in names if name.startswith("data/")} == {"data/__init__.py", "data/schema.py"}
+    assert {name for name in names if name.startswith("data/")} == {
+        *("data/__init__.py", "data/schema.py"),
+        *("data/pairs/__init__.py", "data/pairs/identity.py"),  # which held-out prompts choose
+    }
     modules = {"reward_model", "batch", "score_positions", "normalization", "lora", "settings"}
     assert {f"model/{name}.py" for name in modules} < names
     assert {

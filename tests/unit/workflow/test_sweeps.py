@@ -11,6 +11,7 @@ from rewardline.workflow.resolve import ConfigError, resolve
 from rewardline.workflow.runs import choice_table, ensemble_table, halved_sweeps, run_table
 from rewardline.workflow.settings import group_settings, rung_settings, select_settings, train_settings
 
+LOOKS = {"eval_sets": ["t"], "keep_best": "t", "early_stopping": {}}
 RATES = {"training.learning_rate": ["1e-5", 5e-5]}
 
 
@@ -259,10 +260,17 @@ def test_a_select_fraction_is_held_out_too_and_is_the_part_that_chooses() -> Non
         "datasets": {"d": {"files": ["a"]}},
         "mixtures": {"m": {"datasets": {"d": 1.0}, "eval_fraction": 0.06, "select_fraction": 0.03}},
         "models": {"x": {"path": "o/n"}},
-        "runs": {"s": own},
+        "runs": {
+            "s": own,
+            "k": {"mixture": "m", "model": "x", "benchmarks": ["t"], "training": LOOKS},
+        },
+        "benchmarks": {"t": {"files": ["b"]}},
         "select": {"from": "s", "as": "best"},
     }
     result = resolve(raw)
+    runs = {run.name: train_settings(result, run) for run in run_table(result)}
+    assert runs["k"].choosing == {"eval": pytest.approx(1 / 3), "t": 0.5}, "what decides is not what is reported on"
+    assert not runs["s-lr=1e-05"].choosing
     assert group_settings(result, "m").eval_fraction == pytest.approx(0.09)
     rung = rung_settings(result, run_table(result)[0], halved_sweeps(result)["s"], 0).rung
     assert rung is not None and rung.share == pytest.approx(1 / 3)
@@ -281,6 +289,9 @@ def test_a_select_fraction_is_held_out_too_and_is_the_part_that_chooses() -> Non
         ({"from": ["s", "o"], "as": "b"}, "select.b.by: the runs are on m and n, each with an eval split of its own"),
         ({"from": "s", "by": "tests", "as": "b"}, "select.b.by: 'tests' is not defined"),
         ({"frm": "s", "as": "b"}, "select.0.frm: unknown key; did you mean from?"),
+        ({"from": 1, "as": "b"}, "select.0.from.0: 1 is not allowed; write it in quotes, '1'"),
+        ({"from": ["s", {}], "as": "b"}, "select.0.from.1: {} is not allowed; expected a text"),
+        ("s", "select.0: 's' is not allowed; expected a mapping, `key: value`"),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused(select: Any, expected: str) -> None:
