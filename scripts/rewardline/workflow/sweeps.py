@@ -22,6 +22,7 @@ KEYS = (
 """Keys that a grid may have; those of a mapping, such as `training.lora.rank`, too."""
 SHORT = {"learning_rate": "lr"}
 """Short names of keys in the names of runs."""
+NORMALIZE = "training.normalize"
 LONGEST_ID = 150
 MOST_COUNTED = 100_000
 """Most cells of which some are drawn."""
@@ -140,12 +141,12 @@ def value_at(entry: RunEntry, key: str) -> JsonValue:
 
 
 def same_training(config: Config, sweep: str, names: Iterable[str]) -> Iterator[str]:
-    """Messages about cells that train the same weights, up to rounding."""
+    """Messages about cells that train the same weights, up to rounding and the scale of their scores."""
     seen: dict[str, str] = {}
     said: set[str] = set()
     for name in names:
         entry = config.runs[name]
-        training = entry.training.model_dump(mode="json", exclude=NO_EFFECT | ROUNDING)
+        training = entry.training.model_dump(mode="json", exclude={*NO_EFFECT, *ROUNDING, NORMALIZE.rpartition(".")[2]})
         training["eval_sets"] = {name: entry.training.eval_sets.get(name) for name in entry.training.chosen_by}
         if not (entry.training.keep_best or entry.training.early_stopping):
             del training["eval_every"]
@@ -155,7 +156,8 @@ def same_training(config: Config, sweep: str, names: Iterable[str]) -> Iterator[
         keys = " and ".join(key for key in one if one[key] != other[key])
         if keys and keys not in said:
             said.add(keys)
+            change = "the scale of scores" if keys == NORMALIZE else "rounding"
             yield (
-                f"runs.{sweep}.grid: {keys} changes nothing but rounding between {first} and {name}; leave it out, or"
+                f"runs.{sweep}.grid: {keys} changes nothing but {change} between {first} and {name}; leave it out, or"
                 " compare the values in runs of their own"
             )

@@ -163,6 +163,7 @@ def test_long_values_have_short_names() -> None:
         ({"training.loggers": [[], ["tensorboard"]]}, ["runs.s.grid: training.loggers changes nothing"]),
         ({"training.checkpoint_every": [1, 2], **RATES}, ["runs.s.grid: training.checkpoint_every changes nothing"]),
         ({"training.threads": [1, 2]}, ["runs.s.grid: training.threads changes nothing but rounding"]),
+        ({"training.normalize": [True, False]}, ["training.normalize changes nothing but the scale of scores"]),
         ({"training.eval_every": [1, 2]}, ["runs.s.grid: training.eval_every changes nothing"]),
         ({"mixture": ["m", "no"]}, ["runs.s.grid: mixture changes nothing"]),
         ({**RATES, "halving": {"factor": 1, "min_steps": 9}}, ["runs.s.grid.halving.factor: 1", "or equal to 2"]),
