@@ -5,7 +5,8 @@
 --data is a file of transcripts as in Anthropic/hh-rlhf; without it, the pairs of the demo generator are used. TRL's
 RewardTrainer runs if --peer-python names a Python with the packages of envs/requirements-benchmarks.txt; the procedure
 of DeepSpeed-Chat is in benchmarks/peers/deepspeed_chat.py. All train the same model and score head on the same pairs in
-the same order, alternately, with AdamW, a linear schedule and fp32. With --device cuda, rewardline runs alone, in bf16.
+the same order, alternately, with AdamW, a linear schedule and fp32. With --busy, other processes take cores meanwhile.
+With --device cuda, rewardline runs alone, in bf16.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,18 @@ def peer(work: Work, threads: int, python: str, program: str) -> Result:
     return run([python, str(ROOT / "benchmarks/peers" / program), str(path)], lambda: out / "log.jsonl", out, False)
 
 
+@contextmanager
+def busy_cores(count: int) -> Iterator[None]:
+    """Other work meanwhile: processes that each take a core's time."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def gemm_rate(threads: int, seconds: float = 1.0) -> float:
     """Floating-point operations per second of a large fp32 matrix product on this machine at present."""
     import torch
@@ -217,14 +231,15 @@ def curves(work: Work, results: dict[str, list[Result]], threads: int) -> list[s
     return lines
 
 
-def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, tuple[str, str]]) -> str:
+def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, tuple[str, str]], busy: int) -> str:
     """Train with all tools alternately, `rounds` times, on the CPU; returns the report as Markdown."""
     results: dict[str, list[Result]] = {name: [] for name in (OURS, *peers)}
     peak = []
     for turn in range(rounds):
         peak.append(gemm_rate(threads))
         for name, runs in results.items():
-            result = ours(work, threads) if name == OURS else peer(work, threads, *peers[name])
+            with busy_cores(busy):
+                result = ours(work, threads) if name == OURS else peer(work, threads, *peers[name])
             runs.append(result)
             print(f"round {turn + 1}: {name} took {result.seconds:.1f} s", file=sys.stderr)
     tokens = sum(map(sum, work.lengths))
@@ -232,6 +247,7 @@ def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, t
         f"{len(work.lengths)} pairs in {work.settings['training']['max_steps']} steps, {tokens:,} real tokens (chosen "
         f"and rejected in full), {sum(work.shared) / tokens:.0%} of them a shared prefix that is computed once; "
         f"{work.parameters / 1e6:.1f}M parameters without embeddings; {rounds} rounds, {threads} threads; "
+        f"{busy} other busy processes; "
         f"matrix products at {median_and_range([rate / 1e9 for rate in peak], '.0f')} GFLOP/s.",
         "",
         table(work, results, peak, warm),
@@ -278,6 +294,7 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--max-length", type=int, default=512)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--busy", type=int, default=0, help="number of other processes that take a core each")
     options.add_argument("--warm", type=int, default=4, help="number of warm-up steps")
     options.add_argument("--work", type=Path, help="working folder; default: a temporary one")
     options.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -308,7 +325,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         peers = {TRL: (args.peer_python, "trl_reward.py")} if args.peer_python else {}
         peers = {} if args.no_peers else {**peers, CHAT: (sys.executable, "deepspeed_chat.py")}
-        print(compare(work, args.rounds, args.threads, args.warm, peers))
+        print(compare(work, args.rounds, args.threads, args.warm, peers, args.busy))
     return 0
 
 
