@@ -12,8 +12,8 @@ from rewardline.data.parquet import reading
 
 log = logging.getLogger(__name__)
 FILE = "groups.npz"
-LARGE_GROUP = 50, 0.01
-"""A group with more prompts than this number, and than this share of all prompts, comes from a template."""
+LARGE_GROUPS = (50, 0.01), (10, 0.1)
+"""A group with more prompts than one of these numbers, and than its share of all prompts, comes from a template."""
 
 
 class PromptGroups:
@@ -86,13 +86,14 @@ class PromptGroups:
 
 
 def without_templates(name: str, table: npt.NDArray[np.uint64], prompts: int) -> tuple[npt.NDArray[np.uint64], int]:
-    """A table without the groups that are `LARGE_GROUP`, and the number of prompts in these."""
+    """A table without the groups that come from a template, see `LARGE_GROUPS`, and the number of prompts in these."""
     _, inverse, sizes = np.unique(table[:, 1], return_inverse=True, return_counts=True)
-    is_templated = sizes[inverse] > max(LARGE_GROUP[0], LARGE_GROUP[1] * prompts)
+    most = min(max(number, int(share * prompts)) for number, share in LARGE_GROUPS)
+    is_templated = sizes[inverse] > most
     templated = int(is_templated.sum())
     if templated:
         log.warning(
             "%s: %d prompts are in groups of more than %d that are nearly the same, as from a template; they are split "
-            "one by one", name, templated, max(LARGE_GROUP[0], int(LARGE_GROUP[1] * prompts)),
+            "one by one", name, templated, most,
         )  # fmt: skip
     return table[~is_templated], templated

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import numpy as np
+import pytest
 
 from rewardline.data.pairs.candidates import CandidateWriter, prompt_words
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
@@ -103,12 +105,17 @@ def write(folder: Path, prompts: Sequence[list[Message]]) -> Path:
     return candidates_manifest(folder, len(prompts))
 
 
-def compared(root: Path, *data: Sequence[list[Message]], benchmark: Sequence[list[Message]] = ()) -> Path:
+def compared(
+    root: Path,
+    *data: Sequence[list[Message]],
+    benchmark: Sequence[list[Message]] = (),
+    settings: GroupSettings = SETTINGS,
+) -> Path:
     """The result of comparing the prompts of several datasets, and of a benchmark."""
     manifests = [write(root / f"data{k}", prompts) for k, prompts in enumerate(data)]
     benchmarks = [write(root / "benchmark", benchmark)] if benchmark else []
     (out := root / "prompts").mkdir()
-    group_prompts("m", SETTINGS, manifests, benchmarks, out)
+    group_prompts("m", settings, manifests, benchmarks, out)
     return out
 
 
@@ -154,6 +161,17 @@ def test_a_template_makes_no_copies(tmp_path: Path) -> None:
     texts = [f"How do I say {word} in Spanish to my teacher?" for word in WORDS[:20]]
     folder = compared(tmp_path, [user(text) for text in texts])
     assert not any(together(folder, user(texts[0]), user(other)) for other in texts[1:])
+
+
+@pytest.mark.parametrize(("template", "count"), [("What is {} plus {}?", 90), ("Is {} more than {}, or less?", 300)])
+def test_little_data_from_a_template_is_not_one_group(tmp_path: Path, template: str, count: int) -> None:
+    """Each prompt differs from some others in one number, which would join them all; the split is by prompt."""
+    draw = Random(0)
+    texts = sorted({template.format(draw.randint(10, 99), draw.randint(10, 99)) for _ in range(count)})
+    prompts, fraction = [user(text) for text in texts], 0.1
+    folder = compared(tmp_path, prompts, settings=SETTINGS.replace(eval_fraction=fraction))
+    ids = np.array(sorted(map(prompt_identity, prompts)), dtype=np.uint64)
+    assert 0 < PromptGroups.load(folder).held_out(ids).mean() < 3 * fraction
 
 
 def test_groups_of_real_prompts_are_small(tmp_path: Path) -> None:
