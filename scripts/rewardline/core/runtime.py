@@ -17,6 +17,11 @@ from rewardline.core.gpus import gpu_names, ignored_gpus
 log = logging.getLogger(__name__)
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
+SPINS = 1000
+"""How often a waiting thread looks for work before it sleeps, of libgomp; by default it spins for milliseconds.
+
+That takes the time of the thread that it waits for where other programs need the cores too: benchmarks/train.py --busy.
+"""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _NO_TRIM, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
 
@@ -77,8 +82,10 @@ def prepare(gpus: int, threads: int, *, deterministic: bool = False) -> None:
 
 
 def quiet(threads: int) -> None:
-    """Set the number of torch's threads, and silence the libraries."""
+    """Set the number of torch's threads and how long they spin, and silence the libraries."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if not os.environ.get("OMP_WAIT_POLICY"):
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if problem := ignored_gpus():
         log.warning("%s", problem)

@@ -1,9 +1,14 @@
 """Programs compute the same in every process."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from rewardline.core.runtime import quiet
 
 from support.paths import ROOT, SCRIPTS
 from support.training_runs import ENVIRONMENT, command, training
@@ -57,6 +62,24 @@ def test_programs_call_vector_functions_by_one_thread_before_the_model_computes(
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chosen", "spins"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+        ({"OMP_WAIT_POLICY": ""}, "1000"),
+    ],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_chooses(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], spins: str | None
+) -> None:
+    monkeypatch.setattr(os, "environ", chosen)
+    quiet(2)
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+    assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
 def test_the_first_forward_pass_of_a_process_is_that_of_every_other() -> None:
