@@ -419,14 +419,15 @@ def test_openrlhf_asks_by_itself_or_by_a_function(server: Server, monkeypatch: p
 
 
 def test_verl_gets_a_number_for_each_response(server: Server) -> None:
-    """As its reward managers do: `naive` in threads of an event loop, a response each, and `batch` all at once."""
+    """As the reward managers of its reward loop do: in threads of an event loop, a response each."""
     client = _documented(server, "def compute_score")
-    answers = ["They are 7.", "No", "no " * 3000]
+    answers = ["They are 7.", "No", "no " * 3000, " "]
     messages = np.array([{"role": "user", "content": QUESTION}], dtype=object)  # as pandas reads a list
-    infos: list[Json] = [{"prompt": QUESTION, "num_turns": 2}, {"prompt": messages}, {"prompt": QUESTION}]
-    expected = [*map(partial(pytest.approx, abs=1e-5), server.expected(QUESTION, answers[:2])), client["WORST"]]
-    columns = {"data_sources": ["any"] * 3, "solution_strs": answers, "ground_truths": [""] * 3, "extra_infos": infos}
-    assert client["compute_scores"](**columns) == expected
+    prompts = [QUESTION, messages, QUESTION, [{"role": "user", "content": QUESTION}]]
+    infos: list[Json] = [{"prompt": prompt, "num_turns": 2, "rollout_reward_scores": {}} for prompt in prompts]
+    first, second, empty = server.expected(QUESTION, [*answers[:2], ""])
+    expected = [*(pytest.approx(score, abs=1e-5) for score in (first, second)), client["WORST"]]
+    expected.append(pytest.approx(empty, abs=1e-5))
 
     def one(answer: str, info: dict[str, Any]) -> Any:
         given = {"data_source": "any", "solution_str": answer, "ground_truth": "", "extra_info": info}
@@ -474,8 +475,12 @@ def test_trl_trains_a_policy_on_the_rewards_of_the_server(
     ((prompts, completions, rewards),) = asked
     assert len(completions) == 4 and any(value is not None for value in rewards)
     for prompt, completion, value in zip(prompts, completions, rewards, strict=True):
-        is_text = "\0" not in completion and completion.strip()
-        assert value == (pytest.approx(server.expected(prompt, [completion])[0], abs=1e-5) if is_text else None)
+        is_text = "\0" not in completion
+        assert value == (pytest.approx(server.expected(prompt, [completion.strip()])[0], abs=1e-5) if is_text else None)
+    assert client["reward"]([QUESTION] * 2, [" \n", "no " * 3000]) == [
+        pytest.approx(server.expected(QUESTION, [""])[0], abs=1e-5),
+        None,
+    ]
     call = {"function": {"name": "add", "arguments": {"a": 3}}}
     turns: list[Json] = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "7"}]
     row = {"prompt": QUESTION, "answer": [*turns, {"role": "assistant", "content": "They are 7."}]}
