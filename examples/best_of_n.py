@@ -9,8 +9,8 @@ best answer to each by the reward model's scores (rejection sampling fine-tuning
 which nothing is trained on in the rounds; so two tables show what more reward is worth: reward, length in words and
 share of right answers. The first is of the best of n answers of the policy that only imitates, for several n; the
 second of all answers of the policy and of the best of all n, by round. Where the reward grows and that share does not,
-the policy is optimized beyond what the reward model knows (Gao et al. 2022, arXiv 2210.10760). The defaults take two
-minutes of a core; --imitate sets how much the policy knows, --problems and --rounds how much it is trained on.
+the policy is optimized beyond what the reward model knows (Gao et al. 2022, arXiv 2210.10760). The defaults take a few
+minutes; --imitate sets how much the policy knows, --problems and --rounds how much it is trained on.
 """
 
 import argparse
@@ -169,9 +169,9 @@ def main(argv: list[str] | None = None) -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", required=True, help="folder of the reward model, trained on the demo")
     options.add_argument("--rounds", type=int, default=2)
-    options.add_argument("--problems", type=int, default=96, help="new questions of a round")
+    options.add_argument("--problems", type=int, default=64, help="new questions of a round")
     options.add_argument("--answers", type=int, default=16, help="answers to each question, n of best-of-n")
-    options.add_argument("--imitate", type=int, default=3_200, help="answers that the policy imitates at first")
+    options.add_argument("--imitate", type=int, default=12_800, help="answers that the policy imitates at first")
     options.add_argument("--learning-rate", type=float, default=2e-3)
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args(argv)
