@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from rewardline.core.artifacts import artifact_key, make_folder
 from rewardline.core.cli import StageParser, run
-from rewardline.core.settings import Settings
+from rewardline.core.settings import JsonObject, Settings
 from rewardline.data.pairs.left_out import PairsAccount
 from rewardline.tokens import join
 from rewardline.tokens.settings import JoinTokensSettings
@@ -33,8 +33,11 @@ def main(argv: list[str] | None = None) -> int:
         shards.append({**manifest.as_json(), "seconds": None, "xxh3": dict(manifest.xxh3)})
     folders = [path.parent for path in args.shards]
     join.check_losses(folders, PairsAccount.read(args.stats), args.settings.max_reject_fraction)
-    key = artifact_key(Settings(), {"shards": shards}, Path(join.__file__), ("pyarrow",))
-    make_folder(args.output, key, partial(join.join, folders, args.output), linked=args.shards)
+    inputs: JsonObject = {"shards": shards, **({"reads_names": True} if args.settings.reads_names else {})}
+    key = artifact_key(Settings(), inputs, Path(join.__file__), ("pyarrow",))
+    make_folder(
+        args.output, key, partial(join.join, folders, args.output, args.settings.reads_names), linked=args.shards
+    )
     return 0
 
 

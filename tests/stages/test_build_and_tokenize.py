@@ -13,15 +13,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from starlette.testclient import TestClient
 
+import collect_scores
+import download
+import score_rows
 from rewardline.core.errors import UserError
-from rewardline.data.parquet import read_rows
+from rewardline.data.parquet import read_rows, read_typed_rows
 from rewardline.scoring.files import score_file
+from rewardline.scoring.results import RowScores
 from rewardline.scoring.rows import columns, parse_row
+from rewardline.scoring.server.app import Service
+from rewardline.scoring.server.limits import Limits
 from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.settings import TokenizeSettings
 from rewardline.tokens.store import Comparison, TokenDataset
 from rewardline.tokens.tokenizer import load_tokenizer
+from rewardline.workflow.resolve import resolve
+from rewardline.workflow.settings import join_settings
 
 from support.data_stages import build, prompts, tokenize, write_rows
 from support.pairs import pair_rows, write_pairs
@@ -312,3 +321,50 @@ def test_trajectories_train_and_score_as_they_are(tmp_path: Path, base_models: C
     for one, other, scores in zip(lines, again, expected, strict=True):
         assert [one["chosen_score"], one["rejected_score"]] == pytest.approx(scores, abs=1e-5)
         assert [other["chosen_score"], other["rejected_score"]] == pytest.approx(scores, abs=1e-5)
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_names_of_systems_are_prompts_in_scores_where_training_reads_them(
+    tmp_path: Path, base_models: Callable[..., Path], is_set: bool
+) -> None:
+    base, names = base_models("llama"), ("gpt-4-0613", "Claude 2", "llama-2-7b-chat")
+    named = [{**row, "system": names[k % 3]} for k, row in enumerate(rows(24))]
+    fields = {"system": "system"} if is_set else {}
+    build(tmp_path, {"d": named}, {"d": {"fields": fields}}, eval_fraction=0.2)
+    datasets: Json = {"d": {"files": ["d.jsonl"], "fields": fields}, "e": {"files": ["e.jsonl"]}}
+    entries = {"models": {"x": {"path": "x"}}, "runs": {"r": {"mixture": "m", "model": "x"}}}
+    config = resolve({"datasets": datasets, "mixtures": {"m": {"datasets": {"d": 1, "e": 1}}}, **entries})
+    settings = join_settings(config, "m")
+    assert settings.reads_names == is_set == ("reads_names" in settings.as_json())
+    found = tokenize(tmp_path, base, reads_names=settings.reads_names)
+    train(tmp_path, tmp_path / "tokens", base, max_steps=1, eval_every=0)
+    scorer = Scorer(str(tmp_path / "out"))
+    read = [parse_row(row, scorer.reads_names) for row in named]
+    assert all(bool(row.ignored) != is_set for row in read)
+    encoded = [item for item in scorer.encode(*columns(read)) if isinstance(item, Comparison)]
+    texts = [
+        {item.prefix.tobytes() + tail.tobytes() for item in every for tail in item.tails}
+        for every in ([found[n] for n in range(len(found))], encoded)
+    ]
+    assert texts[0] and texts[0] <= texts[1]
+    scores = [pytest.approx(one, abs=1e-5) for one in scorer.score_encoded(list(encoded))]
+    write_rows(tmp_path / "rows.jsonl", named)
+    assert score_file(str(tmp_path / "rows.jsonl"), str(tmp_path / "scored.jsonl"), scorer) == 0
+    lines = [json.loads(line) for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    assert [[line["chosen_score"], line["rejected_score"]] for line in lines] == scores
+    with TestClient(Service(scorer, Limits()).app()) as client:
+        replies = client.post("/score", json=named).json()
+    assert [list(reply.values()) for reply in replies] == scores
+    files = json.dumps({"files": [str(tmp_path / "rows.jsonl")]})
+    assert download.main(["--name", "c", "--settings", files, "--output", str(tmp_path / "scored")]) == 0
+    shard = json.dumps({"name": "c", "shard": 0, "shards": 1})
+    options = {"--data": tmp_path / "scored" / "manifest.json", "--model": tmp_path / "out"}
+    options |= {"--parts": tmp_path / "parts", "--output": tmp_path / "shard"}
+    assert score_rows.main(["--settings", shard, *(str(part) for one in options.items() for part in one)]) == 0
+    assert [row.scores for row in read_typed_rows(tmp_path / "shard", RowScores)] == scores
+    options = {"--data": options["--data"], "--shards": tmp_path / "shard" / "manifest.json"}
+    options["--output"] = tmp_path / "collected"
+    plain = json.dumps({"name": "c", "run": "r"})
+    assert collect_scores.main(["--settings", plain, *(str(part) for one in options.items() for part in one)]) == 0
+    best = [row["prompt"] for row in pq.read_table(tmp_path / "collected" / "best.parquet").to_pylist()]
+    assert {turns[0]["role"] for turns in best} == ({"system"} if is_set else {"user"})

@@ -120,7 +120,12 @@ def build(
 
 
 def tokenize(
-    folder: Path, base: Path, split: str = "train", max_reject_fraction: float = 0.99, **settings: Any
+    folder: Path,
+    base: Path,
+    split: str = "train",
+    max_reject_fraction: float = 0.99,
+    reads_names: bool = False,
+    **settings: Any,
 ) -> TokenDataset:
     """Tokenise the shards that `build` left, or the pairs of `pairs/m`."""
     options = TokenizeSettings.model_validate({"max_length": 64, "template": "plain", **settings})
@@ -138,7 +143,8 @@ def tokenize(
         "--output",
         folder / "tokens",
     ]
-    _program(join_tokens.main, *places, settings=JoinTokensSettings(max_reject_fraction=max_reject_fraction))
+    own = JoinTokensSettings(max_reject_fraction=max_reject_fraction, reads_names=reads_names)
+    _program(join_tokens.main, *places, settings=own)
     return TokenDataset(folder / "tokens", split)
 
 

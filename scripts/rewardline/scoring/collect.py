@@ -91,6 +91,7 @@ def collect(
     with progress(f"collect {settings.name}", total=job.rows, unit="row") as bar:
         columns = TypedColumns(read_stored_rows(data))
         manifests = [ScoredRows.read(path) for path in shards]
+        job.reads_names = manifests[0].reads_names
         names = sorted({name for manifest in manifests for name in manifest.names})
         scored = chain.from_iterable(_scores(path.parent) for path in shards)
         with pq.ParquetWriter(
@@ -133,6 +134,7 @@ class _Collection:
 
     def __init__(self, settings: CollectSettings, rows: int, out: Path) -> None:
         self.rows = rows
+        self.reads_names = False
         self._settings, self._out = settings, out
         self._without: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
@@ -161,7 +163,7 @@ class _Collection:
         """The new columns of a row; its answers are kept."""
         if scored.scores is None:
             return {"error": self._store.reject(row, scored)}
-        parsed: PromptAnswers = parse_row(record)
+        parsed: PromptAnswers = parse_row(record, self.reads_names)
         self._store.add(row, parsed, scored.scores)
         return dict(parsed.named(scored.scores))
 

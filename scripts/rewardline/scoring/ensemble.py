@@ -69,6 +69,11 @@ class EnsembleScorer:
         return self._members[0].max_length
 
     @property
+    def reads_names(self) -> bool:
+        """Whether names of systems are system prompts, as in training."""
+        return self._members[0].reads_names
+
+    @property
     def cut(self) -> int:
         """How many prompts and texts have lost their beginning so far."""
         return self._members[0].cut

@@ -82,7 +82,7 @@ class FileScoring:
         if isinstance(value, UnscorableError):
             return value
         try:
-            parsed = parse_row(value)
+            parsed = parse_row(value, self.scorer.reads_names)
         except UnscorableError as error:
             self.check(list(value), (), f"{self.label} row {number}")
             return error

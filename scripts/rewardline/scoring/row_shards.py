@@ -58,23 +58,29 @@ def score_rows(
     weights = verified_weights(model)
     patterns = ("config.json", "tokenizer*", "*.jinja", "*.model", "*.py")
     files = {path.name: file_sha256(path) for pattern in patterns for path in sorted(model.glob(pattern))}
-    tokenization = canonical(read_manifest(model / "run.json").get("tokenization"))
+    tokenization = read_manifest(model / "run.json").get("tokenization")
+    reads_names = isinstance(tokenization, dict) and bool(tokenization.get("reads_names"))
     inputs: JsonObject = {
         "weights": weights,
         "model": {**files},
-        "tokenization": tokenization,
+        "tokenization": canonical(tokenization),
         "rows": file_sha256(data),
     }
     key = artifact_key(scoring, inputs, Path(__file__), ("torch", "transformers", "tokenizers", "numpy"))
     finished = FinishedParts(parts, key)
     load = partial(_load, model, scoring, processes)
     shard = digest(canonical([key, settings.shard, settings.shards]))
-    make_folder(output, shard, partial(_score_shard, settings, data, load, finished))
+    make_folder(output, shard, partial(_score_shard, settings, data, load, finished, reads_names))
     finished.delete_others()
 
 
 def _score_shard(
-    settings: RowsSettings, data: Path, load: "Callable[[], Scorer]", finished: FinishedParts, out: Path
+    settings: RowsSettings,
+    data: Path,
+    load: "Callable[[], Scorer]",
+    finished: FinishedParts,
+    reads_names: bool,
+    out: Path,
 ) -> ScoredRows:
     rows = StoredDataset.read(data).rows
     own = share_of(-(-rows // PART_ROWS), settings.shard, settings.shards)
@@ -107,7 +113,7 @@ def _score_shard(
                 writer.add(RowScores(**row))
             bar.update(len(table))
     log.info("%d rows have scores or a reason why not", end - first)
-    return ScoredRows(rows=end - first, names=sorted(names), cut=cut, parts=writer.close())
+    return ScoredRows(rows=end - first, names=sorted(names), cut=cut, reads_names=reads_names, parts=writer.close())
 
 
 def _load(model: Path, settings: ScoringSettings, processes: int) -> "Scorer":
@@ -123,7 +129,7 @@ def _scored(scorer: "Scorer", rows: Sequence[StoredRow]) -> tuple[list[RowScores
     names: set[str] = set()
     results: list[RowScores] = []
     for chunk in chunks(rows):
-        parsed = [parse_stored(row) for row in chunk]
+        parsed = [parse_stored(row, scorer.reads_names) for row in chunk]
         good = [row for row in parsed if isinstance(row, PromptAnswers)]
         scored = iter(scorer.score(*columns(good)))
         for item in parsed:
@@ -137,12 +143,12 @@ def _scored(scorer: "Scorer", rows: Sequence[StoredRow]) -> tuple[list[RowScores
     return results, names, scorer.cut - before
 
 
-def parse_stored(row: StoredRow) -> PromptAnswers | UnscorableError:
+def parse_stored(row: StoredRow, reads_names: bool) -> PromptAnswers | UnscorableError:
     """The prompt and the answers of a stored row, or why it cannot be scored."""
     if row.record is None:
         return UnscorableError(row.error or "", "unreadable")
     try:
-        return parse_row(json.loads(row.record))
+        return parse_row(json.loads(row.record), reads_names)
     except UnscorableError as error:
         return error
 

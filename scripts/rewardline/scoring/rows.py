@@ -121,17 +121,18 @@ def with_beside(names: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
     return (*names, *(f"{name}_{kind}" for kind in kinds for name in names))
 
 
-def parse_row(row: Mapping[str, object]) -> PromptAnswers:
+def parse_row(row: Mapping[str, object], reads_names: bool = False) -> PromptAnswers:
     """The prompt and the answers of a row: {prompt, answers}, {prompt, answer}, {prompt, chosen, rejected}, {messages}.
 
     Prompts, answers and conversations are read as in a dataset, so that the same row has the same tokens. An answer may
     be a complete conversation, messages or a transcript; what all have before their last turn is then the prompt.
+    `reads_names`: whether the model was trained with names of systems as system prompts, as `fields` can say.
 
     Raises:
         UnscorableError: something is missing, or is not text.
     """
     try:
-        return _parsed(row)
+        return _parsed(row, reads_names)
     except Reject as reject:
         detail, _, remedy = reject.detail.partition(": set `fields: {")
         text = f"{detail}; name it `{remedy.partition(':')[0]}`" if remedy else detail
@@ -155,7 +156,7 @@ def check_text(text: str) -> None:
         raise UnscorableError(reject.detail, reject.reason) from None
 
 
-def _parsed(row: Mapping[str, object]) -> PromptAnswers:
+def _parsed(row: Mapping[str, object], reads_names: bool) -> PromptAnswers:
     keys, names = _answer_columns(row)
     found = [row[name] for name in keys]
     if keys == ("answers",) and isinstance(found[0], list):
@@ -173,7 +174,7 @@ def _parsed(row: Mapping[str, object]) -> PromptAnswers:
     else:
         answers = [read_answer(value, label) for value, label in zip(values, labels, strict=True)]
     system, ignored = fields.optional("system"), ""
-    if isinstance(system, str) and is_name(system.strip()):  # which training leaves out too
+    if not reads_names and isinstance(system, str) and is_name(system.strip()):  # which training leaves out too
         ignored = f"{fields.path('system')} ignored, as it is a name and no system prompt,"
     else:
         prompt = with_system_prompt(prompt or [], fields)

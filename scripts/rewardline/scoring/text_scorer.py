@@ -43,6 +43,7 @@ class RunTokenization(BaseModel):
     template: str = "auto"
     max_length: int | None = None
     end_token: str | None = None
+    reads_names: bool = False
 
 
 class Scorer:
@@ -50,6 +51,7 @@ class Scorer:
 
     Attributes:
         beside: names of what is known of a score beside it, see `AnswerScores`.
+        reads_names: whether names of systems are system prompts, as in training.
         reading: what decides which tokens are read and where, by its name in messages.
         moments: mean and standard deviation of the scores on held-out pairs; None if they are not normalized.
     """
@@ -121,10 +123,12 @@ class Scorer:
         self._compute: Compute | None = None
         self.name = model
         self.beside = tuple(attribute["name"] for attribute in self._model.attributes)
+        self.reads_names = trained is not None and trained.reads_names
         self.reading: dict[str, object] = {
             "tokenizers": text_tokenizer.backend_tokenizer.to_str(),
             "templates": (type(encoder), encoder.template, text_tokenizer.chat_template, encoder.end_id),
             "lengths (max_length)": encoder.max_length,
+            "readings of `system` (fields)": self.reads_names,
             "heads (score)": (self._model.score_positions.score, self.beside),
         }
         entry = None if raw else score_config(loaded).get("normalization")

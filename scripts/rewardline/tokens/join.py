@@ -37,8 +37,10 @@ def check_losses(folders: Sequence[Path], stats: PairsAccount, limit: float) -> 
         left_out.check(stats.name, dataset, losses, limit, own, remedy)
 
 
-def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
+def join(folders: Sequence[Path], target: Path, reads_names: bool, out: Path) -> TokenManifest:
     """Join the shards in `folders` to a folder at `out`, which becomes `target`; returns its manifest.
+
+    `reads_names`: see there.
 
     Raises:
         UserError: no pair of a split is left, or a file is damaged.
@@ -62,6 +64,7 @@ def join(folders: Sequence[Path], target: Path, out: Path) -> TokenManifest:
             "changed": dict(sorted(changed.items())),
             "dropped": dict(sorted(dropped.items())),
             "reject_examples": join_examples(case for shard in shards for case in shard.reject_examples),
+            "reads_names": reads_names,
             "seconds": None,
         }
     )

@@ -112,6 +112,8 @@ class JoinTokensSettings(Settings):
     """Settings of joining the tokens of a mixture."""
 
     max_reject_fraction: Number
+    reads_names: bool = Field(False, exclude_if=lambda reads_names: not reads_names)
+    """Whether a dataset's `fields` name its system prompts, so that names of systems are such too."""
 
 
 class NewTokenizerSettings(Settings):

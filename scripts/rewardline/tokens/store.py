@@ -60,6 +60,7 @@ class TokenManifest(Manifest):
     `chat_template`: what the trained model carries, with which plain transformers give messages the same tokens; None
     if no template can. `changed`: by part, answer or prompt, the pairs of which the chat template leaves out or changes
     some text, such as reasoning.
+    `reads_names`: whether names of systems in a column are system prompts, as the `fields` of a dataset say.
     `vocabulary`: number of tokens of the tokenizer; `truncated_pairs`, `truncated_tokens`: pairs whose prompt was cut,
     and the tokens that it lost; `dropped`: pairs that could not be tokenized, by reason, with some of them as examples.
     """
@@ -72,6 +73,7 @@ class TokenManifest(Manifest):
     pad_id: int
     pad_token: str
     num_padding_at_beginning: int
+    reads_names: bool = Field(False, exclude_if=lambda reads_names: not reads_names)
     vocabulary: int
     splits: dict[str, SplitEntry]
     truncated_pairs: int

@@ -101,6 +101,10 @@ def check_members(models: Sequence[Path], facts: Sequence[RunFacts]) -> None:
                 "tokenizers or templates",
                 one.tokenization.get("chat_template") == facts[0].tokenization.get("chat_template"),
             ),
+            (
+                "readings of `system` (fields)",
+                one.tokenization.get("reads_names") == facts[0].tokenization.get("reads_names"),
+            ),
             ("heads (training.score)", one.training.score == facts[0].training.score),
             ("attributes (training.objective)", _attributes(model) == _attributes(models[0])),
             ("normalizations (training.normalize)", one.training.normalize == facts[0].training.normalize),

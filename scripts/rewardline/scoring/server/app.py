@@ -188,7 +188,8 @@ class Service:
     def _parse(self, protocol: Protocol, body: JsonValue) -> ParsedRequest:
         self._check_answers(len(body) if isinstance(body, list) else 0)  # rows that cannot be scored count too
         try:
-            parsed = protocol(body, self._scorer.name)
+            reading = {"reads_names": self._scorer.reads_names} if protocol is rows else {}
+            parsed = protocol(body, self._scorer.name, **reading)
         except (RequestError, UnscorableError) as error:
             raise HTTPException(422, str(error)) from error
         self._check_answers(count_answers(parsed.items))

@@ -33,11 +33,11 @@ Protocol = Callable[[JsonValue, str], ParsedRequest]
 """From a request's JSON and the model's name; raises `RequestError` or `UnscorableError`."""
 
 
-def rows(body: JsonValue, model: str) -> ParsedRequest:
+def rows(body: JsonValue, model: str, reads_names: bool = False) -> ParsedRequest:
     """A row as for `score.py`, or a list of rows; or vLLM's score, by its keys.
 
     The reply has the scores by the names that `score.py` gives them. In a list, a row that cannot be scored gets an
-    `error`.
+    `error`. `reads_names`: see `parse_row`.
     """
     if isinstance(body, dict) and any(first in body and second in body for first, second in SIDES):
         return _vllm_score(body, model)
@@ -50,7 +50,7 @@ def rows(body: JsonValue, model: str) -> ParsedRequest:
         if not isinstance(row, dict):
             raise RequestError("must be a row, {prompt, answers}, or a list of rows")
         try:
-            parsed.append(parse_row(row))
+            parsed.append(parse_row(row, reads_names))
         except UnscorableError as error:
             parsed.append(error.with_traceback(None))
 

@@ -78,7 +78,9 @@ def choose(
     job = _Choice(settings, StoredDataset.read(data).rows, out)
     each = len(shards) // len(settings.runs)
     members = [shards[start : start + each] for start in range(0, len(shards), each)]
-    cut = max(sum(ScoredRows.read(path).cut for path in own) for own in members)
+    manifests = [[ScoredRows.read(path) for path in own] for own in members]
+    job.reads_names = manifests[0][0].reads_names
+    cut = max(sum(one.cut for one in own) for own in manifests)
     scores = [chain.from_iterable(read_typed_rows(path.parent, RowScores) for path in own) for own in members]
     with progress(f"read {settings.name}", total=job.rows, unit="row") as bar:
         for row, *of_row in zip(read_stored_rows(data), *scores, strict=True):
@@ -92,6 +94,7 @@ class _Choice:
 
     def __init__(self, settings: ChooseSettings, rows: int, out: Path) -> None:
         self.rows = rows
+        self.reads_names = False
         self._settings, self._out = settings, out
         self._without, self._left_out = Counter[str](), Counter[str]()
         self._store = AnswerStore(settings.name, MemberAnswer, rows, out)
@@ -102,7 +105,7 @@ class _Choice:
             self._store.reject(row, lost)
             return
         by_answer = zip(*(one.scores or () for one in scores), strict=True)
-        self._store.add(row, parse_row(record_of(row)), map(list, by_answer))
+        self._store.add(row, parse_row(record_of(row), self.reads_names), map(list, by_answer))
 
     def finish(self, scales: Floats, benchmarks: Sequence[Path], pairs: Sequence[Path], cut: int) -> PairsToLabel:
         """Write the chosen pairs; the manifest."""
