@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -141,6 +142,39 @@ def test_killed_at_random_moments_the_same_command_gives_the_same_results(
     assert found.keys() == expected.keys()
     different = [name for name in found if found[name] != expected[name]]
     assert not different, f"{different}\n{training(project)}\n{training(undisturbed[0])}"
+
+
+def test_scoring_that_is_killed_goes_on_after_its_last_part(tmp_path: Path, undisturbed: tuple[Project, float]) -> None:
+    shutil.copytree(undisturbed[0].folder, tmp_path / "project", symlinks=True)
+    project = Project.at(tmp_path / "project")
+    results = project.folder / "results"
+    texts = [" ".join(str(n) for n in range(k % 40)) for k in range(12 * 256)]
+    rows = [{"prompt": f"What is {k}?", "answers": [text, f"It is {k}.", "No."]} for k, text in enumerate(texts)]
+    (project.folder / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scoring = {"c": {"files": ["c.jsonl"], "run": "small", "shards": 2, "pairs": {}}}
+    overlay = project.overlay({**small(), "scoring": scoring})
+    target = "results/scores/c/manifest.json"
+    arguments = ["--cores", "2", target, "--configfile", str(overlay)]
+
+    def scores() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (results / "scores/c").iterdir() if path.is_file()}
+
+    project.run(*arguments)
+    expected = scores()
+    for folder in ("scores", "shards/scored"):
+        shutil.rmtree(results / folder)
+    process = project.start(*arguments)
+    deadline = time.monotonic() + 60
+    while len(parts := [*results.glob("shards/scored/c/parts/*/*.scores")]) < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in results.glob("shards/scored/c/parts/*/*.scores")}
+    assert len(parts) <= len(kept) < 12 and not (results / "scores/c").exists()
+    project.run(*arguments)
+    assert scores() == expected
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}, "no finished part is computed again"
 
 
 def test_second_instance_is_refused(tmp_path: Path) -> None:
