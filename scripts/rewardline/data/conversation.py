@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeGuard
 
+from rewardline.data.blocks import TEXTS, chat_messages
 from rewardline.data.schema import Message
 from rewardline.data.sources.rows import INVALID_TEXT
 from rewardline.data.templated import messages_of, without_end
@@ -90,8 +91,12 @@ def read_message(value: object, what: str) -> Message:
     """A message in OpenAI's form (role, content) or ShareGPT's (from, value). Content may be a list of text parts.
 
     As text, reasoning comes before the content, in `<think>`, and calls of tools follow it, each in `<tool_call>` as
-    Hermes and Qwen write them.
+    Hermes and Qwen write them. Blocks of other APIs, see `blocks`, may be calls and reasoning too.
     """
+    messages = chat_messages(value)
+    if len(messages) > 1:
+        raise Reject("not_messages", f"{what} holds {len(messages)} turns: write each as a message")
+    value = messages[0]
     if not isinstance(value, dict):
         raise Reject("not_messages", f"{what} is {describe_type(value)}, not a message with a role")
     name = value.get("role") if value.get("role") is not None else value.get("from")
@@ -152,8 +157,9 @@ def from_json(value: object) -> object:
 def _read_part(value: object, what: str) -> str:
     if isinstance(value, str):
         return value
-    if not isinstance(value, dict) or value.get("type", "text") != "text":
-        raise Reject("not_text", f"{what} is not of type text")
+    if not isinstance(value, dict) or (kind := value.get("type", "text")) not in TEXTS:
+        found = f"of type {kind!r:.50}" if isinstance(value, dict) else describe_type(value)
+        raise Reject("not_text", f"{what} is {found}, not of type text; only text can be read")
     text = value.get("text") if value.get("text") is not None else value.get("value")
     if not isinstance(text, str):
         raise Reject("not_text", f"{what} is {describe_type(text)}, not text")
@@ -162,7 +168,11 @@ def _read_part(value: object, what: str) -> str:
 
 def read_messages(values: Sequence[object], what: str) -> list[Message]:
     """A list of messages; empty system messages are left out."""
-    turns = [read_message(value, f"message {n} of {what}") for n, value in enumerate(values, 1)]
+    turns = [
+        read_message(message, f"message {n} of {what}")
+        for n, value in enumerate(values, 1)
+        for message in chat_messages(value)
+    ]
     return [turn for turn in turns if turn["content"] or turn["role"] not in INSTRUCTING]
 
 

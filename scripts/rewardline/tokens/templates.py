@@ -16,6 +16,7 @@ from jinja2 import Environment, TemplateSyntaxError
 from transformers import PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError, first_line
+from rewardline.data.blocks import TEXTS
 from rewardline.data.conversation import INDENTATIONS, REASONING, ROLES, TOOL_KEYS
 from rewardline.data.schema import Message
 from rewardline.data.turns import INSTRUCTING, NO_INPUTS, SPEAKERS, TemplateInputs, turns_of
@@ -162,7 +163,11 @@ _READ_MESSAGES = """ #}
 {%- endif %}
 {%- set read.text = read.content if read.content is string else '' %}
 {%- for part in ([] if read.content is string else read.content) %}
-{%- if part is not string and (part['type'] or 'text') != 'text' %}{{ raise_exception('not of type text') }}{% endif %}
+{%- if part is not string and ((part['type'] or 'text') not in TEXTS or part['thought']) %}
+{{- raise_exception('not of type text') }}
+{%- elif part is not string and part['text'] is not string and part['value'] is not string %}
+{{- raise_exception('a part without text') }}
+{%- endif %}
 {%- set read.text = read.text ~ (part if part is string else part['text'] or part['value'] or '') %}
 {%- endfor %}
 {%- set read.text = trimmed(read.text) %}
@@ -224,6 +229,7 @@ def _reading(abilities: Abilities, text_only: bool = False) -> str:
         "INSTRUCTING": INSTRUCTING,
         "REASONING": REASONING,
         "TOOL_KEYS": TOOL_KEYS,
+        "TEXTS": TEXTS,
         "ROLES": {name: abilities.roles[role] for name, role in ROLES.items()},
     }
     return re.sub("|".join(rf"\b{name}\b" for name in values), lambda name: repr(values[name[0]]), _READ_MESSAGES)

@@ -57,7 +57,8 @@ def test_a_conversation_has_the_same_tokens_at_every_door(doors: Callable[..., D
     messages = [{"role": system[0], "content": system[1]}] if system else []
     for one, two in history:
         messages += [{"role": "user", "content": one}, {"role": "assistant", "content": two}]
-    content = [{"type": "text", "text": question[:2]}, {"type": "text", "text": question[2:]}] if in_parts else question
+    parts = [{"type": "text", "text": question[:2]}, {"type": "input_text", "text": question[2:]}]
+    content = parts if in_parts else question
     messages += [{"role": role, "content": content}, {"role": "assistant", "content": answer}]
     doors(name).check(messages)
 
@@ -78,6 +79,15 @@ def test_tool_calls_are_text_at_every_door(doors: Callable[..., Doors], name: st
     for text in ("[]", ["{}"]):
         with pytest.raises(Exception, match="tool_calls that are text"):
             doors(name).plain.apply_chat_template([{"role": "assistant", "content": "", "tool_calls": text}])
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{"type": "tool_use", "text": "A"}, {"functionCall": {}}, {"text": "A", "thought": True}, {"type": "image"}],
+)
+def test_blocks_that_transformers_do_not_read_are_refused(doors: Callable[..., Doors], block: Json) -> None:
+    with pytest.raises(Exception, match="text"):
+        doors("plain").plain.apply_chat_template([{"role": "assistant", "content": [block]}])
 
 
 @pytest.mark.parametrize("name", ["plain", "qwen2_5"])

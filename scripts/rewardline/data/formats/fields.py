@@ -157,6 +157,9 @@ class Fields:
         """The fields of a row; rejects what is not an object."""
         if not isinstance(record, dict):
             raise Reject("not_object", "the row is not an object with named fields")
+        held = record.get("input")
+        if isinstance(held, dict) and "messages" in held and "tools" in held and "tools" not in record:
+            record = {**record, "tools": held["tools"]}  # OpenAI's preference format
         return RowFields(record, self)
 
 

@@ -13,7 +13,8 @@ from rewardline.data.sources.rows import Record, Row, as_row, unreadable
 _BATCH_ROWS = 500  # in memory as Python objects
 _TEMPLATE_INPUTS = ("tools", "chat_template_kwargs")
 _SHORT = re.compile(r"\bfloat\b")
-_FILLED = re.compile(r"\b(tools|tool_calls|chat_template_kwargs): (large_)?(list|struct)")
+_CALLS = ("tools", "tool_calls", "functionCall", "function_call", "functionResponse", "function_response")
+_FILLED = re.compile(rf"\b({'|'.join(_CALLS)}|chat_template_kwargs|input): (large_)?(list|struct)")
 
 
 def read_parquet(path: Path, label: str) -> Iterator[Row]:
@@ -85,6 +86,7 @@ def _without_filling(value: Record) -> Record:
 
 def _filled(value: object, is_input: bool) -> object:
     if isinstance(value, dict):
-        items = {key: _filled(item, is_input or key == "tool_calls") for key, item in value.items()}
+        calls = (*_CALLS, "input") if value.get("type") == "tool_use" else _CALLS
+        items = {key: _filled(item, is_input or key in calls) for key, item in value.items()}
         return {key: item for key, item in items.items() if item is not None or not is_input}
     return [_filled(item, is_input) for item in value] if isinstance(value, list) else value

@@ -3,14 +3,16 @@
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from rewardline.data.formats.grouped import Grouping
 from rewardline.data.formats.registry import converter, grouping
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import Message
+from rewardline.data.sources.parquet_files import values_of
 from rewardline.data.turns import Trajectory, pack, turns_of, unpack
-from rewardline.scoring.rows import parse_row
+from rewardline.scoring.rows import UnscorableError, parse_row
 
 from support.formats import detect, one, reason
 from support.shapes import Row, assistant, user
@@ -140,3 +142,110 @@ def test_an_answer_that_begins_with_the_users_turn_says_what_is_wrong() -> None:
     assert reason("ranked", row) == "several_turns"
     row["answers"] = [[assistant("A"), user("R"), assistant("C")], [assistant("B")]]
     assert one("ranked", row).chosen == "A\n\nHuman: R\n\nAssistant: C"
+
+
+def anthropic(calls: list[Row], results: list[Row]) -> list[Row]:
+    """A call with reasoning, its result, and an answer, in blocks of Anthropic's API."""
+    return [
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "Add.", "signature": "x"}, *calls]},
+        {"role": "user", "content": [*results, {"type": "text", "text": "And now?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "It is 3."}]},
+    ]
+
+
+def gemini(call: Row, result: Row) -> list[Row]:
+    """The same as Google's API has it."""
+    return [
+        {"role": "model", "parts": [{"text": "Add.", "thought": True}, {"text": "Wait."}, {"functionCall": call}]},
+        {"role": "function", "parts": [{"functionResponse": result}]},
+        {"role": "user", "parts": [{"text": "And now?"}]},
+        {"role": "model", "parts": [{"text": "It is 3."}]},
+    ]
+
+
+SAID: Row = {"role": "assistant", "content": "Wait.", "reasoning_content": "Add."}
+USE: Row = {"type": "tool_use", "id": "c1", "name": "add", "input": {"b": 2, "a": 1}}
+BLOCKS: list[tuple[list[Row], Row, Row]] = [
+    (
+        anthropic(
+            [{"type": "text", "text": "Wait."}, USE], [{"type": "tool_result", "tool_use_id": "c1", "content": got}]
+        ),
+        {"id": "c1"},
+        {"tool_call_id": "c1", "content": "3"},
+    )
+    for got in ("3", [{"type": "text", "text": "3"}])
+]
+BLOCKS.append(
+    (
+        gemini({"name": "add", "args": {"b": 2, "a": 1}}, {"name": "add", "response": {"sum": 3}}),
+        {},
+        {"name": "add", "content": '{"sum": 3}'},
+    )
+)
+
+
+@pytest.mark.parametrize(("spelled", "call", "result"), BLOCKS)
+def test_blocks_of_other_apis_are_calls_results_and_reasoning(spelled: list[Row], call: Row, result: Row) -> None:
+    function = {"name": "add", "arguments": {"b": 2, "a": 1}}
+    turns: list[Row] = [
+        {**SAID, "tool_calls": [{**call, "type": "function", "function": function}]},
+        {"role": "tool", **result},
+        user("And now?"),
+        assistant("It is 3."),
+    ]
+    other = [assistant("It is 4.")]
+    for prompt in ([user("Q")], [{"role": "user", "content": [{"type": "input_text", "text": "Q"}]}]):
+        for row, same in (
+            ({"prompt": prompt, "chosen": spelled, "rejected": other}, {"chosen": turns, "rejected": other}),
+            ({"chosen": [*prompt, *other], "rejected": [*prompt, *spelled]}, {"chosen": other, "rejected": turns}),
+        ):
+            expected = one("messages", {"prompt": [user("Q")], **same})
+            found = one("messages", row)
+            assert found == expected
+            assert [turns_of(side) for side in (found.chosen, found.rejected)] == [
+                turns_of(side) for side in (expected.chosen, expected.rejected)
+            ]
+            read = parse_row(row)
+            assert (read.prompt, read.answers) == (list(found.prompt), [found.chosen, found.rejected])
+
+
+def test_arguments_in_parquet_are_those_of_the_call_alone() -> None:
+    """A column of calls has the arguments of all of them."""
+    other = {**USE, "input": {"c": 1}}
+    for key, calls in (
+        ("content", (USE, other)),
+        (
+            "parts",
+            (
+                {"functionCall": {"name": "add", "args": USE["input"]}},
+                {"functionCall": {"name": "add", "args": {"c": 1}}},
+            ),
+        ),
+    ):
+        rows = [
+            {"prompt": "Q", "answer": [{"role": "assistant", key: [{"type": "text", "text": "A"}, call]}]}
+            for call in calls
+        ]
+        (batch,) = pa.Table.from_pylist(rows).to_batches()
+        (first, _) = values_of(batch)
+        assert isinstance(first, dict)
+        assert parse_row(first).answers == [f"A\n{CALL_TEXT}"]
+
+
+@pytest.mark.parametrize(
+    "block", [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "image"}, {"type": "input_audio"}, {"type": 3}]
+)
+def test_content_that_is_no_text_is_refused_by_its_type(block: Row) -> None:
+    row = {"prompt": [{"role": "user", "content": [block, {"type": "text", "text": "Q"}]}], "answer": "A"}
+    with pytest.raises(UnscorableError, match=f"part 1 of message 1 of the prompt is of type {block['type']!r}"):
+        parse_row(row)
+    assert reason("pairs", {**row, "chosen": "A", "rejected": "B"}) == "not_text"
+    result = {"type": "tool_result", "tool_use_id": "c1", "content": [block]}
+    with pytest.raises(UnscorableError, match="is of type"):
+        parse_row({"prompt": [user("Q")], "answer": [assistant("A"), {"role": "user", "content": [result]}]})
+
+
+def test_tools_beside_the_messages_of_openais_preferences_are_read() -> None:
+    row: Row = {"input": {"messages": [user("Q")], "tools": TOOLS, "parallel_tool_calls": True}}
+    row |= {"preferred_output": [CALLS], "non_preferred_output": [assistant("B")]}
+    assert one("messages", row).inputs.tools == TOOLS == parse_row(row).inputs.tools
