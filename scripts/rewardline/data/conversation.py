@@ -288,8 +288,9 @@ def read_answer(value: object, what: str) -> str:
             if turn["role"] != "assistant":
                 raise Reject("bad_role", f"{what} is a {turn['role']} message")
             return answer_of([turn])
-        if isinstance(value.get("completion"), dict):
-            return read_answer(value["completion"], what)  # Gemini's candidates
+        for key in ("completion", "message", "content"):  # OpenAI's choices, Gemini's candidates
+            if isinstance(value.get(key), dict):
+                return read_answer(value[key], what)
         value = only_text(value, ANSWER_KEYS, what)
     text = trim(without_end(read_text(value, what)))
     if _MESSAGES_AS_TEXT.match(text):

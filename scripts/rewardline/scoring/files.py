@@ -24,6 +24,7 @@ from rewardline.data.sources.readers import damage_explained, reader
 from rewardline.data.sources.rows import Row
 from rewardline.scoring.rows import (
     COLUMNS,
+    MEDIA,
     ROWS_AT_ONCE,
     PromptAnswers,
     UnscorableError,
@@ -184,6 +185,8 @@ def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
             schema = schema.append(pa.field(job.prefix + name, kind))
         fields = [schema.field(job.prefix + name) for name in (*names, "error")]
         read = [name for name in COLUMNS if name in schema.names]
+        for name in set(MEDIA) & set(schema.names):
+            log.warning("%s: %s ignored, as only text is read", job.label, name)
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 values = [

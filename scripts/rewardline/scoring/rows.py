@@ -24,12 +24,14 @@ from rewardline.tokens.templates import Prompt
 
 SIDES: Final = ("chosen", "rejected")
 SINGLE: Final = ("answer", *SYNONYMS["answer"])
-CONVERSATIONS: Final = SYNONYMS["conversation"]
+SEVERAL: Final = SYNONYMS["answers"]
+CONVERSATIONS: Final = (*SYNONYMS["conversation"], "trajectory")
+MEDIA: Final = tuple(f"{name}{end}" for name in ("image", "video", "audio") for end in ("", "s"))
 _PROMPTS: Final = (*SYNONYMS["prompt"], *SYNONYMS["system"])
 _SIDES: Final = (*SYNONYMS["chosen"], *SYNONYMS["rejected"])
 INPUTS: Final = ("tools", "chat_template_kwargs")
 """The columns that a chat template gets besides messages."""
-COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, "answers", *SINGLE, *_SIDES, *CONVERSATIONS, *INPUTS)))
+COLUMNS: Final = tuple(dict.fromkeys((*_PROMPTS, *SEVERAL, *SINGLE, *_SIDES, *CONVERSATIONS, *INPUTS)))
 """The columns of a row that are read."""
 ROWS_AT_ONCE: Final = 512
 _CHARACTERS_AT_ONCE: Final = 8 << 20
@@ -64,7 +66,7 @@ class AnswerScores(list[float]):
 class PromptAnswers(NamedTuple):
     """A prompt, its answers, and the names of their scores: one for all of a list, else one each.
 
-    `inputs`: the tools and variables of its row for the chat template; `ignored`: which of these are none, and why.
+    `inputs`: the tools and variables of its row for the chat template; `ignored`: what of the row is not read, and why.
     """
 
     prompt: Prompt
@@ -106,7 +108,7 @@ def columns(rows: Sequence[PromptAnswers]) -> tuple[list[Prompt], list[list[str]
 def score_names(columns: Sequence[str]) -> tuple[str, ...]:
     """The names of all scores that rows with these columns can get."""
     names = []
-    if "answers" in columns:
+    if any(name in columns for name in SEVERAL):
         names.append("scores")
     if "answer" in columns or any(name in columns for name in CONVERSATIONS):
         names.append("score")
@@ -159,7 +161,7 @@ def check_text(text: str) -> None:
 def _parsed(row: Mapping[str, object], reads_names: bool) -> PromptAnswers:
     keys, names = _answer_columns(row)
     found = [row[name] for name in keys]
-    if keys == ("answers",) and isinstance(found[0], list):
+    if names == ("scores",) and isinstance(found[0], list):
         found = found[0]
     values = [unwrap_messages(value) for value in found]
     labels = keys if len(keys) == len(values) else [f"answer {n}" for n in range(1, len(values) + 1)]
@@ -181,7 +183,8 @@ def _parsed(row: Mapping[str, object], reads_names: bool) -> PromptAnswers:
     if not prompt or not any(turn["content"] for turn in prompt):
         raise Reject("empty_prompt", "has no `prompt`, or an empty one; it must be a text or a list of messages")
     inputs, unread = read_inputs(fields)
-    return PromptAnswers(prompt, answers, names, inputs, ignored or unread)
+    media = next((f"{name} ignored, as only text is read," for name in MEDIA if row.get(name)), "")
+    return PromptAnswers(prompt, answers, names, inputs, ignored or unread or media)
 
 
 def _with_one_prompt(row: Mapping[str, object]) -> dict[str, object]:
@@ -213,7 +216,13 @@ def _answer_columns(row: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[s
         return ("answers",), ("scores",)
     if "answer" not in given and (sides := _side_columns({name: row[name] for name in row if name in given})):
         return sides, ("chosen_score", "rejected_score")
-    for name in ("answer", *CONVERSATIONS, *SINGLE):
+    lists = [name for name in SEVERAL if isinstance(row.get(name), list) and row[name]]
+    singles = [name for name in SINGLE if name in given]
+    for name in ("answer", *CONVERSATIONS, *singles, *lists):
+        if name in CONVERSATIONS and (lists or singles) and not ends_with_answer(row.get(name)):
+            continue  # it is the prompt
+        if name in lists:
+            return (name,), ("scores",)
         if name in given:
             if name in CONVERSATIONS and not is_conversation(row[name]):
                 detail = f"its `{name}` must be a list of a prompt's messages and the assistant's answer"

@@ -10,6 +10,7 @@ from rewardline.data.conversation import Reject, trim
 from rewardline.data.formats.detect import choose
 from rewardline.data.formats.registry import converter
 from rewardline.data.formats.settings import FormatSettings
+from rewardline.data.turns import turns_of
 from rewardline.scoring.rows import UnscorableError, parse_row, read_full_text, score_names
 from rewardline.tokens.templates import PLAIN
 
@@ -143,13 +144,21 @@ def test_a_name_of_a_system_is_left_out_as_in_training(name: str) -> None:
 
 
 def test_prompts_and_answers_may_have_the_names_that_datasets_give_them() -> None:
-    expected = [{"role": "user", "content": "Why?"}], ["So."]
+    turns: list[Json] = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    expected = turns[:1], ["So."]
     for row in (
         {"question": "Why?", "response": " So. "},
         {"instruction": "Why?", "input": "", "output": "So."},
         {"query": "Why?", "answers": ["So.\n"]},
         {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]},
         {"answer": "Human: Why?\n\nAssistant: So."},
+        {"prompt": "Why?", "responses": ["So."]},
+        {"messages": turns[:1], "completions": [turns[1:]]},
+        {"messages": turns[:1], "response": {"role": "assistant", "content": "So."}},
+        {"messages": turns[:1], "choices": [{"index": 0, "message": turns[1]}]},
+        {"contents": turns[:1], "candidates": [{"content": {"role": "model", "parts": [{"text": "So."}]}}]},
+        {"question": "Why?", "choices": ["Never.", "Always."], "response": "So."},
+        {"trajectory": turns},
     ):
         assert parse_row(row)[:2] == expected
         assert score_names(list(row))
@@ -159,6 +168,21 @@ def test_prompts_and_answers_may_have_the_names_that_datasets_give_them() -> Non
     assert read.answers == ["Human: Why?\n\nAssistant: So."], "an answer to a prompt is no conversation of its own"
     with pytest.raises(UnscorableError, match="do not begin with the same prompt"):
         parse_row({"answers": [f"Human: {one}\n\nAssistant: So." for one in ("Why?", "Why?", "How?")]})
+
+
+def test_a_conversation_is_scored_at_its_end_unless_the_row_has_an_answer_to_it() -> None:
+    turns: list[Json] = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    assert parse_row({"messages": turns, "output": "No."}).answers == ["So."]
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    asked = [turns[0], call, {"role": "function", "content": "7"}]
+    assert len(parse_row({"messages": asked, "responses": ["So.", "No."]}).prompt) == 3
+    assert "tool" in [turn["role"] for turn in turns_of(parse_row({"messages": asked}).answers[0])]
+
+
+def test_images_beside_the_text_are_ignored_and_named() -> None:
+    row = {"prompt": "What is it?", "answer": "A cat."}
+    assert parse_row({**row, "images": ["cat.png"]}).ignored.startswith("images ignored")
+    assert not parse_row({**row, "images": []}).ignored
 
 
 @pytest.mark.parametrize(
