@@ -1,22 +1,72 @@
-"""Messages whose content is in blocks of other kinds than text, as Anthropic's and Google's APIs write them.
+"""Messages in blocks of other kinds than text, as Anthropic's and Google's APIs write them, and items of OpenAI's
+responses.
 
-They become messages in OpenAI's form: calls of tools beside the content, and each result of a tool as a turn.
-Sources: https://docs.anthropic.com/en/api/messages, https://ai.google.dev/api/caching#Content
+They become messages of OpenAI's chats: calls of tools beside the content, and each result of a tool as a turn.
+Sources: https://docs.anthropic.com/en/api/messages, https://ai.google.dev/api/caching#Content,
+https://platform.openai.com/docs/api-reference/responses/object
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 TEXTS: Final = ("text", "input_text", "output_text")
 """Types of blocks with text; `input_text` and `output_text` are those of OpenAI's responses."""
+ITEM_ROLES: Final = {"reasoning": "assistant", "function_call": "assistant", "function_call_output": "tool"}
+"""The role of each item of a response that has none of its own, by its type."""
+_ORDER: Final = ("reasoning_content", "content", "tool_calls")
 _TYPES: Final = ("tool_use", "tool_result", "thinking")
 _KEYS: Final = ("functionCall", "function_call", "functionResponse", "function_response", "thought")
 Block = Mapping[str, object]
 
 
+def chat_form(values: Sequence[object]) -> list[tuple[int, object]]:
+    """Messages in OpenAI's form, each with the number of its own among `values`, from 1.
+
+    Reasoning, text and calls that are items of their own are one turn of the assistant.
+    """
+    found: list[tuple[int, object]] = []
+    joins = False
+    for n, value in enumerate(values, 1):
+        is_item = item_role(value) is not None
+        for message in chat_messages(value):
+            turn = _joined(found[-1][1], message) if found and (is_item or joins) else None
+            if turn is not None:
+                found.pop()
+            found.append((n, message if turn is None else turn))
+        joins = is_item
+    return found
+
+
+def item_role(value: object) -> str | None:
+    """The role of an item of a response without one of its own; None for what is none."""
+    if not isinstance(value, dict) or value.get("role") is not None or value.get("from") is not None:
+        return None
+    return ITEM_ROLES.get(str(value.get("type")))
+
+
+def _joined(last: object, message: object) -> object:
+    """Both as one turn of the assistant: reasoning, then text, then calls; None if they are not one."""
+    if not isinstance(last, dict) or not isinstance(message, dict):
+        return None
+    if last.get("role") != "assistant" or message.get("role") != "assistant":
+        return None
+    before, after = ([k for k, key in enumerate(_ORDER) if turn.get(key)] for turn in (last, message))
+    end, start = max(before, default=0), min(after, default=0)
+    if end > start or end == start == _ORDER.index("content"):
+        return None
+    turn = {**last, **message}
+    if end == start and before and after:
+        key = _ORDER[end]
+        between = "\n\n" if isinstance(last[key], str) else []
+        turn[key] = last[key] + between + message[key]
+    return turn
+
+
 def chat_messages(value: object) -> list[object]:
     """A message as one or several in OpenAI's form; what has no such blocks stays as it is."""
+    if isinstance(value, dict) and item_role(value):
+        return _of_item(value)
     key = next(
         (key for key in ("content", "parts") if isinstance(value, dict) and isinstance(value.get(key), list)), ""
     )
@@ -51,6 +101,23 @@ def chat_messages(value: object) -> list[object]:
             texts.append(block)
     close()
     return messages
+
+
+def _of_item(item: Block) -> list[object]:
+    """The message of an item of a response; none for reasoning that is not told."""
+    if item["type"] == "function_call_output":
+        return [{"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}]
+    if item["type"] == "function_call":
+        function = {"name": item.get("name"), "arguments": item.get("arguments")}
+        call = {"id": item.get("call_id"), "type": "function", "function": function}
+        return [{"role": "assistant", "tool_calls": [call]}]
+    parts = [part for key in ("summary", "content") for part in _list(item.get(key)) if isinstance(part, dict)]
+    text = "\n\n".join(str(part["text"]) for part in parts if part.get("text"))
+    return [{"role": "assistant", "reasoning_content": text}] if text else []
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _is_other(block: object) -> bool:

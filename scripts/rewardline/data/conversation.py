@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final, TypeGuard
 
-from rewardline.data.blocks import TEXTS, chat_messages
+from rewardline.data.blocks import TEXTS, chat_form, chat_messages, item_role
 from rewardline.data.schema import Message
 from rewardline.data.sources.rows import INVALID_TEXT
 from rewardline.data.templated import messages_of, without_end
@@ -17,7 +17,16 @@ _ROLE_NAMES: Final = {
     "system": ("system",),
     "developer": ("developer",),
     "user": ("user", "human", "prompter"),
-    "tool": ("tool", "function", "observation", "ipython", "tool_response", "tool_result", "function_response"),
+    "tool": (
+        "tool",
+        "function",
+        "observation",
+        "ipython",
+        "environment",
+        "tool_response",
+        "tool_result",
+        "function_response",
+    ),
     "assistant": ("assistant", "gpt", "chatgpt", "bot", "model", "ai", "function_call", "tool_call"),
 }
 ROLES: Final = {name: role for role, names in _ROLE_NAMES.items() for name in names}
@@ -94,7 +103,7 @@ def read_message(value: object, what: str) -> Message:
     Hermes and Qwen write them. Blocks of other APIs, see `blocks`, may be calls and reasoning too.
     """
     messages = chat_messages(value)
-    if len(messages) > 1:
+    if len(messages) != 1:
         raise Reject("not_messages", f"{what} holds {len(messages)} turns: write each as a message")
     value = messages[0]
     if not isinstance(value, dict):
@@ -168,11 +177,7 @@ def _read_part(value: object, what: str) -> str:
 
 def read_messages(values: Sequence[object], what: str) -> list[Message]:
     """A list of messages; empty system messages are left out."""
-    turns = [
-        read_message(message, f"message {n} of {what}")
-        for n, value in enumerate(values, 1)
-        for message in chat_messages(value)
-    ]
+    turns = [read_message(message, f"message {n} of {what}") for n, message in chat_form(values)]
     return [turn for turn in turns if turn["content"] or turn["role"] not in INSTRUCTING]
 
 
@@ -283,7 +288,7 @@ def read_answer(value: object, what: str) -> str:
         if not isinstance(value, dict):
             raise Reject("not_messages", f"{what} is a list of {describe_type(value)}, not of a message")
     if isinstance(value, dict):
-        if value.get("role") is not None or value.get("from") is not None:
+        if value.get("role") is not None or value.get("from") is not None or item_role(value):
             turn = read_message(value, what)
             if turn["role"] != "assistant":
                 raise Reject("bad_role", f"{what} is a {turn['role']} message")
@@ -318,7 +323,7 @@ def ends_with_answer(value: object) -> TypeGuard[list[object]]:
 
 def role_of(value: object) -> str | None:
     """The role of a message; None for what is no message."""
-    name = (value.get("role") or value.get("from")) if isinstance(value, dict) else None
+    name = (value.get("role") or value.get("from") or item_role(value)) if isinstance(value, dict) else None
     return ROLES.get(name.strip().lower()) if isinstance(name, str) else None
 
 

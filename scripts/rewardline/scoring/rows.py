@@ -16,7 +16,7 @@ from rewardline.data.conversation import (
     read_transcript,
     unwrap_messages,
 )
-from rewardline.data.formats.fields import SYNONYMS, Fields
+from rewardline.data.formats.fields import SYNONYMS, Fields, with_held_tools
 from rewardline.data.formats.prompts import explicit_prompt, is_name, read_inputs, split_sides, with_system_prompt
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.turns import NO_INPUTS, TemplateInputs
@@ -159,6 +159,7 @@ def check_text(text: str) -> None:
 
 
 def _parsed(row: Mapping[str, object], reads_names: bool) -> PromptAnswers:
+    row = with_held_tools(row)
     keys, names = _answer_columns(row)
     found = [row[name] for name in keys]
     if names == ("scores",) and isinstance(found[0], list):

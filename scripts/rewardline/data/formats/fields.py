@@ -74,6 +74,7 @@ ATTRIBUTES: Final = (
 )
 """What a row may say of all its pairs."""
 _ALPACA: Final = ("input", "history")  # which Alpaca's format adds to an instruction
+_WITH_TOOLS: Final = ("input", "prompt", "chosen", "rejected")
 EMPTY: Final[tuple[object, ...]] = (None, "", [])
 _TOGETHER: Final = (
     ("answer_a", "answer_b"),
@@ -157,10 +158,7 @@ class Fields:
         """The fields of a row; rejects what is not an object."""
         if not isinstance(record, dict):
             raise Reject("not_object", "the row is not an object with named fields")
-        held = record.get("input")
-        if isinstance(held, dict) and "messages" in held and "tools" in held and "tools" not in record:
-            record = {**record, "tools": held["tools"]}  # OpenAI's preference format
-        return RowFields(record, self)
+        return RowFields(with_held_tools(record), self)
 
 
 class RowFields:
@@ -248,6 +246,20 @@ class RowFields:
         if name == "prompt" and "instruction" in present:
             present = [key for key in present if key not in _ALPACA]
         return present
+
+
+def with_held_tools(record: Record) -> Record:
+    """A row with the tools that stand beside the messages in one of its objects, as OpenAI's preferences have them."""
+    held = [
+        value["tools"]
+        for key in _WITH_TOOLS
+        if isinstance(value := record.get(key), dict) and "messages" in value and value.get("tools")
+    ]
+    if not held or record.get("tools"):
+        return record
+    if any(tools != held[0] for tools in held):
+        raise Reject("different_prompts", "chosen and rejected have different tools")
+    return {**record, "tools": held[0]}
 
 
 def is_history(value: object) -> bool:

@@ -183,6 +183,17 @@ BLOCKS.append(
     )
 )
 
+ITEMS: list[Row] = [
+    {"type": "reasoning", "id": "r1", "summary": [{"type": "summary_text", "text": "Add."}]},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Wait."}]},
+    {"type": "function_call", "call_id": "c1", "name": "add", "arguments": {"b": 2, "a": 1}},
+    {"type": "function_call_output", "call_id": "c1", "output": "3"},
+    user("And now?"),
+    {"type": "reasoning", "id": "r2", "summary": []},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It is 3."}]},
+]
+BLOCKS.append((ITEMS, {"id": "c1"}, {"tool_call_id": "c1", "content": "3"}))
+
 
 @pytest.mark.parametrize(("spelled", "call", "result"), BLOCKS)
 def test_blocks_of_other_apis_are_calls_results_and_reasoning(spelled: list[Row], call: Row, result: Row) -> None:
@@ -249,3 +260,25 @@ def test_tools_beside_the_messages_of_openais_preferences_are_read() -> None:
     row: Row = {"input": {"messages": [user("Q")], "tools": TOOLS, "parallel_tool_calls": True}}
     row |= {"preferred_output": [CALLS], "non_preferred_output": [assistant("B")]}
     assert one("messages", row).inputs.tools == TOOLS == parse_row(row).inputs.tools
+    row = {side: {"messages": [user("Q"), assistant(side)], "tools": TOOLS} for side in ("chosen", "rejected")}
+    assert one("messages", row).inputs.tools == TOOLS == parse_row(row).inputs.tools
+    assert reason("messages", {**row, "chosen": {**row["chosen"], "tools": TOOLS * 2}}) == "different_prompts"
+
+
+def test_items_of_a_response_are_turns_in_their_order() -> None:
+    call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+    thought = {"type": "reasoning", "summary": [{"text": "Hm."}, {"text": "Ah."}]}
+    text = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "A"}]}
+    for items, expected in (
+        ([thought, call, call], [("Hm.\n\nAh.", "", 2)]),
+        ([call, text], [("", "", 1), ("", "A", 0)]),
+        ([text, thought, call], [("", "A", 0), ("Hm.\n\nAh.", "", 1)]),
+        ([thought, thought, text], [("Hm.\n\nAh.\n\nHm.\n\nAh.", "A", 0)]),
+        ([call], [("", "", 1)]),
+    ):
+        turns = turns_of(parse_row({"prompt": "Q", "answer": items}).answers[0])
+        native = [turn.get("native") or {"content": turn["content"]} for turn in turns]
+        keys = ("reasoning_content", "content")
+        assert [(*(one.get(key, "") for key in keys), len(one.get("tool_calls", []))) for one in native] == expected  # type: ignore[arg-type]
+    with pytest.raises(UnscorableError, match="holds 0 turns"):
+        parse_row({"prompt": "Q", "answer": [{"type": "reasoning", "summary": []}]})
