@@ -25,6 +25,8 @@ def chat_form(values: Sequence[object]) -> list[tuple[int, object]]:
 
     Reasoning, text and calls that are items of their own are one turn of the assistant.
     """
+    if all(isinstance(value, dict) and "role" in value and type(value.get("content")) is str for value in values):
+        return [*enumerate(values, 1)]  # as most are
     found: list[tuple[int, object]] = []
     joins = False
     for n, value in enumerate(values, 1):

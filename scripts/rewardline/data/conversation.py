@@ -105,7 +105,10 @@ def read_message(value: object, what: str) -> Message:
     messages = chat_messages(value)
     if len(messages) != 1:
         raise Reject("not_messages", f"{what} holds {len(messages)} turns: write each as a message")
-    value = messages[0]
+    return _read_chat_message(messages[0], what)
+
+
+def _read_chat_message(value: object, what: str) -> Message:
     if not isinstance(value, dict):
         raise Reject("not_messages", f"{what} is {describe_type(value)}, not a message with a role")
     name = value.get("role") if value.get("role") is not None else value.get("from")
@@ -177,7 +180,7 @@ def _read_part(value: object, what: str) -> str:
 
 def read_messages(values: Sequence[object], what: str) -> list[Message]:
     """A list of messages; empty system messages are left out."""
-    turns = [read_message(message, f"message {n} of {what}") for n, message in chat_form(values)]
+    turns = [_read_chat_message(message, f"message {n} of {what}") for n, message in chat_form(values)]
     return [turn for turn in turns if turn["content"] or turn["role"] not in INSTRUCTING]
 
 
