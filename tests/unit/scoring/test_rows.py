@@ -12,6 +12,7 @@ from rewardline.data.formats.registry import converter
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.turns import turns_of
 from rewardline.scoring.rows import UnscorableError, parse_row, read_full_text, score_names
+from rewardline.scoring.server import protocols
 from rewardline.tokens.templates import PLAIN
 
 from support.shapes import CERTAIN
@@ -179,10 +180,16 @@ def test_a_conversation_is_scored_at_its_end_unless_the_row_has_an_answer_to_it(
     assert "tool" in [turn["role"] for turn in turns_of(parse_row({"messages": asked}).answers[0])]
 
 
-def test_images_beside_the_text_are_ignored_and_named() -> None:
+def test_images_beside_the_text_are_ignored_and_named(caplog: pytest.LogCaptureFixture) -> None:
     row = {"prompt": "What is it?", "answer": "A cat."}
     assert parse_row({**row, "images": ["cat.png"]}).ignored.startswith("images ignored")
     assert not parse_row({**row, "images": []}).ignored
+    with caplog.at_level("WARNING"):
+        for _ in range(2):
+            protocols.rows([{**row, "video": "cat.mp4"}], "model")
+    assert [record.getMessage() for record in caplog.records] == [
+        "video ignored, as only text is read, in a row, and in others like it"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 A protocol parses the JSON of a request into items to score, and a function that makes the reply from their scores.
 """
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, cast
 
 from pydantic import JsonValue
@@ -14,6 +16,7 @@ from rewardline.core.settings import JsonObject
 from rewardline.scoring.rows import INPUTS, AnswerScores, PromptAnswers, UnscorableError, check_text, parse_row
 from rewardline.scoring.server.batcher import FullText, Item, Scored, TokenIds
 
+log = logging.getLogger(__name__)
 SIDES = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
 """Keys of a prompt and its answers in vLLM's requests."""
 
@@ -50,7 +53,10 @@ def rows(body: JsonValue, model: str, reads_names: bool = False) -> ParsedReques
         if not isinstance(row, dict):
             raise RequestError("must be a row, {prompt, answers}, or a list of rows")
         try:
-            parsed.append(parse_row(row, reads_names))
+            item = parse_row(row, reads_names)
+            if item.ignored:
+                _say_once(item.ignored)
+            parsed.append(item)
         except UnscorableError as error:
             parsed.append(error.with_traceback(None))
 
@@ -68,6 +74,11 @@ def rows(body: JsonValue, model: str, reads_names: bool = False) -> ParsedReques
         return results if is_list else results[0]
 
     return ParsedRequest([row for row in parsed if isinstance(row, PromptAnswers)], reply)
+
+
+@lru_cache(maxsize=64)
+def _say_once(ignored: str) -> None:
+    log.warning("%s in a row, and in others like it", ignored)
 
 
 def openrlhf(body: JsonValue, _model: str) -> ParsedRequest:
