@@ -17,7 +17,7 @@ from rewardline.core.gpus import gpu_names, ignored_gpus
 log = logging.getLogger(__name__)
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
-SPINS = 1000
+SPINS = 300
 """How often a waiting thread looks for work before it sleeps, of libgomp; by default it spins for milliseconds.
 
 That takes the time of the thread that it waits for where other programs need the cores too: benchmarks/train.py --busy.

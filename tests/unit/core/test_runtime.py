@@ -67,10 +67,10 @@ def test_programs_call_vector_functions_by_one_thread_before_the_model_computes(
 @pytest.mark.parametrize(
     ("chosen", "spins"),
     [
-        ({}, "1000"),
+        ({}, "300"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "active"}, None),
-        ({"OMP_WAIT_POLICY": ""}, "1000"),
+        ({"OMP_WAIT_POLICY": ""}, "300"),
     ],
 )
 def test_waiting_threads_sleep_soon_unless_the_user_chooses(
