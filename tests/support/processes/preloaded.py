@@ -8,6 +8,8 @@ import gc
 from importlib import import_module
 from typing import Any
 
+from snakemake.executors import touch
+
 from support.paths import SCRIPTS
 
 LIBRARIES = (
@@ -28,4 +30,5 @@ def parse(source: Any, *arguments: Any, **options: Any) -> Any:
 
 
 ast.parse = parse
+touch.Executor.SLEEPING_TIME = 0.0  # of each job: for file systems whose dates have no fractions of a second
 gc.freeze()
