@@ -154,7 +154,7 @@ CONFIG: Json = {
         "d": {"mixture": "c", "model": "ggufed", "training": of_answers()},
         "b": {"mixture": "z", "model": "ggufed", "training": of_answers()},
         "q": {"mixture": "m", "model": "pathed", "benchmarks": ["t"], "training": of_answers(normalize=True)},
-        "u": {"mixture": "m", "model": "new", "benchmarks": ["t"], "training": of_answers()},
+        "u": {"mixture": "m", "model": "new", "training": of_answers()},
         "v": {"mixture": "n", "model": "new", "benchmarks": ["t"], "training": of_answers()},
         "x": {"mixture": "m", "model": "ggufed", "seeds": [0, 1], "benchmarks": ["p", "t"], "training": of_answers()},
         "y": {
@@ -162,19 +162,16 @@ CONFIG: Json = {
             "grid": {"training.warmup": [1, 2, 3, 4], "sample": 2},
         },
         "h": {
-            **{"mixture": "m", "benchmarks": ["t"], "fraction": 1.0, "training": of_answers()},
-            "grid": {
-                **{"model": ["pathed", "ggufed", "new"], "training.warmup": [1, 2]},
-                "halving": {"factor": 4, "min_steps": 5},
-            },
+            **{"mixture": "m", "model": "pathed", "benchmarks": ["t"], "fraction": 1.0, "training": of_answers()},
+            "grid": {"training.warmup": [1, 2, 3, 4], "halving": {"factor": 4, "min_steps": 5}},
         },
         "e": {"ensemble": ["r", "q"], "benchmarks": ["t"]},
         "f": {"ensemble": ["x"], "benchmarks": ["p"]},
-        "g": {"ensemble": ["s", "y", "h-model=ggufed_warmup=1.0"], "benchmarks": ["t"]},
-        "i": {"ensemble": ["u", "h-model=new_warmup=1.0"]},
+        "g": {"ensemble": ["s", "y"], "benchmarks": ["t"]},
+        "i": {"ensemble": ["h-warmup=1.0", "h-warmup=2.0"]},
         "j": {"average": ["r", "q"], "benchmarks": ["t"]},
         "k": {"average": ["s", "x", "y"], "benchmarks": ["t"]},
-        "l": {"average": ["u", "h-model=new_warmup=1.0"]},
+        "l": {"average": ["h-warmup=1.0", "h-warmup=2.0"]},
     },
     "benchmarks": {
         "t": {"files": ["data/test.tsv"]},
@@ -190,7 +187,7 @@ CONFIG: Json = {
         "l": {"hub": "a/b", "revision": "c", "runs": "best"},
     },
     "evaluation": {"shards": 2},
-    "select": {"from": ["r", "s", "u", "x", "y", "h"], "by": "t", "as": "best"},
+    "select": {"from": ["r", "s", "x", "y", "h"], "by": "t", "as": "best"},
 }
 CHANGES: Json = {
     "datasets.hubbed.hub": "owner/other",
@@ -304,7 +301,7 @@ CHANGES: Json = {
     "to_label.o.per_prompt": 7,
     "to_label.o.max_reject_fraction": 0.5,
     "evaluation.shards": 3,
-    "select.from": ["r", "u"],
+    "select.from": ["r", "s"],
     "select.by": "eval",
     "select.as": "other",
     "mixtures.m.select_fraction": 0.1,
