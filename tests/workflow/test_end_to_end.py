@@ -35,12 +35,9 @@ JUDGED = {"evaluate", "evaluation_card", "track", "compare", "summarize", "plot"
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """The default run in a fresh copy, with real processes, and what it said."""
+    """The default run in a fresh copy, and what it said."""
     project = Project(tmp_path_factory.mktemp("default") / "project")
-    command = ["snakemake", "--cores", "all"]
-    done = forks.run(command, cwd=project.folder, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stdout
-    return project, done.stdout
+    return project, project.run("--cores", "all").stdout
 
 
 def test_default_learns_and_says_where_everything_is(finished: tuple[Project, str]) -> None:
