@@ -16,6 +16,8 @@ LIBRARIES = (
     *("snakemake.cli", "snakemake_executor_plugin_slurm", "smart_open", "google.cloud.storage", "docutils.core"),
     *("pydantic", "jinja2", "pyarrow.parquet", "pyarrow.dataset", "pytest"),
     *("torch", "deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer", "transformers.modeling_utils"),
+    *("torch.nn.attention.varlen", "torch.utils.tensorboard", "tensorboard.plugins.histogram.summary"),
+    *("transformers.models.llama.modeling_llama", "transformers.tokenization_utils_tokenizers", "matplotlib.figure"),
 )
 for name in LIBRARIES:
     import_module(name)
