@@ -263,26 +263,28 @@ def test_text_that_would_fill_the_memory_is_told_when_to_come_again(server: Serv
         _until(200, client, {"prompt": QUESTION, "answer": "no " * 50})
 
 
-@pytest.mark.parametrize(
-    ("first", "then"),
-    [
-        (b"", b""),
-        (b"", b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 5"),
-        (b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /hea"),
-        (b"POST /score HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n", b"{"),
-        (b"POST /other HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\n12"),
-    ],
-)
-def test_no_connection_waits_for_ever_for_its_client(server: Server, first: bytes, then: bytes) -> None:
+def test_no_connection_waits_for_ever_for_its_client(server: Server) -> None:
     address = httpx.URL(server.url)
-    with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
-        connection.sendall(first)
-        if first:
-            assert connection.recv(1000).startswith(b"HTTP/1.1 ")
-        for byte in then:  # byte by byte: it is the whole that has a limit
-            connection.sendall(bytes([byte]))
-        while connection.recv(1000):  # the rest of the reply, until the server closes the connection
-            pass
+
+    def wait(first: bytes, then: bytes) -> None:
+        with socket.create_connection((address.host, address.port or 80), timeout=30) as connection:
+            connection.sendall(first)
+            if first:
+                assert connection.recv(1000).startswith(b"HTTP/1.1 ")
+            for byte in then:  # byte by byte: it is the whole that has a limit
+                connection.sendall(bytes([byte]))
+            while connection.recv(1000):  # the rest of the reply, until the server closes the connection
+                pass
+
+    unfinished = {
+        b"": b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 5",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n": b"GET /hea",
+        b"POST /score HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n\r\n": b"{",
+        b"POST /other HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n": b"5\r\n12",
+    }
+    with ThreadPoolExecutor(5) as pool:
+        for done in [pool.submit(wait, b"", b""), *(pool.submit(wait, *parts) for parts in unfinished.items())]:
+            done.result()
 
 
 def test_what_nobody_waits_for_any_more_is_not_computed(server: Server) -> None:
