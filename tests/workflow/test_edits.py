@@ -7,11 +7,11 @@ import pytest
 from support.project import Project, small
 
 COMPUTED = {
-    "encoded": "results/shards/tokens/*/*/*/manifest.json",
+    "encoded": "results/shards/tokens/*/*/*/train-*.arrow",
     "trained": "results/checkpoints/*/*/model/log.jsonl",
     "scored": "results/shards/scores/*/*/*/*.scores",
 }
-"""Files that are different whenever they are computed: the first two hold times, scores have their date."""
+"""Files that are different whenever they are computed: tokens and scores have their date, the log holds times."""
 TARGETS = ("results/evals/small/eval/metrics.json", "results/models/small/README.md")
 EDITS = {
     (
@@ -46,7 +46,7 @@ def computed(project: Project) -> dict[str, set[tuple[Path, object]]]:
 
 
 def _content(path: Path) -> object:
-    return path.stat().st_mtime_ns if path.suffix == ".scores" else path.read_text()
+    return path.read_text() if path.suffix == ".jsonl" else path.stat().st_mtime_ns
 
 
 @pytest.mark.parametrize("names", EDITS, ids=", ".join)
