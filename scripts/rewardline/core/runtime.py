@@ -8,9 +8,12 @@ import logging
 import os
 import signal
 import socket
+import time
 import warnings
 from contextlib import suppress
+from pathlib import Path
 from random import SystemRandom
+from statistics import fmean
 
 from rewardline.core.gpus import gpu_names, ignored_gpus
 
@@ -18,10 +21,8 @@ log = logging.getLogger(__name__)
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
 SPINS = 300
-"""How often a waiting thread looks for work before it sleeps, of libgomp; by default it spins for milliseconds.
-
-That takes the time of the thread that it waits for where other programs need the cores too: benchmarks/train.py --busy.
-"""
+"""How often a thread of libgomp that waits looks for work before it sleeps, where other programs need the cores too."""
+_LOAD = Path("/proc/loadavg")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _NO_TRIM, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
 
@@ -81,11 +82,26 @@ def prepare(gpus: int, threads: int, *, deterministic: bool = False) -> None:
         mallopt(_MAPPED_BLOCKS, 0)
 
 
+def running_elsewhere(samples: int = 50) -> float:
+    """How many threads beside this one run on the machine or wait for a core, on average over 50 ms."""
+    running = []
+    with suppress(OSError, ValueError, IndexError):
+        for _ in range(samples):
+            running.append(int(_LOAD.read_text().split()[3].partition("/")[0]) - 1)
+            time.sleep(0.001)
+    return fmean(running) if running else 0.0
+
+
 def quiet(threads: int) -> None:
-    """Set the number of torch's threads and how long they spin, and silence the libraries."""
+    """Set the number of torch's threads and how they wait, and silence the libraries.
+
+    By default, a thread that waits spins for milliseconds. That is fastest where it has a core of its own; where other
+    programs need the cores, it takes the time of the thread that it waits for, and a step may take ten times as long.
+    """
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if not os.environ.get("OMP_WAIT_POLICY"):
-        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+    chosen = os.environ.get("OMP_WAIT_POLICY") or os.environ.get("GOMP_SPINCOUNT")
+    if threads > 1 and not chosen and threads + running_elsewhere() > (os.cpu_count() or 1) + 0.5:
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if problem := ignored_gpus():
         log.warning("%s", problem)

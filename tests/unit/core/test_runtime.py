@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rewardline.core.runtime import quiet
+from rewardline.core import runtime
 
 from support.paths import ROOT, SCRIPTS
 from support.training_runs import ENVIRONMENT, command, training
@@ -65,21 +65,41 @@ def test_programs_call_vector_functions_by_one_thread_before_the_model_computes(
 
 
 @pytest.mark.parametrize(
-    ("chosen", "spins"),
+    ("chosen", "running", "threads", "spins"),
     [
-        ({}, "300"),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "active"}, None),
-        ({"OMP_WAIT_POLICY": ""}, "300"),
+        ({}, 1, 2, None),
+        ({}, 2, 2, "300"),
+        ({"OMP_WAIT_POLICY": ""}, 5, 2, "300"),
+        ({}, 5, 1, None),
+        ({"GOMP_SPINCOUNT": "7"}, 5, 2, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, 5, 2, None),
     ],
 )
-def test_waiting_threads_sleep_soon_unless_the_user_chooses(
-    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], spins: str | None
+def test_threads_that_wait_sleep_soon_where_others_need_the_cores_unless_the_user_chooses(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    chosen: dict[str, str],
+    running: int,
+    threads: int,
+    spins: str | None,
 ) -> None:
+    (tmp_path / "loadavg").write_text(f"0.10 0.20 0.30 {running}/321 4567\n")
+    monkeypatch.setattr(runtime, "_LOAD", tmp_path / "loadavg")
     monkeypatch.setattr(os, "environ", chosen)
-    quiet(2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    runtime.quiet(threads)
     assert os.environ.get("GOMP_SPINCOUNT") == spins
-    assert os.environ["OMP_NUM_THREADS"] == "2"
+    assert os.environ["OMP_NUM_THREADS"] == str(threads)
+
+
+def test_threads_that_run_elsewhere_are_counted() -> None:
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        assert runtime.running_elsewhere(200) > 1
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def test_the_first_forward_pass_of_a_process_is_that_of_every_other() -> None:
