@@ -173,7 +173,8 @@ def _to_parquet(source: Path, target: Path, job: FileScoring) -> None:
     """Stream a Parquet file into another, its columns untouched."""
     with open_parquet(source, job.label) as file:
         schema = file.schema_arrow
-        names = with_beside(score_names(schema.names), job.scorer.beside)
+        lists = [field.name for field in schema if pa.types.is_nested(field.type)]
+        names = with_beside(score_names(schema.names, lists), job.scorer.beside)
         if not names:
             raise UserError(
                 f"{job.label} has no answers: its columns are {listing(schema.names)}; expected `prompt` with "

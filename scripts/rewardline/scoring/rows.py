@@ -1,6 +1,6 @@
 """Rows to score: their prompts and answers, read as the rows of a dataset are, and the names of their scores."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import JsonValue
@@ -10,10 +10,12 @@ from rewardline.data.conversation import (
     Reject,
     ends_with_answer,
     is_conversation,
+    is_text_list,
     is_transcript,
     read_answer,
     read_text,
     read_transcript,
+    role_of,
     unwrap_messages,
 )
 from rewardline.data.formats.fields import SYNONYMS, Fields, with_held_tools
@@ -105,17 +107,18 @@ def columns(rows: Sequence[PromptAnswers]) -> tuple[list[Prompt], list[list[str]
     return [row.prompt for row in rows], [row.answers for row in rows], [row.inputs for row in rows]
 
 
-def score_names(columns: Sequence[str]) -> tuple[str, ...]:
-    """The names of all scores that rows with these columns can get."""
+def score_names(columns: Sequence[str], lists: Collection[str]) -> tuple[str, ...]:
+    """The names of all scores that rows with these columns, of which some hold `lists`, can get."""
     names = []
-    if any(name in columns for name in SEVERAL):
+    if any(name in lists for name in SEVERAL):
         names.append("scores")
-    if "answer" in columns or any(name in columns for name in CONVERSATIONS):
+    is_single = any(name in columns for name in SINGLE)
+    if "answer" in columns or any(name in columns for name in CONVERSATIONS) or (names and is_single):
         names.append("score")
     fields = _FIELDS.of(dict.fromkeys(columns))
     if fields.present("rejected") and (fields.present("chosen") or any(name in columns for name in CONVERSATIONS)):
         names += ["chosen_score", "rejected_score"]
-    return tuple(names) or (("score",) if any(name in columns for name in SINGLE) else ())
+    return tuple(names) or (("score",) if is_single else ())
 
 
 def with_beside(names: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
@@ -185,6 +188,9 @@ def _parsed(row: Mapping[str, object], reads_names: bool) -> PromptAnswers:
         raise Reject("empty_prompt", "has no `prompt`, or an empty one; it must be a text or a list of messages")
     inputs, unread = read_inputs(fields)
     media = next((f"{name} ignored, as only text is read," for name in MEDIA if row.get(name)), "")
+    if names == ("score",):
+        others = [name for name in SEVERAL if name not in keys and is_text_list(row.get(name))]
+        media = media or next((f"{name} ignored, as {keys[0]} is what is scored," for name in others), "")
     return PromptAnswers(prompt, answers, names, inputs, ignored or unread or media)
 
 
@@ -217,12 +223,13 @@ def _answer_columns(row: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[s
         return ("answers",), ("scores",)
     if "answer" not in given and (sides := _side_columns({name: row[name] for name in row if name in given})):
         return sides, ("chosen_score", "rejected_score")
-    lists = [name for name in SEVERAL if isinstance(row.get(name), list) and row[name]]
-    singles = [name for name in SINGLE if name in given]
+    firsts = {name: found[0] for name in SEVERAL if isinstance(found := row.get(name), list) and found}
+    lists = list(firsts)
+    singles = [name for name in SINGLE if name in given and (name not in lists or role_of(firsts[name]) is not None)]
     for name in ("answer", *CONVERSATIONS, *singles, *lists):
         if name in CONVERSATIONS and (lists or singles) and not ends_with_answer(row.get(name)):
             continue  # it is the prompt
-        if name in lists:
+        if name in lists and name not in singles:
             return (name,), ("scores",)
         if name in given:
             if name in CONVERSATIONS and not is_conversation(row[name]):

@@ -115,7 +115,7 @@ def test_rows_of_known_datasets_are_read_as_in_training(name: str, row: Json) ->
     (pair,) = converter(FormatSettings(format=name))(row)
     read = parse_row(row)
     assert (read.prompt, read.answers) == (list(pair.prompt), [pair.chosen, pair.rejected])
-    assert {"chosen_score", "rejected_score"} <= set(score_names(list(row)))
+    assert {"chosen_score", "rejected_score"} <= set(score_names(list(row), []))
 
 
 @settings(max_examples=200, deadline=None)
@@ -162,13 +162,30 @@ def test_prompts_and_answers_may_have_the_names_that_datasets_give_them() -> Non
         {"trajectory": turns},
     ):
         assert parse_row(row)[:2] == expected
-        assert score_names(list(row))
+        lists = [key for key, value in row.items() if isinstance(value, list)]
+        names = score_names(list(row), lists)
+        assert set(parse_row(row).names) <= set(names), "a column for each in Parquet"
     with pytest.raises(UnscorableError, match="may be question or context; name it `prompt`"):
         parse_row({"question": "Why?", "context": "Then.", "answer": "So."})
     read = parse_row({"prompt": "Write a dialogue.", "answer": "Human: Why?\n\nAssistant: So."})
     assert read.answers == ["Human: Why?\n\nAssistant: So."], "an answer to a prompt is no conversation of its own"
     with pytest.raises(UnscorableError, match="do not begin with the same prompt"):
         parse_row({"answers": [f"Human: {one}\n\nAssistant: So." for one in ("Why?", "Why?", "How?")]})
+
+
+def test_columns_of_text_have_one_score_and_lists_have_several() -> None:
+    """By their names alone, `output` and others may be either."""
+    assert score_names(["prompt", "output"], []) == ("score",)
+    assert score_names(["prompt", "response", "choices"], ["choices"]) == ("scores", "score")
+    for answers, names in ((["So.", "No."], ("scores",)), ([{"role": "assistant", "content": "So."}], ("score",))):
+        assert parse_row({"prompt": "Why?", "output": answers}).names == names
+
+
+def test_answers_beside_the_one_that_is_scored_are_named() -> None:
+    row: Json = {"prompt": "Why?", "responses": ["So.", "No."]}
+    assert parse_row({**row, "answer": "42"}).ignored == "responses ignored, as answer is what is scored,"
+    assert not parse_row(row).ignored
+    assert not parse_row({"prompt": "Why?", "answer": "42"}).ignored
 
 
 def test_a_conversation_is_scored_at_its_end_unless_the_row_has_an_answer_to_it() -> None:
