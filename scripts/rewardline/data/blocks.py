@@ -60,8 +60,10 @@ def _joined(last: object, message: object) -> object:
     turn = {**last, **message}
     if end == start and before and after:
         key = _ORDER[end]
-        between = "\n\n" if isinstance(last[key], str) else []
-        turn[key] = last[key] + between + message[key]
+        one, other = last[key], message[key]
+        if type(one) is not type(other):
+            return None
+        turn[key] = one + ("\n\n" if isinstance(one, str) else []) + other
     return turn
 
 
@@ -110,7 +112,7 @@ def _of_item(item: Block) -> list[object]:
     if item["type"] == "function_call_output":
         return [{"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}]
     if item["type"] == "function_call":
-        function = {"name": item.get("name"), "arguments": item.get("arguments")}
+        function = {"name": item.get("name"), "arguments": item.get("arguments") or {}}
         call = {"id": item.get("call_id"), "type": "function", "function": function}
         return [{"role": "assistant", "tool_calls": [call]}]
     parts = [part for key in ("summary", "content") for part in _list(item.get(key)) if isinstance(part, dict)]
@@ -129,12 +131,12 @@ def _is_other(block: object) -> bool:
 def _call(block: Block) -> object:
     """A call of a tool; None for another block."""
     if block.get("type") == "tool_use":
-        function = {"name": block.get("name"), "arguments": block.get("input")}
+        function = {"name": block.get("name"), "arguments": block.get("input") or {}}
         return {"id": block.get("id"), "type": "function", "function": function}
     found = block.get("functionCall") or block.get("function_call")
     if not isinstance(found, dict):
         return None
-    return {"type": "function", "function": {"name": found.get("name"), "arguments": found.get("args")}}
+    return {"type": "function", "function": {"name": found.get("name"), "arguments": found.get("args") or {}}}
 
 
 def _result(block: Block) -> object:
@@ -151,11 +153,10 @@ def _result(block: Block) -> object:
 
 def _thought(block: Block) -> str | None:
     """Reasoning; None for another block."""
-    text = (
-        block.get("thinking")
-        if block.get("type") == "thinking"
-        else block.get("text")
-        if block.get("thought")
-        else None
-    )
+    if block.get("type") == "thinking":
+        text = block.get("thinking")
+        if isinstance(text, list) and all(isinstance(part, dict) for part in text):  # as Mistral's
+            text = "".join(str(part.get("text") or "") for part in text)
+    else:
+        text = block.get("text") if block.get("thought") else None
     return text if isinstance(text, str) else None

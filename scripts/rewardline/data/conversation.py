@@ -29,6 +29,8 @@ _ROLE_NAMES: Final = {
     ),
     "assistant": ("assistant", "gpt", "chatgpt", "bot", "model", "ai", "function_call", "tool_call"),
 }
+CALLERS: Final = ("function_call", "tool_call")
+"""Roles whose text is the JSON of a call, as LLaMA-Factory has them, and keys of the only call of a turn."""
 ROLES: Final = {name: role for role, names in _ROLE_NAMES.items() for name in names}
 """The role that each name stands for."""
 REASONING: Final = ("reasoning_content", "thinking", "reasoning")
@@ -119,8 +121,11 @@ def _read_chat_message(value: object, what: str) -> Message:
     content = next((value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None), None)
     if isinstance(content, list):
         content = "".join(_read_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
-    calls = from_json(value.get("tool_calls"))
-    calls = calls or ([{"function": from_json(value["function_call"])}] if value.get("function_call") else [])
+    calls = from_json(value.get("tool_calls")) or []
+    for key in CALLERS if role == "assistant" else CALLERS[:1]:
+        calls = calls or _wrapped(from_json(value.get(key)))
+    if not calls and str(name).strip().lower() in CALLERS and (calls := _spelled_calls(content)):
+        content = None
     calls = list(map(from_json, calls)) if isinstance(calls, list) else [calls]
     texts = [_call_text(call, f"a tool call of {what}") for call in calls]
     reasons = _texts_of(value, REASONING, what) if role == "assistant" else {}
@@ -136,6 +141,26 @@ def _read_chat_message(value: object, what: str) -> Message:
         native["reasoning_content"] = next(iter(reasons.values()))
         thought = f"<think>\n{native['reasoning_content']}\n</think>\n\n"
     return {"role": role, "content": "\n".join(filter(None, (thought + spoken, *texts))), "native": native}
+
+
+def _wrapped(call: object) -> list[object]:
+    """The only call of a turn, if there is one, as one of a list of calls."""
+    wrapped: object = call if isinstance(call, dict) and "function" in call else {"function": call}
+    return [wrapped] if call else []
+
+
+def _spelled_calls(text: object) -> list[object]:
+    """The calls that a text spells in JSON, each with a name; none if it spells anything else."""
+    found = from_json(text)
+    items = found if isinstance(found, list) else [found]
+    calls: list[object] = [
+        call for item in items for call in _wrapped(item) if isinstance(call, dict) and _named(call["function"])
+    ]
+    return calls if len(calls) == len(items) else []
+
+
+def _named(function: object) -> bool:
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
 
 
 def _texts_of(message: Mapping[str, object], keys: tuple[str, ...], what: str) -> dict[str, object]:
@@ -169,7 +194,7 @@ def from_json(value: object) -> object:
 def _read_part(value: object, what: str) -> str:
     if isinstance(value, str):
         return value
-    if not isinstance(value, dict) or (kind := value.get("type", "text")) not in TEXTS:
+    if not isinstance(value, dict) or (kind := value.get("type") or "text") not in TEXTS:
         found = f"of type {kind!r:.50}" if isinstance(value, dict) else describe_type(value)
         raise Reject("not_text", f"{what} is {found}, not of type text; only text can be read")
     text = value.get("text") if value.get("text") is not None else value.get("value")
@@ -236,6 +261,8 @@ def read_prompt(value: object, what: str = "the prompt", continued: bool = False
         turns = read_transcript(text, what)
         if not turns[-1]["content"] and turns[-1]["role"] == "assistant":
             turns.pop()
+    elif text.endswith("]") and (_MESSAGES_AS_TEXT.match(text) or _spells_texts(text)):
+        raise Reject("messages_as_text", f"{what} is text that spells a list: write it as a list")
     else:
         return [{"role": "user", "content": text}]
     if not turns:
@@ -243,6 +270,11 @@ def read_prompt(value: object, what: str = "the prompt", continued: bool = False
     if turns[-1]["role"] == "assistant" and not continued:
         raise Reject("prompt_ends_with_assistant", f"{what} ends with an assistant turn: what do the answers answer?")
     return turns
+
+
+def _spells_texts(text: str) -> bool:
+    """Whether a text is the JSON of a list of texts, as LMSYS has the questions of a user."""
+    return text.startswith("[") and is_text_list(from_json(text))
 
 
 def _steerlm_turns(text: str) -> list[Message]:

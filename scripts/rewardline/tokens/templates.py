@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rewardline.core.errors import UserError, first_line
 from rewardline.data.blocks import TEXTS
-from rewardline.data.conversation import INDENTATIONS, REASONING, ROLES, TOOL_KEYS
+from rewardline.data.conversation import CALLERS, INDENTATIONS, REASONING, ROLES, TOOL_KEYS
 from rewardline.data.schema import Message
 from rewardline.data.turns import INSTRUCTING, NO_INPUTS, SPEAKERS, TemplateInputs, turns_of
 from rewardline.tokens.settings import TODAY
@@ -142,9 +142,14 @@ _READ_MESSAGES = """ #}
 {%- if read.content is none and message[key] is defined %}{% set read.content = message[key] %}{% endif %}
 {%- endfor %}
 {%- set calls = message['tool_calls'] or [] %}
-{%- if message['function_call'] and not calls %}{% set calls = [{'function': message['function_call']}] %}{% endif %}
+{%- set read.calls = [] %}
+{%- for key in CALLERS if message[key] and (role == 'assistant' or key == CALLERS[0]) and not read.calls %}
+{%- set called = message[key] %}
+{%- set read.calls = [called if called is string or called['function'] else {'function': called}] %}
+{%- endfor %}
+{%- set calls = calls or read.calls %}
 {%- set calls = [calls] if calls is mapping else calls %}
-{%- if calls is string or calls | select('string') | list %}
+{%- if calls is string or calls | select('string') | list or name in CALLERS and not calls %}
 {{- raise_exception('tool_calls that are text, not a list of objects') }}
 {%- endif %}
 {%- set read.thought = '' %}
@@ -229,6 +234,7 @@ def _reading(abilities: Abilities, text_only: bool = False) -> str:
         "INSTRUCTING": INSTRUCTING,
         "REASONING": REASONING,
         "TOOL_KEYS": TOOL_KEYS,
+        "CALLERS": CALLERS,
         "TEXTS": TEXTS,
         "ROLES": {name: abilities.roles[role] for name, role in ROLES.items()},
     }

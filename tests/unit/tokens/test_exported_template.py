@@ -69,6 +69,8 @@ def test_tool_calls_are_text_at_every_door(doors: Callable[..., Doors], name: st
     calls: list[Json] = [
         {"content": None, "tool_calls": [{"type": "function", "function": function}, {"function": {"name": "end"}}]},
         {"content": " Well. \n", "function_call": function},
+        {"content": None, "tool_call": {"id": "c1", "function": function}},
+        {"role": "tool_call", "content": "", "tool_call": function},
     ]
     for call in calls:
         turns: list[Json] = [{"role": "user", "content": "So?"}, {"role": "assistant", **call}]
@@ -76,9 +78,9 @@ def test_tool_calls_are_text_at_every_door(doors: Callable[..., Doors], name: st
     as_text = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]}
     with pytest.raises(Exception, match="arguments of a tool call that are text"):
         doors(name).plain.apply_chat_template([as_text])
-    for text in ("[]", ["{}"]):
-        with pytest.raises(Exception, match="tool_calls that are text"):
-            doors(name).plain.apply_chat_template([{"role": "assistant", "content": "", "tool_calls": text}])
+    for spelled in ({"tool_calls": "[]"}, {"tool_calls": ["{}"]}, {"function_call": "{}"}, {"role": "function_call"}):
+        with pytest.raises(Exception, match=r"tool_calls that are text|arguments of a tool call that are text"):
+            doors(name).plain.apply_chat_template([{"role": "assistant", "content": "{}", **spelled}])
 
 
 @pytest.mark.parametrize(

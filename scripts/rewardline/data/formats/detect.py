@@ -529,7 +529,7 @@ class Survey:
 
 def _rows(records: Iterable[Record], settings: FormatSettings) -> list[RowFields]:
     fields = Fields(settings, KNOWN_FIELDS)
-    return [fields.of(record) for record in records if isinstance(record, dict)]
+    return fields.of_objects(records)
 
 
 def _running_keys(records: Sequence[Record]) -> set[str]:

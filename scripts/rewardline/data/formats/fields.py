@@ -23,7 +23,7 @@ _USUAL_NAMES: Final = {
         "prompt question instruction query context input history conversations conversation_input trajectory "
         "user_input messages contents"
     ),
-    "system": "system system_prompt",
+    "system": "system system_prompt system_message system_instruction systemInstruction",
     "chosen": (
         "chosen better preferred accepted chosen_response response_chosen chosen_answer chosen_completion "
         "chosen_output chosen_messages preferred_response preferred_output winning_response pos_resp "
@@ -74,7 +74,9 @@ ATTRIBUTES: Final = (
 )
 """What a row may say of all its pairs."""
 _ALPACA: Final = ("input", "history")  # which Alpaca's format adds to an instruction
-_WITH_TOOLS: Final = ("input", "prompt", "chosen", "rejected")
+_WITH_TOOLS: Final = frozenset(
+    name for field in ("prompt", "chosen", "rejected", "answers", "answer") for name in SYNONYMS[field]
+)
 EMPTY: Final[tuple[object, ...]] = (None, "", [])
 _TOGETHER: Final = (
     ("answer_a", "answer_b"),
@@ -159,6 +161,10 @@ class Fields:
         if not isinstance(record, dict):
             raise Reject("not_object", "the row is not an object with named fields")
         return RowFields(with_held_tools(record), self)
+
+    def of_objects(self, records: Iterable[Record]) -> list["RowFields"]:
+        """The fields of those rows that are objects, whatever these hold."""
+        return [RowFields(record, self) for record in records if isinstance(record, dict)]
 
 
 class RowFields:
@@ -252,13 +258,15 @@ def with_held_tools(record: Record) -> Record:
     """A row with the tools that stand beside the messages in one of its objects, as OpenAI's preferences have them."""
     held = [
         value["tools"]
-        for key in _WITH_TOOLS
-        if isinstance(value := record.get(key), dict) and "messages" in value and value.get("tools")
+        for key, found in record.items()
+        if isinstance(found, dict | list) and key in _WITH_TOOLS
+        for value in ([found] if isinstance(found, dict) else found)
+        if isinstance(value, dict) and "messages" in value and value.get("tools")
     ]
     if not held or record.get("tools"):
         return record
     if any(tools != held[0] for tools in held):
-        raise Reject("different_prompts", "chosen and rejected have different tools")
+        raise Reject("different_prompts", "the answers, or a prompt and its answers, have different tools")
     return {**record, "tools": held[0]}
 
 

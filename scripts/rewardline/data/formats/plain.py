@@ -6,7 +6,7 @@ gives the same pair there.
 
 from typing import Final, Self
 
-from rewardline.data.conversation import MAX_CHARACTERS, ROLES, read_transcript, trim
+from rewardline.data.conversation import CALLERS, MAX_CHARACTERS, ROLES, read_transcript, trim
 from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import PreferencePair, RowPairs
 from rewardline.data.formats.fields import Fields, Record
@@ -108,7 +108,7 @@ def _messages(value: object) -> list[Message]:
             return []
         name, content = ("role", "content") if "role" in message else ("from", "value")
         role = message.get(name)
-        if type(role) is not str or role not in ROLES or not (text := _read(message.get(content))):
+        if type(role) is not str or role not in ROLES or role in CALLERS or not (text := _read(message.get(content))):
             return []
         turns.append({"role": ROLES[role], "content": text})
     return turns

@@ -11,10 +11,13 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from rewardline.data.blocks import item_role
 from rewardline.data.conversation import (
+    CALLERS,
     REASONING,
     TOOL_KEYS,
     Reject,
+    from_json,
     is_conversation,
     is_text_list,
     role_of,
@@ -41,7 +44,7 @@ _OPEN_PROMPTS: Final = ("context", "input", "history")  # which a question may f
 _QUESTION: Final = re.compile(r"(^|[\W_])(question|query|instruction|prompt|task|request|ask)s?([\W_]|$)", re.I)
 _MEDIA: Final = re.compile(r"tools?|functions?|images?|videos?|audios?|files|attachments|pixel_values", re.I)
 _MESSAGE_KEYS: Final = (
-    *("role", "from", "content", "value", "text", "parts", "tool_calls", "function_call"),
+    *("role", "from", "content", "value", "text", "parts", "tool_calls", *CALLERS),
     *REASONING,
     *TOOL_KEYS,
 )
@@ -208,6 +211,12 @@ def remarks(records: Sequence[Record], settings: FormatSettings) -> list[str]:
     if templated := [match[0] for text in sorted(texts) if (match := _MARKERS.search(text))]:
         markers = ", ".join(dict.fromkeys(templated))
         found.append(f"texts hold the markers of a chat template ({markers[:100]}), which count as text")
+    answers = [text for pair in reading.pairs for text in (pair.chosen, pair.rejected)]
+    if len(answers) >= 2 * _ENOUGH and all(text.startswith("[") and is_text_list(from_json(text)) for text in answers):
+        found.append(
+            f"all answers are JSON lists of texts, as {answers[0][:40]}; brackets and quotes count as text, so take "
+            "the texts out of them if they are no part of the answers"
+        )
     ended = [set(filter(None, map(end_marker, _texts(record)))) for record in records]
     if end_markers := sorted(set().union(*ended)):
         count = sum(map(bool, ended))
@@ -389,7 +398,7 @@ def _rows_with(records: Sequence[Record], settings: FormatSettings) -> list[RowF
     """The rows, read by the settings but for the system prompt."""
     paths = {name: path for name, path in settings.fields.items() if name != "system"}
     fields = Fields(settings.replace(fields=paths), KNOWN_FIELDS)
-    return [fields.of(record) for record in records]
+    return fields.of_objects(records)
 
 
 def _labels_of(rows: Sequence[RowFields]) -> Counter[str]:
@@ -411,7 +420,7 @@ def _unread_parts(value: object) -> dict[str, None]:
     """The keys of messages with texts of several words, or media, that are not read, such as reasoning."""
     found: dict[str, None] = {}
     if isinstance(value, Mapping):
-        items = value.items() if role_of(value) is not None else ()
+        items = value.items() if role_of(value) is not None and item_role(value) is None else ()
         found = {
             key: None
             for key, item in items

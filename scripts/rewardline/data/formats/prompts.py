@@ -13,6 +13,7 @@ from rewardline.data.conversation import (
     is_conversation,
     is_transcript,
     read_answer,
+    read_message,
     read_messages,
     read_prompt,
     read_text,
@@ -83,6 +84,9 @@ def _history_turns(value: object) -> Iterator[Message]:
 def with_system_prompt(turns: list[Message], row: RowFields) -> list[Message]:
     """The turns of a prompt after the row's system prompt, if it has one."""
     system = row.optional("system") if row.has_attributes else None
+    if isinstance(system, list | dict):  # in blocks, or as a message
+        held = system if isinstance(system, dict) else {"content": system}
+        system = read_message({**held, "role": "system"}, "system")["content"]
     if system is None or not (text := read_text(system, "system")):
         return turns
     if turns and turns[0]["role"] in INSTRUCTING:

@@ -13,7 +13,7 @@ from rewardline.data.sources.rows import Record, Row, as_row, unreadable
 _BATCH_ROWS = 500  # in memory as Python objects
 _TEMPLATE_INPUTS = ("tools", "chat_template_kwargs")
 _SHORT = re.compile(r"\bfloat\b")
-_CALLS = ("tools", "tool_calls", "functionCall", "function_call", "functionResponse", "function_response")
+_CALLS = ("tools", "tool_calls", "tool_call", "functionCall", "function_call", "functionResponse", "function_response")
 _FILLED = re.compile(rf"\b({'|'.join(_CALLS)}|chat_template_kwargs|input): (large_)?(list|struct)")
 
 

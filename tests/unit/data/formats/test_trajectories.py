@@ -6,7 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from rewardline.data.formats.detect import choose
 from rewardline.data.formats.grouped import Grouping
+from rewardline.data.formats.plausibility import remarks
 from rewardline.data.formats.registry import converter, grouping
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.schema import Message
@@ -282,3 +284,109 @@ def test_items_of_a_response_are_turns_in_their_order() -> None:
         assert [(*(one.get(key, "") for key in keys), len(one.get("tool_calls", []))) for one in native] == expected  # type: ignore[arg-type]
     with pytest.raises(UnscorableError, match="holds 0 turns"):
         parse_row({"prompt": "Q", "answer": [{"type": "reasoning", "summary": []}]})
+
+
+FUNCTION: Row = {"name": "add", "arguments": {"b": 2, "a": 1}}
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        {"role": "assistant", "content": None, "tool_call": FUNCTION},
+        {"role": "assistant", "content": None, "tool_call": {"id": None, "function": FUNCTION}},
+        {"role": "assistant", "tool_call": json.dumps({"function": FUNCTION})},
+        {"from": "function_call", "value": json.dumps(FUNCTION)},
+        {"from": "tool_call", "value": json.dumps([FUNCTION])},
+    ],
+)
+def test_the_only_call_of_a_turn_may_be_a_key_or_the_text_of_a_role_for_calls(called: Row) -> None:
+    row = {"chosen": [user("Q"), called, RESULT, assistant("3")], "rejected": [user("Q"), assistant("4")]}
+    turns = turns_of(one("messages", row).chosen)
+    assert turns == turns_of(parse_row(row).answers[0])
+    assert turns[0]["content"] == CALL_TEXT and "content" not in turns[0].get("native", {})
+    sides = {side: [user("Q"), called, RESULT, assistant(side)] for side in ("chosen", "rejected")}
+    assert one("messages", sides).prompt[1]["content"] == CALL_TEXT, "where most rows are read in one step, too"
+
+
+@pytest.mark.parametrize("text", ["f(1)", "{}", "[1]", '[{"name": "f"}, {}]', '{"x": 1}'])
+def test_the_text_of_a_role_for_calls_stays_if_it_is_no_call(text: str) -> None:
+    (turn,) = turns_of(parse_row({"prompt": "Q", "answer": {"from": "function_call", "value": text}}).answers[0])
+    assert (turn["content"], turn.get("native")) == (text, None)
+
+
+def test_calls_and_reasoning_in_half_broken_shapes() -> None:
+    item = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": ""}
+    text = {**CALLS, "tool_calls": json.dumps([CALL])}
+    turns = turns_of(parse_row({"prompt": "Q", "answer": [text, item]}).answers[0])
+    assert [turn["content"] for turn in turns] == [
+        CALL_TEXT,
+        '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>',
+    ]
+    for block in (
+        {"type": "tool_use", "name": "f", "input": None},
+        {"functionCall": {"name": "f"}},
+    ):
+        answer = parse_row({"prompt": "Q", "answer": {"role": "assistant", "content": [block]}}).answers[0]
+        assert '"arguments": {}' in answer
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+        {"type": None, "text": "A"},
+    ]
+    answer = parse_row({"prompt": "Q", "answer": {"role": "assistant", "content": parts}}).answers[0]
+    assert answer == "<think>\nHm.\n</think>\n\nA"
+
+
+@pytest.mark.parametrize(
+    "prompt", ['["Q"]', '[{"role": "user", "content": "Q"}]', "[{'role': 'user', 'content': 'Q'}]"]
+)
+def test_a_list_in_a_text_is_no_prompt(prompt: str) -> None:
+    assert reason("pairs", {"prompt": prompt, "chosen": "A", "rejected": "B"}) == "messages_as_text"
+    with pytest.raises(UnscorableError, match="spells a list"):
+        parse_row({"prompt": prompt, "answer": "A"})
+    for text in ("[1, 2]", '["a", "b"] Sort it.', '[{"role": "user"}] What is it?'):
+        assert one("pairs", {"prompt": text, "chosen": "A", "rejected": "B"}).prompt[0]["content"] == text
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("system", [{"type": "text", "text": "Be brief."}]),
+        ("systemInstruction", {"parts": [{"text": "Be brief."}]}),
+        ("system_instruction", {"role": "user", "parts": [{"text": "Be brief."}]}),
+        ("system_message", "Be brief."),
+    ],
+)
+def test_system_prompts_of_other_apis(key: str, value: object) -> None:
+    row: Row = {"prompt": "Q", "chosen": "A", "rejected": "B", key: value}
+    prompt = list(one("pairs", row).prompt)
+    assert prompt == parse_row(row).prompt == [{"role": "system", "content": "Be brief."}, user("Q")]
+
+
+def test_tools_beside_the_messages_of_each_answer_are_read() -> None:
+    answers = [{"messages": [assistant(text)], "tools": TOOLS} for text in "AB"]
+    assert parse_row({"prompt": [user("Q")], "responses": answers}).inputs.tools == TOOLS
+    row = {"prompt": [user("Q")], "preferred_output": answers[0], "non_preferred_output": answers[1]}
+    assert one("messages", row).inputs.tools == TOOLS
+
+
+def test_rows_with_different_tools_do_not_end_the_choice_of_a_format() -> None:
+    def row(n: int, *names: str) -> Row:
+        sides = zip(("chosen", "rejected"), names, strict=True)
+        return {
+            side: {"messages": [user(f"Q{n}"), assistant(f"It is {n}, {side}.")], "tools": [{"name": name}]}
+            for side, name in sides
+        }
+
+    rows = [row(n, "f", "f" if n else "g") for n in range(5)]
+    settings, _ = choose(rows, FormatSettings())
+    assert settings is not None and settings.format == "messages"
+    assert remarks(rows, settings) == []
+
+
+def test_remarks_name_lists_in_texts_but_not_items_that_are_read() -> None:
+    rows: list[Row] = [{"prompt": [user(f"Q{n}"), *ITEMS[:4]], "chosen": "A", "rejected": "B"} for n in range(4)]
+    assert remarks(rows, FormatSettings(format="pairs")) == []
+    rows = [{"prompt": f"Q{n}", "chosen": f'["A{n}"]', "rejected": '["B"]'} for n in range(4)]
+    (remark,) = remarks(rows, FormatSettings(format="pairs"))
+    assert "brackets and quotes count as text" in remark
+    assert remarks([*rows, {**rows[0], "chosen": "A"}], FormatSettings(format="pairs")) == []
