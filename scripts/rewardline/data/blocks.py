@@ -71,9 +71,7 @@ def chat_messages(value: object) -> list[object]:
     """A message as one or several in OpenAI's form; what has no such blocks stays as it is."""
     if isinstance(value, dict) and item_role(value):
         return _of_item(value)
-    key = next(
-        (key for key in ("content", "parts") if isinstance(value, dict) and isinstance(value.get(key), list)), ""
-    )
+    key = next((key for key in ("content", "parts") if isinstance(value, dict) and _list(value.get(key))), "")
     if not key or not isinstance(value, dict) or not any(map(_is_other, value[key])):
         return [value]
     messages: list[object] = []
@@ -99,6 +97,7 @@ def chat_messages(value: object) -> list[object]:
             messages.append(result)
         elif (call := _call(block)) is not None:
             calls.append(call)
+            texts += [{"text": block["text"]}] if block.get("text") else []
         elif (thought := _thought(block)) is not None:
             thoughts.append(thought)
         else:

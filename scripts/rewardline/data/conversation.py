@@ -118,7 +118,8 @@ def _read_chat_message(value: object, what: str) -> Message:
     if role is None:
         shown = repr(name[:50]) if isinstance(name, str) else describe_type(name)
         raise Reject("bad_role", f"{what} has the role {shown}; known are {', '.join(ROLES)}")
-    content = next((value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None), None)
+    contents = [value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None]
+    content = next(filter(None, contents), contents[0] if contents else None)
     if isinstance(content, list):
         content = "".join(_read_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
     calls = from_json(value.get("tool_calls")) or []

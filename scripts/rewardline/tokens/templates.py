@@ -139,7 +139,9 @@ _READ_MESSAGES = """ #}
 {%- set role = roles[name] %}
 {%- set read.content = none %}
 {%- for key in ['content', 'value', 'text', 'parts'] %}
-{%- if read.content is none and message[key] is defined %}{% set read.content = message[key] %}{% endif %}
+{%- if not read.content and message[key] is defined and message[key] is not none %}
+{%- set read.content = message[key] %}
+{%- endif %}
 {%- endfor %}
 {%- set calls = message['tool_calls'] or [] %}
 {%- set read.calls = [] %}

@@ -70,7 +70,7 @@ def test_tool_calls_are_text_at_every_door(doors: Callable[..., Doors], name: st
         {"content": None, "tool_calls": [{"type": "function", "function": function}, {"function": {"name": "end"}}]},
         {"content": " Well. \n", "function_call": function},
         {"content": None, "tool_call": {"id": "c1", "function": function}},
-        {"role": "tool_call", "content": "", "tool_call": function},
+        {"role": "tool_call", "content": "", "text": "Well.", "tool_call": function},
     ]
     for call in calls:
         turns: list[Json] = [{"role": "user", "content": "So?"}, {"role": "assistant", **call}]

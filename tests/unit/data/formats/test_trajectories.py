@@ -328,6 +328,10 @@ def test_calls_and_reasoning_in_half_broken_shapes() -> None:
     ):
         answer = parse_row({"prompt": "Q", "answer": {"role": "assistant", "content": [block]}}).answers[0]
         assert '"arguments": {}' in answer
+        both = parse_row({"prompt": "Q", "answer": {"role": "assistant", "content": [{**block, "text": "A"}]}})
+        assert both.answers == [f"A\n{answer}"], "no text is lost"
+    for shape in ({"content": "", "text": "A"}, {"content": [], "parts": [{"text": "A"}]}):
+        assert parse_row({"prompt": "Q", "answer": {"role": "assistant", **shape}}).answers == ["A"]
     parts = [
         {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
         {"type": None, "text": "A"},
