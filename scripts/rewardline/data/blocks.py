@@ -106,6 +106,23 @@ def chat_messages(value: object) -> list[object]:
     return messages
 
 
+def chat_tools(tools: Sequence[Block]) -> list[Block]:
+    """Tools of Anthropic's and Google's APIs and of OpenAI's responses as its chats have them; others as they are."""
+    found: list[Block] = []
+    for tool in tools:
+        declared = _list(tool.get("functionDeclarations") or tool.get("function_declarations"))
+        if declared:
+            found += [{"type": "function", "function": one} for one in declared]
+        elif "name" in tool and "input_schema" in tool:
+            function = {key: tool[key] for key in ("name", "description") if key in tool}
+            found.append({"type": "function", "function": {**function, "parameters": tool["input_schema"]}})
+        elif tool.get("type") == "function" and "name" in tool:
+            found.append({"type": "function", "function": {key: tool[key] for key in tool if key != "type"}})
+        else:
+            found.append(tool)
+    return found
+
+
 def _of_item(item: Block) -> list[object]:
     """The message of an item of a response; none for reasoning that is not told."""
     if item["type"] == "function_call_output":

@@ -117,6 +117,8 @@ def _read_chat_message(value: object, what: str) -> Message:
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
         shown = repr(name[:50]) if isinstance(name, str) else describe_type(name)
+        if name is None and isinstance(kind := value.get("type"), str):
+            raise Reject("bad_role", f"{what} has no role and is of type {kind[:50]!r}, which is not read")
         raise Reject("bad_role", f"{what} has the role {shown}; known are {', '.join(ROLES)}")
     contents = [value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None]
     content = next(filter(None, contents), contents[0] if contents else None)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from rewardline.core.template_variables import RESERVED
+from rewardline.data.blocks import chat_tools
 from rewardline.data.conversation import (
     Reject,
     describe_type,
@@ -123,7 +124,7 @@ def read_inputs(row: RowFields) -> tuple[TemplateInputs, str]:
         raise Reject(
             "bad_chat_template_kwargs", f"chat_template_kwargs has {', '.join(sorted(taken))}, which is set here"
         )
-    return TemplateInputs(tools if are_tools and isinstance(tools, list) else (), found), ignored
+    return TemplateInputs(chat_tools(tools) if are_tools and isinstance(tools, list) else (), found), ignored
 
 
 def split_sides(

@@ -394,3 +394,24 @@ def test_remarks_name_lists_in_texts_but_not_items_that_are_read() -> None:
     (remark,) = remarks(rows, FormatSettings(format="pairs"))
     assert "brackets and quotes count as text" in remark
     assert remarks([*rows, {**rows[0], "chosen": "A"}], FormatSettings(format="pairs")) == []
+
+
+def test_tools_of_other_apis_are_those_of_openais_chats() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number"}}}
+    function = {"name": "add", "description": "Adds.", "parameters": schema}
+    for tool in (
+        {"type": "function", "function": function},
+        {"type": "function", **function},
+        {"name": "add", "description": "Adds.", "input_schema": schema, "cache_control": {"type": "ephemeral"}},
+        {"functionDeclarations": [function]},
+        {"function_declarations": [function]},
+    ):
+        row: Row = {"prompt": "Q", "chosen": "A", "rejected": "B", "tools": [tool]}
+        expected = [{"type": "function", "function": function}]
+        assert one("pairs", row).inputs.tools == parse_row(row).inputs.tools == expected
+    assert one("pairs", {**row, "tools": [function]}).inputs.tools == [function], "as transformers pass it on"
+
+
+def test_items_that_are_not_read_are_named_by_their_type() -> None:
+    with pytest.raises(UnscorableError, match="message 2 of the prompt has no role and is of type 'web_search_call'"):
+        parse_row({"prompt": [user("Q"), {"type": "web_search_call", "id": "w"}], "answer": "A"})
