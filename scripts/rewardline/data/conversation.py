@@ -315,6 +315,7 @@ def read_answer(value: object, what: str) -> str:
 
     A list of several messages is an answer of several turns, which begins with the assistant's.
     """
+    value = unwrap_messages(value) if isinstance(value, dict) else value
     if isinstance(value, list):
         if len(value) > 1 and role_of(value[0]) == "assistant":
             return answer_of(read_messages(value, what))

@@ -396,6 +396,20 @@ def test_remarks_name_lists_in_texts_but_not_items_that_are_read() -> None:
     assert remarks([*rows, {**rows[0], "chosen": "A"}], FormatSettings(format="pairs")) == []
 
 
+def test_answers_of_every_format_may_be_objects_with_messages() -> None:
+    good, bad = ({"messages": [CALLS, RESULT, assistant(text)], "tools": TOOLS} for text in "34")
+    row: Row = {"prompt": [user("Q")]}
+    read = parse_row({**row, "answers": [good, bad]})
+    for name, answers in (
+        ("ranked", {"responses": [good, bad], "scores": [1, 0]}),
+        ("good_bad", {"correct": [good], "incorrect": [bad]}),
+        ("preference", {"response_a": good, "response_b": bad, "winner": "a"}),
+    ):
+        pair = one(name, {**row, **answers})
+        found = [[*pair.prompt, *turns_of(side)] for side in (pair.chosen, pair.rejected)]
+        assert found == [[*read.prompt, *turns_of(text)] for text in read.answers]
+
+
 def test_tools_of_other_apis_are_those_of_openais_chats() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "number"}}}
     function = {"name": "add", "description": "Adds.", "parameters": schema}
