@@ -264,8 +264,8 @@ def read_prompt(value: object, what: str = "the prompt", continued: bool = False
         turns = read_transcript(text, what)
         if not turns[-1]["content"] and turns[-1]["role"] == "assistant":
             turns.pop()
-    elif text.endswith("]") and (_MESSAGES_AS_TEXT.match(text) or _spells_texts(text)):
-        raise Reject("messages_as_text", f"{what} is text that spells a list: write it as a list")
+    elif text.endswith(("]", "}")) and _spells_messages(text):
+        raise Reject("messages_as_text", f"{what} is text that spells a list or a message: write it as such")
     else:
         return [{"role": "user", "content": text}]
     if not turns:
@@ -275,9 +275,13 @@ def read_prompt(value: object, what: str = "the prompt", continued: bool = False
     return turns
 
 
-def _spells_texts(text: str) -> bool:
-    """Whether a text is the JSON of a list of texts, as LMSYS has the questions of a user."""
-    return text.startswith("[") and is_text_list(from_json(text))
+def _spells_messages(text: str) -> bool:
+    """Whether a text is the JSON of a message, of several, or of a list of texts, as LMSYS has a user's questions."""
+    if not text.startswith(("[", "{")):
+        return False
+    found = from_json(text)
+    is_message = isinstance(found, dict) and ({"role", "content"} <= found.keys() or "messages" in found)
+    return is_message or is_text_list(found) or bool(text.endswith("]") and _MESSAGES_AS_TEXT.match(text))
 
 
 def _steerlm_turns(text: str) -> list[Message]:

@@ -90,7 +90,7 @@ def _read(value: object) -> str:
 def _text(value: object) -> str:
     """A prompt or an answer; empty if it may be more than a text, by how it begins or ends."""
     text = _read(value)
-    is_more = text[:1] in "<[ \t" or text[-1:] == ">" or text.startswith(_SPEAKERS) or _STEERLM in text
+    is_more = text[:1] in "<[{ \t" or text[-1:] == ">" or text.startswith(_SPEAKERS) or _STEERLM in text
     return "" if is_more else text
 
 

@@ -341,13 +341,20 @@ def test_calls_and_reasoning_in_half_broken_shapes() -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ['["Q"]', '[{"role": "user", "content": "Q"}]', "[{'role': 'user', 'content': 'Q'}]"]
+    "prompt",
+    [
+        '["Q"]',
+        '[{"role": "user", "content": "Q"}]',
+        "[{'role': 'user', 'content': 'Q'}]",
+        '{"role": "user", "content": "Q"}',
+        '{"messages": []}',
+    ],
 )
 def test_a_list_in_a_text_is_no_prompt(prompt: str) -> None:
     assert reason("pairs", {"prompt": prompt, "chosen": "A", "rejected": "B"}) == "messages_as_text"
-    with pytest.raises(UnscorableError, match="spells a list"):
+    with pytest.raises(UnscorableError, match="spells a list or a message"):
         parse_row({"prompt": prompt, "answer": "A"})
-    for text in ("[1, 2]", '["a", "b"] Sort it.', '[{"role": "user"}] What is it?'):
+    for text in ("[1, 2]", '{"role": "x"}', '["a", "b"] Sort it.', '[{"role": "user"}] What is it?'):
         assert one("pairs", {"prompt": text, "chosen": "A", "rejected": "B"}).prompt[0]["content"] == text
 
 
