@@ -120,13 +120,16 @@ def _read_chat_message(value: object, what: str) -> Message:
         if name is None and isinstance(kind := value.get("type"), str):
             raise Reject("bad_role", f"{what} has no role and is of type {kind[:50]!r}, which is not read")
         raise Reject("bad_role", f"{what} has the role {shown}; known are {', '.join(ROLES)}")
-    contents = [value[key] for key in ("content", "value", "text", "parts") if value.get(key) is not None]
-    content = next(filter(None, contents), contents[0] if contents else None)
+    content = value.get("content")
+    for key in ("value", "text", "parts"):
+        if not content and value.get(key) is not None:
+            content = value[key]
     if isinstance(content, list):
         content = "".join(_read_part(part, f"part {n} of {what}") for n, part in enumerate(content, 1))
     calls = from_json(value.get("tool_calls")) or []
     for key in CALLERS if role == "assistant" else CALLERS[:1]:
-        calls = calls or _wrapped(from_json(value.get(key)))
+        if value.get(key):
+            calls = calls or _wrapped(from_json(value[key]))
     if not calls and str(name).strip().lower() in CALLERS and (calls := _spelled_calls(content)):
         content = None
     calls = list(map(from_json, calls)) if isinstance(calls, list) else [calls]
