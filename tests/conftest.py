@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from support.slurm.cluster import Cluster
     from support.slurm.runs import ClusterProject
 
-# Several processes share the cores here, where threads that spin while they wait make a step take six times as long. A
-# training that has its cores for itself is faster with spinning, so the pipeline leaves it on.
+# Several processes share the cores here, where threads that spin while they wait make a step take six times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the same reason; a training sets its own number
 os.environ["DS_ACCELERATOR"] = "cpu"  # says so less loudly than DeepSpeed does by itself
