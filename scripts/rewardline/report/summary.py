@@ -141,6 +141,7 @@ def final_summary(
     judged = [one for one in results if one.n or not one.ratings]
     parts = ["\n".join([*([_results(entries(judged, compared.boards), width)] if judged else []), *said])]
     parts += [text] if (text := _ratings(results, width)) else []
+    parts = list(filter(None, parts))
     curves = [_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error"]
     parts += ["\n".join(_first(curves, CURVES_SHOWN))] if curves else []
     first, last = len(parts), _cut([*parts, *filter(None, others)], height)
