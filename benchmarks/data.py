@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow.parquet as pq
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,7 +142,9 @@ def tokenizing_times(job: tuple[Path, Path]) -> dict[str, float]:
 
     from tokenizers import Tokenizer
 
-    from rewardline.data.parquet import PartWriter, read_typed_rows
+    from rewardline.core.artifacts import write_manifest
+    from rewardline.data.pairs.manifests import ShardManifest
+    from rewardline.data.parquet import PartWriter, count_rows, read_typed_rows
     from rewardline.data.schema import PAIR_SCHEMA, Pair
     from rewardline.tokens.settings import TokenizeSettings
     from rewardline.tokens.tokenize_pairs import tokenize
@@ -153,16 +154,19 @@ def tokenizing_times(job: tuple[Path, Path]) -> dict[str, float]:
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     settings = TokenizeSettings(max_length=1024, template="plain")
     seconds = dict.fromkeys(("stage", "complete", "separate"), 0.0)
+    manifest = ShardManifest.read(part / "manifest.json")
     rows = read_typed_rows(part / "train", Pair)
     with tempfile.TemporaryDirectory() as name:
         for number in range(SAMPLES):
             sample = Path(name) / str(number)
+            parts = {}
             for split, some in (("train", islice(rows, SAMPLE)), ("eval", [])):
                 writer = PartWriter[Pair](sample / split, PAIR_SCHEMA)
                 for row in some:
                     writer.add(row)
-                writer.close()
-            (sample / "manifest.json").write_text(json.dumps({"train": training_pairs(sample), "eval": 0}))
+                parts[split] = writer.close()
+            train = count_rows(parts["train"])
+            write_manifest(sample, manifest.model_copy(update={"train": train, "eval": 0, "parts": parts}))
             out = sample / "tokens"
             out.mkdir()
             seconds["stage"] += tokenize(settings, sample, base, out).seconds or 0.0
@@ -172,11 +176,6 @@ def tokenizing_times(job: tuple[Path, Path]) -> dict[str, float]:
                     tokenizer.encode_batch_fast(batch, add_special_tokens=False)
                     seconds[kind] += time.perf_counter() - start
     return seconds
-
-
-def training_pairs(sample: Path) -> int:
-    """Number of training pairs of a sample."""
-    return sum(pq.ParquetFile(part).metadata.num_rows for part in (sample / "train").glob("*.parquet"))
 
 
 def compare(folder: Path, shards: int) -> dict[str, float]:
