@@ -12,7 +12,7 @@ from rewardline.data.parquet import reading
 
 log = logging.getLogger(__name__)
 FILE = "groups.npz"
-LARGE_GROUPS = (50, 0.01), (10, 0.1)
+LARGE_GROUPS = (50, 0.01), (20, 0.1)
 """A group with more prompts than one of these numbers, and than its share of all prompts, comes from a template."""
 
 
