@@ -30,11 +30,15 @@ def sample(data: TokenDataset, pairs: int, share: float = 1.0) -> Sequence[int]:
 
     `share`: that of the prompts which choose runs, to which it is limited; all count where none of them chooses.
     """
-    indices = np.arange(len(data))
-    if share < 1 and (chosen := chooses(hash_texts(data.prompt_ids), share)).any():
-        indices = indices[chosen]
+    indices = choosing(data, share) if share < 1 else []
+    indices = indices or list(range(len(data)))
     enough = int((data.example_counts[indices].cumsum() < pairs).sum()) + 1
-    found: list[int] = indices[:enough].tolist()
+    return indices[:enough]
+
+
+def choosing(data: TokenDataset, share: float) -> list[int]:
+    """The comparisons of the `share` of the prompts that chooses runs."""
+    found: list[int] = np.flatnonzero(chooses(hash_texts(data.prompt_ids), share)).tolist()
     return found
 
 

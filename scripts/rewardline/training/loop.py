@@ -3,7 +3,7 @@
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +88,11 @@ class TrainingLoop:
         self.last_step = min(self.total_steps, self.until or self.total_steps)
         self.state = LoopState()
         self.work = Work(self.state.work, self.engine.device)
+        sizes, shares = self.settings.training.evaluated_pairs, self.settings.choosing
+        self._samples = {
+            name: held_out.sample(loader.data, sizes[name], shares.get(name, 1.0))
+            for name, loader in self.eval_loaders.items()
+        }
         self._loggers: list[LogFile | loggers.Curves] = []
         self._stopped_by: int | None = None
         self._saved_at = 0.0
@@ -238,11 +243,7 @@ class TrainingLoop:
     def _evaluate(self, epoch: float) -> None:
         """Score the evaluation sets, and keep the weights if they are the best so far and needed."""
         training, step, selection = self.settings.training, self.state.step, self.state.selection
-        sizes = training.evaluated_pairs
-        shares = self.settings.choosing
-        figures = {
-            name: self._score(loader, sizes[name], shares.get(name, 1.0)) for name, loader in self.eval_loaders.items()
-        }
+        figures = {name: self._score(loader, self._samples[name]) for name, loader in self.eval_loaders.items()}
         if not figures:
             return
         own, others = figures.get(EVAL), {name: one for name, one in figures.items() if name != EVAL}
@@ -266,8 +267,8 @@ class TrainingLoop:
             if sha256 is not None:
                 selection.best_loss, selection.best_step, selection.best_sha256 = best.loss, step, sha256
 
-    def _score(self, loader: MicroBatchLoader, size: int, share: float) -> SetFigures:
-        sums = held_out.evaluate(self.engine, loader, held_out.sample(loader.data, size, share))
+    def _score(self, loader: MicroBatchLoader, comparisons: Sequence[int]) -> SetFigures:
+        sums = held_out.evaluate(self.engine, loader, comparisons)
         accuracy, chosen, rejected = map(sums.of_pairs, (sums.correct, sums.chosen, sums.rejected))
         return SetFigures(sums.loss, accuracy, chosen, rejected, int(sums.pairs))
 

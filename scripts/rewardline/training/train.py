@@ -19,8 +19,6 @@ from rewardline.core.errors import UserError
 from rewardline.core.files import apply_umask
 from rewardline.core.hashing import file_sha256
 from rewardline.core.runtime import rank, world_size
-from rewardline.data.pairs.identity import chooses
-from rewardline.data.schema import hash_texts
 from rewardline.model import determinism
 from rewardline.model.loading import runs_in_transformers_4
 from rewardline.model.packing import flex
@@ -121,8 +119,7 @@ def train(job: TrainingJob) -> None:
     if compilations := flex.compilations():
         log.info("kernels were compiled %d time(s)", compilations)
     if settings.rung is not None:
-        chosen = chooses(hash_texts(eval_data.prompt_ids), settings.rung.share)
-        sums = held_out.evaluate(running, eval_loader, np.flatnonzero(chosen).tolist())
+        sums = held_out.evaluate(running, eval_loader, held_out.choosing(eval_data, settings.rung.share))
         if not sums.pairs:
             raise UserError("grid.halving: the eval split has no pairs to choose by; raise the mixture's eval_fraction")
         if rank() == 0:
