@@ -38,13 +38,17 @@ from rewardline.scoring.server.protocols import (
 
 log = logging.getLogger(__name__)
 
-PROTOCOLS: dict[str, Protocol] = {
-    "/score": rows,
-    "/v1/score": rows,
-    "/get_reward": openrlhf,
-    "/classify": vllm_classify,
-    "/pooling": vllm_pooling,
-}
+
+def protocols(reads_names: bool) -> dict[str, Protocol]:
+    """The protocol of each path; `reads_names`: see `rows`."""
+    own = partial(rows, reads_names=reads_names)
+    return {
+        "/score": own,
+        "/v1/score": own,
+        "/get_reward": openrlhf,
+        "/classify": vllm_classify,
+        "/pooling": vllm_pooling,
+    }
 
 
 RETRY = {"Retry-After": "1"}
@@ -90,7 +94,8 @@ class Service:
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        routes = [Route(path, partial(self._serve, protocol), methods=["POST"]) for path, protocol in PROTOCOLS.items()]
+        known = protocols(self._scorer.reads_names)
+        routes = [Route(path, partial(self._serve, protocol), methods=["POST"]) for path, protocol in known.items()]
         routes += [Route("/health", self._health), Route("/metrics", self._metrics)]
         return Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _refusal})
 
@@ -188,8 +193,7 @@ class Service:
     def _parse(self, protocol: Protocol, body: JsonValue) -> ParsedRequest:
         self._check_answers(len(body) if isinstance(body, list) else 0)  # rows that cannot be scored count too
         try:
-            reading = {"reads_names": self._scorer.reads_names} if protocol is rows else {}
-            parsed = protocol(body, self._scorer.name, **reading)
+            parsed = protocol(body, self._scorer.name)
         except (RequestError, UnscorableError) as error:
             raise HTTPException(422, str(error)) from error
         self._check_answers(count_answers(parsed.items))
