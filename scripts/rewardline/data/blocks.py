@@ -124,7 +124,7 @@ def chat_tools(tools: Sequence[Block]) -> list[Block]:
 
 
 def _of_item(item: Block) -> list[object]:
-    """The message of an item of a response; none for reasoning that is not told."""
+    """The message of an item of a response; none for reasoning without text."""
     if item["type"] == "function_call_output":
         return [{"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")}]
     if item["type"] == "function_call":

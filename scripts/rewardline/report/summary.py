@@ -132,10 +132,11 @@ def final_summary(
     as the numbers leave room for the names. Long blocks after the table are cut until all fit `height` lines; subsets
     take what is left.
     """
+    others = list(filter(None, others))
     results, left_out = read_all_results(metrics)
     gone = _first([_wrapped(line, width) for line in left_out_lines(left_out)], LEFT_OUT_SHOWN)
     if not results:
-        return "\n\n".join(_cut(["\n".join(["no evaluation is up to date", *gone]), *filter(None, others)], height))
+        return "\n\n".join(_cut(["\n".join(["no evaluation is up to date", *gone]), *others], height))
     compared = ComparisonsFile.read(comparisons) if comparisons is not None else ComparisonsFile(boards=[])
     said = [*gone, *_first(noise(compared, width), NOISE_SHOWN)]
     judged = [one for one in results if one.n or not one.ratings]
@@ -144,7 +145,7 @@ def final_summary(
     parts = list(filter(None, parts))
     curves = [_wrapped(one.sentence(), width) for one in compared.curves if one.metric == "error"]
     parts += ["\n".join(_first(curves, CURVES_SHOWN))] if curves else []
-    first, last = len(parts), _cut([*parts, *filter(None, others)], height)
+    first, last = len(parts), _cut([*parts, *others], height)
     parts, last = last[:first], last[first:]
     left, shown = [board for board in leaderboards(results) if len(board.subsets) > 1], 0
     while left and shown < BOARDS_SHOWN:

@@ -87,11 +87,10 @@ def collect(
     Raises:
         UserError: too many rows have no score, a new column has the name of one of the rows, or a file is damaged.
     """
-    job = _Collection(settings, StoredDataset.read(data).rows, out)
+    manifests = [ScoredRows.read(path) for path in shards]
+    job = _Collection(settings, StoredDataset.read(data).rows, manifests[0].reads_names, out)
     with progress(f"collect {settings.name}", total=job.rows, unit="row") as bar:
         columns = TypedColumns(read_stored_rows(data))
-        manifests = [ScoredRows.read(path) for path in shards]
-        job.reads_names = manifests[0].reads_names
         names = sorted({name for manifest in manifests for name in manifest.names})
         scored = chain.from_iterable(_scores(path.parent) for path in shards)
         with pq.ParquetWriter(
@@ -132,9 +131,9 @@ def _with_scores(schema: pa.Schema, names: Sequence[str], settings: CollectSetti
 class _Collection:
     """What has been collected so far."""
 
-    def __init__(self, settings: CollectSettings, rows: int, out: Path) -> None:
+    def __init__(self, settings: CollectSettings, rows: int, reads_names: bool, out: Path) -> None:
         self.rows = rows
-        self.reads_names = False
+        self._reads_names = reads_names
         self._settings, self._out = settings, out
         self._without: Counter[str] = Counter()
         self._left_out: Counter[str] = Counter()
@@ -163,7 +162,7 @@ class _Collection:
         """The new columns of a row; its answers are kept."""
         if scored.scores is None:
             return {"error": self._store.reject(row, scored)}
-        parsed: PromptAnswers = parse_row(record, self.reads_names)
+        parsed: PromptAnswers = parse_row(record, self._reads_names)
         self._store.add(row, parsed, scored.scores)
         return dict(parsed.named(scored.scores))
 

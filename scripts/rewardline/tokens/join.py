@@ -40,7 +40,7 @@ def check_losses(folders: Sequence[Path], stats: PairsAccount, limit: float) -> 
 def join(folders: Sequence[Path], target: Path, reads_names: bool, out: Path) -> TokenManifest:
     """Join the shards in `folders` to a folder at `out`, which becomes `target`; returns its manifest.
 
-    `reads_names`: see there.
+    `reads_names`: see `TokenManifest`.
 
     Raises:
         UserError: no pair of a split is left, or a file is damaged.

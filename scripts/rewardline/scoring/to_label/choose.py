@@ -75,11 +75,10 @@ def choose(
     Raises:
         UserError: too many rows have no score, or a file is damaged.
     """
-    job = _Choice(settings, StoredDataset.read(data).rows, out)
     each = len(shards) // len(settings.runs)
     members = [shards[start : start + each] for start in range(0, len(shards), each)]
     manifests = [[ScoredRows.read(path) for path in own] for own in members]
-    job.reads_names = manifests[0][0].reads_names
+    job = _Choice(settings, StoredDataset.read(data).rows, manifests[0][0].reads_names, out)
     cut = max(sum(one.cut for one in own) for own in manifests)
     scores = [chain.from_iterable(read_typed_rows(path.parent, RowScores) for path in own) for own in members]
     with progress(f"read {settings.name}", total=job.rows, unit="row") as bar:
@@ -92,9 +91,9 @@ def choose(
 class _Choice:
     """What has been read so far."""
 
-    def __init__(self, settings: ChooseSettings, rows: int, out: Path) -> None:
+    def __init__(self, settings: ChooseSettings, rows: int, reads_names: bool, out: Path) -> None:
         self.rows = rows
-        self.reads_names = False
+        self._reads_names = reads_names
         self._settings, self._out = settings, out
         self._without, self._left_out = Counter[str](), Counter[str]()
         self._store = AnswerStore(settings.name, MemberAnswer, rows, out)
@@ -105,7 +104,7 @@ class _Choice:
             self._store.reject(row, lost)
             return
         by_answer = zip(*(one.scores or () for one in scores), strict=True)
-        self._store.add(row, parse_row(record_of(row), self.reads_names), map(list, by_answer))
+        self._store.add(row, parse_row(record_of(row), self._reads_names), map(list, by_answer))
 
     def finish(self, scales: Floats, benchmarks: Sequence[Path], pairs: Sequence[Path], cut: int) -> PairsToLabel:
         """Write the chosen pairs; the manifest."""
