@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 FILES = 4
 WORDS = 100
-SAMPLES, SAMPLE = 10, 2_000  # number of samples of each shard, and pairs per sample
+SAMPLES = 5  # of each shard
 SYLLABLES = [a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ar", "en", "is", "on", "ul")]
 
 
@@ -156,11 +156,12 @@ def tokenizing_times(job: tuple[Path, Path]) -> dict[str, float]:
     seconds = dict.fromkeys(("stage", "complete", "separate"), 0.0)
     manifest = ShardManifest.read(part / "manifest.json")
     rows = read_typed_rows(part / "train", Pair)
+    size = manifest.train // SAMPLES
     with tempfile.TemporaryDirectory() as name:
         for number in range(SAMPLES):
             sample = Path(name) / str(number)
             parts = {}
-            for split, some in (("train", islice(rows, SAMPLE)), ("eval", [])):
+            for split, some in (("train", islice(rows, size)), ("eval", [])):
                 writer = PartWriter[Pair](sample / split, PAIR_SCHEMA)
                 for row in some:
                     writer.add(row)

@@ -51,7 +51,7 @@ def main() -> None:
     config = RewardConfig(
         output_dir=str(out),
         use_cpu=True,
-        bf16=False,
+        bf16=job.get("bf16", False),
         gradient_checkpointing=False,
         model_init_kwargs={"dtype": "float32"},
         per_device_train_batch_size=job["pairs_per_step"],

@@ -15,6 +15,7 @@ from sklearn.model_selection import GroupKFold
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from rewardline.model.loading import DTYPES
 from rewardline.tokens.store import TokenDataset
 
 Floats = npt.NDArray[np.float64]
@@ -117,12 +118,13 @@ def shallow(pairs: Path, tests: Mapping[str, Path]) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def likelihood(base: Path, tokens: Path) -> pd.DataFrame:
+def likelihood(base: Path, tokens: Path, precision: str) -> pd.DataFrame:
     """Which pairs the untrained model gets right that prefers the answer with the greater likelihood, by pair id.
 
     Of an answer, its end token included, given its prompt: the sum of the log-probabilities, and their mean.
+    `precision`: of the weights, a name of `DTYPES`.
     """
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=DTYPES[precision]).eval()
     data = TokenDataset(tokens, "eval")
     rows = []
     for number in range(len(data)):
@@ -144,7 +146,7 @@ def _log_probability(model: torch.nn.Module, ids: list[int], start: int) -> floa
     start = max(start, 1)
     with torch.inference_mode():
         keep = len(ids) - start + 1
-        logits = model(torch.tensor([ids]), logits_to_keep=keep).logits[0, :-1]
+        logits = model(torch.tensor([ids]), logits_to_keep=keep).logits[0, :-1].float()
         return -float(cross_entropy(logits, torch.tensor(ids[start:]), reduction="sum"))
 
 

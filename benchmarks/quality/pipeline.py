@@ -33,7 +33,8 @@ class Plan:
     """How much is trained, and on what: the options of the command.
 
     `fractions`: shares of the training prompts, for the learning curves; learning rates are chosen on the first.
-    `rates`: number of learning rates. `steps`: at most as many, for a trial.
+    `rates`: number of learning rates. `precision`: of training, and of the scores of what it trains. `steps`: at most
+    as many, for a trial.
     """
 
     data: Path
@@ -41,6 +42,7 @@ class Plan:
     test_share: float
     fractions: Sequence[float]
     rates: int
+    precision: str
     seeds: int
     folds: int
     steps: int | None
@@ -114,6 +116,7 @@ class Family:
         training = {
             **{"pairs_per_step": 16, "tokens_per_micro_batch": 2048, "warmup": 0.1, "eval_every": 0},
             **{"checkpoint_every": 20, "checkpoint_minutes": 10, "threads": plan.threads, "max_steps": plan.steps},
+            **{"precision": plan.precision, "zero_stage": 0 if plan.precision == "fp32" else 1},
         }
         runs: JsonObject = {}
         alone = {**training, "threads": 1}  # so small a model has no use for more, and several runs are trained at once

@@ -50,7 +50,7 @@ def train(
         tokens = family.results / "tokens" / test / MODEL
         path = family.folder / "likelihood" / f"{_hash(tokens)}.parquet"
         if not path.exists():
-            _write(likelihood(family.results / "base" / MODEL, tokens), path)
+            _write(likelihood(family.results / "base" / MODEL, tokens, family.plan.precision), path)
         others[test] = dict(pd.read_parquet(path).items())
     if peer_python is not None:
         name = f"{TRL}, {family.plan.fractions[0]:.0%} of the pairs"
@@ -102,6 +102,7 @@ def _train_peer(family: Family, run: str, python: str) -> tuple[Path, JsonObject
         job = {
             **{key: training[key] for key in ("pairs_per_step", "learning_rate", "schedule", "weight_decay")},
             **{"steps": count, "warmup_steps": round(training["warmup"] * count), "save_steps": 20},
+            **{"bf16": training["precision"] == "bf16"},
             **{"max_length": data.manifest.max_length, "threads": family.plan.threads, "base": str(base)},
             **{"pairs": str(folder / "pairs.jsonl"), "output": str(folder)},
         }

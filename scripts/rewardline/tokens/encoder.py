@@ -3,7 +3,6 @@
 import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from typing import Final
@@ -44,7 +43,8 @@ _TURNS: Final[Prompt] = [
 ]
 _LAST: Final[Prompt] = [{"role": "user", "content": "And 2 + 2?"}]
 _PROBES: Final = (_LAST, _TURNS + _LAST, _SYSTEM + _LAST, _SYSTEM + _TURNS + _LAST)
-"""Conversations by which a template is examined."""
+_PROBE_ANSWERS: Final = ("def f():\n    return 1.", "Yes")
+"""Conversations, and answers to each, by which a template is examined."""
 
 
 Group = tuple[Prompt, Sequence[str], TemplateInputs]
@@ -195,22 +195,28 @@ class ConversationEncoder:
             leading = "".join(self._tokenizer.convert_ids_to_tokens(self.leading_ids))
             # Some tokenizers put a space before a text, but not after the tokens that come first.
             candidates = [export_plain(leading + space, end) for space in ("", " ")]
-        plain = deepcopy(self._tokenizer)
-        plain.backend_tokenizer.encode_special_tokens = False
-        for candidate in candidates:
-            if all(self._is_rendered_so(plain, candidate, prompt) for prompt in _PROBES):
-                return candidate
+        encodings = self._encode_in_full([(prompt, _PROBE_ANSWERS, NO_INPUTS) for prompt in _PROBES])
+        accepted = [
+            (prompt, encoded.sequences)
+            for prompt, encoded in zip(_PROBES, encodings, strict=True)
+            if isinstance(encoded, EncodedAnswers)
+        ]
+        names_are_text = self._backend.encode_special_tokens
+        self._backend.encode_special_tokens = False  # as plain transformers have it
+        try:
+            for candidate in candidates:
+                if all(self._is_rendered_so(candidate, *probe) for probe in accepted):
+                    return candidate
+        finally:
+            self._backend.encode_special_tokens = names_are_text
         return None
 
-    def _is_rendered_so(self, plain: PreTrainedTokenizerFast, template: str, prompt: Prompt) -> bool:
-        """Whether plain transformers with a template give a conversation its tokens; true if it is refused."""
-        (encoded,) = self._encode_in_full([(prompt, ["def f():\n    return 1.", "Yes"], NO_INPUTS)])
-        if isinstance(encoded, UnusableError):
-            return True
-        for answer, ids in zip(("def f():\n    return 1.", "Yes"), encoded.sequences, strict=True):
+    def _is_rendered_so(self, template: str, prompt: Prompt, sequences: Sequence[Ids]) -> bool:
+        """Whether plain transformers with a template give a prompt with the answers of the probes their tokens."""
+        for answer, ids in zip(_PROBE_ANSWERS, sequences, strict=True):
             messages = [*prompt, {"role": "assistant", "content": f"{answer}\n"}]
-            text = plain.apply_chat_template(messages, chat_template=template, tokenize=False)
-            if plain(text, add_special_tokens=False)["input_ids"] != ids.tolist():
+            text = self._tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False)
+            if self._tokenizer(text, add_special_tokens=False)["input_ids"] != ids.tolist():
                 return False
         return True
 

@@ -146,8 +146,11 @@ class Comparison:
 def common_length(first: Ids, second: Ids) -> int:
     """The number of leading tokens that two sequences share."""
     size = min(len(first), len(second))
-    different = np.flatnonzero(first[:size] != second[:size])
-    return int(different[0]) if different.size else size
+    if not size:
+        return 0
+    different = first[:size] != second[:size]
+    index = int(different.argmax())
+    return index if different[index] else size
 
 
 def split_prefix(sequences: Sequence[Ids]) -> tuple[Ids, list[Ids]]:
@@ -201,12 +204,15 @@ class ShardWriter:
     def add(self, row: Comparison) -> None:
         """Append a comparison."""
         self._rows.append(row)
-        self._in_shard += row.tokens
-        prefix, pairs = len(row.prefix), len(row.pairs)
-        self._counts.update(
-            comparisons=1, pairs=pairs, tokens=row.tokens, prefix_tokens=prefix, full_tokens=row.full_tokens,
-            answers=len(row.answers),
-        )  # fmt: skip
+        tokens = row.tokens
+        self._in_shard += tokens
+        counts = self._counts
+        counts["comparisons"] += 1
+        counts["pairs"] += len(row.pairs)
+        counts["answers"] += len(row.answers)
+        counts["tokens"] += tokens
+        counts["prefix_tokens"] += len(row.prefix)
+        counts["full_tokens"] += row.full_tokens
         if len(self._rows) >= BATCH or self._in_shard >= self._limit:
             self._flush()
 
