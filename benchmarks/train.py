@@ -6,7 +6,8 @@
 RewardTrainer runs if --peer-python names a Python with the packages of envs/requirements-benchmarks.txt; the procedure
 of DeepSpeed-Chat is in benchmarks/peers/deepspeed_chat.py. All train the same model and score head on the same pairs in
 the same order, alternately, with AdamW, a linear schedule and fp32. With --busy, other processes take cores meanwhile.
-With --device cuda, rewardline runs alone, in bf16.
+With --device cuda, rewardline runs alone, in bf16. With --processes, it runs alone with each of these numbers of
+processes, which share out the pairs of a step and the threads.
 """
 
 import argparse
@@ -106,13 +107,14 @@ def _gpu_memory() -> float:
     return float(subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]) * 2**20 / 1e9
 
 
-def ours(work: Work, threads: int, gpu: bool = False, **changes: Any) -> Result:
-    """Train with rewardline."""
+def ours(work: Work, threads: int, gpu: bool = False, processes: int = 1, **changes: Any) -> Result:
+    """Train with rewardline; `threads`: of each process."""
     out = work.folder / "ours"
     settings = {**work.settings, "training": {**work.settings["training"], "threads": threads, **changes}}
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--settings", json.dumps(settings)]
     folders = {"--tokens": work.tokens, "--base": work.base, "--output": out / "model", "--checkpoints": out / "c"}
-    options = [str(part) for option in {**folders, "--gpus": int(gpu)}.items() for part in option]
+    counts = {"--gpus": int(gpu), "--processes": processes}
+    options = [str(part) for option in {**folders, **counts}.items() for part in option]
     return run([*command, *options], lambda: next(out.glob("c/*/log.jsonl"), None), out, gpu)
 
 
@@ -260,6 +262,30 @@ def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, t
     return "\n".join(facts)
 
 
+def scaling(work: Work, rounds: int, threads: int, warm: int, processes: Sequence[int]) -> str:
+    """Train with each number of processes alternately, `rounds` times; returns the report as Markdown."""
+    size = work.settings["training"]["pairs_per_step"]
+    real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
+    results: dict[int, list[Result]] = {count: [] for count in processes}
+    for _ in range(rounds):
+        for count, runs in results.items():
+            runs.append(ours(work, max(1, threads // count), processes=count))
+    first = results[processes[0]]
+    lines = [
+        f"{size} pairs per step, {work.parameters / 1e6:.1f}M parameters without embeddings; {rounds} rounds, "
+        f"{threads} threads in all, at least one for each process.",
+        "",
+        "| processes | steps after warm-up, real tokens/s | efficiency | largest difference of a loss |",
+        "|---|---|---|---|",
+    ]
+    for count, runs in results.items():
+        rates = [run.rate(real, warm) for run in runs]
+        ratios = [rate / other.rate(real, warm) for rate, other in zip(rates, first, strict=True)]
+        cells = [str(count), median_and_range(rates, ",.0f"), median_and_range(ratios, ".2f")]
+        lines.append("| " + " | ".join([*cells, difference(first[0].losses, runs[0].losses)]) + " |")
+    return "\n".join(lines)
+
+
 def on_gpu(work: Work, warm: int, peak: float) -> str:
     """Train with rewardline on a GPU; returns the report as a Markdown table."""
     result = ours(work, os.cpu_count() or 1, gpu=True)
@@ -288,12 +314,14 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--model", default="tiny", help=f"a model folder, or one of {', '.join(SHAPES)} (random)")
     options.add_argument("--peer-python", help="Python with TRL; default: without TRL")
     options.add_argument("--no-peers", action="store_true", help="measure rewardline only")
+    options.add_argument("--no-deepspeed-chat", action="store_true", help="measure without DeepSpeed-Chat's procedure")
     options.add_argument("--pairs", type=int, help="default: 160; on a GPU 2048")
     options.add_argument("--pairs-per-step", type=int, help="default: 4; on a GPU 64")
     options.add_argument("--micro-batch-tokens", type=int, help="default: 2048; on a GPU 16384")
     options.add_argument("--max-length", type=int, default=512)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--threads", type=int, default=2)
+    options.add_argument("--processes", type=int, nargs="+", help="measure rewardline with these numbers of processes")
     options.add_argument("--busy", type=int, default=0, help="number of other processes that take a core each")
     options.add_argument("--warm", type=int, default=4, help="number of warm-up steps")
     options.add_argument("--work", type=Path, help="working folder; default: a temporary one")
@@ -323,8 +351,13 @@ def main(argv: list[str] | None = None) -> int:
         if gpu:
             print(on_gpu(work, args.warm, args.peak))
             return 0
+        if args.processes:
+            print(scaling(work, args.rounds, args.threads, args.warm, args.processes))
+            return 0
         peers = {TRL: (args.peer_python, "trl_reward.py")} if args.peer_python else {}
-        peers = {} if args.no_peers else {**peers, CHAT: (sys.executable, "deepspeed_chat.py")}
+        if not args.no_deepspeed_chat:
+            peers[CHAT] = (sys.executable, "deepspeed_chat.py")
+        peers = {} if args.no_peers else peers
         print(compare(work, args.rounds, args.threads, args.warm, peers, args.busy))
     return 0
 

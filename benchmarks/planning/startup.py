@@ -59,13 +59,13 @@ def probe(program: str, arguments: Sequence[str]) -> None:
     times = Times(options=0, end=0, libraries=0, late_libraries=0, hashing=0, hashed=0, modules=[])
     original, depth = builtins.__import__, 0
 
-    def timed_import(name: str, *rest: object) -> ModuleType:
+    def timed_import(name: str, *rest: object, **named: object) -> ModuleType:
         nonlocal depth
         if depth or name in sys.modules or name.startswith("rewardline"):
-            return original(name, *rest)  # type: ignore[arg-type]
+            return original(name, *rest, **named)  # type: ignore[arg-type]
         depth, start = 1, time.process_time()
         try:
-            return original(name, *rest)  # type: ignore[arg-type]
+            return original(name, *rest, **named)  # type: ignore[arg-type]
         finally:
             depth = 0
             times["late_libraries" if times["options"] else "libraries"] += time.process_time() - start
@@ -184,7 +184,13 @@ def main() -> int:
     for name, command in whole.items():
         print(f"| {name} | {milliseconds([run(command, folder) for _ in range(args.rounds)])} |", flush=True)
     stages, rounds = commands(folder), range(min(args.rounds, 3))
-    libraries = "import torch, deepspeed, transformers.integrations, transformers.models.llama.modeling_llama"
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from rewardline.core.cli import COLLECT_AFTER  # not in a probed program, whose imports are measured
+
+    libraries = (
+        f"import gc; gc.set_threshold({COLLECT_AFTER}); import torch, deepspeed, transformers.integrations, "
+        "transformers.models.llama.modeling_llama; gc.freeze()"
+    )
     steps = [first_step(stages["train"], folder) for _ in rounds]
     print(f"| first step of training | {milliseconds(steps)} |", flush=True)
     imports = [run(f"{sys.executable} -c '{libraries}'", folder, DS_ACCELERATOR="cpu") for _ in rounds]

@@ -61,7 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     options.add_argument("--test-share", type=float, default=1.0, help="share of the held-out prompts")
     options.add_argument("--fractions", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="the learning curves")
     options.add_argument("--rates", type=int, default=3, help="number of learning rates to choose from")
-    options.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: on processors that have it")
+    options.add_argument(
+        "--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: on processors that have it"
+    )
     options.add_argument("--remedy-share", type=float, default=0.25, help="of these, for the remedies")
     options.add_argument("--seeds", type=int, default=3, help="of each remedy")
     options.add_argument("--folds", type=int, default=4, help="of the audit")
@@ -83,7 +85,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     if args.small:
         args.remedy_share = 1
-        plan = Plan(plan.data, 0.05, 0.1, [0.5, 1.0], 2, args.precision, seeds=2, folds=2, steps=8, threads=1, small=True)
+        plan = Plan(
+            plan.data, 0.05, 0.1, [0.5, 1.0], 2, args.precision, seeds=2, folds=2, steps=8, threads=1, small=True
+        )
     folder = args.folder.resolve()
     path = folder / "results.json"
     results: JsonObject = json.loads(path.read_text()) if path.exists() else {"families": {}}
