@@ -27,7 +27,6 @@ from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import hash_id, prompt_identity, unit_interval_hash
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
-from rewardline.data.parquet import rare_collections
 from rewardline.data.ratings import RatingSurvey
 from rewardline.data.schema import Candidate, Message, RowLocation, arrow_schema
 from rewardline.data.sources.rows import parse
@@ -54,7 +53,6 @@ class GroupedRow(TypedDict):
     record: str
 
 
-@rare_collections()
 def convert(
     dataset: str,
     settings: ConvertSettings,
@@ -184,7 +182,7 @@ def _convert_rows(rows: Iterable[StoredRow], convert_row: Callable[[StoredRow], 
         try:
             pairs = convert_row(row)
         except Reject as reject:
-            pairs = RowPairs(unused={0: reject})
+            pairs = RowPairs(unused={0: reject.with_traceback(None)})
         yield [{"file": row.file, "row": row.row}], pairs
 
 
@@ -195,7 +193,8 @@ def _convert_groups(rows: Iterable[StoredRow], read: RowReader, grouping: Groupi
             record = read(row)
             key = grouping.key(record)
         except Reject as reject:
-            yield [{"file": row.file, "row": row.row}], RowPairs(unused={0: reject})
+            pairs = RowPairs(unused={0: reject.with_traceback(None)})
+            yield [{"file": row.file, "row": row.row}], pairs
         else:
             text = json.dumps(record, ensure_ascii=False)
             buckets.add(hash_id(key), (key, row.file, row.row, text), len(key) + len(row.file) + len(text))

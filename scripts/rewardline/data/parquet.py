@@ -1,6 +1,5 @@
 """Rows in Parquet files: how they are written, in numbered parts, and read, a row group in memory at a time."""
 
-import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
@@ -29,17 +28,6 @@ PART: Final = "part-{:05d}.parquet"
 PART_ROWS: Final = 50_000
 """Rows of a part, unless it is the last one."""
 _READ_ROWS: Final = 200  # converted to Python objects at once
-
-
-@contextmanager
-def rare_collections() -> Iterator[None]:
-    """Let Python look for unreachable cycles less often: rows are many objects, all of which it visits, without any."""
-    before = gc.get_threshold()
-    gc.set_threshold(50 * before[0], *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 class PartFile(BaseModel):

@@ -237,7 +237,7 @@ class ConversationEncoder:
                 try:
                     results[index] = self._truncated(*group, full)
                 except UnusableError as error:
-                    results[index] = error
+                    results[index] = error.with_traceback(None)
         return results
 
     def _encode_in_full(self, groups: Sequence[Group]) -> list[EncodedAnswers | UnusableError]:
@@ -248,7 +248,7 @@ class ConversationEncoder:
             try:
                 text = self._format.render(*group)
             except UnusableError as error:
-                texts.append(error)
+                texts.append(error.with_traceback(None))  # which holds this frame, and so all texts
                 continue
             texts.append(text)
             flat.append(text.opening)

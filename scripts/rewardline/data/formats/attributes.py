@@ -22,7 +22,7 @@ def attribute_converter(settings: FormatSettings) -> Callable[[Record], RowPairs
             try:
                 found[name] = convert_by(record)
             except Reject as reject:
-                found[name] = reject
+                found[name] = reject.with_traceback(None)
         pairs = _merged(found)
         if not pairs:
             raise next(part for part in found.values() if isinstance(part, Reject))
@@ -50,7 +50,7 @@ def attribute_grouping(settings: FormatSettings) -> Grouping:
             try:
                 found[name] = each.convert(records)
             except GroupReject as reject:
-                found[name] = reject
+                found[name] = reject.with_traceback(None)
         pairs = _merged(found)
         if not pairs:
             first = next(part for part in found.values() if isinstance(part, GroupReject))

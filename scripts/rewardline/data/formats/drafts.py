@@ -135,7 +135,8 @@ class Collector:
             if self._settings.max_pairs is not None and count >= self._settings.max_pairs:
                 raise Reject("max_pairs", f"there are more than {self._settings.max_pairs} pairs")
         except Reject as reject:
-            self._skip(reject, rows)
+            # Its traceback holds this frame, and with it what holds the reject: a cycle, for each row.
+            self._skip(reject.with_traceback(None), rows)
         else:
             self._pairs[key] = pair, rows
             self._count[draft.node] = count + 1

@@ -127,7 +127,7 @@ def group_rows(
             try:
                 items[index] = read(fields.of(record))
             except Reject as reject:
-                unused[index] = reject
+                unused[index] = reject.with_traceback(None)
         if len({item.key for item in items.values()}) > 1:
             raise ValueError("records of several groups")
         order = sorted(items, key=lambda index: items[index].order)

@@ -331,7 +331,7 @@ def _values(count: int, scores: list[object] | None, ranks: list[object] | None)
             number = int(number) if isinstance(number, bool) else number
             values.append(sign * mean(read_ratings(number, f"item {n} of {name}")))
         except Reject as reject:
-            values.append(reject)
+            values.append(reject.with_traceback(None))
     if scores is not None and ranks is not None:
         both = [
             (value, read_number(rank, "a rank"))

@@ -31,7 +31,7 @@ from rewardline.data.pairs.outcomes import RowOutcomes
 from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.pairs.settings import CleanSettings
-from rewardline.data.parquet import PartWriter, count_rows, rare_collections
+from rewardline.data.parquet import PartWriter, count_rows
 from rewardline.data.schema import CANDIDATE_ORDER, PAIR_SCHEMA, Candidate, Pair
 from rewardline.data.turns import packed_inputs
 
@@ -61,7 +61,6 @@ class Cleaned:
         self.rejects.append((pair, reason, detail))
 
 
-@rare_collections()
 def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequence[Path], out: Path) -> ShardManifest:
     """Write the pairs of a shard to `out`; `prompts` and `candidate_paths` are manifests, all of the mixture."""
     common = PromptsManifest.read(prompts)

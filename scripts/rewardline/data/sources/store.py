@@ -13,7 +13,7 @@ from rewardline.core.errors import UserError
 from rewardline.core.hashing import file_sha256
 from rewardline.core.progress import progress
 from rewardline.core.settings import JsonObject, Settings
-from rewardline.data.parquet import PART_ROWS, PartWriter, join_parts, rare_collections
+from rewardline.data.parquet import PART_ROWS, PartWriter, join_parts
 from rewardline.data.sources.rows import Record, Row, as_row, json_type
 from rewardline.data.stored_rows import SCHEMA, StoredDataset, StoredFile, StoredPart, StoredRow
 
@@ -101,7 +101,6 @@ def join_datasets(manifests: list[Path], datasets: list[StoredDataset], folder: 
     )
 
 
-@rare_collections()
 def write_rows(name: str, inputs: list[Input], folder: Path) -> StoredDataset:
     """Write the rows of all inputs to parts in `folder`.
 

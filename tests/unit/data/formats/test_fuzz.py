@@ -1,10 +1,12 @@
 """Thousands of damaged rows of every shape: only pairs or a `Reject` come out, and every row is accounted for."""
 
 import copy
+import gc
 import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -113,6 +115,31 @@ def test_damaged_rows_give_pairs_or_rejects(seed: int) -> None:
                         sound(pair, options.get("ties") == "keep")
                     outcomes["pairs"] += len(pairs)
     assert min(outcomes.values()) > 200
+
+
+def test_rejected_rows_leave_no_cycles() -> None:
+    """With which rows of any size would stay in memory until the garbage collector runs."""
+    chance = random.Random(0)
+    rows = [damaged(row, chance) for row in chance.choices(ROWS, k=100)]
+    rejects = 0
+    gc.collect()
+    gc.disable()
+    try:
+        for name in FORMATS:
+            convert = converter(FormatSettings(format=name))
+            for row in rows:
+                try:
+                    convert(row)
+                except Reject as reject:
+                    rejects += 1
+                    reject.with_traceback(None)  # as those do that keep it
+        for name in GROUPED:
+            with suppress(GroupReject):
+                grouping(FormatSettings(format=name)).convert([{"prompt": "Q"}, {}])
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+    assert rejects > 100
 
 
 @pytest.mark.parametrize("name", GROUPED)
