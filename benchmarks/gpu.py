@@ -38,7 +38,7 @@ SMALL = {
     **{"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4},
     **{"num_key_value_heads": 2, "vocab_size": 512},
 }
-TRAININGS: dict[str, tuple[Json, Json]] = {
+TRAINING_RUNS: dict[str, tuple[Json, Json]] = {
     "SmolLM2-135M": (SHAPES["smollm2-135m"], {"pairs_per_step": 64, "tokens_per_micro_batch": 16_384}),
     "Llama 1B": (SHAPES["llama-1b"], {"pairs_per_step": 64, "tokens_per_micro_batch": 8192}),
     "Llama 8B, LoRA": (LLAMA_8B, {"pairs_per_step": 32, "tokens_per_micro_batch": 4096, "lora": {"rank": 16}}),
@@ -228,7 +228,7 @@ class Benchmark:
         from rewardline.model.packing import flex
 
         for name in ("SmolLM2-135M", "Llama 1B"):
-            shape, options = TRAININGS[name]
+            shape, options = TRAINING_RUNS[name]
             with self.training(shape, {**options, "attention": "sdpa"}, 1) as (_, step, model):
                 begin, before = time.monotonic(), flex.compilations()
                 compilation.compile_layers(model.model.train(), "eager" if self.dry else "inductor")
@@ -248,8 +248,8 @@ class Benchmark:
         from rewardline.training.records.throughput import Counts, Work, peak_flops, utilization
 
         variants = (False,) if self.dry else (False, True)
-        for name, compiles in [(name, compiles) for compiles in variants for name in TRAININGS]:
-            shape, options = TRAININGS[name]
+        for name, compiles in [(name, compiles) for compiles in variants for name in TRAINING_RUNS]:
+            shape, options = TRAINING_RUNS[name]
             with self.training(shape, options, STEPS) as (_, step, model):
                 if compiles:
                     compilation.compile_layers(model.model)
@@ -286,7 +286,7 @@ class Benchmark:
         rows = self.comparisons(16 if self.dry else 1024)
         for name in ("SmolLM2-135M", "Llama 1B"):
             dtype = torch.float32 if self.dry else torch.bfloat16
-            model = RewardModel(self.model(TRAININGS[name][0], dtype))
+            model = RewardModel(self.model(TRAINING_RUNS[name][0], dtype))
             for _ in range(2):  # the first one warms up
                 begin = time.perf_counter()
                 list(score_comparisons(model, rows, device=self.device, pad_id=0, batch_tokens=16_384))
@@ -298,7 +298,7 @@ class Benchmark:
         from torch.profiler import ProfilerActivity, profile
 
         activity = ProfilerActivity.CPU if self.dry else ProfilerActivity.CUDA
-        with self.training(*TRAININGS["SmolLM2-135M"], 4) as (_, step, _model):
+        with self.training(*TRAINING_RUNS["SmolLM2-135M"], 4) as (_, step, _model):
             steps = enumerate(step.steps(0))
             for _ in range(2):
                 number, planned = next(steps)

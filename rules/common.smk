@@ -36,7 +36,7 @@ def outside(path):
 
 
 def local_root():
-    """The folder with rewardline's files: where this one lies, or a copy of what snakemake reads from elsewhere."""
+    """The folder with rewardline's files: where this one is, or a copy of what snakemake reads from elsewhere."""
     here = workflow.current_basedir
     if isinstance(here, LocalSourceFile):
         return Path(str(here)).parent

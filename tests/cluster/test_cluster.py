@@ -1,4 +1,4 @@
-"""The whole pipeline through profiles/slurm, a training over several nodes, and what goes wrong most often."""
+"""The whole pipeline through profiles/slurm, a training run over several nodes, and what goes wrong most often."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A data set whose files are elsewhere, from its address to its rows, and what is noticed at the next start."""
+"""A dataset whose files are elsewhere, from its address to its rows, and what is noticed at the next start."""
 
 import hashlib
 import json

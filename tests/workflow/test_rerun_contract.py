@@ -392,7 +392,7 @@ def table() -> list[tuple[list[str], set[str]]]:
 def stages_of(key: str) -> set[str]:
     """What the row of a key names."""
     found = [stages for patterns, stages in table() if any(fnmatchcase(key, pattern) for pattern in patterns)]
-    assert len(found) == 1, f"{key} stands in {len(found)} rows of the table"
+    assert len(found) == 1, f"{key} is in {len(found)} rows of the table"
     return found[0]
 
 
@@ -563,7 +563,7 @@ def test_every_key_of_the_schema_is_changed_here_and_stands_in_one_row() -> None
     schema = yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
     for key in schema_keys(schema, schema):
         changes = [k for k in CHANGES if fnmatchcase(k, key)]
-        if key.startswith("benchmarks.*"):  # a benchmark is read as a data set is
+        if key.startswith("benchmarks.*"):  # a benchmark is read as a dataset is
             changes += [k for k in CHANGES if fnmatchcase(k, key.replace("benchmarks", "datasets"))]
         assert changes, f"{key} is not changed in this test"
         row_of(key)

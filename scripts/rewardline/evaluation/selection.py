@@ -1,4 +1,4 @@
-"""The choice of the best of several runs, on one part of the held-out prompts; its accuracy is told on the other.
+"""The choice of the best of several runs, on one part of the held-out prompts; its accuracy is measured on the other.
 
 A run with several seeds counts by their mean; of the best run, the best seed is taken. As the winner is the best of
 many by the pairs that chose it, its accuracy on these is too high by chance; that on the other part is not. Which
@@ -52,7 +52,7 @@ def choose(
         raise UserError(
             f"select {settings.name}: no run is left, as the training of {gone} has diverged"
             + (", and halving has eliminated all others" if eliminated else "")
-            + "; leave out these values, so that others go on, or lower their learning rate"
+            + "; leave out these values, so that others continue, or lower their learning rate"
         )
     runs = {run for entry in candidates for run in entry.runs}
     remaining = {run: path for run, path in scores.items() if run in runs}

@@ -67,7 +67,7 @@ class LoopState(BaseModel):
 
 @dataclass
 class TrainingLoop:
-    """One process's part of a training run; `folder`: for its log and checkpoints; `tracked`: what loggers are told.
+    """One process's part of a training run; `folder`: for its log and checkpoints; `tracked`: what loggers record.
 
     `eval_loaders`: by evaluation set; those without pairs are left out.
 

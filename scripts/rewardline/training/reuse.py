@@ -80,10 +80,10 @@ def discard(model: Path) -> None:
         shutil.rmtree(model)
 
 
-def publish(folder: Path, output: Path, *, may_go_on: bool = False) -> None:
+def publish(folder: Path, output: Path, *, may_continue: bool = False) -> None:
     """Publish the model of a run's folder with its card, and delete checkpoints and the folders of other keys.
 
-    Those of a run that `may_go_on` stay, as do results of rungs.
+    Those of a run that `may_continue` stay, as do results of rungs.
     """
     model = folder / "model"
     with atomic_folder(output) as out:
@@ -93,7 +93,7 @@ def publish(folder: Path, output: Path, *, may_go_on: bool = False) -> None:
             # Small files are copied, so that one of them can be damaged without its copy.
             (link_or_copy if path.suffix == ".safetensors" else shutil.copy2)(path, target)
         (out / "README.md").write_text(model_card(RunFacts.read(model / "run.json")), encoding="utf-8")
-    kept = {model, folder, *(folder.iterdir() if may_go_on else folder.glob("rung-*.json"))}
+    kept = {model, folder, *(folder.iterdir() if may_continue else folder.glob("rung-*.json"))}
     for path in [*folder.iterdir(), *folder.parent.glob("*/")]:
         if path not in kept:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -147,7 +147,7 @@ class TrainingJob:
 
     @property
     def tracked(self) -> loggers.TrackedRun:
-        """What loggers are told."""
+        """What loggers record."""
         run, seed, key = self.settings.run, self.settings.seed, self.folder.name
         facts = self.settings.replace(rung=None).as_json()
         return loggers.TrackedRun(run, seed, loggers.identity(run, key), facts, self.folder, self.trackers)
@@ -181,7 +181,7 @@ class TrainingJob:
                 if code := train(rendezvous):
                     return code
             if self.settings.rung is None:
-                publish(self.folder, output, may_go_on=self.eliminated_at is not None)
+                publish(self.folder, output, may_continue=self.eliminated_at is not None)
             else:
                 self._publish_result(output)
         return 0

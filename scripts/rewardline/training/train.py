@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 def train(job: TrainingJob) -> None:
     """Train, and export the model with its run.json to the job's `folder / "model"`; to a rung, write its result.
 
-    A cell of a sweep whose training diverges leaves that instead, so that the others go on: a rung's result that says
-    it, or a model without weights. Every process of the training run calls it.
+    A cell of a sweep whose training diverges leaves that instead, so that the others continue: a rung's result that
+    says it, or a model without weights. Every process of the training run calls it.
 
     Raises:
         UserError: something that the user can fix, such as a base model that cannot be loaded.

@@ -32,7 +32,7 @@ def written_text(paths: Iterable[Path]) -> WrittenText:
 
     Raises:
         RepeatedKeyError: a mapping has two keys that are equal as YAML reads them, or as they are written (1 and "1"),
-            or an alias stands inside of what it repeats.
+            or an alias is inside of what it repeats.
     """
     result = WrittenText({}, {})
     for path in paths:
@@ -58,7 +58,7 @@ def _refuse_cycles(node: yaml.Node | None, file: Path, above: tuple[yaml.Node, .
         return
     if any(node is each for each in above):
         line = above[-1].start_mark.line + 1
-        raise RepeatedKeyError(f"{file.name}, line {line}: an alias stands inside of what it repeats; remove it")
+        raise RepeatedKeyError(f"{file.name}, line {line}: an alias is inside of what it repeats; remove it")
     for part in parts:
         _refuse_cycles(part, file, (*above, node))
 

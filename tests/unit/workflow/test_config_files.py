@@ -99,9 +99,9 @@ def test_labels_are_what_is_written(tmp_path: Path) -> None:
         ("m:\n  1: a\n  '1': b\n", "line 3: m.1 is given already in line 2"),
         ("m: [{a: 1}, {a: 1,\n a: 2}]", "line 2: m.1.a"),
         ('{"a": 1,\n\t"a": 2}', "line 2: a is given already in line 1"),
-        ("m:\n  x: &x {y: 1,\n    z: *x}\n", "c.yaml, line 2: an alias stands inside of what it repeats"),
-        ("m: &m\n  <<: *m\n", "an alias stands inside"),
-        ("m: &m [1, [*m]]\n", "an alias stands inside"),
+        ("m:\n  x: &x {y: 1,\n    z: *x}\n", "c.yaml, line 2: an alias is inside of what it repeats"),
+        ("m: &m\n  <<: *m\n", "an alias is inside"),
+        ("m: &m [1, [*m]]\n", "an alias is inside"),
     ],
 )
 def test_a_key_that_is_given_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:

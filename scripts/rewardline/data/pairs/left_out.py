@@ -156,7 +156,7 @@ class TokensAccount(Manifest):
 
 
 def check(name: str, dataset: str, losses: Sequence[Loss], limit: float, examples: Iterable[str], remedy: str) -> None:
-    """Check what a mixture lost of a dataset on the whole way so far.
+    """Check what a mixture lost of a dataset so far.
 
     Each stage keeps a share of what it is given; the bound is on what the product of these shares leaves.
 

@@ -69,7 +69,7 @@ class MixtureSettings(Settings):
         0.2,
         ge=0,
         le=1,
-        description="Maximum share of a dataset that may be lost on the whole way from its rows to the tokens of its"
+        description="Maximum share of a dataset that may be lost on the way from its rows to the tokens of its"
         " pairs; with more, the stage fails. See *What is left out*.",
     )
     near_duplicates: Number | None = Field(
