@@ -20,8 +20,8 @@ from rewardline.core.gpus import gpu_names, ignored_gpus
 log = logging.getLogger(__name__)
 WORKER = "REWARDLINE_WORKER"
 """Set in the environment of processes that the launcher started."""
-SPINS = 300
-"""How often a thread of libgomp that waits looks for work before it sleeps, where other programs need the cores too."""
+SPINS, SHARED_SPINS = 3_000, 300
+"""How often a thread of libgomp that waits looks for work before it sleeps: with a core for each, and without."""
 _LOAD = Path("/proc/loadavg")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _NO_TRIM, _MAPPED_BLOCKS = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX
@@ -95,13 +95,14 @@ def running_elsewhere(samples: int = 50) -> float:
 def quiet(threads: int) -> None:
     """Set the number of torch's threads and how they wait, and silence the libraries.
 
-    By default, a thread that waits spins for milliseconds. That is fastest where it has a core of its own; where other
-    programs need the cores, it takes the time of the thread that it waits for, and a step may take ten times as long.
+    By default, a thread that waits spins for milliseconds. Where other programs need the cores, now or later, it takes
+    the time of the thread that it waits for, and a step may take ten times as long. A hundredth of that is as fast on
+    cores of its own; it sleeps almost at once if they are needed already.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    chosen = os.environ.get("OMP_WAIT_POLICY") or os.environ.get("GOMP_SPINCOUNT")
-    if threads > 1 and not chosen and threads + running_elsewhere() > (os.cpu_count() or 1) + 0.5:
-        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+    if threads > 1 and not (os.environ.get("OMP_WAIT_POLICY") or os.environ.get("GOMP_SPINCOUNT")):
+        shared = threads + running_elsewhere() > (os.cpu_count() or 1) + 0.5
+        os.environ["GOMP_SPINCOUNT"] = str(SHARED_SPINS if shared else SPINS)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if problem := ignored_gpus():
         log.warning("%s", problem)

@@ -67,7 +67,7 @@ def test_programs_call_vector_functions_by_one_thread_before_the_model_computes(
 @pytest.mark.parametrize(
     ("chosen", "running", "threads", "spins"),
     [
-        ({}, 1, 2, None),
+        ({}, 1, 2, "3000"),
         ({}, 2, 2, "300"),
         ({"OMP_WAIT_POLICY": ""}, 5, 2, "300"),
         ({}, 5, 1, None),
