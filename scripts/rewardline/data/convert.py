@@ -24,7 +24,7 @@ from rewardline.data.formats.registry import GROUPED, converter, grouping
 from rewardline.data.formats.settings import ConvertSettings, FormatSettings, JoinIndexSettings
 from rewardline.data.pairs.candidates import CandidateWriter, canonical_prompt
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
-from rewardline.data.pairs.identity import hash_id, prompt_identity, unit_interval_hash
+from rewardline.data.pairs.identity import ComparedPrompt, compared, hash_id, unit_interval_hash
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.ratings import RatingSurvey
@@ -218,7 +218,7 @@ class _Writer:
         self._rejected: Counter[str] = Counter()
         self._rejected_pairs: Counter[str] = Counter()
         self._changed: Counter[str] = Counter()
-        self._prompt = "", 0
+        self._prompt = "", compared([])
         self._ratings = RatingSurvey(settings.ratings, is_stated=settings.scale is not None)
 
     def close(self, format_name: str, rows: int, found: list[str]) -> CandidatesManifest:
@@ -258,8 +258,8 @@ class _Writer:
             contributing = (locations[row] for rows in pairs.rows for row in rows)
             head = min(contributing, key=itemgetter("file", "row"))
         for pair, rows in zip(pairs, pairs.rows, strict=True):
-            prompt, prompt_id = self._identify(pair.prompt)
-            if (low, high) != (0, 1) and not low <= unit_interval_hash("share", prompt_id) < high:
+            prompt, identity = self._identify(pair.prompt)
+            if (low, high) != (0, 1) and not low <= unit_interval_hash("share", identity.prompt_id) < high:
                 outside.append(rows)
                 continue
             inside.update(rows)
@@ -273,7 +273,7 @@ class _Writer:
                 if problem := benchmark.mismatch(subset, pair.place["item"], pair.place["answers"]):
                     raise UserError(f"{self._dataset} {first['file']}:{first['row']}: {problem}")
             candidate = Candidate(
-                prompt_id=prompt_id,
+                prompt_id=identity.prompt_id,
                 prompt=prompt,
                 chosen=pair.chosen,
                 rejected=pair.rejected,
@@ -291,7 +291,7 @@ class _Writer:
                 ratings=None if pair.ratings is None else [{"name": n, "value": value} for n, value in pair.ratings],
             )
             self._ratings.add(candidate.ratings, first["file"])
-            self._writer.add(candidate)
+            self._writer.add(candidate, identity)
         if outside:
             reject = Reject("outside_share", f"its prompt is outside the share [{low}, {high}]")
             unused = sorted({row for rows in outside for row in rows} - inside)
@@ -302,12 +302,12 @@ class _Writer:
         for row, reject in pairs.unused.items():
             self._reject(locations[row], reject, self._rejected)
 
-    def _identify(self, turns: Sequence[Message]) -> tuple[str, int]:
-        """A prompt in canonical JSON, and its id, which is computed once for pairs that follow each other."""
+    def _identify(self, turns: Sequence[Message]) -> tuple[str, ComparedPrompt]:
+        """A prompt in canonical JSON, and what it is compared by, computed once for pairs that follow each other."""
         prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
         text = canonical_prompt(prompt)
         if text != self._prompt[0]:
-            self._prompt = text, prompt_identity(prompt)
+            self._prompt = text, compared(prompt)
         return self._prompt
 
     def _reject(self, location: RowLocation, reject: Reject, counts: Counter[str], times: int = 1) -> None:

@@ -28,14 +28,13 @@ from xxhash import xxh3_64_intdigest
 from rewardline.core.artifacts import MANIFEST, damaged
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import (
+    ComparedPrompt,
     Hashes,
+    compared,
     content_id,
-    hash_id,
     hash_words_of_many,
     id_range,
-    normalize,
     word_hashes,
-    words_in,
 )
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
@@ -46,6 +45,10 @@ from rewardline.data.turns import INSTRUCTING
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
 _OTHER = 50  # characters of a name of a file, or of what else a row has
 _HEADER = 8 + CANDIDATE_SCHEMA.serialize().size  # of an Arrow file: its mark and schema
+_SORTED_SCHEMA = pa.schema(
+    [*CANDIDATE_SCHEMA, ("_turns", pa.string()), ("_system", pa.string()), ("_context", pa.uint64())]
+)
+"""With what the prompt is compared by, until the files are written."""
 _values = attrgetter(*CANDIDATE_SCHEMA.names)
 
 
@@ -55,16 +58,17 @@ class CandidateWriter:
     def __init__(self, folder: Path, rows: int, characters: int) -> None:
         """`rows` and `characters` are estimates of the number of candidates, and of their text."""
         self._folder = folder
-        self._buckets = Buckets(folder / ".sort", CANDIDATE_SCHEMA, bucket_count(rows, characters))
+        self._buckets = Buckets(folder / ".sort", _SORTED_SCHEMA, bucket_count(rows, characters))
         self.rows = 0
         self.characters = 0
 
-    def add(self, candidate: Candidate) -> None:
-        """Append a candidate."""
+    def add(self, candidate: Candidate, prompt: ComparedPrompt | None = None) -> None:
+        """Append a candidate; `prompt` is what its prompt is compared by, where that is known."""
+        _, *words = prompt or compared(messages(candidate.prompt))
         size = len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected) + len(candidate.native or "")
         self.rows += 1
         self.characters += size
-        self._buckets.add(candidate.prompt_id, _values(candidate), size + _OTHER * (2 + len(candidate.others)))
+        self._buckets.add(candidate.prompt_id, (*_values(candidate), *words), size + _OTHER * (2 + len(candidate.others)))
 
     def close(self) -> None:
         """Sort and write."""
@@ -79,18 +83,18 @@ class CandidateWriter:
             (self._folder / "words.bin").open("wb") as words,
         ):
             for rows in map(_ordered, self._buckets.drain()):
-                for batch in _batches(rows):
+                for batch in _batches(rows.select(CANDIDATE_SCHEMA.names)):
                     writer.write_batch(batch)
                     rows_before.append(rows_before[-1] + len(batch))
                     ends.append(file.tell())
                 ids.append(rows["prompt_id"].to_numpy())
                 first = np.unique(ids[-1], return_index=True)[1]
-                prompts = list(map(messages, rows["prompt"].take(pa.array(first)).to_pylist()))
-                words_of = [[_words(one, system) for one in prompts] for system in (False, True)]
-                turns, systems = map(hash_words_of_many, words_of)
-                stream.write(with_contexts(signatures(turns), list(map(_context, prompts))).tobytes())
-                for both in zip(systems, turns, strict=True):
-                    words.writelines(part.astype(np.uint32).tobytes() for part in both if len(part))
+                prompts = rows.select(_SORTED_SCHEMA.names[len(CANDIDATE_SCHEMA) :]).take(pa.array(first))
+                of_turns, of_system, contexts = (column.to_pylist() for column in prompts.columns)
+                turns, systems = hash_words_of_many(of_turns), hash_words_of_many(of_system)
+                stream.write(with_contexts(signatures(turns), contexts).tobytes())
+                in_order = [part for both in zip(systems, turns, strict=True) for part in both]
+                words.write(np.concatenate(in_order).astype(np.uint32).tobytes())
                 sizes = np.array([list(map(len, systems)), list(map(len, turns))], dtype=np.uint32)
                 counts.append(sizes.cumsum(axis=0, dtype=np.uint32).T)
         with (self._folder / "candidates.arrow").open("rb") as stream:
@@ -250,19 +254,9 @@ def prompt_words(prompt: str, system: bool = False) -> Hashes:
     return word_hashes(*(turn["content"] for turn in messages(prompt) if system or turn["role"] not in INSTRUCTING))
 
 
-def _words(prompt: Sequence[Message], system: bool) -> str:
-    """The words of the system messages, or of all others."""
-    return words_in(*(turn["content"] for turn in prompt if (turn["role"] in INSTRUCTING) == system))
-
-
 def context_id(prompt: str) -> int:
     """The system messages of a prompt in canonical JSON, normalized, as a number below 2^64; 0 without any."""
-    return _context(messages(prompt))
-
-
-def _context(prompt: Sequence[Message]) -> int:
-    system = [normalize(turn["content"]) for turn in prompt if turn["role"] in INSTRUCTING]
-    return hash_id(*system) if system else 0
+    return compared(turn for turn in messages(prompt) if turn["role"] in INSTRUCTING).context
 
 
 def _ordered(rows: pa.Table) -> pa.Table:

@@ -10,7 +10,6 @@ _ROWS, _CHARACTERS = 20_000, 48 << 20  # of a bucket
 _WAITING_ROWS, _WAITING_CHARACTERS = 10_000, 16 << 20  # in memory over all buckets
 _LEAST_WIDTH = 2**20  # of a range of keys that is split again
 _KEY = "_key"
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
 def bucket_count(rows: int, characters: int) -> int:
@@ -89,7 +88,7 @@ class Buckets:
         self._waiting_rows = self._waiting_characters = 0
 
     def _write(self, index: int, rows: pa.RecordBatch) -> None:
-        writer = self._writers[index] or pa.ipc.new_stream(self._path(index), self._schema, options=_OPTIONS)
+        writer = self._writers[index] or pa.ipc.new_stream(self._path(index), self._schema)
         writer.write_batch(rows)
         self._writers[index] = writer
         self._sizes[index][0] += rows.num_rows
