@@ -1,10 +1,10 @@
-"""The rows of pairs, candidates and rejects, each defined once: a dataclass, and the Arrow schema made of it."""
+"""The rows of pairs, candidates and rejects, each defined once: a class, and the Arrow schema made of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from types import NoneType
-from typing import Annotated, Final, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Annotated, Final, NamedTuple, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 import numpy as np
 import numpy.typing as npt
@@ -95,8 +95,7 @@ class Pair:
         return (self.chosen, self.rejected) if self.ratings is None else (self.chosen,)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A pair before cleaning, with the fields of `Pair`; `prompt` is the canonical JSON of the message list.
 
     `others` are the rows that it was made of besides `row`.

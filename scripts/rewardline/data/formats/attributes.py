@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from rewardline.data.conversation import Reject
 from rewardline.data.formats.drafts import RowPairs
@@ -75,7 +74,7 @@ def _merged(found: Mapping[str, RowPairs | Reject]) -> RowPairs:
             skipped[part.reason] += 1
             unused |= part.unused if isinstance(part, GroupReject) else {}
             continue
-        result.extend(replace(pair, subset=name) for pair in part)
+        result.extend(pair._replace(subset=name) for pair in part)
         result.rows += part.rows
         skipped.update(part.skipped)
         unused |= part.unused

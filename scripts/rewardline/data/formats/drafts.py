@@ -1,7 +1,6 @@
 """Pairs of rows: the drafts that formats read, what a row says of all its pairs, and the checks that formats share."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from operator import itemgetter
 from typing import NamedTuple
@@ -50,8 +49,7 @@ Drafts = Iterator[Draft | Reject]
 """The drafts of a row; a `Reject` says why a pair that it could give is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreferencePair:
+class PreferencePair(NamedTuple):
     """A preference between two answers to one prompt, as a row states it.
 
     `margin` is how much better `chosen` is (in the dataset's own unit, never negative; None if unknown).
@@ -82,7 +80,7 @@ class RowPairs(list[PreferencePair]):
         skipped: dict[str, int] | None = None,
         unused: dict[int, Reject] | None = None,
     ) -> None:
-        super().__init__(pair for pair, _ in pairs)
+        super().__init__([pair for pair, _ in pairs])
         self.rows = [rows for _, rows in pairs]
         """For each pair, the indices of the rows that it comes from."""
         self.skipped = skipped or {}

@@ -14,7 +14,6 @@ A folder of candidates, the output of `convert_rows.py`, holds
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
-from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,7 +48,6 @@ _SORTED_SCHEMA = pa.schema(
     [*CANDIDATE_SCHEMA, ("_turns", pa.string()), ("_system", pa.string()), ("_context", pa.uint64())]
 )
 """With what the prompt is compared by, until the files are written."""
-_values = attrgetter(*CANDIDATE_SCHEMA.names)
 
 
 class CandidateWriter:
@@ -68,7 +66,7 @@ class CandidateWriter:
         size = len(candidate.prompt) + len(candidate.chosen) + len(candidate.rejected) + len(candidate.native or "")
         self.rows += 1
         self.characters += size
-        self._buckets.add(candidate.prompt_id, (*_values(candidate), *words), size + _OTHER * (2 + len(candidate.others)))
+        self._buckets.add(candidate.prompt_id, (*candidate, *words), size + _OTHER * (2 + len(candidate.others)))
 
     def close(self) -> None:
         """Sort and write."""

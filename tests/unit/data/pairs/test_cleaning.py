@@ -1,7 +1,6 @@
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import groupby, permutations, product
 from pathlib import Path
 from typing import Any
@@ -106,8 +105,8 @@ def test_the_dataset_with_the_larger_weight_keeps_its_copy_whatever_its_name() -
 
 
 def test_a_tie_contradicts_nothing_and_repeats_a_tie_alone() -> None:
-    tie = replace(candidate("p", "no", "yes"), confidence=0.5)
-    pairs = [tie, candidate("p", "yes", "no", row=2), replace(tie, chosen="yes", rejected="no", row=3)]
+    tie = candidate("p", "no", "yes")._replace(confidence=0.5)
+    pairs = [tie, candidate("p", "yes", "no", row=2), tie._replace(chosen="yes", rejected="no", row=3)]
     result = cleaned(pairs, held_out=0.0, near_duplicates=0.8)
     assert reasons(result) == ["duplicate"]
     assert {pair.row for pair in result.train} == {1, 2}
@@ -130,7 +129,7 @@ def test_the_system_message_is_part_of_the_prompt() -> None:
 
 def test_equal_pairs_are_found_however_many_pairs_a_prompt_has() -> None:
     pairs = [candidate("p", f"{LONG} number {k}", f"reply {k}", row=k) for k in range(2500)]
-    again = [replace(pair, chosen=pair.chosen.upper(), row=9000 + pair.row) for pair in pairs[:50]]
+    again = [pair._replace(chosen=pair.chosen.upper(), row=9000 + pair.row) for pair in pairs[:50]]
     assert reasons(cleaned(pairs + again)) == ["duplicate"] * 50
 
 
@@ -219,7 +218,7 @@ def test_a_shard_holds_what_cleaning_its_groups_gives(
 ) -> None:
     """The shards are written in columns; here group by group."""
     pairs = [
-        replace(candidate(f"{LONG} {chosen * 3} {number}", chosen, rejected, "d" if of_d else "e", row), margin=0.5)
+        candidate(f"{LONG} {chosen * 3} {number}", chosen, rejected, "d" if of_d else "e", row)._replace(margin=0.5)
         for row, (number, chosen, rejected, of_d) in enumerate(rows)
     ]
     rules = settings(weights={"d": weight, "e": 1.0}, near_duplicates=0.8)
