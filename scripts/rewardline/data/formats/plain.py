@@ -1,27 +1,37 @@
-"""Rows of which most datasets consist: plain texts or messages under usual names, read in one step.
+"""Rows of which most datasets consist: plain texts or messages under usual names, also with scores, read in one step.
 
 A row that holds anything else is left to the readers of its format, which decide and explain; a row that is read here
 gives the same pair there.
 """
 
-from typing import Final, Self
+from math import isfinite
+from typing import Final, NamedTuple, Self
 
 from rewardline.data.conversation import CALLERS, MAX_CHARACTERS, ROLES, read_transcript, trim
 from rewardline.data.formats.chosen_rejected import SIDES
 from rewardline.data.formats.drafts import PreferencePair, RowPairs
-from rewardline.data.formats.fields import Fields, Record
+from rewardline.data.formats.fields import Fields, Record, difference, read_ratings
+from rewardline.data.formats.two_answers import OUTCOMES_AND_SOURCES, two_answer_keys
 from rewardline.data.schema import Message
 from rewardline.data.sources.rows import INVALID_TEXT
 
-FORMATS: Final = ("pairs", "messages", "transcript")
+FORMATS: Final = ("pairs", "messages", "transcript", "preference")
 _PROMPTS: Final = ("prompt", "question", "query")
 _SPEAKERS: Final = ("Human:", "System:", "Assistant:")
 _STEERLM: Final = "<extra_id_1>"
+_NUMBERS: Final = (int, float)
 _MOST_SHAPES: Final = 1_000  # sets of keys that are remembered
 Split = tuple[list[Message], str, str]
 """A prompt, the chosen and the rejected answer."""
-Keys = tuple[str | None, str, str]
-"""The keys of a prompt, if there is one, and of the two sides."""
+
+
+class Keys(NamedTuple):
+    """The keys of a prompt, if there is one, of the two sides, and of a score of each, which says what is chosen."""
+
+    prompt: str | None
+    one: str
+    two: str
+    scores: tuple[str, str] | None = None
 
 
 class PlainReader:
@@ -47,12 +57,18 @@ class PlainReader:
             self._keys[shape] = self._keys_of(shape)
         if (keys := self._keys[shape]) is None:
             return None
-        prompt, one, two = keys
+        prompt, one, two, scores = keys
+        lead: float | None = None
+        if scores:
+            lead = _lead(record[scores[0]], record[scores[1]])
+            if not lead:
+                return None
+            one, two = (one, two) if lead > 0 else (two, one)
         split: Split | None = None
         if self._format == "transcript":
             chosen = _turns(record[one], SIDES[0])  # without any, the format's reader says why
             split = _split(chosen, _turns(record[two], SIDES[1])) if chosen else None
-        elif type(record[one]) is list:
+        elif type(record[one]) is list and not scores:
             split = _split(_messages(record[one]), _messages(record[two]))
             if split and prompt and not _begins(split[0], _text(record[prompt])):
                 return None
@@ -61,18 +77,30 @@ class PlainReader:
             split = ([{"role": "user", "content": texts[0]}], texts[1], texts[2]) if all(texts) else None
         if split is None or split[1] == split[2]:
             return None
-        return RowPairs([(PreferencePair(tuple(split[0]), split[1], split[2]), (0,))])
+        margin = None if lead is None else abs(lead)
+        return RowPairs([(PreferencePair(tuple(split[0]), split[1], split[2], margin), (0,))])
 
     def _keys_of(self, shape: tuple[str, ...]) -> Keys | None:
         """The keys of what a row with these keys has; None if it may have more, or if there is a choice."""
         prompts, chosen, rejected = (self._fields.usual(shape, name) for name in ("prompt", *SIDES))
         if self._format == "transcript":
             prompts = []
-        if len(chosen) != 1 or len(rejected) != 1 or self._fields.has_attributes(shape):
+        if self._fields.has_attributes(shape) or (prompts and (len(prompts) > 1 or prompts[0] not in _PROMPTS)):
             return None
-        if prompts:
-            return (prompts[0], chosen[0], rejected[0]) if len(prompts) == 1 and prompts[0] in _PROMPTS else None
-        return None if self._format == "pairs" else (None, chosen[0], rejected[0])
+        prompt = prompts[0] if prompts else None
+        if self._format == "preference":
+            return self._scored_keys(shape, prompt) if prompt else None
+        if len(chosen) != 1 or len(rejected) != 1 or (not prompt and self._format == "pairs"):
+            return None
+        return Keys(prompt, chosen[0], rejected[0])
+
+    def _scored_keys(self, shape: tuple[str, ...], prompt: str) -> Keys | None:
+        """The keys of two answers with a score each, where nothing else says which is better, or who wrote them."""
+        found = two_answer_keys(shape)
+        others = [*self._fields.usual(shape, "preference"), *(key for key in shape if key in OUTCOMES_AND_SOURCES)]
+        if len(found) != 1 or others or not {*found[0].scores} <= {*shape}:
+            return None
+        return Keys(prompt, found[0].first, found[0].second, found[0].scores)
 
 
 def _read(value: object) -> str:
@@ -92,6 +120,14 @@ def _text(value: object) -> str:
     text = _read(value)
     is_more = text[:1] in "<[{ \t" or text[-1:] == ">" or text.startswith(_SPEAKERS) or _STEERLM in text
     return "" if is_more else text
+
+
+def _lead(one: object, two: object) -> float:
+    """By how much the first of two scores is higher; 0 where that is not for two numbers to say."""
+    if type(one) not in _NUMBERS or type(two) not in _NUMBERS:
+        return 0.0
+    lead = difference(*read_ratings(one, "score_a"), *read_ratings(two, "score_b"))
+    return lead if isfinite(lead) else 0.0
 
 
 def _turns(value: object, name: str) -> list[Message]:

@@ -49,6 +49,8 @@ _STRENGTH: Final = re.compile(
 BLANK: Final = frozenset({"", "nan", "null", "n/a", "na"})
 """What a label is where there is none."""
 _ONE_HOT: Final = ("winner_model_a", "winner_model_b", "winner_tie")
+OUTCOMES_AND_SOURCES: Final = (*_ONE_HOT, "source_a", "source_b", "model_a", "model_b")
+"""Keys of what else a row may say of two answers: how they were judged, and who wrote them."""
 _FIRST: Final = frozenset({"a", "first", "model_a", "left", "[[a]]", "a>b", "a>>b"})
 _SECOND: Final = frozenset({"b", "second", "model_b", "right", "[[b]]", "b>a", "b>>a", "a<b", "a<<b"})
 _TIE: Final = frozenset(

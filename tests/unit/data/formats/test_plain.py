@@ -40,6 +40,11 @@ EXTRA = st.sampled_from([
     *("margin", "system", "subset", "chosen_model", "rejected_source", "tools", "weight", "item", "history", "input"),
     *("messages", "question", "instruction", "id", "score_chosen", "better", "winner", "loser", "confidence"),
 ])  # fmt: skip
+SCORES = st.sampled_from([1, 2, 2, 4.5, 0.1 + 0.2, 0.3, -1, 10**400, 1.7e308, -1.7e308, float("nan"), "4", "4/5", [1, 3]])
+BESIDE_SCORES = st.sampled_from([
+    *("preference", "winner", "label", "votes", "votes_a", "winner_model_a", "winner_tie", "model_a", "source_b"),
+    *("response_c", "answer_a", "answer_b", "rating_a", "rating_b", "confidence", "chosen", "rejected"),
+])  # fmt: skip
 SETTINGS: list[dict[str, Any]] = [{}, {}, {"min_margin": 1}, {"max_pairs": 1}, {"ties": "keep"}]
 
 
@@ -58,6 +63,17 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     row = {draw(st.sampled_from(["prompt", "question"])): draw(TEXTS | MESSAGES | ODD)} if draw(st.booleans()) else {}
     row |= {draw(st.sampled_from(["chosen", "chosen", "preferred"])): sides[0], "rejected": sides[1]}
     row |= draw(st.dictionaries(EXTRA, TEXTS | ODD, max_size=1)) if draw(st.booleans()) else {}
+    return row
+
+
+@st.composite
+def scored_rows(draw: st.DrawFn) -> dict[str, Any]:
+    """Rows of two answers with a score each, and what may come beside them."""
+    one, two = draw(st.sampled_from([("_a", "_b"), ("_1", "_2"), ("_0", "_1")]))
+    row = {draw(st.sampled_from(["prompt", "question", "instruction"])): draw(TEXTS | MESSAGES)}
+    row |= {f"response{end}": draw(TEXTS | MESSAGES | ODD) for end in (one, two)}
+    row |= {f"{draw(st.sampled_from(['score', 'score', 'rating']))}{end}": draw(SCORES | ODD) for end in (one, two)}
+    row |= draw(st.dictionaries(BESIDE_SCORES | EXTRA, TEXTS | SCORES | ODD, max_size=2)) if draw(st.booleans()) else {}
     return row
 
 
@@ -84,12 +100,24 @@ def test_a_plain_row_gives_what_its_format_gives(row: Any, name: str, options: d
         assert outcome(name, row, options, positions) == found
 
 
+@settings(deadline=None, max_examples=400)
+@given(row=scored_rows(), options=st.sampled_from(SETTINGS), positions=st.booleans())
+def test_a_plain_row_with_scores_gives_what_its_format_gives(
+    row: Any, options: dict[str, Any], positions: bool
+) -> None:
+    found = outcome("preference", row, options, positions)
+    with pytest.MonkeyPatch.context() as patch:
+        as_if_nothing_was_plain(patch)
+        assert outcome("preference", row, options, positions) == found
+
+
 def plain_rows() -> Iterator[tuple[str, dict[str, Any]]]:
     talk = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": " So. "}]
     turns = {"chosen": talk, "rejected": [talk[0], {"from": "gpt", "value": "No."}]}
     yield "pairs", {"id": 1, "prompt": " Wieso? ", "chosen": "Ja, é.", "rejected": "1 < 2"}
     yield "messages", turns
     yield "messages", {"prompt": "Why?", "messages": talk, **turns}
+    yield "preference", {"prompt": "Why?", "response_a": "So.", "response_b": "No.", "score_a": 1, "score_b": 2.5}
     yield "transcript", {"chosen": "\n\nHuman: Why?\n\nAssistant: So.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."}
 
 
