@@ -4,7 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from types import NoneType
-from typing import Annotated, Final, NamedTuple, NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Final,
+    NamedTuple,
+    NotRequired,
+    TypedDict,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import numpy as np
 import numpy.typing as npt

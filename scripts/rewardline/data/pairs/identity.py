@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,12 +40,16 @@ _NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 def stable_hash(*parts: str) -> str:
     """The first 16 hex digits of the SHA-256 of the parts."""
-    return hashlib.sha256("\0".join(parts).encode("utf-8")).hexdigest()[:16]
+    return _sha256(parts)[:8].hex()
 
 
 def hash_id(*parts: str) -> int:
     """`stable_hash` as a number below 2^64."""
-    return int(stable_hash(*parts), 16)
+    return int.from_bytes(_sha256(parts)[:8])
+
+
+def _sha256(parts: Sequence[str]) -> bytes:
+    return hashlib.sha256("\0".join(parts).encode("utf-8")).digest()
 
 
 def content_id(
@@ -146,8 +150,8 @@ def _spaced(folded: str) -> str:
         for symbol in (_SYMBOLS[n : n + 1] for n in range(len(_SYMBOLS))):
             if symbol in text:
                 text = text.replace(symbol, b" " + symbol + b" ")
-    while b"  " in text:
-        text = text.replace(b"  ", b" ")
+    while len(single := text.replace(b"  ", b" ")) < len(text):
+        text = single
     return text.strip(b" ").decode("utf-8", "surrogatepass")
 
 
@@ -175,12 +179,14 @@ class ComparedPrompt(NamedTuple):
 
 def compared(prompt: Iterable["Message"]) -> ComparedPrompt:
     """What a prompt is compared by; each of its texts is normalized once for all of it."""
-    normal = [(turn["role"], normalize(turn["content"])) for turn in prompt]
-    system = [text for role, text in normal if role in INSTRUCTING]
-    turns = [text for role, text in normal if role not in INSTRUCTING]
-    return ComparedPrompt(
-        hash_id(*chain.from_iterable(normal)), _joined(turns), _joined(system), hash_id(*system) if system else 0
-    )
+    parts: list[str] = []
+    turns: list[str] = []
+    system: list[str] = []
+    for turn in prompt:
+        role, text = turn["role"], normalize(turn["content"])
+        parts += role, text
+        (system if role in INSTRUCTING else turns).append(text)
+    return ComparedPrompt(hash_id(*parts), _joined(turns), _joined(system), hash_id(*system) if system else 0)
 
 
 def prompt_identity(prompt: Iterable["Message"]) -> int:
@@ -237,7 +243,7 @@ def hash_words_of_many(texts: Sequence[str]) -> list[Hashes]:
         some = [text or None for text in texts[start : start + _TEXTS_AT_ONCE]]
         batch = pc.split_pattern(pa.array(some, pa.string()), " ")
         words = pc.list_flatten(batch).dictionary_encode()
-        distinct = [xxhash.xxh3_64_intdigest(word.encode()) for word in words.dictionary.to_pylist()]
+        distinct = list(map(_word_hash, words.dictionary.to_pylist()))
         hashes = np.array(distinct, dtype=np.uint64)[words.indices.to_numpy()]
         ends = np.cumsum(pc.fill_null(pc.list_value_length(batch), 0).to_numpy()).tolist()
         found += [hashes[low:high] for low, high in pairwise([0, *ends])]

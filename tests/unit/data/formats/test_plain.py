@@ -40,7 +40,9 @@ EXTRA = st.sampled_from([
     *("margin", "system", "subset", "chosen_model", "rejected_source", "tools", "weight", "item", "history", "input"),
     *("messages", "question", "instruction", "id", "score_chosen", "better", "winner", "loser", "confidence"),
 ])  # fmt: skip
-SCORES = st.sampled_from([1, 2, 2, 4.5, 0.1 + 0.2, 0.3, -1, 10**400, 1.7e308, -1.7e308, float("nan"), "4", "4/5", [1, 3]])
+SCORES: st.SearchStrategy[Any] = st.sampled_from(
+    [1, 2, 2, 4.5, 0.1 + 0.2, 0.3, -1, 10**400, 1.7e308, -1.7e308, float("nan"), "4", "4/5", [1, 3]]
+)
 BESIDE_SCORES = st.sampled_from([
     *("preference", "winner", "label", "votes", "votes_a", "winner_model_a", "winner_tie", "model_a", "source_b"),
     *("response_c", "answer_a", "answer_b", "rating_a", "rating_b", "confidence", "chosen", "rejected"),
@@ -70,7 +72,7 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
 def scored_rows(draw: st.DrawFn) -> dict[str, Any]:
     """Rows of two answers with a score each, and what may come beside them."""
     one, two = draw(st.sampled_from([("_a", "_b"), ("_1", "_2"), ("_0", "_1")]))
-    row = {draw(st.sampled_from(["prompt", "question", "instruction"])): draw(TEXTS | MESSAGES)}
+    row: dict[str, Any] = {draw(st.sampled_from(["prompt", "question", "instruction"])): draw(TEXTS | MESSAGES)}
     row |= {f"response{end}": draw(TEXTS | MESSAGES | ODD) for end in (one, two)}
     row |= {f"{draw(st.sampled_from(['score', 'score', 'rating']))}{end}": draw(SCORES | ODD) for end in (one, two)}
     row |= draw(st.dictionaries(BESIDE_SCORES | EXTRA, TEXTS | SCORES | ODD, max_size=2)) if draw(st.booleans()) else {}
