@@ -22,9 +22,9 @@ from rewardline.data.formats.joins import FILE, JoinIndex, index_joins
 from rewardline.data.formats.plausibility import remarks, unread_texts
 from rewardline.data.formats.registry import GROUPED, converter, grouping
 from rewardline.data.formats.settings import ConvertSettings, FormatSettings, JoinIndexSettings
-from rewardline.data.pairs.candidates import CandidateWriter, canonical_prompt
+from rewardline.data.pairs.candidates import CandidateWriter, ComparedPrompt, canonical_prompt, compared
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
-from rewardline.data.pairs.identity import ComparedPrompt, compared, hash_id, unit_interval_hash
+from rewardline.data.pairs.identity import hash_id, unit_interval_hash
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.rejects import RejectWriter
 from rewardline.data.ratings import RatingSurvey

@@ -15,7 +15,7 @@ A folder of candidates, the output of `convert_rows.py`, holds
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +27,14 @@ from xxhash import xxh3_64_intdigest
 from rewardline.core.artifacts import MANIFEST, damaged
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
 from rewardline.data.pairs.identity import (
-    ComparedPrompt,
     Hashes,
-    compared,
     content_id,
+    hash_id,
     hash_words_of_many,
     id_range,
+    normalize,
     word_hashes,
+    words_of_all,
 )
 from rewardline.data.pairs.manifests import CandidatesManifest
 from rewardline.data.pairs.near_duplicates import signatures, with_contexts
@@ -48,6 +49,31 @@ _SORTED_SCHEMA = pa.schema(
     [*CANDIDATE_SCHEMA, ("_turns", pa.string()), ("_system", pa.string()), ("_context", pa.uint64())]
 )
 """With what the prompt is compared by, until the files are written."""
+
+
+class ComparedPrompt(NamedTuple):
+    """What a prompt is compared by."""
+
+    prompt_id: int
+    """Equal for prompts with the same roles and normalized texts."""
+    turns: str
+    """The words of all but its system messages, as of `words_of`."""
+    system: str
+    """The words of its system messages."""
+    context: int
+    """The id of its normalized system messages; 0 without any."""
+
+
+def compared(prompt: Iterable[Message]) -> ComparedPrompt:
+    """What a prompt is compared by; each of its texts is normalized once for all of it."""
+    parts: list[str] = []
+    turns: list[str] = []
+    system: list[str] = []
+    for turn in prompt:
+        role, text = turn["role"], normalize(turn["content"])
+        parts += role, text
+        (system if role in INSTRUCTING else turns).append(text)
+    return ComparedPrompt(hash_id(*parts), words_of_all(turns), words_of_all(system), hash_id(*system) if system else 0)
 
 
 class CandidateWriter:

@@ -6,14 +6,13 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from rewardline.core.hashing import canonical
-from rewardline.data.turns import INSTRUCTING
 
 if TYPE_CHECKING:  # probes, and with them the report, need no Arrow
     from rewardline.data.schema import Message, Rating
@@ -164,31 +163,6 @@ def normalize(text: str) -> str:
     return _spaced(folded) or folded.strip()
 
 
-class ComparedPrompt(NamedTuple):
-    """What a prompt is compared by."""
-
-    prompt_id: int
-    """Equal for prompts with the same roles and normalized texts."""
-    turns: str
-    """The words of all but its system messages, as of `words_of`."""
-    system: str
-    """The words of its system messages."""
-    context: int
-    """The id of its normalized system messages; 0 without any."""
-
-
-def compared(prompt: Iterable["Message"]) -> ComparedPrompt:
-    """What a prompt is compared by; each of its texts is normalized once for all of it."""
-    parts: list[str] = []
-    turns: list[str] = []
-    system: list[str] = []
-    for turn in prompt:
-        role, text = turn["role"], normalize(turn["content"])
-        parts += role, text
-        (system if role in INSTRUCTING else turns).append(text)
-    return ComparedPrompt(hash_id(*parts), _joined(turns), _joined(system), hash_id(*system) if system else 0)
-
-
 def prompt_identity(prompt: Iterable["Message"]) -> int:
     """The id of a prompt: equal for prompts with the same roles and normalized texts."""
     return hash_id(*(part for turn in prompt for part in (turn["role"], normalize(turn["content"]))))
@@ -204,11 +178,11 @@ def words_of(normal: str) -> str:
 
 def words_in(*texts: str) -> str:
     """The words of all texts, as of `words_of`."""
-    return _joined(map(normalize, texts))
+    return words_of_all(map(normalize, texts))
 
 
-def _joined(normal: Iterable[str]) -> str:
-    """The words of normalized texts."""
+def words_of_all(normal: Iterable[str]) -> str:
+    """The words of all normalized texts, as of `words_of`."""
     return " ".join(filter(None, map(words_of, normal)))
 
 

@@ -5,10 +5,11 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.pairs import candidates, external_sort
-from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter
+from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter, compared
 from rewardline.data.pairs.external_sort import bucket_count
+from rewardline.data.pairs.identity import hash_id, prompt_identity
 from rewardline.data.parquet import read_rows
-from rewardline.data.schema import Candidate
+from rewardline.data.schema import Candidate, Message
 
 from support.pairs import candidate, candidates_manifest
 
@@ -25,6 +26,18 @@ def written(folder: Path, pairs: list[Candidate], rows: int) -> CandidateReader:
     writer.close()
     candidates_manifest(folder, writer.rows, writer.characters)
     return CandidateReader(folder)
+
+
+def test_a_prompt_is_compared_by_its_identity_words_and_system_messages() -> None:
+    prompt: list[Message] = [
+        {"role": "system", "content": "Be kind!"},
+        {"role": "user", "content": "Why?"},
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Well?"},
+    ]
+    found = compared(prompt)
+    assert found == (prompt_identity(prompt), "why well", "be kind be brief", hash_id("be kind", "be brief"))
+    assert compared(prompt[1:2]) == (prompt_identity(prompt[1:2]), "why", "", 0)
 
 
 @pytest.mark.parametrize("rows", [10, 100_000])
