@@ -61,7 +61,7 @@ class Buckets:
     def _read(self, index: int) -> Iterator[pa.Table]:
         low, high = (self._low + -(-(self._high - self._low) * (index + k) // len(self._waiting)) for k in (0, 1))
         count = bucket_count(*self._sizes[index])
-        with pa.memory_map(str(self._path(index))) as stream, pa.ipc.open_stream(stream) as reader:
+        with pa.OSFile(str(self._path(index))) as stream, pa.ipc.open_stream(stream) as reader:
             if count > 2 and high - low > _LEAST_WIDTH:
                 parts = Buckets(self._folder / f"{index}", self._row_schema, count, low, high)
                 for batch in reader:
