@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,9 @@ def test_compressed_files_and_the_terminal_are_read_and_written(model: Path, tmp
     log = ["--log", str(tmp_path / "log")]
     done = subprocess.run([*command, *log], input=text + "3", capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
-    lines = [*map(json.loads, done.stdout.splitlines())]
-    assert lines[:-1] == [*map(json.loads, expected.splitlines())]
+    rounded = partial(json.loads, parse_float=lambda number: round(float(number), 4))  # the batches differ
+    lines = [*map(rounded, done.stdout.splitlines())]
+    assert lines[:-1] == [*map(rounded, expected.splitlines())]
     assert lines[-1] == {"row": 6, "error": "not an object: integer"}
     assert "stdin row 6: not an object" in (tmp_path / "log").read_text()
 
@@ -260,7 +262,10 @@ def test_prompts_that_are_cut_are_counted_and_no_rows_are_no_secret(
     rows = [{"prompt": "Say it. " * count, "answer": "They are 7."} for count in (1, 100, 200)]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
     code, found = scored(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--max-length", "64")
-    assert (code, len({row["score"] for row in found})) == (0, 2)
+    uncut, *cut = (row["score"] for row in found)
+    assert code == 0
+    assert cut[0] == pytest.approx(cut[1], abs=1e-5)
+    assert cut[0] != pytest.approx(uncut, abs=1e-3)
     assert "2 prompts lost their beginning, to fit into 64 tokens" in capsys.readouterr().err
     (tmp_path / "in.jsonl").write_text("")
     assert scored(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl") == (0, [])

@@ -223,7 +223,7 @@ def test_how_training_is_distributed_does_not_change_it(
 ) -> None:
     folder, base, options, expected = finished(number)
     _, lines = train(tmp_path, tokens, base, *more, **options, **changes)
-    assert losses(lines) == pytest.approx(losses(expected), abs=1e-5)
+    assert losses(lines) == pytest.approx(losses(expected), abs=3e-5)
     one, other = (json.loads((place / "out" / "run.json").read_text())["normalization"] for place in (folder, tmp_path))
     assert one == pytest.approx(other, abs=1e-4)
 

@@ -83,7 +83,7 @@ def test_scores_are_those_of_one_process(base_models: Callable[..., Path], tmp_p
     one, two = (scores(tmp_path / count) for count in "12")
     assert [len(part) for part in one] == [60, 60, 80]
     for part, other in zip(one, two, strict=True):
-        np.testing.assert_allclose(other, part, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(other, part, rtol=1e-6, atol=2e-6)
     assert done.returncode == 1
     assert "a process that held a part of the model ended with code -9; was there too little memory?" in done.stdout
 
