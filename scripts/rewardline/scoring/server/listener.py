@@ -1,5 +1,6 @@
 """The socket that the server listens on, and the server loop until a SIGTERM."""
 
+import gc
 import ipaddress
 import logging
 import signal
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 log = logging.getLogger(__name__)
+_COLLECT_AFTER = 700
+"""New objects after which Python looks for cycles: those of a request that fails may hold its body."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -73,6 +76,8 @@ def run_server(app: "Starlette", bound: socket.socket, model: str, max_seconds: 
         server_header=False,
         timeout_graceful_shutdown=GRACE,
     )
+    gc.freeze()  # the model and the libraries stay
+    gc.set_threshold(_COLLECT_AFTER)
     listen(bound)
     host, port = bound.getsockname()[:2]
     log.info("serving %s on http://%s:%d", model, f"[{host}]" if ":" in host else host, port)
