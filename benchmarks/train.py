@@ -177,6 +177,12 @@ def computed(work: Work, name: str) -> list[int]:
     return result
 
 
+def real_tokens(work: Work) -> list[int]:
+    """Number of tokens of the chosen and rejected sequences of each step, in full."""
+    size = work.settings["training"]["pairs_per_step"]
+    return [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
+
+
 def median_and_range(values: Sequence[float], form: str) -> str:
     """Median and range as text."""
     middle = format(statistics.median(values), form)
@@ -185,8 +191,7 @@ def median_and_range(values: Sequence[float], form: str) -> str:
 
 def table(work: Work, results: dict[str, list[Result]], peak: Sequence[float], warm: int) -> str:
     """The comparison as a Markdown table; `peak` is the reference rate of each round in FLOP/s."""
-    size = work.settings["training"]["pairs_per_step"]
-    real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
+    real = real_tokens(work)
     head = [
         "", "complete job, real tokens/s", "speedup", "steps after warm-up, real tokens/s", "speedup",
         "time to first step, s", "peak RSS, GB", "padding", "computed / real tokens", "utilization",
@@ -264,8 +269,7 @@ def compare(work: Work, rounds: int, threads: int, warm: int, peers: dict[str, t
 
 def scaling(work: Work, rounds: int, threads: int, warm: int, processes: Sequence[int]) -> str:
     """Train with each number of processes alternately, `rounds` times; returns the report as Markdown."""
-    size = work.settings["training"]["pairs_per_step"]
-    real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
+    size, real = work.settings["training"]["pairs_per_step"], real_tokens(work)
     results: dict[int, list[Result]] = {count: [] for count in processes}
     for _ in range(rounds):
         for count, runs in results.items():
@@ -289,8 +293,7 @@ def scaling(work: Work, rounds: int, threads: int, warm: int, processes: Sequenc
 def on_gpu(work: Work, warm: int, peak: float) -> str:
     """Train with rewardline on a GPU; returns the report as a Markdown table."""
     result = ours(work, os.cpu_count() or 1, gpu=True)
-    size = work.settings["training"]["pairs_per_step"]
-    real = [sum(map(sum, work.lengths[k : k + size])) for k in range(0, len(work.lengths), size)]
+    real = real_tokens(work)
     rate, share = result.rate(real, warm), sum(computed(work, OURS)) / sum(real)
     assert result.flops is not None
     # As if every token of every sequence were computed, as without shared prefixes.
@@ -354,10 +357,11 @@ def main(argv: list[str] | None = None) -> int:
         if args.processes:
             print(scaling(work, args.rounds, args.threads, args.warm, args.processes))
             return 0
-        peers = {TRL: (args.peer_python, "trl_reward.py")} if args.peer_python else {}
-        if not args.no_deepspeed_chat:
+        peers = {}
+        if args.peer_python and not args.no_peers:
+            peers[TRL] = (args.peer_python, "trl_reward.py")
+        if not args.no_deepspeed_chat and not args.no_peers:
             peers[CHAT] = (sys.executable, "deepspeed_chat.py")
-        peers = {} if args.no_peers else peers
         print(compare(work, args.rounds, args.threads, args.warm, peers, args.busy))
     return 0
 

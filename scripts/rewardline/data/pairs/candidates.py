@@ -73,7 +73,7 @@ def compared(prompt: Iterable[Message]) -> ComparedPrompt:
         role, text = turn["role"], normalize(turn["content"])
         parts += role, text
         (system if role in INSTRUCTING else turns).append(text)
-    return ComparedPrompt(hash_id(*parts), words_of_all(turns), words_of_all(system), hash_id(*system) if system else 0)
+    return ComparedPrompt(hash_id(*parts), words_of_all(turns), words_of_all(system), _context(system))
 
 
 class CandidateWriter:
@@ -280,7 +280,11 @@ def prompt_words(prompt: str, system: bool = False) -> Hashes:
 
 def context_id(prompt: str) -> int:
     """The system messages of a prompt in canonical JSON, normalized, as a number below 2^64; 0 without any."""
-    return compared(turn for turn in messages(prompt) if turn["role"] in INSTRUCTING).context
+    return _context([normalize(turn["content"]) for turn in messages(prompt) if turn["role"] in INSTRUCTING])
+
+
+def _context(system: Sequence[str]) -> int:
+    return hash_id(*system) if system else 0
 
 
 def _ordered(rows: pa.Table) -> pa.Table:
