@@ -91,7 +91,7 @@ class Shallow:
 def _fit(features: csr_matrix, strength: float) -> Floats:
     """The weights of a logistic regression without intercept, for which the order of a pair makes no difference."""
     signs = np.resize([1, -1], features.shape[0])  # as both classes must be there
-    model = LogisticRegression(C=strength, fit_intercept=False, solver="liblinear", random_state=0)
+    model = LogisticRegression(C=strength, fit_intercept=False, solver="newton-cg", max_iter=1000)
     weights: Floats = model.fit(features.multiply(signs[:, np.newaxis]).tocsr(), signs).coef_[0]
     return weights
 

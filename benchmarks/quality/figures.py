@@ -135,8 +135,7 @@ def _of_remedies(found: JsonObject) -> list[str]:
         "minus plain",
     ]
     head += ["kinds of `hacks`", "minus plain", "accuracy at equal length", "correlation with length"]
-    about = (
-        f"Remedies, on MiniLM-L6 with {found['train']:,} training pairs and {found['seeds']} seeds each; the audit "
-        f"doubts {found['in_doubt']:,} of {found['audited']:,} labels."
-    )
-    return [about, _table(head, rows)]
+    about = f"Remedies, on MiniLM-L6 with {found['train']:,} training pairs and {found['seeds']} seeds each"
+    if "audited" in found:
+        about += f"; the audit doubts {found['in_doubt']:,} of {found['audited']:,} labels"
+    return [f"{about}.", _table(head, rows)]

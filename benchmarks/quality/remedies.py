@@ -11,22 +11,26 @@ from trained import tune
 from rewardline.core.settings import JsonObject
 
 COMBINED = (*(f"ensemble-{combination}" for combination in COMBINATIONS), "average")
-TRAINED = (CONTROLLED, *ACTIONS, *AUGMENTED)
+TRAINED = (CONTROLLED, *AUGMENTED, *ACTIONS)
+REMEDIES = (*COMBINED, *TRAINED)
+LABELS = "audits/audit/labels.parquet"
 
 
-def remedies(family: Family) -> JsonObject:
-    """Train with and without each remedy, and compare on the test sets and on manipulated answers.
+def remedies(family: Family, names: Sequence[str] = REMEDIES) -> JsonObject:
+    """Train with and without each remedy of `names`, and compare on the test sets and on manipulated answers.
 
     A remedy counts by the mean of its seeds. Each difference is of the same pairs to the mean of `PLAIN`'s seeds.
     """
     rates = tune(family, ENCODER)
-    runs = {name: family.seeds(name) for name in (PLAIN, *TRAINED)} | {name: [name] for name in COMBINED}
+    runs = {name: [name] if name in COMBINED else family.seeds(name) for name in (PLAIN, *names)}
     targets = family.evaluated([run for ids in runs.values() for run in ids], PROBES)
-    family.make([*targets, "audits/audit/labels.parquet"], rates)
-    results = family.results / "audits" / "audit"
-    labels = pd.read_parquet(results / "labels.parquet")
+    is_audited = not set(ACTIONS).isdisjoint(names)
+    family.make([*targets, *([LABELS] if is_audited else [])], rates)
     found: JsonObject = {"train": family.training_pairs(), "seeds": family.plan.seeds, "learning_rate": rates[ENCODER]}
-    found |= {"audited": len(labels), "in_doubt": int((labels.probability > 0.5).sum()), "rows": {}}
+    if is_audited:
+        labels = pd.read_parquet(family.results / LABELS)
+        found |= {"audited": len(labels), "in_doubt": int((labels.probability > 0.5).sum())}
+    found["rows"] = {}
     for name, ids in runs.items():
         found["rows"][name] = {
             "tests": _compared(family, runs[PLAIN], ids, list(family.tests.values()), lambda _: True),

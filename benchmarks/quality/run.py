@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 from baselines import shallow
 from figures import compared, markdown
 from pipeline import Family, Plan
-from remedies import remedies
+from remedies import REMEDIES, remedies
 from sets import FAMILIES
 from trained import train
 
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         "--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: on processors that have it"
     )
     options.add_argument("--remedy-share", type=float, default=0.25, help="of these, for the remedies")
+    options.add_argument("--remedy", nargs="+", choices=REMEDIES, default=list(REMEDIES), help="some of the remedies")
     options.add_argument("--seeds", type=int, default=3, help="of each remedy")
     options.add_argument("--folds", type=int, default=4, help="of the audit")
     options.add_argument("--threads", type=int, default=2)
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
                 found.update(judged(family, args.part, args.peer_python or None))
             if part == "remedies" and part in args.part:
                 smaller = replace(plan, share=plan.share * args.remedy_share, fractions=[1.0])
-                found[part] = remedies(Family(name, smaller, folder / "remedies", folder))
+                found[part] = remedies(Family(name, smaller, folder / "remedies", folder), args.remedy)
             write_json(path, results)
             (folder / "results.md").write_text(markdown(results), encoding="utf-8")
     print(markdown(results))

@@ -112,6 +112,10 @@ def test_a_remedy_is_compared_with_plain_runs_on_the_same_pairs(
     options = {"small": True}
     text = module("figures", monkeypatch).markdown({"families": {"hh": {"options": options, "remedies": found}}})
     assert text.count("\n| ") == 2 + len(found["rows"])
+    asked.clear()
+    some = remedies.remedies(family, ["average"])
+    assert some["rows"] == {name: found["rows"][name] for name in ("plain", "average")}
+    assert asked and all(target.startswith("evals/") for target in asked), "no labels are audited for it"
 
 
 @needs_data
