@@ -4,8 +4,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import groupby, pairwise
-from operator import attrgetter
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +75,19 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
     rows = sum(reader.count(low, high) for reader in readers)
     with progress("clean", total=rows, unit="pair") as bar:
         for rows, of_group in read_groups(readers, groups, low, high):
-            pairs = as_candidates(rows)
-            place = {id(pair): number for number, pair in enumerate(pairs)}
-            kept: dict[str, list[int]] = {split: [] for split in writers}
-            starts = np.flatnonzero(np.diff(of_group, prepend=~of_group[:1]))
-            bounds = pairwise([*starts.tolist(), len(rows)])
-            for (start, end), held_out in zip(bounds, groups.are_held_out(of_group[starts]).tolist(), strict=True):
-                cleaned = clean(pairs[start:end], held_out, settings, common.caps, benchmarks.find)
+            held_out = groups.are_held_out(of_group)
+            used = _used_as_they_are(rows, of_group, held_out, settings, common.caps, benchmarks)
+            outcomes.add_used(rows.filter(pa.array(used)))
+            numbers = np.flatnonzero(~used)
+            pairs = as_candidates(rows.take(pa.array(numbers)))
+            place = {id(pair): number for pair, number in zip(pairs, numbers.tolist(), strict=True)}
+            kept = {
+                "train": np.flatnonzero(used & ~held_out).tolist(),
+                "eval": np.flatnonzero(used & held_out).tolist(),
+            }
+            of_pairs = zip(of_group[numbers].tolist(), held_out[numbers].tolist(), pairs, strict=True)
+            for (_, is_held_out), members in groupby(of_pairs, key=itemgetter(0, 1)):
+                cleaned = clean([pair for _, _, pair in members], is_held_out, settings, common.caps, benchmarks.find)
                 for split, its_pairs in (("train", cleaned.train), ("eval", cleaned.eval)):
                     for pair in its_pairs:
                         kept[split].append(place[id(pair)])
@@ -90,8 +96,9 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
                     for file, row in pair.sources:
                         rejects.add(pair.dataset, file, row, reason, detail)
                     outcomes.add(pair, reason)
-            for split, numbers in kept.items():
-                its_rows = rows.take(pa.array(numbers, pa.int64()))
+            for split, places in kept.items():
+                order = np.array(places, dtype=np.int64)[np.argsort(of_group[places], kind="stable")]
+                its_rows = rows.take(pa.array(order))
                 counts.add_candidates(its_rows, split)
                 writers[split].add_columns(pairs_of(its_rows, settings.weights if split == "train" else {}))
             bar.update(len(rows))
@@ -101,6 +108,37 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
     log.info("shard %d of %d: %d train and %d eval pairs", settings.shard + 1, settings.shards, train, held_out)
     examples = rejects.close()
     return ShardManifest(train=train, eval=held_out, statistics=counts, reject_examples=examples, parts=parts)
+
+
+def _used_as_they_are(
+    rows: pa.Table,
+    of_group: Hashes,
+    held_out: npt.NDArray[np.bool_],
+    settings: CleanSettings,
+    caps: dict[str, float],
+    benchmarks: BenchmarkPrompts,
+) -> npt.NDArray[np.bool_]:
+    """The pairs, in most data nearly all, that `clean` would only pass on: bool [N]; so they need not become objects.
+
+    Each is alone in its group and made of one row, and nothing but its group can be a reason to leave it out.
+    """
+    if settings.keep_all:
+        return np.zeros(len(rows), dtype=bool)
+    is_first, is_last = (
+        np.diff(of_group, **{end: ~of_group[edge]}) != 0 for end, edge in (("prepend", 0), ("append", -1))
+    )
+    whole = [name for name, weight in settings.weights.items() if min(weight, caps.get(name, 1.0)) >= 1]
+    is_whole, of_one_row = (
+        column.to_numpy()
+        for column in (
+            pc.is_in(rows["dataset"], pa.array(whole, pa.string())),
+            pc.equal(pc.list_value_length(rows["others"]), 0),
+        )
+    )
+    is_tie = rows["confidence"].to_numpy() <= 0.5
+    passes = np.where(held_out, ~is_tie, is_whole & ~benchmarks.may_have(rows["prompt_id"].to_numpy()))
+    result: npt.NDArray[np.bool_] = is_first & is_last & of_one_row & passes
+    return result
 
 
 def read_groups(
@@ -127,7 +165,8 @@ def _groups_between(
     keyed = rows.select(CANDIDATE_ORDER).append_column(_GROUP, pa.array(of_group))
     order = pc.sort_indices(keyed, [(name, "ascending") for name in (_GROUP, *CANDIDATE_ORDER)]).to_numpy()
     order = order[slice(*id_range(of_group[order], start, end))]
-    return rows.take(pa.array(order)), of_group[order]
+    is_sorted = np.array_equal(order, np.arange(len(rows)))
+    return rows if is_sorted else rows.take(pa.array(order)), of_group[order]
 
 
 def clean(

@@ -105,6 +105,10 @@ class BenchmarkPrompts:
             return f"its prompt is {how} {self.benchmarks[self.id_benchmarks[index]]}"
         return self._find_ngrams(words()) if len(self.ngrams) else None
 
+    def may_have(self, prompts: Hashes) -> npt.NDArray[np.bool_]:
+        """Whether `find` may find each of these prompts, as far as their ids say: bool [N]."""
+        return np.ones(len(prompts), dtype=bool) if len(self.ngrams) else np.isin(prompts, self.ids)
+
     def _find_ngrams(self, words: Hashes) -> str | None:
         ngrams = np.unique(ngram_hashes(words, self.n))
         starts, ends = np.searchsorted(self.ngrams, ngrams), np.searchsorted(self.ngrams, ngrams, side="right")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from rewardline.data.pairs.identity import hash_id, id_range
 from rewardline.data.parquet import read_array
@@ -38,6 +39,14 @@ class RowOutcomes:
             self._waiting.append((hash_id(pair.dataset, file, str(row)), dataset, code))
         if len(self._waiting) >= 50_000:
             self._flush()
+
+    def add_used(self, rows: pa.Table) -> None:
+        """Note that candidates in columns, each of one row, are used."""
+        names, *places = (rows[name].to_pylist() for name in ("dataset", "file", "row"))
+        notes = np.zeros(len(rows), dtype=NOTE)
+        notes["key"] = [hash_id(name, file, str(row)) for name, file, row in zip(names, *places, strict=True)]
+        notes["dataset"] = list(map(self._datasets.__getitem__, names))
+        self._notes.append(notes)
 
     def _flush(self) -> None:
         self._notes.append(np.array(self._waiting, dtype=NOTE))

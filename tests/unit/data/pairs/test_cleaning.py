@@ -16,6 +16,8 @@ from rewardline.data.pairs.cleaning import Cleaned, clean, clean_shard
 from rewardline.data.pairs.grouping import group_prompts
 from rewardline.data.pairs.identity import Hashes, unit_interval_hash
 from rewardline.data.pairs.manifests import PairCounts
+from rewardline.data.pairs.outcomes import RowOutcomes
+from rewardline.data.pairs.outcomes import total as total_of_rows
 from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.settings import CleanSettings, GroupSettings
 from rewardline.data.parquet import read_rows, read_typed_rows
@@ -207,19 +209,29 @@ def test_a_prompt_with_thousands_of_pairs_is_cleaned_in_seconds() -> None:
 
 
 ROWS = st.lists(
-    st.tuples(st.integers(0, 12), st.sampled_from("xyz"), st.sampled_from("uvwx"), st.booleans()), max_size=40
+    st.tuples(
+        st.integers(0, 12),
+        st.sampled_from("xyz"),
+        st.sampled_from("uvwx"),
+        st.booleans(),
+        st.sampled_from([1.0, 1.0, 0.5]),
+        st.sampled_from([1, 1, 2]),
+    ),
+    max_size=40,
 )
 
 
 @hypothesis_settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, weight=st.sampled_from([0.5, 1.0, 3.0]), shards=st.sampled_from([1, 3]))
 def test_a_shard_holds_what_cleaning_its_groups_gives(
-    tmp_path: Path, rows: list[tuple[int, str, str, bool]], weight: float, shards: int
+    tmp_path: Path, rows: list[tuple[int, str, str, bool, float, int]], weight: float, shards: int
 ) -> None:
     """The shards are written in columns; here group by group."""
     pairs = [
-        candidate(f"{LONG} {chosen * 3} {number}", chosen, rejected, "d" if of_d else "e", row)._replace(margin=0.5)
-        for row, (number, chosen, rejected, of_d) in enumerate(rows)
+        candidate(f"{LONG} {chosen * 3} {number}", chosen, rejected, "d" if of_d else "e", 2 * row, count)._replace(
+            margin=0.5, confidence=confidence
+        )
+        for row, (number, chosen, rejected, of_d, confidence, count) in enumerate(rows)
     ]
     rules = settings(weights={"d": weight, "e": 1.0}, near_duplicates=0.8)
     folder = Path(tempfile.mkdtemp(dir=tmp_path))
@@ -240,13 +252,19 @@ def test_a_shard_holds_what_cleaning_its_groups_gives(
     groups = PromptGroups.load(folder / "prompts")
     expected: dict[str, list[Pair]] = {"train": [], "eval": []}
     rejected = []
+    outcomes = RowOutcomes(["d", "e"])
     pairs.sort(key=lambda pair: (groups.group_of(pair.prompt_id), pair.order))
     for group, members in groupby(pairs, key=lambda pair: groups.group_of(pair.prompt_id)):
         held_out = bool(groups.are_held_out(np.array([group], dtype=np.uint64))[0])
         result = clean(list(members), held_out, rules, {}, lambda *_: None)
         expected["train"] += [pair_of(pair, rules.weights[pair.dataset]) for pair in result.train]
         expected["eval"] += [pair_of(pair, 1.0) for pair in result.eval]
-        rejected += [(pair.row, reason, detail) for pair, reason, detail in result.rejects]
+        rejected += [(row, reason, detail) for pair, reason, detail in result.rejects for _, row in pair.sources]
+        for pair in result.train + result.eval:
+            outcomes.add(pair)
+        for pair, reason, _ in result.rejects:
+            outcomes.add(pair, reason)
+    outcomes.save(folder / "rows.npy")
     found: dict[str, list[Pair]] = {"train": [], "eval": []}
     reasons_found = []
     total = PairCounts()
@@ -260,6 +278,8 @@ def test_a_shard_holds_what_cleaning_its_groups_gives(
         reasons_found += [(row["row"], row["reason"], row["detail"]) for row in read_rows(out / "rejects.parquet")]
     assert found == expected
     assert reasons_found == rejected
+    notes = [folder / f"out-{shard}" / "rows.npy" for shard in range(shards)]
+    assert total_of_rows(notes, ["d", "e"]) == total_of_rows([folder / "rows.npy"], ["d", "e"])
     counted = PairCounts()
     for split, of_split in expected.items():
         counted.add(of_split, split)

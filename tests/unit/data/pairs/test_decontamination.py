@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rewardline.data.pairs.decontamination import BenchmarkPrompts
@@ -20,6 +21,7 @@ def test_the_same_prompt_and_one_that_is_nearly_the_same_are_found() -> None:
     assert prompts.find(10, partial(word_hashes, "")) == "its prompt is in t"
     assert prompts.find(77, partial(word_hashes, "")) == "its prompt is nearly the same as one of t"
     assert prompts.find(5, partial(word_hashes, "")) is None
+    assert prompts.may_have(np.array([10, 77, 5], dtype=np.uint64)).tolist() == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,7 @@ def test_runs_of_words_count_by_their_share_of_the_benchmark_prompt(text: str, f
     prompts = index("something short", QUESTION, "something that is long enough to have runs of eight words")
     assert (prompts.find(1, partial(word_hashes, text)) is not None) == found
     assert index(QUESTION, n=None).find(1, partial(word_hashes, text)) is None
+    assert prompts.may_have(np.array([1], dtype=np.uint64)).all()  # its words are not known
 
 
 def test_the_index_is_the_same_after_saving(tmp_path: Path) -> None:
