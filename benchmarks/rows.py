@@ -10,6 +10,7 @@ version's programs are. Prints a Markdown table of medians: thousands of rows pe
 """
 
 import argparse
+import gc
 import gzip
 import json
 import os
@@ -55,7 +56,8 @@ def rows_of(form: str, count: int) -> Iterator[Json]:
 
 
 def rewardline(data: Path, folder: Path) -> Json:
-    """CPU seconds of each stage."""
+    """CPU seconds of each stage, with the garbage collector as the programs of the stages have it."""
+    from rewardline.core import cli
     from rewardline.core.artifacts import write_manifest
     from rewardline.data import convert
     from rewardline.data.formats.settings import ConvertSettings
@@ -64,6 +66,7 @@ def rewardline(data: Path, folder: Path) -> Json:
     from rewardline.data.sources.dataset import file_inputs
     from rewardline.data.sources.store import write_rows
 
+    gc.set_threshold(getattr(cli, "COLLECT_AFTER", gc.get_threshold()[0]))  # earlier versions leave it as it is
     seconds: Json = {}
 
     def stage(name: str, make: Callable[[Path], Any]) -> Path:
