@@ -19,8 +19,9 @@ from rewardline.data.formats.drafts import RowPairs
 from rewardline.data.formats.fields import Record, is_number, label_texts, row_filter
 from rewardline.data.formats.grouped import Grouping, GroupReject
 from rewardline.data.formats.joins import FILE, JoinIndex, index_joins
+from rewardline.data.formats.plain import PlainPair, PlainReader
 from rewardline.data.formats.plausibility import remarks, unread_texts
-from rewardline.data.formats.registry import GROUPED, converter, grouping
+from rewardline.data.formats.registry import GROUPED, converter, grouping, plain_reader
 from rewardline.data.formats.settings import ConvertSettings, FormatSettings, JoinIndexSettings
 from rewardline.data.pairs.candidates import CandidateWriter, ComparedPrompt, canonical_prompt, compared
 from rewardline.data.pairs.external_sort import Buckets, bucket_count
@@ -38,6 +39,7 @@ FIRST_ROWS: Final = 50
 """Rows that `format: auto` is decided by."""
 FIRST_FILES: Final = 20
 """Files of a dataset, evenly spread, whose first rows say what numbers as labels mean."""
+_PLAIN_ROWS, _PLAIN_CHARACTERS = 10_000, 16 << 20  # that are written at once
 RowReader = Callable[[StoredRow], Record]
 """Reads a stored row; raises `Reject` for one that is not used."""
 Converted = Iterator[tuple[Sequence[RowLocation], RowPairs]]
@@ -98,7 +100,9 @@ def convert(
             converted = _convert_groups(rows(), read, groups, buckets)
         else:
             convert_record = attribute_converter(chosen) if each else converter(chosen, positions)
-            converted = _convert_rows(rows(), lambda row: convert_record(read(row)))
+            takes_all = benchmark is None and tuple(settings.share) == (0, 1)
+            plain = plain_reader(chosen) if takes_all else None
+            converted = _convert_rows(rows(), read, convert_record, plain, writer.add_plain)
         for locations, pairs in converted:
             writer.add(locations, pairs)
     return writer.close(chosen.format, total, found)
@@ -177,10 +181,21 @@ def _joining(
         (out / FILE).unlink()
 
 
-def _convert_rows(rows: Iterable[StoredRow], convert_row: Callable[[StoredRow], RowPairs]) -> Converted:
+def _convert_rows(
+    rows: Iterable[StoredRow],
+    read: RowReader,
+    convert_record: Callable[[Record], RowPairs],
+    plain: PlainReader | None,
+    add_plain: Callable[[StoredRow, PlainPair], None],
+) -> Converted:
+    """The pairs of rows by themselves; those of the reader `plain` go to `add_plain`."""
     for row in rows:
         try:
-            pairs = convert_row(row)
+            record = read(row)
+            if plain and (pair := plain.read(record)):
+                add_plain(row, pair)
+                continue
+            pairs = convert_record(record)
         except Reject as reject:
             pairs = RowPairs(unused={0: reject.with_traceback(None)})
         yield [{"file": row.file, "row": row.row}], pairs
@@ -219,10 +234,13 @@ class _Writer:
         self._rejected_pairs: Counter[str] = Counter()
         self._changed: Counter[str] = Counter()
         self._prompt = "", compared([])
+        self._plain: list[tuple[ComparedPrompt, str, int, str, str, str, float | None]] = []
+        self._plain_characters = 0
         self._ratings = RatingSurvey(settings.ratings, is_stated=settings.scale is not None)
 
     def close(self, format_name: str, rows: int, found: list[str]) -> CandidatesManifest:
         """Finish the files; what the manifest says of them."""
+        self._flush_plain()
         self._writer.close()
         rejected = ", ".join(f"{reason} {n}" for reason, n in sorted(self._rejected.items())) or "nothing"
         log.info("%s: %d rows, %d candidates; left out: %s", self._dataset, rows, self._writer.rows, rejected)
@@ -242,6 +260,25 @@ class _Writer:
             reject_examples=self._rejects.close(),
         )
 
+    def add_plain(self, row: StoredRow, pair: PlainPair) -> None:
+        """Write the candidate of a row that has no other, where all prompts are taken: many at once, in columns."""
+        text, identity = self._identify(pair.prompt)
+        self._plain.append((identity, row.file, row.row, text, pair.chosen, pair.rejected, pair.margin))
+        self._plain_characters += len(text) + len(pair.chosen) + len(pair.rejected)
+        if len(self._plain) >= _PLAIN_ROWS or self._plain_characters >= _PLAIN_CHARACTERS:
+            self._flush_plain()
+
+    def _flush_plain(self) -> None:
+        if self._plain:
+            prompts, *columns = zip(*self._plain, strict=True)
+            names = "file", "row", "prompt", "chosen", "rejected", "margin"
+            like = Candidate(
+                0, "", "", "", None, 1.0, 1.0, self._settings.subset or self._dataset, self._dataset, "", 0
+            )
+            by_name = dict(zip(names, columns, strict=True))
+            self._writer.add_columns(prompts, by_name, like, self._plain_characters)
+        self._plain, self._plain_characters = [], 0
+
     def add(self, locations: Sequence[RowLocation], pairs: RowPairs) -> None:
         """Write the candidates of a row or of a group of rows."""
         if pairs.changed:
@@ -258,7 +295,8 @@ class _Writer:
             contributing = (locations[row] for rows in pairs.rows for row in rows)
             head = min(contributing, key=itemgetter("file", "row"))
         for pair, rows in zip(pairs, pairs.rows, strict=True):
-            prompt, identity = self._identify(pair.prompt)
+            turns: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in pair.prompt]
+            prompt, identity = self._identify(turns)
             if (low, high) != (0, 1) and not low <= unit_interval_hash("share", identity.prompt_id) < high:
                 outside.append(rows)
                 continue
@@ -302,9 +340,8 @@ class _Writer:
         for row, reject in pairs.unused.items():
             self._reject(locations[row], reject, self._rejected)
 
-    def _identify(self, turns: Sequence[Message]) -> tuple[str, ComparedPrompt]:
+    def _identify(self, prompt: Sequence[Message]) -> tuple[str, ComparedPrompt]:
         """A prompt in canonical JSON, and what it is compared by, computed once for pairs that follow each other."""
-        prompt: list[Message] = [{"role": turn["role"], "content": turn["content"]} for turn in turns]
         text = canonical_prompt(prompt)
         if text != self._prompt[0]:
             self._prompt = text, compared(prompt)

@@ -25,6 +25,19 @@ Split = tuple[list[Message], str, str]
 """A prompt, the chosen and the rejected answer."""
 
 
+class PlainPair(NamedTuple):
+    """The pair of a plain row."""
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    margin: float | None
+
+    def row_pairs(self) -> RowPairs:
+        """All that its row gives."""
+        return RowPairs([(PreferencePair(tuple(self.prompt), self.chosen, self.rejected, self.margin), (0,))])
+
+
 class Keys(NamedTuple):
     """The keys of a prompt, if there is one, of the two sides, and of a score of each, which says what is chosen."""
 
@@ -48,7 +61,7 @@ class PlainReader:
         is_plain = settings.format in FORMATS and not settings.fields and settings.min_margin is None and not positions
         return cls(fields) if is_plain else None
 
-    def read(self, record: Record) -> RowPairs | None:
+    def read(self, record: Record) -> PlainPair | None:
         """The pair of a row; None for a row that is not plain."""
         shape = tuple(record) if type(record) is dict else ()
         if shape not in self._keys:
@@ -77,8 +90,7 @@ class PlainReader:
             split = ([{"role": "user", "content": texts[0]}], texts[1], texts[2]) if all(texts) else None
         if split is None or split[1] == split[2]:
             return None
-        margin = None if lead is None else abs(lead)
-        return RowPairs([(PreferencePair(tuple(split[0]), split[1], split[2], margin), (0,))])
+        return PlainPair(*split, None if lead is None else abs(lead))
 
     def _keys_of(self, shape: tuple[str, ...]) -> Keys | None:
         """The keys of what a row with these keys has; None if it may have more, or if there is a choice."""

@@ -168,7 +168,7 @@ def converter(settings: FormatSettings, positions: bool = False) -> Callable[[Re
 
     def convert(record: Record) -> RowPairs:
         if plain and (found := plain.read(record)):
-            return found
+            return found.row_pairs()
         row = fields.of(record)
         attributes = read_attributes(row)
         collector = Collector(settings, positions)
@@ -182,6 +182,12 @@ def converter(settings: FormatSettings, positions: bool = False) -> Callable[[Re
         raise collector.rejects.get(0) or Reject("no_pair", "the row has no two answers to compare")
 
     return convert
+
+
+def plain_reader(settings: FormatSettings) -> PlainReader | None:
+    """What reads those rows that `converter` reads in one step, each of one pair; None if it reads none so."""
+    shape = FORMATS.get(settings.format)
+    return PlainReader.of(Fields(settings, shape.fields), positions=False) if shape else None
 
 
 def grouping(settings: FormatSettings, positions: bool = False) -> Grouping:

@@ -49,6 +49,7 @@ _SORTED_SCHEMA = pa.schema(
     [*CANDIDATE_SCHEMA, ("_turns", pa.string()), ("_system", pa.string()), ("_context", pa.uint64())]
 )
 """With what the prompt is compared by, until the files are written."""
+_COMPARED_BY = "prompt_id", "_turns", "_system", "_context"  # as of `ComparedPrompt`
 
 
 class ComparedPrompt(NamedTuple):
@@ -93,6 +94,29 @@ class CandidateWriter:
         self.rows += 1
         self.characters += size
         self._buckets.add(candidate.prompt_id, (*candidate, *words), size + _OTHER * (2 + len(candidate.others)))
+
+    def add_columns(
+        self,
+        prompts: Sequence[ComparedPrompt],
+        columns: Mapping[str, Sequence[object]],
+        like: Candidate,
+        characters: int,
+    ) -> None:
+        """Append candidates, of so many characters, that are made of one row each and have no `native`.
+
+        `prompts`: what their prompts are compared by; `columns`: the fields in which they differ from `like`.
+        """
+        values = {**columns, **dict(zip(_COMPARED_BY, zip(*prompts, strict=True), strict=True))}
+        arrays = [
+            pa.array(values[field.name], field.type)
+            if field.name in values
+            else pa.repeat(pa.scalar(getattr(like, field.name), field.type), len(prompts))
+            for field in _SORTED_SCHEMA
+        ]
+        self.rows += len(prompts)
+        self.characters += characters
+        rows = pa.RecordBatch.from_arrays(arrays, schema=_SORTED_SCHEMA)
+        self._buckets.add_columns(rows["prompt_id"].to_numpy(), rows, characters + 2 * _OTHER * len(rows))
 
     def close(self) -> None:
         """Sort and write."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 _ROWS, _CHARACTERS = 20_000, 48 << 20  # of a bucket
@@ -30,6 +31,7 @@ class Buckets:
         self._schema = schema.append(pa.field(_KEY, pa.uint64()))
         self._low, self._high = low, high
         self._waiting: list[list[tuple[object, ...]]] = [[] for _ in range(count)]
+        self._firsts = np.array([self._first(index) for index in range(count)], dtype=np.uint64)
         self._waiting_rows = self._waiting_characters = 0
         self._writers: list[pa.RecordBatchStreamWriter | None] = [None] * count
         self._sizes = [[0, 0] for _ in range(count)]
@@ -43,6 +45,11 @@ class Buckets:
         self._sizes[index][1] += characters
         if self._waiting_rows >= _WAITING_ROWS or self._waiting_characters >= _WAITING_CHARACTERS:
             self._flush()
+
+    def add_columns(self, keys: npt.NDArray[np.uint64], rows: pa.RecordBatch, characters: int) -> None:
+        """Append rows in columns, with the length of their texts, as `add` appends each of them."""
+        self._flush()
+        self._split(rows.append_column(self._schema.field(_KEY), pa.array(keys)), characters)
 
     def drain(self) -> Iterator[pa.Table]:
         """The rows of each range, by ascending keys; nothing is left on disk after the last one."""
@@ -58,24 +65,29 @@ class Buckets:
     def _index(self, key: int) -> int:
         return (key - self._low) * len(self._waiting) // (self._high - self._low)
 
+    def _first(self, index: int) -> int:
+        """The least key in a bucket."""
+        return self._low + -(-(self._high - self._low) * index // len(self._waiting))
+
     def _read(self, index: int) -> Iterator[pa.Table]:
-        low, high = (self._low + -(-(self._high - self._low) * (index + k) // len(self._waiting)) for k in (0, 1))
+        low, high = self._first(index), self._first(index + 1)
         count = bucket_count(*self._sizes[index])
         with pa.OSFile(str(self._path(index))) as stream, pa.ipc.open_stream(stream) as reader:
             if count > 2 and high - low > _LEAST_WIDTH:
                 parts = Buckets(self._folder / f"{index}", self._row_schema, count, low, high)
                 for batch in reader:
-                    parts._split(batch)
+                    parts._split(batch, batch.nbytes)
                 yield from parts.drain()
             else:
                 yield reader.read_all().drop_columns(_KEY)
 
-    def _split(self, batch: pa.RecordBatch) -> None:
-        """Append rows that are in columns."""
-        keys = np.array([self._index(key) for key in batch.column(_KEY).to_pylist()])
-        for index in np.unique(keys).tolist():
-            rows = batch.take(pa.array(np.flatnonzero(keys == index)))
-            self._sizes[index][1] += rows.nbytes
+    def _split(self, batch: pa.RecordBatch, characters: int) -> None:
+        """Append rows in columns, with their keys."""
+        buckets = np.searchsorted(self._firsts, batch.column(_KEY).to_numpy(), side="right") - 1
+        for index in np.unique(buckets).tolist():
+            chosen = np.flatnonzero(buckets == index)
+            rows = batch if len(chosen) == len(batch) else batch.take(pa.array(chosen))
+            self._sizes[index][1] += characters * len(rows) // len(batch)
             self._write(index, rows)
 
     def _flush(self) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.data.pairs import candidates, external_sort
-from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter, compared
+from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter, compared, messages
 from rewardline.data.pairs.external_sort import bucket_count
 from rewardline.data.pairs.identity import hash_id, prompt_identity
 from rewardline.data.parquet import read_rows
@@ -97,6 +97,28 @@ def test_a_bucket_that_gets_too_large_is_split_and_keeps_its_order(
     pairs = [numbered(k * 7919 % 900, k) for k in range(2000)]
     reader = written(tmp_path / "c", pairs, 10)
     assert reader.between(0, 2**64) == sorted(pairs, key=lambda pair: pair.order)
+
+
+@pytest.mark.parametrize("rows", [10, 100_000])
+def test_candidates_in_columns_are_written_as_one_by_one(tmp_path: Path, rows: int) -> None:
+    pairs = [numbered(k * 7919 % 700, k)._replace(margin=float(k) if k % 3 else None) for k in range(2000)]
+    one_by_one = written(tmp_path / "rows", pairs, rows)
+    (tmp_path / "columns").mkdir()
+    writer = CandidateWriter(tmp_path / "columns", rows, 0)
+    names = "file", "row", "prompt", "chosen", "rejected", "margin"
+    for start in range(0, len(pairs), 300):
+        writer.add(pairs[start])
+        some = pairs[start + 1 : start + 300]
+        prompts = [compared(messages(pair.prompt)) for pair in some]
+        columns = {name: [getattr(pair, name) for pair in some] for name in names}
+        texts = sum(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in some)
+        writer.add_columns(prompts, columns, pairs[0], texts)
+    writer.close()
+    candidates_manifest(tmp_path / "columns", writer.rows, writer.characters)
+    assert CandidateReader(tmp_path / "columns").read(0, 2**64).equals(one_by_one.read(0, 2**64))
+    for path in (tmp_path / "rows").iterdir():
+        if path.name not in ("candidates.arrow", "batches.npy"):  # nulls may be encoded in several ways
+            assert (tmp_path / "columns" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_buckets_are_bounded_by_rows_and_by_text() -> None:
