@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from rewardline.core.artifacts import write_manifest
 from rewardline.data import convert
-from rewardline.data.formats.plain import PlainPair
 from rewardline.data.formats.settings import ConvertSettings
-from rewardline.data.pairs.candidates import CandidateReader
+from rewardline.data.pairs.candidates import CandidateReader, CandidateWriter
 from rewardline.data.sources.dataset import file_inputs
 from rewardline.data.sources.store import write_rows
 
@@ -66,10 +66,9 @@ def test_rows_in_columns_give_what_they_give_one_by_one(
 ) -> None:
     rows = list(map(make, range(300)))
     monkeypatch.setattr(convert, "_PLAIN_ROWS", 50)
-    read: list[PlainPair] = []
-    add = convert._Writer.add_plain
-    monkeypatch.setattr(convert._Writer, "add_plain", lambda *args: add(*args) or read.append(args[2]))
+    add_columns = mock.Mock(side_effect=CandidateWriter.add_columns)
+    monkeypatch.setattr(CandidateWriter, "add_columns", lambda *args: add_columns(*args))
     found = converted(tmp_path / "columns", rows, **options)
-    assert bool(read) == ("share" not in options)
+    assert add_columns.called == ("share" not in options)
     monkeypatch.setattr(convert, "plain_reader", lambda _: None)
     assert converted(tmp_path / "rows", rows, **options) == found

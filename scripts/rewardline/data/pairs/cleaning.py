@@ -77,7 +77,7 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
         for rows, of_group in read_groups(readers, groups, low, high):
             held_out = groups.are_held_out(of_group)
             used = _used_as_they_are(rows, of_group, held_out, settings, common.caps, benchmarks)
-            outcomes.add_used(rows.filter(pa.array(used)))
+            outcomes.add_used(rows.select(["dataset", "file", "row"]).filter(pa.array(used)))
             numbers = np.flatnonzero(~used)
             pairs = as_candidates(rows.take(pa.array(numbers)))
             place = {id(pair): number for pair, number in zip(pairs, numbers.tolist(), strict=True)}
@@ -104,10 +104,10 @@ def clean_shard(settings: CleanSettings, prompts: Path, candidate_paths: Sequenc
             bar.update(len(rows))
     outcomes.save(out / "rows.npy")
     parts = {split: writer.close() for split, writer in writers.items()}
-    train, held_out = count_rows(parts["train"]), count_rows(parts["eval"])
-    log.info("shard %d of %d: %d train and %d eval pairs", settings.shard + 1, settings.shards, train, held_out)
+    train, of_eval = count_rows(parts["train"]), count_rows(parts["eval"])
+    log.info("shard %d of %d: %d train and %d eval pairs", settings.shard + 1, settings.shards, train, of_eval)
     examples = rejects.close()
-    return ShardManifest(train=train, eval=held_out, statistics=counts, reject_examples=examples, parts=parts)
+    return ShardManifest(train=train, eval=of_eval, statistics=counts, reject_examples=examples, parts=parts)
 
 
 def _used_as_they_are(
@@ -124,21 +124,15 @@ def _used_as_they_are(
     """
     if settings.keep_all:
         return np.zeros(len(rows), dtype=bool)
-    is_first, is_last = (
-        np.diff(of_group, **{end: ~of_group[edge]}) != 0 for end, edge in (("prepend", 0), ("append", -1))
-    )
+    is_other = np.append(np.append(True, of_group[1:] != of_group[:-1]), True)
+    is_alone = is_other[:-1] & is_other[1:]
+    of_one_row = pc.equal(pc.list_value_length(rows["others"]), 0).to_numpy()
+    is_preference = rows["confidence"].to_numpy() > 0.5
     whole = [name for name, weight in settings.weights.items() if min(weight, caps.get(name, 1.0)) >= 1]
-    is_whole, of_one_row = (
-        column.to_numpy()
-        for column in (
-            pc.is_in(rows["dataset"], pa.array(whole, pa.string())),
-            pc.equal(pc.list_value_length(rows["others"]), 0),
-        )
-    )
-    is_tie = rows["confidence"].to_numpy() <= 0.5
-    passes = np.where(held_out, ~is_tie, is_whole & ~benchmarks.may_have(rows["prompt_id"].to_numpy()))
-    result: npt.NDArray[np.bool_] = is_first & is_last & of_one_row & passes
-    return result
+    is_whole = pc.is_in(rows["dataset"], pa.array(whole, pa.string())).to_numpy()
+    is_trained_on = is_whole & ~benchmarks.may_have(rows["prompt_id"].to_numpy())
+    used: npt.NDArray[np.bool_] = is_alone & of_one_row & np.where(held_out, is_preference, is_trained_on)
+    return used
 
 
 def read_groups(

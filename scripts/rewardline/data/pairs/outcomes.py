@@ -41,10 +41,10 @@ class RowOutcomes:
             self._flush()
 
     def add_used(self, rows: pa.Table) -> None:
-        """Note that candidates in columns, each of one row, are used."""
-        names, *places = (rows[name].to_pylist() for name in ("dataset", "file", "row"))
+        """Note that pairs of one row each are used; the columns are `dataset`, `file` and `row`."""
+        names, files, numbers = (column.to_pylist() for column in rows.columns)
         notes = np.zeros(len(rows), dtype=NOTE)
-        notes["key"] = [hash_id(name, file, str(row)) for name, file, row in zip(names, *places, strict=True)]
+        notes["key"] = [hash_id(name, file, str(row)) for name, file, row in zip(names, files, numbers, strict=True)]
         notes["dataset"] = list(map(self._datasets.__getitem__, names))
         self._notes.append(notes)
 
