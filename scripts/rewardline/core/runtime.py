@@ -82,6 +82,16 @@ def prepare(gpus: int, threads: int, *, deterministic: bool = False) -> None:
         mallopt(_MAPPED_BLOCKS, 0)
 
 
+def release_memory() -> None:
+    """Give freed memory back to the system.
+
+    What is kept for later lies between blocks in use. As the sizes of batches differ, ever more of it is too small for
+    the next block, and a process grows for as long as it trains.
+    """
+    with suppress(AttributeError):  # another C library than glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def running_elsewhere(samples: int = 50) -> float:
     """How many threads beside this one run on the machine or wait for a core, on average over 50 ms."""
     running = []

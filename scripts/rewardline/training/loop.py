@@ -44,6 +44,8 @@ class TrainingDivergedError(UserError):
 
 UNSAVED_SECONDS = 60.0
 """How much of a training run may be lost by a kill between its last step and its export."""
+RELEASE_SECONDS = 30.0
+"""How often freed memory is given back, which takes some hundredths of a second, as does to get it again."""
 
 
 class LoopState(BaseModel):
@@ -112,7 +114,7 @@ class TrainingLoop:
         self._choose_kernel()
         self.engine.train()
         self._check_compiled_layers()
-        self._saved_at = time.monotonic()
+        self._saved_at = released = time.monotonic()
         with progress(self.settings.run, self.last_step, "step", done, hidden=not is_first) as bar:
             for planned in self.optimizer_step.steps(done):
                 if self.state.step >= self.last_step:
@@ -132,6 +134,9 @@ class TrainingLoop:
                 if early_stopping.evaluation_is_due(training, line.step, self.total_steps):
                     self._evaluate(planned.epoch)
                 self._save_or_stop()
+                if time.monotonic() - released >= RELEASE_SECONDS:
+                    runtime.release_memory()
+                    released = time.monotonic()
         # Save what the last checkpoint lacks, so that a kill during the export does not lose it.
         (late,) = on_any(time.monotonic() - self._saved_at >= UNSAVED_SECONDS, device=self.engine.device)
         stays = self.until is not None and self.state.step > done

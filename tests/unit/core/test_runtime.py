@@ -92,6 +92,31 @@ def test_threads_that_wait_sleep_soon_where_others_need_the_cores_unless_the_use
     assert os.environ["OMP_NUM_THREADS"] == str(threads)
 
 
+def test_freed_memory_between_blocks_in_use_is_given_back() -> None:
+    program = """
+import re, sys
+from pathlib import Path
+from rewardline.core import runtime
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
+
+runtime.prepare(0, 1)
+blocks = [bytearray(b"x") * (1 << 20) for _ in range(200)]
+kept = blocks[::10]
+full = resident()
+del blocks
+freed = resident()
+runtime.release_memory()
+print(full - freed, freed - resident())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
+    at_once, when_asked = map(int, done.stdout.split())
+    assert at_once < 20, "the next step gets it without a page fault"
+    assert when_asked > 150
+
+
 def test_threads_that_run_elsewhere_are_counted() -> None:
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
