@@ -70,7 +70,7 @@ def test_killed_at_random_moments_the_same_command_ends_bit_equal(
 
 
 def test_two_processes_stopped_and_killed_on_the_way_end_bit_equal(tmp_path: Path, tokens: Path, base: Path) -> None:
-    options = {"zero_stage": 3, "dropout": 0.1, "max_steps": 16}
+    options = {"zero_stage": 3, "dropout": 0.1, "max_steps": 16, "length_control": True}
     expected, expected_lines = finish(tmp_path / "complete", tokens, base, *TWO, **options)
     folder = tmp_path / "stopped"
     assert stop_at_step(start(folder, tokens, base, *TWO, **options), folder, 5, signal.SIGTERM) == 75
@@ -81,6 +81,10 @@ def test_two_processes_stopped_and_killed_on_the_way_end_bit_equal(tmp_path: Pat
     assert log_of(folder).count("continuing after step") == 1
     assert largest_difference(weights, expected) == 0.0
     assert curve(lines) == curve(expected_lines)
+    slopes, expected_slopes = (
+        [line["length_slope"] for line in one if "loss" in line] for one in (lines, expected_lines)
+    )
+    assert slopes == expected_slopes and any(slopes)
 
 
 def test_training_resumes_with_other_processes_and_another_zero_stage(

@@ -21,6 +21,7 @@ from rewardline.model.reward_model import RewardModel
 from rewardline.training import checkpoints, early_stopping, engine, health, held_out
 from rewardline.training.batching import MicroBatchLoader, cut
 from rewardline.training.early_stopping import Selection
+from rewardline.training.length_control import LengthControl
 from rewardline.training.processes import signals
 from rewardline.training.processes.collectives import all_agree, on_any, run_on_first
 from rewardline.training.records import loggers
@@ -53,6 +54,7 @@ class LoopState(BaseModel):
 
     `step`: steps so far; `pairs`, `tokens` (of chosen and rejected in full), `seconds`: their sums over these.
     `kernel`: what computes the attention of packed rows, so that a resumed run continues with the same.
+    `length_control`: that of the optimizer step, which changes it.
     """
 
     step: int = 0
@@ -65,6 +67,7 @@ class LoopState(BaseModel):
     work: Counts = Counts()
     continued: list[Resumption] = []
     kernel: Kernel | None = None
+    length_control: LengthControl | None = None
 
 
 @dataclass
@@ -88,7 +91,7 @@ class TrainingLoop:
     def __post_init__(self) -> None:
         self.total_steps = self.optimizer_step.sampler.total_steps
         self.last_step = min(self.total_steps, self.until or self.total_steps)
-        self.state = LoopState()
+        self.state = LoopState(length_control=self.optimizer_step.length_control)
         self.work = Work(self.state.work, self.engine.device)
         sizes, shares = self.settings.training.evaluated_pairs, self.settings.choosing
         self._samples = {
@@ -211,7 +214,7 @@ class TrainingLoop:
             precision = self.settings.training.precision
             message = health.divergence_message(str(error), state.step + 1, ids, precision)
             raise TrainingDivergedError(message, f"{error} at step {state.step + 1:,}") from error
-        seconds, sums = time.perf_counter() - begin, result.sums
+        seconds, sums, control = time.perf_counter() - begin, result.sums, state.length_control
         state.step += 1
         state.pairs += int(sums.pairs)
         state.tokens += int(sums.full_tokens)
@@ -233,6 +236,8 @@ class TrainingLoop:
             router_loss=sums.router_loss / sums.weight if self.model.router_coefficient else None,
             answers=int(sums.answers) or None,
             answer_loss=sums.answer_loss / sums.answer_weight if sums.answer_weight else None,
+            length_slope=control.slope if control else None,
+            length_coefficient=control.coefficient if control else None,
         )
 
     def _check_health(self, line: StepLine) -> None:
@@ -301,6 +306,7 @@ class TrainingLoop:
         if saved is None:
             return
         self.state = LoopState.model_validate(saved)
+        self.optimizer_step.length_control = self.state.length_control
         self.work = Work(self.state.work, self.engine.device)
         world_size, zero_stage = runtime.world_size(), self.settings.training.zero_stage
         self.state.continued.append(Resumption(step=self.state.step, world_size=world_size, zero_stage=zero_stage))

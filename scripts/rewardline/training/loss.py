@@ -27,7 +27,7 @@ def pair_losses(
     margin: Literal[False, True, "scale"] = False,
     centering: float = 0.0,
     soft_labels: bool = False,
-    length_coefficient: float = 0.0,
+    length_coefficient: Tensor | None = None,
     values: Tensor | None = None,
 ) -> Tensor:
     """The loss of every pair, not yet weighted: float32 [P] from `scores` float32 [S].
@@ -50,7 +50,7 @@ def pair_losses(
     target = batch.confidence if soft_labels else torch.ones_like(batch.confidence)
     target = target * (1 - label_smoothing) + (1 - target) * label_smoothing
     shift = batch.margin if margin is True else torch.zeros_like(batch.margin)
-    if length_coefficient:
+    if length_coefficient is not None:
         shift = shift - length_coefficient * batch.length_lead
     if batch.compared is None:
         losses = _logistic(scores[batch.chosen] - scores[batch.rejected] - shift, target)

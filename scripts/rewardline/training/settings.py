@@ -206,8 +206,8 @@ class TrainingSettings(Settings):
     )
     length_control: Flag = Field(
         False,
-        description="Explain what can be explained of the training labels by the length of the answers alone with a"
-        " term of its own in the loss, which is in no score, see below.",
+        description="Train scores that do not follow the length of answers: a term of its own in the loss explains what"
+        " length explains of the labels, and a penalty holds the slope of scores on length at 0, see below.",
     )
     label_smoothing: Number = Field(
         0.0,

@@ -28,7 +28,7 @@ from rewardline.model.reward_model import RewardModel, scores_of
 from rewardline.tokens.tokenizer import load_tokenizer
 from rewardline.training import engine
 from rewardline.training.batching import LoadedBatch, MicroBatchLoader, Piece, StepSampler
-from rewardline.training.length_control import length_coefficient
+from rewardline.training.length_control import LengthControl, slope_penalty, step_sums
 from rewardline.training.loss import Sums, Targets, batch_loss, batch_sums, pair_losses
 from rewardline.training.processes.collectives import sum_over_processes
 from rewardline.training.schedule import learning_rate
@@ -124,7 +124,9 @@ class OptimizerStep:
     def __init__(self, running: DeepSpeedEngine, settings: TrainStageSettings, loader: MicroBatchLoader) -> None:
         self._engine, self._settings, self.loader = running, settings, loader
         self._mean_weight = loader.data.mean_weight(loader.by_prompt)
-        self.length_coefficient = length_coefficient(loader.data) if settings.training.length_control else 0.0
+        self.length_control: LengthControl | None = None
+        if settings.training.length_control and loader.data.pairs:
+            self.length_control = LengthControl.start(loader.data, self._mean_weight)
         self.sampler = StepSampler(loader.data, settings.training, settings.seed)
 
     def steps(self, done: int) -> Iterator[PlannedStep]:
@@ -141,7 +143,7 @@ class OptimizerStep:
         Raises:
             DivergedError: the loss or the gradient is not finite.
         """
-        training = self._settings.training
+        training, control = self._settings.training, self.length_control
         # Dropout draws from (seed, step, process) alone, so that a step is the same after a resume.
         torch.manual_seed(int(np.random.SeedSequence([self._settings.seed, step, rank()]).generate_state(1)[0]))
         rate = learning_rate(training, step, self.sampler.total_steps)
@@ -151,18 +153,26 @@ class OptimizerStep:
         # weights are relative to the mean weight of all pairs, or prompts.
         units = self.loader.units(planned.pieces) * self._mean_weight
         local_sums = torch.zeros(len(Sums._fields), dtype=torch.float64, device=self.loader.device)
+        length_sums = local_sums.new_zeros(4 if control else 0)
+        coefficient = (
+            torch.tensor(control.coefficient, requires_grad=True, device=self.loader.device) if control else None
+        )
         for batch, is_real in planned.batches:
             output = self._engine(batch) if self.loader.targets is None else self._engine(batch, True)
             scores = output[:, 0] if output.ndim > 1 else scores_of(output, batch)
             losses = pair_losses(
                 scores, batch, values=output, soft_labels=True, label_smoothing=training.label_smoothing,
-                margin=training.margin, centering=training.centering, length_coefficient=self.length_coefficient,
+                margin=training.margin, centering=training.centering, length_coefficient=coefficient,
             )  # fmt: skip
             both = batch_loss(losses, output, batch, self.loader.targets)
             loss, router_loss = both.total(batch), self._engine.module.router_loss
             if router_loss is not None:
                 weight = batch.weight.sum() + batch.rated_weight.sum()
                 loss = loss + self._engine.module.router_coefficient * router_loss * weight
+            if control is not None and coefficient is not None:
+                if is_real:
+                    length_sums += step_sums(scores, losses, coefficient, batch, training.margin)
+                loss = loss + both.pair_weight * slope_penalty(scores, batch, control.slope, training.margin)
             self._engine.backward(loss * (world_size() * is_real / units))
             if is_real:
                 observe(batch)
@@ -173,11 +183,14 @@ class OptimizerStep:
             if "loss scale" not in str(error):
                 raise
             raise DivergedError("gradients overflow in fp16 even at the lowest loss scale") from error
-        sums = Sums(*sum_over_processes(local_sums).tolist())
+        totals = sum_over_processes(torch.cat([local_sums, length_sums])).tolist()
+        sums = Sums(*totals[: len(Sums._fields)])
         if not math.isfinite(sums.weighted_loss):
             raise DivergedError("the loss is not finite")
         norm = None if norm is None else float(norm)
         # A gradient that overflows in fp16 is expected: the loss scaler leaves that step out.
         if norm is not None and not math.isfinite(norm) and training.precision != "fp16":
             raise DivergedError("the gradient is not finite")
+        if control is not None:
+            control.update(*totals[len(Sums._fields) :])
         return StepResult(sums, rate, norm)

@@ -100,8 +100,9 @@ def train(job: TrainingJob) -> None:
             used,
             cores,
         )
-    if training.length_control:
-        log.info("length_control: log odds of a label are %.3f times the log ratio of lengths", step.length_coefficient)
+    if step.length_control:
+        coefficient = step.length_control.coefficient
+        log.info("length_control: log odds of a label are %.3f times the log ratio of lengths", coefficient)
     diverged = None
     try:
         loop.run()

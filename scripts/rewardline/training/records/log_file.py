@@ -24,6 +24,8 @@ class StepLine:
 
     `grad_norm`: that before clipping, None where it is not known; `tokens`: those of chosen and rejected in full,
     `computed_tokens`: those without repetitions of a shared prefix; `router_loss`: None without such a loss.
+
+    `length_slope`, `length_coefficient`: c and b of `length_control`, after the step; None without it.
     """
 
     step: int
@@ -42,6 +44,8 @@ class StepLine:
     router_loss: float | None = None
     answers: int | None = None
     answer_loss: float | None = None
+    length_slope: float | None = None
+    length_coefficient: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class LogFile:
 
 def _text(line: LogLine) -> str:
     values = asdict(line)
-    for name in ("eval_sets", "router_loss", "answers", "answer_loss"):
+    for name in ("eval_sets", "router_loss", "answers", "answer_loss", "length_slope", "length_coefficient"):
         if not values.get(name):
             values.pop(name, None)
     return json.dumps(values) + "\n"

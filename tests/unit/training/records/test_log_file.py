@@ -28,7 +28,8 @@ def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
     log.close()
     assert list(read_log(tmp_path / "log.jsonl")) == list(read_unfinished_log(tmp_path / "log.jsonl")) == lines
     first = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
-    left_out = {"router_loss": None, "answers": None, "answer_loss": None}
+    names = ("router_loss", "answers", "answer_loss", "length_slope", "length_coefficient")
+    left_out = dict.fromkeys(names)
     assert first | left_out == asdict(STEP_LINE) | {"loss": 0.1 + 0.2}
     assert not first.keys() & left_out.keys()
 
