@@ -111,9 +111,10 @@ def main() -> int:
             config["mixtures"]["random"] = {**config["mixtures"]["main"], "datasets": {"random": 1.0}}
             config["runs"]["random"] = {**recipe, "mixture": "random"}
             run(folder, config)
-        estimated = json.loads((results / "audits" / "check" / "audit.json").read_text())["wrong"] / len(labels)
+        wrong = json.loads((results / "audits" / "check" / "audit.json").read_text())["wrong"]
+        estimated = "not judged" if wrong is None else f"{wrong / len(labels):.1%}"
         before = correct(folder, "main", args.seeds)
-        cells = [f"{labels.flipped.mean():.1%}", f"{estimated:.1%}", f"{doubted.mean():.1%}"]
+        cells = [f"{labels.flipped.mean():.1%}", estimated, f"{doubted.mean():.1%}"]
         cells += [
             f"{labels.flipped[doubted].mean():.2f}",
             f"{doubted[labels.flipped].mean():.2f}",

@@ -19,6 +19,7 @@ from rewardline.evaluation.labels.suspects import Suspect, write_suspects
 from rewardline.evaluation.leaderboards import Entry, Leaderboard, leaderboards, over_seeds
 from rewardline.evaluation.learning_curves import learning_curves
 from rewardline.evaluation.metrics.intervals import difference_interval, mean_interval
+from rewardline.evaluation.metrics.labels import wrong_labels
 from rewardline.evaluation.preferences import Preferences, read_preferences
 from rewardline.evaluation.results import read_results
 from rewardline.training.records.run_facts import RunFacts
@@ -67,8 +68,11 @@ def compare_runs(
         curves += learning_curves(leaderboard, own, facts)
         added: list[Suspect] = []
         if not (name in stats and made_by_rule(PairsAccount.read(stats[name]))):  # else no label is in doubt
-            added, wrong = find_suspects(preferences, pairs[name], board.benchmark, board.mixture)
-            board = board.model_copy(update={"wrong_labels": wrong})
+            scored = np.flatnonzero(preferences.runs)
+            probability = np.zeros(len(preferences.pairs))
+            probability[scored], share = wrong_labels(preferences.margin_mean[scored])
+            added = find_suspects(preferences, probability, pairs[name], board.benchmark, board.mixture)
+            board = board.model_copy(update={"wrong_labels": share * len(scored)})
         comparisons.append(board)
         suspected += added
         log.info("%s: %d differences, %d suspects", leaderboard.title, len(board.differences), len(added))

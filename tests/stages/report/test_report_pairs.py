@@ -12,6 +12,7 @@ import pytest
 
 from rewardline.core.errors import UserError
 from rewardline.evaluation.labels.audit_result import AuditResult
+from rewardline.evaluation.results import NAN
 
 from support.results_folder import Page, Results
 
@@ -103,15 +104,31 @@ def test_an_audit_says_how_many_labels_are_wrong_and_shows_them(results: Results
     folder.mkdir(parents=True)
     (results.root / "suspects.parquet").rename(folder / "suspects.parquet")
     audit = AuditResult(
-        name="check", mixture="demo", run="first", folds=4, n=2000, wrong=101.0, contradicted=250, unscored=3
+        name="check",
+        mixture="demo",
+        run="first",
+        folds=4,
+        n=2000,
+        wrong=101.0,
+        wrong_low=90.0,
+        contradicted=250,
+        unscored=3,
     )
     audit.write(folder / "audit.json", ["suspects.parquet"])
     text = Page(results.page()).text
     assert "Audit of labels: check" in text and "Labels to check" not in text
-    assert "Each of 2,000 training labels of demo was judged" in text and "on the other 3 of 4 parts" in text
-    assert "About 101 labels (5.1%) are estimated to be wrong; the models contradict 250." in text
+    assert "Each of 2,000 training labels of demo was scored" in text and "on the other 3 of 4 parts" in text
+    assert "About 101 labels (5.1%) are estimated to be wrong, at least 90; the models contradict 250." in text
+    assert "Caution" not in text
     assert "3 pairs were not judged." in text and "These are the first 20 of 29 in" in text
     assert "90.0% Is it so?" in text
+    weak = audit.model_copy(
+        update={"wrong": NAN, "wrong_low": NAN, "unjudged": "the models agree with 56.0% of the labels"}
+    )
+    weak.write(folder / "audit.json", ["suspects.parquet"])
+    text = Page(results.page()).text
+    assert "The models contradict 250." in text and "estimated to be wrong" not in text
+    assert "Caution: no label is judged, and mixtures of this audit keep all: the models agree with 56.0%" in text
     (folder / "suspects.parquet").write_bytes(b"PAR1")
     with pytest.raises(UserError, match=r"suspects\.parquet is damaged"):
         results.page()

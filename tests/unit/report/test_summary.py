@@ -249,6 +249,13 @@ def test_audits_say_what_they_found_and_what_was_not_judged(tmp_path: Path) -> N
     first, *_, last = audits(paths).splitlines()
     assert first.startswith("check0: about 96 of 1,200 training labels of demo are wrong, 203 are contradicted by")
     assert "7 pairs were not judged" in " ".join(audits(paths[:1]).split()) and "more lines in the report" in last
+    weak = {"wrong": None, "unjudged": "the models agree with 56.0% of the labels"}
+    paths[0].write_text(json.dumps({"name": "check", **found, **weak}))
+    line = " ".join(audits(paths[:1]).split())
+    assert line.startswith("check: 203 of 1,200 training labels of demo are contradicted by the models; 7 pairs")
+    assert line.endswith(
+        "no label is judged, and mixtures of this audit keep all: the models agree with 56.0% of the labels"
+    )
     assert audits([]) == ""
 
 

@@ -1,9 +1,10 @@
 """An audit of labels: how probable it is that each training label is wrong, by models that never saw its prompt.
 
-The estimator needs no threshold: the scores of each fold's model are in units of their own root mean square, the share
-of wrong labels and the reliability of the models by margin are fitted to all folds together, and a label's probability
-follows by Bayes' rule (`metrics.labels`). Confident learning (Northcutt et al. 2021, arXiv 1911.00068) counts labels
-beyond a threshold of mean confidence instead, which for two exchangeable answers is one number for all of them.
+The scores of each fold's model are in units of their own root mean square, the share of wrong labels and the
+reliability of the models by margin are fitted to all folds together, and a label's probability follows by Bayes' rule
+(`metrics.labels`). Models that agree with too few labels judge none. Confident learning (Northcutt et al. 2021, arXiv
+1911.00068) counts labels beyond a threshold of mean confidence instead, which for two exchangeable answers is one
+number for all of them.
 """
 
 import logging
@@ -21,9 +22,10 @@ from rewardline.data.schema import hash_texts
 from rewardline.evaluation.labels.audit_result import AuditResult
 from rewardline.evaluation.labels.find_suspects import find_suspects
 from rewardline.evaluation.labels.suspects import SUSPECTS, write_suspects
-from rewardline.evaluation.metrics.labels import wrong_labels
+from rewardline.evaluation.metrics.intervals import Floats
+from rewardline.evaluation.metrics.labels import judge
 from rewardline.evaluation.preferences import Preferences
-from rewardline.evaluation.scores import read_table
+from rewardline.evaluation.scores import Ids, read_table
 from rewardline.evaluation.settings import AuditSettings
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ COLUMNS = ("pair_id", "prompt_id", "dataset", "subset")
 
 def audit_labels(settings: AuditSettings, scores: Sequence[Path], pairs: Path, output: Path) -> AuditResult:
     """Write `labels.parquet`, `suspects.parquet` with the texts of the most doubtful ones, and `audit.json`.
+
+    Probabilities are null, and no label is a suspect, if the models are not fit to judge; `audit.json` says why.
 
     `scores`: the `scores.parquet` of each fold, in order; `pairs`: the training pairs of the mixture.
 
@@ -52,41 +56,48 @@ def audit_labels(settings: AuditSettings, scores: Sequence[Path], pairs: Path, o
             pa.table([*columns, pa.array([fold] * len(table), pa.int32())], names=[*COLUMNS, "fold"]).combine_chunks()
         )
     labels, margin = pa.concat_tables(tables), np.concatenate(margins)
-    probability, share = wrong_labels(margin)
-    labels = labels.append_column("margin", pa.array(margin)).append_column("probability", pa.array(probability))
-    order = np.lexsort((labels["pair_id"].to_numpy(zero_copy_only=False), -probability))
+    judgement = judge(margin, labels["prompt_id"].combine_chunks().dictionary_encode().indices.to_numpy())
+    probability = pa.array(judgement.probability, from_pandas=True)
+    labels = labels.append_column("margin", pa.array(margin)).append_column("probability", probability)
+    order = np.lexsort((labels["pair_id"].to_numpy(zero_copy_only=False), margin, -judgement.probability))
     total = sum(row["ratings"] is None for row in read_rows(pairs, ["ratings"]))
     with atomic_folder(output) as out:
         pq.write_table(labels.take(pa.array(order)), out / LABELS, compression="zstd")
-        suspects, _ = find_suspects(_preferences(labels, margin), pairs, settings.audit, settings.mixture)
-        write_suspects(out / SUSPECTS, suspects)
+        ids, first = np.unique(hash_texts(labels["pair_id"].combine_chunks()), return_index=True)
+        preferences = _preferences(ids, hash_texts(labels["prompt_id"].combine_chunks())[first], margin[first])
+        doubt = judgement.probability[first]
+        write_suspects(out / SUSPECTS, find_suspects(preferences, doubt, pairs, settings.audit, settings.mixture))
         result = AuditResult(
             name=settings.audit,
             mixture=settings.mixture,
             run=settings.run,
             folds=len(scores),
             n=len(labels),
-            wrong=share * len(labels),
+            wrong=judgement.share * len(labels),
+            wrong_low=judgement.share_low * len(labels),
             contradicted=int((margin < 0).sum()),
             unscored=total - len(labels),
+            agreement=judgement.agreement,
+            agreement_low=judgement.agreement_low,
+            agreement_high=judgement.agreement_high,
+            unjudged=judgement.unjudged,
         )
         result.write(out / RESULT, [LABELS, SUSPECTS])
-    log.info("%s: about %.0f of %d labels are wrong", settings.audit, result.wrong, result.n)
+    log.log(logging.WARNING if result.caution else logging.INFO, "%s", result.line())
     return result
 
 
-def _preferences(labels: pa.Table, margin: "np.typing.NDArray[np.float64]") -> Preferences:
+def _preferences(pairs: Ids, prompt_ids: Ids, margin: Floats) -> Preferences:
     """The preferences of the models of all folds, each of which scored its own pairs: those of one run."""
-    pairs, first = np.unique(hash_texts(labels["pair_id"].combine_chunks()), return_index=True)
-    ones, found = np.ones(len(pairs), dtype=np.int32), margin[first]
+    ones = np.ones(len(pairs), dtype=np.int32)
     return Preferences(
         pairs=pairs,
         prompts=np.arange(len(pairs)),
-        prompt_ids=hash_texts(labels["prompt_id"].combine_chunks())[first],
+        prompt_ids=prompt_ids,
         repeats=ones.astype(np.int64),
         correct={},
         runs=ones,
-        against=(found < 0).astype(np.int32),
-        margin_mean=found,
+        against=(margin < 0).astype(np.int32),
+        margin_mean=margin,
         margin_std=np.zeros(len(pairs)),
     )

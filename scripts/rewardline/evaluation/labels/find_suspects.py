@@ -8,7 +8,7 @@ from rewardline.core.errors import UserError
 from rewardline.data.parquet import read_batches
 from rewardline.data.schema import hash_texts
 from rewardline.evaluation.labels.suspects import PAIR_COLUMNS, Suspect
-from rewardline.evaluation.metrics.labels import wrong_labels
+from rewardline.evaluation.metrics.intervals import Floats
 from rewardline.evaluation.preferences import Preferences
 
 MAX_SUSPECTS = 200
@@ -17,19 +17,16 @@ LEAST_PROBABILITY = 0.3
 
 
 def find_suspects(
-    preferences: Preferences, pairs: Path, benchmark: str, mixture: str | None
-) -> tuple[list[Suspect], float]:
-    """The pairs whose label is most probably wrong, at most MAX_SUSPECTS, and how many are estimated to be wrong.
+    preferences: Preferences, probability: Floats, pairs: Path, benchmark: str, mixture: str | None
+) -> list[Suspect]:
+    """The pairs whose label is most probably wrong, at most MAX_SUSPECTS.
 
-    A pair is listed if its label is wrong with a probability of at least LEAST_PROBABILITY, by the mean of the runs'
-    margins, and at least half of the runs contradict it. `pairs`: the folder with their texts.
+    A pair is listed if its label is wrong with a `probability` [n] of at least LEAST_PROBABILITY, which is NaN if
+    unknown, and at least half of the runs contradict it. `pairs`: the folder with their texts.
 
     Raises:
         UserError: a pair is missing, or a file is damaged.
     """
-    scored = np.flatnonzero(preferences.runs)
-    probability = np.zeros(len(preferences.pairs))
-    probability[scored], share = wrong_labels(preferences.margin_mean[scored])
     order = np.lexsort((preferences.pairs, preferences.margin_mean, -preferences.runs, -probability))
     doubted = (probability >= LEAST_PROBABILITY) & (2 * preferences.against >= preferences.runs)
     suspected = order[doubted[order]][:MAX_SUSPECTS]
@@ -52,4 +49,4 @@ def find_suspects(
             )
     if len(found) < len(numbers):
         raise UserError(f"{pairs} lacks a pair that was scored; delete results/evals and run again")
-    return [found[pair] for pair in numbers], share * len(scored)
+    return [found[pair] for pair in numbers]

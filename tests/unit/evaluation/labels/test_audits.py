@@ -1,6 +1,8 @@
 """Audits: probabilities of wrong labels against planted ones, and what the configuration says of them."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from scipy.special import expit
 
 import audit_labels
+from rewardline.evaluation.labels.audit_result import AuditResult
+from rewardline.evaluation.metrics.intervals import Floats
+from rewardline.evaluation.metrics.labels import LEAST_AGREEMENT, judge
 from rewardline.workflow import settings as stages
 from rewardline.workflow.config import Config
 from rewardline.workflow.resolve import ConfigError, resolve
@@ -21,7 +27,9 @@ from support.score_tables import stored, table
 Json = dict[str, Any]
 
 
-def audit(folder: Path, share: float) -> tuple[Json, "np.typing.NDArray[np.float64]", "np.typing.NDArray[np.bool_]"]:
+def audit(
+    folder: Path, share: float, strength: float = 2.0
+) -> tuple[Json, "np.typing.NDArray[np.float64]", "np.typing.NDArray[np.bool_]"]:
     """The audit of 2000 labels of which a share is flipped, by two models in different units; which are flipped."""
     rng = np.random.default_rng(0)
     rows = pair_rows(2000)
@@ -33,7 +41,7 @@ def audit(folder: Path, share: float) -> tuple[Json, "np.typing.NDArray[np.float
         for name in ("pair_id", "prompt_id", "dataset", "subset"):
             scores[name] = [row[name] for row in own]
         flipped = rng.random(len(own)) < share
-        margin = rng.normal(2.0, 1.5, len(own)) * (10.0 if fold else 0.1)
+        margin = rng.normal(strength, 1.5, len(own)) * (10.0 if fold else 0.1)
         scores["chosen_score"], scores["rejected_score"] = np.where(flipped, -margin, margin), 0.0
         (folder / str(fold)).mkdir()
         stored(scores, folder / str(fold))
@@ -61,6 +69,73 @@ def test_planted_flips_are_found_with_probabilities_that_hold(tmp_path: Path, sh
         assert found.mean() < 0.05
     texts = pq.read_table(tmp_path / "out" / "suspects.parquet").to_pylist()
     assert len(texts) <= 200 and all(row["chosen"] and row["prompt"] for row in texts)
+    assert not result["unjudged"] and result["wrong_low"] <= result["wrong"]
+    assert result["agreement_low"] < result["agreement"] < result["agreement_high"]
+
+
+def test_weak_models_judge_no_label_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result, probability, _ = audit(tmp_path, 0.0, strength=0.3)
+    assert np.isnan(probability).all() and result["wrong"] is result["wrong_low"] is None
+    assert result["unjudged"].startswith(f"the models agree with {result['agreement']:.1%} of the labels (95% interval")
+    assert "no label is judged, and mixtures of this audit keep all: the models agree with" in capsys.readouterr().err
+    margins = pq.read_table(tmp_path / "out" / "labels.parquet")["margin"].to_numpy()
+    assert (np.diff(margins) >= 0).all(), "the most contradicted labels come first"
+    assert not pq.read_table(tmp_path / "out" / "suspects.parquet").num_rows
+
+
+def test_many_wrong_labels_may_be_mistakes_of_weak_models(tmp_path: Path) -> None:
+    audit(tmp_path, 0.3)
+    line = AuditResult.read(tmp_path / "out" / "audit.json").line()
+    assert re.search(
+        r"are contradicted by the models; the models agree with 6\d\.\d% of the labels: if they are weak", line
+    )
+
+
+def good(rng: np.random.Generator, pairs: int) -> Floats:
+    """Margins of a model that is right as often as it is sure (Bradley and Terry 1952), here about 92% of all pairs."""
+    sizes = np.abs(rng.normal(0, 7, pairs))
+    return np.where(rng.random(pairs) < expit(sizes), sizes, -sizes)
+
+
+def weak(rng: np.random.Generator, noise: Floats) -> Floats:
+    """Margins of a model that sees by how much an answer is better under noise."""
+    better = rng.normal(size=len(noise))
+    return np.sign(better) * (better + noise)
+
+
+PAIRS = 5_000
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [2, 4, 8, 1e9])
+@pytest.mark.parametrize("noise", [np.random.Generator.standard_normal, lambda r, n: r.standard_t(3, n)])
+def test_weak_models_do_no_harm(noise: Callable[[np.random.Generator, int], Floats], scale: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    margins = weak(rng, scale * noise(rng, PAIRS))
+    doubted = judge(margins / np.sqrt((margins**2).mean()), np.arange(PAIRS)).probability > 0.5
+    assert doubted.mean() < 0.001
+
+
+def test_no_label_is_judged_if_the_surest_margins_are_the_least_reliable() -> None:
+    rng = np.random.default_rng(0)
+    margins = weak(rng, 1.5 * rng.standard_t(3, 40_000))
+    judgement = judge(margins / np.sqrt((margins**2).mean()), np.arange(40_000))
+    assert judgement.agreement_low > LEAST_AGREEMENT and "the surer they are" in judgement.unjudged
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("share", "recall"), [(0.0, 0.0), (0.05, 0.4), (0.1, 0.5), (0.2, 0.65), (0.3, 0.7)])
+def test_good_models_find_planted_flips(share: float, recall: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    flipped, margins = rng.random(PAIRS) < share, good(rng, PAIRS)
+    margins = np.where(flipped, -margins, margins)
+    judgement = judge(margins / np.sqrt((margins**2).mean()), np.arange(PAIRS))
+    assert not judgement.unjudged and judgement.share_low <= judgement.share
+    assert judgement.share == pytest.approx(share, abs=0.02) and judgement.share_low < share + 0.01
+    for least, precision in ((0.5, 0.8), (0.9, 0.95)):
+        doubted = judgement.probability > least
+        assert doubted.mean() < 0.001 if not share else flipped[doubted].mean() > precision
+    assert not share or (judgement.probability[flipped] > 0.5).mean() > recall
 
 
 CONFIG = """

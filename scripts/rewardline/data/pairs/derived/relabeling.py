@@ -1,5 +1,6 @@
 """A mixture without the labels that an audit takes for wrong: dropped, flipped, or softened."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from rewardline.data.parquet import PartWriter, read_rows
 from rewardline.data.schema import Message, Pair, arrow_schema
 from rewardline.data.turns import pack, unpack
 
+log = logging.getLogger(__name__)
 AUDITED = "audited.parquet"
 REASON = "mislabeled"
 
@@ -47,18 +49,21 @@ def build(
     verify(labels, "audit.json")
     before = MixtureStatistics.read(pairs / STATISTICS)
     doubted = _doubted(labels, settings.below)
+    if None in doubted.values():
+        log.warning("%s: audit %s judges no label, so that all stay as they are", name, settings.audit)
     writer = DerivedWriter(shard, out)
     kept_aside = PartWriter[AuditedPair](out, arrow_schema(AuditedPair), name=AUDITED, part_rows=2**62)
     dropped: list[tuple[str, int]] = []
     used: set[int] = set()
-    flipped, softened = Counter[str](), Counter[str]()
+    flipped, softened, unjudged = Counter[str](), Counter[str](), Counter[str]()
     for split in ("train", "eval"):
         for of_prompt in read_prompts(pairs, split):
             kept = []
             for pair in of_prompt:
-                wrong = doubted.get(pair.pair_id) if split == "train" else None
+                wrong = doubted.get(pair.pair_id, 0.0) if split == "train" else 0.0
                 row = hash_id(pair.dataset, pair.file, str(pair.row))
-                if wrong is None:
+                unjudged[pair.dataset] += wrong is None
+                if not wrong:
                     kept.append(pair)
                     used.add(row)
                     continue
@@ -84,6 +89,7 @@ def build(
         changes = {
             f"a label is flipped by audit {settings.audit}": flipped[dataset],
             f"a label is softened by audit {settings.audit}": softened[dataset],
+            f"a label is kept, as audit {settings.audit} judges none,": unjudged[dataset],
         }
         by_dataset[dataset] = _after(counts, rows, own, changes)
     return writer.close(name, by_dataset, +others, before.held_out)
@@ -111,10 +117,14 @@ def relabeled(pair: Pair, wrong: float, *, soften: bool) -> Pair:
     )
 
 
-def _doubted(labels: Path, below: float) -> dict[str, float]:
-    """The probability to be wrong, by pair, of the labels that are right with a probability below `below`."""
+def _doubted(labels: Path, below: float) -> dict[str, float | None]:
+    """The probability to be wrong, by pair, of labels that are right with a probability below `below`, or not judged.
+
+    It is None for labels that are not judged.
+    """
     rows = ((str(row["pair_id"]), row["probability"]) for row in read_rows(labels, ["pair_id", "probability"]))
-    return {pair: wrong for pair, wrong in rows if isinstance(wrong, float) and 1 - wrong < below}
+    found = ((pair, wrong if isinstance(wrong, float) else None) for pair, wrong in rows)
+    return {pair: wrong for pair, wrong in found if wrong is None or 1 - wrong < below}
 
 
 def _after(counts: DatasetCounts, rows: int, pairs: int, changes: Mapping[str, int]) -> DatasetCounts:

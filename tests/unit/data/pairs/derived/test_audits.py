@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ def test_folds_of_too_few_prompts_are_refused(folder: Path, tmp_path: Path) -> N
     assert not (tmp_path / "pairs").exists()
 
 
-def relabeled(folder: Path, out: Path, probability: dict[Any, float], **settings: Any) -> Json:
-    labels = pa.table({"pair_id": list(probability), "probability": list(probability.values())})
+def relabeled(folder: Path, out: Path, probability: Mapping[Any, float | None], **settings: Any) -> Json:
+    values = pa.array(probability.values(), pa.float64())
+    labels = pa.table({"pair_id": list(probability), "probability": values})
     out.mkdir()
     pq.write_table(labels, out / "labels.parquet")
     own = json.dumps({"audit": "a", **settings})
@@ -118,6 +120,14 @@ def test_doubted_labels_are_dropped_flipped_or_softened_and_kept_aside(folder: P
             assert (new["chosen"] == old["rejected"]) == (wrong > 0.5) == (new["pair_id"] != key)
             assert new["confidence"] == pytest.approx(max(wrong, 1 - wrong) if action == "soften" else 1.0)
         assert f"a label is {'flipped' if action == 'flip' else 'softened'} by audit a in {len(changed)} rows" in lines
+
+
+def test_labels_that_are_not_judged_stay_and_it_is_said(folder: Path, tmp_path: Path) -> None:
+    train = list(read_rows(folder / "pairs" / "m" / "train"))
+    relabeled(folder, tmp_path / "a", dict.fromkeys((row["pair_id"] for row in train), None), action="flip")
+    assert list(read_rows(tmp_path / "a" / "pairs" / "train")) == train
+    lines = account([tmp_path / "a" / "pairs" / "stats.json"], [], [], width=500)
+    assert f"clean: a label is kept, as audit a judges none, in {len(train)} rows" in lines
 
 
 def test_a_flipped_pair_is_that_of_rows_that_say_the_opposite(tmp_path: Path) -> None:
