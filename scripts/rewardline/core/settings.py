@@ -10,10 +10,12 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
     StrictBool,
     StrictStr,
+    Tag,
     model_validator,
 )
 
@@ -21,6 +23,7 @@ from rewardline.core.files import home_expanded
 from rewardline.core.hashing import canonical
 
 T = TypeVar("T")
+V = TypeVar("V")
 S = TypeVar("S", bound="Settings")
 
 
@@ -52,6 +55,13 @@ LocalPath = Annotated[StrictStr, AfterValidator(home_expanded)]
 JsonObject = dict[str, JsonValue]
 Entries = Annotated[dict[str, T], BeforeValidator(_without_nulls)]
 """A mapping of names to values of one type."""
+ONE_OF = ("[entries]", "[value]")
+"""What stands for a type of `EntriesOr` in the location of a mistake."""
+EntriesOr = Annotated[
+    Annotated[Entries[T], Tag(ONE_OF[0])] | Annotated[V, Tag(ONE_OF[1])],
+    Discriminator(lambda value: ONE_OF[0] if isinstance(value, Mapping) else ONE_OF[1]),
+]
+"""A mapping of names to values of one type, or a value of another type."""
 Unique = Annotated[list[T], AfterValidator(_no_repetitions), Field(json_schema_extra={"uniqueItems": True})]
 """A list without repetitions."""
 

@@ -6,7 +6,7 @@ from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validat
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from rewardline.core.settings import Entries, Flag, Integer, JsonObject, Number, Settings, Text, Unique
+from rewardline.core.settings import EntriesOr, Flag, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.model.settings import LoraSettings
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -18,6 +18,8 @@ ROUNDING = {
 NO_EFFECT = {"checkpoint_every", "checkpoint_minutes", "loggers"}
 """Keys of `training` that change no weight."""
 
+OF_PAIRS = ("margin", "length_control", "label_smoothing", "centering")
+"""Keys of `training` that change the loss of pairs alone."""
 
 EVAL = "eval"
 """The name of the mixture's own eval split among evaluation sets."""
@@ -104,7 +106,7 @@ class ObjectiveSettings(Settings):
     attributes: Unique[Text] = Field(
         [], description="Of `regression`: names of the ratings to learn, each an output of the model."
     )
-    weights: Entries[Number] | Literal["fit"] = Field(
+    weights: EntriesOr[Number, Literal["fit"]] = Field(
         {},
         description="Of `regression`: weights of the attributes in the score, 0 where one is not named; `fit` fits them"
         " on the training pairs by logistic regression after training. By default the score is their mean.",

@@ -20,10 +20,9 @@ def check_audits(config: Config) -> Iterator[str]:
         if (reason := config.unpaired(entry.mixture)) is not None:
             yield f"{where}.mixture: {reason} whose labels could be judged; name another mixture"
         if entry.run not in config.runs or entry.run in config.cells:
-            others = {*config.all_runs, *(cell.sweep for cell in config.cells.values())}
-            what = "not a training run" if entry.run in others else "not defined"
             runs = config.runs.keys() - config.cells.keys()
-            yield f"{where}.run: {entry.run!r} is {what}{nearest(entry.run, sorted(runs))}"
+            hint = nearest(entry.run, sorted(runs)) if runs else ""
+            yield f"{where}.run: {entry.run!r} is {_kind(config, entry.run)}{hint}"
             continue
         run = config.runs[entry.run]
         if run.mixture in config.mixtures and config.mixtures[run.mixture].audit == name:
@@ -38,11 +37,26 @@ def check_audits(config: Config) -> Iterator[str]:
             if (own := f"{name}-fold{fold}") in taken:
                 yield f"{where}: the name of its fold {own} is taken; rename one"
     for name, mixture in config.mixtures.items():
-        if mixture.audit is not None and mixture.action == "flip" and mixture.below > 0.5:
+        written = [key for key in ("action", "below") if key in mixture.model_fields_set]
+        if mixture.audit is None and written:
+            yield f"mixtures.{name}.{written[0]}: has an effect with `audit` only, the name of an audit; remove it"
+        elif mixture.audit is not None and mixture.action != "soften" and mixture.below > 0.5:
             yield (
-                f"mixtures.{name}.below: {mixture.below:g} would flip labels that are more probably right than wrong; "
-                "expected 0.5 or less"
+                f"mixtures.{name}.below: {mixture.below:g} would {mixture.action} labels that are more probably right "
+                "than wrong; expected 0.5 or less, or action: soften"
             )
+
+
+def _kind(config: Config, name: str) -> str:
+    """What a name is that is not that of a training run, and what to name instead."""
+    swept = [cell.values.keys() for cell in config.cells.values() if cell.sweep == name]
+    if name in config.cells:
+        return f"a cell of the sweep {config.cells[name].sweep}; name a run of its own with these values"
+    if swept and swept[0] == {"fraction"}:
+        return "a sweep over the fractions of its mixture; name a run with a single `fraction`"
+    if swept:
+        return "a sweep, whose cells differ in their settings; name a run without `grid`"
+    return "not a training run" if name in config.all_runs else "not defined"
 
 
 def _trained_on(config: Config, entry: AuditEntry) -> str | None:

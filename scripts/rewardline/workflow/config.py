@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, PrivateAttr, Tag, model_validator
 
-from rewardline.core.settings import Entries, Integer, JsonObject, Number, Settings, Text, Unique
+from rewardline.core.settings import Entries, EntriesOr, Integer, JsonObject, Number, Settings, Text, Unique
 from rewardline.data.demo.settings import DemoSettings
 from rewardline.data.formats.settings import FormatSettings
 from rewardline.data.pairs.settings import AugmentSettings, MixtureSettings, ProbeSettings, RelabelSettings
@@ -291,7 +291,7 @@ class ToLabelEntry(LabelOptions, SourceSettings):
 class EvaluationEntry(Settings):
     """How evaluations are computed."""
 
-    shards: Annotated[Integer, Field(ge=1)] | Entries[Annotated[Integer, Field(ge=1)]] = Field(
+    shards: EntriesOr[Annotated[Integer, Field(ge=1)], Annotated[Integer, Field(ge=1)]] = Field(
         1,
         description="Number of parallel jobs that score the pairs of each benchmark and eval split, on one GPU or some"
         " cores each; or by benchmark, `{eval: 2, large: 8}`. The scores do not depend on it.",
@@ -354,7 +354,7 @@ class Config(Settings):
                 continue
             # Nothing may be chosen by the labels that are judged.
             training = run.training.replace(
-                eval_every=0, keep_best=False, early_stopping=None, normalize=False, loggers={}
+                eval_every=0, eval_sets={}, keep_best=False, early_stopping=None, normalize=False, loggers={}
             )
             for number in range(entry.folds):
                 name = f"{audit}-fold{number}"
@@ -380,6 +380,12 @@ class Config(Settings):
         if entry is not None and entry.audit is not None:
             return self.audits[entry.audit].mixture
         return mixture if entry is None or entry.augment is None else entry.augment
+
+    def reads_names(self, mixture: str) -> bool:
+        """Whether a mixture reads names of systems in a column as system prompts."""
+        entry = self.mixtures.get(mixture)
+        datasets = [self.datasets[name] for name in entry.datasets if name in self.datasets] if entry else []
+        return any(not dataset.fields.get("system", "=").startswith("=") for dataset in datasets)
 
     def unpaired(self, name: str) -> str | None:
         """Why no accuracy is known on a mixture's eval split or a benchmark, in words; None where there are pairs."""

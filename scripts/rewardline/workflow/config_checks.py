@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 from rewardline.core.errors import nearest
@@ -13,6 +14,7 @@ from rewardline.data.sources.settings import SourceSettings
 from rewardline.evaluation.settings import HELD_OUT
 from rewardline.tokens.settings import stated_positions
 from rewardline.training.deepspeed_options import find_problems
+from rewardline.training.settings import OF_PAIRS, TrainingSettings
 from rewardline.workflow.config import SECTIONS, Config, DatasetEntry, ModelEntry, RunEntry
 from rewardline.workflow.members import check_members, without_accuracy
 from rewardline.workflow.members import not_defined as _known
@@ -52,6 +54,8 @@ def cross_check(config: Config) -> Iterator[str]:
     for name, benchmark in config.benchmarks.items():
         yield from _check_dataset(f"benchmarks.{name}", benchmark, BENCHMARK_SOURCES, config)
     for name, mixture in config.mixtures.items():
+        if name in config.folds:  # as the mixture that it is a part of
+            continue
         for dataset_name in mixture.datasets:
             yield from _known(f"mixtures.{name}.datasets", dataset_name, config.datasets)
         if mixture.held_out >= 1 or (mixture.select_fraction and not mixture.eval_fraction):
@@ -73,10 +77,17 @@ def cross_check(config: Config) -> Iterator[str]:
     if not config.runs:
         yield "runs: there is nothing to run; name a run with its mixture and model"
     for name, entry in config.runs.items():
+        if name in config.folds:  # with the settings of its run
+            continue
         cell = config.cells.get(name)
         for problem in _check_run(f"runs.{cell.sweep if cell else name}", entry, config):
             swept = cell and problem.partition(":")[0].removeprefix(f"runs.{cell.sweep}.") in cell.values
             yield problem.replace(f"runs.{cell.sweep}", f"runs.{cell.sweep}.grid", 1) if cell and swept else problem
+    for name, fold in config.folds.items():
+        audit = config.audits[fold.audit]
+        if fold.number == 0 and config.runs[audit.run].mixture != audit.mixture:
+            for problem in islice(_check_objective(config.runs[name].training, audit.mixture, config), 1):
+                yield f"audits.{fold.audit}.run: {audit.run} cannot be trained on {audit.mixture}: {problem}"
     yield from _check_cells(config)
     yield from _check_halving(config)
     names: dict[str, str] = {}
@@ -98,7 +109,9 @@ def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterat
     `gpus`: how many this machine has; None where jobs run elsewhere, with packages of their own.
     """
     for name in sorted({run.name for run in runs}):
-        training, where = config.runs[name].training, f"runs.{name}.training"
+        fold = config.folds.get(name)
+        own = name if fold is None else config.audits[fold.audit].run
+        training, where = config.runs[name].training, f"runs.{own}.training"
         missing = [package for package in training.loggers.used() if find_spec(package) is None]
         if missing and gpus is not None:
             yield f"{where}.loggers: {', '.join(missing)} is not installed; run: pip install {' '.join(missing)}"
@@ -131,6 +144,10 @@ def _check_dataset(where: str, entry: DatasetEntry, known: Sequence[str], config
         yield f"{where}: a hub dataset needs `revision`, the commit to read"
     for path, join in entry.join.items():
         yield from _known(f"{where}.join.{path}.dataset", join.dataset, config.datasets)
+    if entry.ratings and entry.format not in ("auto", "rated"):
+        yield f"{where}.ratings: are of single answers; set format: rated instead of {entry.format}, or remove them"
+    elif entry.scale is not None and not entry.is_rated:
+        yield f"{where}.scale: has an effect on ratings of single answers only; set format: rated, or remove it"
     if entry.share[0] >= entry.share[1]:
         yield f"{where}.share: {entry.share} is empty; expected [from, to] with from below to"
 
@@ -185,37 +202,50 @@ def _check_run(where: str, run: RunEntry, config: Config) -> Iterator[str]:
             yield f"{where}.training.{key}: needs evaluations; set eval_every and the mixture's eval_fraction above 0"
         if chooser is not None:
             yield from _known(f"{where}.training.{key}", chooser, [HELD_OUT, *training.eval_sets])
-    yield from _check_objective(where, run, config)
+    for problem in _check_objective(training, run.mixture, config):
+        yield f"{where}.training.objective: {problem}"
+    yield from _check_pair_keys(f"{where}.training", run, config)
+    if training.objective and training.objective.attributes and training.normalize == "fold":
+        yield f"{where}.training.normalize: fold is for models with one output; with attributes, use true"
     if training.normalize and not has_split:
         yield f"{where}.training.normalize: needs an eval split; set the mixture's eval_fraction above 0"
     if training.warmup >= 1 and training.warmup != int(training.warmup):
         yield f"{where}.training.warmup: {training.warmup} is neither a share below 1 nor an integer number of steps"
 
 
-def _check_objective(where: str, run: RunEntry, config: Config) -> Iterator[str]:
-    """Single answers have an objective that trains on them, and an objective has their ratings."""
-    objective, key = run.training.objective, f"{where}.training.objective"
-    mixture = config.mixtures.get(config.source_of(run.mixture))
+def _check_objective(training: TrainingSettings, name: str, config: Config) -> Iterator[str]:
+    """Single answers of the mixture `name` have an objective that trains on them, and it has their ratings."""
+    objective = training.objective
+    mixture = config.mixtures.get(config.source_of(name))
     if mixture is None or not mixture.datasets.keys() <= config.datasets.keys():
         return
     rated = [name for name in mixture.datasets if config.datasets[name].is_rated]
     if objective is None:
         if rated:
             yield (
-                f"{key}: {rated[0]} in mixture {run.mixture} has single answers with ratings, which only an objective"
-                " trains on; set it, as {type: binary}, or leave the dataset out of the mixture"
+                f"{rated[0]} in mixture {name} has single answers with ratings, which only an objective trains on; set"
+                " it, as {type: binary}, or leave the dataset out of the mixture"
             )
         return
     if not rated:
-        yield f"{key}: mixture {run.mixture} has no single answers with ratings; give a dataset `format: rated`"
+        yield f"mixture {name} has no single answers with ratings; give a dataset `format: rated`"
     known = {name for one in rated for name in config.datasets[one].ratings or [LABEL]}
-    for name in objective.names if rated else ():
-        if name not in known:
-            yield f"{key}: no dataset of mixture {run.mixture} has a rating {name!r}{nearest(name, known)}"
-    if run.training.loss not in ("pairwise", "kwise"):
-        yield f"{key}: needs loss pairwise or kwise, not {run.training.loss}"
-    if objective.attributes and run.training.normalize == "fold":
-        yield f"{where}.training.normalize: fold is for models with one output; with attributes, use true"
+    for rating in objective.names if rated else ():
+        if rating not in known:
+            yield f"no dataset of mixture {name} has a rating {rating!r}{nearest(rating, known)}"
+    if training.loss not in ("pairwise", "kwise"):
+        yield f"needs loss pairwise or kwise, not {training.loss}"
+
+
+def _check_pair_keys(where: str, run: RunEntry, config: Config) -> Iterator[str]:
+    """Keys of `training` for pairs have an effect where pairs are trained on."""
+    training = run.training
+    written = [key for key in OF_PAIRS if getattr(training, key)]
+    reason = config.unpaired(run.mixture)
+    if reason is None and training.objective is not None and not training.objective.trains_pairs:
+        reason = "the objective trains no pairs (pair_weight: 0 or weights: fit)"
+    if written and reason is not None:
+        yield f"{where}.{written[0]}: {reason} for it to have an effect on; remove it"
 
 
 def _check_cells(config: Config) -> Iterator[str]:

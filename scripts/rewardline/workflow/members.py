@@ -26,8 +26,15 @@ def check_members(config: Config) -> Iterator[str]:
         return
     for name, kind in _made(config).items():
         members = [runs[run_id] for run_id in members_of(config, name)]
+        fitted = [run.name for run in members if _fits_weights(config.runs[run.name].training)]
         if len(members) < 2:
             yield f"runs.{name}.{kind}: has one member, {members[0].run_id}; expected two or more"
+        elif kind == "average" and fitted:
+            yield (
+                f"runs.{name}.average: {fitted[0]} fits weights of attributes to the outputs of each model "
+                f"(runs.{fitted[0]}.training.objective.weights), which differ between members; give the weights"
+            )
+            continue
         yield from _check_fit(config, f"runs.{name}.{kind}", members, is_average=kind == "average")
     for ensemble in ensemble_table(config):
         for benchmark in ensemble.benchmarks:
@@ -100,6 +107,8 @@ def _difference(config: Config, first: Run, other: Run, is_average: bool) -> str
         if not _equal(models, {key}):
             what = "lengths" if key == "max_length" else "templates"
             return f"{what} ({' and '.join(f'models.{run.model}.{key}' for run in (first, other))})"
+    if config.reads_names(first.mixture) != config.reads_names(other.mixture):
+        return f"readings of `system` (`fields` of the datasets of mixtures {first.mixture} and {other.mixture})"
     heads = ("score", "normalize", "precision") if is_average else ("score",)
     for key in heads:
         if not _equal(settings, {key}):
@@ -108,7 +117,17 @@ def _difference(config: Config, first: Run, other: Run, is_average: bool) -> str
     outputs = [one.objective and (one.objective.attributes, one.objective.weights) for one in settings]
     if [bool(found and found[0]) for found in outputs] != [False, False] and outputs[0] != outputs[1]:
         return f"attributes ({' and '.join(f'runs.{run.name}.training.objective' for run in (first, other))})"
+    if is_average and outputs[0] and outputs[0][0]:  # whose means and spreads are those of the training answers
+        fractions = {config.runs[run.name].fraction for run in (first, other)}
+        sources = {config.source_of(run.mixture) for run in (first, other)}
+        for key, differs in (("mixture", len(sources) > 1), ("fraction", len(fractions) > 1)):
+            if differs:
+                return f"units of attributes ({' and '.join(f'runs.{run.name}.{key}' for run in (first, other))})"
     return None
+
+
+def _fits_weights(training: TrainingSettings) -> bool:
+    return training.objective is not None and training.objective.weights == "fit"
 
 
 def _equal(entries: Sequence[ModelEntry] | Sequence[TrainingSettings], keys: set[str]) -> bool:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from rewardline.core.errors import nearest
 from rewardline.core.hashing import canonical
-from rewardline.core.settings import JsonObject
+from rewardline.core.settings import ONE_OF, JsonObject
 from rewardline.data.pairs.settings import MixtureSettings
 from rewardline.evaluation.published.registry import reading
 from rewardline.workflow import sweeps
@@ -90,11 +90,14 @@ def _inherited(config: JsonObject) -> JsonObject:
         where = f"mixtures.{name}"
         if len(how) > 1:
             raise ConfigError(f"{where}: has audit and augment; write one mixture for each")
-        key, source_name = f"{where}.{how[0]}", str(entry[how[0]])
+        key, source_name = f"{where}.{how[0]}", _name(f"{where}.{how[0]}", entry[how[0]])
         if how == ["audit"]:
             if (audit := audits.get(source_name)) is None:
                 raise ConfigError(f"{key}: {source_name!r} is not defined{nearest(source_name, audits)}")
-            key, source_name = f"audits.{source_name}.mixture", str(audit.get("mixture"))
+            if audit.get("mixture") is None:
+                raise ConfigError(f"audits.{source_name}: mixture is missing")
+            key = f"audits.{source_name}.mixture"
+            source_name = _name(key, audit["mixture"])
         if (source := mixtures.get(source_name)) is None:
             raise ConfigError(f"{key}: {source_name!r} is not defined{nearest(source_name, mixtures)}")
         if made := [other for other in ("audit", "augment") if source.get(other) is not None]:
@@ -105,6 +108,12 @@ def _inherited(config: JsonObject) -> JsonObject:
         result[name] = {**inherited, **entry}
     raw = config.get("mixtures")
     return {**config, "mixtures": {**raw, **result}} if isinstance(raw, dict) else config
+
+
+def _name(where: str, value: JsonValue) -> str:
+    if isinstance(value, list | dict):
+        raise ConfigError(f"{where}: {value!r} is not allowed; expected a text")
+    return str(value)
 
 
 def _entries(section: JsonValue) -> dict[str, JsonObject]:
@@ -186,8 +195,9 @@ def _value(
 
 
 def _place(location: Sequence[int | str]) -> Place:
-    """A location as pydantic gives it, without the kind of a run."""
-    return tuple(part for index, part in enumerate(location) if index != 2 or location[0] != "runs")
+    """A location as pydantic gives it, without the kind of a run, and without what is in brackets: no key."""
+    parts = [part for index, part in enumerate(location) if index != 2 or location[0] != "runs"]
+    return tuple(part for part in parts if part not in (*ONE_OF, "[key]"))
 
 
 def _replaced(value: object, texts: Mapping[Place, str], place: Place = (), *, if_given: bool = False) -> object:
@@ -244,11 +254,17 @@ def _explain(error: ErrorDetails) -> str:
         expected = f"expected {error['ctx']['error']}"
     if kind == "literal_error":
         choices = [choice.strip("'") for choice in re.split(", | or ", error["ctx"]["expected"])]
-        expected = f"expected one of {', '.join(choices)}{nearest(value, choices) if isinstance(value, str) else ''}"
+        near = nearest(value, choices) if isinstance(value, str) and len(choices) > 1 else ""
+        names = ", ".join({"True": "true", "False": "false"}.get(choice, choice) for choice in choices)
+        expected = (
+            f"expected {'one of ' if len(choices) > 1 else ''}{names}{'' if near.startswith('; known') else near}"
+        )
     if kind == "string_type":
         expected = f"write it in quotes, '{value}'" if isinstance(value, int | float) else "expected a text"
     if kind in ("dict_type", "model_type", "model_attributes_type"):
         expected = "expected a mapping, `key: value`"
+    if location[-1] == ONE_OF[1]:
+        expected += ", or a mapping, `key: value`"
     return f"{where}: {value!r} is not allowed; {expected}"
 
 

@@ -206,11 +206,7 @@ def tokenize_settings(config: Config, model: str) -> TokenizeSettings:
 
 def join_settings(config: Config, name: str) -> JoinTokensSettings:
     """What joining the tokens of a mixture depends on."""
-    entry = mixture(config, name)
-    paths = [
-        config.datasets[dataset].fields.get("system", "=") for dataset in entry.datasets if name in config.mixtures
-    ]
-    return entry.narrow(JoinTokensSettings, reads_names=any(not path.startswith("=") for path in paths))
+    return mixture(config, name).narrow(JoinTokensSettings, reads_names=config.reads_names(name))
 
 
 def train_settings(config: Config, run: Run, rung: RungSettings | None = None) -> TrainStageSettings:

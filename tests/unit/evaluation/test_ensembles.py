@@ -313,6 +313,57 @@ def test_members_that_do_not_fit_together_are_named_before_anything_is_trained(
             assert message.startswith(f"runs.e.{kind}: first-seed0 and second have") and expected in message
 
 
+@pytest.mark.parametrize(
+    ("weights", "changes", "expected"),
+    [
+        (
+            "fit",
+            {},
+            "runs.e.average: q fits weights of attributes to the outputs of each model (runs.q.training.objective",
+        ),
+        (
+            {"a": 1.0},
+            {"mixture": "n"},
+            "q and s have different units of attributes (runs.q.mixture and runs.s.mixture)",
+        ),
+        ({"a": 1.0}, {"fraction": 0.5}, "q and s have different units of attributes (runs.q.fraction and runs.s.fra"),
+        ({"a": 1.0}, {"mixture": "c"}, None),  # whose rated answers are those of m
+        ({"a": 1.0}, {"seeds": [1]}, None),
+    ],
+)
+def test_an_average_of_models_with_attributes_has_their_units(
+    weights: object, changes: Json, expected: str | None
+) -> None:
+    wanted = yaml.safe_load(CONFIG)
+    wanted["datasets"]["rated"] = {"files": ["r.jsonl"], "ratings": ["a", "b"]}
+    for name in "mn":
+        wanted["mixtures"][name]["datasets"]["rated"] = 1.0
+    wanted["audits"] = {"check": {"mixture": "m", "run": "q"}}
+    wanted["mixtures"]["c"] = {"audit": "check"}
+    objective = {"type": "regression", "attributes": ["a", "b"], "weights": weights}
+    run = {"mixture": "m", "model": "x", "benchmarks": ["t"], "training": {"objective": objective}}
+    wanted["runs"] = {"q": run, "s": {**run, **changes}, "e": {"average": ["q", "s"], "benchmarks": ["t"]}}
+    if expected is None:
+        resolve(wanted)
+        return
+    with pytest.raises(ConfigError) as caught:
+        resolve(wanted)
+    (message,) = str(caught.value).splitlines()
+    assert expected in message
+    wanted["runs"]["e"] = {"ensemble": ["q", "s"], "benchmarks": ["t"]}
+    resolve(wanted)
+
+
+def test_members_that_read_names_of_systems_otherwise_are_named() -> None:
+    wanted = yaml.safe_load(CONFIG)
+    wanted["datasets"]["o"] = {"files": ["o.jsonl"], "fields": {"system": "persona"}}
+    wanted["mixtures"]["n"]["datasets"] = {"o": 1.0}
+    for kind in ("ensemble", "average"):
+        wanted["runs"]["e"] = {kind: ["second", "third"], "benchmarks": ["t"]}
+        with pytest.raises(ConfigError, match=r"different readings of `system` \(`fields` of .* m and n\)"):
+            resolve(wanted)
+
+
 def test_local_folders_with_one_tokenizer_fit_together(tmp_path: Path) -> None:
     wanted = yaml.safe_load(CONFIG)
     for name in "xy":

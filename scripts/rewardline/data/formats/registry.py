@@ -206,7 +206,8 @@ def check(settings: FormatSettings) -> None:
     Raises:
         UserError: an unknown format or field, or a bad path.
     """
-    if (settings.ratings or settings.scale) and settings.format not in ("auto", "rated"):
+    allowed = ("auto", "rated") if settings.ratings else ("rated",)
+    if (settings.ratings or settings.scale) and settings.format not in allowed:
         raise UserError(f"ratings and scale are of single answers: set format: rated instead of {settings.format}")
     if settings.format == "auto":
         Fields(settings, KNOWN_FIELDS)

@@ -120,6 +120,8 @@ class FormatSettings(Settings):
         fields = data.get("fields") if isinstance(data, Mapping) else None
         if not isinstance(data, Mapping) or not isinstance(fields, Mapping) or fields.get("strength") is None:
             return data
+        if (form := data.get("format") or "auto") not in ("auto", "preference", "votes"):
+            raise ValueError(f"strength with format: preference or votes, which say which answer is better, not {form}")
         others = {name: path for name, path in fields.items() if name != "strength"}
         if others.get("preference") is not None or others.get("margin") is not None:
             raise ValueError("strength without preference and margin: its sign and size are both")

@@ -159,7 +159,8 @@ class RelabelSettings(Settings):
         0.5,
         gt=0,
         le=1,
-        description="With `audit`: a label that is right with a probability below this counts as probably wrong.",
+        description="With `audit`: a label that is right with a probability below this counts as probably wrong; at"
+        " most 0.5 unless labels are softened.",
     )
 
 

@@ -138,6 +138,7 @@ def test_good_models_find_planted_flips(share: float, recall: float, seed: int) 
     assert not share or (judgement.probability[flipped] > 0.5).mean() > recall
 
 
+RATED = {"format": "rated"}
 CONFIG = """
 datasets: {d: {demo: {}}, other: {demo: {seed: 2}}}
 mixtures:
@@ -200,7 +201,42 @@ def test_a_cleaned_mixture_has_all_else_of_the_audited_one() -> None:
         ({"audits_a": {"run": "e"}, "runs_e": {"ensemble": ["r"]}}, "audits.a.run: 'e' is not a training run"),
         (
             {"audits_a": {"run": "g"}, "runs_g": {"mixture": "m", "model": "x"}},
-            "audits.a.run: 'g' is not a training run",
+            "audits.a.run: 'g' is a sweep over the fractions of its mixture; name a run with a single `fraction`",
+        ),
+        (
+            {
+                "audits_a": {"run": "g"},
+                "runs_g": {"mixture": "o", "model": "x", "grid": {"training.learning_rate": [1e-3, 1e-4]}},
+            },
+            "audits.a.run: 'g' is a sweep, whose cells differ in their settings; name a run without `grid`",
+        ),
+        (
+            {
+                "audits_a": {"run": "g-lr=0.001"},
+                "runs_g": {"mixture": "o", "model": "x", "grid": {"training.learning_rate": [1e-3, 1e-4]}},
+            },
+            "audits.a.run: 'g-lr=0.001' is a cell of the sweep g; name a run of its own",
+        ),
+        ({"audits_a": {"mixture": None}}, "audits.a: mixture is missing"),
+        ({"audits_a": {"mixture": ["m"]}}, "audits.a.mixture: ['m'] is not allowed; expected a text"),
+        ({"mixtures_m": {"below": 0.1}}, "mixtures.m.below: has an effect with `audit` only"),
+        ({"mixtures_m": {"action": "flip"}}, "mixtures.m.action: has an effect with `audit` only"),
+        ({"mixtures_c": {"action": "drop", "below": 0.6}}, "mixtures.c.below: 0.6 would drop labels"),
+        (
+            {"runs_r": {"training": {"precision": "bf16"}}},
+            "runs.r.training.zero_stage: 0 is not allowed with precision bf16",
+        ),
+        (
+            {"mixtures_m": {"datasets": {"d": 1.0, "rated": 1.0}}, "datasets_rated": {"files": ["r.jsonl"], **RATED}},
+            "audits.a.run: r cannot be trained on m: rated in mixture m has single answers with ratings, which only",
+        ),
+        (
+            {
+                "mixtures_o": {"datasets": {"other": 1.0, "rated": 1.0}},
+                "datasets_rated": {"files": ["r.jsonl"], **RATED},
+                "runs_r": {"training": {"objective": {"type": "binary"}}},
+            },
+            "audits.a.run: r cannot be trained on m: mixture m has no single answers with ratings",
         ),
         ({"audits_a": {"folds": 1}}, "audits.a.folds: 1 is not allowed"),
         ({"audits_a": {"run": "s"}}, "audits.a.run: s is trained on c, which this audit makes"),
@@ -224,6 +260,17 @@ def test_mistakes_in_audits_are_named_before_anything_is_trained(changes: Json, 
     with pytest.raises(ConfigError) as caught:
         config(**changes)
     assert message in str(caught.value)
+    about = [line for line in str(caught.value).splitlines() if "audits." in line or "fold" in line or "below" in line]
+    assert len(about) <= 1, "no fold repeats it"
+
+
+def test_the_run_of_an_audit_may_have_evaluation_sets_and_soften_at_any_probability() -> None:
+    found = config(
+        runs_r={"benchmarks": ["t"], "training": {"eval_sets": {"t": 10, "eval": 9}}},
+        mixtures_c={"action": "soften", "below": 0.9},
+    )
+    (fold, *_) = [run for run in run_table(found) if run.name == "a-fold0"]
+    assert stages.train_settings(found, fold).training.eval_sets == {}
 
 
 def test_a_model_that_knows_the_labels_does_not_judge_them(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.settings import FoldSettings
 
 LEAST_PROMPTS = 10
-"""Of a fold."""
+"""Of a fold, with pairs to judge."""
 
 
 def build(
@@ -27,24 +27,25 @@ def build(
     be wrong, and is never held out.
 
     Raises:
-        UserError: a fold has too few prompts.
+        UserError: a fold has too few prompts with pairs to judge.
     """
     groups = PromptGroups.load(prompts)
     writer, sizes = DerivedWriter(shard, out), Counter[int]()
     for of_prompt in read_prompts(pairs, "train"):
         group = groups.group_of(int(of_prompt[0].prompt_id, 16))
         fold = int(unit_interval_hash(f"fold of {settings.folds}", group) * settings.folds)
-        sizes[fold] += 1
+        labelled = [pair for pair in of_prompt if pair.confidence > 0.5 and pair.ratings is None]
+        sizes[fold] += bool(labelled)
         if fold != settings.number:
             writer.add("train", of_prompt)
-        elif labelled := [pair for pair in of_prompt if pair.confidence > 0.5 and pair.ratings is None]:
+        elif labelled:
             writer.add("eval", labelled)
     few = min(range(settings.folds), key=lambda fold: sizes[fold])
     if sizes[few] < LEAST_PROMPTS:
         raise UserError(
-            f"audits.{settings.audit}.folds: of {sizes.total():,} training prompts in {pairs}, fold {few} of "
-            f"{settings.folds} has {sizes[few]}; at least {LEAST_PROMPTS} are needed. Lower `folds`, or audit a larger "
-            "mixture"
+            f"audits.{settings.audit}.folds: of {sizes.total():,} training prompts with labels to judge (pairs that "
+            f"are no ties) in {pairs}, fold {few} of {settings.folds} has {sizes[few]}; at least {LEAST_PROMPTS} are "
+            "needed. Lower `folds`, or audit a larger mixture"
         )
     held_out = HeldOut(prompts=sizes[settings.number], of=sizes.total(), fraction=1 / settings.folds)
     return writer.close(name, as_rows(writer.counts.datasets.items()), {}, held_out)

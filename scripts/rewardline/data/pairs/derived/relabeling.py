@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rewardline.core.artifacts import verify
+from rewardline.core.errors import UserError
 from rewardline.core.hashing import canonical
 from rewardline.data.pairs.derived.writer import DerivedWriter, read_prompts
 from rewardline.data.pairs.identity import content_id, hash_id
@@ -45,6 +46,9 @@ def build(
 
     `pairs`: the folder of the audited mixture's pairs, whose held-out ones stay as they are; `labels`: the file of the
     audit.
+
+    Raises:
+        UserError: no training pair is left.
     """
     verify(labels, "audit.json")
     before = MixtureStatistics.read(pairs / STATISTICS)
@@ -92,7 +96,13 @@ def build(
             f"a label is kept, as audit {settings.audit} judges none,": unjudged[dataset],
         }
         by_dataset[dataset] = _after(counts, rows, own, changes)
-    return writer.close(name, by_dataset, +others, before.held_out)
+    manifest, stats = writer.close(name, by_dataset, +others, before.held_out)
+    if stats.train == stats.answers.get("train", 0):
+        raise UserError(
+            f"mixtures.{name}.action: drop leaves none of {len(dropped):,} training pairs, whose labels audit "
+            f"{settings.audit} takes for wrong; lower `below`, or set action: soften"
+        )
+    return manifest, stats
 
 
 def relabeled(pair: Pair, wrong: float, *, soften: bool) -> Pair:

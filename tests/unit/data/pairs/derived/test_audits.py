@@ -69,6 +69,20 @@ def test_folds_of_too_few_prompts_are_refused(folder: Path, tmp_path: Path) -> N
     assert not (tmp_path / "pairs").exists()
 
 
+def test_folds_count_the_prompts_of_labels_to_judge(tmp_path: Path) -> None:
+    pairs = [{"prompt": f"Is {k * 7919} prime?", "chosen": f"Yes {k}.", "rejected": f"No {k}."} for k in range(4)]
+    equal = [{"prompt": f"Was {k * 104729} odd?", "response_a": "A.", "response_b": f"B {k}.", "preference": "tie"}
+             for k in range(30)]  # fmt: skip
+    rated = [{"prompt": f"And is {k * 1299709} even?", "answer": f"Rated {k}.", "rating": k % 2} for k in range(60)]
+    shapes: Json = {"r": {"format": "rated"}, "t": {"format": "preference", "ties": "keep"}}
+    training = {"objective": {"type": "binary"}}
+    build(tmp_path, {"d": pairs, "r": rated, "t": equal}, shapes, training=training, eval_fraction=0.01)
+    with pytest.raises(
+        UserError, match=r"folds: of [1-4] training prompts with labels to judge \(pairs that are no ties\)"
+    ):
+        fold(tmp_path, tmp_path / "out", 0, folds=2)
+
+
 def relabeled(folder: Path, out: Path, probability: Mapping[Any, float | None], **settings: Any) -> Json:
     values = pa.array(probability.values(), pa.float64())
     labels = pa.table({"pair_id": list(probability), "probability": values})
@@ -128,6 +142,15 @@ def test_labels_that_are_not_judged_stay_and_it_is_said(folder: Path, tmp_path: 
     assert list(read_rows(tmp_path / "a" / "pairs" / "train")) == train
     lines = account([tmp_path / "a" / "pairs" / "stats.json"], [], [], width=500)
     assert f"clean: a label is kept, as audit a judges none, in {len(train)} rows" in lines
+
+
+def test_a_cleaned_mixture_keeps_training_pairs(folder: Path, tmp_path: Path) -> None:
+    train = dict.fromkeys((row["pair_id"] for row in read_rows(folder / "pairs" / "m" / "train")), 0.9)
+    with pytest.raises(
+        UserError, match=r"mixtures\.clean\.action: drop leaves none of \d+ training pairs.*lower `below`"
+    ):
+        relabeled(folder, tmp_path / "all", train, action="drop", below=0.5)
+    assert relabeled(folder, tmp_path / "none", train, action="drop", below=0.05)["train"] == len(train)
 
 
 def test_a_flipped_pair_is_that_of_rows_that_say_the_opposite(tmp_path: Path) -> None:

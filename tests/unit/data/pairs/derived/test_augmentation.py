@@ -142,7 +142,7 @@ def test_a_mixture_has_all_else_of_the_one_that_it_augments(config: Json) -> Non
         ),
         (lambda c: c["mixtures"]["c"].update(seed=3), "mixtures.c.seed: the mixture has this of m; remove it"),
         (lambda c: c["mixtures"]["c"].update(other_prompts=0), "mixtures.c.augment: adds nothing"),
-        (lambda c: c["mixtures"]["c"].update(hacks={"rude": 0.1}), "mixtures.c.hacks.rude"),
+        (lambda c: c["mixtures"]["c"].update(hacks={"rude": 0.1}), "mixtures.c.hacks.rude: 'rude' is not allowed"),
         (lambda c: c["mixtures"]["c"].update(hacks={"empty": 2}), "mixtures.c.hacks.empty: 2 is not allowed"),
         (
             lambda c: c["mixtures"]["m"].update(other_prompts=0.1),
