@@ -333,7 +333,7 @@ CHANGES: Json = {
     "runs.r.training.objective.type": "ordinal",
     "runs.r.training.objective.rating": "other",
     "runs.r.training.objective.attributes": ["other"],
-    "runs.r.training.objective.weights": "fit",
+    "runs.r.training.objective.weights": {"label": 2.0},
     "runs.r.training.objective.pair_weight": 2.0,
     "runs.r.training.objective.answer_weight": 2.0,
     "runs.r.training.centering": 0.1,

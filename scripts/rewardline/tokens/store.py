@@ -323,6 +323,11 @@ class TokenDataset:
         """The number of single answers with ratings."""
         return int(self.answer_counts.sum())
 
+    def pairs_without_preference(self) -> int:
+        """The number of pairs whose margin is 0 or negative."""
+        margins = pc.struct_field(pc.list_flatten(self._column("pairs")), "margin")
+        return int(pc.sum(pc.less_equal(margins, 0)).as_py() or 0)
+
     def ratings(self) -> dict[str, npt.NDArray[np.float64]]:
         """The values of each rating, by name: float64 [as many as there are]."""
         if not self._is_rated:

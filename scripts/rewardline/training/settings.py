@@ -227,7 +227,8 @@ class TrainingSettings(Settings):
     margin: Literal[False, True, "scale"] = Field(
         False,
         description="`true` subtracts the margin of the pair from the score difference, and `scale` multiplies the loss"
-        " of the pair by it, see below; a pair without a margin counts as 0, or once.",
+        " of the pair by it, see below; a pair without a margin counts as 0, or once. With `scale`, pairs with a margin"
+        " of 0 or below have no weight.",
     )
     precision: Precision = Field("fp32", description="Number format of the computation: `fp32`, `bf16` or `fp16`.")
     state_precision: Literal["fp32", "bf16"] = Field(

@@ -197,9 +197,23 @@ def check_examples(training: TrainingSettings, data: TokenDataset, mixture: str)
     """The targets of the objective; None without one. Nothing of the mixture may be left unused.
 
     Raises:
-        UserError: there are single answers and no objective, or ratings that do not fit it, or no pairs to fit on.
+        UserError: there are single answers and no objective, or ratings that do not fit it, or no pairs to fit on, or
+            none with a weight.
     """
     objective = training.objective
+    weightless = data.pairs_without_preference() if training.margin == "scale" else 0
+    if weightless and weightless == data.pairs:
+        raise UserError(
+            f"training.margin: no pair of {mixture} has a margin above 0 for scale to multiply its loss by; correct "
+            "the margins of its datasets, or set margin: false"
+        )
+    if weightless:
+        log.warning(
+            "margin: scale multiplies the loss of a pair by its margin: %s of %s training pairs have a margin of 0 or"
+            " below, and no weight",
+            f"{weightless:,}",
+            f"{data.pairs:,}",
+        )
     if objective is None:
         if data.answers:
             raise UserError(

@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ from rewardline.core.errors import UserError
 from rewardline.model.batch import Batch, collate
 from rewardline.model.reward_model import RewardModel
 from rewardline.model.score_positions import Score
+from rewardline.tokens.store import TokenDataset
 from rewardline.training.loss import Sums, batch_loss, batch_sums, pair_losses
 from rewardline.training.schedule import learning_rate
-from rewardline.training.train import check_objective
+from rewardline.training.train import check_examples, check_objective
 
 from support.models import encoder, random_model
-from support.tokens import random_comparison
+from support.tokens import random_comparison, write_tokens
 from support.training_runs import training_settings
 
 
@@ -72,6 +75,27 @@ def test_what_the_model_or_the_data_cannot_give_is_refused(
     else:
         with pytest.raises(UserError, match=message):
             check()
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_pairs_without_weight_by_their_margin_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, fraction: float
+) -> None:
+    margins = [None, 2.0, 0.0, -1.5] * 8
+    rows = [random_comparison(np.random.default_rng(k), 2, [2, 3]) for k in range(len(margins))]
+    rows = [replace(row, pairs=[replace(row.pairs[0], margin=one)]) for row, one in zip(rows, margins, strict=True)]
+    write_tokens(tmp_path / "some", rows, [])
+    data = TokenDataset(tmp_path / "some", "train", fraction)
+    count = sum(pair.margin is not None and pair.margin <= 0 for k in range(len(data)) for pair in data[k].pairs)
+    assert 0 < count < data.pairs
+    for margin in (False, True, "scale"):
+        caplog.clear()
+        check_examples(training_settings(margin=margin), data, "m")
+        found = [f"{count} of {data.pairs} training pairs have a margin of 0" in text for text in caplog.messages]
+        assert found == [True] * (margin == "scale")
+    write_tokens(tmp_path / "none", [row for row in rows if row.pairs[0].margin == 0], [])
+    with pytest.raises(UserError, match=r"training\.margin: no pair of m has a margin above 0"):
+        check_examples(training_settings(margin="scale"), TokenDataset(tmp_path / "none", "train"), "m")
 
 
 def test_ties_count_half() -> None:

@@ -60,6 +60,7 @@ def build(
     rows = total([folder / "rows.npy" for folder, _ in cleaned], datasets)
     counts = sum((shard.statistics for _, shard in cleaned), PairCounts())
     origins = {path.parent.name: _Dataset.read(path) for path in sources}
+    remarks = check_scales([(part.dataset, part.ratings) for part in candidates])
     by_dataset = {}
     for dataset in datasets:
         parts = [part for part in candidates if part.dataset == dataset]
@@ -71,9 +72,9 @@ def build(
                 "pairs_out": counts.datasets[dataset],
                 "rows_used": rows.used[dataset],
                 "rejects": added(rows.left_out[dataset], converted.rejects),
+                "remarks": [*converted.remarks, *remarks.get(dataset, [])],
             }
         )
-    check_scales([(part.dataset, part.ratings) for part in candidates])
     examples = [*(part.reject_examples for part in candidates), *(shard.reject_examples for _, shard in cleaned)]
     stats = MixtureStatistics.of(
         name,
