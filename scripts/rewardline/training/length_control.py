@@ -12,8 +12,8 @@ with the scores, so that a slope of 0 costs no likelihood, and the minimum has i
 This is ODIN (Chen et al. 2024, arXiv 2402.07319), which trains two heads, for length and quality, on their sum, with a
 penalty on the correlation of the latter with length; here the one for length is b. Fixed at what length alone says of
 the labels, as in training on the residual of a biased model (He et al. 2019, arXiv 1908.10763), b would be too small
-wherever quality says something too, and the scores would take up the rest. The logarithm stands in place of the bounded
-function of length-controlled win rates (Dubois et al. 2024, arXiv 2404.04475).
+wherever quality says something too, and the scores would take up the rest. Length-controlled win rates (Dubois et al.
+2024, arXiv 2404.04475) use a bounded function in place of the logarithm.
 
 The gradient of the penalty is that of STRENGTH * c * E[d x] with c as a constant. c is taken from the steps before, so
 that it depends neither on micro batches nor on the pairs that it is multiplied with.
@@ -80,6 +80,11 @@ class LengthControl(BaseModel):
         self.coefficient -= 4 * (gradient + PRIOR * weight * self.coefficient) / self.squares
 
 
+def _weights(batch: Batch, margin: Literal[False, True, "scale"]) -> Tensor:
+    """What each pair counts, float32 [P]."""
+    return batch.weight * batch.strength if margin == "scale" else batch.weight
+
+
 def step_sums(
     scores: Tensor, losses: Tensor, coefficient: Tensor, batch: Batch, margin: Literal[False, True, "scale"]
 ) -> Tensor:
@@ -91,15 +96,15 @@ def step_sums(
         margin: that of the losses; with "scale" it is a part of the weight.
     """
     (gradient,) = torch.autograd.grad((losses * batch.weight).sum(), coefficient, retain_graph=True)
-    weight = (batch.weight * batch.strength if margin == "scale" else batch.weight).double()
+    weight = _weights(batch, margin).double()
     x, d = batch.length_lead.double(), (scores[batch.chosen] - scores[batch.rejected]).detach().double()
     return torch.stack([weight.sum(), gradient.double(), (weight * d * x).sum(), (weight * x.square()).sum()])
 
 
 def slope_penalty(scores: Tensor, batch: Batch, slope: float, margin: Literal[False, True, "scale"]) -> Tensor:
     """What has the penalty's gradient: `STRENGTH` * c * the sum of d x over the pairs by weight, see `step_sums`."""
-    weight = batch.weight * batch.strength if margin == "scale" else batch.weight
-    return STRENGTH * slope * (weight * batch.length_lead * (scores[batch.chosen] - scores[batch.rejected])).sum()
+    difference = scores[batch.chosen] - scores[batch.rejected]
+    return STRENGTH * slope * (_weights(batch, margin) * batch.length_lead * difference).sum()
 
 
 def fit(leads: Values, weights: Values, confidences: Values) -> float:

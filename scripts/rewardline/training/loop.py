@@ -46,7 +46,7 @@ class TrainingDivergedError(UserError):
 UNSAVED_SECONDS = 60.0
 """How much of a training run may be lost by a kill between its last step and its export."""
 RELEASE_SECONDS = 30.0
-"""How often freed memory is given back, which takes some hundredths of a second, as does to get it again."""
+"""How often freed memory is given back: seldom, as the next step has to get it again, page by page."""
 
 
 class LoopState(BaseModel):
