@@ -1,6 +1,7 @@
 """Say of each training label how probable it is that it is wrong, from the scores of models that never saw its prompt.
 
-    python scripts/audit_labels.py --settings '{"audit": "a", "mixture": "main", "run": "first"}' \\
+    python scripts/audit_labels.py \\
+        --settings '{"audit": "a", "mixture": "main", "run": "first", "min_agreement": 0.64}' \\
         --scores results/evals/a-fold*/eval/scores.parquet --pairs results/pairs/main --output results/audits/a
 """
 

@@ -310,6 +310,7 @@ CHANGES: Json = {
     "audits.a.mixture": "n",
     "audits.a.run": "v",
     "audits.a.folds": 3,
+    "audits.a.min_agreement": 0.7,
     "mixtures.c.audit": "other",
     "mixtures.c.action": "soften",
     "mixtures.c.below": 0.1,

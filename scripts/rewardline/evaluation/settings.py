@@ -75,3 +75,4 @@ class AuditSettings(Settings):
     audit: str
     mixture: str
     run: str
+    min_agreement: Number

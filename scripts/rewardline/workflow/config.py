@@ -207,6 +207,13 @@ class AuditEntry(Settings):
         " training pairs of the mixture but those of the fold."
     )
     folds: Integer = Field(4, ge=2, le=100, description="Number of folds, each of which is a training run.")
+    min_agreement: Number = Field(
+        0.64,
+        ge=0.5,
+        lt=1,
+        description="Labels are judged only by models that agree with clearly more of them than this: the lower end of"
+        " the 95% interval is above it.",
+    )
 
 
 class Fold(Settings):

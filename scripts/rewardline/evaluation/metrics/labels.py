@@ -15,10 +15,6 @@ from scipy.special import expit, xlogy
 
 from rewardline.evaluation.metrics.intervals import Codes, Floats, accuracy
 
-LEAST_AGREEMENT = 0.64
-"""Labels are judged only by models that agree with clearly more of them. Small models agree with at most 63.5% of the
-labels of Anthropic's HH (`benchmarks/quality`), and are often wrong where they are sure; a model that is right about
-90% of the pairs agrees with 66% of labels of which 30% are wrong."""
 SURE = 2.706
 """The 90% quantile of chi-squared with one degree of freedom: a bound of its likelihood ratio holds with 95%."""
 FALL = -3.09
@@ -45,20 +41,20 @@ class Judgement:
     unjudged: str = ""
 
 
-def judge(margins: Floats, prompts: Codes) -> Judgement:
+def judge(margins: Floats, prompts: Codes, min_agreement: float) -> Judgement:
     """Judge labels by held-out margins [n], in units of their root mean square; `prompts` [n] numbers their prompts.
 
-    No label is judged unless the agreement is clearly above LEAST_AGREEMENT, and is held where the models are surest.
+    No label is judged unless the agreement is clearly above `min_agreement`, and is held where the models are surest.
     As p, the probabilities have the least share of wrong labels that the margins do not rule out (the lower bound of
     the profile likelihood): models that never become sure leave it open, and then no label is in doubt.
     """
     agrees = (np.sign(margins) + 1) / 2
     agreement, low, high = accuracy(agrees, prompts).values()
     unjudged = ""
-    if not low > LEAST_AGREEMENT:
+    if not low > min_agreement:
         unjudged = (
             f"the models agree with {agreement:.1%} of the labels (95% interval {low:.1%} to {high:.1%}), which is not "
-            f"clearly more than {LEAST_AGREEMENT:.0%}"
+            f"clearly more than {min_agreement:.0%}"
         )
     elif _falls(margins, agrees):
         unjudged = "the models agree with fewer labels the surer they are, among the surest quarter"

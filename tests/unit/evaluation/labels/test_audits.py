@@ -15,9 +15,9 @@ from scipy.special import expit
 import audit_labels
 from rewardline.evaluation.labels.audit_result import AuditResult
 from rewardline.evaluation.metrics.intervals import Floats
-from rewardline.evaluation.metrics.labels import LEAST_AGREEMENT, judge
+from rewardline.evaluation.metrics.labels import judge
 from rewardline.workflow import settings as stages
-from rewardline.workflow.config import Config
+from rewardline.workflow.config import AuditEntry, Config
 from rewardline.workflow.resolve import ConfigError, resolve
 from rewardline.workflow.runs import benchmarks_of_mixture, run_table, used_sources
 
@@ -25,10 +25,11 @@ from support.pairs import pair_rows, write_pairs
 from support.score_tables import stored, table
 
 Json = dict[str, Any]
+MIN_AGREEMENT: float = AuditEntry.model_fields["min_agreement"].default
 
 
 def audit(
-    folder: Path, share: float, strength: float = 2.0
+    folder: Path, share: float, strength: float = 2.0, min_agreement: float = MIN_AGREEMENT
 ) -> tuple[Json, "np.typing.NDArray[np.float64]", "np.typing.NDArray[np.bool_]"]:
     """The audit of 2000 labels of which a share is flipped, by two models in different units; which are flipped."""
     rng = np.random.default_rng(0)
@@ -47,7 +48,7 @@ def audit(
         stored(scores, folder / str(fold))
         paths.append(str(folder / str(fold) / "scores.parquet"))
         wrong.update(zip(scores["pair_id"], flipped, strict=True))
-    settings = json.dumps({"audit": "a", "mixture": "m", "run": "r"})
+    settings = json.dumps({"audit": "a", "mixture": "m", "run": "r", "min_agreement": min_agreement})
     options = ["--scores", *paths, "--pairs", str(folder / "pairs"), "--output", str(folder / "out")]
     assert audit_labels.main(["--settings", settings, *options]) == 0
     labels = pq.read_table(folder / "out" / "labels.parquet")
@@ -78,6 +79,15 @@ def test_weak_models_judge_no_label_and_it_is_said(tmp_path: Path, capsys: pytes
     assert np.isnan(probability).all() and result["wrong"] is result["wrong_low"] is None
     assert result["unjudged"].startswith(f"the models agree with {result['agreement']:.1%} of the labels (95% interval")
     assert "no label is judged, and mixtures of this audit keep all: the models agree with" in capsys.readouterr().err
+
+
+def test_models_that_are_known_to_be_good_judge_where_many_labels_are_wrong(tmp_path: Path) -> None:
+    result, probability, _ = audit(tmp_path, 0.4)
+    assert np.isnan(probability).all() and "not clearly more than 64%" in result["unjudged"]
+    (tmp_path / "lower").mkdir()
+    result, probability, planted = audit(tmp_path / "lower", 0.4, min_agreement=0.5)
+    assert not result["unjudged"] and abs(result["wrong"] / 2000 - 0.4) < 0.06
+    assert planted[probability > 0.5].mean() > 0.75
     margins = pq.read_table(tmp_path / "out" / "labels.parquet")["margin"].to_numpy()
     assert (np.diff(margins) >= 0).all(), "the most contradicted labels come first"
     assert not pq.read_table(tmp_path / "out" / "suspects.parquet").num_rows
@@ -112,15 +122,15 @@ PAIRS = 5_000
 def test_weak_models_do_no_harm(noise: Callable[[np.random.Generator, int], Floats], scale: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     margins = weak(rng, scale * noise(rng, PAIRS))
-    doubted = judge(margins / np.sqrt((margins**2).mean()), np.arange(PAIRS)).probability > 0.5
+    doubted = judge(margins / np.sqrt((margins**2).mean()), np.arange(PAIRS), MIN_AGREEMENT).probability > 0.5
     assert doubted.mean() < 0.001
 
 
 def test_no_label_is_judged_if_the_surest_margins_are_the_least_reliable() -> None:
     rng = np.random.default_rng(0)
     margins = weak(rng, 1.5 * rng.standard_t(3, 40_000))
-    judgement = judge(margins / np.sqrt((margins**2).mean()), np.arange(40_000))
-    assert judgement.agreement_low > LEAST_AGREEMENT and "the surer they are" in judgement.unjudged
+    judgement = judge(margins / np.sqrt((margins**2).mean()), np.arange(40_000), MIN_AGREEMENT)
+    assert judgement.agreement_low > MIN_AGREEMENT and "the surer they are" in judgement.unjudged
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -129,7 +139,7 @@ def test_good_models_find_planted_flips(share: float, recall: float, seed: int) 
     rng = np.random.default_rng(seed)
     flipped, margins = rng.random(PAIRS) < share, good(rng, PAIRS)
     margins = np.where(flipped, -margins, margins)
-    judgement = judge(margins / np.sqrt((margins**2).mean()), np.arange(PAIRS))
+    judgement = judge(margins / np.sqrt((margins**2).mean()), np.arange(PAIRS), MIN_AGREEMENT)
     assert not judgement.unjudged and judgement.share_low <= judgement.share
     assert judgement.share == pytest.approx(share, abs=0.02) and judgement.share_low < share + 0.01
     for least, precision in ((0.5, 0.8), (0.9, 0.95)):
