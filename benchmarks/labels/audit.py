@@ -15,7 +15,10 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,10 +27,11 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from rewardline.data.demo.generator import generate
+from rewardline.data.demo.generator import SHARES, generate
 from rewardline.evaluation.metrics.intervals import difference_interval
 
 ACTIONS = ("drop", "flip", "soften")
+Row = dict[str, Any]
 
 
 def write_if_new(path: Path, text: str) -> None:
@@ -36,12 +40,17 @@ def write_if_new(path: Path, text: str) -> None:
         path.write_text(text)
 
 
-def plant(folder: Path, pairs: int, share: float, left_out: set[int]) -> tuple[str, set[int]]:
-    """A file of the demo's pairs, without some rows, of which a share is flipped; and the flipped rows, from 1."""
+def rows(pairs: int, seed: int, flaws: list[str]) -> Iterator[Row]:
+    """As many pairs of the demo, with these flaws."""
+    return islice((row for row in generate(sys.maxsize, seed) if row["subset"] in flaws), pairs)
+
+
+def plant(folder: Path, pairs: list[Row], share: float, left_out: set[int]) -> tuple[str, set[int]]:
+    """A file of pairs, without some rows, of which a share is flipped; and the flipped rows, from 1."""
     rng, flipped, lines = random.Random(0), set(), []
-    for number, row in enumerate(generate(pairs, 1), 1):
+    for number, row in enumerate(pairs, 1):
         if rng.random() < share:
-            row |= {"chosen": row["rejected"], "rejected": row["chosen"]}
+            row = {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
             flipped.add(number)
         if number not in left_out:
             lines.append(json.dumps(row) + "\n")
@@ -57,12 +66,21 @@ def run(folder: Path, config: dict[str, object]) -> None:
     subprocess.run([*command, "--quiet", "all", "--configfile", str(folder / "config.yaml")], check=True)
 
 
-def correct(folder: Path, name: str, seeds: int) -> pd.Series:
-    """Of each held-out pair, how many of a run's seeds are right: float64 by its id."""
+def correct(folder: Path, name: str, seeds: int) -> pd.DataFrame:
+    """Whether each seed of a run (column) is right about each held-out pair, by prompt and pair."""
     ids = [name] if seeds == 1 else [f"{name}-seed{seed}" for seed in range(seeds)]
     tables = [pd.read_parquet(folder / "results" / "evals" / run_id / "test" / "scores.parquet") for run_id in ids]
-    frames = [one.set_index(["prompt_id", "pair_id"]).correct for one in tables]
-    return sum(frames[1:], frames[0]) / len(frames)
+    return pd.concat([one.set_index(["prompt_id", "pair_id"]).correct for one in tables], axis=1)
+
+
+def compared(after: pd.DataFrame, before: pd.DataFrame) -> str:
+    """The mean accuracy of the seeds, its paired difference to `before` with interval, and the range of the seeds'."""
+    gain = after.mean(axis=1) - before.mean(axis=1).loc[after.index]
+    prompts = np.unique(after.index.get_level_values(0), return_inverse=True)[1]
+    low, high = difference_interval(gain.to_numpy(), prompts, 0.95)
+    seeds = after.mean() - before.to_numpy().mean()
+    interval = f"{gain.mean():+.3f}: {low:+.3f} to {high:+.3f}, seeds {seeds.min():+.3f} to {seeds.max():+.3f}"
+    return f"{after.to_numpy().mean():.3f} ({interval})"
 
 
 def main() -> int:
@@ -70,6 +88,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--folder", type=Path, required=True)
     options.add_argument("--shares", type=float, nargs="+", default=[0.0, 0.05, 0.1, 0.2, 0.3])
+    options.add_argument("--flaws", nargs="+", choices=SHARES, default=list(SHARES), help="of the rejected answers")
     options.add_argument("--pairs", type=int, default=10_000)
     options.add_argument("--test", type=int, default=2_000, help="pairs with right labels to judge by")
     options.add_argument("--seeds", type=int, default=3)
@@ -77,6 +96,7 @@ def main() -> int:
     options.add_argument("--min-agreement", type=float, default=0.5, help="`min_agreement` of the audits")
     options.add_argument("--epochs", type=float, default=2)
     args = options.parse_args()
+    pairs = list(rows(args.pairs, 1, args.flaws))
     default = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
     head = [
         "flipped",
@@ -93,7 +113,9 @@ def main() -> int:
     for share in args.shares:
         folder = args.folder.resolve() / f"{share:g}"
         folder.mkdir(parents=True, exist_ok=True)
-        path, flipped = plant(folder, args.pairs, share, set())
+        path, flipped = plant(folder, pairs, share, set())
+        test = folder / "test.jsonl"
+        write_if_new(test, "".join(json.dumps(row) + "\n" for row in rows(args.test, 2, args.flaws)))
         training = {**default["runs"]["demo"]["training"], "eval_every": 0, "epochs": args.epochs}
         recipe = {"model": "tiny", "seeds": list(range(args.seeds)), "benchmarks": ["test"], "training": training}
         default["models"]["tiny"]["init"]["tokenizer"]["mixture"] = "main"
@@ -107,7 +129,7 @@ def main() -> int:
             "audits": {
                 "check": {"mixture": "main", "run": "main", "folds": args.folds, "min_agreement": args.min_agreement}
             },
-            "benchmarks": {"test": {"demo": {"pairs": args.test, "seed": 2}}},
+            "benchmarks": {"test": {"files": [str(test)]}},
             "runs": {name: {**recipe, "mixture": name} for name in ("main", *ACTIONS)},
         }
         run(folder, config)
@@ -118,7 +140,7 @@ def main() -> int:
         doubted = labels.probability > 0.5
         drawn = set(np.random.default_rng(0).permutation(train.row.to_numpy())[: int(doubted.sum())].tolist())
         if drawn:
-            other, _ = plant(folder, args.pairs, share, drawn)
+            other, _ = plant(folder, pairs, share, drawn)
             config["datasets"]["random"] = {"files": [other]}
             config["mixtures"]["random"] = {**config["mixtures"]["main"], "datasets": {"random": 1.0}}
             config["runs"]["random"] = {**recipe, "mixture": "random"}
@@ -128,13 +150,13 @@ def main() -> int:
         before = correct(folder, "main", args.seeds)
         cells = [f"{labels.flipped.mean():.1%}", f"{audit['agreement']:.1%}", wrong, f"{doubted.mean():.1%}"]
         cells += [f"{labels.flipped[doubted].mean():.2f}" if doubted.any() else ""]
-        cells += [f"{doubted[labels.flipped].mean():.2f}" if labels.flipped.any() else "", f"{before.mean():.3f}"]
-        for name in (*ACTIONS, *(["random"] if drawn else [])):
-            after = correct(folder, name, args.seeds)
-            gain = (after - before.loc[after.index]).to_numpy()
-            prompts = np.unique(after.index.get_level_values(0), return_inverse=True)[1]
-            low, high = difference_interval(gain, prompts, 0.95)
-            cells.append(f"{after.mean():.3f} ({gain.mean():+.3f}: {low:+.3f} to {high:+.3f})")
+        cells += [
+            f"{doubted[labels.flipped].mean():.2f}" if labels.flipped.any() else "",
+            f"{before.to_numpy().mean():.3f}",
+        ]
+        cells += [
+            compared(correct(folder, name, args.seeds), before) for name in (*ACTIONS, *(["random"] if drawn else []))
+        ]
         print("| " + " | ".join(cells) + " |", flush=True)
     return 0
 
