@@ -52,8 +52,16 @@ class BenchmarkEntry(DatasetEntry):
     )
 
 
+def _datasets_or_made(schema: JsonObject) -> None:
+    """Let the schema accept a mixture that is made of another one, whose datasets it has."""
+    schema["required"] = []
+    schema["anyOf"] = [{"required": [key]} for key in ("datasets", "audit", "augment")]
+
+
 class MixtureEntry(RelabelSettings, AugmentSettings, MixtureSettings):
     """A mixture of datasets."""
+
+    model_config = ConfigDict(json_schema_extra=_datasets_or_made)
 
     fractions: Unique[Annotated[Number, Field(gt=0, le=1)]] = Field(
         [],
