@@ -227,6 +227,7 @@ rule relabel_pairs:
 rule augment_pairs:
     input:
         pairs=lambda w: f"results/pairs/{CONFIG.source_of(w.augmented)}/stats.json",
+        prompts=lambda w: f"results/shards/prompts/{CONFIG.source_of(w.augmented)}/manifest.json",
         code=code("augment_pairs.py"),
     output:
         manifest="results/shards/pairs/{augmented}/0/manifest.json",
@@ -247,5 +248,5 @@ rule augment_pairs:
         "Augmenting {wildcards.augmented}"
     shell:
         program("augment_pairs.py") + " --name {wildcards.augmented} --settings {params.settings:q}"
-        " --pairs $(dirname {input.pairs:q}) --shard $(dirname {output.manifest:q})"
-        " --output $(dirname {output.stats:q}) --log {log}"
+        " --pairs $(dirname {input.pairs:q}) --prompts $(dirname {input.prompts:q})"
+        " --shard $(dirname {output.manifest:q}) --output $(dirname {output.stats:q}) --log {log}"

@@ -89,7 +89,7 @@ def slurm_requests():
 # What fails later is said now; other environments have packages of their own.
 if workflow.is_main_process:
     own = not (ON_CLUSTER or workflow.deployment_settings.deployment_method)
-    if problems := list(dict.fromkeys(check_start(CONFIG, RUNS.values(), GPUS if own else None))):
+    if problems := check_start(CONFIG, RUNS.values(), GPUS if own else None):
         raise WorkflowError("\n".join(["The configuration cannot work here.", *problems]))
 
 

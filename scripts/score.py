@@ -14,7 +14,8 @@ The model is a folder, or a name on the hub, of any reward model that transforme
 label; or a folder that the second step of DeepSpeed-Chat saved, with --convert-bin. A model that was trained on the
 attributes of answers gives these too (`score_helpfulness`). Several models, or the folder of an
 ensemble, are scored together: each score then comes with mean and standard deviation over the members (`score_mean`,
-`score_std`), and --combine says how they become one.
+`score_std`), and --combine says how they become one. The standard deviation is a disagreement only if the models are
+normalized, or an ensemble of the pipeline.
 """
 
 from rewardline.core.cli import StageParser, log, run, start_logging

@@ -49,9 +49,9 @@ def compared(tables: Mapping[str, pd.DataFrame], model: str | None) -> JsonObjec
     return result
 
 
-def _percent(entry: JsonObject) -> str:
-    low, high = (100 * entry[f"accuracy_{end}"] for end in ("low", "high"))
-    return f"{100 * entry['accuracy']:.1f} ({low:.1f}-{high:.1f})"
+def _percent(entry: JsonObject, key: str = "accuracy") -> str:
+    low, high = (100 * entry[f"{key}_{end}"] for end in ("low", "high"))
+    return f"{100 * entry[key]:.1f} ({low:.1f}-{high:.1f})"
 
 
 def _points(entry: JsonObject) -> str:
@@ -136,6 +136,17 @@ def _of_remedies(found: JsonObject) -> list[str]:
     ]
     head += ["kinds of `hacks`", "minus plain", "accuracy at equal length", "correlation with length"]
     about = f"Remedies, on MiniLM-L6 with {found['train']:,} training pairs and {found['seeds']} seeds each"
-    if "audited" in found:
-        about += f"; the audit doubts {found['in_doubt']:,} of {found['audited']:,} labels"
-    return [f"{about}.", _table(head, rows)]
+    return [f"{about}.", *_of_audit(found), _table(head, rows)]
+
+
+def _of_audit(found: JsonObject) -> list[str]:
+    """What the audit says of the labels, and how many of them its models agree with."""
+    if "audited" not in found:
+        return []
+    audit, labels = found.get("audit", {}), f"{found['audited']:,} labels"
+    agreement, unjudged = audit.get("agreement"), audit.get("unjudged", "")
+    is_said = agreement is None or f"{agreement:.1%}" in unjudged
+    agrees = "" if is_said else f"; its models agree with {_percent(audit, 'agreement')}% of them"
+    if unjudged:
+        return [f"Of {labels} the audit judges no label, so that mixtures made of it keep all: {unjudged}{agrees}."]
+    return [f"The audit doubts {found['in_doubt']:,} of {labels}{agrees}."]

@@ -8,12 +8,15 @@ from figures import accuracy_of, difference_of
 from pipeline import ACTIONS, AUGMENTED, COMBINATIONS, CONTROLLED, ENCODER, PLAIN, PROBES, SHOWN_HACKS, Family
 from trained import tune
 
+from rewardline.core.files import read_json
 from rewardline.core.settings import JsonObject
 
 COMBINED = (*(f"ensemble-{combination}" for combination in COMBINATIONS), "average")
 TRAINED = (CONTROLLED, *AUGMENTED, *ACTIONS)
 REMEDIES = (*COMBINED, *TRAINED)
-LABELS = "audits/audit/labels.parquet"
+LABELS, AUDIT = "audits/audit/labels.parquet", "audits/audit/audit.json"
+JUDGED = ("agreement", "agreement_low", "agreement_high", "unjudged")
+"""What is shown of `audit.json`."""
 
 
 def remedies(family: Family, names: Sequence[str] = REMEDIES) -> JsonObject:
@@ -29,7 +32,9 @@ def remedies(family: Family, names: Sequence[str] = REMEDIES) -> JsonObject:
     found: JsonObject = {"train": family.training_pairs(), "seeds": family.plan.seeds, "learning_rate": rates[ENCODER]}
     if is_audited:
         labels = pd.read_parquet(family.results / LABELS)
+        audit = read_json(family.results / AUDIT)
         found |= {"audited": len(labels), "in_doubt": int((labels.probability > 0.5).sum())}
+        found["audit"] = {key: audit[key] for key in JUDGED if key in audit} if isinstance(audit, dict) else {}
     found["rows"] = {}
     for name, ids in runs.items():
         found["rows"][name] = {

@@ -20,7 +20,7 @@ MOST_MODULES = {
     "average_weights.py": 42,
     "base_model.py": 22,
     "build_pairs.py": 19,
-    "augment_pairs.py": 22,
+    "augment_pairs.py": 23,
     "build_probes.py": 21,
     "choose_pairs.py": 45,
     "clean_pairs.py": 25,

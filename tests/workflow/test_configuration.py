@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from math import prod
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,14 @@ def test_every_format_is_explained() -> None:
 def test_example_passes_a_dry_run(project: Project, example: Path) -> None:
     jobs = project.planned("--configfile", str(example.relative_to(ROOT)))
     assert {"train", "evaluate", "summarize", "plot"} <= set(jobs)
-    selected = yaml.safe_load(example.read_text())["runs"]
-    grids = [entry.get("grid", {}).values() for entry in selected.values()]
+    written = yaml.safe_load(example.read_text())
+    selected = [entry for entry in written["runs"].values() if "model" in entry]  # what is trained
+    seeds = [len(entry.get("seeds", [0])) for entry in selected]
+    grids = [entry.get("grid", {}).values() for entry in selected]
     cells = [prod(len(values) for values in grid if isinstance(values, list)) for grid in grids]
-    assert jobs["train"] == sum(cells), "only the runs that the example names"
+    folds = sum(audit["folds"] for audit in written.get("audits", {}).values())
+    trained = sum(map(mul, seeds, cells)) + folds
+    assert jobs["train"] == trained, "only the runs that the example names"
 
 
 def test_the_first_run_of_the_readme_is_what_it_says(project: Project) -> None:

@@ -88,7 +88,11 @@ def test_a_remedy_is_compared_with_plain_runs_on_the_same_pairs(
             folder.mkdir(parents=True)
             pd.DataFrame(table).assign(chosen_tokens=5, rejected_tokens=5).to_parquet(folder / "scores.parquet")
             (folder / "metrics.json").write_text('{"length": {"correlation": 0.25, "controlled_accuracy": null}}')
-    for folder, name, text in (("audits/audit", "audit.json", "{}"), ("pairs/train", "stats.json", '{"train": 9}')):
+    audit = {"agreement": 0.7, "agreement_low": 0.66, "agreement_high": 0.74, "unjudged": ""}
+    for folder, name, text in (
+        ("audits/audit", "audit.json", json.dumps(audit)),
+        ("pairs/train", "stats.json", '{"train": 9}'),
+    ):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / name).write_text(text)
     pd.DataFrame({"probability": [0.9, 0.2, 0.6]}).to_parquet(tmp_path / "audits" / "audit" / "labels.parquet")
@@ -112,6 +116,11 @@ def test_a_remedy_is_compared_with_plain_runs_on_the_same_pairs(
     options = {"small": True}
     text = module("figures", monkeypatch).markdown({"families": {"hh": {"options": options, "remedies": found}}})
     assert text.count("\n| ") == 2 + len(found["rows"])
+    assert "doubts 2 of 3 labels; its models agree with 70.0 (66.0-74.0)% of them." in text
+    found |= {"audit": {**audit, "unjudged": "the models are weak"}, "in_doubt": 0}
+    text = module("figures", monkeypatch).markdown({"families": {"hh": {"options": options, "remedies": found}}})
+    assert "the audit judges no label, so that mixtures made of it keep all: the models are weak; its models" in text
+    assert "doubts" not in text
     asked.clear()
     some = remedies.remedies(family, ["average"])
     assert some["rows"] == {name: found["rows"][name] for name in ("plain", "average")}

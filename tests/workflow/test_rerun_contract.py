@@ -65,7 +65,7 @@ AFTER = {
     "generate_demo": {"index_joins", "convert_rows", "build_pairs"},
     "index_joins": {"convert_rows"},
     "convert_rows": {"group_prompts", "collect_scores", "choose_pairs"},
-    "group_prompts": {"clean_pairs", "build_pairs", "split_fold"},
+    "group_prompts": {"clean_pairs", "build_pairs", "split_fold", "augment_pairs"},
     "clean_pairs": {"build_pairs", "tokenize_pairs"},
     "build_pairs": {
         *("base_model", "build_probes", "split_fold", "relabel_pairs", "audit_labels", "tokenize", "compare", "plot"),

@@ -1,5 +1,6 @@
 """An ensemble of reward models: a folder, or several models, whose scores are combined."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from rewardline.scoring.settings import ENSEMBLE, CombineSettings
 from rewardline.scoring.text_scorer import Scorer
 from rewardline.tokens.store import Comparison
 from rewardline.tokens.templates import Prompt
+
+log = logging.getLogger(__name__)
 
 
 class MemberEntry(BaseModel):
@@ -136,7 +139,8 @@ def load_ensemble(
     """The ensemble in a folder, or that of several models, each by `load`; `raw`: without their normalizations.
 
     Models that are named one by one are combined as they were normalized. The mean alone can do without that, as log
-    odds of different models are on one scale, and their origin does not matter.
+    odds of different models are on one scale, and their origin does not matter. The standard deviation then has the
+    distances between the origins in it, with a warning.
 
     Raises:
         UserError: a model cannot be used, or does not fit the others.
@@ -164,4 +168,10 @@ def load_ensemble(
             "and a spread of their own. Train with `normalize: true`, or name an `ensemble` in the configuration: its "
             "folder in results/models knows them"
         )
+    if unknown:
+        log.warning(
+            "the scores of %s are not normalized: the standard deviation over the models has the constant differences "
+            "between their origins in it, and does not say how much they disagree. Train with `normalize: true`, or "
+            "name an `ensemble` in the configuration: its folder knows the origins", ", ".join(unknown),
+        )  # fmt: skip
     return EnsembleScorer("+".join(models), scorers, settings, [found or (0.0, 1.0) for found in known])

@@ -52,8 +52,16 @@ class BenchmarkEntry(DatasetEntry):
     )
 
 
+def _datasets_or_made(schema: JsonObject) -> None:
+    """Let the schema accept a mixture that is made of another one, whose datasets it has."""
+    schema["required"] = []
+    schema["anyOf"] = [{"required": [key]} for key in ("datasets", "audit", "augment")]
+
+
 class MixtureEntry(RelabelSettings, AugmentSettings, MixtureSettings):
     """A mixture of datasets."""
+
+    model_config = ConfigDict(json_schema_extra=_datasets_or_made)
 
     fractions: Unique[Annotated[Number, Field(gt=0, le=1)]] = Field(
         [],
@@ -203,8 +211,8 @@ class AuditEntry(Settings):
 
     mixture: Text = Field(description="Name of the mixture whose training labels are judged.")
     run: Text = Field(
-        description="Name of a run: for each fold its model is trained, with its settings and first seed, on all"
-        " training pairs of the mixture but those of the fold."
+        description="Name of a run: for each fold its model is trained, with its settings, `fraction` and first seed,"
+        " on the training pairs of the mixture but those of the fold."
     )
     folds: Integer = Field(4, ge=2, le=100, description="Number of folds, each of which is a training run.")
     min_agreement: Number = Field(
@@ -369,7 +377,8 @@ class Config(Settings):
                 mixtures[name] = self.mixtures[entry.mixture].replace(
                     eval_fraction=1 / entry.folds, select_fraction=None, fractions=[], shards=1
                 )
-                runs[name] = RunEntry(mixture=name, model=run.model, seeds=run.seeds[:1], training=training)
+                seeds, fraction = run.seeds[:1], run.fraction
+                runs[name] = RunEntry(mixture=name, model=run.model, seeds=seeds, fraction=fraction, training=training)
         result = self.model_copy(update={"mixtures": mixtures, "all_runs": runs})
         result._folds = folds
         return result

@@ -103,11 +103,15 @@ def cross_check(config: Config) -> Iterator[str]:
             yield from _known("evaluation.shards", name, [HELD_OUT, *config.benchmarks])
 
 
-def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterator[str]:
-    """What would stop a stage of `runs` later, and can be seen before any job.
+def check_start(config: Config, runs: Iterable[Run], gpus: int | None) -> list[str]:
+    """What would stop a stage of `runs` later, and can be seen before any job; once, however many runs it concerns.
 
     `gpus`: how many this machine has; None where jobs run elsewhere, with packages of their own.
     """
+    return list(dict.fromkeys(_start_problems(config, runs, gpus)))
+
+
+def _start_problems(config: Config, runs: Iterable[Run], gpus: int | None) -> Iterator[str]:
     for name in sorted({run.name for run in runs}):
         fold = config.folds.get(name)
         own = name if fold is None else config.audits[fold.audit].run

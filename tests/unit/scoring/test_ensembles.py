@@ -117,12 +117,31 @@ def test_models_that_are_named_one_by_one_are_combined_as_they_are_normalized(
     both = [str(path) for path in models.values()]
     first, _ = scored(tmp_path, *both)
     assert first["scores"] == pytest.approx(by_member(models).mean(axis=0), abs=1e-5)
+    assert capsys.readouterr().err.count(f"the scores of {both[0]}, {both[1]} are not normalized: the standard") == 1
     assert score.main(["--model", *both, "--prompt", PROMPT, "--answer", "7."]) == 0
     assert "±" in capsys.readouterr().out
-    with pytest.raises(UserError, match="are not normalized, so that they have an origin"):
-        score.main(["--model", *both, "--combine", "worst", "--prompt", PROMPT, "--answer", "7."])
+    for combine in ("worst", "mean_minus_variance"):
+        with pytest.raises(UserError, match=f"--combine {combine}: .* are not normalized, so that they have an origin"):
+            score.main(["--model", *both, "--combine", combine, "--prompt", PROMPT, "--answer", "7."])
     with pytest.raises(UserError, match="--combine is for an ensemble"):
         score.main(["--model", both[0], "--combine", "worst", "--prompt", PROMPT, "--answer", "7."])
+
+
+def test_normalized_models_come_without_a_warning(
+    tmp_path: Path, base_models: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = []
+    for seed, (name, (mean, std)) in enumerate(MOMENTS.items()):
+        folder = member(tmp_path / name, base_models("llama"), seed)
+        config = json.loads((folder / "config.json").read_text())
+        entry = {"mean": mean, "std": std, "folded": False, "mean_left": 0.0}
+        config["rewardline"] = {**config.get("rewardline", {}), "score": "last", "normalization": entry}
+        (folder / "config.json").write_text(json.dumps(config))
+        facts = json.loads((folder / "run.json").read_text())
+        write_sealed(folder / "run.json", facts, ["model.safetensors", "config.json"])
+        both.append(str(folder))
+    assert len(scored(tmp_path, *both, "--combine", "mean_minus_variance")) == 2
+    assert "not normalized" not in capsys.readouterr().err
 
 
 def test_models_that_read_a_text_otherwise_are_refused(

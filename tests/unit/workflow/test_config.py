@@ -190,7 +190,7 @@ def test_two_runs_cannot_share_a_run_id() -> None:
 
 def start(cfg: Any, gpus: int | None = 0) -> list[str]:
     config = resolve(cfg)
-    return list(check_start(config, run_table(config), gpus))
+    return check_start(config, run_table(config), gpus)
 
 
 def test_what_fails_later_is_said_before_any_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +204,9 @@ def test_what_fails_later_is_said_before_any_job(monkeypatch: pytest.MonkeyPatch
     assert precision.startswith("runs.r.training.precision: fp16 needs a GPU") and "flex needs a GPU" in attention
     assert len(start(cfg, gpus=1)) == 1
     assert start(cfg, gpus=None) == []  # jobs run elsewhere
+    cfg["audits"] = {"a": {"mixture": "m", "run": "r"}}
+    cfg["runs"]["other"] = {"mixture": "m", "model": "x", "training": {"precision": "fp32"}}
+    assert start(cfg) == [missing, precision, attention], "the folds of an audit repeat nothing of its run"
 
 
 @pytest.mark.parametrize(

@@ -468,6 +468,8 @@ class Survey:
         formats = Counter(match.format for match in counts)
         if {*asks, *formats} == {"labelled"} and self._labels_are_signed():
             counts = Counter({Match("labelled"): self._count})
+        if ask := self._ask_for_compared({*asks, *formats}):
+            return Choice(None, ask)
         if len(counts) == 1 and 2 * counts.total() > self._count:
             (chosen,) = counts
             choice = self._chosen(chosen.format, chosen.paths, f": {DESCRIPTIONS[chosen.format]}")
@@ -487,6 +489,25 @@ class Survey:
             "no format fits by its names alone. Set the paths of its parts with `fields: {prompt: ..., chosen: ..., "
             f"rejected: ...}}`, or set `format` to one of {', '.join(DESCRIPTIONS)}",
         )
+
+    def _ask_for_compared(self, formats: Collection[str]) -> str:
+        """What is wrong with a signed strength in `fields`, where the rows fit no format of two answers; "" if nothing.
+
+        `formats`: those that the rows may have.
+        """
+        path = self._settings.fields.get("preference")
+        if path is None or "signed" not in self._settings.values or {"preference", "votes"} & set(formats):
+            return ""
+        if all(_get(row, "preference") is None for row in self._rows):
+            return f"none of the first rows has a value at {path}, which `fields` maps as the strength of a preference"
+        strength = f"{path} is mapped as a strength, whose sign says which of two answers is better"
+        if sides := sorted({"pairs", "messages", "transcript", "judge"} & set(formats)):
+            return (
+                f"{strength}, but the rows fit {' or '.join(sides)}, where `chosen` is the better one. If it is, set "
+                f"fields: {{margin: {path}}} in place of strength; if not, set fields: {{answer_a: ..., answer_b: ...}}"
+                " too, and format: preference"
+            )
+        return f"{strength}, but not which two: set fields: {{answer_a: ..., answer_b: ...}} too, with their paths"
 
     def confirm(self, name: str) -> Choice:
         """The format that the user set, with what its labels mean; None where that is not clear."""

@@ -63,6 +63,23 @@ def test_a_strength_has_a_sign_only_where_one_is_seen(key: str, name: str) -> No
     assert winners(each(rows, key, [1, 2, 3]), values={"signed": "first"}) == "AAAAAA"
 
 
+def test_a_strength_that_fits_no_two_answers_is_explained() -> None:
+    strength = {"fields": {"strength": "grade"}}
+    assert winners(each(NUMBERED, "grade", [-2, 1]), **strength) == "BABABA"
+    sided = [{"prompt": q, "chosen": "A", "rejected": "B"} for q in Q]
+    talks = [{name: [user(q), assistant(name)] for name in ("chosen", "rejected")} for q in Q]
+    for rows, form in ((sided, "pairs"), (talks, "messages")):
+        asked = asked_for(each(rows, "grade", [2, 1]), **strength)
+        assert f"the rows fit {form}, where `chosen` is the better one" in asked and "{margin: grade}" in asked
+    odd = [{"prompt": q, "one": "A", "other": "B"} for q in Q]
+    for rows in (odd, LIST):
+        asked = asked_for(each(rows, "grade", [-2, 1]), **strength)
+        assert "but not which two: set fields: {answer_a: ..., answer_b: ...} too" in asked
+    asked = asked_for(each(NUMBERED, "grade", [-2, 1]), fields={"strength": "grad"})
+    assert "none of the first rows has a value at grad, which `fields` maps as the strength" in asked
+    assert "no format fits" in asked_for(odd), "without a strength, nothing is said of it"
+
+
 def test_alpacas_numbers_go_to_two() -> None:
     rows = [{"instruction": q, "output_1": "A", "output_2": "B"} for q in Q]
     assert winners(each(rows, "preference", [1, 2])) == "ABABAB"

@@ -194,6 +194,12 @@ def test_folds_are_ordinary_runs_with_the_settings_of_the_run() -> None:
     }
 
 
+def test_folds_are_trained_on_the_fraction_of_the_run() -> None:
+    found = config(runs_r={"fraction": 0.5})
+    folds = [run for run in run_table(found) if run.name in found.folds]
+    assert {stages.train_settings(found, run).fraction for run in folds} == {0.5} and len(folds) == 3
+
+
 def test_a_cleaned_mixture_has_all_else_of_the_audited_one() -> None:
     found = config()
     cleaned, audited = found.mixtures["c"], found.mixtures["m"]
@@ -283,11 +289,62 @@ def test_the_run_of_an_audit_may_have_evaluation_sets_and_soften_at_any_probabil
     assert stages.train_settings(found, fold).training.eval_sets == {}
 
 
+KNOWN = {"mixtures_m": {"datasets": {"f": 1.0}}, "models_x": {"path": "results/models/g"}}
+
+
+@pytest.mark.parametrize(
+    ("audited", "trained", "known"),
+    [
+        ({"files": ["a.jsonl"]}, {"files": ["./b.jsonl", "deep/../a.jsonl"]}, True),
+        ({"files": ["a.jsonl"]}, {"files": ["[ab].jsonl"]}, True),
+        ({"files": ["a.jsonl"]}, {"files": ["b.jsonl"]}, False),
+        ({"files": ["https://x.org/a.jsonl"]}, {"files": ["https://x.org/a.jsonl"]}, True),
+        ({"hub": "o/n", "revision": "a" * 40}, {"hub": "o/n", "revision": "b" * 40}, True),
+        ({"hub": "o/n", "revision": "a" * 40}, {"hub": "o/n", "revision": "a" * 40, "split": "test"}, False),
+        ({"demo": {"seed": 5}}, {"demo": {"seed": 5, "pairs": 9}}, True),
+        ({"demo": {"seed": 5}}, {"demo": {"seed": 6}}, False),
+        ({"demo": {"seed": 5}, "share": [0, 0.5]}, {"demo": {"seed": 5}, "share": [0.5, 1]}, False),
+        ({"demo": {"seed": 5}}, {"files": ["a.jsonl"]}, False),
+    ],
+)
+def test_a_model_that_was_trained_on_the_same_data_by_another_name_judges_no_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audited: Json, trained: Json, known: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").touch()
+    first: Json = {"mixture": "other-name", "model": "base"}
+    changes: Json = {"datasets_f": audited, "datasets_g": trained, "mixtures_other-name": {"datasets": {"g": 1.0}}}
+    changes |= {**KNOWN, "models_base": {"path": "some/base"}, "runs_g": first}
+    if not known:
+        config(**changes)
+        return
+    with pytest.raises(ConfigError, match="starts from a model that was trained on other-name already"):
+        config(**changes)
+    # The same of a model whose base is that model.
+    changes |= {"models_x": {"path": "results/models/h"}, "models_y": {"path": "results/models/g"}}
+    with pytest.raises(ConfigError, match="trained on other-name already"):
+        config(**changes, runs_h={"mixture": "o", "model": "y"})
+
+
 def test_a_model_that_knows_the_labels_does_not_judge_them(tmp_path: Path) -> None:
-    for mixture, expected in (("m", "trained on m already"), ("elsewhere", None)):
-        (tmp_path / "run.json").write_text(json.dumps({"mixture": mixture}))
+    model = tmp_path / "models" / "before"
+    tokens = tmp_path / "tokens" / "m" / "x"
+    for folder in (model, tokens):
+        folder.mkdir(parents=True)
+    splits = {"train": {"shards": [{"file": "train-00000.arrow", "comparisons": 9, "sha256": "abc"}]}}
+    (tokens / "manifest.json").write_text(json.dumps({"splits": splits}))
+    for facts, expected in (
+        ({"mixture": "m"}, "trained on m already"),
+        ({"mixture": "o+m"}, "trained on m already"),
+        ({"mixture": "a-fold1"}, "trained on a-fold1 already"),
+        ({"mixture": "elsewhere", "data": splits}, "trained on elsewhere already"),
+        ({"mixture": "elsewhere"}, None),
+    ):
+        (model / "run.json").write_text(json.dumps(facts))
         if expected is None:
-            config(models_x={"path": str(tmp_path)})
+            config(models_x={"path": str(model)})
         else:
             with pytest.raises(ConfigError, match=expected):
-                config(models_x={"path": str(tmp_path)})
+                config(models_x={"path": str(model)})

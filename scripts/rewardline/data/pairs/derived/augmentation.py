@@ -1,8 +1,8 @@
 """A mixture with further training pairs, whose rejected answer no reward model should prefer.
 
 Answers of other prompts tell what an answer is worth by itself from what it is worth for its prompt (RRM, Liu et al.
-2024, arXiv 2409.13156); hacks are those of `probes`. Both are drawn by a hash of the pair, and held-out pairs stay as
-they are.
+2024, arXiv 2409.13156), unless the prompts are nearly the same; hacks are those of `probes`. Both are drawn by a hash
+of the pair, and held-out pairs stay as they are.
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ from rewardline.data.pairs.identity import unit_interval_hash
 from rewardline.data.pairs.left_out import DatasetCounts
 from rewardline.data.pairs.manifests import STATISTICS, MixtureStatistics, ShardManifest
 from rewardline.data.pairs.probes import hacks
+from rewardline.data.pairs.prompt_groups import PromptGroups
 from rewardline.data.pairs.settings import AugmentSettings
 from rewardline.data.schema import Pair
 from rewardline.data.turns import unpack
@@ -35,21 +36,40 @@ class Drawn:
     detail: str = ""
 
 
-def build(
-    name: str, settings: AugmentSettings, pairs: Path, shard: Path, out: Path
-) -> tuple[ShardManifest, MixtureStatistics]:
-    """Write the mixture to `shard` and `out`; `pairs`: the folder of the pairs of the mixture that it augments.
+class Donors:
+    """The last pairs with a chosen answer of two groups of prompts, so that one is of another group than any prompt."""
 
-    The new pairs are those of a dataset with the name of the mixture; their subset is `other_prompts` or the probe's.
-    Nothing is made of rated single answers, which stay as they are.
+    def __init__(self) -> None:
+        self._latest: list[tuple[int, Pair]] = []
+
+    def outside(self, group: int) -> Pair | None:
+        """The last pair of another group; None if there is none yet."""
+        return next((pair for known, pair in self._latest if known != group), None)
+
+    def add(self, group: int, pair: Pair) -> None:
+        """Take in a pair of a group."""
+        others = [one for one in self._latest if one[0] != group]
+        self._latest = [(group, pair), *others[:1]]
+
+
+def build(
+    name: str, settings: AugmentSettings, pairs: Path, prompts: Path, shard: Path, out: Path
+) -> tuple[ShardManifest, MixtureStatistics]:
+    """Write the mixture to `shard` and `out`.
+
+    `pairs`: the folder of the pairs of the mixture that it augments; `prompts`: that of its compared prompts. The new
+    pairs are those of a dataset with the name of the mixture; their subset is `other_prompts` or the probe's. Nothing
+    is made of rated single answers, which stay as they are.
     """
-    before = MixtureStatistics.read(pairs / STATISTICS)
+    before, groups = MixtureStatistics.read(pairs / STATISTICS), PromptGroups.load(prompts)
     writer = DerivedWriter(shard, out)
     lost = Counter[str]()
-    rows, donor = 0, None
+    rows, donors = 0, Donors()
     for of_prompt in read_prompts(pairs, "train"):
         known, added = {pair.pair_id for pair in of_prompt}, []
         compared = [pair for pair in of_prompt if pair.ratings is None]
+        group = groups.group_of(int(of_prompt[0].prompt_id, 16))
+        donor = donors.outside(group)
         for pair in compared:
             for drawn in _drawn(name, settings, pair, donor):
                 rows += 1
@@ -62,7 +82,8 @@ def build(
                 detail = f"{drawn.subset}: {drawn.detail or 'the pair is there already'}"
                 writer.rejects.add(name, pair.file, pair.row, reason, detail)
         writer.add("train", [*of_prompt, *added])
-        donor = next(iter(compared), donor)  # of the last prompt that has a chosen answer
+        if compared:
+            donors.add(group, compared[0])
     for of_prompt in read_prompts(pairs, "eval"):
         writer.add("eval", of_prompt)
     counts = DatasetCounts(
@@ -72,7 +93,7 @@ def build(
 
 
 def _drawn(name: str, settings: AugmentSettings, pair: Pair, donor: Pair | None) -> Iterator[Drawn]:
-    """What is made of a pair; `donor`: a pair of another prompt, if there is one yet."""
+    """What is made of a pair; `donor`: a pair of a prompt of another group, if there is one yet."""
     if _draws(OTHER_PROMPTS, settings.other_prompts, pair):
         yield _off_prompt(name, pair, donor)
     wanted = [kind for kind, share in settings.hacks.items() if _draws(kind, share, pair)]

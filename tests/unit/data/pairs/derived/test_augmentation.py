@@ -41,7 +41,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def augmented(source: Path, out: Path, **settings: Any) -> tuple[dict[str, list[Json]], Json]:
-    places = ["--pairs", str(source), "--shard", str(out / "shard"), "--output", str(out / "pairs")]
+    places = ["--pairs", str(source), "--prompts", str(source.parents[1] / "prompts")]
+    places += ["--shard", str(out / "shard"), "--output", str(out / "pairs")]
     own = json.dumps({"augment": "m", **settings})
     assert augment_pairs.main(["--name", "robust", "--settings", own, *places]) == 0
     found = {split: list(read_rows(out / "pairs" / split)) for split in ("train", "eval")}
@@ -110,6 +111,27 @@ def test_answers_of_other_prompts_are_chosen_ones_and_never_rated_ones(tmp_path:
     assert [row for row in found["train"] if row["dataset"] != "robust"] == before
     texts = [said(row, "rejected") for row in found["train"] if row["dataset"] == "robust"]
     assert len(texts) > 40 and all(text.startswith("Chosen ") for text in texts)
+
+
+def test_an_answer_never_comes_from_a_prompt_that_is_nearly_the_same(tmp_path: Path) -> None:
+    asked = {
+        "bridge": "Which two brothers built the old bridge of this small town in the north, and did they ever agree",
+        "bread": "My bread never rises although the yeast is fresh, what could be wrong with flour, water or the oven",
+        "verse": "Write four lines of verse about a lighthouse keeper whose cat is afraid of fog and thunder at night",
+    }
+    rows = [
+        {"prompt": f"{question}{end}", "chosen": f"{kind}: {k}.", "rejected": f"Bad {kind} {k}."}
+        for kind, question in asked.items()
+        for k, end in enumerate(["", ".", "!", " again", " please", " now", ", quickly"])
+    ]
+    distinct = [{"prompt": f"{k * 7919} + 1?", "chosen": f"sum: {k}.", "rejected": f"Bad {k}."} for k in range(40)]
+    stats = build(tmp_path, {"d": rows + distinct}, eval_fraction=0.01)
+    assert stats["similar_prompts"]["groups"] == 3  # of seven prompts each
+    found, _ = augmented(tmp_path / "pairs" / "m", tmp_path / "out", other_prompts=1.0)
+    added = [row for row in found["train"] if row["dataset"] == "robust"]
+    kinds = [[said(row, side).partition(":")[0] for side in ("chosen", "rejected")] for row in added]
+    assert len([chosen for chosen, _ in kinds if chosen != "sum"]) >= 14
+    assert all(chosen != rejected or chosen == "sum" for chosen, rejected in kinds)
 
 
 def test_probes_have_the_names_that_settings_know() -> None:
