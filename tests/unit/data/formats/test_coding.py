@@ -66,8 +66,8 @@ def test_a_strength_has_a_sign_only_where_one_is_seen(key: str, name: str) -> No
 def test_a_strength_that_fits_no_two_answers_is_explained() -> None:
     strength = {"fields": {"strength": "grade"}}
     assert winners(each(NUMBERED, "grade", [-2, 1]), **strength) == "BABABA"
-    sided = [{"prompt": q, "chosen": "A", "rejected": "B"} for q in Q]
-    talks = [{name: [user(q), assistant(name)] for name in ("chosen", "rejected")} for q in Q]
+    sided: list[Row] = [{"prompt": q, "chosen": "A", "rejected": "B"} for q in Q]
+    talks: list[Row] = [{name: [user(q), assistant(name)] for name in ("chosen", "rejected")} for q in Q]
     for rows, form in ((sided, "pairs"), (talks, "messages")):
         asked = asked_for(each(rows, "grade", [2, 1]), **strength)
         assert f"the rows fit {form}, where `chosen` is the better one" in asked and "{margin: grade}" in asked
