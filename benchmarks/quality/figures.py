@@ -136,7 +136,10 @@ def _of_remedies(found: JsonObject) -> list[str]:
     ]
     head += ["kinds of `hacks`", "minus plain", "accuracy at equal length", "correlation with length"]
     about = f"Remedies, on MiniLM-L6 with {found['train']:,} training pairs and {found['seeds']} seeds each"
-    return [f"{about}.", *_of_audit(found), _table(head, rows)]
+    kinds = list(next(iter(found["rows"].values())).get("kinds", {}))
+    by_kind = [[name, *(f"{100 * row['kinds'][kind]:.0f}" for kind in kinds)] for name, row in found["rows"].items()]
+    tables = [_table(head, rows), *([_table(["manipulated", *kinds], by_kind)] if kinds else [])]
+    return [f"{about}.", *_of_audit(found), *tables]
 
 
 def _of_audit(found: JsonObject) -> list[str]:

@@ -41,9 +41,16 @@ def remedies(family: Family, names: Sequence[str] = REMEDIES) -> JsonObject:
             "tests": _compared(family, runs[PLAIN], ids, list(family.tests.values()), lambda _: True),
             "manipulated": _compared(family, runs[PLAIN], ids, [PROBES], lambda kind: kind not in SHOWN_HACKS),
             "manipulated_as_trained": _compared(family, runs[PLAIN], ids, [PROBES], lambda kind: kind in SHOWN_HACKS),
+            "kinds": _by_kind(family, ids),
             **{key: _length(family, ids, key) for key in ("correlation", "controlled_accuracy")},
         }
     return found
+
+
+def _by_kind(family: Family, ids: Sequence[str]) -> JsonObject:
+    """The accuracy on each kind of manipulated answers, the mean of the seeds."""
+    of_kinds = pd.concat([family.scores(run, PROBES) for run in ids]).groupby("subset", observed=True).correct.mean()
+    return {str(kind): float(accuracy) for kind, accuracy in of_kinds.items()}
 
 
 def _length(family: Family, ids: Sequence[str], key: str) -> float | None:

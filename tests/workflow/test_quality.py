@@ -112,10 +112,12 @@ def test_a_remedy_is_compared_with_plain_runs_on_the_same_pairs(
         assert row["manipulated"]["accuracy"] == pytest.approx(
             np.mean([correct[run, "manipulated"][1:count:2] for run in ids])
         )
+        shown = np.mean([np.nanmean(correct[run, "manipulated"][::2]) for run in ids])
+        assert row["kinds"]["repeated"] == pytest.approx(shown)
         assert row["correlation"] == 0.25 and row["controlled_accuracy"] is None
     options = {"small": True}
     text = module("figures", monkeypatch).markdown({"families": {"hh": {"options": options, "remedies": found}}})
-    assert text.count("\n| ") == 2 + len(found["rows"])
+    assert text.count("\n| ") == 2 * (2 + len(found["rows"])) and "| manipulated | empty | repeated |" in text
     assert "doubts 2 of 3 labels; its models agree with 70.0 (66.0-74.0)% of them." in text
     found |= {"audit": {**audit, "unjudged": "the models are weak"}, "in_doubt": 0}
     text = module("figures", monkeypatch).markdown({"families": {"hh": {"options": options, "remedies": found}}})
