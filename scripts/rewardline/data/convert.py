@@ -39,7 +39,7 @@ FIRST_ROWS: Final = 50
 """Rows that `format: auto` is decided by."""
 FIRST_FILES: Final = 20
 """Files of a dataset, evenly spread, whose first rows say what numbers as labels mean."""
-_PLAIN_ROWS, _PLAIN_CHARACTERS = 10_000, 16 << 20  # that are written at once
+_PLAIN_ROWS, _PLAIN_CHARACTERS = 1_000, 4 << 20  # that are written at once
 RowReader = Callable[[StoredRow], Record]
 """Reads a stored row; raises `Reject` for one that is not used."""
 Converted = Iterator[tuple[Sequence[RowLocation], RowPairs]]

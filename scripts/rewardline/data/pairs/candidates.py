@@ -43,6 +43,8 @@ from rewardline.data.schema import CANDIDATE_ORDER, CANDIDATE_SCHEMA, PAIR_SCHEM
 from rewardline.data.turns import INSTRUCTING
 
 _BATCH, _BATCH_CHARACTERS = 256, 4 << 20  # rows and characters that are decompressed to read a row
+_TAKEN = 2_048  # rows that are brought in order at once
+_WORDS_BYTES = 6 << 20  # of prompts whose words are hashed at once; these take four times as much
 _OTHER = 50  # characters of a name of a file, or of what else a row has
 _HEADER = 8 + CANDIDATE_SCHEMA.serialize().size  # of an Arrow file: its mark and schema
 _SORTED_SCHEMA = pa.schema(
@@ -50,6 +52,7 @@ _SORTED_SCHEMA = pa.schema(
 )
 """With what the prompt is compared by, until the files are written."""
 _COMPARED_BY = "prompt_id", "_turns", "_system", "_context"  # as of `ComparedPrompt`
+_WORDS = [*_COMPARED_BY[1:]]
 
 
 class ComparedPrompt(NamedTuple):
@@ -130,21 +133,24 @@ class CandidateWriter:
             (self._folder / "signatures.bin").open("wb") as stream,
             (self._folder / "words.bin").open("wb") as words,
         ):
-            for rows in map(_ordered, self._buckets.drain()):
-                for batch in _batches(rows.select(CANDIDATE_SCHEMA.names)):
+            for rows in _whole(self._buckets.drain()):
+                order = _order(rows)
+                for batch in _batches(rows.select(CANDIDATE_SCHEMA.names), order):
                     writer.write_batch(batch)
                     rows_before.append(rows_before[-1] + len(batch))
                     ends.append(file.tell())
-                ids.append(rows["prompt_id"].to_numpy())
-                first = np.unique(ids[-1], return_index=True)[1]
-                prompts = rows.select(_SORTED_SCHEMA.names[len(CANDIDATE_SCHEMA) :]).take(pa.array(first))
-                of_turns, of_system, contexts = (column.to_pylist() for column in prompts.columns)
-                turns, systems = hash_words_of_many(of_turns), hash_words_of_many(of_system)
-                stream.write(with_contexts(signatures(turns), contexts).tobytes())
-                in_order = [part for both in zip(systems, turns, strict=True) for part in both]
-                words.write(np.concatenate(in_order).astype(np.uint32).tobytes())
-                sizes = np.array([list(map(len, systems)), list(map(len, turns))], dtype=np.uint32)
-                counts.append(sizes.cumsum(axis=0, dtype=np.uint32).T)
+                ids.append(rows["prompt_id"].to_numpy()[order])
+                first = order[np.flatnonzero(np.diff(ids[-1], prepend=~ids[-1][:1]))]
+                compared_by = rows.select(_WORDS)
+                step = max(1, _WORDS_BYTES * len(rows) // max(1, compared_by.nbytes))
+                for start in range(0, len(first), step):
+                    prompts = compared_by.take(pa.array(first[start : start + step]))
+                    turns, systems = (hash_words_of_many(prompts[name].combine_chunks()) for name in _WORDS[:2])
+                    stream.write(with_contexts(signatures(turns), prompts["_context"].to_numpy()).tobytes())
+                    in_order = [part for both in zip(systems, turns, strict=True) for part in both]
+                    words.write(np.concatenate(in_order).astype(np.uint32).tobytes())
+                    sizes = np.array([list(map(len, systems)), list(map(len, turns))], dtype=np.uint32)
+                    counts.append(sizes.cumsum(axis=0, dtype=np.uint32).T)
         with (self._folder / "candidates.arrow").open("rb") as stream:
             stream.seek(_HEADER)
             hashes = [xxh3_64_intdigest(stream.read(end - start)) for start, end in pairwise(ends)]
@@ -311,17 +317,35 @@ def _context(system: Sequence[str]) -> int:
     return hash_id(*system) if system else 0
 
 
-def _ordered(rows: pa.Table) -> pa.Table:
-    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in CANDIDATE_ORDER]))
+def _whole(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Tables with one chunk for each column; of the given ones, nothing is kept."""
+    for table in tables:
+        yield table.combine_chunks()
 
 
-def _batches(rows: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Record batches of at most so many rows and, but for single rows, characters."""
-    ends = np.cumsum(characters_in(rows))
-    start = 0
-    while start < len(rows):
+def _order(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """The places of rows in their order as candidates, int64 [N]."""
+    ids = rows["prompt_id"].to_numpy()
+    order: npt.NDArray[np.int64] = np.argsort(ids)
+    if (np.diff(ids[order]) == 0).any():
+        names = [(name, "ascending") for name in CANDIDATE_ORDER]
+        order = pc.sort_indices(rows, names).to_numpy().astype(np.int64)
+    return order
+
+
+def _batches(rows: pa.Table, order: npt.NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+    """Record batches, in this order, of at most so many rows and, but for single rows, characters.
+
+    Some of them are made at once: a copy of all rows would take new memory.
+    """
+    ends = np.cumsum(characters_in(rows)[order])
+    start = first = last = 0
+    while start < len(order):
         before = int(ends[start - 1]) if start else 0
         end = int(np.searchsorted(ends, before + _BATCH_CHARACTERS, side="right"))
         end = min(max(start + 1, end), start + _BATCH)
-        yield rows.slice(start, end - start).combine_chunks().to_batches()[0]
+        if end > last:
+            first, last = start, max(end, start + _TAKEN // _BATCH * _BATCH)
+            taken = rows.take(pa.array(order[first:last]))
+        yield taken.slice(start - first, end - start).to_batches()[0]
         start = end

@@ -22,7 +22,7 @@ class Buckets:
     """Appends rows to files by ranges of keys in [`low`, `high`); each range is read back in the order of writing.
 
     A row is the values of the schema's columns. `count` is the number of files at the start, and may be an estimate: a
-    range that gets too large is split again.
+    range that gets too large is split again. Rows that fit into one file are kept in memory, as they are to be read.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, count: int, low: int = 0, high: int = 2**64) -> None:
@@ -35,6 +35,7 @@ class Buckets:
         self._waiting_rows = self._waiting_characters = 0
         self._writers: list[pa.RecordBatchStreamWriter | None] = [None] * count
         self._sizes = [[0, 0] for _ in range(count)]
+        self._held: list[pa.RecordBatch] | None = [] if count == 1 else None  # rows that no file has
 
     def add(self, key: int, row: Sequence[object], characters: int) -> None:
         """Append a row, with the length of its texts, to the bucket of `key`; no smaller key is in a later bucket."""
@@ -54,6 +55,10 @@ class Buckets:
     def drain(self) -> Iterator[pa.Table]:
         """The rows of each range, by ascending keys; nothing is left on disk after the last one."""
         self._flush()
+        if self._held:
+            rows, self._held = pa.Table.from_batches(self._held).drop_columns(_KEY), None
+            yield rows
+            del rows
         for writer in filter(None, self._writers):
             writer.close()
         for index, writer in enumerate(self._writers):
@@ -100,10 +105,17 @@ class Buckets:
         self._waiting_rows = self._waiting_characters = 0
 
     def _write(self, index: int, rows: pa.RecordBatch) -> None:
-        writer = self._writers[index] or pa.ipc.new_stream(self._path(index), self._schema)
-        writer.write_batch(rows)
-        self._writers[index] = writer
         self._sizes[index][0] += rows.num_rows
+        batches = [rows]
+        if self._held is not None:
+            self._held.append(rows)
+            if bucket_count(*self._sizes[index]) == 1:
+                return
+            batches, self._held = self._held, None
+        writer = self._writers[index] or pa.ipc.new_stream(self._path(index), self._schema)
+        for batch in batches:
+            writer.write_batch(batch)
+        self._writers[index] = writer
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index}.arrow"

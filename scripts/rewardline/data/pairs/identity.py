@@ -15,6 +15,8 @@ import xxhash
 from rewardline.core.hashing import canonical
 
 if TYPE_CHECKING:  # probes, and with them the report, need no Arrow
+    import pyarrow as pa
+
     from rewardline.data.schema import Message, Rating
 
 Hashes = npt.NDArray[np.uint64]
@@ -32,7 +34,6 @@ UNITS = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 """Words; in scripts that are written without spaces, each character is one."""
 _SPLITMIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _UINT64_MAX = 2**64 - 1
-_TEXTS_AT_ONCE = 2_000
 _REMEMBERED_WORDS, _LONGEST_REMEMBERED = 1 << 16, 32  # words, and characters of one
 _NGRAM_BASE = np.uint64(0x9E3779B97F4A7C15)
 
@@ -207,21 +208,17 @@ def hash_words(words: str) -> Hashes:
     return np.fromiter(map(_word_hash, each), np.uint64, len(each))
 
 
-def hash_words_of_many(texts: Sequence[str]) -> list[Hashes]:
+def hash_words_of_many(texts: "pa.StringArray") -> list[Hashes]:
     """`hash_words` of each text, where there are many: each different word is hashed once."""
-    import pyarrow as pa  # here, since probes and the report need none
-    import pyarrow.compute as pc
+    import pyarrow.compute as pc  # here, since probes and the report need none
 
-    found: list[Hashes] = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        some = [text or None for text in texts[start : start + _TEXTS_AT_ONCE]]
-        batch = pc.split_pattern(pa.array(some, pa.string()), " ")
-        words = pc.list_flatten(batch).dictionary_encode()
-        distinct = list(map(_word_hash, words.dictionary.to_pylist()))
-        hashes = np.array(distinct, dtype=np.uint64)[words.indices.to_numpy()]
-        ends = np.cumsum(pc.fill_null(pc.list_value_length(batch), 0).to_numpy()).tolist()
-        found += [hashes[low:high] for low, high in pairwise([0, *ends])]
-    return found
+    is_empty = pc.equal(pc.binary_length(texts), 0)
+    each = pc.split_pattern(pc.if_else(is_empty, None, texts) if is_empty.true_count else texts, " ")
+    words = pc.list_flatten(each).dictionary_encode()
+    distinct = list(map(_word_hash, words.dictionary.to_pylist()))
+    hashes = np.array(distinct, dtype=np.uint64)[words.indices.to_numpy()]
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(each), 0).to_numpy()).tolist()
+    return [hashes[low:high] for low, high in pairwise([0, *ends])]
 
 
 def word_hashes(*texts: str) -> Hashes:

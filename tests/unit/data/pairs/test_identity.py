@@ -2,6 +2,7 @@ import re
 import unicodedata
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import xxhash
 from hypothesis import given, settings
@@ -127,7 +128,7 @@ def test_words_and_symbols_are_those_of_the_pattern(text: str) -> None:
 def test_words_of_many_texts_are_those_of_each(texts: list[str]) -> None:
     words = list(map(words_in, texts))
     each = [[xxhash.xxh3_64_intdigest(word.encode()) for word in one.split(" ") if word] for one in words]
-    assert [one.tolist() for one in hash_words_of_many(words)] == each
+    assert [one.tolist() for one in hash_words_of_many(pa.array(words, pa.string()))] == each
     assert [word_hashes(text).tolist() for text in texts] == each
 
 
