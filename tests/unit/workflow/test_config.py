@@ -206,7 +206,8 @@ def test_what_fails_later_is_said_before_any_job(monkeypatch: pytest.MonkeyPatch
     assert start(cfg, gpus=None) == []  # jobs run elsewhere
     cfg["audits"] = {"a": {"mixture": "m", "run": "r"}}
     cfg["runs"]["other"] = {"mixture": "m", "model": "x", "training": {"precision": "fp32"}}
-    assert sorted(start(cfg)) == sorted([missing, precision, attention]), "the folds of an audit repeat nothing of its run"
+    repeated = "the folds of an audit repeat nothing of its run"
+    assert sorted(start(cfg)) == sorted([missing, precision, attention]), repeated
 
 
 @pytest.mark.parametrize(
