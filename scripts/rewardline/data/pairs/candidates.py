@@ -133,7 +133,7 @@ class CandidateWriter:
             (self._folder / "signatures.bin").open("wb") as stream,
             (self._folder / "words.bin").open("wb") as words,
         ):
-            for rows in _whole(self._buckets.drain()):
+            for rows in map(pa.Table.combine_chunks, self._buckets.drain()):
                 order = _order(rows)
                 for batch in _batches(rows.select(CANDIDATE_SCHEMA.names), order):
                     writer.write_batch(batch)
@@ -315,12 +315,6 @@ def context_id(prompt: str) -> int:
 
 def _context(system: Sequence[str]) -> int:
     return hash_id(*system) if system else 0
-
-
-def _whole(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Tables with one chunk for each column; of the given ones, nothing is kept."""
-    for table in tables:
-        yield table.combine_chunks()
 
 
 def _order(rows: pa.Table) -> npt.NDArray[np.int64]:

@@ -56,9 +56,7 @@ class Buckets:
         """The rows of each range, by ascending keys; nothing is left on disk after the last one."""
         self._flush()
         if self._held:
-            rows, self._held = pa.Table.from_batches(self._held).drop_columns(_KEY), None
-            yield rows
-            del rows
+            yield self._taken_from_memory()
         for writer in filter(None, self._writers):
             writer.close()
         for index, writer in enumerate(self._writers):
@@ -66,6 +64,11 @@ class Buckets:
                 yield from self._read(index)
                 self._path(index).unlink()
         self._folder.rmdir()
+
+    def _taken_from_memory(self) -> pa.Table:
+        """The rows that no file has; they are not kept."""
+        held, self._held = self._held, None
+        return pa.Table.from_batches(held).drop_columns(_KEY)
 
     def _index(self, key: int) -> int:
         return (key - self._low) * len(self._waiting) // (self._high - self._low)
