@@ -16,6 +16,7 @@ import random
 import subprocess
 import sys
 from itertools import pairwise
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +177,8 @@ def main() -> int:
     print(f"\n| repeat | accuracy | labels chosen, of {labels[-1]:,} at random |\n|---|---|---|")
     for number, one in enumerate(found):
         goal = one["random"][-1]
-        print(f"| {number} | {goal:.3f} | {labels_to_reach(goal, labels, one['chosen']):,.0f} |")
+        reached = labels_to_reach(goal, labels, one["chosen"])
+        print(f"| {number} | {goal:.3f} | {'not reached' if isnan(reached) else f'{reached:,.0f}'} |")
     return 0
 
 
